@@ -1,0 +1,34 @@
+"""What a network costs: `CostModel`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from automl_nas.space.architecture import Architecture
+
+
+class CostModel(ABC):
+    """One cost metric of the networks of a space, such as FLOPs, parameters or a device's latency.
+
+    A cost is known without training. The constructor takes the SearchSpace as a collaborator (and Runtime where it
+    measures); settings are keyword-only.
+
+    Attributes:
+        metric: its name in constraints and tables, e.g. ``flops``.
+        unit: e.g. ``multiply-adds``, ``ms``.
+        integral: whether all values are whole numbers (then sums are exact).
+    """
+
+    metric: ClassVar[str]
+    unit: ClassVar[str]
+    integral: ClassVar[bool] = False
+
+    @abstractmethod
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the cost of each module: module path in the built network -> value, in the metric's unit."""
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the cost of the whole network (default: the sum of `breakdown`)."""
+        return sum(self.breakdown(architecture).values())

@@ -1,0 +1,71 @@
+"""A task: data, loss and metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Direction: TypeAlias = Literal["maximize", "minimize"]
+Batch: TypeAlias = "tuple[Tensor, Tensor]"
+"""Inputs of shape ``(batch, *input_shape)`` and targets, both on the CPU."""
+Predictor: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Inputs on the CPU -> outputs on the CPU; made by `Runtime.predictor`, which owns device and precision."""
+
+SPLITS = ("train", "search", "test", "train+search")
+"""train: for weights. search: held out of train, for ranking, alpha and lambda. test: for the final report only.
+train+search: both, for retraining."""
+
+
+class Task(ABC):
+    """What a network is to do. Splits: see `SPLITS`; the three basic ones never share a sample.
+
+    A task is pure: nothing it returns depends on what was asked before, nor on the number of loader workers.
+    """
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input without the batch, e.g. ``(3, 32, 32)``."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """The number of outputs a network must have."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Direction]:
+        """The names that `score` returns, and which way is better; the first one is the default objective."""
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Return the number of samples of a split."""
+
+    @abstractmethod
+    def batches_per_epoch(self, split: str) -> int:
+        """Return how many batches `batches` yields for one epoch from ``start=0``."""
+
+    @abstractmethod
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the shuffled, augmented training batches of one epoch, all of the same size.
+
+        The order is a function of (seed, epoch), the augmentation of each sample of (seed, epoch, its index).
+
+        Args:
+            split: one of `SPLITS`.
+            epoch: counted from 0.
+            seed: of the stream that shuffles and augments.
+            start: the first batch to yield; earlier ones are skipped without being read.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the training loss of one batch, a scalar (mean over the batch)."""
+
+    @abstractmethod
+    def score(self, model: Predictor, split: str) -> Mapping[str, float]:
+        """Return the `metrics` of a network over a whole split, in a fixed order and without augmentation."""

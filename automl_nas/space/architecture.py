@@ -1,0 +1,94 @@
+"""An architecture is data: a frozen mapping from decision names to values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+"""One option of a decision: a JSON scalar."""
+
+Value: TypeAlias = Scalar | tuple[Scalar, ...]
+"""What an architecture holds for one decision: an option, or a tuple of options (`Subset`)."""
+
+
+def _freeze(value: object) -> Value:
+    if isinstance(value, list | tuple):
+        return tuple(_scalar(item) for item in value)
+    return _scalar(value)
+
+
+def _scalar(value: object) -> Scalar:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"an architecture holds JSON scalars or tuples of them, not {type(value).__name__}: {value!r}")
+
+
+class Architecture(Mapping[str, Value]):
+    """Which option each decision takes: immutable, hashable, JSON; never a module.
+
+    Two architectures are equal when they hold the same values under the same names, in any order. It is also the
+    simplest *selection* a supernet can be called with: every decision unweighted.
+
+    Args:
+        values: decision name -> option (`Choice`, `Ordinal`) or sequence of options (`Subset`).
+
+    Raises:
+        TypeError: a value is not a JSON scalar or a sequence of them.
+    """
+
+    __slots__ = ("_hash", "_key", "_values")
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = MappingProxyType({name: _freeze(value) for name, value in values.items()})
+        self._key: str | None = None
+        self._hash: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The canonical JSON text: sorted names, no spaces; equal architectures have equal keys."""
+        if self._key is None:
+            self._key = json.dumps(dict(self._values), sort_keys=True, separators=(",", ":"))
+        return self._key
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """Read what `key` or any JSON object of decisions holds."""
+        return cls(json.loads(text))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a plain dict that ``json.dumps`` accepts (tuples as lists)."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self._values.items()}
+
+    def replace(self, **values: object) -> Architecture:
+        """Return a copy with some decisions changed."""
+        return Architecture({**self._values, **values})
+
+    def replaced(self, values: Mapping[str, object]) -> Architecture:
+        """Return a copy with some decisions changed, for names that are no Python identifiers."""
+        return Architecture({**self._values, **values})
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == other.key if isinstance(other, Architecture) else NotImplemented
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self.key)
+        return self._hash
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Architecture, (dict(self._values),)
+
+    def __repr__(self) -> str:
+        return f"Architecture({dict(self._values)!r})"
