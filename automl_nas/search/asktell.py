@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from automl_nas.errors import ConfigurationError
 from automl_nas.search.strategy import Services, Strategy
 from automl_nas.search.trial import Proposal, Trial
 
@@ -15,14 +14,12 @@ class AskTellStrategy(Strategy):
     """A strategy that proposes candidates and learns from their trials.
 
     It also works alone, inside anybody's own loop: call `ask` and `tell`. Inside a run, the next ``batch`` trials *in the
-    order they were asked for* are told, and as many are asked for at once; a stage starts by asking for ``ahead``. So what is
-    proposed does not depend on timing, nor on the number of workers.
+    order they were asked for* are told, and as many are asked for at once; a stage starts by asking for ``ahead`` (both are
+    settings of the stage, see `Services`). So what is proposed does not depend on timing, nor on the number of workers.
 
     An author implements `ask`, `tell`, `search_state` and `load_search_state`; all else is final.
     """
 
-    _batch = 1
-    _ahead = 1
     _exhausted = False
 
     @abstractmethod
@@ -45,22 +42,11 @@ class AskTellStrategy(Strategy):
         """Continue from what `search_state` returned."""
 
     @final
-    def set_window(self, batch: int, ahead: int) -> None:
-        """Set how many trials are told at once, and how many are outstanding. Called by the driver before the first step.
-
-        Raises:
-            ConfigurationError: not ``1 <= batch <= ahead``.
-        """
-        if not 1 <= batch <= ahead:
-            raise ConfigurationError(f"batch ({batch}) must be at least 1 and at most ahead ({ahead})", path="batch")
-        self._batch, self._ahead = batch, ahead
-
-    @final
     def step(self, services: Services) -> None:
         """Tell the next ``batch`` trials in the order they were asked for, and ask for as many."""
         if not self._queue:
             self._ask(services)
-        told = self._queue[: self._batch]
+        told = self._queue[: services.batch]
         if told:
             trials = services.results(told)
             self._waiting = self._queue[len(told) :]
@@ -92,7 +78,7 @@ class AskTellStrategy(Strategy):
         return queue
 
     def _ask(self, services: Services) -> None:
-        wanted = self._ahead - len(self._queue)
+        wanted = services.ahead - len(self._queue)
         if services.remaining is not None:
             wanted = min(wanted, services.remaining)
         proposals = self.ask(wanted) if wanted > 0 else []

@@ -54,6 +54,16 @@ class Services(ABC):
 
     @property
     @abstractmethod
+    def batch(self) -> int:
+        """How many trials an `AskTellStrategy` is told at once: a setting of the stage, at least 1."""
+
+    @property
+    @abstractmethod
+    def ahead(self) -> int:
+        """How many trials an `AskTellStrategy` keeps outstanding: a setting of the stage, at least `batch`."""
+
+    @property
+    @abstractmethod
     def remaining(self) -> int | None:
         """How many more trials the stage's budget allows to submit; None: no limit."""
 

@@ -1,0 +1,173 @@
+"""Where evaluations happen: the `Executor` interface, and the one that evaluates in this process."""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from automl_nas.errors import EvaluationError, Pruned
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+
+EvaluatorSource = Callable[[], Evaluator]
+"""Makes the stage's evaluator. It can be pickled: in a worker process it builds the evaluator from the configuration."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """An evaluation that took its process with it.
+
+    Attributes:
+        number: the trial's.
+        reason: what is known, e.g. ``killed by signal 9``.
+    """
+
+    number: int
+    reason: str
+
+
+class Executor(ABC):
+    """Runs evaluations. Outcomes come back in any order; the driver puts them in order again.
+
+    Settings are keyword-only in the constructor. An executor belongs to one run and is opened for one stage at a time.
+    """
+
+    @abstractmethod
+    def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
+        """Get ready for a stage.
+
+        Args:
+            source: makes the evaluator.
+            starting: to be called with the numbers of trials before their evaluation begins; it records them.
+            timeout: seconds after which an evaluation is stopped and its trial FAILED; None: no limit.
+
+        Raises:
+            ConfigurationError: it cannot stop an evaluation, and a timeout is asked for.
+        """
+
+    @abstractmethod
+    def submit(self, request: Request) -> None:
+        """Accept a request; return at once."""
+
+    @abstractmethod
+    def next(self) -> Outcome | Crash | None:
+        """Wait for something to happen and return it; None after a short while, so that the caller can look round."""
+
+    @abstractmethod
+    def close(self) -> list[int]:
+        """Stop, drop what is left, and return the numbers of the trials whose evaluation was begun and not finished."""
+
+
+class InProcess(Executor):
+    """Evaluates in the process of the driver, one request after the other: breakpoints work."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Request] = deque()
+        self._running: dict[int, Request] = {}
+        self._evaluator: Evaluator | None = None
+        self._outcomes: Iterator[Outcome] | None = None
+        self._alone: deque[Request] = deque()
+
+    def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
+        """Get ready for a stage; see `Executor.open`."""
+        if timeout is not None:
+            from automl_nas.errors import ConfigurationError
+
+            raise ConfigurationError("a timeout needs worker processes, which can be stopped; set executor: processes", path="timeout")
+        self._source, self._starting = source, starting
+        self._evaluator = self._outcomes = None
+
+    def submit(self, request: Request) -> None:
+        """Accept a request; it is evaluated when `next` is called."""
+        self._queue.append(request)
+
+    def next(self) -> Outcome | Crash | None:
+        """Evaluate until there is an outcome."""
+        if self._evaluator is None:
+            self._evaluator = self._source()
+        if self._alone:
+            return self._repeat(self._alone.popleft())
+        if self._outcomes is None:
+            if not self._queue:
+                return None
+            self._outcomes = iter(self._evaluator.evaluate(self._take()))
+        begun = time.perf_counter()
+        try:
+            outcome = next(self._outcomes)
+        except StopIteration:
+            self._outcomes = None
+            if self._running:
+                numbers = ", ".join(map(str, self._running))
+                raise EvaluationError(f"{type(self._evaluator).__name__}.evaluate gave no outcome for trial {numbers}") from None
+            return None
+        except Exception as error:
+            # The generator is dead. Whoever was alone has failed; those who shared work get a try of their own.
+            self._outcomes = None
+            failed = list(self._running.values())
+            if len(failed) == 1:
+                self._running.clear()
+                return _failure(failed[0], error, begun)
+            self._alone.extend(failed)
+            return None
+        if outcome.number not in self._running:
+            raise EvaluationError(f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked")
+        del self._running[outcome.number]
+        return outcome if outcome.seconds else replace(outcome, seconds=time.perf_counter() - begun)
+
+    def close(self) -> list[int]:
+        """Drop what is left."""
+        begun = list(self._running)
+        self._queue.clear()
+        self._alone.clear()
+        self._running.clear()
+        self._evaluator = self._outcomes = None
+        return begun
+
+    def _take(self) -> Iterator[Request]:
+        while self._queue:
+            request = self._queue.popleft()
+            self._starting([request.number])
+            self._running[request.number] = request
+            seed_globally(request.seed)
+            yield request
+
+    def _repeat(self, request: Request) -> Outcome:
+        assert self._evaluator is not None
+        outcome = evaluate_alone(self._evaluator, request)
+        del self._running[request.number]
+        return outcome
+
+
+def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
+    """Evaluate one request; an exception becomes a FAILED outcome."""
+    begun = time.perf_counter()
+    seed_globally(request.seed)
+    try:
+        outcomes = list(evaluator.evaluate(iter([request])))
+    except Exception as error:
+        return _failure(request, error, begun)
+    if [outcome.number for outcome in outcomes] != [request.number]:
+        raise EvaluationError(f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone")
+    return outcomes[0] if outcomes[0].seconds else replace(outcomes[0], seconds=time.perf_counter() - begun)
+
+
+def seed_globally(seed: int) -> None:
+    """Set the global generators for one evaluation, so that its result is a function of its seed."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.manual_seed(seed)
+
+
+def _failure(request: Request, error: Exception, begun: float) -> Outcome:
+    seconds = time.perf_counter() - begun
+    if isinstance(error, Pruned):
+        return Outcome(request.number, state=State.PRUNED, seconds=seconds)
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return Outcome(request.number, state=State.FAILED, error=line[:500], seconds=seconds)

@@ -1,0 +1,219 @@
+"""The ledger: the numbered, append-only record of every trial; the truth of a run.
+
+``trials.jsonl`` holds one JSON object a line, each with a CRC-32 of what stands before it:
+
+- ``started``: a trial is about to be evaluated, for the n-th time;
+- ``released``: the evaluation was stopped by an orderly interruption, and does not count as an attempt;
+- ``finished``: the whole trial.
+
+A line without its newline is a write that a crash cut short: it is removed when the run is resumed. A line whose CRC does
+not match is damage: it is named and ignored, and its trial is evaluated again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from automl_nas.evaluation.evaluator import State
+from automl_nas.run.files import disk_errors
+from automl_nas.search.trial import Trial
+from automl_nas.space.architecture import Architecture
+
+
+@dataclass
+class Attempts:
+    """How often the evaluation of a trial was begun.
+
+    Attributes:
+        started: evaluations that were begun and neither finished nor released.
+        crashed: those of them that are known to have killed a worker process.
+    """
+
+    started: int = 0
+    crashed: int = 0
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A line that does not match its checksum.
+
+    Attributes:
+        path: the file.
+        line: counted from 1.
+        number: the trial it was about, if that can still be read.
+    """
+
+    path: Path
+    line: int
+    number: int | None
+
+    def __str__(self) -> str:
+        about = "" if self.number is None else f" (trial {self.number})"
+        return f"{self.path}, line {self.line}{about}: damaged; it is ignored, and its trial will be evaluated again"
+
+
+class Ledger:
+    """The trials of a run, read from and appended to ``trials.jsonl``.
+
+    Args:
+        path: the file; it need not exist yet.
+        writable: whether lines may be appended (then an unfinished last line is cut off).
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self.path = path
+        self.trials: dict[int, Trial] = {}
+        self.attempts: dict[int, Attempts] = {}
+        self.damage: list[Damage] = []
+        self._file: BinaryIO | None = None
+        whole = self._read()
+        if writable:
+            with disk_errors(path):
+                self._file = path.open("ab", buffering=0)
+                if path.stat().st_size > whole:
+                    self._file.truncate(whole)
+
+    def started(self, numbers: Sequence[int]) -> None:
+        """Record that trials are about to be evaluated."""
+        lines = []
+        for number in numbers:
+            attempts = self.attempts.setdefault(number, Attempts())
+            attempts.started += 1
+            lines.append(f'{{"event":"started","number":{number},"attempt":{attempts.started}')
+        self._append(lines)
+
+    def released(self, numbers: Sequence[int]) -> None:
+        """Record that evaluations were stopped in an orderly way."""
+        for number in numbers:
+            self.attempts[number].started -= 1
+        self._append([f'{{"event":"released","number":{number}' for number in numbers])
+
+    def crashed(self, number: int) -> None:
+        """Record that an evaluation killed its worker process."""
+        self.attempts.setdefault(number, Attempts()).crashed += 1
+        self._append([f'{{"event":"crashed","number":{number}'])
+
+    def finished(self, trials: Sequence[Trial]) -> None:
+        """Record finished trials."""
+        self._append([_finished_line(trial) for trial in trials])
+        for trial in trials:
+            self.trials[trial.number] = trial
+            self.attempts.pop(trial.number, None)
+
+    def sync(self) -> None:
+        """Make everything recorded durable (called before a checkpoint refers to it)."""
+        if self._file is not None:
+            with disk_errors(self.path):
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, bodies: Sequence[str]) -> None:
+        assert self._file is not None, "the ledger was opened for reading"
+        if not bodies:
+            return
+        text = "".join([f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n' for body in bodies]).encode()
+        with disk_errors(self.path):
+            written = self._file.write(text)
+            if written != len(text):  # a full disk can take a part: the torn line is cut off on resume
+                self._file.write(text[written:])
+
+    def _read(self) -> int:
+        """Read the file; return the length of its whole lines in bytes."""
+        whole = 0
+        for position, line in enumerate(_lines(self.path), start=1):
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            record = _checked(line)
+            if record is None:
+                self.damage.append(Damage(self.path, position, _number_in(line)))
+            else:
+                self._take(record)
+        # A trial that was recorded again after the damage is whole.
+        self.damage = [d for d in self.damage if d.number is None or d.number not in self.trials]
+        return whole
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        number = record["number"]
+        if record["event"] == "finished":
+            self.trials[number] = _trial(record)
+            self.attempts.pop(number, None)
+            return
+        attempts = self.attempts.setdefault(number, Attempts())
+        if record["event"] == "crashed":
+            attempts.crashed += 1
+        else:
+            attempts.started += 1 if record["event"] == "started" else -1
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            yield from file
+
+
+def _checked(line: bytes) -> dict[str, Any] | None:
+    body, mark, tail = line.rpartition(b',"crc":"')
+    if not mark or tail != f'{zlib.crc32(body):08x}"}}\n'.encode():
+        return None
+    record: dict[str, Any] = json.loads(line)
+    return record
+
+
+def _number_in(line: bytes) -> int | None:
+    _, mark, tail = line.partition(b'"number":')
+    digits = tail[: len(tail) - len(tail.lstrip(b"0123456789"))]
+    return int(digits) if mark and digits else None
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    # JSON has no infinity: null stands for it, here and in `_trial`.
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _finished_line(trial: Trial) -> str:
+    head = f'{{"event":"finished","number":{trial.number},"stage":{json.dumps(trial.stage)},"architecture":{trial.architecture.key}'
+    rest = {
+        "state": trial.state.value,
+        "metrics": dict(trial.metrics),
+        "costs": dict(trial.costs),
+        "violations": _finite(trial.violations),
+        "fidelity": trial.fidelity,
+        "seed": trial.seed,
+        "seconds": round(trial.seconds, 6),
+        "error": trial.error,
+        "info": dict(trial.info),
+    }
+    return f"{head},{_dumps(rest)[1:-1]}"
+
+
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+    return Trial(
+        number=record["number"],
+        architecture=Architecture(record["architecture"]),
+        metrics=record["metrics"],
+        costs=record["costs"],
+        violations={name: math.inf if value is None else value for name, value in record["violations"].items()},
+        state=State(record["state"]),
+        stage=record["stage"],
+        fidelity=record["fidelity"],
+        seed=record["seed"],
+        seconds=record["seconds"],
+        error=record["error"],
+        info=record["info"],
+    )
