@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -14,6 +13,10 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What an architecture holds for one decision: an option, or a tuple of options (`Subset`)."""
 
 
+# One encoder for all keys: json.dumps with options would make one for each call.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _freeze(value: object) -> Value:
     if isinstance(value, list | tuple):
         return tuple(_scalar(item) for item in value)
@@ -21,7 +24,7 @@ def _freeze(value: object) -> Value:
 
 
 def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, (str, int, float)) or value is None:
         return value
     raise TypeError(f"an architecture holds JSON scalars or tuples of them, not {type(value).__name__}: {value!r}")
 
@@ -42,15 +45,22 @@ class Architecture(Mapping[str, Value]):
     __slots__ = ("_hash", "_key", "_values")
 
     def __init__(self, values: Mapping[str, object]) -> None:
-        self._values = MappingProxyType({name: _freeze(value) for name, value in values.items()})
+        self._values: dict[str, Value] = {name: _freeze(value) for name, value in values.items()}
         self._key: str | None = None
         self._hash: int | None = None
+
+    @classmethod
+    def _of(cls, values: dict[str, Value]) -> Architecture:
+        # For operators only: values that decisions gave are frozen already, and the dict now belongs to the result.
+        new = object.__new__(cls)
+        new._values, new._key, new._hash = values, None, None
+        return new
 
     @property
     def key(self) -> str:
         """The canonical JSON text: sorted names, no spaces; equal architectures have equal keys."""
         if self._key is None:
-            self._key = json.dumps(dict(self._values), sort_keys=True, separators=(",", ":"))
+            self._key = _encode(self._values)
         return self._key
 
     @classmethod
@@ -79,12 +89,31 @@ class Architecture(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def keys(self) -> KeysView[str]:
+        """Return the decision names."""
+        return self._values.keys()
+
+    def values(self) -> ValuesView[Value]:
+        """Return the values in the order of the names."""
+        return self._values.values()
+
+    def items(self) -> ItemsView[str, Value]:
+        """Return the pairs of name and value."""
+        return self._values.items()
+
     def __eq__(self, other: object) -> bool:
-        return self.key == other.key if isinstance(other, Architecture) else NotImplemented
+        if not isinstance(other, Architecture):
+            return NotImplemented
+        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide; they are made only when they can matter.
+        return self._values == other._values and self.key == other.key
 
     def __hash__(self) -> int:
         if self._hash is None:
-            self._hash = hash(self.key)
+            # Not of the key: a search asks for the hash of every candidate, for the text only of those it keeps.
+            self._hash = hash(frozenset(self._values.items()))
         return self._hash
 
     def __reduce__(self) -> tuple[object, ...]:

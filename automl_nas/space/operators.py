@@ -18,7 +18,7 @@ Decisions: TypeAlias = Mapping[str, Decision]
 
 def sample(decisions: Decisions, rng: random.Random) -> Architecture:
     """Draw every decision uniformly and independently."""
-    return Architecture({name: decision.sample(rng) for name, decision in decisions.items()})
+    return Architecture._of({name: decision.sample(rng) for name, decision in decisions.items()})
 
 
 def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, probability: float = 0.1) -> Architecture:
@@ -26,12 +26,12 @@ def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, proba
 
     The redrawn value may be the old one, as in the paper's code, so the result may equal the parent.
     """
-    return Architecture(
-        {
-            name: decision.sample(rng) if rng.random() < probability else parent[name]
-            for name, decision in decisions.items()
-        }
-    )
+    draw = rng.random
+    values = dict(parent.items())
+    for name in decisions:
+        if draw() < probability:
+            values[name] = decisions[name].sample(rng)
+    return Architecture._of(values)
 
 
 def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -> Architecture:
@@ -46,19 +46,26 @@ def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -
     name = free[rng.randrange(len(free))]
     while (value := decisions[name].sample(rng)) == parent[name]:
         pass
-    return parent.replaced({name: value})
+    return Architecture._of(dict(parent.items()) | {name: value})
 
 
 def crossover(first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
     """Take each decision from either parent with equal probability (SPOS, section 3.4)."""
-    return Architecture({name: (first if rng.random() < 0.5 else second)[name] for name in first})
+    values = dict(first.items())
+    # One fair bit for each decision.
+    bits = rng.getrandbits(len(values) or 1)
+    for name in values:
+        if bits & 1:
+            values[name] = second[name]
+        bits >>= 1
+    return Architecture._of(values)
 
 
 def neighbours(architecture: Architecture, decisions: Decisions) -> Iterator[Architecture]:
     """Yield every architecture that differs in one decision by one step (`Decision.neighbours`)."""
     for name, decision in decisions.items():
         for value in decision.neighbours(architecture[name]):
-            yield architecture.replaced({name: value})
+            yield Architecture._of(dict(architecture.items()) | {name: value})
 
 
 def encode(architecture: Architecture, decisions: Decisions) -> tuple[int, ...]:
