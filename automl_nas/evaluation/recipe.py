@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, did_you_mean
+
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "decay": ("weights", "all"),
+    "schedule": ("linear", "cosine", "constant"),
+}
 
 
 @dataclass(frozen=True)
@@ -16,13 +23,16 @@ class Recipe:
         epochs: passes over the split.
         optimizer: ``sgd`` or ``adamw``.
         learning_rate: at the start (after the warm-up).
-        momentum: of SGD.
-        nesterov: Nesterov's form of momentum.
-        weight_decay: L2 penalty.
+        momentum: of SGD; below 1.
+        nesterov: Nesterov's form of momentum; needs a momentum.
+        weight_decay: L2 penalty (SGD), or decoupled (AdamW).
         decay: ``weights``: only parameters with more than one dimension; ``all``: biases and BN too.
         schedule: ``linear`` to 0 (SPOS), ``cosine`` to 0, or ``constant``; set at each iteration.
         warmup_epochs: the learning rate rises linearly from 0 over so many epochs first; may be a fraction.
         clip_norm: largest norm of the whole gradient; None: no clipping.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
     """
 
     epochs: int = 60
@@ -37,14 +47,24 @@ class Recipe:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("momentum", 0), ("weight_decay", 0), ("warmup_epochs", 0)):
-            if getattr(self, name) < low:
-                raise ConfigurationError(f"{name} must be at least {low}, not {getattr(self, name)}", path=name)
-        if not 0 < self.learning_rate < float("inf"):
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigurationError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}", path=name)
+        for name, low in (("epochs", 1), ("weight_decay", 0), ("warmup_epochs", 0)):
+            value = getattr(self, name)
+            # Written so that NaN fails as well.
+            if not low <= value < math.inf:
+                raise ConfigurationError(f"{name} must be finite and at least {low}, not {value}", path=name)
+        if not 0 <= self.momentum < 1:
+            raise ConfigurationError(f"momentum must be at least 0 and below 1, not {self.momentum}", path="momentum")
+        if self.nesterov and self.momentum == 0:
+            raise ConfigurationError("Nesterov's form needs a momentum above 0", path="nesterov")
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(f"learning_rate must be positive, not {self.learning_rate}", path="learning_rate")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigurationError(f"clip_norm must be positive, not {self.clip_norm}", path="clip_norm")
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+        if self.warmup_epochs >= self.epochs:
             raise ConfigurationError(
                 f"a warm-up of {self.warmup_epochs} epochs leaves nothing of {self.epochs}", path="warmup_epochs"
             )

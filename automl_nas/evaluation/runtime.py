@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeVar
@@ -21,27 +22,32 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Runtime:
     """Device, precision, memory format, threads and seeds of a run.
 
+    ``auto`` for the precision or the memory format is a wish, not a state: `automl_nas.evaluation.tuning.tune` turns it
+    into what is fastest here when a configuration is resolved, and the record holds its choice.
+
     Args:
-        device: ``auto`` (a GPU if there is one), or anything `torch.device` takes.
-        precision: ``float32``, or ``bfloat16`` by autocast.
-        memory_format: ``channels_last`` or ``contiguous`` for 4-dimensional tensors.
+        device: ``auto`` (a GPU if there is one; under torchrun the local rank's), or anything `torch.device` takes.
+        precision: ``float32``, or ``bfloat16`` by autocast; ``auto`` must have been settled.
+        memory_format: ``channels_last`` or ``contiguous`` for 4-dimensional tensors; ``auto`` must have been settled.
         threads: CPU threads of torch; None: what torch would take. The number in use is recorded with the run, since
             sums depend on it.
 
     Raises:
-        ConfigurationError: the device does not exist here.
+        ConfigurationError: the device does not exist here, or an ``auto`` has not been settled.
     """
 
     def __init__(
         self,
         *,
         device: str = "auto",
-        precision: Literal["float32", "bfloat16"] = "float32",
-        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last",
         threads: int | None = None,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            if device == "cuda" and "LOCAL_RANK" in os.environ:
+                device = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
             self.device = torch.device(device)
             torch.empty(0, device=self.device)
@@ -50,6 +56,15 @@ class Runtime:
             raise ConfigurationError(
                 f"no device '{device}' here ({reason}); use auto or cpu", path="runtime.device"
             ) from None
+        for name, value, known in (
+            ("precision", precision, ("float32", "bfloat16")),
+            ("memory_format", memory_format, ("channels_last", "contiguous")),
+        ):
+            if value not in known:
+                hint = "; tune() settles it" if value == "auto" else ""
+                raise ConfigurationError(
+                    f"{name} is {' or '.join(known)} here, not {value!r}{hint}", path=f"runtime.{name}"
+                )
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads must be at least 1, not {threads}", path="runtime.threads")
         self.precision = precision
@@ -103,22 +118,51 @@ class Runtime:
         """Set the global generators (torch, NumPy, Python) to a named stream, and restore them afterwards.
 
         For what takes no generator: initialisation, dropout, transforms. Plugins never seed: core wraps every build,
-        training iteration and evaluation in this.
+        training iteration and evaluation in this. Nests.
         """
-        value = stream_seed(seed, purpose, counter)
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        accelerator = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        random.seed(value)
-        np.random.seed(value & 0xFFFFFFFF)
-        torch.manual_seed(value)
+        accelerator = self._accelerator_state()
+        self.reseed(seed, purpose, counter)
         try:
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
             torch.set_rng_state(before[2])
-            if accelerator is not None:
-                torch.cuda.set_rng_state(accelerator, self.device)
+            self._restore_accelerator(accelerator)
+
+    def reseed(self, seed: int, purpose: str, counter: int = 0) -> None:
+        """Set the global generators to another stream; only inside `seeded`, which restores them.
+
+        Saving and restoring costs 0.1 ms, most of it NumPy's; this alone costs a tenth, so a training loop is wrapped
+        once and reseeded at each iteration.
+        """
+        value = stream_seed(seed, purpose, counter)
+        random.seed(value)
+        np.random.seed(value & 0xFFFFFFFF)
+        # Not torch.manual_seed: it also seeds every other device of the machine, which nobody would restore.
+        torch.default_generator.manual_seed(value)
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(value)
+        elif self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(value)
+
+    def _accelerator_state(self) -> Tensor | None:
+        if self.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.device)
+        if self.device.type == "cpu":
+            return None
+        state: Tensor = torch.get_device_module(self.device).get_rng_state()
+        return state
+
+    def _restore_accelerator(self, state: Tensor | None) -> None:
+        if state is None:
+            return
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.get_device_module(self.device).set_rng_state(state)
 
     @property
     def world_size(self) -> int:
@@ -140,8 +184,20 @@ class Runtime:
         return nn.parallel.DistributedDataParallel(net, find_unused_parameters=True)
 
     def shard(self, batch: Tensor) -> Tensor:
-        """Return this process's share of a batch: every world_size-th sample, starting at rank."""
-        return batch if self.world_size == 1 else batch[self.rank :: self.world_size]
+        """Return this process's share of a batch: every world_size-th sample, starting at rank.
+
+        Raises:
+            ConfigurationError: the batch does not divide evenly, and the mean of the shares' gradients would not be the
+                batch's.
+        """
+        if self.world_size == 1:
+            return batch
+        if len(batch) % self.world_size:
+            raise ConfigurationError(
+                f"a batch of {len(batch)} does not divide among {self.world_size} processes; use a multiple of it",
+                path="task.batch_size",
+            )
+        return batch[self.rank :: self.world_size]
 
     def reduce(self, tensors: Sequence[Tensor]) -> None:
         """Average tensors over all processes, in place: gradients of alpha, lambda or a policy."""

@@ -1,4 +1,4 @@
-"""The one training loop (`Fit`), scoring, and recalibration of batch normalisation."""
+"""The one training loop (`Fit`) and scoring."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from automl_nas.errors import ConfigurationError, DivergedError
+from automl_nas.errors import ConfigurationError, DataError, DivergedError
+from automl_nas.evaluation.recalibration import full_batches
+from automl_nas.evaluation.recalibration import recalibrate as recalibrate
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.streams import stream_seed
 
 Forward = Callable[[nn.Module, Tensor, int], Tensor]
-"""``forward(network, inputs, iteration) -> outputs``; a supernet strategy puts its selection in here."""
+"""``forward(network, inputs, count) -> outputs``; a supernet strategy puts its selection in here. ``count`` numbers the
+passes: the iteration, or ``iteration * passes + pass``."""
 
 
-def _plain(network: nn.Module, inputs: Tensor, iteration: int) -> Tensor:
+def _plain(network: nn.Module, inputs: Tensor, count: int) -> Tensor:
     outputs: Tensor = network(inputs)
     return outputs
 
@@ -33,7 +35,7 @@ class Progress:
 
     Attributes:
         iterations: how many iterations it ran.
-        loss: their mean training loss; NaN when there were none.
+        loss: their mean training loss, over all processes; NaN when there were none.
         learning_rate: at the last of them.
         examples: samples seen.
         seconds: wall clock.
@@ -57,9 +59,11 @@ class Fit:
         seed: of the streams for shuffling, augmentation and dropout.
         split: what to train on.
         forward: how the network is called; default ``network(inputs)``.
+        passes: how often it is called per iteration, on the same batch; gradients add up and the optimiser moves once
+            (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
 
     Raises:
-        ConfigurationError: the split holds no full batch.
+        ConfigurationError: the split holds no full batch, or ``passes`` is not positive.
     """
 
     def __init__(
@@ -72,17 +76,16 @@ class Fit:
         seed: int,
         split: str = "train",
         forward: Forward = _plain,
+        passes: int = 1,
     ) -> None:
+        if passes < 1:
+            raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
         self.network, self.task, self.runtime, self.recipe = network, task, runtime, recipe
         self.iteration = 0
-        self._seed, self._split, self._forward = seed, split, forward
+        self._seed, self._split, self._forward, self._passes = seed, split, forward, passes
         self._data_seed = stream_seed(seed, "data")
-        self._per_epoch = task.batches_per_epoch(split)
-        if self._per_epoch == 0:
-            raise ConfigurationError(
-                f"the split '{split}' ({task.size(split)} samples) holds no full batch; use a smaller batch size",
-                path="task.batch_size",
-            )
+        self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
+        self._per_epoch = full_batches(task, split)
         self.iterations = recipe.epochs * self._per_epoch
         self._parallel = runtime.parallel(network)
         self._optimizer = make_optimizer(network, recipe)
@@ -109,23 +112,30 @@ class Fit:
         examples = 0
         losses = []
         self.network.train()
-        for _ in range(min(iterations, self.iterations - self.iteration)):
-            inputs, targets = self._next_batch()
-            losses.append(self._iterate(inputs, targets))
-            examples += len(inputs)
-            self.iteration += 1
-        values = torch.stack(losses).double().cpu() if losses else torch.full((1,), math.nan)
-        rate = learning_rate(self.recipe, max(self.iteration - 1, 0), self._per_epoch)
+        with self.runtime.seeded(self._seed, self._purpose, first):
+            for _ in range(min(iterations, self.iterations - self.iteration)):
+                inputs, targets = self._next_batch()
+                losses.append(self._iterate(inputs, targets))
+                examples += len(inputs)
+                self.iteration += 1
+        # Read back once: a look at every loss would stop an accelerator at every iteration.
+        values = torch.stack(losses) if losses else torch.full((1,), math.nan)
+        self.runtime.reduce([values])
+        values = values.double().cpu()
         if losses and not bool(torch.isfinite(values).all()):
-            where = first + int((~torch.isfinite(values)).nonzero()[0])
+            offset = int((~torch.isfinite(values)).nonzero()[0])
+            where = first + offset
             raise DivergedError(
-                f"the training loss became {values[where - first].item()} at iteration {where} (epoch {where // self._per_epoch}, "
-                f"learning rate {rate:.3g}); lower learning_rate, add warmup_epochs or set clip_norm"
+                f"the training loss became {values[offset].item()} at iteration {where} "
+                f"(epoch {where // self._per_epoch}, learning rate "
+                f"{learning_rate(self.recipe, where, self._per_epoch):.3g}); lower learning_rate, add warmup_epochs or "
+                "set clip_norm"
             )
+        rate = learning_rate(self.recipe, max(self.iteration - 1, 0), self._per_epoch)
         return Progress(len(losses), values.mean().item(), rate, examples, time.perf_counter() - begun)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return iteration, weights and the optimiser's state."""
+        """Return iteration, weights and the optimiser's state; the tensors are the live ones, not copies."""
         return {
             "iteration": self.iteration,
             "network": self.network.state_dict(),
@@ -142,25 +152,35 @@ class Fit:
     def _next_batch(self) -> Batch:
         epoch, start = divmod(self.iteration, self._per_epoch)
         if self._batches is None or start == 0:
-            self._batches = self.task.batches(self._split, epoch, self._data_seed, start)
-        return next(self._batches)
+            self._batches = iter(self.task.batches(self._split, epoch, self._data_seed, start))
+        batch = next(self._batches, None)
+        if batch is None:
+            raise DataError(
+                f"epoch {epoch} of the split '{self._split}' ended after {start} batches, but the task promised "
+                f"{self._per_epoch} (batches_per_epoch)"
+            )
+        return batch
 
     def _iterate(self, inputs: Tensor, targets: Tensor) -> Tensor:
         runtime, optimizer = self.runtime, self._optimizer
         rate = learning_rate(self.recipe, self.iteration, self._per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with runtime.seeded(self._seed, f"step/{runtime.rank}" if runtime.rank else "step", self.iteration):
+        runtime.reseed(self._seed, self._purpose, self.iteration)
+        x, y = runtime.tensor(runtime.shard(inputs)), runtime.tensor(runtime.shard(targets))
+        # None, not zero: what took no part must be moved neither by weight decay nor by momentum.
+        optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for turn in range(self._passes):
             with runtime.autocast():
-                outputs = self._forward(self._parallel, runtime.tensor(runtime.shard(inputs)), self.iteration)
-                loss = self.task.loss(outputs, runtime.tensor(runtime.shard(targets)))
-            # None, not zero: what took no part must be moved neither by weight decay nor by momentum.
-            optimizer.zero_grad(set_to_none=True)
+                outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
+                loss = self.task.loss(outputs, y)
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
-            optimizer.step()
-        return loss.detach()
+            losses.append(loss.detach())
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        optimizer.step()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
 
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
@@ -189,41 +209,6 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.learning_rate)
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
-
-
-def recalibrate(
-    network: nn.Module, task: Task, runtime: Runtime, *, images: int, seed: int, split: str = "train"
-) -> None:
-    """Recompute the statistics of every batch normalisation from training images, in place.
-
-    The running mean becomes the cumulative mean of the batch means, the running variance that of the unbiased batch
-    variances (momentum None in torch): a true mean, not an exponential average (SPOS, section 3.4). Whole batches are
-    used: the smallest number that holds ``images``, over as many epochs as it takes. 0 leaves the network as it is.
-    The batches depend on the seed alone, so all candidates see the same ones. The training flag is restored.
-    """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if images <= 0 or not norms:
-        return
-    modes = {module: module.training for module in network.modules()}
-    momenta = [norm.momentum for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    seen = epoch = 0
-    with torch.no_grad(), runtime.autocast():
-        while seen < images:
-            for inputs, _ in task.batches(split, epoch, stream_seed(seed, "recalibrate")):
-                network(runtime.tensor(inputs))
-                seen += len(inputs)
-                if seen >= images:
-                    break
-            epoch += 1
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[str, float]:
