@@ -1,0 +1,212 @@
+"""Counting what a network does: one forward pass on meta tensors, every operator attributed to its module."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from automl_nas_costs.formulas import Cost, formula
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from automl_nas.errors import SpaceError, UserError
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one forward pass of batch 1 costs, by module.
+
+    Attributes:
+        macs: module path -> multiply-adds of the operators called by that module itself, not by its children.
+        accesses: module path -> elements read and written by them.
+    """
+
+    macs: Mapping[str, int] = field(default_factory=dict)
+    accesses: Mapping[str, int] = field(default_factory=dict)
+
+
+class UncountableError(SpaceError):
+    """A network calls an operator whose cost is unknown."""
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the cost of every operator under the path of the innermost module that is running."""
+
+    def __init__(self, ignore: Collection[str]) -> None:
+        super().__init__()
+        self.ignore = ignore
+        self.paths: list[str] = [""]
+        self.macs: dict[str, int] = {}
+        self.accesses: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            # Inference mode hands over composite operators whole; elsewhere torch has taken them apart before.
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        namespace, name = func.namespace, func.overloadpacket.__name__
+        if name == "native_batch_norm" and args[0].is_meta:
+            # Two thirds of the time of a convolutional network went into torch's Python reference of an operator that
+            # keeps its input's shape and counts nothing.
+            return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+        out = func(*args, **kwargs)
+        if f"{namespace}::{name}" in self.ignore:
+            return out
+        try:
+            rule = formula(namespace, name, args)
+        except LookupError:
+            raise UncountableError(
+                f"the cost of the operator {namespace}::{name}, called in module '{self.paths[-1]}', is unknown; write "
+                f"it with torch's own layers, or set ignore: ['{namespace}::{name}'] to count it as nothing"
+            ) from None
+        if rule is not None:
+            self._add(rule(args, out[0] if isinstance(out, tuple | list) else out))
+        return out
+
+    def _add(self, cost: Cost) -> None:
+        path = self.paths[-1]
+        if cost.macs:
+            self.macs[path] = self.macs.get(path, 0) + cost.macs
+        self.accesses[path] = self.accesses.get(path, 0) + cost.accesses
+
+    def follow(self, network: nn.Module) -> None:
+        """Keep `paths` by hooks; a module that stands in several places goes by its first path."""
+        for path, module in network.named_modules():
+
+            def enter(module: nn.Module, args: object, path: str = path) -> None:
+                self.paths.append(path)
+
+            def leave(module: nn.Module, args: object, output: object) -> None:
+                self.paths.pop()
+
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave, always_call=True)
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """Restore the global random generators afterwards: to know a cost must not change what is drawn next."""
+    before = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+@contextlib.contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Switch off the fused kernels that hide matrix products from the counter (attention layers, LSTM on the CPU)."""
+    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        torch.backends.mkldnn.enabled = before[1]
+
+
+def _on_meta(space: SearchSpace, architecture: Architecture) -> nn.Module:
+    with torch.device("meta"):
+        return space.build(architecture)
+
+
+def _moved_to_meta(space: SearchSpace, architecture: Architecture) -> nn.Module:
+    return _on_cpu(space, architecture).to("meta")
+
+
+def _on_cpu(space: SearchSpace, architecture: Architecture) -> nn.Module:
+    with torch.device("cpu"):
+        return space.build(architecture)
+
+
+def _input(space: SearchSpace, network: nn.Module, device: str) -> torch.Tensor:
+    if not space.input_shape:
+        raise SpaceError(
+            f"{type(space).__name__} has no input shape, so its networks cannot be run to count their cost"
+        )
+    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return torch.zeros(1, *space.input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
+
+
+# Each way to run a network once, the cheapest first: a meta tensor has a shape and no data, so nothing is computed.
+_WAYS: tuple[tuple[Callable[[SearchSpace, Architecture], nn.Module], str], ...] = (
+    (_on_meta, "meta"),
+    (_moved_to_meta, "meta"),
+    (_on_cpu, "cpu"),
+)
+
+
+def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[str] = ()) -> Counts:
+    """Build the network, run it once in evaluation mode on one input, and return what its operators cost.
+
+    Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a Parameter,
+    attention. The network is built and run on the meta device; a network that cannot be (its forward looks at values,
+    say) is run on the CPU, with the same result.
+
+    Args:
+        space: gives the network and the shape of one input.
+        architecture: which network.
+        ignore: operators such as ``torchvision::roi_align`` that count nothing.
+
+    Raises:
+        UncountableError: an operator multiplies in an unknown way; the message names it and its module.
+        SpaceError: the network cannot be built, or does not accept an input of the space's shape.
+    """
+    failures: list[Exception] = []
+    with untouched(), _plain_kernels(), torch.no_grad():
+        for build, device in _WAYS:
+            try:
+                network = build(space, architecture).eval()
+                x = _input(space, network, device)
+                counter = _Counter(ignore)
+                counter.follow(network)
+                with counter:
+                    network(x)
+                return Counts(counter.macs, counter.accesses)
+            except UserError:
+                raise
+            except Exception as error:
+                failures.append(error)
+    reason = failures[-1]
+    raise SpaceError(
+        f"the network of {architecture.key} cannot be run on one input of shape {tuple(space.input_shape)}: "
+        f"{type(reason).__name__}: {reason}"
+    ) from reason
+
+
+def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, int]:
+    """Return module path -> number of parameters the module holds itself; a shared one counts where it stands first.
+
+    Raises:
+        SpaceError: the network cannot be built.
+    """
+    with untouched():
+        try:
+            network = _on_meta(space, architecture)
+        except UserError:
+            raise
+        except Exception:
+            network = _on_cpu(space, architecture)
+        if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
+            network = _on_cpu(space, architecture).eval()
+            with torch.no_grad():
+                network(_input(space, network, "cpu"))
+        held: dict[str, int] = {}
+        for name, parameter in network.named_parameters():
+            path = name.rpartition(".")[0]
+            held[path] = held.get(path, 0) + parameter.numel()
+        return held
