@@ -107,7 +107,7 @@ class Architecture(Mapping[str, Value]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Architecture):
             return NotImplemented
-        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide; they are made only when they can matter.
+        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide, made only when they matter.
         return self._values == other._values and self.key == other.key
 
     def __hash__(self) -> int:
