@@ -1,6 +1,6 @@
 """How the parts of the framework find each other: hooks, the plugin manager and the registry.
 
-A plugin module needs one name from here, `hookimpl`, and importing it imports nothing but pluggy.
+A plugin's top module needs `hookimpl` and perhaps `Register` from here, and importing them imports nothing but pluggy.
 """
 
 from __future__ import annotations
@@ -8,14 +8,50 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from automl_nas.plugin.markers import hookimpl, hookspec
+from automl_nas.plugin.markers import Register, hookimpl, hookspec
 
 if TYPE_CHECKING:
-    pass
+    from automl_nas.plugin.component import Collaborator, Signature, from_config
+    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
+    from automl_nas.plugin.kinds import KINDS, Kind
+    from automl_nas.plugin.located import join
+    from automl_nas.plugin.manager import Fault, Plugin, PluginManager, default_manager
+    from automl_nas.plugin.registry import Component, Registry, Source
+    from automl_nas.plugin.schema import Setting
 
-__all__ = ["hookimpl", "hookspec"]
+_HOMES = {
+    "component": ("Collaborator", "Signature", "from_config"),
+    "events": ("ResultInfo", "RunInfo", "StepInfo"),
+    "kinds": ("KINDS", "Kind"),
+    "located": ("join",),
+    "manager": ("Fault", "Plugin", "PluginManager", "default_manager"),
+    "registry": ("Component", "Registry", "Source"),
+    "schema": ("Setting",),
+}
+_LAZY = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
-_LAZY: dict[str, str] = {}
+__all__ = [
+    "hookimpl",
+    "hookspec",
+    "PluginManager",
+    "default_manager",
+    "Plugin",
+    "Fault",
+    "Registry",
+    "Register",
+    "Component",
+    "Source",
+    "KINDS",
+    "Kind",
+    "Signature",
+    "Setting",
+    "Collaborator",
+    "from_config",
+    "join",
+    "RunInfo",
+    "StepInfo",
+    "ResultInfo",
+]
 
 
 def __getattr__(name: str) -> object:

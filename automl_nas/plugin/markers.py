@@ -1,6 +1,8 @@
-"""The two markers of the plugin system."""
+"""What the top module of a plugin needs: the marker of its hooks, and the type of what registration hooks are given."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import pluggy
 
@@ -12,3 +14,16 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks the specification of a hook; for the core only."""
+
+
+class Register(Protocol):
+    """What a registration hook is given."""
+
+    def __call__(self, name: str, reference: str, *, summary: str = "") -> None:
+        """Register a component.
+
+        Args:
+            name: what users write in a configuration: lower case letters, digits, ``_`` and ``-``.
+            reference: ``package.module:Object``. It is imported when a configuration names it, not before.
+            summary: one line for listings.
+        """

@@ -1,0 +1,81 @@
+"""The hooks: what a plugin may implement.
+
+A plugin is a module with functions of these names, each marked with `automl_nas.plugin.hookimpl`. A function may leave
+out arguments it does not need. All are optional; a plugin implements at least one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automl_nas.plugin.markers import Register, hookspec
+
+if TYPE_CHECKING:
+    import click
+
+    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
+    from automl_nas.search.trial import Trial
+
+
+@hookspec
+def register_spaces(register: Register) -> None:
+    """Register search spaces: classes derived from `SearchSpace`, or functions annotated to return one."""
+
+
+@hookspec
+def register_strategies(register: Register) -> None:
+    """Register search strategies: classes derived from `Strategy`, most often through `AskTellStrategy`."""
+
+
+@hookspec
+def register_evaluators(register: Register) -> None:
+    """Register evaluators: classes derived from `Evaluator`."""
+
+
+@hookspec
+def register_cost_models(register: Register) -> None:
+    """Register cost models: classes derived from `CostModel`. The name is the metric's name in constraints."""
+
+
+@hookspec
+def register_tasks(register: Register) -> None:
+    """Register tasks: classes derived from `Task`."""
+
+
+@hookspec
+def register_exporters(register: Register) -> None:
+    """Register exporters: classes derived from `Exporter`."""
+
+
+@hookspec
+def register_executors(register: Register) -> None:
+    """Register executors: classes derived from `Executor`."""
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Add commands to the command line: ``@cli.command()`` or ``cli.add_command(...)``.
+
+    The group belongs to this plugin until all its hooks have returned; a command whose name is taken breaks the plugin.
+    It is called whenever plugins are loaded, so import what a command needs inside the command.
+    """
+
+
+@hookspec
+def search_started(run: RunInfo) -> None:
+    """Observe that a run begins or is resumed (``run.resumed``). Called once for each process that drives it."""
+
+
+@hookspec
+def step_finished(run: RunInfo, step: StepInfo) -> None:
+    """Observe that a strategy has made a step."""
+
+
+@hookspec
+def trial_finished(run: RunInfo, trial: Trial) -> None:
+    """Observe that a trial has been recorded, whatever its state. A resumed run does not repeat recorded trials."""
+
+
+@hookspec
+def search_finished(run: RunInfo, result: ResultInfo) -> None:
+    """Observe that a run has reached its result. Not called for a run that failed or was interrupted."""

@@ -1,0 +1,296 @@
+"""The plugin manager: loads plugins one by one, each isolated from the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from automl_nas.errors import PluginError
+from automl_nas.plugin.discovery import HOOKS, ONLY, Found, Selection, adopt, discover
+from automl_nas.plugin.kinds import KINDS
+from automl_nas.plugin.registry import Component, Registry, Source, Staging
+
+if TYPE_CHECKING:
+    import click
+    import pluggy
+
+    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
+    from automl_nas.search.trial import Trial
+
+_log = logging.getLogger(__name__)
+
+OBSERVERS = tuple(sorted(hook for hook in HOOKS if not hook.startswith("register_")))
+"""The hooks that watch a run."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that works.
+
+    Attributes:
+        source: where it comes from.
+        components: what it registered.
+        commands: the commands it added, by name.
+        observers: the hooks with which it watches runs.
+    """
+
+    source: Source
+    components: tuple[Component, ...] = ()
+    commands: Mapping[str, click.Command] = field(default_factory=dict)
+    observers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a plugin, or with one of its components.
+
+    Attributes:
+        source: the plugin.
+        error: what is wrong, in one line.
+        cause: the exception, for its traceback; None if there was none.
+        component: what is wrong with the plugin; None when it is the plugin itself.
+    """
+
+    source: Source
+    error: str
+    cause: BaseException | None = None
+    component: Component | None = None
+
+    def __str__(self) -> str:
+        return self.error if self.component else f"{self.source}: {self.error}"
+
+
+@dataclass(frozen=True)
+class _Observer:
+    source: Source
+    function: Callable[..., object]
+    arguments: tuple[str, ...]
+
+
+class PluginManager:
+    """Loads plugins and calls their hooks, each plugin by itself.
+
+    What a plugin registers is staged and committed when all its registration hooks have returned. A plugin that fails
+    anywhere on the way leaves nothing behind and is listed in `broken`; everything else works.
+
+    Args:
+        environ: where the ``AUTOML_NAS_*PLUGINS`` variables are read; the process's environment by default.
+
+    Attributes:
+        registry: what the plugins registered.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self.registry = Registry()
+        self.registry.explain_absence(self._absent)
+        self._selection = Selection.of(os.environ if environ is None else environ)
+        self._plugins: dict[Source, Plugin] = {}
+        self._broken: dict[Source, Fault] = {}
+        self._unplugged: dict[Source, Fault] = {}
+        self._disabled: list[Source] = []
+        self._observers: dict[str, list[_Observer]] = {hook: [] for hook in OBSERVERS}
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that work, in the order in which they were loaded."""
+        return tuple(self._plugins.values())
+
+    @property
+    def broken(self) -> tuple[Fault, ...]:
+        """The plugins that do not, and why."""
+        return tuple(self._broken.values())
+
+    @property
+    def disabled(self) -> tuple[Source, ...]:
+        """The plugins that the environment leaves out."""
+        return tuple(self._disabled)
+
+    @property
+    def unplugged(self) -> tuple[Fault, ...]:
+        """The plugins whose observers raised and are not called any more."""
+        return tuple(self._unplugged.values())
+
+    def load(self, found: Iterable[Found] | None = None) -> PluginManager:
+        """Load plugins; return self.
+
+        Args:
+            found: which ones; all installed ones by default.
+
+        Raises:
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+        """
+        installed = list(discover() if found is None else found)
+        for item in installed:
+            if self._selection.wants(item.source):
+                self._admit(item.source, item.entry_point.load)
+            else:
+                self._disabled.append(item.source)
+        for name, reason in self._selection.missing(item.source for item in installed).items():
+            self._fail(Source(name, ONLY), PluginError(reason))
+        return self
+
+    def register_module(self, module: Any, name: str = "") -> Plugin:
+        """Load a plugin that is given in Python: a module, or any object with functions marked `hookimpl`.
+
+        Args:
+            module: the plugin.
+            name: its name; that of the module by default.
+
+        Raises:
+            PluginError: it is broken. It leaves nothing behind and is listed in `broken`.
+        """
+        label = getattr(module, "__name__", type(module).__name__)
+        source = Source(name or label, label)
+        if source in self._plugins:
+            raise PluginError(f"{source} is loaded already; give the second one another name")
+        self._admit(source, lambda: module)
+        if source in self._broken:
+            fault = self._broken[source]
+            raise PluginError(str(fault)) from fault.cause
+        return self._plugins[source]
+
+    def add_commands(self, cli: click.Group) -> None:
+        """Add the plugins' commands to the command line. One that would hide a command of it breaks its plugin.
+
+        Raises:
+            PluginError: that happens, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+        """
+        own = dict(cli.commands)
+        for plugin in self.plugins:
+            taken = sorted(name for name in plugin.commands if name in own and own[name] is not plugin.commands[name])
+            if taken:
+                self._withdraw(plugin.source)
+                self._fail(plugin.source, PluginError(f"the command '{taken[0]}' is a command of automl-nas itself"))
+                continue
+            for name, command in plugin.commands.items():
+                cli.add_command(command, name)
+
+    def check(self) -> list[Fault]:
+        """Import all that is registered and check its signature; return what is wrong, broken plugins included."""
+        faults = list(self.broken)
+        for component in self.registry:
+            try:
+                component.signature().verify(registry=self.registry)
+            except PluginError as error:
+                faults.append(Fault(component.source, str(error), error, component))
+        return faults
+
+    def search_started(self, run: RunInfo) -> None:
+        """Tell observers; see the hook."""
+        self._notify("search_started", run=run)
+
+    def step_finished(self, run: RunInfo, step: StepInfo) -> None:
+        """Tell observers; see the hook."""
+        self._notify("step_finished", run=run, step=step)
+
+    def trial_finished(self, run: RunInfo, trial: Trial) -> None:
+        """Tell observers; see the hook. Nothing is copied when nobody watches."""
+        if self._observers["trial_finished"]:
+            from automl_nas.plugin.events import frozen_trial
+
+            self._notify("trial_finished", run=run, trial=frozen_trial(trial))
+
+    def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
+        """Tell observers; see the hook."""
+        self._notify("search_finished", run=run, result=result)
+
+    def _admit(self, source: Source, load: Callable[[], Any]) -> None:
+        try:
+            hooks = adopt(load(), source)
+            components = self._stage_components(hooks, source)
+            commands = self._stage_commands(hooks, source)
+            self.registry.commit(components)
+        except KeyboardInterrupt:
+            raise
+        # Not only Exception: a module that calls sys.exit, or a native extension's panic, must not end the program.
+        except BaseException as error:
+            self._fail(source, error)
+            return
+        watching = []
+        for hook in OBSERVERS:
+            for implementation in getattr(hooks.hook, hook).get_hookimpls():
+                observer = _Observer(source, implementation.function, tuple(implementation.argnames))
+                self._observers[hook].append(observer)
+                watching.append(hook)
+        self._broken.pop(source, None)
+        self._plugins[source] = Plugin(source, tuple(components), commands, tuple(watching))
+
+    def _stage_components(self, hooks: pluggy.PluginManager, source: Source) -> list[Component]:
+        components = []
+        for kind in KINDS:
+            staging = Staging(kind, source)
+            _call(hooks, f"register_{kind}", register=staging)
+            components += staging.components
+        return components
+
+    def _stage_commands(self, hooks: pluggy.PluginManager, source: Source) -> dict[str, click.Command]:
+        if not hooks.hook.register_commands.get_hookimpls():
+            return {}
+        import click
+
+        staging = click.Group()
+        _call(hooks, "register_commands", cli=staging)
+        for plugin in self.plugins:
+            for name in staging.commands:
+                if name in plugin.commands:
+                    raise PluginError(f"the command '{name}' of {source} is already registered by {plugin.source}")
+        return dict(staging.commands)
+
+    def _withdraw(self, source: Source) -> None:
+        del self._plugins[source]
+        self.registry.withdraw(source)
+        self._silence(source)
+
+    def _silence(self, source: Source) -> None:
+        for hook, observers in self._observers.items():
+            self._observers[hook] = [observer for observer in observers if observer.source != source]
+
+    def _fail(self, source: Source, error: BaseException) -> None:
+        fault = Fault(source, _one_line(error), error)
+        self._broken[source] = fault
+        if self._selection.strict:
+            raise PluginError(str(fault)) from error
+        _log.warning("%s is broken and not used: %s", source, fault.error)
+
+    def _notify(self, hook: str, **data: object) -> None:
+        for observer in self._observers[hook]:
+            try:
+                observer.function(*(data[name] for name in observer.arguments))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                fault = Fault(observer.source, f"{hook}: {_one_line(error)}", error)
+                self._silence(observer.source)
+                self._unplugged[observer.source] = fault
+                if self._selection.strict:
+                    raise PluginError(str(fault)) from error
+                _log.warning("%s does not watch this run any more: %s", observer.source, fault.error, exc_info=error)
+
+    def _absent(self) -> list[str]:
+        return [str(fault) for fault in self.broken] + [f"{source}: disabled" for source in self._disabled]
+
+
+@cache
+def default_manager() -> PluginManager:
+    """Return the process's own manager with all installed plugins, loaded at the first call."""
+    return PluginManager().load()
+
+
+def _call(hooks: pluggy.PluginManager, hook: str, **arguments: object) -> None:
+    try:
+        getattr(hooks.hook, hook)(**arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{hook}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, PluginError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
