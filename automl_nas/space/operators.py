@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import TypeAlias
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision
+from automl_nas.space.decisions import Decision, Subset
 
 Decisions: TypeAlias = Mapping[str, Decision]
 
@@ -109,12 +110,11 @@ def enumerate_all(decisions: Decisions) -> Iterator[Architecture]:
 
 def all_values(decision: Decision) -> Iterator[object]:
     """Yield every value of one decision: the options, or the allowed subsets by increasing binary code."""
-    if decision.width == 1 and decision.size == len(decision.options):
+    if not isinstance(decision, Subset):
         yield from decision.options
         return
-    for number in range(2**decision.width):
-        value = decision.decode([(number >> place) & 1 for place in range(decision.width)])
-        try:
-            yield decision.validate(value)
-        except SpaceError:
-            continue
+    counts = range(decision.min, decision.largest + 1)
+    chosen = (places for count in counts for places in combinations(range(decision.width), count))
+    # Only allowed subsets are made: of many options at most two, say, is a small set inside 2**width codes.
+    for code in sorted(sum(1 << place for place in places) for places in chosen):
+        yield decision.decode([(code >> place) & 1 for place in range(decision.width)])

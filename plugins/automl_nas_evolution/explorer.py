@@ -1,0 +1,147 @@
+"""What all strategies of this plugin share: what is known, what is outstanding, and drawing at random."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Container, Mapping, Sequence
+from typing import Any, final
+
+from automl_nas.errors import InfeasibleError
+from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.problem import Problem
+from automl_nas.search.trial import Proposal, Trial
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream
+from automl_nas_evolution.drawing import Drawer
+from automl_nas_evolution.members import Member
+
+
+class Explorer(AskTellStrategy):
+    """A search that never proposes the same network twice, unless asked.
+
+    A subclass gives `_propose`, `_learn`, `_own_state` and `_load_own_state`. It calls `_claim` for every
+    architecture it is going to propose. All its randomness comes from `_stream`, so its state holds counters and no
+    generator.
+
+    Args:
+        space: what is searched; equal networks are recognised by its ``canonical``.
+        problem: objectives and constraints.
+        seed: of the streams.
+        duplicates: whether a network may be proposed again.
+        attempts: uniform draws before a random candidate is looked for in other ways (`Drawer`).
+    """
+
+    def __init__(self, space: SearchSpace, problem: Problem, *, seed: int, duplicates: bool, attempts: int) -> None:
+        self._space, self._problem, self._decisions = space, problem, space.decisions
+        self._seed, self._duplicates = seed, duplicates
+        self._drawer = Drawer(space, problem, attempts)
+        self._claimed: dict[Architecture, None] = {}
+        self._outstanding: dict[Architecture, int] = {}
+        self._proposed = 0
+
+    @abstractmethod
+    def _propose(self) -> Proposal | None:
+        """Return the next candidate; None: wait while some are outstanding, done when none are."""
+
+    @abstractmethod
+    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
+        """Learn from one trial.
+
+        Args:
+            architecture: its architecture in canonical form.
+            member: what it is worth; None if it failed, was pruned, or measured no number.
+            asked: whether it was outstanding.
+        """
+
+    @abstractmethod
+    def _own_state(self) -> dict[str, Any]:
+        """Return the subclass's part of the state: JSON-like values only."""
+
+    @abstractmethod
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `_own_state` returned."""
+
+    @final
+    def ask(self, n: int) -> list[Proposal]:
+        """Propose at most n candidates; see `AskTellStrategy.ask`.
+
+        Raises:
+            InfeasibleError: no architecture that meets the constraints was ever found.
+        """
+        proposals: list[Proposal] = []
+        while len(proposals) < n and (proposal := self._propose()) is not None:
+            key = self._space.canonical(proposal.architecture)
+            self._outstanding[key] = self._outstanding.get(key, 0) + 1
+            self._proposed += 1
+            proposals.append(proposal)
+        return proposals
+
+    @final
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn from trials; see `AskTellStrategy.tell`.
+
+        Raises:
+            SpaceError: a trial that was not asked for has an architecture of another space.
+        """
+        for trial in trials:
+            key = self._space.canonical(trial.architecture)
+            count = self._outstanding.get(key, 0)
+            if count > 1:
+                self._outstanding[key] = count - 1
+            elif count:
+                del self._outstanding[key]
+            else:
+                key = self._space.canonical(self._space.validate(trial.architecture))
+            self._claimed[key] = None
+            self._learn(key, Member.of(self._problem, trial), count > 0)
+
+    @final
+    def search_state(self) -> dict[str, Any]:
+        """Return counters, architectures and what they were worth, as plain data."""
+        return {
+            "proposed": self._proposed,
+            "claimed": [item.key for item in self._claimed],
+            "outstanding": [[item.to_dict(), count] for item, count in self._outstanding.items()],
+            **self._own_state(),
+        }
+
+    @final
+    def load_search_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `search_state` returned."""
+        self._proposed = state["proposed"]
+        self._claimed = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
+        self._outstanding = {Architecture(item): count for item, count in state["outstanding"]}
+        self._load_own_state(state)
+
+    @final
+    def _stream(self, purpose: str, counter: int) -> random.Random:
+        return stream(self._seed, purpose, counter)
+
+    @final
+    def _free(self, architecture: Architecture) -> bool:
+        """Whether it may be proposed: it meets the constraints on costs and is not claimed."""
+        return self._space.canonical(architecture) not in self._taken and self._problem.feasible(architecture)
+
+    @final
+    def _claim(self, architecture: Architecture) -> None:
+        """Keep it from being proposed again."""
+        self._claimed[self._space.canonical(architecture)] = None
+
+    @final
+    def _draw(self, rng: random.Random) -> Architecture | None:
+        """Draw a free architecture at random and claim it; None when none is left."""
+        try:
+            drawn = self._drawer.draw(rng, self._taken)
+        except InfeasibleError:
+            if self._claimed:
+                return None
+            raise
+        if drawn is not None:
+            self._claim(drawn)
+        return drawn
+
+    @property
+    def _taken(self) -> Container[Architecture]:
+        return () if self._duplicates else self._claimed
