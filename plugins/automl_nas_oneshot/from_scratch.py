@@ -1,0 +1,160 @@
+"""Training every candidate from scratch."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from automl_nas.errors import ConfigurationError, DivergedError, Pruned
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.training import Fit, score
+from automl_nas.space.space import SearchSpace
+
+_LOG = logging.getLogger(__name__)
+_CHECKPOINT = "training.pt"
+
+
+class TrainFromScratch(Evaluator):
+    """Train each candidate with fresh weights and score it.
+
+    The fidelity is the number of epochs, a whole schedule of its own: 10 epochs are no prefix of 20, the learning rate
+    ends at its end in both. Weights, batches and dropout come from the request's seed. The main metric is reported
+    every ``report_epochs``; a candidate that is pruned there keeps the metrics it had. Where the request has a scratch
+    folder, the training is checkpointed in it, and continues bit for bit after a crash.
+
+    Args:
+        space: builds the candidates.
+        task: batches, loss and score.
+        runtime: where it runs.
+        train: how to train; a request's fidelity replaces its ``epochs``.
+        data: the split to train on.
+        split: the split to score on.
+        report_epochs: epochs between two reports.
+        checkpoint_seconds: least time between two checkpoints into scratch.
+        iterations_per_chunk: iterations between two looks at the clock; changes no result.
+
+    Raises:
+        ConfigurationError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        runtime: Runtime,
+        *,
+        train: Recipe = Recipe(epochs=10),  # noqa: B008 - frozen
+        data: Literal["train", "train+search"] = "train",
+        split: Literal["search", "train"] = "search",
+        report_epochs: int = 1,
+        checkpoint_seconds: float = 30.0,
+        iterations_per_chunk: int = 20,
+    ) -> None:
+        for name, value in (("report_epochs", report_epochs), ("iterations_per_chunk", iterations_per_chunk)):
+            if value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
+        if not checkpoint_seconds >= 0:
+            raise ConfigurationError(
+                f"checkpoint_seconds must be at least 0, not {checkpoint_seconds}", path="checkpoint_seconds"
+            )
+        if split == "search" and data == "train+search":
+            raise ConfigurationError("trained on the search split, a candidate cannot be judged on it", path="data")
+        self._space, self._task, self._runtime, self._recipe = space, task, runtime, train
+        self._data, self._split = data, split
+        self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
+        self._main = next(iter(task.metrics))
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Yield the outcomes in order, one at a time; a loss or metric that is not finite makes a trial FAILED."""
+        for request in requests:
+            begun = time.perf_counter()
+            outcome = self._train(request)
+            yield replace(outcome, seconds=time.perf_counter() - begun)
+
+    def _train(self, request: Request) -> Outcome:
+        recipe = self._recipe_for(request)
+        with self._runtime.seeded(request.seed, "init"):
+            network = self._runtime.place(self._space.build(request.architecture))
+        fit = Fit(network, self._task, self._runtime, recipe, seed=request.seed, split=self._data)
+        scratch = _Scratch(request, recipe, self._seconds)
+        # Reports of before a crash are made again: whoever listens may have died with them.
+        reports: list[dict[str, float]] = scratch.load(fit)
+        per_report = fit.iterations // recipe.epochs * self._report_epochs
+        info: dict[str, object] = {"epochs": recipe.epochs}
+        try:
+            for number, metrics in enumerate(reports):
+                self._report(request, min((number + 1) * self._report_epochs, recipe.epochs), metrics)
+            while not fit.done:
+                end = min((len(reports) + 1) * per_report, fit.iterations)
+                fit.advance(min(self._chunk, end - fit.iteration))
+                if fit.iteration == end:
+                    with self._runtime.seeded(request.seed, "evaluation"):
+                        reports.append(score(network, self._task, self._runtime, self._split))
+                    self._report(request, fit.epoch, reports[-1])
+                scratch.save(fit, reports)
+        except Pruned:
+            return Outcome(request.number, reports[-1], State.PRUNED, info={"epochs": fit.epoch})
+        except DivergedError as error:
+            return Outcome(request.number, state=State.FAILED, error=str(error), info=info)
+        return Outcome(request.number, reports[-1], info=info)
+
+    def _report(self, request: Request, epoch: int, metrics: dict[str, float]) -> None:
+        bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if bad:
+            raise DivergedError(f"after {epoch} epochs {', '.join(bad)}; lower learning_rate or set clip_norm")
+        request.report(epoch, metrics[self._main])
+
+    def _recipe_for(self, request: Request) -> Recipe:
+        if request.fidelity is None:
+            return self._recipe
+        if request.fidelity < 1 or request.fidelity != int(request.fidelity):
+            raise ConfigurationError(f"a fidelity is a whole number of epochs, at least 1, not {request.fidelity}")
+        return replace(self._recipe, epochs=int(request.fidelity))
+
+
+class _Scratch:
+    """The checkpoint of one evaluation: put in place whole, read only by the same request."""
+
+    def __init__(self, request: Request, recipe: Recipe, seconds: float) -> None:
+        self._path: Path | None = request.scratch and request.scratch / _CHECKPOINT
+        self._seconds, self._saved = seconds, time.monotonic()
+        self._identity = repr((request.architecture.key, request.seed, recipe))
+
+    def load(self, fit: Fit) -> list[dict[str, float]]:
+        """Bring a training to where it was, and return the reports it had made."""
+        if self._path is None or not self._path.exists():
+            return []
+        try:
+            state: dict[str, Any] = torch.load(self._path, map_location=fit.runtime.device, weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            _LOG.warning("%s cannot be read (%s); training starts again", self._path, error)
+            return []
+        if state["identity"] != self._identity:
+            return []
+        fit.load_state_dict(state["fit"])
+        reports: list[dict[str, float]] = state["reports"]
+        return reports
+
+    def save(self, fit: Fit, reports: list[dict[str, float]]) -> None:
+        """Write a checkpoint if the last one is old enough."""
+        if self._path is None or time.monotonic() - self._saved < self._seconds:
+            return
+        beside = self._path.with_suffix(".tmp")
+        with beside.open("wb") as file:
+            torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._path)
+        self._saved = time.monotonic()

@@ -1,0 +1,113 @@
+"""Drawing the paths that a supernet is trained on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from automl_nas.errors import ConfigurationError, InfeasibleError
+from automl_nas.search.problem import Problem
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Choice, Decision
+from automl_nas.space.operators import sample
+from automl_nas.streams import stream
+
+
+class Paths(ABC):
+    """A sequence of paths, each a function of (seed, its number): the same on every process, and after a resume.
+
+    Attributes:
+        passes: how many consecutive paths share a batch and an update.
+    """
+
+    passes: int = 1
+
+    @abstractmethod
+    def __call__(self, count: int) -> Architecture:
+        """Return the path of pass number ``count``, counted from 0."""
+
+
+class UniformPaths(Paths):
+    """Every decision uniformly and independently (SPOS, section 3.3).
+
+    Args:
+        decisions: of the space.
+        seed: of the stream.
+    """
+
+    def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
+        self._decisions, self._seed = dict(decisions), seed
+
+    def __call__(self, count: int) -> Architecture:
+        """Return the path of a pass."""
+        return sample(self._decisions, stream(self._seed, "path", count))
+
+
+class FeasiblePaths(Paths):
+    """Uniformly among the paths that meet the problem's constraints on costs, by rejection.
+
+    Args:
+        decisions: of the space.
+        seed: of the stream.
+        problem: whose constraints count.
+        draws: the largest number of draws for one path.
+    """
+
+    def __init__(self, decisions: Mapping[str, Decision], seed: int, problem: Problem, draws: int) -> None:
+        if draws < 1:
+            raise ConfigurationError(f"max_draws must be at least 1, not {draws}", path="max_draws")
+        self._decisions, self._seed, self._problem, self._draws = dict(decisions), seed, problem, draws
+
+    def __call__(self, count: int) -> Architecture:
+        """Return the path of a pass.
+
+        Raises:
+            InfeasibleError: none of the draws is feasible.
+        """
+        rng = stream(self._seed, "path", count)
+        nearest, limit = float("inf"), ""
+        for _ in range(self._draws):
+            path = sample(self._decisions, rng)
+            if self._problem.feasible(path):
+                return path
+            worst, text = max((miss, text) for text, miss in self._problem.violations(path).items())
+            nearest, limit = min((nearest, limit), (worst, text))
+        raise InfeasibleError(
+            f"none of {self._draws} uniformly drawn paths meets the constraints; the nearest missed '{limit}' by "
+            f"{nearest:.1%}; widen it, raise max_draws, or train with paths: uniform"
+        )
+
+
+class FairPaths(Paths):
+    """Strict fairness (FairNAS, Chu et al. 2019, algorithm 1): m paths share a batch, each option is in exactly one.
+
+    Every decision is a uniform permutation of its m options, independently of the others.
+
+    Args:
+        decisions: of the space; all a Choice with the same number of options.
+        seed: of the stream.
+
+    Raises:
+        ConfigurationError: the decisions differ in their number of options, or one is a Subset.
+    """
+
+    def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
+        sizes = {name: decision.size for name, decision in decisions.items()}
+        if len(set(sizes.values())) != 1 or not all(isinstance(decision, Choice) for decision in decisions.values()):
+            raise ConfigurationError(
+                f"fair sampling needs choices with one and the same number of options, not {sizes}; use paths: uniform",
+                path="paths",
+            )
+        self._decisions, self._seed = dict(decisions), seed
+        self.passes = next(iter(sizes.values()))
+
+    def __call__(self, count: int) -> Architecture:
+        """Return the path of a pass: the same place of every decision's permutation."""
+        turn, place = divmod(count, self.passes)
+        rng = stream(self._seed, "path", turn)
+        return Architecture(
+            {
+                name: rng.sample(decision.options, len(decision.options))[place]
+                for name, decision in self._decisions.items()
+            }
+        )

@@ -1,0 +1,118 @@
+"""Training a supernet one path at a time (SPOS)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.training import Fit
+from automl_nas.search.problem import Problem
+from automl_nas.search.strategy import Services, Strategy
+from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths
+
+
+class SinglePath(Strategy):
+    """Train a supernet by single-path sampling and save its weights (Guo et al. 2020, arXiv 1904.00420, section 3).
+
+    Each iteration draws one path for the whole batch. Candidates that were not drawn get no gradient at all, so neither
+    weight decay nor momentum moves them. The path of an iteration is a function of the seed and its number: the same on
+    every data-parallel process and after a resume. The stage proposes no trials; it ends with the artifact ``weights``.
+
+    Args:
+        space: its supernet is trained.
+        task: gives the training batches and the loss.
+        runtime: where it runs.
+        artifacts: takes the weights.
+        problem: its constraints on costs count for ``paths: feasible``.
+        seed: of weights, batches and paths.
+        train: how to train.
+        paths: ``uniform`` (the paper); ``feasible``: uniformly among the paths that meet the constraints on costs;
+            ``fair``: each batch goes through m paths in which each of the m options takes part once (FairNAS), so an
+            iteration costs m times as much.
+        iterations_per_step: how many iterations pass between safe points (checkpoints, interruption); a step should
+            take well under a minute.
+        split: what to train on.
+        max_draws: for ``paths: feasible``, how many paths are drawn for one iteration before giving up.
+
+    Raises:
+        ConfigurationError: a setting is out of its range, or does not suit the space or the task.
+        InfeasibleError: with ``paths: feasible``, no drawn path meets the constraints.
+    """
+
+    space_type: ClassVar[type[SearchSpace]] = SupernetSpace  # type: ignore[type-abstract]
+
+    def __init__(
+        self,
+        space: SupernetSpace,
+        task: Task,
+        runtime: Runtime,
+        artifacts: Artifacts,
+        problem: Problem,
+        *,
+        seed: int,
+        train: Recipe = Recipe(),  # noqa: B008 - frozen
+        paths: Literal["uniform", "feasible", "fair"] = "uniform",
+        iterations_per_step: int = 50,
+        split: Literal["train", "train+search"] = "train",
+        max_draws: int = 1000,
+    ) -> None:
+        if iterations_per_step < 1:
+            raise ConfigurationError(
+                f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
+            )
+        self._artifacts, self._runtime = artifacts, runtime
+        self._iterations_per_step = iterations_per_step
+        self._paths: Paths
+        if paths == "feasible":
+            self._paths = FeasiblePaths(space.decisions, seed, problem, max_draws)
+        elif paths == "fair":
+            self._paths = FairPaths(space.decisions, seed)
+        else:
+            self._paths = UniformPaths(space.decisions, seed)
+        self._paths(0)  # so that constraints nobody can meet are known before the training
+        with runtime.seeded(seed, "init"):
+            self._supernet = runtime.place(space.build_supernet())
+        self._fit = Fit(
+            self._supernet,
+            task,
+            runtime,
+            train,
+            seed=seed,
+            split=split,
+            forward=self._forward,
+            passes=self._paths.passes,
+        )
+
+    def step(self, services: Services) -> None:
+        """Train for a fixed number of iterations; the last step saves the weights."""
+        fit = self._fit
+        progress = fit.advance(self._iterations_per_step)
+        services.log({"loss": progress.loss, "learning_rate": progress.learning_rate}, step=fit.iteration)
+        services.progress(fit.iteration, fit.iterations, "iterations")
+        if fit.done:
+            self._artifacts.save(self._supernet.state_dict())
+
+    @property
+    def done(self) -> bool:
+        """Whether all iterations are over and the weights saved."""
+        return self._fit.done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the training; paths need none, they are numbered."""
+        return {"fit": self._fit.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the training, bit for bit."""
+        self._fit.load_state_dict(state["fit"])
+
+    def _forward(self, network: nn.Module, inputs: Tensor, count: int) -> Tensor:
+        outputs: Tensor = network(inputs, self._paths(count))
+        return outputs
