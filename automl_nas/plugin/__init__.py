@@ -13,20 +13,24 @@ from automl_nas.plugin.markers import Register, hookimpl, hookspec
 if TYPE_CHECKING:
     from automl_nas.plugin.component import Collaborator, Signature, from_config
     from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
+    from automl_nas.plugin.faults import Fault
     from automl_nas.plugin.kinds import KINDS, Kind
     from automl_nas.plugin.located import join
-    from automl_nas.plugin.manager import Fault, Plugin, PluginManager, default_manager
-    from automl_nas.plugin.registry import Component, Registry, Source
-    from automl_nas.plugin.schema import Setting
+    from automl_nas.plugin.manager import Plugin, PluginManager, default_manager
+    from automl_nas.plugin.registered import Component, Source
+    from automl_nas.plugin.registry import Registry
+    from automl_nas.plugin.settings import Setting
 
 _HOMES = {
     "component": ("Collaborator", "Signature", "from_config"),
     "events": ("ResultInfo", "RunInfo", "StepInfo"),
     "kinds": ("KINDS", "Kind"),
     "located": ("join",),
-    "manager": ("Fault", "Plugin", "PluginManager", "default_manager"),
-    "registry": ("Component", "Registry", "Source"),
-    "schema": ("Setting",),
+    "faults": ("Fault",),
+    "manager": ("Plugin", "PluginManager", "default_manager"),
+    "registered": ("Component", "Source"),
+    "registry": ("Registry",),
+    "settings": ("Setting",),
 }
 _LAZY = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -7,7 +7,6 @@ write; ``seed`` is the one named exception.
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,8 @@ from typing import TYPE_CHECKING, Any
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.kinds import COLLABORATORS, derives, kind_of
 from automl_nas.plugin.located import join, located
-from automl_nas.plugin.schema import (
-    REQUIRED,
-    Nested,
-    Setting,
-    descriptions,
-    model,
-    refuse_unknown,
-    resolve_hints,
-    to_json,
-    values,
-)
+from automl_nas.plugin.schema import model, refuse_unknown, values
+from automl_nas.plugin.settings import REQUIRED, Nested, Setting, descriptions, is_union, resolve_hints, to_json
 from automl_nas.streams import stream_seed
 
 if TYPE_CHECKING:
@@ -246,7 +236,7 @@ def from_config(spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, A
 
 
 def _collaborator(parameter: inspect.Parameter, hint: Any, name: str) -> Collaborator:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    options = typing.get_args(hint) if is_union(hint) else (hint,)
     classes = [option for option in options if option is not type(None)]
     if len(classes) != 1 or not isinstance(classes[0], type) or _role(classes[0]) is None:
         known = ", ".join(base.rpartition(":")[2] for base in COLLABORATORS)

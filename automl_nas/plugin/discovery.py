@@ -14,7 +14,7 @@ import pluggy
 from automl_nas.errors import PluginError, did_you_mean
 from automl_nas.plugin import hookspecs
 from automl_nas.plugin.markers import PROJECT
-from automl_nas.plugin.registry import Source
+from automl_nas.plugin.registered import Source
 
 ONLY = "AUTOML_NAS_PLUGINS"
 """Environment: load only these, a comma list of plugin or distribution names; empty: none."""

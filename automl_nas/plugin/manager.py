@@ -10,21 +10,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import PluginError
-from automl_nas.plugin.discovery import HOOKS, ONLY, Found, Selection, adopt, discover
+from automl_nas.plugin.discovery import ONLY, Found, Selection, adopt, discover
+from automl_nas.plugin.faults import Fault, one_line
 from automl_nas.plugin.kinds import KINDS
-from automl_nas.plugin.registry import Component, Registry, Source, Staging
+from automl_nas.plugin.observers import Observers
+from automl_nas.plugin.registered import Component, Source, Staging
+from automl_nas.plugin.registry import Registry
 
 if TYPE_CHECKING:
     import click
     import pluggy
 
-    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-    from automl_nas.search.trial import Trial
-
 _log = logging.getLogger(__name__)
-
-OBSERVERS = tuple(sorted(hook for hook in HOOKS if not hook.startswith("register_")))
-"""The hooks that watch a run."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +41,6 @@ class Plugin:
     observers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a plugin, or with one of its components.
-
-    Attributes:
-        source: the plugin.
-        error: what is wrong, in one line.
-        cause: the exception, for its traceback; None if there was none.
-        component: what is wrong with the plugin; None when it is the plugin itself.
-    """
-
-    source: Source
-    error: str
-    cause: BaseException | None = None
-    component: Component | None = None
-
-    def __str__(self) -> str:
-        return self.error if self.component else f"{self.source}: {self.error}"
-
-
-@dataclass(frozen=True)
-class _Observer:
-    source: Source
-    function: Callable[..., object]
-    arguments: tuple[str, ...]
-
-
 class PluginManager:
     """Loads plugins and calls their hooks, each plugin by itself.
 
@@ -82,6 +52,7 @@ class PluginManager:
 
     Attributes:
         registry: what the plugins registered.
+        observers: tells the plugins that watch runs.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -90,9 +61,8 @@ class PluginManager:
         self._selection = Selection.of(os.environ if environ is None else environ)
         self._plugins: dict[Source, Plugin] = {}
         self._broken: dict[Source, Fault] = {}
-        self._unplugged: dict[Source, Fault] = {}
         self._disabled: list[Source] = []
-        self._observers: dict[str, list[_Observer]] = {hook: [] for hook in OBSERVERS}
+        self.observers = Observers(strict=self._selection.strict)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -112,7 +82,7 @@ class PluginManager:
     @property
     def unplugged(self) -> tuple[Fault, ...]:
         """The plugins whose observers raised and are not called any more."""
-        return tuple(self._unplugged.values())
+        return self.observers.unplugged
 
     def load(self, found: Iterable[Found] | None = None) -> PluginManager:
         """Load plugins; return self.
@@ -179,25 +149,6 @@ class PluginManager:
                 faults.append(Fault(component.source, str(error), error, component))
         return faults
 
-    def search_started(self, run: RunInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("search_started", run=run)
-
-    def step_finished(self, run: RunInfo, step: StepInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("step_finished", run=run, step=step)
-
-    def trial_finished(self, run: RunInfo, trial: Trial) -> None:
-        """Tell observers; see the hook. Nothing is copied when nobody watches."""
-        if self._observers["trial_finished"]:
-            from automl_nas.plugin.events import frozen_trial
-
-            self._notify("trial_finished", run=run, trial=frozen_trial(trial))
-
-    def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("search_finished", run=run, result=result)
-
     def _admit(self, source: Source, load: Callable[[], Any]) -> None:
         try:
             hooks = adopt(load(), source)
@@ -210,14 +161,8 @@ class PluginManager:
         except BaseException as error:
             self._fail(source, error)
             return
-        watching = []
-        for hook in OBSERVERS:
-            for implementation in getattr(hooks.hook, hook).get_hookimpls():
-                observer = _Observer(source, implementation.function, tuple(implementation.argnames))
-                self._observers[hook].append(observer)
-                watching.append(hook)
         self._broken.pop(source, None)
-        self._plugins[source] = Plugin(source, tuple(components), commands, tuple(watching))
+        self._plugins[source] = Plugin(source, tuple(components), commands, self.observers.plug(source, hooks))
 
     def _stage_components(self, hooks: pluggy.PluginManager, source: Source) -> list[Component]:
         components = []
@@ -243,32 +188,14 @@ class PluginManager:
     def _withdraw(self, source: Source) -> None:
         del self._plugins[source]
         self.registry.withdraw(source)
-        self._silence(source)
-
-    def _silence(self, source: Source) -> None:
-        for hook, observers in self._observers.items():
-            self._observers[hook] = [observer for observer in observers if observer.source != source]
+        self.observers.silence(source)
 
     def _fail(self, source: Source, error: BaseException) -> None:
-        fault = Fault(source, _one_line(error), error)
+        fault = Fault(source, one_line(error), error)
         self._broken[source] = fault
         if self._selection.strict:
             raise PluginError(str(fault)) from error
         _log.warning("%s is broken and not used: %s", source, fault.error)
-
-    def _notify(self, hook: str, **data: object) -> None:
-        for observer in self._observers[hook]:
-            try:
-                observer.function(*(data[name] for name in observer.arguments))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                fault = Fault(observer.source, f"{hook}: {_one_line(error)}", error)
-                self._silence(observer.source)
-                self._unplugged[observer.source] = fault
-                if self._selection.strict:
-                    raise PluginError(str(fault)) from error
-                _log.warning("%s does not watch this run any more: %s", observer.source, fault.error, exc_info=error)
 
     def _absent(self) -> list[str]:
         return [str(fault) for fault in self.broken] + [f"{source}: disabled" for source in self._disabled]
@@ -286,11 +213,4 @@ def _call(hooks: pluggy.PluginManager, hook: str, **arguments: object) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{hook}: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, PluginError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise PluginError(f"{hook}: {one_line(error)}") from error

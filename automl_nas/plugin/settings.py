@@ -1,0 +1,148 @@
+"""Settings as data: names, types, defaults and descriptions, read from signatures, dataclasses and docstrings."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Union
+
+from automl_nas.errors import PluginError
+
+REQUIRED: Any = dataclasses.MISSING
+"""Stands for the default of a setting that has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting of a component, or one field of a settings dataclass.
+
+    Attributes:
+        name: what users write.
+        type: the annotation.
+        default: JSON-like; `REQUIRED` if there is none.
+        description: from the docstring's ``Args`` or ``Attributes``; empty if it says nothing.
+    """
+
+    name: str
+    type: Any
+    default: Any = REQUIRED
+    description: str = ""
+
+    @property
+    def required(self) -> bool:
+        """Whether users must give it."""
+        return self.default is REQUIRED
+
+    @property
+    def annotation(self) -> str:
+        """The type as text, e.g. ``float | None``."""
+        return describe(self.type)
+
+    @property
+    def fields(self) -> tuple[Setting, ...]:
+        """The fields, if it is (or may be) a settings dataclass; else empty."""
+        options = typing.get_args(self.type) if is_union(self.type) else (self.type,)
+        return tuple(item for option in options if dataclasses.is_dataclass(option) for item in fields_of(option))
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    """A component inside the settings of another: ``{"name": ..., setting: ...}``, resolved."""
+
+    kind: str
+    expected: type
+    spec: Mapping[str, Any]
+
+
+def describe(annotation: Any) -> str:
+    """Return an annotation as short text."""
+    if annotation is None or annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    if is_union(annotation):
+        return " | ".join(describe(option) for option in typing.get_args(annotation))
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return f"Literal[{', '.join(repr(option) for option in args)}]"
+    if origin is not None:
+        inner = ", ".join("..." if item is ... else describe(item) for item in args)
+        return f"{origin.__name__}[{inner}]"
+    return str(annotation).removeprefix("typing.")
+
+
+def fields_of(cls: Any) -> tuple[Setting, ...]:
+    """Return the fields of a settings dataclass.
+
+    Raises:
+        PluginError: it is not frozen, or a field's annotation cannot be resolved.
+    """
+    if not cls.__dataclass_params__.frozen:
+        raise PluginError(f"the dataclass {cls.__name__} must be frozen to be a setting")
+    hints = resolve_hints(cls, cls.__name__)
+    told = descriptions(cls.__doc__)
+    found = []
+    for item in dataclasses.fields(cls):
+        if item.init:
+            factory: Any = item.default_factory
+            default = item.default if factory is REQUIRED else factory()
+            default = REQUIRED if default is REQUIRED else to_json(default)
+            found.append(Setting(item.name, hints[item.name], default, told.get(item.name, "")))
+    return tuple(found)
+
+
+def resolve_hints(obj: Any, name: str) -> dict[str, Any]:
+    """Return `typing.get_type_hints`.
+
+    Raises:
+        PluginError: an annotation names something that does not exist at run time.
+    """
+    try:
+        return typing.get_type_hints(obj)
+    except Exception as error:
+        raise PluginError(
+            f"the annotations of {name} cannot be resolved: {error}; import their types at run time, "
+            "not under TYPE_CHECKING"
+        ) from error
+
+
+def descriptions(docstring: str | None) -> dict[str, str]:
+    """Return name -> description from the ``Args:`` and ``Attributes:`` sections of a Google-style docstring."""
+    found: dict[str, str] = {}
+    section, indent, name = 0, 0, ""
+    for line in (docstring or "").expandtabs().splitlines():
+        text = line.strip()
+        depth = len(line) - len(line.lstrip())
+        if text in ("Args:", "Attributes:"):
+            section, indent, name = depth + 1, 0, ""
+        elif section and text and depth < section:
+            section = 0
+        elif section and text:
+            indent = indent or depth
+            head, colon, rest = text.partition(":")
+            if depth == indent and colon and head.isidentifier():
+                name = head
+                found[name] = rest.strip()
+            elif name:
+                found[name] += " " + text
+    return found
+
+
+def to_json(value: Any) -> Any:
+    """Return the JSON form of a setting: dataclasses and nested components as dicts, tuples as lists."""
+    if isinstance(value, Nested):
+        return to_json(value.spec)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in dataclasses.fields(value) if item.init}
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is ``A | B`` or ``Union[A, B]``."""
+    return typing.get_origin(annotation) in (Union, types.UnionType)
