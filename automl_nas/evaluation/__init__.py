@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from automl_nas.evaluation.artifacts import Artifacts
     from automl_nas.evaluation.cost import CostModel
-    from automl_nas.evaluation.cost_table import CostTable, TabulatedCost
+    from automl_nas.evaluation.cost_table import CostTable, NotAdditiveError
     from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
     from automl_nas.evaluation.exporter import Delivery, Exporter
     from automl_nas.evaluation.recalibration import recalibrate
     from automl_nas.evaluation.recipe import Recipe
     from automl_nas.evaluation.runtime import Runtime
+    from automl_nas.evaluation.tabulated import Extremes, TabulatedCost
     from automl_nas.evaluation.task import Task
     from automl_nas.evaluation.training import Fit, Progress, score
     from automl_nas.evaluation.tuning import tune
@@ -36,7 +37,9 @@ __all__ = [
     "State",
     "CostModel",
     "CostTable",
+    "NotAdditiveError",
     "TabulatedCost",
+    "Extremes",
     "Artifacts",
     "Exporter",
     "Delivery",
@@ -57,7 +60,9 @@ _HOMES = {
     "State": "evaluator",
     "CostModel": "cost",
     "CostTable": "cost_table",
-    "TabulatedCost": "cost_table",
+    "NotAdditiveError": "cost_table",
+    "TabulatedCost": "tabulated",
+    "Extremes": "tabulated",
     "Artifacts": "artifacts",
     "Exporter": "exporter",
     "Delivery": "exporter",

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from automl_nas_costs.formulas import Cost, formula
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas_costs.formulas import Cost, formula
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class UncountableError(SpaceError):
     """A network calls an operator whose cost is unknown."""
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the cost of every operator under the path of the innermost module that is running."""
 
     def __init__(self, ignore: Collection[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ignore = ignore
         self.paths: list[str] = [""]
         self.macs: dict[str, int] = {}
@@ -109,14 +109,15 @@ def untouched() -> Iterator[None]:
 @contextlib.contextmanager
 def _plain_kernels() -> Iterator[None]:
     """Switch off the fused kernels that hide matrix products from the counter (attention layers, LSTM on the CPU)."""
-    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    mkldnn: Any = torch.backends.mkldnn
+    before = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
-    torch.backends.mkldnn.enabled = False
+    mkldnn.enabled = False
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before[0])
-        torch.backends.mkldnn.enabled = before[1]
+        mkldnn.enabled = before[1]
 
 
 def _on_meta(space: SearchSpace, architecture: Architecture) -> nn.Module:
@@ -153,9 +154,9 @@ _WAYS: tuple[tuple[Callable[[SearchSpace, Architecture], nn.Module], str], ...] 
 def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[str] = ()) -> Counts:
     """Build the network, run it once in evaluation mode on one input, and return what its operators cost.
 
-    Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a Parameter,
-    attention. The network is built and run on the meta device; a network that cannot be (its forward looks at values,
-    say) is run on the CPU, with the same result.
+    Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a
+    Parameter, attention. The network is built and run on the meta device; a network that cannot be (its forward looks
+    at values, say) is run on the CPU, with the same result.
 
     Args:
         space: gives the network and the shape of one input.

@@ -5,7 +5,7 @@ Conventions (SPOS, section 4; DSO-NAS, section 4.4; ShuffleNetV2, guideline 1):
 - multiply-adds: one multiplication and one addition count as one. Adding a bias, normalisation, activations, pooling
   and everything elementwise count nothing. Padding is multiplied like any other value.
 - memory access: every element of the inputs is read once, every weight is read once, every element of the output is
-  written once; biases are left out. For a 1x1 convolution that is ``h w (c1 + c2) + c1 c2``, equation 1 of ShuffleNetV2.
+  written once; biases are left out. For a 1x1 convolution that is ``h w (c1 + c2) + c1 c2`` (ShuffleNetV2, equation 1).
 """
 
 from __future__ import annotations

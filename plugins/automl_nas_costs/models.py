@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, final
 
-from automl_nas_costs.counting import count, parameters
-
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas_costs.counting import count, parameters
 
 
 @final

@@ -1,0 +1,144 @@
+"""`TabulatedCost`: any cost model, from a table where its cost is additive and counted exactly where it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas.evaluation.additive import NotAdditiveError, architectures_of, checked_estimate, corner
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.cost_table import CostTable
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import decode, sample
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream
+
+ENUMERABLE = 4096
+"""A space of at most so many architectures is enumerated where nothing better is known about its extremes."""
+
+_RANDOM_STARTS = 2
+_KEPT = 1 << 16  # values counted without a table that are remembered
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The cheapest and the dearest architecture of a space.
+
+    Attributes:
+        smallest: an architecture of the smallest cost.
+        smallest_value: its cost.
+        largest: an architecture of the largest cost.
+        largest_value: its cost.
+        exact: whether certainly nothing is smaller or larger; otherwise they are what a local search found.
+    """
+
+    smallest: Architecture
+    smallest_value: float
+    largest: Architecture
+    largest_value: float
+    exact: bool
+
+
+@final
+class TabulatedCost(CostModel):
+    """The same cost as another model, from a verified table if it is additive, else from the model itself.
+
+    Values, whole numbers in particular, are those of the model either way. Making one costs as many estimates of the
+    model as `CostTable.build`.
+
+    Args:
+        model: any cost model of the space.
+        space: what is searched.
+        seed: of the architectures on which additivity is tested.
+        checks: how many of them.
+
+    Attributes:
+        table: the table; None if the cost is not additive.
+        reason: why there is no table; empty if there is one.
+
+    Raises:
+        SpaceError: the model cannot give a finite number for some architecture.
+    """
+
+    def __init__(self, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> None:
+        # The metric is a class's own in every other model; here it is that of the model inside.
+        self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
+        self._model, self._space, self._seed = model, space, seed
+        self._counted = lru_cache(maxsize=_KEPT)(lambda architecture: checked_estimate(model, architecture))
+        self.table: CostTable | None = None
+        self.reason = ""
+        try:
+            self.table = CostTable.build(model, space, seed=seed, checks=checks)
+        except NotAdditiveError as error:
+            self.reason = str(error)
+        self._estimate = self._counted if self.table is None else self.table.estimate
+        self._extremes: Extremes | None = None
+
+    @property
+    def additive(self) -> bool:
+        """Whether values come from a table."""
+        return self.table is not None
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the model's own account, module path -> value."""
+        return self._model.breakdown(architecture)
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the cost of one architecture: microseconds with a table, else one count, remembered."""
+        return self._estimate(architecture)
+
+    def estimates(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Return the costs of many architectures as `CostTable.estimates` does; without a table, one by one."""
+        if self.table is not None:
+            return self.table.estimates(codes)
+        found = [self.estimate(self._space.validate(decode(code.tolist(), self._space.decisions))) for code in codes]
+        return np.array(found, dtype=np.int64 if self.integral else np.float64)
+
+    def extremes(self) -> Extremes:
+        """Return the cheapest and the dearest architecture.
+
+        Exact for an additive cost, and for a space of at most `ENUMERABLE` architectures. Otherwise a deterministic
+        search changes one decision at a time while that helps, from the first options, the last ones and two random
+        architectures, and the result says that it is not exact.
+        """
+        if self._extremes is None:
+            self._extremes = self._find()
+        return self._extremes
+
+    def _find(self) -> Extremes:
+        if self.table is not None:
+            return Extremes(*self.table.smallest, *self.table.largest, exact=True)
+        if self._space.size <= ENUMERABLE:
+            known = {
+                architecture: self.estimate(architecture) for architecture in architectures_of(self._space.decisions)
+            }
+            low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+            return Extremes(low, known[low], high, known[high], exact=True)
+        ends = [self._climb(sign) for sign in (-1, 1)]
+        return Extremes(ends[0], self.estimate(ends[0]), ends[1], self.estimate(ends[1]), exact=False)
+
+    def _climb(self, sign: int) -> Architecture:
+        """Return the best of several local searches; ``sign`` 1 looks for the largest, -1 for the smallest."""
+        decisions = self._space.decisions
+        starts = [corner(decisions, first=True), corner(decisions, first=False)]
+        starts += [sample(decisions, stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
+        best, best_value = starts[0], -math.inf
+        for here in starts:
+            value = sign * self.estimate(here)
+            improved = True
+            while improved:
+                improved = False
+                for name, decision in decisions.items():
+                    for option in decision.neighbours(here[name]):
+                        other = here.replaced({name: option})
+                        if (found := sign * self.estimate(other)) > value:
+                            here, value, improved = other, found, True
+            if value > best_value:
+                best, best_value = here, value
+        return best
