@@ -262,6 +262,7 @@ class CostTable:
     def _nothing_between(self, low: float, high: float, interval: tuple[int, int]) -> str:
         limits = [f"at least {low:,}"] * (low > -math.inf) + [f"at most {high:,}"] * (high < math.inf)
         parts = [f"no architecture has {self.metric} of {' and '.join(limits)} {self.unit}"]
+        below, above = self._sums.nearest(*interval)
         if below is not None:
             value = self._value(self._base + below)
             parts.append(f"the nearest below has {value:,} ({low - value:,.10g} too little)")
