@@ -69,3 +69,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, model: Predictor, split: str) -> Mapping[str, float]:
         """Return the `metrics` of a network over a whole split, in a fixed order and without augmentation."""
+
+    def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a metric that was measured on a split (default: None, not known).
+
+        A task whose metric is a share of its samples returns ``wilson_interval(value, self.size(split))``.
+        """
+        return None

@@ -1,0 +1,88 @@
+"""The Python interface: `search`, `resume`, `open_run`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import RunDirectoryError
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.directory import RunDirectory
+from automl_nas.run.plan import make_plan
+from automl_nas.run.reporter import Reporter
+from automl_nas.run.results import Result
+from automl_nas.run.session import Session
+from automl_nas.run.yaml import read_yaml
+
+
+def search(
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    **sections: Any,
+) -> Result:
+    """Search, train, test and export: what ``automl-nas run`` does.
+
+    Args:
+        config: a configuration: a mapping, or the path of a YAML file; None: the sections alone.
+        out: the run directory, new or empty; None: a temporary one, whose path is in the result.
+        resume: continue the run in ``out`` if there is one, with the same configuration.
+        reporter: is told how it goes.
+        sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``, ``stages``,
+            ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
+
+    Returns:
+        What was found; its ``directory`` holds the whole record.
+
+    Raises:
+        UserError: the configuration is wrong or cannot be met; nothing was done then.
+        RunFailedError: no result could be reached.
+        RunInterrupted: stopped by a signal; call again with ``resume=True``.
+    """
+    raw: dict[str, Any] = {}
+    if isinstance(config, Mapping):
+        raw = dict(config)
+    elif config is not None:
+        raw = dict(read_yaml(Path(config)).value or {})
+    raw.update(sections)
+    path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
+    if resume and out is None:
+        raise RunDirectoryError("to resume, say which run: out=DIRECTORY")
+    if resume and RunDirectory(path).config.exists():
+        session = Session.resume(path, raw=raw, reporter=reporter)
+    else:
+        session = Session.start(raw, path, reporter=reporter)
+    return Result(path, session.run(), session.plan)
+
+
+def resume(directory: str | os.PathLike[str], *, reporter: Reporter | None = None, executor: Any = None) -> Result:
+    """Continue a run whose configuration holds names only (no Python objects); a complete run just gives its result.
+
+    Args:
+        directory: the run directory.
+        reporter: is told how it goes.
+        executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
+
+    Raises:
+        RunDirectoryError: it is no run, or another process works on it.
+    """
+    session = Session.resume(Path(directory), reporter=reporter, executor=executor)
+    return Result(Path(directory), session.run(), session.plan)
+
+
+def open_run(directory: str | os.PathLike[str]) -> Result:
+    """Return the result of a complete run, without working on it.
+
+    Raises:
+        RunDirectoryError: it is no run, or it is not complete.
+    """
+    opened = RunDirectory.open(Path(directory))
+    data = opened.read_result()
+    if data is None:
+        raise RunDirectoryError(f"{directory} is not complete; to continue it: automl-nas resume {directory}")
+    return Result(opened.path, data, make_plan(opened.read_config(), complete_manager().registry))
