@@ -40,8 +40,10 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
         ConfigurationError: the split holds no full batch.
     """
     epoch, first = divmod(start, full_batches(task, split))
-    seen: int | None = 0 if start == 0 else None
-    while seen is None or seen < images:
+    if images <= 0:
+        return
+    seen: int | None = None
+    while True:
         for inputs, _ in task.batches(split, epoch, stream_seed(seed, "recalibrate"), first):
             # All batches have one size (the contract of Task): those that were skipped are counted without being read.
             seen = start * len(inputs) if seen is None else seen
@@ -49,6 +51,8 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
                 return
             yield inputs
             seen += len(inputs)
+            if seen >= images:  # before the next one is read
+                return
         epoch, first = epoch + 1, 0
 
 

@@ -72,7 +72,7 @@ class InheritedWeights(Evaluator):
         except RuntimeError as error:
             detail = str(error).splitlines()[-1].strip()
             raise ConfigurationError(
-                f"the weights '{weights}' do not fit this space's supernet ({detail}); use the space they were made with",
+                f"the weights '{weights}' do not fit the supernet ({detail}); use the space of their training",
                 path="weights",
             ) from None
         runtime.place(self._supernet)
