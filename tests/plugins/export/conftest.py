@@ -41,7 +41,8 @@ class Shuffled(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat((x[:, 0::2], self.main(x[:, 1::2])), 1)
+        even, odd = torch.unflatten(x, 1, (-1, 2)).unbind(2)
+        return torch.cat((even, self.main(odd)), 1)
 
 
 class Several(nn.Module):

@@ -1,0 +1,83 @@
+"""The building blocks of the SPOS search space (Guo et al., arXiv 1904.00420, section 4): plain torch modules.
+
+Convolutions have no bias. Batch normalisation is affine or not, all alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ShuffleBlock(nn.Module):
+    """A block that keeps size and width: half of the channels pass through, the others go through the main branch.
+
+    The split is by parity, which is the channel shuffle of ShuffleNetV2: even-numbered channels pass, odd-numbered ones
+    are transformed, and the output is (even, main). Input and output ``(batch, channels, height, width)``, ``channels``
+    a multiple of 2.
+
+    Args:
+        main: takes and returns half of the channels.
+    """
+
+    def __init__(self, main: nn.Module) -> None:
+        super().__init__()
+        self.main = main
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (even channels, main branch of the odd channels)."""
+        even, odd = torch.unflatten(x, 1, (-1, 2)).unbind(2)
+        return torch.cat((even, self.main(odd)), 1)
+
+
+class ProjectionBlock(nn.Module):
+    """A block that changes size or width: the whole input goes through both branches.
+
+    Args:
+        projection: keeps the width, ``inp -> inp`` channels.
+        main: fills up the rest, ``inp -> out - inp`` channels.
+    """
+
+    def __init__(self, projection: nn.Module, main: nn.Module) -> None:
+        super().__init__()
+        self.projection = projection
+        self.main = main
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (projection, main branch)."""
+        return torch.cat((self.projection(x), self.main(x)), 1)
+
+
+def pointwise(inp: int, out: int, affine: bool) -> list[nn.Module]:
+    """Return a 1x1 convolution, BN and ReLU."""
+    return [nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out, affine=affine), nn.ReLU(inplace=True)]
+
+
+def depthwise(channels: int, kernel: int, stride: int, affine: bool) -> list[nn.Module]:
+    """Return a depthwise convolution that keeps the size (but for the stride), and BN; no ReLU."""
+    convolution = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
+    return [convolution, nn.BatchNorm2d(channels, affine=affine)]
+
+
+def shuffle_main(inp: int, mid: int, out: int, kernel: int, stride: int, affine: bool) -> nn.Sequential:
+    """Return the main branch of a shuffle block: 1x1, depthwise, 1x1."""
+    return nn.Sequential(
+        *pointwise(inp, mid, affine), *depthwise(mid, kernel, stride, affine), *pointwise(mid, out, affine)
+    )
+
+
+def xception_main(inp: int, mid: int, out: int, stride: int, affine: bool) -> nn.Sequential:
+    """Return the main branch of an Xception block: three times depthwise 3x3 and 1x1; the first has the stride."""
+    return nn.Sequential(
+        *depthwise(inp, 3, stride, affine),
+        *pointwise(inp, mid, affine),
+        *depthwise(mid, 3, 1, affine),
+        *pointwise(mid, mid, affine),
+        *depthwise(mid, 3, 1, affine),
+        *pointwise(mid, out, affine),
+    )
+
+
+def projection(channels: int, kernel: int, stride: int, affine: bool) -> nn.Sequential:
+    """Return the other branch of a block that changes size or width: depthwise, 1x1."""
+    return nn.Sequential(*depthwise(channels, kernel, stride, affine), *pointwise(channels, channels, affine))
