@@ -115,10 +115,10 @@ class EvaluatorContract(ABC):
         """Evaluations neither advance nor seed the generators of Python, NumPy and torch."""
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index,union-attr]
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
         list(evaluator.evaluate(requests))
         assert random.getstate() == before[0], "the evaluation changed Python's generator"
-        assert np.random.get_state()[1].tolist() == before[1], "the evaluation changed NumPy's generator"  # type: ignore[index,union-attr]
+        assert np.random.get_state()[1].tolist() == before[1], "the evaluation changed NumPy's generator"  # type: ignore[index]
         assert torch.equal(torch.get_rng_state(), before[2]), "the evaluation changed torch's generator"
 
 

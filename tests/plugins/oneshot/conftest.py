@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import pytest
 from torch import Tensor, nn
 
 from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.evaluator import State
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.search.strategy import Services
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.choice import OneOf
 from automl_nas.space.module_space import ModuleSpace
+from automl_nas.testing.services import SimulatedServices
 from automl_nas.testing.toys import ToyTask
 
 
@@ -30,41 +29,6 @@ class MemoryArtifacts(Artifacts):
 
     def load(self, reference: str) -> dict[str, Tensor]:
         return dict(self.stored[reference])
-
-
-class Recorder(Services):
-    """Services that record what is logged; training a supernet asks for nothing else."""
-
-    def __init__(self) -> None:
-        self.logged: list[tuple[int, dict[str, float]]] = []
-        self.shown: list[tuple[float, float | None, str]] = []
-
-    def submit(self, proposals: Sequence[Proposal]) -> list[int]:
-        raise AssertionError("training a supernet evaluates nothing")
-
-    def results(self, numbers: Sequence[int]) -> list[Trial]:
-        raise AssertionError("training a supernet evaluates nothing")
-
-    def log(self, values: Mapping[str, float], *, step: int) -> None:
-        self.logged.append((step, dict(values)))
-
-    def progress(self, done: float, total: float | None, unit: str) -> None:
-        self.shown.append((done, total, unit))
-
-    def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
-        return ()
-
-    @property
-    def remaining(self) -> int | None:
-        return None
-
-    @property
-    def batch(self) -> int:
-        return 1
-
-    @property
-    def ahead(self) -> int:
-        return 1
 
 
 def _block() -> OneOf:
@@ -109,8 +73,11 @@ def runtime() -> Runtime:
 
 
 @pytest.fixture
-def services() -> Recorder:
-    return Recorder()
+def services() -> SimulatedServices:
+    def judge(number: int, proposal: Proposal) -> Trial:
+        raise AssertionError("training a supernet evaluates nothing")
+
+    return SimulatedServices(judge)
 
 
 @pytest.fixture
