@@ -7,7 +7,7 @@ from functools import cache
 
 from automl_nas.plugin import hookimpl
 from automl_nas.plugin.manager import PluginManager, default_manager
-from automl_nas.plugin.registry import Register
+from automl_nas.plugin import Register
 
 
 @hookimpl

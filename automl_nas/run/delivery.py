@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import nn
 
 import automl_nas
 from automl_nas.errors import RunFailedError
-from automl_nas.evaluation.cost_table import TabulatedCost
+from automl_nas.evaluation.cost_table import CostTable
 from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.final import Candidate, Final
@@ -120,12 +122,30 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
         return None
     model = problem.cost_models[name]
     if isinstance(model, TabulatedCost) and len(limited) <= 1:
-        exact = model.largest_within(limited[0].low, limited[0].high) if limited else model.extremes().largest
-        if exact is not None:
-            return exact
+        if not limited:
+            return model.extremes().largest
+        if model.table is not None:
+            return dearest(model.table, limited[0].low, limited[0].high, seed)
     starts = [random_feasible(space, problem, stream_seed(seed, "largest", number)) for number in range(STARTS)]
     peaks = [_climb(start, space, problem, name) for start in starts if start is not None]
     return max(peaks, key=lambda a: (problem.costs(a)[name], a.key), default=None)
+
+
+def dearest(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
+    """Return an architecture with the largest cost in an interval (drawn, where several have it); None if it is empty."""
+    high = min(high, table.largest[1])
+    floor = max(low, table.smallest[1])
+    if floor > high or not table.count(floor, high):
+        return None
+    # Bisection on the counts: `floor` always has architectures above it, `ceiling` none. It ends between two neighbouring
+    # floats, so on the largest cost itself.
+    ceiling = math.nextafter(high, math.inf)
+    while (middle := (floor + ceiling) / 2) not in (floor, ceiling):
+        if table.count(middle, high):
+            floor = middle
+        else:
+            ceiling = middle
+    return table.sample(stream(seed, "dearest"), floor, high)
 
 
 def _climb(start: Architecture, space: SearchSpace, problem: Problem, name: str) -> Architecture:

@@ -7,7 +7,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
 from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.cost_table import TabulatedCost
+from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.evaluation.task import Task
 from automl_nas.run.components import Components
 from automl_nas.run.settings import DEFAULT_COSTS, ProblemSettings

@@ -165,7 +165,7 @@ class Session:
         checkpoints = Checkpoints(directory.checkpoints)
         state = checkpoints.newest(reporter.warning, lambda found: self._usable(found, ledger)) or _start_of_stage(0, 0, 0)
         metrics = MetricsFile(directory.metrics, state["metrics"])
-        self._manager.search_started(self._info)
+        self._manager.observers.search_started(self._info)
         final_report = None
         try:
             count = len(plan.stages) + (plan.final is not None)
@@ -187,7 +187,7 @@ class Session:
             trials = [t for t in ledger.trials.values() if t.stage == last.settings.name]
             best = stage_best(last, trials)
             pareto = tuple(last.problem.pareto(trials))
-            self._manager.search_finished(self._info, ResultInfo(best, pareto, len(ledger.trials), result))
+            self._manager.observers.search_finished(self._info, ResultInfo(best, pareto, len(ledger.trials), result))
             return result
         finally:
             ledger.close()
@@ -203,7 +203,7 @@ class Session:
         executor = self._executor(index, stage, ledger) if stage.settings.evaluator is not None else None
 
         def observe(trial: Trial) -> None:
-            self._manager.trial_finished(self._info, trial)
+            self._manager.observers.trial_finished(self._info, trial)
 
         def isolated() -> Executor:
             made = WorkerProcesses(workers=1)
@@ -242,7 +242,7 @@ class Session:
                     raise RunInterrupted
                 strategy.step(services)
                 steps += 1
-                self._manager.step_finished(self._info, StepInfo(name, steps, services.recorded))
+                self._manager.observers.step_finished(self._info, StepInfo(name, steps, services.recorded))
                 if time.monotonic() - saved >= plan.config["checkpoint_seconds"]:
                     self._checkpoint(index, steps, strategy, services, ledger, metrics, checkpoints)
                     saved = time.monotonic()
