@@ -147,14 +147,14 @@ class ChoiceModule(nn.Module, ABC):
 class OneOf(ChoiceModule):
     """One of several modules.
 
-    A value runs that option alone. A tensor runs all options and returns the sum of their outputs, each times its weight
-    (DARTS); `Weighted` does so for the options it names (GDAS, ProxylessNAS). With weights, options take one tensor and
-    return one, all of the same shape.
+    A value runs that option alone. A tensor runs all options and returns the sum of their outputs, each times its
+    weight (DARTS); `Weighted` does so for the options it names (GDAS, ProxylessNAS). With weights, options take one
+    tensor and return one, all of the same shape.
 
     Args:
         options: name -> module, or a sequence, whose options are the numbers 0, 1, ...
-        name: of the decision; None: the module's path, e.g. ``blocks.3``. Places with the same name are tied: one decision
-            with the same options.
+        name: of the decision; None: the module's path, e.g. ``blocks.3``. Places with the same name are tied: one
+            decision with the same options.
 
     Raises:
         SpaceError: no options, or a name that cannot be a submodule's.
@@ -162,7 +162,8 @@ class OneOf(ChoiceModule):
 
     def __init__(self, options: Mapping[str, nn.Module] | Sequence[nn.Module], name: str | None = None) -> None:
         super().__init__(name)
-        named: dict[Scalar, nn.Module] = dict(options) if isinstance(options, Mapping) else dict(enumerate(options))
+        named: dict[Scalar, nn.Module] = {}
+        named.update(options.items() if isinstance(options, Mapping) else enumerate(options))
         if not named:
             raise SpaceError("a OneOf needs at least one option")
         for option, module in named.items():

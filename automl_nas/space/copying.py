@@ -51,9 +51,7 @@ def clone(module: nn.Module, memo: dict[int, Any], child: Callable[[nn.Module], 
             continue
         if name == "_modules":
             attributes[name] = children
-        elif isinstance(value, _ATOMS):
-            attributes[name] = value
-        elif isinstance(value, tuple) and all(isinstance(item, _ATOMS) for item in value):
+        elif all(isinstance(item, _ATOMS) for item in (value if isinstance(value, tuple) else (value,))):
             attributes[name] = value
         elif isinstance(value, dict | set | list) and not value:
             attributes[name] = value.copy()

@@ -22,19 +22,19 @@ from automl_nas.space.structure import Shapes, Structure
 class ModuleSpace(SupernetSpace):
     """A search space written as one ordinary module with choices inside and a plain ``forward(x)``.
 
-    The decisions are those of the choice modules (`OneOf`, `Dag`, the elastic layers), in the order of ``named_modules``.
-    Choices may stand inside options of others; a decision that lies only inside options that are not taken does not
-    matter, and `canonical` sets it to its first value.
+    The decisions are those of the choice modules (`OneOf`, `Dag`, the elastic layers), in the order of
+    ``named_modules``. Choices may stand inside options of others; a decision that lies only inside options that are
+    not taken does not matter, and `canonical` sets it to its first value.
 
     Args:
-        factory: makes the module, with fresh weights; called for every network, so it must always give the same choices.
-            It is called once under ``torch.device("meta")`` to find the decisions (on the CPU if that fails), and the
-            smallest and the largest network are run once.
+        factory: makes the module, with fresh weights; called for every network, so it must always give the same
+            choices. It is called once under ``torch.device("meta")`` to find the decisions (on the CPU if that
+            fails), and the smallest and the largest network are run once.
         input_shape: the shape of one input without the batch.
 
     Raises:
-        SpaceError: there is nothing to decide, choices that cannot be found, tied choices that differ, or a network that
-            does not accept its input; the message names the place.
+        SpaceError: there is nothing to decide, choices that cannot be found, tied choices that differ, or a network
+            that does not accept its input; the message names the place.
 
     Example::
 
@@ -54,15 +54,15 @@ class ModuleSpace(SupernetSpace):
         self._blueprint = Structure(_blueprint(factory))
         if not self._blueprint.decisions:
             raise SpaceError(
-                "there is nothing to decide: the factory's module holds no choice; put a OneOf, a Dag or an elastic layer "
-                "with several widths into it (as a registered submodule)"
+                "there is nothing to decide: the factory's module holds no choice; put a OneOf, a Dag or an elastic "
+                "layer with several widths into it (as a registered submodule)"
             )
         self._segments = tuple(
             tuple(dict.fromkeys(name for module in part for name in self._blueprint.decisions_in(module)))
             for part in split(self._blueprint)
         )
         self._weighable: frozenset[str] | None = None
-        check_extremes(self._blueprint, self._input_shape, self.build)
+        check_extremes(self._blueprint, self._input_shape, self._instance)
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -76,9 +76,10 @@ class ModuleSpace(SupernetSpace):
 
     @property
     def weighable(self) -> frozenset[str]:
-        """The decisions that take tensors and `Weighted`; the others (widths, options of unequal shape) take values only.
+        """The decisions that take tensors and `Weighted`; the others take values only.
 
-        Found out by running the network with each decision weighted, the first time it is asked for.
+        Widths do not, nor do options whose outputs differ in shape. Found out by running the network with each
+        decision weighted, the first time it is asked for.
         """
         if self._weighable is None:
             self._weighable = weighable(self._blueprint, self._input_shape)

@@ -71,8 +71,8 @@ class ModuleSupernet(Supernet):
     def restrict(self, live: Mapping[str, Collection[Scalar]]) -> None:
         """Remove what is not live, in place; see `Supernet.restrict`.
 
-        Options of a `OneOf`, and nodes and edges of a `Dag`, go with their weights; widths of the elastic layers stay as
-        they are, since narrower tensors would be other Parameters: only the decision shrinks.
+        Options of a `OneOf`, and nodes and edges of a `Dag`, go with their weights; widths of the elastic layers stay
+        as they are, since narrower tensors would be other Parameters: only the decision shrinks.
         """
         shrunk = dict(self._decisions)
         for name, options in live.items():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture, Value
+from automl_nas.space.architecture import Value
 from automl_nas.space.choice import ChoiceModule, Taken
 from automl_nas.space.decisions import Decision, Ordinal, Subset
 from automl_nas.space.structure import Shapes, Structure
@@ -19,17 +19,19 @@ from automl_nas.space.structure import Shapes, Structure
 _BATCH = 2
 
 
-def check_extremes(
-    blueprint: Structure, input_shape: tuple[int, ...], build: Callable[[Architecture], nn.Module]
-) -> None:
-    """Run the smallest and the largest network once.
+def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance: Callable[[], Structure]) -> None:
+    """Run the smallest and the largest network once: on the blueprint's meta tensors, or really if that fails.
+
+    Args:
+        blueprint: the structure on meta tensors.
+        input_shape: the shape of one input without the batch.
+        instance: makes the structure with real tensors.
 
     Raises:
         SpaceError: a module does not accept what reaches it; its path, and its own message.
     """
     for size, position in (("smallest", 0), ("largest", -1)):
-        values = {name: _extreme(decision, position) for name, decision in blueprint.decisions.items()}
-        taken = {name: Taken(value if isinstance(value, tuple) else (value,)) for name, value in values.items()}
+        taken = {name: Taken(_as_tuple(_extreme(each, position))) for name, each in blueprint.decisions.items()}
         try:
             _run(blueprint.view(blueprint.root, taken), input_shape)
         except SpaceError:
@@ -37,15 +39,17 @@ def check_extremes(
         except Exception:
             # Code that reads values cannot run on meta tensors: judge by a real network.
             with torch.random.fork_rng(devices=[]):
-                network = build(Architecture(values))
+                real = instance()
+            network = real.view(real.root, taken)
             with _last_entered(network) as last:
                 try:
                     _run(network, input_shape)
+                except SpaceError:
+                    raise
                 except Exception as error:
-                    hint = "; make it an elastic layer, which follows its input" if size == "smallest" else ""
                     raise SpaceError(
                         f"the {size} network does not run on an input of shape {input_shape}: {last()} says: "
-                        f"{str(error).splitlines()[0]}{hint if _has_widths(blueprint) else ''}"
+                        f"{str(error).splitlines()[0]}{_hint(blueprint)}"
                     ) from error
 
 
@@ -102,8 +106,9 @@ def _extreme(decision: Decision, position: int) -> Value:
     return decision.options[: decision.largest] if isinstance(decision, Subset) else decision.options[position]
 
 
-def _has_widths(blueprint: Structure) -> bool:
-    return any(isinstance(decision, Ordinal) for decision in blueprint.decisions.values())
+def _hint(blueprint: Structure) -> str:
+    widths = any(isinstance(decision, Ordinal) for decision in blueprint.decisions.values())
+    return "; a layer behind a searched width must be elastic, so that it follows its input" if widths else ""
 
 
 def _device(root: nn.Module) -> torch.device:
@@ -130,7 +135,7 @@ def _last_entered(network: nn.Module) -> Iterator[Callable[[], str]]:
     handles = []
     for path, module in network.named_modules():
         label = (path or "(root)", type(module).__name__)
-        handles.append(module.register_forward_pre_hook(lambda _m, _x, label=label: entered.append(label)))  # type: ignore[misc]
+        handles.append(module.register_forward_pre_hook(lambda _m, _x, label=label: entered.append(label)))
         handles.append(module.register_forward_hook(lambda _m, _x, _y: entered.pop() and None))
     try:
         yield lambda: "'{}' ({})".format(*entered[-1]) if entered else "it"

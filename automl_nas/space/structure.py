@@ -95,7 +95,7 @@ class Structure:
         return _Extraction(self.names, self._all, taken, shapes, fresh)(self.root)
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Set what does not matter to its default: decisions inside options that are not taken, dead edges of a `Dag`."""
+        """Set what does not matter to its default: decisions inside options not taken, dead edges of a `Dag`."""
         found: dict[str, list[Value]] = {}
 
         def visit(module: nn.Module) -> None:
