@@ -107,8 +107,12 @@ class Architecture(Mapping[str, Value]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Architecture):
             return NotImplemented
-        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide, made only when they matter.
-        return self._values == other._values and self.key == other.key
+        mine, others = self._values, other._values
+        if mine != others:
+            return False
+        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide, unless the very same objects (most
+        # often the options of a decision) stand under the same names.
+        return all(others[name] is value for name, value in mine.items()) or self.key == other.key
 
     def __hash__(self) -> int:
         if self._hash is None:

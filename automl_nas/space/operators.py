@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, compress
 from typing import TypeAlias
 
 from automl_nas.errors import SpaceError
@@ -15,6 +15,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision, Subset
 
 Decisions: TypeAlias = Mapping[str, Decision]
+_LOWEST_BIT = bytes(byte & 1 for byte in range(256))
 
 
 def sample(decisions: Decisions, rng: random.Random) -> Architecture:
@@ -53,12 +54,8 @@ def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -
 def crossover(first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
     """Take each decision from either parent with equal probability (SPOS, section 3.4)."""
     values = dict(first.items())
-    # One fair bit for each decision.
-    bits = rng.getrandbits(len(values) or 1)
-    for name in values:
-        if bits & 1:
-            values[name] = second[name]
-        bits >>= 1
+    # One fair bit for each decision: the lowest of a random byte.
+    values.update(compress(second.items(), rng.randbytes(len(values)).translate(_LOWEST_BIT)))
     return Architecture._of(values)
 
 

@@ -9,29 +9,51 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automl_nas.testing.evaluators import EvaluatorContract
+    from automl_nas.testing.exporters import ExporterContract
+    from automl_nas.testing.services import SimulatedServices, finished
+    from automl_nas.testing.spaces import SearchSpaceContract, SupernetContract
     from automl_nas.testing.strategies import AskTellContract, StrategyContract
+    from automl_nas.testing.tasks import TaskContract
+    from automl_nas.testing.toy_supernet import toy_supernet_space
     from automl_nas.testing.toys import ToyCost, ToyEvaluator, ToySpace, ToyTask, toy_metric, toy_optimum
 
 _WHERE = {
     "AskTellContract": "strategies",
+    "EvaluatorContract": "evaluators",
+    "ExporterContract": "exporters",
+    "SearchSpaceContract": "spaces",
+    "SimulatedServices": "services",
     "StrategyContract": "strategies",
+    "SupernetContract": "spaces",
+    "TaskContract": "tasks",
     "ToyCost": "toys",
     "ToyEvaluator": "toys",
     "ToySpace": "toys",
     "ToyTask": "toys",
+    "finished": "services",
     "toy_metric": "toys",
     "toy_optimum": "toys",
+    "toy_supernet_space": "toy_supernet",
 }
 
 __all__ = [
     "AskTellContract",
+    "EvaluatorContract",
+    "ExporterContract",
+    "SearchSpaceContract",
     "StrategyContract",
+    "SupernetContract",
+    "TaskContract",
+    "SimulatedServices",
     "ToyCost",
     "ToyEvaluator",
     "ToySpace",
     "ToyTask",
+    "finished",
     "toy_metric",
     "toy_optimum",
+    "toy_supernet_space",
 ]
 
 

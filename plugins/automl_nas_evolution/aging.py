@@ -71,11 +71,10 @@ class AgingEvolution(Explorer):
         if alive == self._size and self._mutable:
             members = list(self._members)
             for _ in range(self._child_attempts):
-                rivals = [members[rng.randrange(alive)] for _ in range(self._sample_size)]
+                rivals = [members[int(rng.random() * alive)] for _ in range(self._sample_size)]
                 parent = fittest(rivals, 1)[0]
                 child = mutate_one(parent.architecture, self._decisions, rng)
-                if self._free(child):
-                    self._claim(child)
+                if self._claim(child):
                     return Proposal(child, info={"origin": "mutation", "parents": [parent.number]})
         drawn = self._draw(rng)
         return None if drawn is None else Proposal(drawn, info={"origin": "random"})

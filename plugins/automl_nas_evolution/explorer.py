@@ -38,6 +38,7 @@ class Explorer(AskTellStrategy):
         self._seed, self._duplicates = seed, duplicates
         self._drawer = Drawer(space, problem, attempts)
         self._claimed: dict[Architecture, None] = {}
+        self._taken: Container[Architecture] = () if duplicates else self._claimed
         self._outstanding: dict[Architecture, int] = {}
         self._proposed = 0
 
@@ -111,7 +112,8 @@ class Explorer(AskTellStrategy):
     def load_search_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `search_state` returned."""
         self._proposed = state["proposed"]
-        self._claimed = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
+        self._claimed.clear()
+        self._claimed.update(dict.fromkeys(Architecture.from_json(text) for text in state["claimed"]))
         self._outstanding = {Architecture(item): count for item, count in state["outstanding"]}
         self._load_own_state(state)
 
@@ -125,9 +127,13 @@ class Explorer(AskTellStrategy):
         return self._space.canonical(architecture) not in self._taken and self._problem.feasible(architecture)
 
     @final
-    def _claim(self, architecture: Architecture) -> None:
-        """Keep it from being proposed again."""
-        self._claimed[self._space.canonical(architecture)] = None
+    def _claim(self, architecture: Architecture) -> bool:
+        """Keep it, if it is free, from being proposed again; return whether it was free."""
+        key = self._space.canonical(architecture)
+        if key in self._taken or not self._problem.feasible(architecture):
+            return False
+        self._claimed[key] = None
+        return True
 
     @final
     def _draw(self, rng: random.Random) -> Architecture | None:
@@ -139,9 +145,5 @@ class Explorer(AskTellStrategy):
                 return None
             raise
         if drawn is not None:
-            self._claim(drawn)
+            self._claimed[self._space.canonical(drawn)] = None
         return drawn
-
-    @property
-    def _taken(self) -> Container[Architecture]:
-        return () if self._duplicates else self._claimed

@@ -62,8 +62,7 @@ class LocalSearch(Explorer):
                     self._centre = None
             if self._pending:
                 chosen = self._pending.popleft()
-                if self._free(chosen):
-                    self._claim(chosen)
+                if self._claim(chosen):
                     return Proposal(chosen, info={"origin": "neighbour", "climb": self._climbs})
                 continue
             if self._outstanding:

@@ -121,7 +121,8 @@ class EvolutionarySearch(Explorer):
         parents = self._archive[: self._top_k]
 
         def pick() -> Member:
-            return parents[rng.randrange(len(parents))]
+            # Faster than randrange, and uniform to 2**-53.
+            return parents[int(rng.random() * len(parents))]
 
         def mutation() -> tuple[Architecture, list[int]]:
             parent = pick()
@@ -144,8 +145,7 @@ class EvolutionarySearch(Explorer):
             if count == 0:
                 break
             child, numbers = make()
-            if self._free(child):
-                self._claim(child)
+            if self._claim(child):
                 info = {"generation": self._generation, "origin": origin, "parents": numbers}
                 self._pending.append(Proposal(child, info=info))
                 count -= 1

@@ -1,0 +1,40 @@
+"""A toy space with a supernet."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from automl_nas.space.choice import OneOf
+from automl_nas.space.module_space import ModuleSpace
+
+
+def toy_supernet_space(
+    *, blocks: int = 2, options: int = 3, width: int = 4, num_classes: int = 3, input_shape: tuple[int, ...] = (1, 4, 4)
+) -> ModuleSpace:
+    """Return a space of small convolutional networks, each block with a choice of kernel size, as a supernet.
+
+    The decisions are ``d0``, ``d1``, ... with options ``k1``, ``k3``, ``k5``, ...: a ``kernel x kernel`` convolution with
+    batch normalisation and ReLU.
+
+    Args:
+        blocks: how many decisions.
+        options: how many kernel sizes.
+        width: channels of every block.
+        num_classes: outputs of the network.
+        input_shape: the shape of one image.
+    """
+
+    def block(kernel: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+
+    def network() -> nn.Module:
+        choices = [
+            OneOf({f"k{kernel}": block(kernel) for kernel in range(1, 2 * options, 2)}, name=f"d{place}")
+            for place in range(blocks)
+        ]
+        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+        return nn.Sequential(nn.Conv2d(input_shape[0], width, 1, bias=False), *choices, *head)
+
+    return ModuleSpace(network, input_shape=input_shape)

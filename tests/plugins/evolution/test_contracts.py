@@ -1,0 +1,89 @@
+"""Every strategy and wrapper keeps the contract of ask-and-tell strategies."""
+
+from __future__ import annotations
+
+from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.problem import Problem
+from automl_nas.search.wrappers import Deduplicate, Filter, Retry
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing.strategies import AskTellContract
+from automl_nas_evolution.aging import AgingEvolution
+from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.spos import EvolutionarySearch
+
+
+class TestRandom(AskTellContract):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return RandomSearch(space, problem, seed=seed, attempts=100)
+
+
+class TestRandomWithDuplicates(AskTellContract):
+    may_repeat = True
+    ends = False
+    exhaustive = False
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return RandomSearch(space, problem, seed=seed, duplicates=True)
+
+
+class TestEvolution(AskTellContract):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return EvolutionarySearch(
+            space, problem, seed=seed, population=10, top_k=3, generations=None, mutation_probability=0.3, attempts=100
+        )
+
+
+class TestEvolutionEndsAfterItsGenerations(AskTellContract):
+    exhaustive = False
+    trials = 40
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return EvolutionarySearch(space, problem, seed=seed, population=10, generations=4, attempts=100)
+
+
+class TestAging(AskTellContract):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return AgingEvolution(space, problem, seed=seed, population=8, sample_size=3, attempts=100)
+
+
+class TestSteepestLocalSearch(AskTellContract):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return LocalSearch(space, problem, seed=seed, attempts=100)
+
+
+class TestFirstImprovementLocalSearch(AskTellContract):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return LocalSearch(space, problem, seed=seed, improvement="first", attempts=100)
+
+
+class TestDeduplicate(AskTellContract):
+    exhaustive = False
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        inner = RandomSearch(space, problem, seed=seed, duplicates=True)
+        return Deduplicate(space, problem, strategy=inner, attempts=200)
+
+
+class TestFilter(AskTellContract):
+    # Whoever does not know of the constraint still draws 1,024 networks one by one.
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        blind = Problem({"accuracy": "maximize"})
+        return Filter(space, problem, strategy=RandomSearch(space, blind, seed=seed, attempts=100))
+
+
+class TestRetry(AskTellContract):
+    may_repeat = True
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return Retry(space, problem, strategy=RandomSearch(space, problem, seed=seed, attempts=100))
+
+
+class TestNestedWrappers(AskTellContract):
+    may_repeat = True
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        blind = Problem({"accuracy": "maximize"})
+        inner = EvolutionarySearch(space, blind, seed=seed, population=10, generations=None, attempts=100)
+        filtered = Filter(space, problem, strategy=inner)
+        return Retry(space, problem, strategy=Deduplicate(space, problem, strategy=filtered))
