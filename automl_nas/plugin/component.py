@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.kinds import COLLABORATORS, derives, kind_of
 from automl_nas.plugin.located import join, located
-from automl_nas.plugin.schema import model, refuse_unknown, values
+from automl_nas.plugin.schema import filled, model, refuse_unknown, values
 from automl_nas.plugin.settings import REQUIRED, Nested, Setting, descriptions, is_union, resolve_hints, to_json
 from automl_nas.streams import stream_seed
 
@@ -104,7 +104,7 @@ class Signature:
             ConfigurationError: an unknown, missing or wrong setting, with its path and the nearest name.
             PluginError: the annotations or defaults of the component are wrong.
         """
-        return {name: to_json(value) for name, value in self._checked(settings, path, registry).items()}
+        return {name: to_json(value) for name, value in self._checked(settings, path, registry or _nothing()).items()}
 
     def construct(
         self,
@@ -133,20 +133,14 @@ class Signature:
                 value.
             PluginError: as `validate`.
         """
-        checked = self._checked(settings, path, registry)
+        resolver = registry or _nothing()
+        checked = self._checked(settings, path, resolver)
         found = [self._find(wanted, collaborators, path) for wanted in self.collaborators]
 
         def build(value: Any, place: tuple[str | int, ...]) -> Any:
             if isinstance(value, Nested):
-                assert registry is not None  # _checked needed it to make a Nested
                 own = stream_seed(seed, f"component/{join(*place)}")
-                inner = registry.construct(value.kind, value.spec, collaborators, own, path=join(path, *place))
-                if not isinstance(inner, value.expected):
-                    raise ConfigurationError(
-                        f"must be a {value.expected.__name__}, and '{value.spec['name']}' is none",
-                        path=join(path, *place),
-                    )
-                return inner
+                return resolver.construct(value.kind, value.spec, collaborators, own, path=join(path, *place))
             if isinstance(value, list | tuple):
                 return type(value)(build(item, (*place, number)) for number, item in enumerate(value))
             if isinstance(value, dict):
@@ -170,17 +164,15 @@ class Signature:
         Raises:
             PluginError: a type that no configuration can hold, or a default that is not of its type.
         """
-        try:
-            self._checked({}, "", registry)
-        except ConfigurationError as error:
-            if "required" not in error.message:
-                raise PluginError(str(error)) from error
+        _ = self._model
+        optional = tuple(setting for setting in self.settings if not setting.required)
+        replace(self, settings=optional)._checked({}, "", registry or _nothing())
 
     @cached_property
     def _model(self) -> Any:
         return model(self.settings, self.name)
 
-    def _checked(self, settings: Mapping[str, Any], path: str, registry: Resolver | None) -> dict[str, Any]:
+    def _checked(self, settings: Mapping[str, Any], path: str, registry: Resolver) -> dict[str, Any]:
         from pydantic import ValidationError
 
         if not isinstance(settings, Mapping):
@@ -197,7 +189,7 @@ class Signature:
         try:
             return values(self._model.model_validate(given, context=registry), self.settings)
         except ValidationError as error:
-            mistake = located(error, given, path)
+            mistake = located(error, filled(given, self.settings), path)
             culprit = error.errors(include_url=False)[0]
             if culprit["type"] != "missing" and culprit["loc"][0] not in given:
                 raise PluginError(
@@ -255,6 +247,12 @@ def _role(cls: type) -> str | None:
     """Return which collaborator a class is; those of executors live in the layer above and count as they are."""
     own = [f"{cls.__module__}:{cls.__qualname__}"] if cls.__module__.startswith("automl_nas.run.") else []
     return next((base for base in (*COLLABORATORS, *own) if derives(cls, base)), None)
+
+
+def _nothing() -> Resolver:
+    from automl_nas.plugin.registry import Registry
+
+    return Registry()
 
 
 def _plain(value: Any) -> Any:

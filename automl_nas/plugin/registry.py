@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
-from automl_nas.plugin.kinds import KINDS
+from automl_nas.plugin.kinds import KINDS, product
 from automl_nas.plugin.located import join
 from automl_nas.plugin.registered import Component, Source
 
@@ -51,7 +51,9 @@ class Registry:
             message += "; perhaps it belongs to a plugin that is not loaded: " + "; ".join(absent)
         raise ConfigurationError(message, path=path)
 
-    def resolve(self, kind: str, spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
+    def resolve(
+        self, kind: str, spec: str | Mapping[str, Any], *, path: str = "", expected: type | None = None
+    ) -> dict[str, Any]:
         """Return the specification with every default filled in, JSON-like: ``{"name": ..., setting: ...}``.
 
         Resolving twice changes nothing.
@@ -60,9 +62,11 @@ class Registry:
             kind: one of `KINDS`.
             spec: a name, or a mapping with ``name`` and settings.
             path: where it stands in the configuration, e.g. ``stages[0].strategy``.
+            expected: what it must make, if not any component of the kind will do.
 
         Raises:
-            ConfigurationError: unknown name, unknown, missing or wrong setting; located, with the nearest name.
+            ConfigurationError: unknown name, unknown, missing or wrong setting, or not what is expected; located, with
+                the nearest name.
             PluginError: the component cannot be imported, or its signature is wrong.
         """
         from automl_nas.plugin.component import from_config
@@ -70,6 +74,10 @@ class Registry:
         settings = from_config(spec, path=path)
         name = settings.pop("name")
         component = self.get(kind, name, path=join(path, "name"))
+        if expected is not None:
+            made = product(component.load())
+            if made is None or not issubclass(made, expected):
+                raise ConfigurationError(f"must be of the type {expected.__name__}, which '{name}' is not", path=path)
         return {"name": name, **component.signature().validate(settings, path, registry=self)}
 
     def construct(

@@ -20,8 +20,8 @@ __all__ = ["Resolver", "Setting", "fields_of", "model", "refuse_unknown", "schem
 class Resolver(Protocol):
     """Resolves and constructs components inside the settings of others; `Registry` is one."""
 
-    def resolve(self, kind: str, spec: Any, /) -> dict[str, Any]:
-        """Return ``{"name": ..., setting: ...}`` with every default filled in."""
+    def resolve(self, kind: str, spec: Any, /, *, expected: type | None) -> dict[str, Any]:
+        """Return ``{"name": ..., setting: ...}`` with every default filled in; it must make what is expected."""
 
     def construct(
         self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, /, *, path: str
@@ -72,19 +72,24 @@ def schema(annotation: Any, where: str) -> Any:
 
 
 def model(settings: Sequence[Setting], name: str) -> Any:
-    """Return a pydantic model with one field for each setting; its fields are called f0, f1, ... in their order."""
-    from pydantic import ConfigDict, Field, create_model
+    """Return a pydantic model with one field for each setting, called f0, f1, ... in their order.
+
+    Defaults are put into the input, not into the fields: so they are checked and located like what users write.
+    """
+    from pydantic import ConfigDict, Field, create_model, model_validator
 
     # Aliases, because a setting may be called like an attribute of pydantic's own models (copy, schema, json).
     members = {
-        f"f{number}": (
-            schema(setting.type, f"the setting '{setting.name}' of {name}"),
-            Field(... if setting.required else setting.default, alias=setting.name),
-        )
+        f"f{number}": (schema(setting.type, f"the setting '{setting.name}' of {name}"), Field(alias=setting.name))
         for number, setting in enumerate(settings)
     }
-    config = ConfigDict(strict=True, validate_default=True, allow_inf_nan=False)
-    return create_model(name, __config__=config, **members)  # type: ignore[call-overload]
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    def fill(given: Any) -> Any:
+        return filled(given, settings) if isinstance(given, dict) else given
+
+    validators = {"fill": model_validator(mode="before")(fill)}
+    return create_model(name, __config__=config, __validators__=validators, **members)  # type: ignore[call-overload]
 
 
 def refuse_unknown(given: Mapping[Any, Any], settings: Sequence[Setting], owner: str) -> None:
@@ -98,6 +103,11 @@ def refuse_unknown(given: Mapping[Any, Any], settings: Sequence[Setting], owner:
         if name not in known:
             hint = did_you_mean(str(name), known) if known else "; it has no settings"
             raise ConfigurationError(f"{owner} has no setting '{name}'{hint}", path=str(name))
+
+
+def filled(given: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
+    """Return the settings with defaults for those that are left out."""
+    return {setting.name: setting.default for setting in settings if not setting.required} | dict(given)
 
 
 def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:
@@ -141,7 +151,7 @@ def _nested(kind: str, expected: type) -> Callable[[Any, ValidationInfo], Nested
     def resolve(value: Any, info: ValidationInfo) -> Nested:
         if isinstance(value, Nested):
             return value
-        return Nested(kind, expected, info.context.resolve(kind, value))  # type: ignore[union-attr]
+        return Nested(kind, info.context.resolve(kind, value, expected=expected))  # type: ignore[union-attr]
 
     return resolve
 

@@ -52,7 +52,6 @@ class Nested:
     """A component inside the settings of another: ``{"name": ..., setting: ...}``, resolved."""
 
     kind: str
-    expected: type
     spec: Mapping[str, Any]
 
 
