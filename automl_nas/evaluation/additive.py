@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, islice, product
+
+import numpy as np
+from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.operators import mutate_one, sample
+from automl_nas.space.operators import mutate_one
 from automl_nas.streams import stream
 
 TOLERANCE = 1e-9
@@ -157,21 +161,51 @@ def witnesses(
 ) -> Iterator[Architecture]:
     """Yield the architectures on which additivity is tested.
 
-    All of them if there are no more than ``checks``. Else the extremes, then ``checks`` others: half drawn uniformly
-    (each meets every pair of decisions in one pair of options), a quarter one and a quarter two changes away from an
-    extreme, where options that are moot elsewhere matter.
+    All of them if there are no more than ``checks``. Else the extremes, then ``checks`` others: three quarters spread
+    (see `spread`), an eighth one and an eighth two changes away from an extreme, where options that are moot elsewhere
+    matter.
     """
     if math.prod(decision.size for decision in decisions.values()) <= checks:
         yield from architectures_of(decisions)
         return
     yield from extremes
-    for number in range(checks):
-        rng = stream(seed, "cost table", number)
-        if number % 2 == 0:
-            yield sample(decisions, rng)
-            continue
-        near = mutate_one(extremes[number // 4 % 2], decisions, rng)
-        yield near if number % 4 == 1 else mutate_one(near, decisions, rng)
+    near = checks // 4
+    yield from islice(spread(decisions, stream(seed, "cost table, spread")), checks - near)
+    for number in range(near):
+        rng = stream(seed, "cost table, near extremes", number)
+        architecture = mutate_one(extremes[number // 2 % 2], decisions, rng)
+        yield architecture if number % 2 == 0 else mutate_one(architecture, decisions, rng)
+
+
+def spread(decisions: Mapping[str, Decision], rng: random.Random) -> Iterator[Architecture]:
+    """Yield random architectures without end that soon hold every pair of options of any two decisions.
+
+    Each starts from the option with the most pairs not seen before and takes, decision by decision in a random order,
+    the option that makes most of them with those already taken (the greedy covering arrays of Cohen et al. 1997, AETG):
+    of 20 decisions of 4 options about 40 architectures hold all 3,040 pairs, so no interaction of two can hide.
+    The elements of a Subset are drawn: four combinations of two elements are met by chance within a few architectures.
+    """
+    owners = [name for name, d in decisions.items() if not isinstance(d, Subset) for _ in d.options]
+    options = [option for d in decisions.values() if not isinstance(d, Subset) for option in d.options]
+    columns = {name: np.array([place for place, owner in enumerate(owners) if owner == name]) for name in owners}
+    unseen = np.ones((len(owners), len(owners)), dtype=bool)
+    for own in columns.values():
+        unseen[np.ix_(own, own)] = False
+
+    def best(gains: NDArray[np.int64]) -> int:
+        ties = np.flatnonzero(gains == gains.max())
+        return int(ties[rng.randrange(len(ties))])
+
+    while True:
+        values: dict[str, object] = {name: decision.sample(rng) for name, decision in decisions.items()}
+        taken = [best(unseen.sum(axis=1))] if owners else []
+        for name in rng.sample(list(columns), len(columns)):
+            if name != owners[taken[0]]:
+                own = columns[name]
+                taken.append(int(own[best(unseen[own][:, taken].sum(axis=1))]))
+        values.update((owners[place], options[place]) for place in taken)
+        unseen[np.ix_(np.array(taken), np.array(taken))] = False
+        yield Architecture(values)
 
 
 def verify(model: CostModel, architecture: Architecture, expected: float, scale: float) -> None:
