@@ -1,0 +1,177 @@
+"""For authors of tasks: random numbers that belong to samples, and batches that are the same however they are loaded.
+
+A task promises that the order of an epoch is a function of (seed, epoch) and what happens to a sample one of
+(seed, epoch, index). A generator that is passed along from sample to sample cannot keep that promise; `sample_draws`
+can: it computes the n-th number of a stream directly from n, for a whole batch at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from automl_nas.evaluation.task import Batch
+from automl_nas.streams import stream_seed
+
+Indices = NDArray[np.int64]
+Fetch = Callable[[Indices, int, int], Batch]
+"""``fetch(indices, seed, epoch) -> batch``: reads and augments samples. With workers it must be picklable."""
+
+_GAMMA = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits: the step of SplitMix64
+
+
+def sample_draws(seed: int, purpose: str, counter: int, indices: Indices, count: int = 1) -> NDArray[np.uint64]:
+    """Return ``count`` random 64-bit words for each sample, from the stream ``(seed, purpose, counter)``.
+
+    Row i depends on ``indices[i]`` and ``count`` alone, not on what else is in the batch: sample n owns the words
+    ``n * count`` to ``n * count + count - 1`` of the stream. The generator is SplitMix64 (Steele, Lea and Flood, "Fast
+    splittable pseudorandom number generators", OOPSLA 2014), whose n-th output is a hash of its state plus n steps.
+
+    Returns:
+        Shape ``(len(indices), count)``.
+    """
+    numbers = indices.astype(np.int64)[:, None] * count + np.arange(1, count + 1)
+    return _mix(numbers.astype(np.uint64), stream_seed(seed, purpose, counter))
+
+
+def _mix(numbers: NDArray[np.uint64], start: int) -> NDArray[np.uint64]:
+    """Return the outputs of SplitMix64 with these numbers, counted from 1."""
+    state: NDArray[np.uint64] = numbers * np.uint64(_GAMMA) + np.uint64(start)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def uniform(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Turn random words into numbers in [0, 1), multiples of 2^-53."""
+    return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def below(draws: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
+    """Turn random words into integers in ``[0, bound)``, bound at most 2^31; their bias is below ``bound / 2^32``."""
+    return ((draws >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
+
+
+def permutation(seed: int, purpose: str, counter: int, size: int) -> Indices:
+    """Return ``0 .. size - 1`` in the random order of the stream ``(seed, purpose, counter)``."""
+    keys = sample_draws(seed, purpose, counter, np.arange(size, dtype=np.int64))[:, 0]
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+@contextlib.contextmanager
+def sample_generator() -> Iterator[Callable[[int], None]]:
+    """Give out a function that seeds torch's global CPU generator, and restore the generator afterwards.
+
+    For transforms that draw from the global generator: call it with the sample's own word before each sample.
+    torch runs on one thread meanwhile, so that no sum depends on whether a loader worker computes it.
+    """
+    # Not torch.manual_seed: it also queues work for accelerators, at a hundred times the price, and they are not used.
+    generator = torch.default_generator
+    before, threads = generator.get_state(), torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def seed(word: int) -> None:
+        generator.manual_seed(word >> 1)
+
+    try:
+        yield seed
+    finally:
+        generator.set_state(before)
+        torch.set_num_threads(threads)
+
+
+def seeded_batches(
+    fetch: Fetch,
+    indices: Indices,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+    preload: Sequence[str] = (),
+) -> Iterator[Batch]:
+    """Yield the full batches of one epoch over ``indices``, in the random order of (seed, epoch).
+
+    The batches are the same for every number of workers. What is left over at the end of the epoch is dropped; another
+    epoch leaves out other samples. torch's global generator is neither read nor changed.
+
+    Args:
+        fetch: makes a batch; see `Fetch`. Its result must depend on each sample's (seed, epoch, index) alone.
+        indices: the samples of the split.
+        batch_size: samples in a batch.
+        seed: of the streams.
+        epoch: counted from 0.
+        start: the first batch to make; earlier ones are skipped without being read.
+        workers: loader processes, at most one per usable CPU; 0: the batches are made in this process, as they also
+            are inside daemonic processes, which may not have children. The processes end with the iterator.
+        preload: modules that ``fetch`` needs in the workers, imported once for all of them (where the platform can).
+    """
+    order = indices[permutation(seed, "order", epoch, len(indices))]
+    batches = range(start, len(indices) // batch_size)
+    epoch_batches = _Epoch(fetch, order, batch_size, seed, epoch)
+    workers = 0 if multiprocessing.current_process().daemon else min(workers, _usable_cpus(), len(batches))
+    if workers == 0:
+        return map(epoch_batches.__getitem__, batches)
+    return _loaded(epoch_batches, batches, workers, preload)
+
+
+@dataclass(frozen=True)
+class _Epoch(Dataset[Batch]):
+    """The batches of an epoch, by number."""
+
+    fetch: Fetch
+    order: Indices
+    batch_size: int
+    seed: int
+    epoch: int
+
+    def __getitem__(self, number: int) -> Batch:
+        first = number * self.batch_size
+        return self.fetch(self.order[first : first + self.batch_size], self.seed, self.epoch)
+
+
+def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str]) -> Iterator[Batch]:
+    with warnings.catch_warnings():
+        # Where a container's quota is below the number of CPUs, the loader would advise fewer workers.
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        loader: DataLoader[Any] = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            multiprocessing_context=_context(preload),
+            generator=torch.Generator(),  # the loader draws a base seed: not from the global generator
+        )
+        iterator = iter(loader)
+    try:
+        yield from iterator
+    except Exception as error:
+        # Its traceback would keep the iterator, and so the processes, alive for as long as the error is kept; what
+        # happened in the worker is told by the message.
+        del iterator
+        raise error.with_traceback(None) from None
+
+
+def _context(preload: Sequence[str]) -> Any:
+    """Return a start method that is safe beside threads: forked from a server without any, or spawned."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # torch and the rest are imported once, not in every worker of every epoch.
+    context.set_forkserver_preload([__name__, *preload])
+    return context
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
