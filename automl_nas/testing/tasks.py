@@ -1,0 +1,290 @@
+"""The contract of `automl_nas.evaluation.task.Task`, as tests to inherit."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from automl_nas.errors import UserError
+from automl_nas.evaluation.task import SPLITS, Batch, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BASIC = ("train", "search", "test")
+
+
+class TaskContract(ABC):
+    """Inherit it in a class named ``Test...`` and say how to make the task; pytest runs the promises as tests.
+
+    Keep the task small: every test goes over its data a few times.
+
+    Attributes:
+        shared: how many samples of one basic split may also occur in another because the data really holds the same
+            sample twice; 0 unless you know better.
+    """
+
+    shared: ClassVar[int] = 0
+
+    @abstractmethod
+    def make_task(self) -> Task:
+        """Return a fresh task; all of them have the same settings."""
+
+    def equivalents(self) -> Iterable[Task]:
+        """Return tasks that must yield the same samples in the same order; by default there are none to compare with.
+
+        Return the task with other numbers of loader workers and with other batch sizes, if it has such settings.
+        """
+        return ()
+
+    # What it says about itself
+
+    def test_describes_itself(self) -> None:
+        """Shape, number of classes and metrics are well-formed."""
+        task = self.make_task()
+        assert all(isinstance(side, int) and side >= 1 for side in task.input_shape)
+        assert task.num_classes >= 1
+        assert task.metrics, "a task needs at least one metric: the first one is the default objective"
+        assert set(task.metrics.values()) <= {"maximize", "minimize"}
+
+    def test_sizes_add_up(self) -> None:
+        """Every basic split has samples, and train+search has those of both."""
+        task = self.make_task()
+        assert all(task.size(split) >= 1 for split in BASIC)
+        assert task.size("train+search") == task.size("train") + task.size("search")
+
+    @pytest.mark.parametrize("method", ["size", "batches_per_epoch", "batches", "score"])
+    def test_an_unknown_split_is_a_user_error(self, method: str) -> None:
+        """It is refused at the call, not when the first batch is read, and the message offers the known ones."""
+        task = self.make_task()
+        calls: dict[str, Callable[[], object]] = {
+            "size": lambda: task.size("trian"),
+            "batches_per_epoch": lambda: task.batches_per_epoch("trian"),
+            "batches": lambda: next(task.batches("trian", 0, 0)),
+            "score": lambda: task.score(_predictor(task), "trian"),
+        }
+        with pytest.raises(UserError, match="train"):
+            calls[method]()
+
+    # Training batches
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_batches_have_the_promised_number_and_shape(self, split: str) -> None:
+        """As many as batches_per_epoch says, all of one size, inputs of input_shape in float, everything on the CPU."""
+        task = self.make_task()
+        batches = list(task.batches(split, 0, 1))
+        assert len(batches) == task.batches_per_epoch(split)
+        sizes = {len(inputs) for inputs, _ in batches}
+        assert len(sizes) <= 1, f"batches of different sizes: {sizes}"
+        assert sum(len(inputs) for inputs, _ in batches) <= task.size(split)
+        for inputs, targets in batches:
+            assert tuple(inputs.shape[1:]) == task.input_shape
+            assert inputs.is_floating_point() and inputs.device.type == targets.device.type == "cpu"
+            assert bool(torch.isfinite(inputs).all())
+            assert len(targets) == len(inputs)
+            if not targets.is_floating_point():
+                assert int(targets.min()) >= 0 and int(targets.max()) < task.num_classes
+
+    def test_the_training_split_holds_a_batch(self) -> None:
+        """Otherwise nothing can be trained."""
+        assert self.make_task().batches_per_epoch("train") >= 1
+
+    def test_batches_are_a_function_of_seed_and_epoch(self) -> None:
+        """Two tasks give the same; another epoch and another seed give others."""
+        task, again = self.make_task(), self.make_task()
+        first = list(task.batches("train", 3, 7))
+        _assert_equal(first, list(again.batches("train", 3, 7)))
+        assert not _equal(first, list(task.batches("train", 4, 7))), "another epoch must give other batches"
+        assert not _equal(first, list(task.batches("train", 3, 8))), "another seed must give other batches"
+
+    def test_start_skips_exactly(self) -> None:
+        """Starting at batch k gives batch k and all after it, for every k; at the end there is nothing left."""
+        task = self.make_task()
+        whole = list(task.batches("train", 2, 5))
+        for start in sorted({0, 1, len(whole) // 2, len(whole) - 1, len(whole)}):
+            _assert_equal(whole[start:], list(self.make_task().batches("train", 2, 5, start)))
+
+    def test_batches_do_not_depend_on_what_was_asked_before(self) -> None:
+        """Interleaved iterators, abandoned ones and scoring in between change nothing."""
+        expected = list(self.make_task().batches("train", 1, 2))
+        task = self.make_task()
+        other = task.batches("train", 9, 9)
+        next(other)
+        mine = task.batches("train", 1, 2)
+        seen = [next(mine)]
+        next(task.batches("train+search", 0, 0))
+        task.score(_predictor(task), "search")
+        for batch in mine:
+            seen.append(batch)
+            next(other, None)
+        _assert_equal(expected, seen)
+
+    def test_batches_leave_the_global_generators_alone(self) -> None:
+        """They neither read nor change the state of torch's, NumPy's and Python's generators."""
+        task = self.make_task()
+        expected = list(task.batches("train", 0, 3))
+        with _generators_at(123456789):
+            before = _generator_states()
+            iterator = task.batches("train", 0, 3)
+            seen = [next(iterator)]
+            assert _generator_states() == before, "reading a batch changed a global generator"
+            torch.rand(1), np.random.rand(), random.random()
+            _assert_equal(expected, [*seen, *iterator])
+
+    def test_batches_are_not_shared(self) -> None:
+        """Whoever changes a batch in place does not change the data."""
+        task = self.make_task()
+        expected = [(inputs.clone(), targets.clone()) for inputs, targets in task.batches("train", 0, 0)]
+        for inputs, targets in task.batches("train", 0, 0):
+            inputs.zero_()
+            targets.zero_()
+        _assert_equal(expected, list(task.batches("train", 0, 0)))
+
+    @pytest.mark.parametrize("split", ["train", "train+search"])
+    def test_equivalents_yield_the_same_samples(self, split: str) -> None:
+        """The n-th sample of an epoch is the same whatever the number of workers and the place in its batch."""
+        expected = _samples(self.make_task().batches(split, 1, 4))
+        for number, other in enumerate(self.equivalents()):
+            found = _samples(other.batches(split, 1, 4))
+            common = min(len(expected[0]), len(found[0]))
+            assert common > 0
+            for mine, theirs in zip(expected, found, strict=True):
+                assert torch.equal(mine[:common], theirs[:common]), f"equivalents()[{number}] yields other samples"
+            start = other.batches_per_epoch(split) // 2
+            _assert_equal(
+                list(islice(other.batches(split, 1, 4), start, None)), list(other.batches(split, 1, 4, start))
+            )
+
+    # Splits
+
+    def test_splits_are_disjoint(self) -> None:
+        """No sample is in two of train, search and test; train+search is both and nothing else."""
+        task = self.make_task()
+        seen = {split: _fingerprints(_scored_inputs(task, split)) for split in SPLITS}
+        for one, two in (("train", "search"), ("train", "test"), ("search", "test")):
+            common = (seen[one] & seen[two]).total()
+            assert common <= self.shared, f"{common} samples are in '{one}' and in '{two}'"
+        assert seen["train+search"] == seen["train"] + seen["search"]
+
+    # Loss
+
+    def test_loss_is_a_differentiable_scalar(self) -> None:
+        """Its gradient is finite, and not zero everywhere for arbitrary outputs."""
+        task = self.make_task()
+        _, targets = next(task.batches("train", 0, 0))
+        outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
+        outputs.requires_grad_()
+        loss = task.loss(outputs, targets)
+        assert loss.dim() == 0 and bool(torch.isfinite(loss))
+        (gradient,) = torch.autograd.grad(loss, outputs)
+        assert bool(torch.isfinite(gradient).all()) and bool((gradient != 0).any())
+
+    def test_loss_is_a_mean(self) -> None:
+        """A batch counted twice has the same loss, to rounding."""
+        task = self.make_task()
+        _, targets = next(task.batches("train", 0, 0))
+        outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
+        once = task.loss(outputs, targets)
+        twice = task.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+        # Two float32 sums over at most thousands of terms, in another order.
+        torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-6)
+
+    # Scores
+
+    @pytest.mark.parametrize("split", SPLITS)
+    def test_score_shows_every_sample_once_and_returns_the_metrics(self, split: str) -> None:
+        """The network sees size(split) inputs of input_shape, in an order that never changes; the values are finite."""
+        task = self.make_task()
+        inputs = _scored_inputs(task, split)
+        assert len(inputs) == task.size(split)
+        assert tuple(inputs.shape[1:]) == task.input_shape
+        scores = task.score(_predictor(task), split)
+        assert set(scores) == set(task.metrics)
+        assert all(math.isfinite(value) for value in scores.values()), scores
+
+    def test_score_does_not_depend_on_training(self) -> None:
+        """Nor on what was asked before, the global generators, or whether gradients are recorded."""
+        task = self.make_task()
+        expected, order = task.score(_predictor(task), "search"), _scored_inputs(task, "search")
+        for _ in task.batches("train", 5, 11):
+            pass
+        next(task.batches("search", 1, 1))
+        task.score(_predictor(task), "train")
+        with _generators_at(987654321):
+            before = _generator_states()
+            with torch.no_grad():
+                assert task.score(_predictor(task), "search") == expected
+            assert _generator_states() == before, "scoring changed a global generator"
+        assert torch.equal(_scored_inputs(task, "search"), order)
+        assert self.make_task().score(_predictor(task), "search") == expected
+
+
+def _predictor(task: Task) -> Callable[[Tensor], Tensor]:
+    """Return a network that is no worse than a random one: fixed, deterministic, stateless."""
+    size = math.prod(task.input_shape)
+    weight = torch.randn(size, task.num_classes, generator=torch.Generator().manual_seed(0)) / math.sqrt(size)
+    return lambda inputs: inputs.flatten(1) @ weight
+
+
+def _scored_inputs(task: Task, split: str) -> Tensor:
+    """Return what a network is shown when it is scored, in order."""
+    seen: list[Tensor] = []
+    inner = _predictor(task)
+
+    def spy(inputs: Tensor) -> Tensor:
+        seen.append(inputs.clone())
+        return inner(inputs)
+
+    task.score(spy, split)
+    return torch.cat(seen)
+
+
+def _fingerprints(inputs: Tensor) -> Counter[bytes]:
+    return Counter(sample.contiguous().numpy().tobytes() for sample in inputs)
+
+
+def _samples(batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+    inputs, targets = zip(*batches, strict=True)
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def _equal(one: list[Batch], two: list[Batch]) -> bool:
+    return len(one) == len(two) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(one, two, strict=True)
+    )
+
+
+def _assert_equal(expected: list[Batch], found: list[Batch]) -> None:
+    assert len(expected) == len(found), f"{len(found)} batches instead of {len(expected)}"
+    for number, (one, two) in enumerate(zip(expected, found, strict=True)):
+        assert _equal([one], [two]), f"batch {number} differs"
+
+
+def _generator_states() -> tuple[object, ...]:
+    _, key, *rest = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), rest, random.getstate()
+
+
+@contextlib.contextmanager
+def _generators_at(seed: int) -> Iterator[None]:
+    """Set torch's, NumPy's and Python's global generators for a while."""
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        np.random.set_state(before[1])
+        random.setstate(before[2])
