@@ -1,0 +1,96 @@
+"""From the setting ``augment`` to the steps it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+
+import numpy as np
+
+from automl_nas.errors import ConfigurationError, did_you_mean
+from automl_nas.evaluation.sampling import Indices
+from automl_nas_vision.steps import Context, Crop, Cutout, Flip, Pixels, Step
+
+Value = bool | int | float | str | list[bool | int | float | str] | None
+Augment = str | dict[str, Value] | list[str | dict[str, Value]]
+"""``none``; a preset; the name of a step; ``{name: ..., settings}``; or a list of such steps."""
+
+PRESETS: dict[str, list[str | dict[str, Value]]] = {
+    "none": [],
+    "shift": [{"name": "crop", "padding": 1}],
+    "crop_flip": [{"name": "crop", "padding": 4}, "flip"],
+}
+STEPS: dict[str, type[Crop] | type[Flip] | type[Cutout]] = {"crop": Crop, "flip": Flip, "cutout": Cutout}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Steps applied one after the other.
+
+    Attributes:
+        steps: in order.
+        mean: the mean colour of the training split, shape ``(channels,)``.
+    """
+
+    steps: tuple[Step, ...]
+    mean: Pixels
+
+    def __call__(self, images: Pixels, indices: Indices, seed: int, epoch: int) -> Pixels:
+        """Return augmented copies of images ``(batch, channels, height, width)``; see `Step`."""
+        for stage, step in enumerate(self.steps):
+            images = step(images, Context(indices, seed, epoch, stage, self.mean))
+        return images
+
+
+def make_augmentation(setting: Augment, mean: Pixels, example: Pixels) -> Augmentation:
+    """Return the augmentation that a setting describes, having tried it on one image.
+
+    Args:
+        setting: see `Augment`.
+        mean: the mean colour of the training split, shape ``(channels,)``.
+        example: an image of the data set, shape ``(channels, height, width)``.
+
+    Raises:
+        ConfigurationError: an unknown name (the nearest is offered), a setting that the step does not have, or a
+            transform that does not fit the images.
+    """
+    if isinstance(setting, str):
+        parts = PRESETS.get(setting, [setting])
+    else:
+        parts = setting if isinstance(setting, list) else [setting]
+    augmentation = Augmentation(tuple(_step(part) for part in parts), mean)
+    augmentation(example[None], np.zeros(1, dtype=np.int64), 0, 0)
+    return augmentation
+
+
+def _step(part: str | Mapping[str, Value]) -> Step:
+    settings: dict[str, object] = {"name": part} if isinstance(part, str) else dict(part)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"an augmentation step needs a 'name', as in {{name: flip}}: {part}", path="task.augment"
+        )
+    if name in STEPS:
+        return _native(name, settings)
+    if name in PRESETS or name.islower():
+        hint = did_you_mean(name, [*PRESETS, *STEPS])
+        use = "a preset stands by itself" if name in PRESETS else f"there is no augmentation '{name}'{hint}"
+        raise ConfigurationError(f"{use}; in a list, name single steps", path="task.augment")
+    from automl_nas_vision.torchvision_step import TorchvisionStep
+
+    return TorchvisionStep(name, settings)
+
+
+def _native(name: str, settings: Mapping[str, object]) -> Step:
+    kind = STEPS[name]
+    known = {field.name: field for field in fields(kind)}
+    for key, value in settings.items():
+        if key not in known:
+            raise ConfigurationError(f"{name} has no setting '{key}'{did_you_mean(key, known)}", path="task.augment")
+        allowed = (int, float) if known[key].type == "float" else (int,)
+        if isinstance(value, bool) or not (isinstance(value, allowed) or (value is None and "None" in known[key].type)):
+            raise ConfigurationError(f"{name}: {key} must be {known[key].type}, not {value!r}", path="task.augment")
+    for field in known.values():
+        if field.default is MISSING and field.name not in settings:
+            raise ConfigurationError(f"{name} needs the setting '{field.name}'", path="task.augment")
+    return kind(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,96 @@
+"""scikit-learn's digits: the task for quick starts and tests."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from automl_nas_vision.augment import Augment
+from automl_nas_vision.images import Images, ImageTask
+from automl_nas_vision.splits import hold_out
+
+_BRIGHTEST: Final = 16  # pixels of the digits go from 0 to 16
+
+
+class Digits(ImageTask):
+    """Recognise handwritten digits: 1,797 grey images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
+
+    (E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998: its test part.)
+    With the default fractions 1,149 images train, 288 search and 360 test.
+
+    Args:
+        batch_size: of training batches.
+        search_fraction: share of the images outside the test split that is held out for the search.
+        test_fraction: share of all images that is held out for the final report.
+        split_seed: of the split. It is no function of the run's seed: runs with different seeds compare.
+        augment: ``shift`` moves an image by at most one pixel in each direction; see
+            `automl_nas_vision.augment.Augment`.
+        label_smoothing: of the training loss, in [0, 1).
+        workers: processes that make training batches; 0: made in the training process. The batches are the same.
+        score_batch_size: images at a time when a network is scored.
+
+    Raises:
+        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
+        DataError: a fraction leaves a class without samples in a split.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 64,
+        search_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        augment: Augment = "shift",
+        label_smoothing: float = 0.1,
+        workers: int = 0,
+        score_batch_size: int = 512,
+    ) -> None:
+        pixels, labels = read_digits()
+        rest, test = hold_out(labels, test_fraction, setting="test_fraction", seed=split_seed, what="test")
+        train, search = hold_out(
+            labels[rest], search_fraction, setting="search_fraction", seed=split_seed, what="search"
+        )
+        super().__init__(
+            Images(
+                pixels=torch.from_numpy(pixels)[:, None],
+                labels=torch.from_numpy(labels),
+                num_classes=10,
+                splits={"train": rest[train], "search": rest[search], "test": test},
+            ),
+            batch_size=batch_size,
+            score_batch_size=score_batch_size,
+            augment=augment,
+            normalize=True,
+            label_smoothing=label_smoothing,
+            workers=workers,
+        )
+
+
+def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images, uint8 ``(1797, 8, 8)`` from 0 to 255, and their labels ``(1797,)``.
+
+    The 17 grey levels are spread over the range that transforms of uint8 images expect.
+    """
+    table = _table()
+    levels = table[:, :-1].reshape(-1, 8, 8)
+    return np.rint(levels * (255 / _BRIGHTEST)).astype(np.uint8), table[:, -1].astype(np.int64)
+
+
+def _table() -> NDArray[np.float64]:
+    """Return a row per image: 64 grey levels, then the label."""
+    # Importing scikit-learn takes more than a second, in every worker process: read its file where it lies.
+    spec = find_spec("sklearn")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        file = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    data, target = load_digits(return_X_y=True)
+    return np.column_stack([data, target])

@@ -1,0 +1,214 @@
+"""Classification of images that fit into memory: everything the tasks of this plugin share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from automl_nas.errors import ConfigurationError, DataError, did_you_mean
+from automl_nas.evaluation.sampling import Indices, seeded_batches
+from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task
+from automl_nas_vision.augment import Augment, Augmentation, make_augmentation
+
+_CHUNK = 1024  # images at a time when sums are taken: bounds memory, changes no result
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set.
+
+    Attributes:
+        pixels: uint8, shape ``(samples, channels, height, width)``.
+        labels: int64, shape ``(samples,)``, in ``[0, num_classes)``.
+        num_classes: how many classes there are.
+        splits: train, search and test: the numbers of their samples, ascending.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    num_classes: int
+    splits: Mapping[str, Indices]
+
+
+class ImageTask(Task):
+    """Classify images held in memory as uint8. A subclass is a constructor that brings the images.
+
+    Inputs are float32: pixel / 255, minus the channel's mean, over its standard deviation; both are those of the
+    training split, computed from exact integer sums. Augmentation comes before that, on uint8.
+
+    Args:
+        data: the images.
+        batch_size: of training batches.
+        score_batch_size: images at a time in `score`; the last batch may be smaller.
+        augment: see `automl_nas_vision.augment.Augment`.
+        normalize: subtract the mean and divide by the standard deviation; otherwise inputs are pixel / 255.
+        label_smoothing: of the training loss, in [0, 1).
+        workers: processes that make training batches; 0: made in the training process. The batches are the same.
+
+    Raises:
+        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
+    """
+
+    @abstractmethod
+    def __init__(
+        self,
+        data: Images,
+        *,
+        batch_size: int,
+        score_batch_size: int,
+        augment: Augment,
+        normalize: bool,
+        label_smoothing: float,
+        workers: int,
+    ) -> None:
+        for name, value, low in (
+            ("batch_size", batch_size, 1),
+            ("score_batch_size", score_batch_size, 1),
+            ("workers", workers, 0),
+        ):
+            if value < low:
+                raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=f"task.{name}")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigurationError(
+                f"label_smoothing must lie in [0, 1), not {label_smoothing}", path="task.label_smoothing"
+            )
+        self._data = data
+        self._batch_size, self._score_batch_size, self._workers = batch_size, score_batch_size, workers
+        self._label_smoothing = label_smoothing
+        splits = {name: data.splits[name] for name in ("train", "search", "test")}
+        self._splits = {**splits, "train+search": np.sort(np.concatenate([splits["train"], splits["search"]]))}
+        mean, deviation = channel_statistics(data.pixels, splits["train"])
+        colour = np.rint(mean * 255).astype(np.uint8)
+        augmentation = make_augmentation(augment, colour, data.pixels[int(splits["train"][0])].numpy())
+        plain = np.zeros_like(mean), np.ones_like(mean)
+        self._fetch = _Fetch(data, augmentation, *((mean, deviation) if normalize else plain))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """``(channels, height, width)``."""
+        return tuple(self._data.pixels.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self._data.num_classes
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """``accuracy``, a share in [0, 1], and ``loss``, the mean cross entropy without label smoothing (nats)."""
+        return {"accuracy": "maximize", "loss": "minimize"}
+
+    def size(self, split: str) -> int:
+        """Return the number of samples of a split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        return len(self._indices(split))
+
+    def batches_per_epoch(self, split: str) -> int:
+        """Return the number of full batches of a split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        return self.size(split) // self._batch_size
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield shuffled, augmented batches: float32 ``(batch, *input_shape)`` and int64 ``(batch,)``.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        return seeded_batches(
+            self._fetch,
+            self._indices(split),
+            batch_size=self._batch_size,
+            seed=seed,
+            epoch=epoch,
+            start=start,
+            workers=self._workers,
+            preload=sorted({type(step).__module__ for step in self._fetch.augmentation.steps}),
+        )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross entropy with label smoothing."""
+        return F.cross_entropy(outputs, targets, label_smoothing=self._label_smoothing)
+
+    def score(self, model: Predictor, split: str) -> Mapping[str, float]:
+        """Return accuracy and loss over a split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        indices = self._indices(split)
+        correct, loss = 0, 0.0
+        for first in range(0, len(indices), self._score_batch_size):
+            inputs, targets = self._fetch.plain(indices[first : first + self._score_batch_size])
+            outputs = model(inputs)
+            correct += int((outputs.argmax(1) == targets).sum())
+            loss += float(F.cross_entropy(outputs.double(), targets, reduction="sum"))
+        return {"accuracy": correct / len(indices), "loss": loss / len(indices)}
+
+    def _indices(self, split: str) -> Indices:
+        if split not in self._splits:
+            raise DataError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
+        return self._splits[split]
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    """Makes batches: reads, augments, normalises. Tensors, not arrays, so that loader workers share their memory."""
+
+    data: Images
+    augmentation: Augmentation
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    def __call__(self, indices: Indices, seed: int, epoch: int) -> Batch:
+        pixels = self.augmentation(self.data.pixels.numpy()[indices], indices, seed, epoch)
+        return self._normal(torch.from_numpy(pixels)), self.data.labels[torch.from_numpy(indices)]
+
+    def plain(self, indices: Indices) -> Batch:
+        """Return samples without augmentation."""
+        chosen = torch.from_numpy(indices)
+        return self._normal(self.data.pixels[chosen]), self.data.labels[chosen]
+
+    def _normal(self, pixels: Tensor) -> Tensor:
+        mean, deviation = (
+            torch.from_numpy(values * 255).to(torch.float32).view(1, -1, 1, 1) for values in (self.mean, self.deviation)
+        )
+        return pixels.to(torch.float32).sub_(mean).div_(deviation)
+
+
+def channel_statistics(pixels: Tensor, indices: Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel of pixel / 255, over some images.
+
+    The sums are integers, so they are exact and independent of threads. A constant channel gets deviation 1.
+
+    Args:
+        pixels: uint8, shape ``(samples, channels, height, width)``.
+        indices: the images to count.
+
+    Returns:
+        Two arrays of shape ``(channels,)``.
+    """
+    channels = pixels.shape[1]
+    total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
+    for first in range(0, len(indices), _CHUNK):
+        values = pixels[torch.from_numpy(indices[first : first + _CHUNK])].to(torch.int64)
+        total += values.sum(dim=(0, 2, 3)).numpy()
+        squares += values.square().sum(dim=(0, 2, 3)).numpy()
+    count = len(indices) * pixels.shape[2] * pixels.shape[3]
+    # count * squares may exceed 64 bits: Python's integers do not care.
+    variances = [(count * int(s) - int(t) ** 2) / count**2 for t, s in zip(total, squares, strict=True)]
+    mean = total / count / 255
+    deviation = np.sqrt(np.array(variances)) / 255
+    return mean, np.where(deviation > 0, deviation, 1.0)

@@ -1,0 +1,208 @@
+"""Images and labels from a NumPy ``.npz`` file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from automl_nas.errors import ConfigurationError, DataError, did_you_mean
+from automl_nas_vision.augment import Augment
+from automl_nas_vision.images import Images, ImageTask
+from automl_nas_vision.splits import hold_out
+
+
+class Npz(ImageTask):
+    """Classify the images of an npz file. Nothing in the file is executed: arrays of Python objects are refused.
+
+    Images are uint8, shape ``(samples, height, width, channels)`` or ``(samples, height, width)``; labels are integers
+    ``0 .. classes - 1``, shape ``(samples,)`` or ``(samples, 1)``. The search split is held out of the training images,
+    stratified by class; the file's test images are the test split.
+
+    Args:
+        path: of the file; ``~`` is the home folder, a relative path starts at the current one.
+        train_images: name of the array of training images.
+        train_labels: of their labels.
+        test_images: of the array of test images.
+        test_labels: of their labels.
+        batch_size: of training batches.
+        search_fraction: share of the training images that is held out for the search.
+        test_fraction: share of the training images to hold out as the test split, first, if the file has no test
+            arrays; None: the file must have them.
+        split_seed: of the splits. It is no function of the run's seed: runs with different seeds compare.
+        augment: ``crop_flip`` pads by 4, crops at random and mirrors half the images; see
+            `automl_nas_vision.augment.Augment`.
+        normalize: to mean 0 and deviation 1 per channel, as measured on the training split.
+        label_smoothing: of the training loss, in [0, 1).
+        workers: processes that make training batches; 0: made in the training process. The batches are the same.
+        score_batch_size: images at a time when a network is scored.
+
+    Raises:
+        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
+        DataError: the file is missing or unreadable, lacks an array, or an array has another type or shape than it
+            must; or a class has too few samples to be in every split.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        train_images: str = "train_images",
+        train_labels: str = "train_labels",
+        test_images: str = "test_images",
+        test_labels: str = "test_labels",
+        batch_size: int = 128,
+        search_fraction: float = 0.2,
+        test_fraction: float | None = None,
+        split_seed: int = 0,
+        augment: Augment = "crop_flip",
+        normalize: bool = True,
+        label_smoothing: float = 0.1,
+        workers: int = 0,
+        score_batch_size: int = 512,
+    ) -> None:
+        file = _File(path)
+        pixels, labels = file.pair(train_images, train_labels)
+        num_classes = _count_classes(labels, f"{file.path}: '{train_labels}'")
+        everything = np.arange(len(labels), dtype=np.int64)
+        if test_fraction is None:
+            file.require_test(test_images, test_labels)
+            test_pixels, more = file.pair(test_images, test_labels)
+            _check_test(file.path, test_images, test_pixels, pixels, test_labels, more, num_classes)
+            rest, test = everything, len(labels) + np.arange(len(more), dtype=np.int64)
+            pixels = np.concatenate([pixels, test_pixels])
+            labels_of_all = np.concatenate([labels, more])
+        else:
+            if test_images in file.names:
+                raise ConfigurationError(
+                    f"test_fraction is given, but {file.path} has test images ('{test_images}'); leave one of them out "
+                    "(to ignore the file's, name an array that it does not have as test_images)",
+                    path="task.test_fraction",
+                )
+            rest, test = hold_out(labels, test_fraction, setting="test_fraction", seed=split_seed, what="test")
+            labels_of_all = labels
+        train, search = hold_out(
+            labels[rest], search_fraction, setting="search_fraction", seed=split_seed, what="search"
+        )
+        super().__init__(
+            Images(
+                pixels=torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
+                labels=torch.from_numpy(labels_of_all),
+                num_classes=num_classes,
+                splits={"train": rest[train], "search": rest[search], "test": test},
+            ),
+            batch_size=batch_size,
+            score_batch_size=score_batch_size,
+            augment=augment,
+            normalize=normalize,
+            label_smoothing=label_smoothing,
+            workers=workers,
+        )
+
+
+class _File:
+    """An npz file whose complaints can be understood."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        if not self.path.exists():
+            raise DataError(
+                f"there is no file {self.path.absolute()}; set task.path to an .npz file "
+                "(a relative path starts at the current directory)"
+            )
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                self.names = [name.removesuffix(".npy") for name in archive.namelist()]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{self.path} is not a readable .npz file ({error}); write one with numpy.savez(path, train_images=...)"
+            ) from error
+
+    def require_test(self, images: str, labels: str) -> None:
+        if images not in self.names and labels not in self.names:
+            raise DataError(
+                f"{self.path} has no test arrays '{images}' and '{labels}' (it has: {', '.join(self.names)}); name "
+                "them with test_images and test_labels, or set test_fraction to hold a test split out of the rest"
+            )
+
+    def pair(self, images: str, labels: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return images as (samples, height, width, channels), and their labels."""
+        pixels, classes = self._images(images), self._labels(labels)
+        if len(pixels) != len(classes):
+            raise DataError(
+                f"{self.path}: '{images}' has {len(pixels)} images, but '{labels}' has {len(classes)} labels"
+            )
+        return pixels, classes
+
+    def _read(self, name: str) -> NDArray[np.generic]:
+        if name not in self.names:
+            raise DataError(
+                f"{self.path} has no array '{name}'{did_you_mean(name, self.names)} (it has: {', '.join(self.names)})"
+            )
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                array: NDArray[np.generic] = archive[name]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{self.path}: the array '{name}' cannot be read: {error}") from error
+        return array
+
+    def _images(self, name: str) -> NDArray[np.uint8]:
+        array = self._read(name)
+        found = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
+        if array.dtype != np.uint8:
+            raise DataError(f"{found}, but images must be uint8 from 0 to 255; convert them before saving")
+        if array.ndim not in (3, 4) or 0 in array.shape:
+            raise DataError(f"{found}, but images must be (samples, height, width[, channels])")
+        if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4):
+            raise DataError(f"{found}, which looks like channels first; save it with .transpose(0, 2, 3, 1)")
+        return (array if array.ndim == 4 else array[..., None]).astype(np.uint8, copy=False)
+
+    def _labels(self, name: str) -> NDArray[np.int64]:
+        array = self._read(name)
+        found = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
+        if not np.issubdtype(array.dtype, np.integer):
+            raise DataError(f"{found}, but labels must be integers")
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise DataError(f"{found}, but labels must be (samples,): one class number for each image")
+        return array.astype(np.int64)
+
+
+def _count_classes(labels: NDArray[np.int64], where: str) -> int:
+    """Return the number of classes of training labels, which must be 0 .. k - 1 without a gap."""
+    present = np.unique(labels)
+    if not np.array_equal(present, np.arange(len(present))):
+        shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
+        raise DataError(
+            f"{where} must hold the classes 0 .. k - 1, each at least once; found {shown} ({len(present)} different); "
+            "renumber them with numpy.unique(labels, return_inverse=True)"
+        )
+    if len(present) < 2:
+        raise DataError(f"{where} holds one class only: there is nothing to tell apart")
+    return len(present)
+
+
+def _check_test(
+    path: Path,
+    images_name: str,
+    images: NDArray[np.uint8],
+    train_images: NDArray[np.uint8],
+    labels_name: str,
+    labels: NDArray[np.int64],
+    num_classes: int,
+) -> None:
+    if images.shape[1:] != train_images.shape[1:]:
+        raise DataError(
+            f"{path}: one of '{images_name}' has shape {images.shape[1:]}, but one of the training images "
+            f"{train_images.shape[1:]} (height, width, channels)"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"{path}: '{labels_name}' goes from {labels.min()} to {labels.max()}, but the training labels only from 0 "
+            f"to {num_classes - 1}"
+        )

@@ -1,0 +1,62 @@
+"""Stratified splits: every class keeps its share."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation.sampling import Indices, permutation
+
+
+def held_out_counts(sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+    """Return how many samples of each class to hold out: ``ceil(fraction * total)`` in all, by largest remainders.
+
+    Every class gets the whole part of its exact share; the classes with the largest remainders get one more each, the
+    first of equals. The fraction counts as the decimal number it is written as, so 0.1 of 30 is 3.
+    """
+    total = int(sizes.sum())
+    wanted = math.ceil(Fraction(str(fraction)) * total)
+    shares = [Fraction(wanted * int(size), total) for size in sizes]
+    counts = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda k: (counts[k] - shares[k], k))
+    for k in by_remainder[: wanted - sum(counts)]:
+        counts[k] += 1
+    return np.array(counts, dtype=np.int64)
+
+
+def hold_out(
+    labels: NDArray[np.int64], fraction: float, *, setting: str, seed: int, what: str
+) -> tuple[Indices, Indices]:
+    """Split samples into (kept, held out), each in ascending order, with the shares of `held_out_counts`.
+
+    Args:
+        labels: class numbers ``0 .. k - 1``.
+        fraction: to hold out, between 0 and 1.
+        setting: the name of the setting that gave it, for messages.
+        seed: of the draw.
+        what: the split that is held out; different ones draw from different streams.
+
+    Raises:
+        ConfigurationError: the fraction is not between 0 and 1.
+        DataError: a class is too small to have samples on both sides.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigurationError(f"{setting} must lie between 0 and 1, not {fraction}", path=f"task.{setting}")
+    sizes = np.bincount(labels)
+    counts = held_out_counts(sizes, fraction)
+    for k in np.flatnonzero((counts == 0) | (counts == sizes)).tolist():
+        held, size = int(counts[k]), int(sizes[k])
+        raise DataError(
+            f"class {k} has {size} sample{'s' * (size != 1)} here, too few for the split '{what}': {setting} = "
+            f"{fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more samples"
+        )
+    chosen = []
+    for k, count in enumerate(counts.tolist()):
+        members = np.flatnonzero(labels == k)
+        chosen.append(members[permutation(seed, f"split/{what}", k, len(members))[:count]])
+    held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(labels), dtype=np.int64), held_out), held_out

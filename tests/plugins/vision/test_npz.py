@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas_vision.npz import Npz
+
+CIFAR = Path(__file__).parents[4] / "shared" / "data" / "cifar10_small.npz"
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    result = {
+        "train_images": rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8),
+        "train_labels": np.arange(40) % 4,
+        "test_images": rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
+        "test_labels": np.arange(12) % 4,
+    }
+    return {name: value for name, value in {**result, **changes}.items() if value is not None}
+
+
+def save(folder: Path, **changes: Any) -> str:
+    path = folder / "data.npz"
+    np.savez(path, **arrays(**changes))
+    return str(path)
+
+
+def shown(task: Npz, split: str) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+    task.score(lambda x: seen.append(x) or torch.zeros(len(x), task.num_classes), split)
+    return torch.cat(seen)
+
+
+def test_images_arrive_channels_first_and_the_test_split_is_the_files(tmp_path: Path) -> None:
+    task = Npz(path=save(tmp_path), normalize=False)
+    assert task.input_shape == (3, 8, 8) and task.num_classes == 4
+    assert {split: task.size(split) for split in ("train", "search", "test", "train+search")} == {
+        "train": 32,
+        "search": 8,
+        "test": 12,
+        "train+search": 40,
+    }
+    expected = torch.from_numpy(arrays()["test_images"]).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(shown(task, "test"), expected)
+    whole = torch.from_numpy(arrays()["train_images"]).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(shown(task, "train+search"), whole)
+
+
+def test_grey_images_and_labels_in_a_column(tmp_path: Path) -> None:
+    grey = {name: arrays()[name][..., 0] for name in ("train_images", "test_images")}
+    columns = {name: arrays()[name][:, None].astype(np.uint8) for name in ("train_labels", "test_labels")}
+    assert Npz(path=save(tmp_path, **grey, **columns)).input_shape == (1, 8, 8)
+
+
+def test_a_test_split_is_held_out_when_the_file_has_none(tmp_path: Path) -> None:
+    task = Npz(path=save(tmp_path, test_images=None, test_labels=None), test_fraction=0.3, search_fraction=0.25)
+    assert [task.size(split) for split in ("train", "search", "test")] == [21, 7, 12]
+
+
+def test_statistics_come_from_the_training_split_alone(tmp_path: Path) -> None:
+    task = Npz(path=save(tmp_path))
+    train = shown(task, "train").double()
+    # float32 inputs of size about 1: their mean and deviation are good to about 1e-7.
+    assert train.mean(dim=(0, 2, 3)).abs().max() < 1e-6
+    assert (train.std(dim=(0, 2, 3), correction=0) - 1).abs().max() < 1e-6
+    assert shown(task, "train+search").double().mean(dim=(0, 2, 3)).abs().max() > 1e-4
+    dark = Npz(path=save(tmp_path, test_images=np.zeros((12, 8, 8, 3), dtype=np.uint8)))
+    assert torch.equal(shown(dark, "train"), train.float())
+
+
+def test_a_home_folder_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert Npz(path="~/data.npz").size("test") == 12
+    monkeypatch.chdir(tmp_path)
+    assert Npz(path="data.npz").size("test") == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({}, {"train_images": "train_image"}, "has no array 'train_image'; did you mean 'train_images'.*it has: train"),
+        ({"test_images": None, "test_labels": None}, {}, "has no test arrays .*set test_fraction"),
+        ({"test_labels": None}, {}, "has no array 'test_labels'"),
+        ({"train_images": np.zeros((40, 8, 8, 3), np.float32)}, {}, "is float32 .* images must be uint8"),
+        ({"train_images": np.zeros((40, 64), np.uint8)}, {}, r"of shape \(40, 64\), but images must be"),
+        (
+            {"train_images": np.zeros((0, 8, 8, 3), np.uint8), "train_labels": np.zeros(0, int)},
+            {},
+            "but images must be",
+        ),
+        ({"train_images": np.zeros((40, 3, 8, 8), np.uint8)}, {}, r"channels first; save it with \.transpose"),
+        ({"train_labels": np.arange(39) % 4}, {}, "has 40 images, but 'train_labels' has 39 labels"),
+        ({"train_labels": np.arange(40) % 4 * 1.0}, {}, "is float64 .* labels must be integers"),
+        ({"train_labels": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, "one class number for each image"),
+        ({"train_labels": np.arange(40) % 4 + 1}, {}, r"the classes 0 .. k - 1.*return_inverse"),
+        ({"train_labels": np.zeros(40, int)}, {}, "one class only"),
+        ({"train_labels": np.array([0] * 39 + [1]), "test_labels": np.arange(12) % 2}, {}, "class 1 has 1 sample here"),
+        ({"train_labels": np.array([{}] * 40)}, {}, "'train_labels' cannot be read: Object arrays"),
+        ({"test_images": np.zeros((12, 9, 9, 3), np.uint8)}, {}, r"has shape \(9, 9, 3\), but one of the training"),
+        ({"test_labels": np.arange(12)}, {}, "goes from 0 to 11, but the training labels only from 0 to 3"),
+    ],
+)
+def test_a_bad_file_is_described(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as raised:
+        Npz(path=save(tmp_path, **changes), **settings)
+    assert str(tmp_path / "data.npz") in str(raised.value) or "class 1 has" in message
+
+
+def test_a_missing_file_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"there is no file .*set task\.path") as raised:
+        Npz(path="nowhere.npz")
+    assert str(tmp_path / "nowhere.npz") in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", "folder", "truncated", "npy", "flipped"])
+def test_an_unreadable_file_is_a_data_error(tmp_path: Path, content: bytes | str) -> None:
+    path = Path(save(tmp_path))
+    if content == "folder":
+        path.unlink()
+        path.mkdir()
+    elif content == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif content == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif content == "flipped":
+        data = bytearray(path.read_bytes())
+        data[2000] ^= 0xFF  # inside the first array: its checksum no longer holds
+        path.write_bytes(bytes(data))
+    else:
+        assert isinstance(content, bytes)
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.npz.*(is not a readable|cannot be read)"):
+        Npz(path=str(path))
+
+
+def test_a_test_fraction_beside_test_arrays_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"task\.test_fraction: .* has test images"):
+        Npz(path=save(tmp_path), test_fraction=0.2)
+
+
+@pytest.mark.skipif(not CIFAR.is_file(), reason="the CIFAR-10 subset is not beside the repository")
+def test_the_cifar_subset() -> None:
+    task = Npz(path=str(CIFAR))
+    assert [task.size(split) for split in ("train", "search", "test")] == [4000, 1000, 1000]
+    assert task.input_shape == (3, 32, 32) and task.num_classes == 10
+    # The file is balanced, so exact stratification is too.
+    for split, each in (("train", 400), ("search", 100), ("test", 100)):
+        assert np.bincount(task._data.labels[task._splits[split]]).tolist() == [each] * 10
+    inputs, targets = next(task.batches("train", 0, 0))
+    assert inputs.shape == (128, 3, 32, 32) and targets.shape == (128,)
