@@ -1,0 +1,71 @@
+"""Loading plugins imports their top modules and nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+HEAVY = ("torch", "torchvision", "numpy", "pydantic", "sklearn", "click", "rich")
+
+
+def modules_after(code: str, *folders: str) -> set[str]:
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, *sys.path])}
+    environ.pop("AUTOML_NAS_PLUGINS", None)
+    environ.pop("AUTOML_NAS_DISABLED_PLUGINS", None)
+    code = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_markers_need_pluggy_alone() -> None:
+    loaded = modules_after("from automl_nas.plugin import hookimpl, Register")
+    ours = {name for name in loaded if name.startswith("automl_nas")}
+    assert ours == {"automl_nas", "automl_nas.plugin", "automl_nas.plugin.markers"}
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_loading_all_installed_plugins_imports_nothing_heavy(installed: Any, registering: Any) -> None:
+    installed.write("some-dist", extra=registering("extra", "extra_package.heavy:Heavy"))
+    (installed.folder / "extra_package" / "heavy.py").write_text("import torch")
+    code = (
+        "from automl_nas.plugin import default_manager\n"
+        "manager = default_manager()\n"
+        "assert manager is default_manager()\n"
+        "assert manager.registry.get('strategies', 'extra').distribution == 'some-dist'"
+    )
+    loaded = modules_after(code, str(installed.folder))
+    assert "extra_package" in loaded
+    assert "extra_package.heavy" not in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_every_public_name_is_there() -> None:
+    import automl_nas.plugin as package
+
+    assert {name for name in package.__all__ if getattr(package, name) is None} == set()
+    assert set(package.__all__) == set(dir(package))
+    assert set(package.__all__) == {
+        "Collaborator",
+        "Component",
+        "Fault",
+        "KINDS",
+        "Kind",
+        "Plugin",
+        "PluginManager",
+        "Register",
+        "Registry",
+        "ResultInfo",
+        "RunInfo",
+        "Setting",
+        "Signature",
+        "Source",
+        "StepInfo",
+        "default_manager",
+        "from_config",
+        "hookimpl",
+        "hookspec",
+        "join",
+    }
