@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -20,8 +20,12 @@ class StopFlag:
         self.requested = False
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM for the time of a run; only possible in the main thread, elsewhere it does nothing."""
+    def listening(self, told: Callable[[], object]) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM for the time of a run; only possible in the main thread, elsewhere it does nothing.
+
+        Args:
+            told: called at the first signal, inside its handler.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -30,6 +34,7 @@ class StopFlag:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
+            told()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

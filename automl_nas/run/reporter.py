@@ -32,6 +32,9 @@ class Reporter:
         """Something worth knowing happened."""
         _log.info("%s", text)
 
+    def stopping(self) -> None:
+        """Somebody asked the run to stop, which it will at the next safe point. Called inside a signal handler: be brief."""
+
     def warning(self, text: str) -> None:
         """Something is wrong but mended or survivable."""
         _log.warning("%s", text)

@@ -37,6 +37,7 @@ def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> 
                 "problem": stage.problem.describe(),
                 "best": _summary(best),
                 "pareto": [_summary(trial) for trial in stage.problem.pareto(trials)],
+                "units": {name: model.unit for name, model in stage.problem.cost_models.items()},
             }
         )
     source = plan.final.source if plan.final is not None else plan.stages[-1].settings.name

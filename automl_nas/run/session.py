@@ -147,7 +147,7 @@ class Session:
             finished = self.directory.read_result()
             if finished is not None:
                 return finished
-            with self._stop.listening():
+            with self._stop.listening(self._reporter.stopping):
                 return self._drive()
         except (KeyboardInterrupt, RunInterrupted):
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {self.directory.path}") from None

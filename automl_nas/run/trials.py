@@ -76,6 +76,7 @@ class StageServices(Services):
         self._complete: list[Trial] = []
         self._submitted = 0
         self._failures = 0
+        self._reports_itself = False
         self._spent = 0.0
         self._begun = time.monotonic()
         self.next_number = 0
@@ -179,6 +180,7 @@ class StageServices(Services):
                 self._uncollected.discard(trial.number)
                 self._collect(trial)
                 self._count_failure(trial)
+        self._report_count()
         return trials
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
@@ -189,6 +191,7 @@ class StageServices(Services):
 
     def progress(self, done: float, total: float | None, unit: str) -> None:
         """See `Services.progress`."""
+        self._reports_itself = True
         self._reporter.progress(done, total, unit)
 
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
@@ -272,6 +275,12 @@ class StageServices(Services):
         for trial in trials:
             self._reporter.trial(trial)
             self._observe(trial)
+        self._report_count()
+
+    def _report_count(self) -> None:
+        """Say how many trials are finished, for a strategy that does not say itself how far it is."""
+        if not self._reports_itself and self._submitted:
+            self._reporter.progress(self._submitted - len(self._pending), self._settings.budget.trials, "trials")
 
     def _trial(self, number: int, proposal: Proposal, outcome: Outcome) -> Trial:
         state, error = outcome.state, outcome.error
