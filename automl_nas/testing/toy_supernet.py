@@ -13,8 +13,8 @@ def toy_supernet_space(
 ) -> ModuleSpace:
     """Return a space of small convolutional networks, each block with a choice of kernel size, as a supernet.
 
-    The decisions are ``d0``, ``d1``, ... with options ``k1``, ``k3``, ``k5``, ...: a ``kernel x kernel`` convolution with
-    batch normalisation and ReLU.
+    The decisions are ``d0``, ``d1``, ... with options ``k1``, ``k3``, ``k5``, ...: a ``kernel x kernel`` convolution
+    with batch normalisation and ReLU.
 
     Args:
         blocks: how many decisions.
