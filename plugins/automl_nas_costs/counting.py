@@ -156,7 +156,8 @@ def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[
 
     Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a
     Parameter, attention. The network is built and run on the meta device; a network that cannot be (its forward looks
-    at values, say) is run on the CPU, with the same result.
+    at values, say) is run on the CPU, with the same result but for the memory access of recurrent layers: there the CPU
+    reads the weights of the inputs once for all steps, meta tensors once a step.
 
     Args:
         space: gives the network and the shape of one input.
