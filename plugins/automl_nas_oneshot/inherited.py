@@ -109,9 +109,8 @@ class InheritedWeights(Evaluator):
         for inputs in recalibration_inputs(self._task, images=images, seed=_SEED, split="train", start=position):
             batch = self._runtime.tensor(inputs)
             size = batch.numel() * batch.element_size()
-            # Only a prefix is cached: the place of a batch in the list is its number.
-            if position == len(self._cache) and size <= self._room:
+            # Batches are of one size: where one does not fit none does any more, and the cache stays a prefix.
+            if size <= self._room:
                 self._room -= size
                 self._cache.append(batch)
             yield batch
-            position += 1

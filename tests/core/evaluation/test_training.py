@@ -188,6 +188,19 @@ def test_resume_is_bit_equal_inside_an_epoch_and_at_its_end(at: int) -> None:
     assert same(whole.network, second.network)
 
 
+def test_a_training_can_be_taken_back() -> None:
+    training = fit(Recipe(epochs=3, learning_rate=0.2))
+    training.advance(1)
+    file = io.BytesIO()
+    torch.save(training.state_dict(), file)
+    training.advance(4)
+    after = {name: value.clone() for name, value in training.network.state_dict().items()}
+    file.seek(0)
+    training.load_state_dict(torch.load(file, weights_only=True))
+    training.advance(4)
+    assert all(torch.equal(value, after[name]) for name, value in training.network.state_dict().items())
+
+
 def test_training_leaves_the_global_generators_alone() -> None:
     before = random.getstate(), torch.get_rng_state()
     fit(Recipe(epochs=1)).advance(2)
@@ -267,6 +280,7 @@ def normed() -> nn.Sequential:
 
 def test_recalibration_is_the_true_mean_over_batches() -> None:
     net = normed()
+    net.train()(torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(1)))  # statistics to be forgotten
     recalibrate(net, task(), runtime(), images=60, seed=SEED)  # 4 batches: one epoch and a batch of the next
 
     data = stream_seed(SEED, "recalibrate")
