@@ -41,7 +41,8 @@ def main() -> None:
 
     space = shufflenet_v2()
     supernet = space.build_supernet().eval()
-    extract, deepcopy = [], []
+    extract: list[float] = []
+    deepcopy: list[float] = []
     for number in range(-3, options.pairs):  # the first three are a warm-up
         architecture = space.sample(stream(options.seed, "extraction", number + 3))
         network = supernet.extract(architecture)
