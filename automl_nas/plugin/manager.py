@@ -85,7 +85,7 @@ class PluginManager:
         return self.observers.unplugged
 
     def load(self, found: Iterable[Found] | None = None) -> PluginManager:
-        """Load plugins; return self.
+        """Load plugins, those that are loaded already excepted; return self.
 
         Args:
             found: which ones; all installed ones by default.
@@ -95,6 +95,8 @@ class PluginManager:
         """
         installed = list(discover() if found is None else found)
         for item in installed:
+            if item.source in self._plugins:
+                continue
             if self._selection.wants(item.source):
                 self._admit(item.source, item.entry_point.load)
             else:

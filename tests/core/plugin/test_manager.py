@@ -269,3 +269,14 @@ def test_a_module_given_in_python_raises_when_it_is_broken(caplog: pytest.LogCap
     with pytest.raises(PluginError, match="loaded already"):
         manager.register_module(module)
     assert manager.registry.names("tasks") == ("extra",)
+
+
+def test_loading_again_changes_nothing(installed: Any, registering: Any) -> None:
+    from automl_nas.plugin.discovery import discover
+
+    installed.write("a-dist", one=registering("one"))
+    manager = installed.load()
+    before = manager.plugins
+    manager.load(item for item in discover() if item.source.distribution == "a-dist")
+    assert manager.plugins == before
+    assert not manager.broken
