@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-_ATOMS = (int, float, complex, str, bool, bytes, type(None), type, FunctionType)
+_ATOMS = frozenset((int, float, complex, str, bool, bytes, type(None), type, FunctionType))
+_CONTAINERS = frozenset((dict, OrderedDict, set, list))
 _PLAIN_GETSTATE = (getattr(nn.Module, "__getstate__", None), getattr(object, "__getstate__", None))
 _PLAIN_SETSTATE = (nn.Module.__setstate__, nn.Conv2d.__setstate__)
 
@@ -47,17 +49,38 @@ def clone(module: nn.Module, memo: dict[int, Any], child: Callable[[nn.Module], 
     # Children first: other attributes may refer to them, and find them in the memo.
     children = {name: None if each is None else child(each) for name, each in module._modules.items()}
     for name, value in module.__dict__.items():
-        if name == "_compiled_call_impl":
-            continue
         if name == "_modules":
             attributes[name] = children
-        elif all(isinstance(item, _ATOMS) for item in (value if isinstance(value, tuple) else (value,))):
-            attributes[name] = value
-        elif isinstance(value, dict | set | list) and not value:
-            attributes[name] = value.copy()
-        else:
-            attributes[name] = copy.deepcopy(value, memo)
+        elif name in ("_parameters", "_buffers"):
+            attributes[name] = {key: None if each is None else copy_tensor(each, memo) for key, each in value.items()}
+        elif name != "_compiled_call_impl":
+            attributes[name] = _copy_value(value, memo)
     return twin
+
+
+def copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Return an independent copy of a Parameter or buffer, without its gradient; the same one for the same tensor."""
+    known = memo.get(id(tensor))
+    if known is None:
+        if type(tensor) is nn.Parameter:
+            known = nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+        elif type(tensor) is Tensor:
+            known = tensor.detach().clone()
+        else:
+            known = copy.deepcopy(tensor, memo)
+        memo[id(tensor)] = known
+    return known  # type: ignore[no-any-return]
+
+
+def _copy_value(value: object, memo: dict[int, Any]) -> object:
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is tuple and all(type(item) in _ATOMS for item in value):
+        return value
+    if kind in _CONTAINERS and not value:
+        return kind()
+    return copy.deepcopy(value, memo)
 
 
 def is_plain(module: nn.Module) -> bool:

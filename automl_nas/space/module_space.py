@@ -15,7 +15,7 @@ from automl_nas.space.decisions import Decision
 from automl_nas.space.module_supernet import ModuleSupernet, split, take_all
 from automl_nas.space.probe import check_extremes, input_shapes, weighable
 from automl_nas.space.space import SupernetSpace
-from automl_nas.space.structure import Shapes, Structure
+from automl_nas.space.structure import Shapes, Structure, check_reachable
 
 
 @final
@@ -51,7 +51,10 @@ class ModuleSpace(SupernetSpace):
     def __init__(self, factory: Callable[[], nn.Module], *, input_shape: tuple[int, ...]) -> None:
         self._factory = factory
         self._input_shape = tuple(input_shape)
-        self._blueprint = Structure(_blueprint(factory))
+        root = _blueprint(factory)
+        check_reachable(root)
+        self._blueprint = Structure(root)
+        self._on_meta = all(tensor.is_meta for tensor in (*root.parameters(), *root.buffers()))
         if not self._blueprint.decisions:
             raise SpaceError(
                 "there is nothing to decide: the factory's module holds no choice; put a OneOf, a Dag or an elastic "
@@ -88,9 +91,12 @@ class ModuleSpace(SupernetSpace):
     def build(self, architecture: Architecture) -> nn.Module:
         """Return a stand-alone network with fresh weights; see `SearchSpace.build`.
 
-        Layers that are narrower than the supernet's draw their weights for the width they have.
+        Layers that are narrower than the supernet's draw their weights for the width they have. Under
+        ``torch.device("meta")`` it is cheap: the factory is not called.
         """
         taken = take_all(self.decisions, self.validate(architecture))
+        if torch.get_default_device().type == "meta" and self._on_meta:
+            return self._blueprint.extract(taken, lambda: self._shapes(taken), fresh=False)
         return self._instance().extract(taken, lambda: self._shapes(taken), fresh=True)
 
     def build_supernet(self) -> ModuleSupernet:

@@ -112,9 +112,11 @@ def _hint(blueprint: Structure) -> str:
 
 
 def _device(root: nn.Module) -> torch.device:
-    for tensor in (*root.parameters(), *root.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+    return next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
+
+
+def _dtype(root: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in root.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
 def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
@@ -122,7 +124,7 @@ def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(_BATCH, *input_shape, device=_device(network)))
+            network(torch.zeros(_BATCH, *input_shape, device=_device(network), dtype=_dtype(network)))
     finally:
         for module, mode in modes:
             module.training = mode

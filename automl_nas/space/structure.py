@@ -24,7 +24,7 @@ class Structure:
         root: the user's module; its choice modules learn their paths.
 
     Raises:
-        SpaceError: tied choices that differ, or choices that are not registered as submodules.
+        SpaceError: tied choices that differ.
     """
 
     def __init__(self, root: nn.Module) -> None:
@@ -46,7 +46,6 @@ class Structure:
                 self.decisions[name] = decision
                 bound[key] = name
             self.names[module] = bound
-        _check_reachable(root)
         self.refresh()
 
     def refresh(self) -> None:
@@ -213,9 +212,8 @@ def shrink(name: str, decision: Decision, kept: Sequence[Scalar]) -> Decision | 
         raise SpaceError(f"decision '{name}': {error}") from None
     options = tuple(decision.options[position] for position in positions)
     if isinstance(decision, Subset):
-        return (
-            Subset(options, min(decision.min, len(options)), min(decision.largest, len(options))) if options else None
-        )
+        most = None if decision.max is None else min(decision.max, len(options))
+        return Subset(options, min(decision.min, len(options)), most) if options else None
     if not options:
         raise SpaceError(f"decision '{name}': at least one option must stay alive")
     return type(decision)(options)
@@ -244,13 +242,20 @@ def _check_tie(name: str, first: ChoiceModule, second: ChoiceModule, one: Decisi
         )
 
 
-def _check_reachable(root: nn.Module) -> None:
+def check_reachable(root: nn.Module) -> None:
+    """Look for choices in plain lists and dicts, where torch does not see them.
+
+    Raises:
+        SpaceError: there is one; the message names the attribute.
+    """
     registered = set(root.modules())
     for path, module in root.named_modules():
         for attribute, value in vars(module).items():
+            if attribute == "_modules":
+                continue
             for held in _modules_in_container(value):
                 lost = [each for each in held.modules() if isinstance(each, ChoiceModule) and each not in registered]
-                if lost and attribute != "_modules":
+                if lost:
                     where = f"{path}.{attribute}" if path else attribute
                     raise SpaceError(
                         f"'{where}' holds a {type(lost[0]).__name__} in a plain {type(value).__name__}, where neither "
