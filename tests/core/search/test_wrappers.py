@@ -154,6 +154,22 @@ def test_a_failed_candidate_is_evaluated_again_before_new_ones() -> None:
     assert search.ask(1)[0].architecture == net(2, 2)
 
 
+def test_the_count_of_failures_survives_being_stored() -> None:
+    search = Retry(SPACE, PLAIN, strategy=Script(net(0, 0)), times=1)
+    search.tell([done(0, search.ask(1)[0], State.FAILED)])
+    repeated: list[Proposal] = []
+    for _ in range(2):
+        # Once while the candidate waits to be repeated, once while it is outstanding.
+        inner = Script(net(0, 0))
+        other = Retry(SPACE, PLAIN, strategy=inner, times=1)
+        other.load_search_state(search.search_state())
+        search = other
+        repeated = search.ask(1) or repeated
+    assert [item.architecture for item in repeated] == [net(0, 0)]
+    search.tell([done(1, repeated[0], State.FAILED)])
+    assert [trial.number for trial in inner.told] == [1]
+
+
 def test_pruned_trials_and_failures_from_elsewhere_are_passed_on() -> None:
     inner = Script(net(0, 0))
     search = Retry(SPACE, PLAIN, strategy=inner)

@@ -58,6 +58,7 @@ def test_steepest_ascent_follows_its_definition(limit: int) -> None:
             assert trial.info["origin"] == "start"
             centre = trial.architecture
             starts += 1
+            assert trial.info["climb"] == starts
         else:
             assert trial.architecture in around(centre, problem)
         known.add(trial.architecture)
