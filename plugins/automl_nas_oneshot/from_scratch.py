@@ -151,6 +151,7 @@ class _Scratch:
         """Write a checkpoint if the last one is old enough."""
         if self._path is None or time.monotonic() - self._saved < self._seconds:
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # nobody makes it before it is needed
         beside = self._path.with_suffix(".tmp")
         with beside.open("wb") as file:
             torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, file)

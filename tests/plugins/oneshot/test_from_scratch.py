@@ -128,8 +128,9 @@ def test_an_interrupted_evaluation_goes_on_bit_for_bit(
         if step == at:
             raise Crash
 
+    scratch = tmp_path / "scratch" / "0"  # not there yet
     with pytest.raises(Crash):
-        list(make().evaluate([request(space, scratch=tmp_path, report=crash)]))
+        list(make().evaluate([request(space, scratch=scratch, report=crash)]))
 
     trained = 0
     advance = Fit.advance
@@ -142,7 +143,7 @@ def test_an_interrupted_evaluation_goes_on_bit_for_bit(
 
     monkeypatch.setattr(Fit, "advance", counted)
     again: list[tuple[int, float]] = []
-    (outcome,) = make().evaluate([request(space, scratch=tmp_path, report=lambda *pair: again.append(pair))])
+    (outcome,) = make().evaluate([request(space, scratch=scratch, report=lambda *pair: again.append(pair))])
     assert outcome.metrics == expected.metrics
     assert again == clean
     # Epochs of 5 iterations in chunks of 2, 2 and 1, a checkpoint after each: the crash lost the last chunk at most.

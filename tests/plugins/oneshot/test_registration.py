@@ -1,0 +1,45 @@
+"""The plugin's components are schemas that the framework can read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import automl_nas_oneshot
+from automl_nas.plugin.component import Signature
+
+
+@pytest.fixture
+def registered() -> dict[str, str]:
+    found: dict[str, str] = {}
+
+    def register(name: str, target: str, *, summary: str) -> None:
+        assert summary
+        found[name] = target
+
+    automl_nas_oneshot.register_strategies(register)
+    automl_nas_oneshot.register_evaluators(register)
+    return found
+
+
+def test_names_and_settings(registered: dict[str, str]) -> None:
+    settings = {}
+    for name, target in registered.items():
+        module, _, attribute = target.partition(":")
+        signature = Signature.of(getattr(import_module(module), attribute))
+        defaults = signature.validate({}, name)
+        settings[name] = set(defaults)
+        assert all(setting.description for setting in signature.settings), "every setting is described"
+    assert settings == {
+        "single_path": {"train", "paths", "iterations_per_step", "split", "max_draws"},
+        "inherited": {"weights", "recalibration_images", "split", "cache_megabytes"},
+        "train": {"train", "data", "split", "report_epochs", "checkpoint_seconds", "iterations_per_chunk"},
+    }
+
+
+def test_importing_the_plugin_does_not_import_torch() -> None:
+    code = "import sys, automl_nas_oneshot, automl_nas.evaluation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0
