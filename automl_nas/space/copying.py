@@ -69,14 +69,14 @@ def copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         else:
             known = copy.deepcopy(tensor, memo)
         memo[id(tensor)] = known
-    return known  # type: ignore[no-any-return]
+    return known
 
 
 def _copy_value(value: object, memo: dict[int, Any]) -> object:
     kind = type(value)
     if kind in _ATOMS:
         return value
-    if kind is tuple and all(type(item) in _ATOMS for item in value):
+    if isinstance(value, tuple) and kind is tuple and all(type(item) in _ATOMS for item in value):
         return value
     if kind in _CONTAINERS and not value:
         return kind()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -15,27 +14,9 @@ from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.choice import ChoiceModule, Resolver, Taken
 from automl_nas.space.dag_graph import INPUT, OUTPUT, DagGraph
+from automl_nas.space.dag_view import DagView, Inflow, Program, inflow_of
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.weighted import call_module, emit_sum, finish, weighted_sum
-
-
-@dataclass(frozen=True)
-class Inflow:
-    """What flows into one target.
-
-    Attributes:
-        target: a node or ``output``.
-        sources: the live sources, in order.
-        weights: one for each, shape ``(len(sources),)``; None: unweighted.
-    """
-
-    target: str
-    sources: tuple[str, ...]
-    weights: Tensor | None
-
-
-Program = tuple[tuple[Inflow, ...], ...]
-"""The live nodes, level after level."""
 
 
 @final
@@ -162,7 +143,7 @@ class Dag(ChoiceModule):
             for target, sources in self._sources.items()
         }
         live = self._graph.live({target: tuple(map(str, each.options)) for target, each in everything.items()})
-        inflows = {target: _inflow(target, sources, everything[target]) for target, sources in live.items()}
+        inflows = {target: inflow_of(target, sources, everything[target]) for target, sources in live.items()}
         levels = (tuple(inflows[node] for node in level if node in inflows) for level in self._graph.levels)
         return tuple(level for level in levels if level), inflows.get(OUTPUT)
 
@@ -172,7 +153,7 @@ class Dag(ChoiceModule):
         nodes = {each.target: resolve(self.nodes[each.target]) for level in program for each in level}
         after = resolve(self.after) if self.after is not None and final_inflow is not None else None
         shortcut = resolve(self.shortcut) if self.shortcut is not None else None
-        return _DagView(self, nodes, after, shortcut, program, final_inflow)
+        return DagView(self, nodes, after, shortcut, program, final_inflow)
 
     def combine(self, values: Mapping[str, Tensor], inflow: Inflow) -> Tensor:
         """Return what flows out: the weighted sum, or the convolution of the concatenation."""
@@ -181,6 +162,13 @@ class Dag(ChoiceModule):
             return weighted_sum(terms, inflow.weights)
         stacked = terms[0] if len(terms) == 1 else torch.cat(terms, dim=1)
         return F.conv2d(stacked, self.folded(inflow), self.projection_bias, stride=self._stride)
+
+    def projection_of(self, inflow: Inflow) -> Mapping[str, nn.Parameter]:
+        """Return the Parameters that `combine` uses."""
+        if self.projection is None:
+            return {}
+        used = {source: self.projection[source] for source in inflow.sources}
+        return used if self.projection_bias is None else {**used, "": self.projection_bias}
 
     def folded(self, inflow: Inflow) -> Tensor:
         """Return the projection's weight for the live sources, their weights multiplied in.
@@ -252,62 +240,6 @@ class Dag(ChoiceModule):
             return graph.call_function(torch.zeros_like, (x,))
         one = graph.call_function(torch.narrow, (x, 1, 0, 1))
         return graph.call_method("expand", (graph.call_function(torch.zeros_like, (one,)), -1, self._channels, -1, -1))
-
-
-class _DagView(nn.Module):
-    """The live part of a `Dag`, sharing its weights."""
-
-    def __init__(
-        self,
-        dag: Dag,
-        nodes: Mapping[str, nn.Module],
-        after: nn.Module | None,
-        shortcut: nn.Module | None,
-        program: Program,
-        final_inflow: Inflow | None,
-    ) -> None:
-        super().__init__()
-        # In a tuple: the whole Dag, with its dead nodes, is not a part of the view.
-        self._dag = (dag,)
-        self.nodes = nn.ModuleDict(nodes)
-        self.after, self.shortcut = after, shortcut
-        self._program, self._final = program, final_inflow
-        self.training = dag.training
-
-    def forward(self, x: Tensor) -> Tensor:
-        values = {INPUT: x}
-        for level in self._program:
-            for inflow, total in zip(level, level_inputs(level, values), strict=True):
-                values[inflow.target] = self.nodes[inflow.target](total)
-        result = None
-        if self._final is not None:
-            result = self._dag[0].combine(values, self._final)
-            if self.after is not None:
-                result = self.after(result)
-        if self.shortcut is not None:
-            short = self.shortcut(x)
-            result = short if result is None else result + short
-        return self._dag[0].zeros(x) if result is None else result
-
-
-def level_inputs(level: Sequence[Inflow], values: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return what the nodes of one level read.
-
-    All of them read earlier levels only, so this is one product Lambda @ [h_1 .. h_n]; here it is done row by row.
-
-    Args:
-        level: the live nodes of a level.
-        values: the outputs of the earlier levels and the input, all of one shape.
-    """
-    return [weighted_sum([values[source] for source in inflow.sources], inflow.weights) for inflow in level]
-
-
-def _inflow(target: str, sources: tuple[str, ...], taken: Taken) -> Inflow:
-    weights = taken.weights
-    if weights is not None and len(sources) != len(taken.options):
-        places = {option: place for place, option in enumerate(taken.options)}
-        weights = weights[[places[source] for source in sources]]
-    return Inflow(target, sources, weights)
 
 
 def _buffer(root: nn.Module, inflow: Inflow) -> str | None:

@@ -106,7 +106,7 @@ def build(*, projected: bool = False, after: bool = False, shortcut: bool = Fals
 def reference(
     space: ModuleSpace, supernet: nn.Module, x: Tensor, lambdas: Mapping[str, Mapping[str, Tensor]]
 ) -> Tensor:
-    """The equations written out, from the input forwards, zeros for what has no input; independent of `Dag`'s program."""
+    """The equations written out, from the input forwards; independent of `Dag`'s program."""
     net = supernet.network
     assert isinstance(net, Dag)
     h: dict[str, Tensor | None] = {"input": x}
@@ -158,7 +158,7 @@ def test_the_projection_is_the_convolution_it_was_given() -> None:
     """With everything alive and unweighted: the original 1x1 convolution of the concatenation, bit for bit."""
     conv = nn.Conv2d(12, 6, 1)
     nodes = {name: nn.Conv2d(4, 4, 1) for name in "abc"}
-    edges = {**dict.fromkeys("abc", ["input"]), "output": ["c", "a", "b"]}
+    edges = {"a": ["input"], "b": ["input"], "c": ["input"], "output": ["c", "a", "b"]}
     space = ModuleSpace(lambda: Dag(nodes, edges, conv, name="d"), input_shape=(4, 5, 5))
     supernet, x = space.build_supernet(), torch.randn(2, 4, 5, 5)
     everything = {name: decision.options for name, decision in space.decisions.items()}
@@ -222,6 +222,15 @@ def test_without_anything_alive_the_shortcut_remains() -> None:
         assert not list(bare.extract(nothing).parameters())
 
 
+def test_a_view_holds_the_live_parameters() -> None:
+    supernet = build(projected=True, shortcut=True).build_supernet()
+    view = supernet.view({"dag.a": ("input",), "dag.b": (), "dag.c": (), "dag.output": ("a", "b")})
+    names = {id(parameter): name.removeprefix("network.") for name, parameter in supernet.named_parameters()}
+    assert {names[id(parameter)] for parameter in view.parameters()} == {
+        *("nodes.a.weight", "nodes.a.bias", "projection.a", "projection_bias", "shortcut.weight", "shortcut.bias")
+    }
+
+
 def test_weights_are_folded_into_the_projection() -> None:
     """The extracted network has one convolution over the live sources only, and no buffer for the output's weights."""
     space = build(projected=True)
@@ -239,7 +248,7 @@ def test_weights_are_folded_into_the_projection() -> None:
 def test_a_fresh_narrower_projection_draws_for_its_own_fan_in() -> None:
     """torch draws from U(-1/sqrt(fan_in), 1/sqrt(fan_in)): over 4 inputs some weights exceed the bound for 256."""
     names = [f"n{i}" for i in range(64)]
-    edges = {**dict.fromkeys(names, ["input"]), "output": names}
+    edges = {**{name: ["input"] for name in names}, "output": names}
     space = ModuleSpace(
         lambda: Dag({n: nn.Identity() for n in names}, edges, nn.Conv2d(256, 64, 1), name="d"), input_shape=(4, 2, 2)
     )
