@@ -212,6 +212,13 @@ class TaskContract(ABC):
         assert set(scores) == set(task.metrics)
         assert all(math.isfinite(value) for value in scores.values()), scores
 
+    def test_intervals_hold_their_value(self) -> None:
+        """Where a metric has an interval, it lies round the value that was scored."""
+        task = self.make_task()
+        for metric, value in task.score(_predictor(task), "test").items():
+            low, high = task.interval(metric, value, "test") or (value, value)
+            assert low <= value <= high, f"{metric} = {value} lies outside its interval {low} .. {high}"
+
     def test_score_does_not_depend_on_training(self) -> None:
         """Nor on what was asked before, the global generators, or whether gradients are recorded."""
         task = self.make_task()
