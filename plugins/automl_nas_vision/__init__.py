@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from automl_nas.plugin import hookimpl
-
-
-class _Register(Protocol):
-    def __call__(self, name: str, target: str, /, *, summary: str) -> None: ...
+from automl_nas.plugin.markers import Register, hookimpl
 
 
 @hookimpl
-def register_tasks(register: _Register) -> None:
+def register_tasks(register: Register) -> None:
     """Register ``digits`` and ``npz``."""
     register("digits", "automl_nas_vision.digits:Digits", summary="scikit-learn's 1,797 handwritten digits, 8 x 8")
     register("npz", "automl_nas_vision.npz:Npz", summary="images and labels from a NumPy .npz file")

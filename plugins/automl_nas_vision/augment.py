@@ -73,9 +73,9 @@ def _step(part: str | Mapping[str, Value]) -> Step:
     if name in STEPS:
         return _native(name, settings)
     if name in PRESETS or name.islower():
-        hint = did_you_mean(name, [*PRESETS, *STEPS])
-        use = "a preset stands by itself" if name in PRESETS else f"there is no augmentation '{name}'{hint}"
-        raise ConfigurationError(f"{use}; in a list, name single steps", path="task.augment")
+        unknown = f"there is no augmentation '{name}'{did_you_mean(name, [*PRESETS, *STEPS])}"
+        alone = f"'{name}' is a preset, and a preset stands by itself; in lists and mappings, name single steps"
+        raise ConfigurationError(alone if name in PRESETS else unknown, path="task.augment")
     from automl_nas_vision.torchvision_step import TorchvisionStep
 
     return TorchvisionStep(name, settings)

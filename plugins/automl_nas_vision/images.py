@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation.sampling import Indices, seeded_batches
+from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task
 from automl_nas_vision.augment import Augment, Augmentation, make_augmentation
 
@@ -156,6 +157,10 @@ class ImageTask(Task):
             correct += int((outputs.argmax(1) == targets).sum())
             loss += float(F.cross_entropy(outputs.double(), targets, reduction="sum"))
         return {"accuracy": correct / len(indices), "loss": loss / len(indices)}
+
+    def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
+        """Return the 95 % score interval (Wilson 1927) of an accuracy over a split; None for the loss."""
+        return wilson_interval(value, self.size(split)) if metric == "accuracy" else None
 
     def _indices(self, split: str) -> Indices:
         if split not in self._splits:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
@@ -118,6 +119,12 @@ def test_the_loss_smooths_labels_and_the_score_does_not() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Digits(**settings)  # type: ignore[arg-type]
+
+
+def test_the_interval_of_an_accuracy_is_wilsons() -> None:
+    theirs = binomtest(342, 360).proportion_ci(0.95, "wilson")
+    assert Digits().interval("accuracy", 342 / 360, "test") == pytest.approx((theirs.low, theirs.high), rel=1e-12)
+    assert Digits().interval("loss", 0.3, "test") is None
 
 
 def test_a_batch_larger_than_the_split_leaves_no_batches() -> None:
