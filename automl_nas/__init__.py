@@ -20,7 +20,6 @@ __version__ = "0.1.0"
 __all__ = ["Architecture", "ModuleSpace", "OneOf", "Result", "open_run", "resume", "search"]
 
 _LAZY = {
-    "search": "automl_nas.run.api",
     "resume": "automl_nas.run.api",
     "open_run": "automl_nas.run.api",
     "Result": "automl_nas.run.results",
@@ -31,6 +30,9 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "search":
+        # The package of that name, which can be called: importing any part of it binds it here in any case.
+        return importlib.import_module("automl_nas.search")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,15 @@
 """How a search advances: problems, trials, strategies and wrappers round them.
 
-Names are loaded when they are used.
+Names are loaded when they are used. The package itself can be called: ``automl_nas.search(...)`` runs a search (see
+`automl_nas.run.api.search`); this package and that function share one name.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automl_nas.search.asktell import AskTellStrategy
@@ -54,3 +57,14 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Callable(ModuleType):
+    """A package that is also the function of its name, whichever was imported first."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # By name: the layer above this one is not a dependency of it.
+        return importlib.import_module("automl_nas.run.api").search(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,229 @@
+"""Candidates that fail, processes that die, files that are damaged: named, survived, and without a trace in the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.runs import config, in_child, record, small_space
+from end_to_end.suspects import Free, Misbehaving, Shared, Slow
+
+import automl_nas
+from automl_nas.errors import EvaluationError, RunDirectoryError, RunFailedError, RunInterrupted
+from automl_nas.run.ledger import Ledger
+from automl_nas.run.reporter import Reporter
+
+
+def search_only(evaluator: Any, **changes: Any) -> dict[str, Any]:
+    """Return a configuration with one stage of 20 random trials and nothing after it."""
+    stage = {"name": "search", "strategy": "random", "evaluator": evaluator, "budget": {"trials": 20}, **changes}
+    return {
+        "space": small_space(),
+        "problem": {"objectives": {"accuracy": "maximize"}, "costs": ["params"]},
+        "runtime": {"device": "cpu", "threads": 1},
+        "stages": [stage],
+    }
+
+
+def run(settings: dict[str, Any], out: Path, **more: Any) -> automl_nas.Result:
+    result: automl_nas.Result = automl_nas.search(settings, out=out, resume=True, **more)
+    return result
+
+
+def trials(out: Path) -> Ledger:
+    return Ledger(out / "trials.jsonl", writable=False)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("raise", "ValueError: no such kernel"), ("memory", "MemoryError: cannot allocate 80 GiB"), ("nan", "accuracy is nan")],
+)
+@pytest.mark.parametrize("kind", [Misbehaving, Shared])
+def test_a_candidate_that_fails_does_not_end_the_run(tmp_path: Path, how: str, reason: str, kind: type) -> None:
+    evaluator = {"name": kind, "how": how, "numbers": [3, 7]}
+    result = run(search_only(evaluator, batch=5), tmp_path / "run")
+    found = trials(tmp_path / "run").trials
+    assert {n: t.error for n, t in found.items() if t.state == "failed"} == {3: reason, 7: reason}
+    assert len(found) == 20
+    assert result.best is not None
+    assert result.best.number not in (3, 7)
+
+
+def test_too_many_failures_in_a_row_end_it(tmp_path: Path) -> None:
+    evaluator = {"name": Misbehaving, "how": "raise", "numbers": list(range(5, 20))}
+    with pytest.raises(EvaluationError, match="4 trials in a row failed in the stage 'search'.*no such kernel"):
+        run(search_only(evaluator, max_failures=4), tmp_path / "run")
+    assert len(trials(tmp_path / "run").trials) == 9
+
+
+@pytest.mark.parametrize("how", ["die", "exit"])
+def test_a_candidate_that_kills_its_process_is_failed_after_two_attempts(tmp_path: Path, how: str) -> None:
+    """In-process: the first attempt takes the run with it, the second is made in a worker process."""
+    lives = tmp_path / "lives"
+    settings = search_only({"name": Misbehaving, "how": how, "numbers": [4], "lives": str(lives)})
+    pid = in_child(partial(run, settings, tmp_path / "run"), quiet=True)
+    assert os.waitpid(pid, 0)[1] != 0
+    run(settings, tmp_path / "run")
+    assert lives.read_text() == "4\n4\n"
+    found = trials(tmp_path / "run").trials
+    assert [n for n, t in found.items() if t.state == "failed"] == [4]
+    assert "ended with the process 2 times" in found[4].error
+    assert len(found) == 20
+
+
+def test_worker_processes_survive_a_candidate_that_kills_them(tmp_path: Path) -> None:
+    lives = tmp_path / "lives"
+    settings = search_only({"name": Misbehaving, "how": "die", "numbers": [4], "lives": str(lives)}, ahead=4)
+    run({**settings, "executor": {"name": "processes", "workers": 2}}, tmp_path / "run")
+    assert lives.read_text() == "4\n4\n"
+    found = trials(tmp_path / "run").trials
+    assert [n for n, t in found.items() if t.state == "failed"] == [4]
+    assert "signal 9" in found[4].error
+    assert len(found) == 20
+
+
+def test_an_evaluation_that_hangs_is_stopped(tmp_path: Path) -> None:
+    settings = search_only({"name": Misbehaving, "how": "hang", "numbers": [2]}, timeout=1.0)
+    run({**settings, "executor": "processes"}, tmp_path / "run")
+    found = trials(tmp_path / "run").trials
+    assert {n: t.error for n, t in found.items() if t.state == "failed"} == {2: "stopped after its timeout of 1 s"}
+
+
+def test_the_same_trials_with_any_number_of_workers(tmp_path: Path) -> None:
+    """A whole run: supernet, search with inherited weights, final stage."""
+    runs = []
+    for workers in (0, 1, 2, 3):
+        executor: Any = {"name": "processes", "workers": workers} if workers else "in_process"
+        run(config(executor=executor), tmp_path / str(workers))
+        runs.append(record(tmp_path / str(workers)))
+    assert runs[0] == runs[1] == runs[2] == runs[3]
+
+
+def test_arrival_in_any_order_changes_nothing(tmp_path: Path) -> None:
+    settings = search_only(Slow, batch=2, ahead=6, strategy={"name": "aging", "population": 5, "sample_size": 2})
+    run(settings, tmp_path / "in-process")
+    run({**settings, "executor": {"name": "processes", "workers": 3}}, tmp_path / "processes")
+    assert record(tmp_path / "in-process")["trials"] == record(tmp_path / "processes")["trials"]
+
+
+def test_killing_the_run_while_workers_work(tmp_path: Path) -> None:
+    settings = {**search_only(Slow, batch=2, ahead=6), "executor": {"name": "processes", "workers": 2}}
+    run(settings, tmp_path / "left-alone")
+    out = tmp_path / "killed"
+    pid = in_child(partial(run, settings, out))
+    while len(trials(out).trials if (out / "trials.jsonl").exists() else ()) < 8:
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(trials(out).trials) < 20
+    run(settings, out)
+    assert record(out)["trials"] == record(tmp_path / "left-alone")["trials"]
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    settings = search_only({"name": Misbehaving, "how": "hang", "numbers": [1]})
+    pid = in_child(partial(run, settings, tmp_path / "run"))
+    while not (tmp_path / "run" / "trials.jsonl").exists():
+        time.sleep(0.01)
+    try:
+        with pytest.raises(RunDirectoryError, match=rf"is in use by process {pid} on .*; wait for it"):
+            run(settings, tmp_path / "run")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_an_orderly_stop_is_resumable_and_no_attempt(tmp_path: Path) -> None:
+    """SIGTERM, as a cluster sends it: the run ends at a safe point, by itself."""
+    settings = search_only(Slow)
+
+    class StopAt(Reporter):
+        def trial(self, trial: Any) -> None:
+            if trial.number == 6:
+                signal.raise_signal(signal.SIGTERM)
+
+    assert threading.current_thread() is threading.main_thread()
+    with pytest.raises(RunInterrupted, match="automl-nas resume"):
+        run(settings, tmp_path / "stopped", reporter=StopAt())
+    assert 7 <= len(trials(tmp_path / "stopped").trials) < 20
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    run(settings, tmp_path / "stopped")
+    run(settings, tmp_path / "left-alone")
+    assert record(tmp_path / "stopped")["trials"] == record(tmp_path / "left-alone")["trials"]
+
+
+def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {**search_only(Free), "checkpoint_seconds": 0.0}
+    run(settings, tmp_path / "run")
+    expected = record(tmp_path / "run")["trials"]
+    path = tmp_path / "run" / "trials.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if b'"finished","number":5,' in line)
+    lines[place] = lines[place].replace(b'"complete"', b'"comqlete"')
+    path.write_bytes(b"".join(lines))
+    (tmp_path / "run" / "result.json").unlink()
+    run(settings, tmp_path / "run")
+    assert f"trials.jsonl, line {place + 1} (trial 5): damaged" in caplog.text
+    found = trials(tmp_path / "run")
+    assert not found.damage
+    again = [json.loads(line) for line in path.read_text().splitlines() if '"finished"' in line and '"comqlete"' not in line]
+    assert [{k: v for k, v in e.items() if k not in ("event", "crc", "seconds")} for e in sorted(again, key=lambda e: e["number"])] == expected
+
+
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = config()
+    run(settings, tmp_path / "run")
+    expected = record(tmp_path / "run")
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    content = bytearray(newest.read_bytes())
+    content[100] ^= 1
+    newest.write_bytes(bytes(content))
+    (tmp_path / "run" / "result.json").unlink()
+    run(settings, tmp_path / "run")
+    assert f"{newest} is damaged" in caplog.text
+    assert record(tmp_path / "run") == expected
+
+
+def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
+    run(search_only(Free), tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="was begun with stages: .*; use the same configuration, or another directory"):
+        run(search_only(Free, budget={"trials": 21}), tmp_path / "run")
+
+
+def test_a_directory_with_anything_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is not empty, and nothing in it is ever overwritten; choose another"):
+        run(search_only(Free), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    run(search_only(Free), tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="automl-nas resume"):
+        automl_nas.search(search_only(Free), out=tmp_path / "run")
+
+
+def test_a_full_disk_ends_the_run_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+
+    class Fill(Reporter):
+        def trial(self, trial: Any) -> None:
+            if trial.number == 5:
+                monkeypatch.setattr("automl_nas.run.directory.os.fsync", full)
+                monkeypatch.setattr("automl_nas.run.ledger.os.fsync", full)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    settings = {**search_only(Free), "checkpoint_seconds": 0.0}
+    with pytest.raises(RunFailedError, match="disk is full; free some space and resume"):
+        run(settings, out, reporter=Fill())
+    monkeypatch.undo()
+    assert 6 <= len(trials(out).trials) < 20
+    run(settings, out)
+    run(settings, tmp_path / "left-alone")
+    assert record(out)["trials"] == record(tmp_path / "left-alone")["trials"]
