@@ -1,0 +1,108 @@
+"""The group of commands: where plugins' commands join, and what an error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import automl_nas
+from automl_nas.cli.common import DEBUG, debug_option
+from automl_nas.cli.cost import cost
+from automl_nas.cli.export import export
+from automl_nas.cli.logs import Logs
+from automl_nas.cli.plugins import plugins
+from automl_nas.cli.run import resume, run
+from automl_nas.cli.show import show
+from automl_nas.errors import AutoMLNASError, RunInterrupted, UserError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit codes besides 0: no result; bad usage or configuration; stopped by a signal and resumable."""
+
+
+class CommandLine(click.Group):
+    """A group that knows its own commands at once, and loads plugins only to list commands or for one it does not know.
+
+    Errors become one line on stderr and an exit code; see `FAILED`, `BAD_INPUT` and `INTERRUPTED`.
+    """
+
+    def add_plugins(self) -> None:
+        """Add the commands of all plugins.
+
+        Raises:
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+        """
+        from automl_nas.run.builtin import complete_manager
+
+        complete_manager().add_commands(self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the own commands in the order of use, then those of plugins."""
+        self.add_plugins()
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; see `click.Group.get_command`."""
+        if cmd_name not in self.commands:
+            self.add_plugins()
+        return self.commands.get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run a command; what it returns means nothing, exit codes are raised."""
+        super().invoke(ctx)
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> NoReturn:
+        """Run a command line and exit; see `click.Command.main`."""
+        settings["standalone_mode"] = False
+        before = os.environ.get(DEBUG)
+        try:
+            with Logs():
+                code = self._code(args, *more, **settings)
+        finally:
+            # Tests call this many times in one process, and --debug sets it for worker processes too.
+            os.environ.pop(DEBUG, None)
+            if before is not None:
+                os.environ[DEBUG] = before
+        sys.exit(code)
+
+    def _code(self, args: Sequence[str] | None, *more: Any, **settings: Any) -> int:
+        try:
+            code = super().main(args, *more, **settings)
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            return INTERRUPTED
+        except RunInterrupted as error:
+            click.echo(str(error), err=True)
+            return INTERRUPTED
+        except AutoMLNASError as error:
+            if os.environ.get(DEBUG):
+                traceback.print_exc()
+            click.echo(f"error: {error}", err=True)
+            return BAD_INPUT if isinstance(error, UserError) else FAILED
+        return code if isinstance(code, int) else 0
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(automl_nas.__version__, prog_name="automl-nas")
+@debug_option
+def cli() -> None:
+    """Search, train and export neural networks.
+
+    Exit codes: 0; 1 failed; 2 bad usage or configuration; 130 interrupted and resumable.
+    """
+
+
+for command in (run, resume, show, cost, export, plugins):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Be the program ``automl-nas``."""
+    cli.main(prog_name="automl-nas")

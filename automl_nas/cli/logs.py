@@ -1,0 +1,81 @@
+"""What reaches stderr of all that is logged and warned of: the framework's and its plugins' own warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import TracebackType
+
+import click
+
+from automl_nas.cli.common import DEBUG
+
+_SAID_ELSEWHERE = "automl_nas.plugin.manager"
+"""The logger that names broken plugins: commands that use plugins say it in their own way."""
+
+
+class Logs(logging.Handler):
+    """While entered, shows what this framework and plugins log as warnings, a line each; libraries' logs are hidden.
+
+    Of several that are entered the last one shows.
+
+    Args:
+        show: prints one line.
+    """
+
+    _entered: list[Logs] = []  # noqa: RUF012 - one for the process, as logging itself
+
+    def __init__(self, show: Callable[[str], object] | None = None) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show or (lambda text: click.echo(f"warning: {text}", err=True))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        if self._entered[-1] is self and (_ours(record.name) or os.environ.get(DEBUG)):
+            self._show(" ".join(record.getMessage().split()))
+
+    def __enter__(self) -> Logs:
+        self._entered.append(self)
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger().removeHandler(self)
+        self._entered.remove(self)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hide Python warnings, in worker processes too, unless the user asks for them.
+
+    Libraries warn of themselves (an exporter of what its next version will drop), of which users of this program can do
+    nothing.
+    """
+    if os.environ.get(DEBUG) or "PYTHONWARNINGS" in os.environ:
+        yield
+        return
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+
+
+def _ours(logger: str) -> bool:
+    return logger != _SAID_ELSEWHERE and logger.partition(".")[0] in _packages()
+
+
+@cache
+def _packages() -> frozenset[str]:
+    """Return the top packages of the framework and of installed plugins; nothing is imported."""
+    from importlib.metadata import entry_points
+
+    return frozenset({"automl_nas", *(point.module.partition(".")[0] for point in entry_points(group="automl_nas"))})

@@ -1,0 +1,144 @@
+"""``--set key=value``: changing a configuration from the command line, with the place of every value."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_nas.errors import ConfigurationError, did_you_mean
+
+if TYPE_CHECKING:
+    from automl_nas.run.yaml import Document
+
+_PART = re.compile(r"[^.\[\]]+|\[[^\[\]]+\]")
+_KEY = re.compile(r"[^.\[\]=]+(\.[^.\[\]=]+|\[[^\[\]]+\])*")
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``key=value``.
+
+    Attributes:
+        option: how it was given, for messages: ``--set seed=3``.
+        parts: the key's parts.
+        value: parsed as YAML 1.2.
+    """
+
+    option: str
+    parts: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Override:
+        """Read ``key=value``.
+
+        Raises:
+            ConfigurationError: there is no ``=``, the key is malformed, or the value is not YAML.
+        """
+        from automl_nas.run.yaml import parse_yaml
+
+        key, equals, value = text.partition("=")
+        option = f"--set {text}"
+        if not equals or not _KEY.fullmatch(key := key.strip()):
+            raise ConfigurationError("write key=value, such as stages.search.budget.trials=10", source=option)
+        return cls(option, tuple(part.strip("[]") for part in _PART.findall(key)), parse_yaml(value, option).value)
+
+
+class Configuration:
+    """A configuration from a file with overrides, and where each of its values was written.
+
+    Args:
+        value: what the file holds.
+        document: the file, which knows the lines.
+    """
+
+    def __init__(self, value: dict[str, Any], document: Document) -> None:
+        self.value, self._document = value, document
+        self._overrides: list[tuple[str, Override]] = []
+
+    @classmethod
+    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Configuration:
+        """Read a file and apply overrides.
+
+        Raises:
+            ConfigurationError: the file is not a configuration, or an override leads nowhere.
+        """
+        from automl_nas.run.yaml import read_yaml
+
+        document = read_yaml(path)
+        if document.value is not None and not isinstance(document.value, dict):
+            raise ConfigurationError(
+                "a configuration is a mapping of settings, such as 'space: shufflenet_v2'", source=str(path)
+            )
+        made = cls(dict(document.value or {}), document)
+        for text in overrides:
+            made.set(Override.parse(text))
+        return made
+
+    def set(self, override: Override) -> None:
+        """Change one value; what does not exist on the way to it is made, as a mapping.
+
+        Raises:
+            ConfigurationError: the key leads through a value without parts, or to an item that a list lacks.
+        """
+        value = copy.deepcopy(self.value)
+        if override.parts[0] == "stages" and value.get("stages") is None and len(override.parts) > 1:
+            from automl_nas.run.settings import DEFAULT_STAGES
+
+            value["stages"] = [copy.deepcopy(dict(stage)) for stage in DEFAULT_STAGES]
+        here: Any = value
+        path = ""
+        for depth, part in enumerate(override.parts):
+            last = depth == len(override.parts) - 1
+            key: Any
+            if isinstance(here, list):
+                key = _item(here, part, path, override.option)
+                path += f"[{key}]"
+            else:
+                key = part
+                path += f".{part}" if path else part
+            if last:
+                here[key] = override.value
+            else:
+                below = here[key] if isinstance(here, list) else here.get(key)
+                here[key] = _opened(below, path, override)
+                here = here[key]
+        self.value = value
+        self._overrides.append((path, override))
+
+    def locate(self, error: ConfigurationError) -> ConfigurationError:
+        """Return the error with the place where its setting was written, if it lacks one."""
+        if error.source or not error.path:
+            return error
+        for path, override in reversed(self._overrides):
+            if error.path == path or error.path.startswith((f"{path}.", f"{path}[")):
+                return ConfigurationError(error.message, path=error.path, source=override.option)
+        return ConfigurationError(error.message, path=error.path, source=self._document.where(error.path))
+
+
+def _item(items: list[Any], part: str, path: str, option: str) -> int:
+    """Return the position of an item that is named by its position or by its own name."""
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in items]
+    if part in names:
+        return names.index(part)
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    texts = [name for name in names if isinstance(name, str)]
+    hint = did_you_mean(part, texts) if texts else ""
+    raise ConfigurationError(f"'{path}' has no item '{part}' (it has {len(items)}){hint}", source=option)
+
+
+def _opened(value: Any, path: str, override: Override) -> Any:
+    """Return a value into which a key can be set: a bare name becomes ``{name: ...}``, nothing an empty mapping."""
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict | list):
+        return value
+    raise ConfigurationError(f"'{path}' is {json.dumps(value)}, which has no settings", source=override.option)

@@ -1,0 +1,164 @@
+"""``automl-nas run`` and ``automl-nas resume``."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from automl_nas.cli.common import CommandT, debug_option, working_plugins
+from automl_nas.cli.logs import Logs, quiet_libraries
+from automl_nas.cli.overrides import Configuration, Override
+from automl_nas.cli.progress import shown
+from automl_nas.cli.summary import summary
+from automl_nas.cli.text import duration
+from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted, UserError
+
+if TYPE_CHECKING:
+    from automl_nas.run.reporter import Reporter
+    from automl_nas.run.session import Session
+
+
+def _quiet_option(command: CommandT) -> CommandT:
+    return click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")(command)
+
+
+def _workers_option(command: CommandT) -> CommandT:
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Evaluate in so many worker processes. It does not change what is found.",
+    )(command)
+
+
+@click.command(short_help="Search, train, test and export what a configuration describes.")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The run directory, new or empty (default: runs/<name of CONFIG>-<n>).",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. stages.search.budget.trials=10.",
+)
+@click.option(
+    "--resume", "again", is_flag=True, help="Continue the run in --out if there is one with the same configuration."
+)
+@_workers_option
+@_quiet_option
+@debug_option
+def run(
+    config: Path, out: Path | None, overrides: tuple[str, ...], again: bool, workers: int | None, quiet: bool
+) -> None:
+    """Search, train, test and export what the YAML file CONFIG describes.
+
+    In the KEY of --set, items of a list are named by their position or their own name, and VALUE is YAML:
+    --set stages.search.strategy=random --set 'final={train: {epochs: 3}}'.
+    """
+    if again and out is None:
+        raise click.UsageError("--resume needs --out: which run is to be continued?")
+    given = Configuration.read(config, overrides)
+    if workers is not None:
+        given.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
+    directory = out or _free_directory(config)
+
+    def start(reporter: Reporter) -> Session:
+        from automl_nas.run.session import Session
+
+        if again and (directory / "config.yaml").exists():
+            return Session.resume(directory, raw=given.value, executor=given.value.get("executor"), reporter=reporter)
+        return Session.start(given.value, directory, reporter=reporter)
+
+    try:
+        _drive(start, directory, quiet)
+    except ConfigurationError as error:
+        raise given.locate(error) from error
+
+
+@click.command(short_help="Continue a run that was interrupted.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@_workers_option
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the executor, e.g. executor=in_process; nothing else of a run can change.",
+)
+@_quiet_option
+@debug_option
+def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], quiet: bool) -> None:
+    """Continue the run in DIR. What it finds is what it would have found without the interruption."""
+
+    def start(reporter: Reporter) -> Session:
+        from automl_nas.run.session import Session
+
+        return Session.resume(directory, executor=_executor(directory, workers, overrides), reporter=reporter)
+
+    _drive(start, directory, quiet)
+
+
+def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) -> Any:
+    """Return the specification of the executor a resumed run is to use; None: the recorded one."""
+    from automl_nas.run.directory import RunDirectory
+    from automl_nas.run.yaml import Document
+
+    changes = [Override.parse(text) for text in overrides]
+    if workers is not None:
+        changes.append(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
+    if not changes:
+        return None
+    given = Configuration(
+        {"executor": RunDirectory.open(directory).read_config().get("executor")}, Document(None, str(directory))
+    )
+    for change in changes:
+        if change.parts[0] != "executor":
+            raise ConfigurationError(
+                "a resumed run can change its executor only, everything else decides what is found; start a new run",
+                source=change.option,
+            )
+        given.set(change)
+    return given.value["executor"]
+
+
+def _free_directory(config: Path) -> Path:
+    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{config.stem}-{n}").exists())
+
+
+def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -> None:
+    """Run a session to its end and print what it found."""
+    begun = time.monotonic()
+    working_plugins()
+    with quiet_libraries():
+        reporter = shown(quiet)
+        session = start(reporter)
+        reporter.message(f"run directory: {directory}")
+        try:
+            with Logs(reporter.warning), reporter:
+                problems = {stage.settings.name: stage.problem for stage in session.plan.stages}
+                reporter.expect(problems, _recorded(session))
+                result = session.run()
+        except RunInterrupted:
+            raise RunInterrupted(f"stopped; to continue: automl-nas resume {shlex.quote(str(directory))}") from None
+        except (RunFailedError, UserError) as error:
+            click.echo(f"what was done is recorded in {directory}", err=True)
+            raise error
+    for line in summary(directory, result):
+        click.echo(line)
+    click.echo(f"\nrun directory: {directory}")
+    click.echo(f"time: {duration(time.monotonic() - begun)}")
+
+
+def _recorded(session: Session) -> Any:
+    from automl_nas.run.ledger import Ledger
+
+    return Ledger(session.directory.trials, writable=False).trials.values()
