@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     "--architecture",
     "wanted",
     metavar="JSON|@FILE|CODES",
-    help="A JSON object of decisions, a file that holds one (architecture.json, say), the numbers of the options in the "
-    "order of the decisions (2,1,0,3), or: smallest, largest.",
+    help="A JSON object of decisions, a file that holds one (architecture.json, say), the numbers of the options in "
+    "the order of the decisions (2,1,0,3), or: smallest, largest.",
 )
 @click.option(
     "--by-layer",
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @json_option
 @debug_option
 def cost(config: Path, wanted: str | None, by_layer: bool, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every cost of an architecture, and of the smallest and the largest one, of the space in the YAML file CONFIG.
+    """Show every cost of an architecture, and of the smallest and the largest one, of the space in the file CONFIG.
 
     Costs are those of the network that is delivered. Nothing is trained.
     """
