@@ -204,7 +204,8 @@ def spread(decisions: Mapping[str, Decision], rng: random.Random) -> Iterator[Ar
                 own = columns[name]
                 taken.append(int(own[best(unseen[own][:, taken].sum(axis=1))]))
         values.update((owners[place], options[place]) for place in taken)
-        unseen[np.ix_(np.array(taken), np.array(taken))] = False
+        held = np.array(taken, dtype=np.int64)
+        unseen[np.ix_(held, held)] = False
         yield Architecture(values)
 
 
