@@ -124,7 +124,7 @@ def test_size_of_a_subset_by_brute_force(options: list[object], data: st.DataObj
     "decision", [Choice(("a", "b", "c")), Ordinal((1, 2, 4)), Subset((1, 2, 3), 1, 2), Subset((1, 2))]
 )
 def test_drawing_is_uniform(decision: Decision) -> None:
-    """Chi-square of 6,000 draws with a fixed seed; the 99.99 % points for 2, 3 and 5 degrees of freedom are below 26."""
+    """Chi-square of 6,000 draws, fixed seed; the 99.99 % points for 2, 3 and 5 degrees of freedom are below 26."""
     rng, draws = random.Random(5), 6000
     counts = Counter(decision.sample(rng) for _ in range(draws))
     expected = draws / decision.size
