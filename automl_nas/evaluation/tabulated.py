@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, final
@@ -49,8 +49,8 @@ class Extremes:
 class TabulatedCost(CostModel):
     """The same cost as another model, from a verified table if it is additive, else from the model itself.
 
-    Values, whole numbers in particular, are those of the model either way. Making one costs as many estimates of the
-    model as `CostTable.build`.
+    Values, whole numbers in particular, are those of the model either way. The table is built when a value is first asked
+    for, which costs as many estimates of the model as `CostTable.build`.
 
     Args:
         model: any cost model of the space.
@@ -58,27 +58,45 @@ class TabulatedCost(CostModel):
         seed: of the architectures on which additivity is tested.
         checks: how many of them.
 
-    Attributes:
-        table: the table; None if the cost is not additive.
-        reason: why there is no table; empty if there is one.
-
-    Raises:
-        SpaceError: the model cannot give a finite number for some architecture.
+    Whatever asks for a value raises SpaceError if the model cannot give a finite number for some architecture.
     """
 
     def __init__(self, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> None:
         # The metric is a class's own in every other model; here it is that of the model inside.
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
-        self._counted = lru_cache(maxsize=_KEPT)(lambda architecture: checked_estimate(model, architecture))
-        self.table: CostTable | None = None
-        self.reason = ""
-        try:
-            self.table = CostTable.build(model, space, seed=seed, checks=checks)
-        except NotAdditiveError as error:
-            self.reason = str(error)
-        self._estimate = self._counted if self.table is None else self.table.estimate
+        self._counted: Callable[[Architecture], float] = lru_cache(maxsize=_KEPT)(lambda architecture: checked_estimate(model, architecture))
+        self._checks = checks
+        self._table: CostTable | None = None
+        self._reason = ""
+        self._estimate: Callable[[Architecture], float] = self._first_estimate
         self._extremes: Extremes | None = None
+
+    def _first_estimate(self, architecture: Architecture) -> float:
+        self._prepare()
+        return self._estimate(architecture)
+
+    def _prepare(self) -> None:
+        if self._estimate != self._first_estimate:
+            return
+        try:
+            self._table = CostTable.build(self._model, self._space, seed=self._seed, checks=self._checks)
+            self._estimate = self._table.estimate
+        except NotAdditiveError as error:
+            self._reason = str(error)
+            self._estimate = self._counted
+
+    @property
+    def table(self) -> CostTable | None:
+        """The table; None if the cost is not additive."""
+        self._prepare()
+        return self._table
+
+    @property
+    def reason(self) -> str:
+        """Why there is no table; empty if there is one."""
+        self._prepare()
+        return self._reason
 
     @property
     def additive(self) -> bool:

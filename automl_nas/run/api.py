@@ -85,4 +85,4 @@ def open_run(directory: str | os.PathLike[str]) -> Result:
     data = opened.read_result()
     if data is None:
         raise RunDirectoryError(f"{directory} is not complete; to continue it: automl-nas resume {directory}")
-    return Result(opened.path, data, make_plan(opened.read_config(), complete_manager().registry))
+    return Result(opened.path, data, make_plan(opened.read_config(), complete_manager().registry, checked=True))

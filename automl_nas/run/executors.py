@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from automl_nas.errors import EvaluationError, Pruned
+from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 
 EvaluatorSource = Callable[[], Evaluator]
@@ -72,12 +72,11 @@ class InProcess(Executor):
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._alone: deque[Request] = deque()
+        self._reports: dict[int, Reports] = {}
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Get ready for a stage; see `Executor.open`."""
         if timeout is not None:
-            from automl_nas.errors import ConfigurationError
-
             raise ConfigurationError("a timeout needs worker processes, which can be stopped; set executor: processes", path="timeout")
         self._source, self._starting = source, starting
         self._evaluator = self._outcomes = None
@@ -113,11 +112,12 @@ class InProcess(Executor):
                 self._running.clear()
                 return _failure(failed[0], error, begun)
             self._alone.extend(failed)
+            self._reports.clear()
             return None
         if outcome.number not in self._running:
             raise EvaluationError(f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked")
         del self._running[outcome.number]
-        return outcome if outcome.seconds else replace(outcome, seconds=time.perf_counter() - begun)
+        return _completed(outcome, self._reports.pop(outcome.number), begun)
 
     def close(self) -> list[int]:
         """Drop what is left."""
@@ -125,6 +125,7 @@ class InProcess(Executor):
         self._queue.clear()
         self._alone.clear()
         self._running.clear()
+        self._reports.clear()
         self._evaluator = self._outcomes = None
         return begun
 
@@ -134,7 +135,7 @@ class InProcess(Executor):
             self._starting([request.number])
             self._running[request.number] = request
             seed_globally(request.seed)
-            yield request
+            yield replace(request, report=self._reports.setdefault(request.number, Reports()))
 
     def _repeat(self, request: Request) -> Outcome:
         assert self._evaluator is not None
@@ -146,14 +147,33 @@ class InProcess(Executor):
 def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
     """Evaluate one request; an exception becomes a FAILED outcome."""
     begun = time.perf_counter()
+    reports = Reports()
     seed_globally(request.seed)
     try:
-        outcomes = list(evaluator.evaluate(iter([request])))
+        outcomes = list(evaluator.evaluate(iter([replace(request, report=reports)])))
     except Exception as error:
         return _failure(request, error, begun)
     if [outcome.number for outcome in outcomes] != [request.number]:
         raise EvaluationError(f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone")
-    return outcomes[0] if outcomes[0].seconds else replace(outcomes[0], seconds=time.perf_counter() - begun)
+    return _completed(outcomes[0], reports, begun)
+
+
+class Reports:
+    """Takes the intermediate values of one evaluation: a `Request.report`. They are recorded with the trial."""
+
+    def __init__(self) -> None:
+        self.values: list[list[float]] = []
+
+    def __call__(self, step: int, value: float) -> None:
+        """Remember a value."""
+        self.values.append([int(step), float(value)])
+
+
+def _completed(outcome: Outcome, reports: Reports, begun: float) -> Outcome:
+    """Return an outcome with its duration, where the evaluator gave none, and what it reported on the way."""
+    if reports.values:
+        outcome = replace(outcome, info={**outcome.info, "intermediate": reports.values})
+    return outcome if outcome.seconds else replace(outcome, seconds=time.perf_counter() - begun)
 
 
 def seed_globally(seed: int) -> None:

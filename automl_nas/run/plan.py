@@ -98,13 +98,16 @@ class Plan:
         return [part for part in (self.space, self.task, self.runtime, *more) if part is not None]
 
 
-def make_plan(raw: Mapping[str, Any], registry: Registry, objects: Mapping[str, object] | None = None) -> Plan:
+def make_plan(
+    raw: Mapping[str, Any], registry: Registry, objects: Mapping[str, object] | None = None, *, checked: bool = False
+) -> Plan:
     """Resolve and check a configuration.
 
     Args:
         raw: as a user wrote it, in a file or in Python (then components may be objects), or a resolved one.
         registry: of components.
         objects: Python objects that names in ``raw`` stand for, from an earlier `separate_objects`.
+        checked: whether this resolved configuration has passed the checks that build networks; they are left out then.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
@@ -122,7 +125,7 @@ def make_plan(raw: Mapping[str, Any], registry: Registry, objects: Mapping[str, 
         task = components.construct("tasks", config["task"], [], stream_seed(wanted.seed, "task"), "task")
     config["space"] = _resolve_space(components, wanted.space, task, "space")
     space = _construct_space(components, config["space"], wanted.seed, "space")
-    if task is not None:
+    if task is not None and not checked:
         check_shapes(space, task, "space")
 
     final_spec: dict[str, Any] | None = None
@@ -136,10 +139,10 @@ def make_plan(raw: Mapping[str, Any], registry: Registry, objects: Mapping[str, 
         final_space = _construct_space(components, final_spec["space"], wanted.seed, "final.space")
         if dict(final_space.decisions) != dict(space.decisions):
             raise ConfigurationError("the final space must have the same decisions as the space that is searched", path="final.space")
-        if task is not None:
+        if task is not None and not checked:
             check_shapes(final_space, task, "final.space")
 
-    builder = ProblemBuilder(components, space, final_space, task, wanted.seed)
+    builder = ProblemBuilder(components, space, final_space, task, wanted.seed, checked=checked)
     top = builder.resolve(wanted.problem, "problem")
     config["problem"] = asdict(top)
     runtime = _runtime(wanted, space, task)

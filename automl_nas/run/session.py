@@ -47,7 +47,7 @@ class StageEvaluator:
 
     def __call__(self) -> Evaluator:
         """Make it."""
-        plan = self._plan or make_plan(self._config, complete_manager().registry, self._objects)
+        plan = self._plan or make_plan(self._config, complete_manager().registry, self._objects, checked=True)
         plan.runtime.activate()
         stage = plan.stages[self._stage]
         artifacts = RunArtifacts(self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint)
@@ -130,7 +130,7 @@ class Session:
                 given = make_plan(raw, manager.registry)
                 objects = given.components.objects
                 _check_same(config, given.config, path)
-            plan = make_plan(config, manager.registry, objects)
+            plan = make_plan(config, manager.registry, objects, checked=True)
             return cls(directory, plan, manager, reporter or Reporter(), resumed=True)
         except BaseException:
             directory.unlock()

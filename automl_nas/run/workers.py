@@ -161,7 +161,11 @@ def _work(connection: Connection, source: bytes) -> None:
             request = connection.recv()
         except EOFError:
             return
-        connection.send(evaluate_alone(evaluator, request))
+        try:
+            answer: object = evaluate_alone(evaluator, request)
+        except BaseException as error:
+            answer = _portable(error)
+        connection.send(answer)
 
 
 def _follow_parent() -> None:
