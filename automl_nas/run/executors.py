@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.run.seeding import GlobalState, seed_globally
 
 EvaluatorSource = Callable[[], Evaluator]
 """Makes the stage's evaluator. It can be pickled: in a worker process it builds the evaluator from the configuration."""
@@ -72,6 +70,7 @@ class InProcess(Executor):
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._alone: deque[Request] = deque()
+        self._before: GlobalState | None = None
         self._reports: dict[int, Reports] = {}
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
@@ -88,6 +87,7 @@ class InProcess(Executor):
     def next(self) -> Outcome | Crash | None:
         """Evaluate until there is an outcome."""
         if self._evaluator is None:
+            self._before = GlobalState()
             self._evaluator = self._source()
         if self._alone:
             return self._repeat(self._alone.popleft())
@@ -127,6 +127,9 @@ class InProcess(Executor):
         self._running.clear()
         self._reports.clear()
         self._evaluator = self._outcomes = None
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
         return begun
 
     def _take(self) -> Iterator[Request]:
@@ -174,15 +177,6 @@ def _completed(outcome: Outcome, reports: Reports, begun: float) -> Outcome:
     if reports.values:
         outcome = replace(outcome, info={**outcome.info, "intermediate": reports.values})
     return outcome if outcome.seconds else replace(outcome, seconds=time.perf_counter() - begun)
-
-
-def seed_globally(seed: int) -> None:
-    """Set the global generators for one evaluation, so that its result is a function of its seed."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)
-    torch.manual_seed(seed)
 
 
 def _failure(request: Request, error: Exception, begun: float) -> Outcome:
