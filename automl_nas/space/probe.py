@@ -20,7 +20,10 @@ _BATCH = 2
 
 
 def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance: Callable[[], Structure]) -> None:
-    """Run the smallest and the largest network once: on the blueprint's meta tensors, or really if that fails.
+    """Run the smallest and the largest network once: on the blueprint's meta tensors where widths are searched, else really.
+
+    The first meta pass of a process imports torch's compiler, which takes longer than a small batch through a real network;
+    a space with elastic layers needs such passes anyway.
 
     Args:
         blueprint: the structure on meta tensors.
@@ -30,27 +33,40 @@ def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance:
     Raises:
         SpaceError: a module does not accept what reaches it; its path, and its own message.
     """
+    on_meta = _has_widths(blueprint)
+    real: Structure | None = None
     for size, position in (("smallest", 0), ("largest", -1)):
         taken = {name: Taken(_as_tuple(_extreme(each, position))) for name, each in blueprint.decisions.items()}
+        # Code that reads values cannot run on meta tensors: then a real network decides.
+        if not (on_meta and _runs_on_meta(blueprint, taken, input_shape)):
+            if real is None:
+                with torch.random.fork_rng(devices=[]):
+                    real = instance()
+            _check_real(real, taken, input_shape, size)
+
+
+def _runs_on_meta(blueprint: Structure, taken: Mapping[str, Taken], input_shape: tuple[int, ...]) -> bool:
+    try:
+        _run(blueprint.view(blueprint.root, taken), input_shape)
+    except SpaceError:
+        raise
+    except Exception:
+        return False
+    return True
+
+
+def _check_real(real: Structure, taken: Mapping[str, Taken], input_shape: tuple[int, ...], size: str) -> None:
+    network = real.view(real.root, taken)
+    with _last_entered(network) as last:
         try:
-            _run(blueprint.view(blueprint.root, taken), input_shape)
+            _run(network, input_shape)
         except SpaceError:
             raise
-        except Exception:
-            # Code that reads values cannot run on meta tensors: judge by a real network.
-            with torch.random.fork_rng(devices=[]):
-                real = instance()
-            network = real.view(real.root, taken)
-            with _last_entered(network) as last:
-                try:
-                    _run(network, input_shape)
-                except SpaceError:
-                    raise
-                except Exception as error:
-                    raise SpaceError(
-                        f"the {size} network does not run on an input of shape {input_shape}: {last()} says: "
-                        f"{str(error).splitlines()[0]}{_hint(blueprint)}"
-                    ) from error
+        except Exception as error:
+            raise SpaceError(
+                f"the {size} network does not run on an input of shape {input_shape}: {last()} says: "
+                f"{str(error).splitlines()[0]}{_hint(real)}"
+            ) from error
 
 
 def input_shapes(blueprint: Structure, input_shape: tuple[int, ...], taken: Mapping[str, Taken]) -> Shapes:
@@ -107,8 +123,12 @@ def _extreme(decision: Decision, position: int) -> Value:
 
 
 def _hint(blueprint: Structure) -> str:
-    widths = any(isinstance(decision, Ordinal) for decision in blueprint.decisions.values())
+    widths = _has_widths(blueprint)
     return "; a layer behind a searched width must be elastic, so that it follows its input" if widths else ""
+
+
+def _has_widths(blueprint: Structure) -> bool:
+    return any(isinstance(decision, Ordinal) for decision in blueprint.decisions.values())
 
 
 def _device(root: nn.Module) -> torch.device:

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.meta import keeps_shape
 from automl_nas.space.space import SearchSpace
 from automl_nas_costs.formulas import Cost, formula
 
@@ -56,10 +57,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         namespace, name = func.namespace, func.overloadpacket.__name__
-        if name == "native_batch_norm" and args[0].is_meta:
-            # An operator that keeps its input's shape and counts nothing; torch's Python version of it took two thirds
-            # of the time of counting a convolutional network.
-            return args[0], args[0].new_empty(0), args[0].new_empty(0)
+        # Operators that keep their operand's shape count nothing; torch's Python versions of them took most of the time.
+        out = keeps_shape(name, args) if namespace == "aten" else None
+        if out is not None:
+            return out
         out = func(*args, **kwargs)
         if f"{namespace}::{name}" in self.ignore:
             return out

@@ -133,4 +133,4 @@ def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
             return {"": float("nan")}
 
     with pytest.raises(SpaceError, match="gives nan"):
-        TabulatedCost(Broken(), ToySpace())
+        TabulatedCost(Broken(), ToySpace()).extremes()
