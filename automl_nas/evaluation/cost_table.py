@@ -105,9 +105,10 @@ class CostTable:
             SpaceError: it is not of this space.
         """
         total = self._base
+        values = dict(architecture.items())  # looked up faster than the architecture itself
         try:
             for name, known in self._lookup:
-                total += known[architecture[name]]
+                total += known[values[name]]
         except KeyError:
             total = self._slow(architecture)
         return total if self.integral else total * self._quantum

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ge, neg
 from typing import Any, Literal
 
 from automl_nas.errors import ConfigurationError
@@ -108,8 +109,9 @@ class Problem:
         self.constraints = tuple(constraints)
         self.cost_models: dict[str, CostModel] = dict(costs or {})
         self._signs = {name: 1.0 if way == "maximize" else -1.0 for name, way in self.objectives.items()}
-        self._cost_constraints = tuple(c for c in self.constraints if c.metric in self.cost_models)
-        self._metric_constraints = tuple(c for c in self.constraints if c.metric not in self.cost_models)
+        named = [(f"{c.metric} {c.text}", c) for c in self.constraints]
+        self._cost_constraints = tuple((text, c) for text, c in named if c.metric in self.cost_models)
+        self._metric_constraints = tuple((text, c) for text, c in named if c.metric not in self.cost_models)
         self._known: dict[Architecture, dict[str, float]] = {}
 
     def costs(self, architecture: Architecture) -> Mapping[str, float]:
@@ -128,10 +130,10 @@ class Problem:
         Without ``metrics`` only the constraints on costs are judged, which needs no evaluation.
         """
         costs = self.costs(architecture) if self._cost_constraints else {}
-        found = {f"{c.metric} {c.text}": c.violation(costs[c.metric]) for c in self._cost_constraints}
+        found = {text: c.violation(costs[c.metric]) for text, c in self._cost_constraints}
         if metrics is not None:
-            for c in self._metric_constraints:
-                found[f"{c.metric} {c.text}"] = c.violation(metrics.get(c.metric, math.nan))
+            for text, c in self._metric_constraints:
+                found[text] = c.violation(metrics.get(c.metric, math.nan))
         return found
 
     def feasible(self, architecture: Architecture) -> bool:
@@ -139,15 +141,19 @@ class Problem:
         if not self._cost_constraints:
             return True
         costs = self.costs(architecture)
-        return all(c.violation(costs[c.metric]) <= 0 for c in self._cost_constraints)
+        for _, c in self._cost_constraints:
+            if c.violation(costs[c.metric]) > 0:
+                return False
+        return True
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """Return the objectives of a trial with signs such that larger is better; NaN and missing count as -inf."""
-        values = trial.values
-        return tuple(
-            -math.inf if math.isnan(value := values.get(name, math.nan)) else sign * value
-            for name, sign in self._signs.items()
-        )
+        metrics, costs = trial.metrics, trial.costs
+        found = []
+        for name, sign in self._signs.items():
+            value = metrics[name] if name in metrics else costs.get(name, math.nan)
+            found.append(-math.inf if math.isnan(value) else sign * value)
+        return tuple(found)
 
     def dominates(self, first: Trial, second: Trial) -> bool:
         """Whether the first trial is at least as good in every objective and better in one (Pareto dominance).
@@ -170,7 +176,7 @@ class Problem:
 
         By the first objective, then the next ones; equal trials stand in the order of their numbers.
         """
-        return sorted(self.comparable(trials), key=lambda t: (tuple(-v for v in self.scores(t)), t.number))
+        return [trial for _, trial in self._ranked(trials)]
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """Return the first of `rank`, or None if no trial is feasible."""
@@ -182,12 +188,15 @@ class Problem:
 
         Of trials with equal objectives the first is kept.
         """
-        front: list[Trial] = []
-        for trial in self.rank(trials):
-            mine = self.scores(trial)
-            if not any(all(x >= y for x, y in zip(self.scores(other), mine, strict=True)) for other in front):
-                front.append(trial)
-        return front
+        front: list[tuple[tuple[float, ...], Trial]] = []
+        for mine, trial in self._ranked(trials):
+            if not any(all(map(ge, other, mine)) for other, _ in front):
+                front.append((mine, trial))
+        return [trial for _, trial in front]
+
+    def _ranked(self, trials: Iterable[Trial]) -> list[tuple[tuple[float, ...], Trial]]:
+        scored = [(self.scores(trial), trial) for trial in self.comparable(trials)]
+        return sorted(scored, key=lambda item: (tuple(map(neg, item[0])), item[1].number))
 
     def describe(self) -> dict[str, Any]:
         """Return objectives and constraints as plain data."""

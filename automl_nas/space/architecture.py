@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from operator import is_
 from typing import TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -108,11 +109,13 @@ class Architecture(Mapping[str, Value]):
         if not isinstance(other, Architecture):
             return NotImplemented
         mine, others = self._values, other._values
+        if mine is others:
+            return True
         if mine != others:
             return False
         # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide, unless the very same objects (most
         # often the options of a decision) stand under the same names.
-        return all(others[name] is value for name, value in mine.items()) or self.key == other.key
+        return all(map(is_, mine.values(), map(others.__getitem__, mine))) or self.key == other.key
 
     def __hash__(self) -> int:
         if self._hash is None:
