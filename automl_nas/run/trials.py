@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from automl_nas.run.reporter import Reporter
 from automl_nas.search.strategy import Services
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.membership import Membership
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 
@@ -65,12 +67,14 @@ class StageServices(Services):
         environment_changes: Sequence[str],
     ) -> None:
         self._settings, self._problem, self._path = stage.settings, stage.problem, stage.path
-        self._space, self._seed, self._directory, self._ledger, self._metrics = space, seed, directory, ledger, metrics
+        self._members = Membership(space)
+        self._seed, self._directory, self._ledger, self._metrics = seed, directory, ledger, metrics
         self._executor, self._make_isolated, self._stop, self._reporter = executor, isolated, stop, reporter
         self._observe, self._changes = observe, environment_changes
         self._isolated: Executor | None = None
         self._suspects: set[int] = set()
         self._pending: dict[int, Proposal] = {}
+        self._requests: dict[int, Request] = {}
         self._uncollected: set[int] = set()
         self._collected: list[Trial] = []
         self._complete: list[Trial] = []
@@ -149,7 +153,7 @@ class StageServices(Services):
         free: list[Trial] = []
         for proposal in proposals:
             number = self.next_number
-            architecture = self._space.validate(proposal.architecture)
+            architecture = self._members.validate(proposal.architecture)
             if architecture is not proposal.architecture:
                 proposal = Proposal(architecture, proposal.fidelity, proposal.info)
             self.next_number += 1
@@ -160,7 +164,7 @@ class StageServices(Services):
             if known is not None:
                 self._check_replay(known, proposal)
             elif self._executor is None:
-                free.append(self._trial(number, proposal, Outcome(number)))
+                free.append(self._trial(number, proposal, Outcome(number), self._trial_seed(number)))
             else:
                 self._pending[number] = proposal
                 self._send(number, proposal)
@@ -220,10 +224,11 @@ class StageServices(Services):
         request = Request(
             number,
             proposal.architecture,
-            stream_seed(self._seed, "trial", number) & 0x7FFFFFFF,
+            self._trial_seed(number),
             proposal.fidelity,
             self._directory.scratch / str(number),
         )
+        self._requests[number] = request
         if attempts is not None and attempts.started and self._make_isolated is not None:
             # It was being evaluated when the whole process died. In a process of its own it can do so again without harm,
             # and if it does, we know that it was the candidate.
@@ -265,10 +270,11 @@ class StageServices(Services):
     def _finish(self, outcome: Outcome) -> None:
         proposal = self._pending.pop(outcome.number)
         self._suspects.discard(outcome.number)
-        self._record([self._trial(outcome.number, proposal, outcome)])
-        scratch = self._directory.scratch / str(outcome.number)
-        if scratch.exists():
-            shutil.rmtree(scratch, ignore_errors=True)
+        request = self._requests.pop(outcome.number, None)
+        seed = self._trial_seed(outcome.number) if request is None else request.seed
+        self._record([self._trial(outcome.number, proposal, outcome, seed)])
+        if request is not None and request.scratch is not None and os.path.lexists(request.scratch):
+            shutil.rmtree(request.scratch, ignore_errors=True)
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)
@@ -282,7 +288,10 @@ class StageServices(Services):
         if not self._reports_itself and self._submitted:
             self._reporter.progress(self._submitted - len(self._pending), self._settings.budget.trials, "trials")
 
-    def _trial(self, number: int, proposal: Proposal, outcome: Outcome) -> Trial:
+    def _trial_seed(self, number: int) -> int:
+        return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF
+
+    def _trial(self, number: int, proposal: Proposal, outcome: Outcome, seed: int) -> Trial:
         state, error = outcome.state, outcome.error
         metrics = {name: float(value) for name, value in outcome.metrics.items()}
         bad = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -299,7 +308,7 @@ class StageServices(Services):
             state=state,
             stage=self._settings.name,
             fidelity=proposal.fidelity,
-            seed=stream_seed(self._seed, "trial", number) & 0x7FFFFFFF,
+            seed=seed,
             seconds=outcome.seconds,
             error=error,
             info={**proposal.info, **outcome.info},

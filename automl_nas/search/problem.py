@@ -141,10 +141,7 @@ class Problem:
         if not self._cost_constraints:
             return True
         costs = self.costs(architecture)
-        for _, c in self._cost_constraints:
-            if c.violation(costs[c.metric]) > 0:
-                return False
-        return True
+        return all(c.violation(costs[c.metric]) <= 0 for _, c in self._cost_constraints)
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """Return the objectives of a trial with signs such that larger is better; NaN and missing count as -inf."""
