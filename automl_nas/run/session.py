@@ -147,7 +147,11 @@ class Session:
             finished = self.directory.read_result()
             if finished is not None:
                 return finished
-            with self._stop.listening(self._reporter.stopping):
+            # Whoever calls this in a notebook finds the global generators as they were.
+            with (
+                self._stop.listening(self._reporter.stopping),
+                self.plan.runtime.seeded(self.plan.seed, "run"),
+            ):
                 return self._drive()
         except (KeyboardInterrupt, RunInterrupted):
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {self.directory.path}") from None

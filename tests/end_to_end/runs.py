@@ -80,6 +80,23 @@ def config(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(CONFIG), "space": small_space(), **changes}
 
 
+def preload() -> None:
+    """Import everything a run needs, so that forked processes begin with it."""
+    import automl_nas.run.session  # noqa: F401
+    import automl_nas.run.workers  # noqa: F401
+    from automl_nas.run.builtin import complete_manager
+    from automl_nas.run.plan import make_plan
+
+    plan = make_plan(config(), complete_manager().registry)
+    for stage in plan.stages:
+        plan.components.factory("strategies", stage.settings.strategy["name"], "")
+        if stage.settings.evaluator is not None:
+            plan.components.factory("evaluators", stage.settings.evaluator["name"], "")
+    assert plan.final is not None
+    for spec in plan.final.export:
+        plan.components.factory("exporters", spec["name"], "")
+
+
 def record(directory: Path) -> dict[str, Any]:
     """Return everything a run left behind that must not depend on how often it was interrupted: all but times and attempts."""
     trials = {}

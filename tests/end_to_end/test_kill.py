@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.runs import changed, config, in_child, kill_at, progress, record
+from end_to_end.runs import changed, config, in_child, kill_at, preload, progress, record
 
 import automl_nas
 
 # For a long test: AUTOML_NAS_KILL_ROUNDS=50 python -m pytest tests/end_to_end/test_kill.py
 ROUNDS = int(os.environ.get("AUTOML_NAS_KILL_ROUNDS", "2"))
-KILLS = 10
+KILLS = 8
 
 
 def run(settings: dict[str, Any], out: Path) -> None:
@@ -30,6 +30,7 @@ def finish(settings: dict[str, Any], out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
+    preload()
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     finish(config(), out)
     return record(out), progress(out)

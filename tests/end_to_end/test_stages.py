@@ -1,0 +1,175 @@
+"""What stages give each other: weights of this run and of others, several budgets, several retrained networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from end_to_end.runs import config, record
+from safetensors.torch import load_file
+
+import automl_nas
+from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, RunFailedError
+from automl_nas.evaluation.statistics import wilson_interval
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> automl_nas.Result:
+    return automl_nas.search(config(), out=tmp_path_factory.mktemp("first") / "run")
+
+
+def again(result: automl_nas.Result, **changes: Any) -> dict[str, Any]:
+    """Return the configuration of another search with the supernet of a run."""
+    search = config()["stages"][1]
+    search["evaluator"]["weights"] = f"{result.directory}:supernet"
+    return {**config(), "stages": [search], **changes}
+
+
+def test_the_result_is_typed_and_complete(first: automl_nas.Result) -> None:
+    assert first.best is not None
+    assert first.architecture == first.best.architecture
+    assert set(first.best.costs) == {"flops", "params"}
+    assert set(first.metrics) == {"accuracy", "loss"}
+    assert first.pareto[0] == first.best
+    assert [path.name for path in first.files] == ["model.safetensors", "architecture.json"]
+    with pytest.raises(ConfigurationError, match="is a Python object"):
+        automl_nas.open_run(first.directory)
+
+
+def test_the_found_network_is_a_plain_module_with_its_weights(first: automl_nas.Result) -> None:
+    """By the numbers: its parameters are those counted, its test accuracy is the one reported."""
+    network = first.load_trained()
+    assert not [type(m) for m in network.modules() if type(m).__module__.startswith("automl_nas.")]
+    assert first.best is not None
+    assert sum(p.numel() for p in network.parameters()) == first.best.costs["params"]
+    task = first.plan.task
+    assert task is not None
+
+    def predict(inputs: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return network(inputs)  # type: ignore[no-any-return]
+
+    assert task.score(predict, "test")["accuracy"] == first.metrics["accuracy"]
+    exported = load_file(first.files[0])
+    assert all(torch.equal(tensor, exported[name]) for name, tensor in network.state_dict().items())
+
+
+def test_comparisons_carry_their_intervals(first: automl_nas.Result) -> None:
+    networks = first.data["final"]["networks"]
+    assert [network["role"] for network in networks] == ["found", "random"]
+    for network in networks:
+        accuracy = network["test"]["accuracy"]
+        assert network["test_interval"]["accuracy"] == pytest.approx(wilson_interval(accuracy, 360))
+    (comparison,) = first.data["final"]["comparison"]
+    low, high = comparison["interval"]
+    assert comparison["difference"] == pytest.approx(networks[0]["test"]["accuracy"] - networks[1]["test"]["accuracy"])
+    assert low < comparison["difference"] < high
+    assert comparison["exceeds_noise"] == (low > 0 or high < 0)
+
+
+def test_train_once_search_many_times(first: automl_nas.Result, tmp_path: Path) -> None:
+    """The same stage with the supernet of another run finds the same as in that run."""
+    result = automl_nas.search(again(first, final=None), out=tmp_path / "run")
+    metrics = [trial["metrics"] for trial in record_trials(tmp_path / "run")]
+    assert metrics == [trial["metrics"] for trial in record_trials(first.directory)]
+    assert result.architecture == first.architecture
+
+
+def record_trials(directory: Path) -> list[dict[str, Any]]:
+    import json
+
+    lines = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
+    return sorted((line for line in lines if line["event"] == "finished"), key=lambda line: line["number"])
+
+
+def test_weights_of_another_space_are_refused(first: automl_nas.Result, tmp_path: Path) -> None:
+    from torch import nn
+
+    def other() -> nn.Module:
+        return nn.Sequential(automl_nas.OneOf([nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 3, padding=1)]), nn.Flatten(), nn.Linear(256, 10))
+
+    space = automl_nas.ModuleSpace(other, input_shape=(1, 8, 8))
+    with pytest.raises(ConfigurationError, match="belong to another search space"):
+        automl_nas.search(again(first, space=space, final=None, problem={}), out=tmp_path / "run")
+
+
+def test_damaged_weights_are_refused(first: automl_nas.Result, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(first.directory, copy)
+    path = copy / "artifacts" / "supernet" / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    search = again(first)
+    search["stages"][0]["evaluator"]["weights"] = f"{copy}:supernet"
+    with pytest.raises(DamagedError, match=r"weights\.safetensors is damaged"):
+        automl_nas.search({**search, "final": None}, out=tmp_path / "run")
+
+
+def test_the_best_few_are_retrained_and_chosen_on_the_search_split(first: automl_nas.Result, tmp_path: Path) -> None:
+    final = {"train": {"epochs": 2}, "top_k": 2, "seeds": 2, "baselines": ["largest"]}
+    result = automl_nas.search(again(first, final=final), out=tmp_path / "run")
+    report = result.data["final"]
+    assert [n["role"] for n in report["networks"]] == ["found"] * 4 + ["largest"] * 2
+    scores = [n["search"]["accuracy"] for n in report["networks"][:4]]
+    assert report["chosen"] == scores.index(max(scores))
+    chosen = report["networks"][report["chosen"]]["architecture"]
+    # The test split is touched for what is delivered and for the baselines, and for nothing that was only a candidate.
+    for network in report["networks"]:
+        assert ("test" in network) == (network["role"] != "found" or network["architecture"] == chosen)
+    limit = result.plan.stages[0].problem.constraints[0].high
+    largest = report["networks"][4]["costs"]["flops"]
+    space, problem = result.plan.space, result.plan.stages[0].problem
+    from automl_nas.space.operators import enumerate_all
+
+    assert largest == max(problem.costs(a)["flops"] for a in enumerate_all(space.decisions) if problem.feasible(a))
+    assert largest <= limit
+
+
+def test_fine_tuning_starts_from_the_supernets_weights(first: automl_nas.Result, tmp_path: Path) -> None:
+    """With a learning rate of next to nothing the delivered weights are the inherited ones (batch statistics aside)."""
+    final = {"weights": "inherited", "train": {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}}
+    result = automl_nas.search(again(first, final=final), out=tmp_path / "run")
+    weights = load_file(first.directory / "artifacts" / "supernet" / "weights.safetensors")
+    network = result.load_trained()
+    inherited = {tuple(t.shape): t for t in weights.values()}
+    conv = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    torch.testing.assert_close(conv.weight, weights["0.weight"] if "0.weight" in weights else inherited[tuple(conv.weight.shape)], rtol=0, atol=1e-6)
+    scratch = automl_nas.search(again(first, final={"train": final["train"]}), out=tmp_path / "scratch").load_trained()
+    other = next(m for m in scratch.modules() if isinstance(m, torch.nn.Conv2d))
+    assert not torch.allclose(conv.weight, other.weight)
+
+
+def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path) -> None:
+    """A limit on what is measured is known only afterwards."""
+    problem = {"constraints": {"accuracy": ">= 1.01"}, "costs": ["params"]}
+    with pytest.raises(RunFailedError, match=r"no trial of the stage 'search' meets the constraints; the nearest one .* misses accuracy >= 1.01 by"):
+        automl_nas.search(again(first, problem=problem), out=tmp_path / "run")
+    result = automl_nas.search(again(first, problem=problem, final=None), out=tmp_path / "none")
+    assert result.best is None
+    assert result.pareto == ()
+    with pytest.raises(RunFailedError, match="no feasible network"):
+        result.build()
+
+
+def test_a_temporary_directory_is_made_where_none_is_named(first: automl_nas.Result) -> None:
+    result = automl_nas.search(again(first, final=None))
+    assert (result.directory / "result.json").exists()
+    with pytest.raises(RunFailedError, match="no final stage"):
+        result.load_trained()
+    with pytest.raises(RunDirectoryError, match="say which run"):
+        automl_nas.search(again(first), resume=True)
+
+
+def test_two_runs_do_not_disturb_each_other(first: automl_nas.Result, tmp_path: Path) -> None:
+    """The global generators are as they were: a run in a notebook changes nothing around it."""
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    automl_nas.search(config(), out=tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+    assert record(tmp_path / "run") == record(first.directory)
