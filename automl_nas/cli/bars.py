@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -35,21 +36,25 @@ class _Times(ProgressColumn):
 
 
 class Bars(Shown):
-    """A bar for each stage, with the time left, the numbers logged last and the best trial."""
+    """A bar for each stage, with the time left, the numbers logged last and the best trial.
 
-    def __init__(self) -> None:
+    Args:
+        console: the terminal; stderr by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[count]}"),
             _Times(),
             TextColumn("{task.fields[note]}", style="dim"),
-            console=Console(stderr=True),
+            console=console or Console(stderr=True),
             refresh_per_second=4,
             speed_estimate_period=_MEMORY,
         )
         self._task: TaskID | None = None
-        self._changed = 0.0
+        self._changed = -math.inf
         self._problems: Mapping[str, Problem] = {}
         self._best: dict[str, Trial] = {}
         self._stage = ""
@@ -75,7 +80,7 @@ class Bars(Shown):
 
     def stage_started(self, name: str, position: int, count: int) -> None:
         """Add a bar."""
-        self._stage = name
+        self._stage, self._changed = name, -math.inf
         self._task = self._progress.add_task(f"{position + 1}/{count} {name}", total=None, count="", note="")
         self._show_best()
 

@@ -38,7 +38,7 @@ def measured(value: float, interval: Sequence[float] | None = None) -> str:
 def duration(seconds: float) -> str:
     """Return a time as people say it: ``1.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 and seconds != int(seconds) else f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 and seconds != int(seconds) else f"{int(seconds)} s"
     for size, unit, small, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit} {int(seconds % size // small)} {part}"

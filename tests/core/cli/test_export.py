@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from automl_nas import open_run
+
+
+def test_a_complete_run_in_another_format(program: Any, finished: Callable[[], Path]) -> None:
+    directory = finished()
+    before = {path.name: path.read_bytes() for path in (directory / "export").iterdir()}
+    shown = program("export", directory, "--format", "pt2")
+    made = directory / "export" / "model.pt2"
+    assert (shown.stdout, shown.stderr) == (f"{made}\n", "")
+    network = open_run(directory).load_trained()
+    images = torch.rand(5, 1, 4, 4)
+    with torch.no_grad():
+        # The exported program may fuse operations: float32 keeps about seven digits, over layers of a hundred terms.
+        torch.testing.assert_close(torch.export.load(made).module()(images), network(images), rtol=1e-4, atol=1e-5)
+    assert {path.name: path.read_bytes() for path in (directory / "export").iterdir() if path != made} == before
+
+
+def test_a_folder_of_choice_gets_the_trained_weights(program: Any, finished: Callable[[], Path]) -> None:
+    directory = finished()
+    shown = program("export", directory, "--format", "safetensors", "--out", "new/place")
+    assert sorted(shown.stdout.split()) == ["new/place/architecture.json", "new/place/model.safetensors"]
+    weights = load_file(program.folder / "new" / "place" / "model.safetensors")
+    trained = open_run(directory).load_trained().state_dict()
+    assert weights.keys() == trained.keys()
+    assert all(torch.equal(weights[name], trained[name]) for name in weights)
+    result = json.loads((directory / "result.json").read_text())
+    told = json.loads((program.folder / "new" / "place" / "architecture.json").read_text())
+    assert told["architecture"] == result["architecture"]
+    assert sorted(path.name for path in (program.folder / "new" / "place").iterdir()) == [
+        "architecture.json",
+        "model.safetensors",
+    ]
+
+
+def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finished: Callable[[], Path]) -> None:
+    directory = finished()
+    program("export", directory, "--format", "safetensors")  # the run wrote the same
+    weights = directory / "export" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(b"mine")
+    shown = program("export", directory, "--format", "safetensors", code=2)
+    assert f"would replace {weights}" in shown.stderr
+    assert weights.read_bytes() == b"mine"
+    program("export", directory, "--format", "safetensors", "--force")
+    assert weights.read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "known: onnx, pt2, safetensors"),
+        (("--format", "onx"), "did you mean 'onnx'?"),
+        (("--format", "{name: onnx, opest: 18}"), "'onnx' has no setting 'opest'"),
+        (("--format", "[onnx"), "not valid YAML"),
+    ],
+)
+def test_formats_are_checked(program: Any, finished: Callable[[], Path], options: tuple[str, ...], told: str) -> None:
+    assert told in program("export", finished(), *options, code=2).stderr
+
+
+def test_runs_that_have_no_trained_network(program: Any) -> None:
+    program("run", program.config, "--set", "final=null", "--out", "bare", "--quiet")
+    assert "no network was trained" in program("export", "bare", "--format", "pt2", code=1).stderr
+    (program.folder / "bare" / "result.json").unlink()
+    assert (
+        "is not complete; to continue it: automl-nas resume"
+        in program("export", "bare", "--format", "pt2", code=2).stderr
+    )
