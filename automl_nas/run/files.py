@@ -20,11 +20,16 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space and resume the run: nothing recorded is lost"
-        else:
-            reason = error.strerror or str(error)
-        raise RunFailedError(f"cannot write {path}: {reason}") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> RunFailedError:
+    """Return the error that names the file and the way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "the disk is full; free some space and resume the run: nothing recorded is lost"
+    else:
+        reason = error.strerror or str(error)
+    return RunFailedError(f"cannot write {path}: {reason}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.files import disk_errors
+from automl_nas.run.files import cannot_write, disk_errors
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 
 
-@dataclass
+@dataclass(slots=True)
 class Attempts:
     """How often the evaluation of a trial was begun.
 
@@ -84,7 +84,9 @@ class Ledger:
         """Record that trials are about to be evaluated."""
         lines = []
         for number in numbers:
-            attempts = self.attempts.setdefault(number, Attempts())
+            attempts = self.attempts.get(number)
+            if attempts is None:
+                attempts = self.attempts[number] = Attempts()
             attempts.started += 1
             lines.append(f'{{"event":"started","number":{number},"attempt":{attempts.started}')
         self._append(lines)
@@ -124,10 +126,12 @@ class Ledger:
         if not bodies:
             return
         text = "".join([f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n' for body in bodies]).encode()
-        with disk_errors(self.path):
+        try:
             written = self._file.write(text)
             if written != len(text):  # a full disk can take a part: the torn line is cut off on resume
                 self._file.write(text[written:])
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def _read(self) -> int:
         """Read the file; return the length of its whole lines in bytes."""

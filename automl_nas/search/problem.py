@@ -173,18 +173,21 @@ class Problem:
 
         By the first objective, then the next ones; equal trials stand in the order of their numbers.
         """
-        return [trial for _, trial in self._ranked(trials)]
+        return sorted(self.comparable(trials), key=self._place)
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """Return the first of `rank`, or None if no trial is feasible."""
-        ranked = self.rank(trials)
-        return ranked[0] if ranked else None
+        comparable = self.comparable(trials)
+        return min(comparable, key=self._place) if comparable else None
 
     def pareto(self, trials: Iterable[Trial]) -> list[Trial]:
         """Return the comparable trials that no other dominates, best in the first objective first.
 
         Of trials with equal objectives the first is kept.
         """
+        if len(self._signs) == 1:
+            best = self.best(trials)
+            return [] if best is None else [best]
         front: list[tuple[tuple[float, ...], Trial]] = []
         for mine, trial in self._ranked(trials):
             if not any(all(map(ge, other, mine)) for other, _ in front):
@@ -192,8 +195,10 @@ class Problem:
         return [trial for _, trial in front]
 
     def _ranked(self, trials: Iterable[Trial]) -> list[tuple[tuple[float, ...], Trial]]:
-        scored = [(self.scores(trial), trial) for trial in self.comparable(trials)]
-        return sorted(scored, key=lambda item: (tuple(map(neg, item[0])), item[1].number))
+        return [(self.scores(trial), trial) for trial in sorted(self.comparable(trials), key=self._place)]
+
+    def _place(self, trial: Trial) -> tuple[tuple[float, ...], int]:
+        return tuple(map(neg, self.scores(trial))), trial.number
 
     def describe(self) -> dict[str, Any]:
         """Return objectives and constraints as plain data."""

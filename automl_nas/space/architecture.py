@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import lru_cache
 from operator import is_
 from typing import TypeAlias
 
@@ -16,6 +17,33 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 
 # One encoder for all keys: json.dumps with options would make one for each call.
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+# Pieces of keys, by name, type and value: decisions have few options, and every recorded candidate needs its key. Only types
+# whose equal values have equal texts (0.0 equals -0.0); at most so many, for an author may make up options as he goes.
+_PIECES: dict[tuple[str, type, Value], str] = {}
+_PLAIN = frozenset((str, int, bool, type(None)))
+_PIECES_KEPT = 1 << 16
+
+
+def _text(values: Mapping[str, Value]) -> str:
+    names = _in_order(tuple(values))
+    found = [values[name] for name in names]
+    types = list(map(type, found))
+    if not _PLAIN.issuperset(types):
+        return _encode(values)
+    try:
+        return "{" + ",".join(map(_PIECES.__getitem__, zip(names, types, found, strict=True))) + "}"
+    except KeyError:
+        if len(_PIECES) > _PIECES_KEPT:
+            _PIECES.clear()
+        for name, kind, value in zip(names, types, found, strict=True):
+            _PIECES[name, kind, value] = f"{_encode(name)}:{_encode(value)}"
+        return _encode(values)
+
+
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(names))
 
 
 def _freeze(value: object) -> Value:
@@ -61,7 +89,7 @@ class Architecture(Mapping[str, Value]):
     def key(self) -> str:
         """The canonical JSON text: sorted names, no spaces; equal architectures have equal keys."""
         if self._key is None:
-            self._key = _encode(self._values)
+            self._key = _text(self._values)
         return self._key
 
     @classmethod

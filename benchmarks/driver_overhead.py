@@ -1,0 +1,211 @@
+"""What the framework costs per trial: driver, ledger and evolution, with an evaluator that is free.
+
+The space has 20 decisions of 4 options and a limit on an additive cost. One run of the driver writes a whole run
+directory, as every run does; beside it the same strategy is asked and told in a bare loop, which leaves no record
+(so the difference is what driver and ledger cost), and, where it is installed, Optuna's random sampler, which does not
+learn either. Times are given for blocks of trials, so that growth would show.
+
+    python benchmarks/driver_overhead.py [--trials 100000] [--optuna-trials 2000] [--profile]
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import importlib.util
+import pstats
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
+from automl_nas.evaluation.tabulated import TabulatedCost
+from automl_nas.evaluation.task import Task
+from automl_nas.run.session import Session
+from automl_nas.search.problem import Problem, parse_constraint
+from automl_nas.search.trial import Trial
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing import ToySpace
+from automl_nas_evolution.spos import EvolutionarySearch
+
+LIMIT = "<= 32"  # of costs from 0 to 60 with mean 30: about two in three architectures meet it
+GOALS = {1: 0.2, 100: 0.05}  # ms per trial, by batch
+
+
+class Sum(CostModel):
+    """The sum of the options: additive."""
+
+    metric: ClassVar[str] = "toy_cost"
+    unit: ClassVar[str] = "units"
+    integral: ClassVar[bool] = True
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._names = tuple(space.decisions)
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the number of each option."""
+        return {name: float(str(architecture[name])) for name in self._names}
+
+
+class Free(Evaluator):
+    """Scores an architecture by its hash, so evaluating costs nothing; notes the time before every 1,000th trial."""
+
+    def __init__(self) -> None:
+        self.marks: dict[int, float] = {}
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Yield outcomes in order."""
+        for request in requests:
+            if not request.number % 1000:
+                self.marks[request.number] = time.perf_counter()
+            yield Outcome(request.number, {"accuracy": score(request.architecture)})
+
+    @classmethod
+    def metric_names(cls, task: Task | None) -> frozenset[str]:
+        """``accuracy``."""
+        return frozenset({"accuracy"})
+
+
+def score(architecture: Architecture) -> float:
+    """Return a number in [0, 1) that is no function of the cost."""
+    return hash(architecture) % 10007 / 10007
+
+
+def space() -> ToySpace:
+    return ToySpace(blocks=20, options=4)
+
+
+def with_driver(trials: int, batch: int, population: int) -> dict[int, float]:
+    """Run a search in a new directory; return trial number -> time it was begun, for every 1,000th and the end."""
+    evaluator = Free()
+    raw = {
+        "space": space(),
+        "problem": {"objectives": {"accuracy": "maximize"}, "constraints": {"toy_cost": LIMIT}, "costs": {"toy_cost": Sum}},
+        "runtime": {"device": "cpu", "threads": 1},
+        "stages": [
+            {
+                "name": "search",
+                "strategy": {"name": "evolution", "population": population, "generations": None},
+                "evaluator": evaluator,
+                "budget": {"trials": trials},
+                "batch": batch,
+                "ahead": batch,
+            }
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result = Session.start(raw, Path(folder) / "run").run()
+        evaluator.marks[trials] = time.perf_counter()
+    assert result["stages"][0]["trials"] == trials
+    return evaluator.marks
+
+
+def bare(trials: int, batch: int, population: int) -> dict[int, float]:
+    """Ask and tell the same strategy in a loop."""
+    searched = space()
+    problem = Problem(
+        {"accuracy": "maximize"}, [parse_constraint("toy_cost", LIMIT)], {"toy_cost": TabulatedCost(Sum(searched), searched)}
+    )
+    strategy = EvolutionarySearch(searched, problem, seed=0, population=population, generations=None)
+    marks: dict[int, float] = {}
+    done = 0
+    while done < trials:
+        proposals = strategy.ask(min(batch, trials - done))
+        told = []
+        for number, proposal in enumerate(proposals, start=done):
+            if not number % 1000:
+                marks[number] = time.perf_counter()
+            architecture = proposal.architecture
+            told.append(
+                Trial(
+                    number,
+                    architecture,
+                    {"accuracy": score(architecture)},
+                    problem.costs(architecture),
+                    problem.violations(architecture),
+                    info=proposal.info,
+                )
+            )
+        strategy.tell(told)
+        done += len(told)
+    marks[trials] = time.perf_counter()
+    return marks
+
+
+def optuna_random(trials: int) -> dict[int, float]:
+    """Ask and tell Optuna's random sampler, in memory."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    marks: dict[int, float] = {}
+    for number in range(trials):
+        if not number % 1000:
+            marks[number] = time.perf_counter()
+        trial = study.ask()
+        values = [trial.suggest_categorical(f"d{place}", (0, 1, 2, 3)) for place in range(20)]
+        study.tell(trial, hash(tuple(values)) % 10007 / 10007)
+    marks[trials] = time.perf_counter()
+    return marks
+
+
+def blocks(trials: int) -> list[tuple[int, int]]:
+    """Return (begin, end) of the blocks that are timed: up to 1,000, to 10,000, to 100,000, and the last tenth."""
+    ends = [end for end in (1_000, 10_000, 100_000) if end < trials] + [trials]
+    begins = [0, *ends[:-1]]
+    last = trials - max(1000, trials // 10 // 1000 * 1000)
+    return [*zip(begins, ends, strict=True), *([(last, trials)] if last > begins[-1] else [])]
+
+
+def per_trial(marks: Mapping[int, float], begin: int, end: int) -> str:
+    """Return ms per trial in a block, or a dash where it was not run."""
+    if begin not in marks or end not in marks:
+        return "-"
+    return f"{(marks[end] - marks[begin]) / (end - begin) * 1000:.4f}"
+
+
+def profile(call: Callable[[], object]) -> None:
+    profiler = cProfile.Profile()
+    profiler.runcall(call)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100_000, help="a multiple of 1,000")
+    parser.add_argument("--optuna-trials", type=int, default=2_000)
+    parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
+    settings = parser.parse_args()
+    trials = settings.trials
+
+    if settings.profile:
+        for batch in GOALS:
+            profile(lambda batch=batch: with_driver(trials, batch, max(50, batch)))  # type: ignore[misc]
+        return
+
+    with_driver(1000, 1, 50)  # everything that is imported late is imported now
+    columns: dict[str, dict[int, float]] = {}
+    for batch in GOALS:
+        # A generation holds at least a batch; 50 is the paper's.
+        population = max(50, batch)
+        columns[f"driver, batch {batch}"] = with_driver(trials, batch, population)
+        columns[f"bare loop, batch {batch}"] = bare(trials, batch, population)
+    if importlib.util.find_spec("optuna") is not None:
+        columns["optuna random"] = optuna_random(settings.optuna_trials)
+    print("ms per trial")
+    print("| trials | " + " | ".join(columns) + " |")
+    print("|---|" + "---|" * len(columns))
+    for begin, end in blocks(trials):
+        print(f"| {begin:,} to {end:,} | " + " | ".join(per_trial(marks, begin, end) for marks in columns.values()) + " |")
+    for batch, goal in GOALS.items():
+        marks = columns[f"driver, batch {batch}"]
+        mean = (marks[trials] - marks[0]) / trials * 1000
+        print(f"batch {batch}: {mean:.4f} ms per trial over the whole run; goal at most {goal}: {'met' if mean <= goal else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
