@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
-from automl_nas.run.seeding import GlobalState, seed_globally
+from automl_nas.run.seeding import seed_globally
 
 EvaluatorSource = Callable[[], Evaluator]
 """Makes the stage's evaluator. It can be pickled: in a worker process it builds the evaluator from the configuration."""
@@ -70,7 +70,6 @@ class InProcess(Executor):
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._alone: deque[Request] = deque()
-        self._before: GlobalState | None = None
         self._reports: dict[int, Reports] = {}
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
@@ -87,7 +86,6 @@ class InProcess(Executor):
     def next(self) -> Outcome | Crash | None:
         """Evaluate until there is an outcome."""
         if self._evaluator is None:
-            self._before = GlobalState()
             self._evaluator = self._source()
         if self._alone:
             return self._repeat(self._alone.popleft())
@@ -127,9 +125,6 @@ class InProcess(Executor):
         self._running.clear()
         self._reports.clear()
         self._evaluator = self._outcomes = None
-        if self._before is not None:
-            self._before.restore()
-            self._before = None
         return begun
 
     def _take(self) -> Iterator[Request]:

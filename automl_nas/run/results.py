@@ -25,7 +25,7 @@ def stage_best(stage: StagePlan, trials: Sequence[Trial]) -> Trial | None:
 
 def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what ``result.json`` holds: a function of configuration and seed, without times."""
-    stages = []
+    stages: list[dict[str, Any]] = []
     for stage in plan.stages:
         trials = [ledger.trials[n] for n in sorted(ledger.trials) if ledger.trials[n].stage == stage.settings.name]
         best = stage_best(stage, trials)

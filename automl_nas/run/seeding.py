@@ -1,4 +1,4 @@
-"""The global random generators around evaluations: set for each, and given back as they were."""
+"""The global random generators, set for each evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 def seed_globally(seed: int) -> None:
     """Set the global generators (Python's, NumPy's, torch's on all devices) for one evaluation.
 
-    So its result is a function of its seed, whatever was evaluated before.
+    So its result is a function of its seed, whatever was evaluated before. The session gives them back as they were.
     """
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
@@ -22,22 +22,6 @@ def seed_globally(seed: int) -> None:
     seed_accelerators = _accelerators()
     if seed_accelerators is not None:
         seed_accelerators(seed)
-
-
-class GlobalState:
-    """The global generators as they are now.
-
-    A process that evaluates in place is also somebody's notebook: what he draws must not depend on it.
-    """
-
-    def __init__(self) -> None:
-        self._python, self._numpy, self._torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
-
-    def restore(self) -> None:
-        """Make them so again."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        torch.set_rng_state(self._torch)
 
 
 @cache

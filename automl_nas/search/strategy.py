@@ -80,7 +80,7 @@ class Strategy(ABC):
         space_type: what it needs to search, checked when the configuration is resolved.
     """
 
-    space_type: ClassVar[type[SearchSpace]] = SearchSpace
+    space_type: ClassVar[type[SearchSpace]] = SearchSpace  # type: ignore[type-abstract]
 
     @abstractmethod
     def step(self, services: Services) -> None:
