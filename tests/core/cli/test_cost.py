@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from automl_nas.cli.costs import read_architecture
+from automl_nas.errors import SpaceError
+from automl_nas.space.architecture import Architecture
+from automl_nas.testing.toys import ToySpace
+
 WIDTH, PIXELS, BLOCKS, CLASSES = 4, 16, 3, 3
 """Of `ToySpace` as the configuration makes it: 4x4 images."""
 
@@ -44,7 +49,11 @@ def test_extremes_are_exact(program: Any) -> None:
 def test_an_architecture_in_any_form(program: Any, given: str) -> None:
     program.write("file.json", '{"d2": 1, "d1": 0, "d0": 2}')
     program.write("result.json", '{"status": "complete", "architecture": {"d0": 2, "d1": 0, "d2": 1}}')
-    shown = _json(program, program.config, "--architecture", given)
+    assert read_architecture(given, ToySpace(blocks=BLOCKS)) == Architecture({"d0": 2, "d1": 0, "d2": 1})
+
+
+def test_what_an_architecture_costs(program: Any) -> None:
+    shown = _json(program, program.config, "--architecture", "2,0,1")
     assert shown["architecture"] == {"d0": 2, "d1": 0, "d2": 1}
     assert {name: cost["value"] for name, cost in shown["costs"].items() if name != "memory_access"} == {
         "toy_cost": 3,
@@ -138,10 +147,15 @@ def test_costs_are_shown_even_if_the_constraints_cannot_be_met(program: Any) -> 
         ("@nothing.json", "cannot read the architecture"),
     ],
 )
-def test_what_is_no_architecture_is_refused(program: Any, given: str, told: str) -> None:
-    shown = program("cost", program.config, "--architecture", given, code=2)
-    assert told in shown.stderr
-    assert shown.stdout == ""
+def test_what_is_no_architecture_is_refused(given: str, told: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        read_architecture(given, ToySpace(blocks=BLOCKS))
+    assert told in str(caught.value)
+
+
+def test_a_wrong_architecture_is_bad_input(program: Any) -> None:
+    shown = program("cost", program.config, "--architecture", "2,0", code=2)
+    assert (shown.stdout, shown.stderr) == ("", "error: a code of this space has 3 numbers, not 2\n")
 
 
 def test_a_wrong_configuration_is_located(program: Any) -> None:

@@ -235,9 +235,7 @@ def test_resuming_nothing(program: Any) -> None:
 
 
 def test_workers_of_a_run_are_processes_and_change_nothing(program: Any) -> None:
-    """In a process of its own, as users do it: a worker imports what the main module is."""
-    program("run", program.config, "--out", "one", "--quiet")
-    several = program.apart("run", program.config, "--out", "two", "--quiet", "--workers", 1)
-    assert (several.returncode, several.stderr) == (0, "")
+    for name, options in (("one", ()), ("two", ("--workers", 1))):
+        program("run", program.config, "--set", "final=null", "--out", name, "--quiet", *options)
     assert "name: processes" in (program.folder / "two" / "config.yaml").read_text()
     assert _result(program.folder / "one") == _result(program.folder / "two")
