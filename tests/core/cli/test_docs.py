@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from automl_nas.cli import cli
+from automl_nas.cli.app import BAD_INPUT, FAILED, INTERRUPTED
+
+PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+
+
+def test_the_page_has_a_section_for_each_command() -> None:
+    own = [
+        name for name, command in cli.commands.items() if (command.callback or cli).__module__.startswith("automl_nas.")
+    ]
+    assert list(SECTIONS) == own
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_a_section_lists_the_options_of_its_command_and_no_others(name: str) -> None:
+    command = cli.commands[name]
+    real = {option for p in command.params if isinstance(p, click.Option) for option in p.opts}
+    told = {
+        option
+        for row in re.findall(r"^\| (`.*?) \|", SECTIONS[name], re.MULTILINE)
+        for option in re.findall(r"`(-[-\w]+)", row)
+    }
+    assert told == real
+
+
+@pytest.mark.parametrize("line", re.findall(r"^automl-nas (.*)$", PAGE, re.MULTILINE))
+def test_examples_can_be_parsed(line: str) -> None:
+    name, *arguments = shlex.split(line)
+    cli.commands[name].make_context(name, arguments)
+
+
+def test_exit_codes() -> None:
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == [
+        str(code) for code in (0, FAILED, BAD_INPUT, INTERRUPTED)
+    ]
