@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +52,10 @@ class Pt2Exporter(Exporter):
             with warnings.catch_warnings():
                 # Said of parameters that are slices of one tensor: harmless on the CPU, and compared below.
                 warnings.filterwarnings("ignore", message="No complete tensor found in the group", category=UserWarning)
-                torch.export.save(program, stage / PROGRAM)
+                # By way of memory: torch's archive writer ends the process when the disk is full.
+                content = io.BytesIO()
+                torch.export.save(program, content)
+            (stage / PROGRAM).write_bytes(content.getbuffer())
             loaded = torch.export.load(stage / PROGRAM).module()
 
             def run(x: Tensor) -> list[Tensor]:

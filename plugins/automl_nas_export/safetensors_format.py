@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from automl_nas.errors import DamagedError, DataError, RunFailedError, did_you_mean
@@ -50,7 +50,7 @@ class SafetensorsExporter(Exporter):
             ensure_ascii=False,
         )
         with staging(folder) as stage:
-            save_file(kept, stage / WEIGHTS, metadata=aliases)
+            (stage / WEIGHTS).write_bytes(save(kept, metadata=aliases))
             _check_identical(state, read_safetensors(stage / WEIGHTS))
             (stage / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
             # The weights last: where they are, their description is.

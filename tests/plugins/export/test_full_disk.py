@@ -1,0 +1,43 @@
+"""A full disk is said, leaves no half file, and kills nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from automl_nas.errors import RunFailedError
+from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.space.architecture import Architecture
+from automl_nas_export.onnx_format import OnnxExporter
+from automl_nas_export.pt2 import Pt2Exporter
+from automl_nas_export.safetensors_format import SafetensorsExporter
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB, where one can be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("this system mounts no tmpfs")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("exporter", [SafetensorsExporter(), Pt2Exporter(), OnnxExporter()])
+def test_a_full_disk_is_said(small_disk: Path, exporter: Exporter) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000)).eval()
+    assert sum(p.numel() * 4 for p in network.parameters()) > 2**16
+    with pytest.raises(RunFailedError, match="disk is full; free some space and resume"):
+        exporter.export(Delivery(network, Architecture({"a": 1}), (1, 8, 8)), small_disk)
+    assert list(small_disk.iterdir()) == []
+    assert torch.isfinite(network(torch.zeros(1, 1, 8, 8))).all()
