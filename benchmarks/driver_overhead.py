@@ -84,7 +84,11 @@ def with_driver(trials: int, batch: int, population: int) -> dict[int, float]:
     evaluator = Free()
     raw = {
         "space": space(),
-        "problem": {"objectives": {"accuracy": "maximize"}, "constraints": {"toy_cost": LIMIT}, "costs": {"toy_cost": Sum}},
+        "problem": {
+            "objectives": {"accuracy": "maximize"},
+            "constraints": {"toy_cost": LIMIT},
+            "costs": {"toy_cost": Sum},
+        },
         "runtime": {"device": "cpu", "threads": 1},
         "stages": [
             {
@@ -108,7 +112,9 @@ def bare(trials: int, batch: int, population: int) -> dict[int, float]:
     """Ask and tell the same strategy in a loop."""
     searched = space()
     problem = Problem(
-        {"accuracy": "maximize"}, [parse_constraint("toy_cost", LIMIT)], {"toy_cost": TabulatedCost(Sum(searched), searched)}
+        {"accuracy": "maximize"},
+        [parse_constraint("toy_cost", LIMIT)],
+        {"toy_cost": TabulatedCost(Sum(searched), searched)},
     )
     strategy = EvolutionarySearch(searched, problem, seed=0, population=population, generations=None)
     marks: dict[int, float] = {}
@@ -200,11 +206,15 @@ def main() -> None:
     print("| trials | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))
     for begin, end in blocks(trials):
-        print(f"| {begin:,} to {end:,} | " + " | ".join(per_trial(marks, begin, end) for marks in columns.values()) + " |")
+        print(
+            f"| {begin:,} to {end:,} | " + " | ".join(per_trial(marks, begin, end) for marks in columns.values()) + " |"
+        )
     for batch, goal in GOALS.items():
         marks = columns[f"driver, batch {batch}"]
         mean = (marks[trials] - marks[0]) / trials * 1000
-        print(f"batch {batch}: {mean:.4f} ms per trial over the whole run; goal at most {goal}: {'met' if mean <= goal else 'MISSED'}")
+        print(
+            f"batch {batch}: {mean:.4f} ms per trial over the whole run; goal at most {goal}: {'met' if mean <= goal else 'MISSED'}"
+        )
 
 
 if __name__ == "__main__":

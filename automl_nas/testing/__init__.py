@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automl_nas.testing.costs import CostModelContract
     from automl_nas.testing.evaluators import EvaluatorContract
     from automl_nas.testing.exporters import ExporterContract
+    from automl_nas.testing.plugins import PluginContract
     from automl_nas.testing.services import SimulatedServices, finished
     from automl_nas.testing.spaces import SearchSpaceContract, SupernetContract
     from automl_nas.testing.strategies import AskTellContract, StrategyContract
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AskTellContract": "strategies",
+    "CostModelContract": "costs",
     "EvaluatorContract": "evaluators",
     "ExporterContract": "exporters",
+    "PluginContract": "plugins",
     "SearchSpaceContract": "spaces",
     "SimulatedServices": "services",
     "StrategyContract": "strategies",
@@ -39,8 +43,10 @@ _WHERE = {
 
 __all__ = [
     "AskTellContract",
+    "CostModelContract",
     "EvaluatorContract",
     "ExporterContract",
+    "PluginContract",
     "SearchSpaceContract",
     "StrategyContract",
     "SupernetContract",
