@@ -46,6 +46,7 @@ def _export(result: Result, wanted: list[dict[str, Any]], folder: Path, force: b
     """Write a network in several formats into a folder; nothing in it is replaced unless it is the same, or forced."""
     from automl_nas.evaluation.exporter import Delivery
     from automl_nas.run.delivery import describe
+    from automl_nas.run.files import disk_errors
     from automl_nas.space.architecture import Architecture
     from automl_nas.streams import stream_seed
 
@@ -65,7 +66,7 @@ def _export(result: Result, wanted: list[dict[str, Any]], folder: Path, force: b
     except OSError as error:
         raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
     # Beside their places first: an exporter replaces what is there, and only whole files move.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+    with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         made = [path for exporter in exporters for path in exporter.export(delivery, Path(temporary))]
         places = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(made)}
         differing = [

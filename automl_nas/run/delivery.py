@@ -15,6 +15,7 @@ from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.directory import RunDirectory
+from automl_nas.run.files import disk_errors
 from automl_nas.run.final import Candidate, Final
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.plan import Plan
@@ -84,8 +85,9 @@ def best_distinct(problem: Problem, space: SearchSpace, trials: Sequence[Trial],
 
 def export(delivery: Delivery, exporters: Sequence[Exporter], directory: RunDirectory) -> list[str]:
     """Write a network in every format; return the files' paths relative to the run directory."""
-    directory.export.mkdir(exist_ok=True)
-    files = [path for exporter in exporters for path in exporter.export(delivery, directory.export)]
+    with disk_errors(directory.export):
+        directory.export.mkdir(exist_ok=True)
+        files = [path for exporter in exporters for path in exporter.export(delivery, directory.export)]
     return [str(path.relative_to(directory.path)) for path in files]
 
 

@@ -47,11 +47,9 @@ class RunDirectory:
             RunDirectoryError: the folder is not empty, or cannot be made.
         """
         directory = cls(path)
+        cls.check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                advice = f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
-                raise RunDirectoryError(f"{path} is not empty, and nothing in it is ever overwritten; {advice}")
         except OSError as error:
             raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
         directory.lock()
@@ -59,6 +57,24 @@ class RunDirectory:
         # Last: a folder with a configuration is a run that can be resumed.
         write_text(directory.config, dump_yaml(config))
         return directory
+
+    @classmethod
+    def check_new(cls, path: Path) -> None:
+        """Check that a new run may be made at a path, without touching it.
+
+        Raises:
+            RunDirectoryError: there is something that a run would have to live with or overwrite.
+        """
+        directory = cls(path)
+        try:
+            there = [entry.name for entry in path.iterdir()] if path.exists() else []
+        except OSError as error:
+            raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
+        # What a process leaves that is killed while it makes a run directory; the configuration is written last.
+        ours = {directory.environment.name, "lock"}
+        if any(name not in ours and not name.endswith(".part") for name in there):
+            advice = f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
+            raise RunDirectoryError(f"{path} is not empty, and nothing in it is ever overwritten; {advice}")
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

@@ -91,6 +91,7 @@ class Session:
         Raises:
             UserError: the configuration, or the directory, is not as it must be; nothing was written then.
         """
+        RunDirectory.check_new(out)
         manager = manager or complete_manager()
         plan = make_plan(raw, manager.registry)
         directory = RunDirectory.create(out, plan.config)
@@ -231,6 +232,7 @@ class Session:
                 )
             else:
                 strategy = make_final(plan, ledger, artifacts, self.directory, seed)
+            services.planned = strategy.planned
             if state.get("strategy") is not None:
                 strategy.load_state_dict(state["strategy"])
             services.begin(state)

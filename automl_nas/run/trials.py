@@ -84,6 +84,7 @@ class StageServices(Services):
         self._spent = 0.0
         self._begun = time.monotonic()
         self.next_number = 0
+        self.planned: int | None = None
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -286,7 +287,8 @@ class StageServices(Services):
     def _report_count(self) -> None:
         """Say how many trials are finished, for a strategy that does not say itself how far it is."""
         if not self._reports_itself and self._submitted:
-            self._reporter.progress(self._submitted - len(self._pending), self._settings.budget.trials, "trials")
+            known = [total for total in (self._settings.budget.trials, self.planned) if total is not None]
+            self._reporter.progress(self._submitted - len(self._pending), min(known, default=None), "trials")
 
     def _trial_seed(self, number: int) -> int:
         return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF

@@ -91,6 +91,11 @@ class Strategy(ABC):
     def done(self) -> bool:
         """Whether there is nothing left to do."""
 
+    @property
+    def planned(self) -> int | None:
+        """How many trials it will propose in all, for showing the time left (default: None, not known)."""
+        return None
+
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return everything a fresh instance needs to continue: tensors and JSON-like values only."""

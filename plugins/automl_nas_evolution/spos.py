@@ -94,6 +94,11 @@ class EvolutionarySearch(Explorer):
         self._archive: list[Member] = []
         self._fresh: list[Member] = []
 
+    @property
+    def planned(self) -> int | None:
+        """All generations, unless the space is exhausted before; see `Strategy.planned`."""
+        return None if self._generations is None else self._population * self._generations
+
     def _propose(self) -> Proposal | None:
         if not self._pending:
             if self._outstanding or self._generation == self._generations:

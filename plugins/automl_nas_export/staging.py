@@ -8,17 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from automl_nas.run.files import disk_errors
-
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder inside ``folder``: moving a file out of it is a rename. It vanishes at the end.
-
-    Raises:
-        RunFailedError: what is written there cannot be (a full disk, say).
-    """
-    with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
+    """Give a temporary folder inside ``folder``: moving a file out of it is a rename. It vanishes at the end."""
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
         yield Path(name)
 
 

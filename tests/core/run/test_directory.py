@@ -1,0 +1,78 @@
+"""Run directories: nothing is overwritten, and nothing is in the way that the framework left itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automl_nas.errors import DamagedError, RunDirectoryError
+from automl_nas.run.directory import MetricsFile, RunDirectory
+from automl_nas.run.files import read_json, write_text
+
+
+def test_a_run_that_was_killed_while_it_was_made_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("lock", "environment.json", ".config.yaml.1234.part"):
+        (tmp_path / "run" / name).write_text("")
+    made = RunDirectory.create(tmp_path / "run", {"seed": 1})
+    assert made.read_config() == {"seed": 1}
+    made.unlock()
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.create(tmp_path / "run", {"seed": 1})
+
+
+def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="is not a run directory: there is no such folder"):
+        RunDirectory.open(tmp_path / "absent")
+    with pytest.raises(RunDirectoryError, match=r"is not a run directory: it holds no config\.yaml"):
+        RunDirectory.open(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunDirectoryError, match="cannot make the run directory"):
+        RunDirectory.create(tmp_path / "file" / "run", {})
+
+
+def test_the_lock_says_who_has_it_and_goes_with_its_owner(tmp_path: Path) -> None:
+    first = RunDirectory.create(tmp_path / "run", {})
+    second = RunDirectory.open(tmp_path / "run")
+    assert second.locked
+    with pytest.raises(RunDirectoryError, match=r"in use by process \d+ on "):
+        second.lock()
+    first.unlock()
+    assert not second.locked
+    second.lock()
+    second.unlock()
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path, 0)
+    file.append({"step": 1, "loss": 0.5})
+    length = file.sync()
+    file.append({"step": 2, "loss": 0.25})
+    file.close()
+    assert path.read_text().count("\n") == 2
+    file = MetricsFile(path, length)
+    file.append({"step": 2, "loss": 0.125})
+    file.close()
+    assert path.read_text() == '{"step":1,"loss":0.5}\n{"step":2,"loss":0.125}\n'
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a": ')
+    with pytest.raises(DamagedError, match=r"x\.json is damaged: .*line 1"):
+        read_json(tmp_path / "x.json")
