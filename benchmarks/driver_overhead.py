@@ -213,7 +213,8 @@ def main() -> None:
         marks = columns[f"driver, batch {batch}"]
         mean = (marks[trials] - marks[0]) / trials * 1000
         print(
-            f"batch {batch}: {mean:.4f} ms per trial over the whole run; goal at most {goal}: {'met' if mean <= goal else 'MISSED'}"
+            f"batch {batch}: {mean:.4f} ms per trial over the whole run; goal at most {goal}: "
+            f"{'met' if mean <= goal else 'MISSED'}"
         )
 
 

@@ -37,8 +37,8 @@ class Request:
         fidelity: how thorough the evaluation shall be, in the evaluator's own unit (epochs, say); None: its default.
         seed: the only source of randomness of the evaluation.
         scratch: a folder that survives a crash until the outcome is recorded; None: nothing to resume from.
-        report: ``report(step, value)`` gives an intermediate value; it may raise `Pruned`, which the evaluator lets through
-            or turns into an outcome with state PRUNED.
+        report: ``report(step, value)`` gives an intermediate value; it may raise `Pruned`, which the evaluator lets
+            through or turns into an outcome with state PRUNED.
     """
 
     number: int
@@ -73,17 +73,18 @@ class Outcome:
 class Evaluator(ABC):
     """Says what candidates are worth.
 
-    COMPLETE metrics are a pure function of (architecture, seed, fidelity): never of the order, nor of the other requests.
-    Collaborators (SearchSpace, Task, Runtime, Artifacts) come to the constructor by type; settings are keyword-only.
+    COMPLETE metrics are a pure function of (architecture, seed, fidelity): never of the order, nor of the other
+    requests. Collaborators (SearchSpace, Task, Runtime, Artifacts) come to the constructor by type; settings are
+    keyword-only.
     """
 
     @abstractmethod
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield one outcome for each request, in any order, each as soon as it is known.
 
-        ``requests`` is lazy: a request counts as started when it is taken from the iterable, so take one at a time unless
-        work is shared. An exception fails the requests that were taken and not answered; each of them is then repeated
-        alone before it is FAILED.
+        ``requests`` is lazy: a request counts as started when it is taken from the iterable, so take one at a time
+        unless work is shared. An exception fails the requests that were taken and not answered; each of them is then
+        repeated alone before it is FAILED.
         """
 
     @classmethod

@@ -34,8 +34,8 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Return the interval of ``first - second`` from the intervals of both (Newcombe 1998, method 10).
 
-    The two values are treated as independent. Measured on the same test images they are positively correlated, so the interval is
-    on the wide, cautious side.
+    The two values are treated as independent. Measured on the same test images they are positively correlated, so the
+    interval is on the wide, cautious side.
     """
     difference = first - second
     low = math.hypot(first - first_interval[0], second_interval[1] - second)

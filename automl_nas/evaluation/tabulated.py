@@ -49,8 +49,8 @@ class Extremes:
 class TabulatedCost(CostModel):
     """The same cost as another model, from a verified table if it is additive, else from the model itself.
 
-    Values, whole numbers in particular, are those of the model either way. The table is built when a value is first asked
-    for, which costs as many estimates of the model as `CostTable.build`.
+    Values, whole numbers in particular, are those of the model either way. The table is built when a value is first
+    asked for, which costs as many estimates of the model as `CostTable.build`.
 
     Args:
         model: any cost model of the space.
@@ -65,7 +65,9 @@ class TabulatedCost(CostModel):
         # The metric is a class's own in every other model; here it is that of the model inside.
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
-        self._counted: Callable[[Architecture], float] = lru_cache(maxsize=_KEPT)(lambda architecture: checked_estimate(model, architecture))
+        self._counted: Callable[[Architecture], float] = lru_cache(maxsize=_KEPT)(
+            lambda architecture: checked_estimate(model, architecture)
+        )
         self._checks = checks
         self._table: CostTable | None = None
         self._reason = ""

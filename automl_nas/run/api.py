@@ -33,8 +33,8 @@ def search(
         out: the run directory, new or empty; None: a temporary one, whose path is in the result.
         resume: continue the run in ``out`` if there is one, with the same configuration.
         reporter: is told how it goes.
-        sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``, ``stages``,
-            ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
+        sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
+            ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
 
     Returns:
         What was found; its ``directory`` holds the whole record.

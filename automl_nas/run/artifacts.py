@@ -39,7 +39,8 @@ class RunArtifacts(Artifacts):
         if path.exists() and note.exists():
             if path.read_bytes() != content:
                 raise RunDirectoryError(
-                    f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats itself (another "
+                    f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats "
+                    "itself (another "
                     "version of a library, or other hardware?); start a new run"
                 )
             return
@@ -55,7 +56,8 @@ class RunArtifacts(Artifacts):
         note = read_json(path.with_suffix(".json"))
         if note["space_fingerprint"] != self._fingerprint:
             raise ConfigurationError(
-                f"the weights '{reference}' belong to another search space than this run's: {note['space']} against {dict(self._space)}"
+                f"the weights '{reference}' belong to another search space than this run's: {note['space']} against "
+                f"{dict(self._space)}"
             )
         return load_weights(path)
 
@@ -71,9 +73,12 @@ class RunArtifacts(Artifacts):
         path = folder / stage / f"{name or 'weights'}.safetensors"
         if not path.exists() or not path.with_suffix(".json").exists():
             known = [
-                f"{file.parent.name}/{file.stem}".removesuffix("/weights") for file in sorted(folder.glob("*/*.safetensors"))
+                f"{file.parent.name}/{file.stem}".removesuffix("/weights")
+                for file in sorted(folder.glob("*/*.safetensors"))
             ]
-            raise ConfigurationError(f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, known)}")
+            raise ConfigurationError(
+                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, known)}"
+            )
         return path
 
 

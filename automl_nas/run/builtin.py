@@ -13,7 +13,9 @@ from automl_nas.plugin import Register
 @hookimpl
 def register_executors(register: Register) -> None:
     """Register the executors of the core."""
-    register("in_process", "automl_nas.run.executors:InProcess", summary="evaluates in the process of the run, one by one")
+    register(
+        "in_process", "automl_nas.run.executors:InProcess", summary="evaluates in the process of the run, one by one"
+    )
     register("processes", "automl_nas.run.workers:WorkerProcesses", summary="evaluates in worker processes")
 
 

@@ -20,8 +20,8 @@ KEPT = 2
 class Checkpoints:
     """The checkpoints of a run, in a folder.
 
-    A file is named after its serial number and the SHA-256 of its content. It is read back with ``weights_only`` before it is
-    put in place, so nothing is written that cannot be opened without executing code.
+    A file is named after its serial number and the SHA-256 of its content. It is read back with ``weights_only``
+    before it is put in place, so nothing is written that cannot be opened without executing code.
 
     Args:
         folder: made if it is missing.

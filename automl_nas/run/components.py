@@ -37,11 +37,15 @@ class Components:
         made = self._object(name, kind, path)
         if _finished(made, kind):
             if settings:
-                raise ConfigurationError(f"'{name}' is a finished object and takes no settings", path=join(path, next(iter(settings))))
+                raise ConfigurationError(
+                    f"'{name}' is a finished object and takes no settings", path=join(path, next(iter(settings)))
+                )
             return {"name": name}
         return {"name": name, **Signature.of(made, name=name).validate(settings, path, registry=self.registry)}  # type: ignore[arg-type]
 
-    def construct(self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str) -> Any:
+    def construct(
+        self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str
+    ) -> Any:
         """Construct a resolved component; a finished object is returned as it is."""
         name = spec["name"]
         if not name.startswith(PYTHON):
@@ -75,12 +79,15 @@ class Components:
             return
         for wanted in Signature.of(made, name=name).collaborators:
             if not wanted.optional and not any(issubclass(have, wanted.type) for have in available):
-                raise ConfigurationError(f"'{name}' needs a {wanted.type.__name__}, and this run has none that fits", path=path)
+                raise ConfigurationError(
+                    f"'{name}' needs a {wanted.type.__name__}, and this run has none that fits", path=path
+                )
 
     def _object(self, name: str, kind: str, path: str) -> object:
         if name not in self.objects:
             raise ConfigurationError(
-                f"the {KINDS[kind].noun} of this run is a Python object, {name.removeprefix(PYTHON)}, which a file cannot hold; resume "
+                f"the {KINDS[kind].noun} of this run is a Python object, {name.removeprefix(PYTHON)}, which a file "
+                "cannot hold; resume "
                 "with automl_nas.search(..., out=DIRECTORY, resume=True) and the same objects",
                 path=path,
             )

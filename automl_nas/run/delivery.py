@@ -41,7 +41,9 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     """
     assert plan.final is not None and plan.task is not None
     stage = next(stage for stage in plan.stages if stage.settings.name == plan.final.source)
-    trials = [ledger.trials[number] for number in sorted(ledger.trials) if ledger.trials[number].stage == plan.final.source]
+    trials = [
+        ledger.trials[number] for number in sorted(ledger.trials) if ledger.trials[number].stage == plan.final.source
+    ]
     found = best_distinct(stage.problem, plan.space, trials, plan.final.settings.top_k)
     if not found:
         raise RunFailedError(_nothing_found(plan.final.source, trials))
@@ -115,8 +117,8 @@ def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architec
 def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
     """Return the dearest feasible architecture, in the cost that is limited (the first cost, where none is).
 
-    With one limited cost that has a table it is exact; otherwise it is climbed to from `STARTS` feasible architectures, one step
-    or one exchange at a time. None if there is no cost, or no feasible start.
+    With one limited cost that has a table it is exact; otherwise it is climbed to from `STARTS` feasible
+    architectures, one step or one exchange at a time. None if there is no cost, or no feasible start.
     """
     limited = [c for c in problem.constraints if c.metric in problem.cost_models]
     name = limited[0].metric if limited else next(iter(problem.cost_models), None)
@@ -139,8 +141,8 @@ def dearest(table: CostTable, low: float, high: float, seed: int) -> Architectur
     floor = max(low, table.smallest[1])
     if floor > high or not table.count(floor, high):
         return None
-    # Bisection on the counts: `floor` always has architectures above it, `ceiling` none. It ends between two neighbouring
-    # floats, so on the largest cost itself.
+    # Bisection on the counts: `floor` always has architectures above it, `ceiling` none. It ends between two
+    # neighbouring floats, so on the largest cost itself.
     ceiling = math.nextafter(high, math.inf)
     while (middle := (floor + ceiling) / 2) not in (floor, ceiling):
         if table.count(middle, high):
@@ -183,4 +185,7 @@ def _nothing_found(stage: str, trials: Sequence[Trial]) -> str:
         return f"the stage '{stage}' has no complete trial ({len(trials)} recorded): there is nothing to retrain"
     nearest = min(complete, key=lambda t: max(t.violations.values(), default=0.0))
     missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
-    return f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses {missed}"
+    return (
+        f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses "
+        f"{missed}"
+    )

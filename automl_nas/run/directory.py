@@ -73,7 +73,9 @@ class RunDirectory:
         # What a process leaves that is killed while it makes a run directory; the configuration is written last.
         ours = {directory.environment.name, "lock"}
         if any(name not in ours and not name.endswith(".part") for name in there):
-            advice = f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
+            advice = (
+                f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
+            )
             raise RunDirectoryError(f"{path} is not empty, and nothing in it is ever overwritten; {advice}")
 
     @classmethod
@@ -148,7 +150,9 @@ class RunDirectory:
             return []
         old, new = read_json(self.environment), environment()
         return [
-            f"{name} {old.get(name)} -> {new.get(name)}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)
+            f"{name} {old.get(name)} -> {new.get(name)}"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
         ]
 
 

@@ -75,7 +75,9 @@ class InProcess(Executor):
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Get ready for a stage; see `Executor.open`."""
         if timeout is not None:
-            raise ConfigurationError("a timeout needs worker processes, which can be stopped; set executor: processes", path="timeout")
+            raise ConfigurationError(
+                "a timeout needs worker processes, which can be stopped; set executor: processes", path="timeout"
+            )
         self._source, self._starting = source, starting
         self._evaluator = self._outcomes = None
 
@@ -100,7 +102,9 @@ class InProcess(Executor):
             self._outcomes = None
             if self._running:
                 numbers = ", ".join(map(str, self._running))
-                raise EvaluationError(f"{type(self._evaluator).__name__}.evaluate gave no outcome for trial {numbers}") from None
+                raise EvaluationError(
+                    f"{type(self._evaluator).__name__}.evaluate gave no outcome for trial {numbers}"
+                ) from None
             return None
         except Exception as error:
             # The generator is dead. Whoever was alone has failed; those who shared work get a try of their own.
@@ -113,7 +117,9 @@ class InProcess(Executor):
             self._reports.clear()
             return None
         if outcome.number not in self._running:
-            raise EvaluationError(f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked")
+            raise EvaluationError(
+                f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked"
+            )
         del self._running[outcome.number]
         return _completed(outcome, self._reports.pop(outcome.number), begun)
 
@@ -152,7 +158,9 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
     except Exception as error:
         return _failure(request, error, begun)
     if [outcome.number for outcome in outcomes] != [request.number]:
-        raise EvaluationError(f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone")
+        raise EvaluationError(
+            f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone"
+        )
     return _completed(outcomes[0], reports, begun)
 
 

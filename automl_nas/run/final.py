@@ -31,10 +31,10 @@ class FinalSettings:
         top_k: how many of the best trials are retrained; the one that is best on the search split is delivered.
         weights: ``scratch``: retrained from fresh weights; ``inherited``: fine-tuned from the supernet's.
         train: how to retrain.
-        data: what to retrain on. ``train+search`` uses every image but the test images, and leaves nothing to choose by, so it
-            needs ``top_k: 1``; None: ``train+search`` for top_k 1, else ``train``.
-        baselines: networks retrained in the same way, for comparison: ``largest`` (the dearest feasible network), ``random`` (a
-            feasible network drawn at random; may be named several times).
+        data: what to retrain on. ``train+search`` uses every image but the test images, and leaves nothing to choose
+            by, so it needs ``top_k: 1``; None: ``train+search`` for top_k 1, else ``train``.
+        baselines: networks retrained in the same way, for comparison: ``largest`` (the dearest feasible network),
+            ``random`` (a feasible network drawn at random; may be named several times).
         seeds: how many times each network is retrained, from different seeds.
         verify: whether the saved weights are read back into a fresh network and compared with the trained one.
         iterations_per_step: how many training iterations make one step of the run.
@@ -55,7 +55,8 @@ class FinalSettings:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}", path=name)
         if self.top_k > 1 and self.data == "train+search":
             raise ConfigurationError(
-                f"top_k is {self.top_k}, and choosing among retrained networks needs images they were not trained on: set data: train",
+                f"top_k is {self.top_k}, and choosing among retrained networks needs images they were not trained on: "
+                "set data: train",
                 path="data",
             )
 
@@ -131,7 +132,8 @@ class Final(Strategy):
         self._fit = fit
         self._trained += progress.iterations
         services.log(
-            {"network": len(self._networks), "loss": progress.loss, "learning_rate": progress.learning_rate}, step=self._trained
+            {"network": len(self._networks), "loss": progress.loss, "learning_rate": progress.learning_rate},
+            step=self._trained,
         )
         services.progress(self._trained, fit.iterations * len(self._entries), "iterations")
         if fit.done:
@@ -212,7 +214,11 @@ class Final(Strategy):
         sign = 1 if self._task.metrics[self._metric] == "maximize" else -1
         found = [entry for entry, (candidate, _) in enumerate(self._entries) if candidate.role == "found"]
         # Without a held-out split there is one candidate: its first repetition is delivered, whatever the test says.
-        chosen = max(found, key=lambda e: (sign * self._networks[e]["search"][self._metric], -e)) if "search" in self._networks[0] else found[0]
+        chosen = (
+            max(found, key=lambda e: (sign * self._networks[e]["search"][self._metric], -e))
+            if "search" in self._networks[0]
+            else found[0]
+        )
         tested = [
             entry
             for entry, (candidate, _) in enumerate(self._entries)
@@ -256,7 +262,8 @@ class Final(Strategy):
         after = self._runtime.predictor(self._runtime.place(copy))(inputs)
         if not torch.equal(before, after):
             raise RunFailedError(
-                f"the saved weights, read back, compute something else than the trained network: outputs differ by up to "
+                "the saved weights, read back, compute something else than the trained network: outputs differ by up "
+                "to "
                 f"{(before - after).abs().max().item():.3g}"
             )
 
@@ -285,7 +292,8 @@ def take_weights(network: nn.Module, donor: nn.Module) -> None:
     wrong = [name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape]
     if wrong:
         raise ConfigurationError(
-            f"the supernet's weights do not fit the final network ({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
+            "the supernet's weights do not fit the final network "
+            f"({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
             "use a final.space of the same widths, or weights: scratch",
             path="final.weights",
         )

@@ -6,8 +6,8 @@
 - ``released``: the evaluation was stopped by an orderly interruption, and does not count as an attempt;
 - ``finished``: the whole trial.
 
-A line without its newline is a write that a crash cut short: it is removed when the run is resumed. A line whose CRC does
-not match is damage: it is named and ignored, and its trial is evaluated again.
+A line without its newline is a write that a crash cut short: it is removed when the run is resumed. A line whose CRC
+does not match is damage: it is named and ignored, and its trial is evaluated again.
 """
 
 from __future__ import annotations

@@ -135,10 +135,14 @@ def make_plan(
         final_spec = {}
     config["final"], final_space = final_spec, space
     if final_spec is not None and "space" in final_spec:
-        final_spec["space"] = _resolve_space(components, _merged(final_spec["space"], config["space"]), task, "final.space")
+        final_spec["space"] = _resolve_space(
+            components, _merged(final_spec["space"], config["space"]), task, "final.space"
+        )
         final_space = _construct_space(components, final_spec["space"], wanted.seed, "final.space")
         if dict(final_space.decisions) != dict(space.decisions):
-            raise ConfigurationError("the final space must have the same decisions as the space that is searched", path="final.space")
+            raise ConfigurationError(
+                "the final space must have the same decisions as the space that is searched", path="final.space"
+            )
         if task is not None and not checked:
             check_shapes(final_space, task, "final.space")
 
@@ -167,7 +171,16 @@ def make_plan(
     config["checkpoint_seconds"] = wanted.checkpoint_seconds
     config = json.loads(json.dumps(config))  # tuples as lists: what a file gives back
     return Plan(
-        config, components, wanted.seed, runtime, task, space, final_space, tuple(stages), final, fingerprint(space, config["space"])
+        config,
+        components,
+        wanted.seed,
+        runtime,
+        task,
+        space,
+        final_space,
+        tuple(stages),
+        final,
+        fingerprint(space, config["space"]),
     )
 
 
@@ -207,7 +220,9 @@ def _runtime(wanted: RunSettings, space: SearchSpace, task: Task | None) -> Runt
     settings: dict[str, Any] = asdict(wanted.runtime)
     if "auto" in (settings["precision"], settings["memory_format"]):
         if task is None:
-            raise ConfigurationError("'auto' times training steps, which needs a task; name a precision and a memory format", path="runtime")
+            raise ConfigurationError(
+                "'auto' times training steps, which needs a task; name a precision and a memory format", path="runtime"
+            )
         architecture = space.sample(stream(wanted.seed, "tune"))
         settings = tune(settings, lambda: space.build(architecture), task, seed=stream_seed(wanted.seed, "tune"))
     return Runtime(**settings)
@@ -227,7 +242,8 @@ def _stage(
     made = components.factory("strategies", strategy["name"], f"{path}.strategy")
     if not isinstance(space, made.space_type):
         raise ConfigurationError(
-            f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none ({type(space).__name__})",
+            f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
+            f"({type(space).__name__})",
             path=f"{path}.strategy",
         )
     available = [type(space), Problem, Runtime, Artifacts, *([type(task)] if task is not None else [])]
@@ -241,7 +257,9 @@ def _stage(
     own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
     merged = builder.merge(top, builder.resolve(own, f"{path}.problem", partial=True))
     # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
-    problem = builder.build(merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem")
+    problem = builder.build(
+        merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"
+    )
     settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
     return StagePlan(settings, problem, path)
 
@@ -278,7 +296,10 @@ def _final(
         evaluator = next(stage for stage in stages if stage.settings.name == source).settings.evaluator
         inherit = (evaluator or {}).get("weights")
         if not isinstance(inherit, str) or not isinstance(space, SupernetSpace):
-            raise ConfigurationError(f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch", path="final.weights")
+            raise ConfigurationError(
+                f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch",
+                path="final.weights",
+            )
     export = spec.get("export", list(DEFAULT_EXPORT) if "safetensors" in components.registry.names("exporters") else [])
     if not isinstance(export, list | tuple):
         raise ConfigurationError(f"must be a list of formats, not {export!r}", path="final.export")

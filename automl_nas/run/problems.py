@@ -56,14 +56,22 @@ class ProblemBuilder:
         registered = self._components.registry.names("cost_models")
         costs = given.costs
         if costs is None:
-            costs = {name: name for name in DEFAULT_COSTS if name in registered and self._spaces["final"].input_shape and not partial}
+            costs = {
+                name: name
+                for name in DEFAULT_COSTS
+                if name in registered and self._spaces["final"].input_shape and not partial
+            }
         elif isinstance(costs, str):
             costs = {costs: costs}
         elif isinstance(costs, list):
             costs = {(item["name"] if isinstance(item, Mapping) and "name" in item else item): item for item in costs}
         if not isinstance(costs, Mapping):
-            raise ConfigurationError(f"must be a list of cost models or a mapping name -> cost model, not {costs!r}", path=f"{path}.costs")
-        resolved = {name: self._components.resolve("cost_models", spec, f"{path}.costs.{name}") for name, spec in costs.items()}
+            raise ConfigurationError(
+                f"must be a list of cost models or a mapping name -> cost model, not {costs!r}", path=f"{path}.costs"
+            )
+        resolved = {
+            name: self._components.resolve("cost_models", spec, f"{path}.costs.{name}") for name, spec in costs.items()
+        }
         for name in (*given.objectives, *given.constraints):
             if name not in resolved and name in registered:
                 resolved[name] = self._components.resolve("cost_models", name, f"{path}.costs.{name}")
@@ -123,7 +131,9 @@ class ProblemBuilder:
         if name in known or (not metrics and metrics is not None and self._task is None):
             return
         names = {*known, *settings.costs, *self._components.registry.names("cost_models")}
-        raise ConfigurationError(f"'{name}' is neither measured by the evaluator nor a cost{did_you_mean(name, names)}", path=path)
+        raise ConfigurationError(
+            f"'{name}' is neither measured by the evaluator nor a cost{did_you_mean(name, names)}", path=path
+        )
 
     def _model(self, name: str, spec: Mapping[str, Any], of: str, path: str) -> TabulatedCost:
         key = f"{name}/{of}/{sorted(spec.items())}"
@@ -148,13 +158,17 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
     where = f"{path}.constraints.{name}: " if path else ""
     if extremes.smallest_value > constraint.high:
         raise InfeasibleError(
-            f"{where}no network can meet '{name} {constraint.text}': the smallest one needs {extremes.smallest_value:,.6g} {model.unit}, "
-            f"{extremes.smallest_value - constraint.high:,.6g} more than the limit; raise it to at least {extremes.smallest_value:,.6g}"
+            f"{where}no network can meet '{name} {constraint.text}': the smallest one needs "
+            f"{extremes.smallest_value:,.6g} {model.unit}, "
+            f"{extremes.smallest_value - constraint.high:,.6g} more than the limit; raise it to at least "
+            f"{extremes.smallest_value:,.6g}"
         )
     if extremes.largest_value < constraint.low:
         raise InfeasibleError(
-            f"{where}no network can meet '{name} {constraint.text}': the largest one has {extremes.largest_value:,.6g} {model.unit}, "
-            f"{constraint.low - extremes.largest_value:,.6g} less than the limit; lower it to at most {extremes.largest_value:,.6g}"
+            f"{where}no network can meet '{name} {constraint.text}': the largest one has {extremes.largest_value:,.6g} "
+            f"{model.unit}, "
+            f"{constraint.low - extremes.largest_value:,.6g} less than the limit; lower it to at most "
+            f"{extremes.largest_value:,.6g}"
         )
 
 
@@ -163,10 +177,14 @@ def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
     if isinstance(limit, str):
         return limit, "final"
     if not isinstance(limit, Mapping) or "limit" not in limit:
-        raise ConfigurationError(f"write a text such as '<= 330M', or {{limit: '<= 330M', of: search}}, not {limit!r}", path=where)
+        raise ConfigurationError(
+            f"write a text such as '<= 330M', or {{limit: '<= 330M', of: search}}, not {limit!r}", path=where
+        )
     for key in limit:
         if key not in ("limit", "of"):
-            raise ConfigurationError(f"a constraint has no setting '{key}'{did_you_mean(str(key), ('limit', 'of'))}", path=f"{where}.{key}")
+            raise ConfigurationError(
+                f"a constraint has no setting '{key}'{did_you_mean(str(key), ('limit', 'of'))}", path=f"{where}.{key}"
+            )
     of = limit.get("of", "final")
     if of not in ("final", "search"):
         raise ConfigurationError(f"must be 'final' or 'search', not {of!r}", path=f"{where}.of")

@@ -33,7 +33,9 @@ def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> 
             {
                 "name": stage.settings.name,
                 "trials": len(trials),
-                "states": {state: sum(t.state == state for t in trials) for state in sorted({t.state.value for t in trials})},
+                "states": {
+                    state: sum(t.state == state for t in trials) for state in sorted({t.state.value for t in trials})
+                },
                 "problem": stage.problem.describe(),
                 "best": _summary(best),
                 "pareto": [_summary(trial) for trial in stage.problem.pareto(trials)],
@@ -152,7 +154,9 @@ class Result:
         from automl_nas.run.artifacts import load_weights
 
         if self.data["final"] is None:
-            raise RunFailedError("this run has no final stage, so no network was trained; build() gives it with fresh weights")
+            raise RunFailedError(
+                "this run has no final stage, so no network was trained; build() gives it with fresh weights"
+            )
         network = self.build()
         network.load_state_dict(load_weights(self.directory / "artifacts" / "final" / "weights.safetensors"))
         return network.eval()

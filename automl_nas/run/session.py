@@ -40,7 +40,12 @@ class StageEvaluator:
 
     def __init__(self, plan: Plan, directory: Path, stage: int) -> None:
         self._plan: Plan | None = plan
-        self._config, self._objects, self._directory, self._stage = plan.config, plan.components.objects, directory, stage
+        self._config, self._objects, self._directory, self._stage = (
+            plan.config,
+            plan.components.objects,
+            directory,
+            stage,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plan": None}
@@ -50,7 +55,9 @@ class StageEvaluator:
         plan = self._plan or make_plan(self._config, complete_manager().registry, self._objects, checked=True)
         plan.runtime.activate()
         stage = plan.stages[self._stage]
-        artifacts = RunArtifacts(self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint)
+        artifacts = RunArtifacts(
+            self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
+        )
         evaluator: Evaluator = plan.components.construct(
             "evaluators",
             stage.settings.evaluator,
@@ -84,7 +91,12 @@ class Session:
 
     @classmethod
     def start(
-        cls, raw: Mapping[str, Any], out: Path, *, manager: PluginManager | None = None, reporter: Reporter | None = None
+        cls,
+        raw: Mapping[str, Any],
+        out: Path,
+        *,
+        manager: PluginManager | None = None,
+        reporter: Reporter | None = None,
     ) -> Session:
         """Resolve and check a configuration, and make its run directory.
 
@@ -168,7 +180,9 @@ class Session:
         for damage in ledger.damage:
             reporter.warning(str(damage))
         checkpoints = Checkpoints(directory.checkpoints)
-        state = checkpoints.newest(reporter.warning, lambda found: self._usable(found, ledger)) or _start_of_stage(0, 0, 0)
+        state = checkpoints.newest(reporter.warning, lambda found: self._usable(found, ledger)) or _start_of_stage(
+            0, 0, 0
+        )
         metrics = MetricsFile(directory.metrics, state["metrics"])
         self._manager.observers.search_started(self._info)
         final_report = None
@@ -217,7 +231,18 @@ class Session:
 
         # An executor of the core's own kind already isolates; asking it would be a branch, a second one does no harm.
         services = StageServices(
-            stage, plan.space, seed, self.directory, ledger, metrics, executor, isolated, self._stop, self._reporter, observe, self._changes
+            stage,
+            plan.space,
+            seed,
+            self.directory,
+            ledger,
+            metrics,
+            executor,
+            isolated,
+            self._stop,
+            self._reporter,
+            observe,
+            self._changes,
         )
         steps = state.get("steps", 0)
         try:
@@ -293,11 +318,15 @@ class Session:
             return False
         known = ledger.trials.keys() | set(state.get("uncollected", ()))
         if not all(number in known for number in range(state["next_number"])):
-            self._reporter.warning("a checkpoint builds on trials whose record is damaged; the previous good one is used")
+            self._reporter.warning(
+                "a checkpoint builds on trials whose record is damaged; the previous good one is used"
+            )
             return False
         length = self.directory.metrics.stat().st_size if self.directory.metrics.exists() else 0
         if state["metrics"] > length:
-            self._reporter.warning(f"{self.directory.metrics} is shorter than a checkpoint says; the previous good one is used")
+            self._reporter.warning(
+                f"{self.directory.metrics} is shorter than a checkpoint says; the previous good one is used"
+            )
             return False
         return True
 
@@ -323,7 +352,7 @@ def _check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], path: Pat
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             raise RunDirectoryError(
-                f"{path} was begun with {key}: {json.dumps(old.get(key))}, and is now to be resumed with {json.dumps(new.get(key))}; "
+                f"{path} was begun with {key}: {json.dumps(old.get(key))}, and is now to be resumed with "
+                f"{json.dumps(new.get(key))}; "
                 "use the same configuration, or another directory"
             )
-

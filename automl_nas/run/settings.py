@@ -107,10 +107,10 @@ class ProblemSettings:
 
     Attributes:
         objectives: metric or cost -> ``maximize`` or ``minimize``, the main one first; empty: the task's first metric.
-        constraints: metric or cost -> ``<= 330M``, ``280M..330M``, ``<= 0.5 * largest``; or ``{limit: ..., of: search}`` for
-            the network as it is searched rather than the one that is delivered.
-        costs: name -> cost model, recorded with every trial; a list of names will do. Those named in objectives and constraints
-            need not be repeated.
+        constraints: metric or cost -> ``<= 330M``, ``280M..330M``, ``<= 0.5 * largest``; or ``{limit: ..., of:
+            search}`` for the network as it is searched rather than the one that is delivered.
+        costs: name -> cost model, recorded with every trial; a list of names will do. Those named in objectives and
+            constraints need not be repeated.
     """
 
     objectives: dict[str, Literal["maximize", "minimize"]] = field(default_factory=dict)
@@ -148,14 +148,20 @@ class RunSettings:
         if self.seed < 0:
             raise ConfigurationError(f"must not be negative, but is {self.seed}", path="seed")
         if self.checkpoint_seconds < 0:
-            raise ConfigurationError(f"must not be negative, but is {self.checkpoint_seconds}", path="checkpoint_seconds")
+            raise ConfigurationError(
+                f"must not be negative, but is {self.checkpoint_seconds}", path="checkpoint_seconds"
+            )
         if self.stages is not None:
             if not self.stages:
-                raise ConfigurationError("at least one stage is needed; leave 'stages' out for the default (SPOS)", path="stages")
+                raise ConfigurationError(
+                    "at least one stage is needed; leave 'stages' out for the default (SPOS)", path="stages"
+                )
             names = [stage.name for stage in self.stages]
             for position, name in enumerate(names):
                 if name == "final":
-                    raise ConfigurationError("the name 'final' is that of the last stage", path=f"stages[{position}].name")
+                    raise ConfigurationError(
+                        "the name 'final' is that of the last stage", path=f"stages[{position}].name"
+                    )
                 if name in names[:position]:
                     raise ConfigurationError(f"the name '{name}' stands twice", path=f"stages[{position}].name")
 

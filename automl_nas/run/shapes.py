@@ -21,14 +21,16 @@ def check_shapes(space: SearchSpace, task: Task, path: str) -> None:
         return
     if tuple(space.input_shape) != tuple(task.input_shape):
         raise ConfigurationError(
-            f"the space takes inputs of shape {tuple(space.input_shape)}, the task's samples are {tuple(task.input_shape)}; set the "
+            f"the space takes inputs of shape {tuple(space.input_shape)}, the task's samples are "
+            f"{tuple(task.input_shape)}; set the "
             "space's input_shape, or leave it out where it is taken from the task",
             path=path,
         )
     outputs = output_shape(space, space.sample(stream(0, "shapes")))
     if outputs[-1] != task.num_classes:
         raise ConfigurationError(
-            f"the space's networks have {outputs[-1]} outputs, the task has {task.num_classes} classes; set the space's num_classes",
+            f"the space's networks have {outputs[-1]} outputs, the task has {task.num_classes} classes; set the "
+            "space's num_classes",
             path=path,
         )
 

@@ -97,7 +97,12 @@ class StageServices(Services):
             "seconds": self.seconds,
             "uncollected": sorted(self._uncollected),
             "pending": [
-                {"number": number, "architecture": p.architecture.to_dict(), "fidelity": p.fidelity, "info": dict(p.info)}
+                {
+                    "number": number,
+                    "architecture": p.architecture.to_dict(),
+                    "fidelity": p.fidelity,
+                    "info": dict(p.info),
+                }
                 for number, p in sorted(self._pending.items())
             ],
         }
@@ -219,7 +224,9 @@ class StageServices(Services):
         attempts = self._ledger.attempts.get(number)
         if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
             deaths = attempts.crashed or attempts.started
-            self._finish(Outcome(number, state=State.FAILED, error=f"its evaluation ended with the process {deaths} times"))
+            self._finish(
+                Outcome(number, state=State.FAILED, error=f"its evaluation ended with the process {deaths} times")
+            )
             return
         assert self._executor is not None
         request = Request(
@@ -231,8 +238,8 @@ class StageServices(Services):
         )
         self._requests[number] = request
         if attempts is not None and attempts.started and self._make_isolated is not None:
-            # It was being evaluated when the whole process died. In a process of its own it can do so again without harm,
-            # and if it does, we know that it was the candidate.
+            # It was being evaluated when the whole process died. In a process of its own it can do so again without
+            # harm, and if it does, we know that it was the candidate.
             self._isolated = self._isolated or self._make_isolated()
             self._suspects.add(number)
             self._isolated.submit(request)
@@ -242,10 +249,14 @@ class StageServices(Services):
     def _pump(self, wanted: int) -> None:
         if wanted not in self._pending:
             raise ReplayError(
-                f"trial {wanted} was asked for before the checkpoint, but {self._ledger.path} does not hold it and the checkpoint does not "
+                f"trial {wanted} was asked for before the checkpoint, but {self._ledger.path} does not hold it and the "
+                "checkpoint does not "
                 "know it; delete the newest checkpoint and resume"
             )
-        for executor in (self._isolated if self._suspects else None, self._executor if len(self._pending) > len(self._suspects) else None):
+        for executor in (
+            self._isolated if self._suspects else None,
+            self._executor if len(self._pending) > len(self._suspects) else None,
+        ):
             if self._stop.requested:
                 raise RunInterrupted
             if executor is None:
@@ -265,7 +276,9 @@ class StageServices(Services):
             error = f"its evaluation ended with the process {times} times (last: {crash.reason}); out of memory?"
             self._finish(Outcome(crash.number, state=State.FAILED, error=error))
         else:
-            self._reporter.warning(f"trial {crash.number}: the worker process was {crash.reason}; it is tried once more")
+            self._reporter.warning(
+                f"trial {crash.number}: the worker process was {crash.reason}; it is tried once more"
+            )
             self._send(crash.number, self._pending[crash.number])
 
     def _finish(self, outcome: Outcome) -> None:
@@ -327,7 +340,8 @@ class StageServices(Services):
         self._failures = self._failures + 1 if trial.state is State.FAILED else 0
         if self._failures >= self._settings.max_failures:
             raise EvaluationError(
-                f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one (trial {trial.number}) with: "
+                f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one (trial "
+                f"{trial.number}) with: "
                 f"{trial.error}; mend the cause and resume, or raise {join(self._path, 'max_failures')}"
             )
 
@@ -335,8 +349,12 @@ class StageServices(Services):
         same = known.architecture == proposal.architecture and known.fidelity == proposal.fidelity
         if same and known.stage == self._settings.name:
             return
-        changed = "; ".join(self._changes) or "no recorded version or setting changed, so a component is not a function of its seed and state"
+        changed = (
+            "; ".join(self._changes)
+            or "no recorded version or setting changed, so a component is not a function of its seed and state"
+        )
         raise ReplayError(
-            f"trial {known.number} of {self._ledger.path} is {known.architecture.key} in stage '{known.stage}', but the resumed stage "
+            f"trial {known.number} of {self._ledger.path} is {known.architecture.key} in stage '{known.stage}', but "
+            "the resumed stage "
             f"'{self._settings.name}' asks for {proposal.architecture.key}; since it was recorded: {changed}"
         )

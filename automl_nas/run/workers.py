@@ -34,8 +34,8 @@ class _Worker:
 class WorkerProcesses(Executor):
     """Evaluates in worker processes, each of which builds its evaluator from the configuration.
 
-    A worker that dies takes one trial with it, which is tried once more; an evaluation that takes too long is stopped. What is
-    found does not depend on the number of workers.
+    A worker that dies takes one trial with it, which is tried once more; an evaluation that takes too long is
+    stopped. What is found does not depend on the number of workers.
 
     Args:
         workers: how many processes.
@@ -55,7 +55,8 @@ class WorkerProcesses(Executor):
             self._source = pickle.dumps(source)
         except Exception as error:
             raise ConfigurationError(
-                f"worker processes need components that can be sent to them, and these cannot: {error}; define classes and functions "
+                f"worker processes need components that can be sent to them, and these cannot: {error}; define classes "
+                "and functions "
                 "at the top level of a module, or use executor: in_process",
                 path="executor",
             ) from None
@@ -95,10 +96,14 @@ class WorkerProcesses(Executor):
         return begun
 
     def _dispatch(self) -> None:
-        missing = min(self._count, len(self._queue) + sum(w.request is not None for w in self._workers)) - len(self._workers)
+        missing = min(self._count, len(self._queue) + sum(w.request is not None for w in self._workers)) - len(
+            self._workers
+        )
         for _ in range(missing):
             here, there = self._context.Pipe()
-            process = self._context.Process(target=_work, args=(there, self._source), daemon=True, name="automl-nas worker")
+            process = self._context.Process(
+                target=_work, args=(there, self._source), daemon=True, name="automl-nas worker"
+            )
             process.start()
             there.close()
             self._workers.append(_Worker(process, here))
@@ -120,7 +125,8 @@ class WorkerProcesses(Executor):
         reason = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         if not worker.ready:
             raise EvaluationError(
-                f"a worker process could not start ({reason}); its own message stands above. A script that uses worker processes needs "
+                f"a worker process could not start ({reason}); its own message stands above. A script that uses worker "
+                "processes needs "
                 "its calls under `if __name__ == '__main__':`"
             )
         return None if request is None else Crash(request.number, reason)
@@ -133,7 +139,9 @@ class WorkerProcesses(Executor):
             if worker.request is not None and spent > self._timeout:
                 number = worker.request.number
                 self._end(worker)
-                return Outcome(number, state=State.FAILED, error=f"stopped after its timeout of {self._timeout:g} s", seconds=spent)
+                return Outcome(
+                    number, state=State.FAILED, error=f"stopped after its timeout of {self._timeout:g} s", seconds=spent
+                )
         return None
 
     def _end(self, worker: _Worker) -> None:

@@ -17,7 +17,11 @@ _CORE_SCHEMA = (
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN\0"),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("tag:yaml.org,2002:int", r"[-+]?[0-9]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 )
 
 
@@ -105,7 +109,9 @@ def parse_yaml(text: str, source: str) -> Document:
         value = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigurationError(f"not valid YAML: {error.problem or error.context}", source=f"{source}{line}") from None
+        raise ConfigurationError(
+            f"not valid YAML: {error.problem or error.context}", source=f"{source}{line}"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(f"not valid YAML: {error}", source=source) from None
     finally:

@@ -13,9 +13,10 @@ from automl_nas.search.trial import Proposal, Trial
 class AskTellStrategy(Strategy):
     """A strategy that proposes candidates and learns from their trials.
 
-    It also works alone, inside anybody's own loop: call `ask` and `tell`. Inside a run, the next ``batch`` trials *in the
-    order they were asked for* are told, and as many are asked for at once; a stage starts by asking for ``ahead`` (both are
-    settings of the stage, see `Services`). So what is proposed does not depend on timing, nor on the number of workers.
+    It also works alone, inside anybody's own loop: call `ask` and `tell`. Inside a run, the next ``batch`` trials *in
+    the order they were asked for* are told, and as many are asked for at once; a stage starts by asking for ``ahead``
+    (both are settings of the stage, see `Services`). So what is proposed does not depend on timing, nor on the number
+    of workers.
 
     An author implements `ask`, `tell`, `search_state` and `load_search_state`; all else is final.
     """

@@ -72,9 +72,9 @@ class Strategy(ABC):
     """One way to search.
 
     The driver calls `step` until `done` or until the budget is spent, and checkpoints between steps. Collaborators
-    (SearchSpace, Problem, Task, Runtime, Artifacts) come to the constructor by annotated type, before ``*``; settings after
-    it; ``seed: int`` is the run's seed for this stage. Networks are built on their device in the constructor, so that loading
-    a state works on a GPU.
+    (SearchSpace, Problem, Task, Runtime, Artifacts) come to the constructor by annotated type, before ``*``; settings
+    after it; ``seed: int`` is the run's seed for this stage. Networks are built on their device in the constructor,
+    so that loading a state works on a GPU.
 
     Attributes:
         space_type: what it needs to search, checked when the configuration is resolved.

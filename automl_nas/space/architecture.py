@@ -18,8 +18,9 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 # One encoder for all keys: json.dumps with options would make one for each call.
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
-# Pieces of keys, by name, type and value: decisions have few options, and every recorded candidate needs its key. Only types
-# whose equal values have equal texts (0.0 equals -0.0); at most so many, for an author may make up options as he goes.
+# Pieces of keys, by name, type and value: decisions have few options, and every recorded candidate needs its key. Only
+# types whose equal values have equal texts (0.0 equals -0.0); at most so many, for an author may make up options as he
+# goes.
 _PIECES: dict[tuple[str, type, Value], str] = {}
 _PLAIN = frozenset((str, int, bool, type(None)))
 _PIECES_KEPT = 1 << 16

@@ -22,8 +22,8 @@ _BATCH = 2
 def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance: Callable[[], Structure]) -> None:
     """Run the smallest and the largest network once: on the blueprint's meta tensors where widths are searched, else really.
 
-    The first meta pass of a process imports torch's compiler, which takes longer than a small batch through a real network;
-    a space with elastic layers needs such passes anyway.
+    The first meta pass of a process imports torch's compiler, which takes longer than a small batch through a real
+    network; a space with elastic layers needs such passes anyway.
 
     Args:
         blueprint: the structure on meta tensors.

@@ -32,9 +32,9 @@ class Segment:
 class Supernet(nn.Module, ABC):
     """One module that holds the weights of every architecture; called as ``supernet(x, selection)``.
 
-    Contract, checked by ``automl_nas.testing.SupernetContract``: ``extract(s)(x)`` equals ``supernet(x, s)``, bit for bit
-    for values in training and evaluation mode, to rounding for weights; parameters of options that are not selected
-    get no gradient (None).
+    Contract, checked by ``automl_nas.testing.SupernetContract``: ``extract(s)(x)`` equals ``supernet(x, s)``, bit for
+    bit for values in training and evaluation mode, to rounding for weights; parameters of options that are not
+    selected get no gradient (None).
     """
 
     @abstractmethod

@@ -57,7 +57,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         namespace, name = func.namespace, func.overloadpacket.__name__
-        # Operators that keep their operand's shape count nothing; torch's Python versions of them took most of the time.
+        # Operators that keep their operand's shape count nothing; torch's Python versions of them took most of the
+        # time.
         out = keeps_shape(name, args) if namespace == "aten" else None
         if out is not None:
             return out

@@ -145,8 +145,8 @@ def progress(directory: Path) -> int:
 def kill_at(work: Callable[[], object], directory: Path, moments: Sequence[int], seed: int) -> int:
     """Start the work again and again, killing it with SIGKILL when its progress reaches each moment in turn; then let it end.
 
-    A random pause of up to 50 ms goes between the moment and the kill, so that it hits anything: a training step, a line being
-    written, a checkpoint.
+    A random pause of up to 50 ms goes between the moment and the kill, so that it hits anything: a training step, a
+    line being written, a checkpoint.
 
     Returns:
         How many times it was killed.

@@ -43,7 +43,11 @@ def trials(out: Path) -> Ledger:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("raise", "ValueError: no such kernel"), ("memory", "MemoryError: cannot allocate 80 GiB"), ("nan", "accuracy is nan")],
+    [
+        ("raise", "ValueError: no such kernel"),
+        ("memory", "MemoryError: cannot allocate 80 GiB"),
+        ("nan", "accuracy is nan"),
+    ],
 )
 @pytest.mark.parametrize("kind", [Misbehaving, Shared])
 def test_a_candidate_that_fails_does_not_end_the_run(tmp_path: Path, how: str, reason: str, kind: type) -> None:
@@ -159,7 +163,9 @@ def test_an_orderly_stop_is_resumable_and_no_attempt(tmp_path: Path) -> None:
     assert record(tmp_path / "stopped")["trials"] == record(tmp_path / "left-alone")["trials"]
 
 
-def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = {**search_only(Free), "checkpoint_seconds": 0.0}
     run(settings, tmp_path / "run")
     expected = record(tmp_path / "run")["trials"]
@@ -173,11 +179,18 @@ def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(tmp_path: 
     assert f"trials.jsonl, line {place + 1} (trial 5): damaged" in caplog.text
     found = trials(tmp_path / "run")
     assert not found.damage
-    again = [json.loads(line) for line in path.read_text().splitlines() if '"finished"' in line and '"comqlete"' not in line]
-    assert [{k: v for k, v in e.items() if k not in ("event", "crc", "seconds")} for e in sorted(again, key=lambda e: e["number"])] == expected
+    again = [
+        json.loads(line) for line in path.read_text().splitlines() if '"finished"' in line and '"comqlete"' not in line
+    ]
+    assert [
+        {k: v for k, v in e.items() if k not in ("event", "crc", "seconds")}
+        for e in sorted(again, key=lambda e: e["number"])
+    ] == expected
 
 
-def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = config()
     run(settings, tmp_path / "run")
     expected = record(tmp_path / "run")
@@ -193,7 +206,9 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(tmp_path: Path,
 
 def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
     run(search_only(Free), tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="was begun with stages: .*; use the same configuration, or another directory"):
+    with pytest.raises(
+        RunDirectoryError, match="was begun with stages: .*; use the same configuration, or another directory"
+    ):
         run(search_only(Free, budget={"trials": 21}), tmp_path / "run")
 
 

@@ -60,7 +60,9 @@ def test_rare_checkpoints_change_nothing(undisturbed: tuple[dict[str, Any], int]
     """Without checkpoints inside stages everything since the last stage is replayed from the ledger."""
     expected, length = undisturbed
     settings = config(checkpoint_seconds=3600.0)
-    kills = kill_at(partial(run, settings, tmp_path / "run"), tmp_path / "run", [length // 3, length // 2, length - 3], seed=7)
+    kills = kill_at(
+        partial(run, settings, tmp_path / "run"), tmp_path / "run", [length // 3, length // 2, length - 3], seed=7
+    )
     assert kills == 3
     assert record(tmp_path / "run") == expected
 

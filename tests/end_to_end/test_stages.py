@@ -88,7 +88,9 @@ def test_weights_of_another_space_are_refused(first: automl_nas.Result, tmp_path
     from torch import nn
 
     def other() -> nn.Module:
-        return nn.Sequential(automl_nas.OneOf([nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 3, padding=1)]), nn.Flatten(), nn.Linear(256, 10))
+        return nn.Sequential(
+            automl_nas.OneOf([nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 3, padding=1)]), nn.Flatten(), nn.Linear(256, 10)
+        )
 
     space = automl_nas.ModuleSpace(other, input_shape=(1, 8, 8))
     with pytest.raises(ConfigurationError, match="belong to another search space"):
@@ -138,7 +140,12 @@ def test_fine_tuning_starts_from_the_supernets_weights(first: automl_nas.Result,
     network = result.load_trained()
     inherited = {tuple(t.shape): t for t in weights.values()}
     conv = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
-    torch.testing.assert_close(conv.weight, weights["0.weight"] if "0.weight" in weights else inherited[tuple(conv.weight.shape)], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        conv.weight,
+        weights["0.weight"] if "0.weight" in weights else inherited[tuple(conv.weight.shape)],
+        rtol=0,
+        atol=1e-6,
+    )
     scratch = automl_nas.search(again(first, final={"train": final["train"]}), out=tmp_path / "scratch").load_trained()
     other = next(m for m in scratch.modules() if isinstance(m, torch.nn.Conv2d))
     assert not torch.allclose(conv.weight, other.weight)
@@ -147,7 +154,10 @@ def test_fine_tuning_starts_from_the_supernets_weights(first: automl_nas.Result,
 def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path) -> None:
     """A limit on what is measured is known only afterwards."""
     problem = {"constraints": {"accuracy": ">= 1.01"}, "costs": ["params"]}
-    with pytest.raises(RunFailedError, match=r"no trial of the stage 'search' meets the constraints; the nearest one .* misses accuracy >= 1.01 by"):
+    with pytest.raises(
+        RunFailedError,
+        match=r"no trial of the stage 'search' meets the constraints; the nearest one .* misses accuracy >= 1.01 by",
+    ):
         automl_nas.search(again(first, problem=problem), out=tmp_path / "run")
     result = automl_nas.search(again(first, problem=problem, final=None), out=tmp_path / "none")
     assert result.best is None

@@ -24,7 +24,11 @@ def refuse(text: str) -> None:
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    state = {"step": 3, "tensor": torch.randn(4, 3, dtype=torch.float64), "nested": {"list": [1, None, "x", (2.5, True)]}}
+    state = {
+        "step": 3,
+        "tensor": torch.randn(4, 3, dtype=torch.float64),
+        "nested": {"list": [1, None, "x", (2.5, True)]},
+    }
     checkpoints.save({"step": 2})
     checkpoints.save(state)
     back = checkpoints.newest(refuse, anything)

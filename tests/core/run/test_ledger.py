@@ -104,7 +104,9 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
         if content[place] == 10 or flipped[place] == 10:
             assert len(ledger.damage) >= 1 or len(ledger.trials) < 3 or place == len(content) - 1
             continue
-        assert [damage.line for damage in ledger.damage] in ([line + 1], []), "a started line is not needed once the trial is whole"
+        assert [damage.line for damage in ledger.damage] in ([line + 1], []), (
+            "a started line is not needed once the trial is whole"
+        )
         survivors = set(ledger.trials)
         assert survivors == ({0, 1, 2} - {line // 2} if line % 2 else {0, 1, 2})
         if line % 2:

@@ -60,7 +60,13 @@ def test_what_the_task_knows_need_not_be_said(registry: Registry) -> None:
 def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) -> None:
     given = named(
         problem={"constraints": {"flops": "<= 0.9 * largest", "params": {"limit": "<= 1M", "of": "search"}}},
-        final={"space": {"variant": "final"}, "top_k": 2, "data": "train", "baselines": ["largest"], "export": ["safetensors", {"name": "onnx"}]},
+        final={
+            "space": {"variant": "final"},
+            "top_k": 2,
+            "data": "train",
+            "baselines": ["largest"],
+            "export": ["safetensors", {"name": "onnx"}],
+        },
     )
     once = make_plan(given, registry)
     text = dump_yaml(once.config)
@@ -115,28 +121,43 @@ def test_an_impossible_limit_says_by_how_much(registry: Registry) -> None:
     space = small_space()
     # By hand: a 3x3 stem on 8x8 pixels from 1 to 8 channels, and a 10-way classifier; every choice may be skipped.
     smallest = 8 * 8 * 9 * 8 + 8 * 10
-    with pytest.raises(InfeasibleError, match=rf"the smallest one needs {smallest:,} multiply-adds, {smallest - 1000:,} more than the limit"):
+    with pytest.raises(
+        InfeasibleError,
+        match=rf"the smallest one needs {smallest:,} multiply-adds, {smallest - 1000:,} more than the limit",
+    ):
         make_plan(config(space=space, problem={"constraints": {"flops": "<= 1k"}}), registry)
     with pytest.raises(InfeasibleError, match="less than the limit; lower it"):
         make_plan(config(space=space, problem={"constraints": {"flops": ">= 1G"}}), registry)
 
 
 def test_a_space_of_another_shape_is_refused(registry: Registry) -> None:
-    with pytest.raises(ConfigurationError, match=r"space: the space takes inputs of shape \(1, 16, 16\), the task's samples are \(1, 8, 8\)"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"space: the space takes inputs of shape \(1, 16, 16\), the task's samples are \(1, 8, 8\)",
+    ):
         make_plan(named(space={**SHUFFLENET, "input_shape": [1, 16, 16]}), registry)
-    with pytest.raises(ConfigurationError, match="networks have 100 outputs, the task has 10 classes; set the space's num_classes"):
+    with pytest.raises(
+        ConfigurationError, match="networks have 100 outputs, the task has 10 classes; set the space's num_classes"
+    ):
         make_plan(named(space={**SHUFFLENET, "num_classes": 100}), registry)
 
 
 def test_a_strategy_that_needs_a_supernet_is_refused_elsewhere(registry: Registry) -> None:
-    with pytest.raises(ConfigurationError, match=r"stages\[0\].strategy: the strategy 'single_path' needs a SupernetSpace, and the space is none"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"stages\[0\].strategy: the strategy 'single_path' needs a SupernetSpace, and the space is none",
+    ):
         make_plan({"task": ToyTask(), "space": ToySpace(), "problem": {"costs": []}}, registry)
 
 
 def test_what_a_component_needs_must_be_there(registry: Registry) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": "inherited", "budget": {"trials": 3}}
-    with pytest.raises(ConfigurationError, match=r"stages\[0\].evaluator: 'inherited' needs a Task, and this run has none"):
-        make_plan({"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry)
+    with pytest.raises(
+        ConfigurationError, match=r"stages\[0\].evaluator: 'inherited' needs a Task, and this run has none"
+    ):
+        make_plan(
+            {"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry
+        )
 
 
 def test_a_missing_data_file_is_named(registry: Registry, tmp_path: Path) -> None:
@@ -152,7 +173,9 @@ def test_a_resolved_run_with_python_objects_says_how_to_resume(registry: Registr
 
 def test_classes_stand_for_names(registry: Registry) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": Free, "budget": {"trials": 3}}
-    plan = make_plan({"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry)
+    plan = make_plan(
+        {"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry
+    )
     assert plan.stages[0].settings.evaluator == {"name": "python:end_to_end.suspects:Free"}
     assert plan.final is None
 
@@ -170,10 +193,20 @@ def test_a_stage_may_have_a_problem_of_its_own(registry: Registry) -> None:
 def test_costs_describe_what_is_delivered_unless_they_say_otherwise(registry: Registry) -> None:
     """The final variant has affine batch normalisation, so it has more parameters than the one that is searched."""
     given = named(final={"space": {"variant": "final"}}, problem={"constraints": {"params": "<= 1M"}})
-    architecture = make_plan(given, registry).space.validate(dict.fromkeys(["stage1.block1", "stage1.block2"], "shuffle3"))
+    architecture = make_plan(given, registry).space.validate(
+        dict.fromkeys(["stage1.block1", "stage1.block2"], "shuffle3")
+    )
     final = make_plan(given, registry).stages[1].problem
-    searched = make_plan({**given, "problem": {"constraints": {"params": {"limit": "<= 1M", "of": "search"}}}}, registry).stages[1].problem
-    affine = sum(2 * m.num_features for m in make_plan(given, registry).final_space.build(architecture).modules() if hasattr(m, "num_features"))
+    searched = (
+        make_plan({**given, "problem": {"constraints": {"params": {"limit": "<= 1M", "of": "search"}}}}, registry)
+        .stages[1]
+        .problem
+    )
+    affine = sum(
+        2 * m.num_features
+        for m in make_plan(given, registry).final_space.build(architecture).modules()
+        if hasattr(m, "num_features")
+    )
     assert affine > 0
     costs = searched.costs(architecture)
     assert costs["params"] == final.costs(architecture)["params"] == costs["params of search"] + affine

@@ -1,0 +1,74 @@
+"""What it takes to start: ``import automl_nas`` and ``automl-nas --help`` beside an empty interpreter and ``import torch``.
+
+Fresh processes, interleaved, so that a machine that gets busy or idle in between does so for all of them; times are
+medians, and ratios are medians over rounds. Files are read once before, so that the disk is not measured.
+
+    python benchmarks/imports.py [--rounds 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+GOAL = 0.3  # seconds
+
+# The entry point of the command, as the installed script calls it.
+HELP = "import sys; sys.argv = ['automl-nas', '--help']; from automl_nas.cli import main; main()"
+CASES = {
+    "python -c pass": "pass",
+    "import automl_nas": "import automl_nas",
+    "automl-nas --help": HELP,
+    "import torch": "import torch",
+}
+OURS = ("import automl_nas", "automl-nas --help")
+
+
+def seconds(code: str) -> float:
+    """Run code in a fresh interpreter; return how long the process took."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def imports_torch(code: str) -> bool:
+    """Say whether torch is in sys.modules after some code."""
+    watched = f"import atexit, sys\natexit.register(lambda: print('torch' in sys.modules, file=sys.stderr))\n{code}"
+    done = subprocess.run([sys.executable, "-c", watched], check=True, capture_output=True, text=True)
+    return done.stderr.split()[-1] == "True"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    settings = parser.parse_args()
+    for code in CASES.values():
+        seconds(code)
+    times: dict[str, list[float]] = {name: [] for name in CASES}
+    for round_number in range(settings.rounds):
+        # Forwards, then backwards: a drift hits the first as often as the last.
+        names = list(CASES) if round_number % 2 == 0 else list(reversed(CASES))
+        for name in names:
+            times[name].append(seconds(CASES[name]))
+    print("| | median, s | least, s | / python -c pass | / import torch | torch imported |")
+    print("|---|---|---|---|---|---|")
+    for name, code in CASES.items():
+        beside = [
+            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
+            for other in ("python -c pass", "import torch")
+        ]
+        print(
+            f"| {name} | {statistics.median(times[name]):.3f} | {min(times[name]):.3f} | {beside[0]:.2f} | "
+            f"{beside[1]:.3f} "
+            f"| {'yes' if imports_torch(code) else 'no'} |"
+        )
+    for name in OURS:
+        median = statistics.median(times[name])
+        print(f"{name}: {median:.3f} s, goal under {GOAL}: {'met' if median < GOAL else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()
