@@ -95,7 +95,7 @@ class EvaluationError(RunFailedError):
     """A candidate, or too many candidates in a row, could not be evaluated."""
 
 
-class RunInterrupted(AutoMLNASError):
+class RunInterrupted(AutoMLNASError):  # noqa: N818 - it can be resumed
     """The run stopped at a safe point and can be resumed."""
 
 

@@ -1,4 +1,4 @@
-"""What it takes to start: ``import automl_nas`` and ``automl-nas --help`` beside an empty interpreter and ``import torch``.
+"""Starting: ``import automl_nas`` and ``automl-nas --help`` beside an empty interpreter and ``import torch``.
 
 Fresh processes, interleaved, so that a machine that gets busy or idle in between does so for all of them; times are
 medians, and ratios are medians over rounds. Files are read once before, so that the disk is not measured.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-from automl_nas.plugin import hookimpl
+from automl_nas.plugin import Register, hookimpl
 from automl_nas.plugin.manager import PluginManager, default_manager
-from automl_nas.plugin import Register
 
 
 @hookimpl

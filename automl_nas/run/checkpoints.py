@@ -1,4 +1,4 @@
-"""Checkpoints: files that only save time. Whatever happens to them, the ledger and the seed are enough to repeat a run."""
+"""Checkpoints: files that only save time. Whatever happens to them, ledger and seed are enough to repeat a run."""
 
 from __future__ import annotations
 

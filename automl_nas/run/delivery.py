@@ -136,7 +136,7 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
 
 
 def dearest(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
-    """Return an architecture with the largest cost in an interval (drawn, where several have it); None if it is empty."""
+    """Return an architecture with the largest cost in an interval (drawn, where several do); None if it is empty."""
     high = min(high, table.largest[1])
     floor = max(low, table.smallest[1])
     if floor > high or not table.count(floor, high):

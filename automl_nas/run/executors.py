@@ -13,7 +13,7 @@ from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.run.seeding import seed_globally
 
 EvaluatorSource = Callable[[], Evaluator]
-"""Makes the stage's evaluator. It can be pickled: in a worker process it builds the evaluator from the configuration."""
+"""Makes the stage's evaluator. It can be pickled: in a worker process it does so from the configuration."""
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,8 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _finished_line(trial: Trial) -> str:
-    head = f'{{"event":"finished","number":{trial.number},"stage":{json.dumps(trial.stage)},"architecture":{trial.architecture.key}'
+    stage, architecture = json.dumps(trial.stage), trial.architecture.key
+    head = f'{{"event":"finished","number":{trial.number},"stage":{stage},"architecture":{architecture}'
     rest = {
         "state": trial.state.value,
         "metrics": dict(trial.metrics),

@@ -1,4 +1,4 @@
-"""From ``problem`` sections to `Problem` objects: cost models bound to spaces, limits checked against what is possible."""
+"""From ``problem`` sections to `Problem` objects: costs get their spaces, limits are compared with what is possible."""
 
 from __future__ import annotations
 

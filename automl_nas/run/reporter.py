@@ -33,7 +33,7 @@ class Reporter:
         _log.info("%s", text)
 
     def stopping(self) -> None:
-        """Somebody asked the run to stop, which it will at the next safe point. Called inside a signal handler: be brief."""
+        """Somebody asked the run to stop; it will at the next safe point. Called inside a signal handler: be brief."""
 
     def warning(self, text: str) -> None:
         """Something is wrong but mended or survivable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -112,10 +113,9 @@ class WorkerProcesses(Executor):
                 request = self._queue.popleft()
                 self._starting([request.number])
                 worker.request, worker.begun = request, time.monotonic()
-                try:
+                # If it died while idle, that is seen as a crash when the connection is read.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     worker.connection.send(request)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # it died while idle: seen as a crash when the connection is read
 
     def _buried(self, worker: _Worker) -> Crash | None:
         request = worker.request

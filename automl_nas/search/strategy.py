@@ -24,7 +24,7 @@ class Services(ABC):
 
     @abstractmethod
     def results(self, numbers: Sequence[int]) -> list[Trial]:
-        """Wait for trials that were submitted (now, or before the run was resumed) and return them in the order given."""
+        """Wait for trials submitted now, or before the run was resumed, and return them in the order given."""
 
     def evaluate(self, proposals: Sequence[Proposal]) -> list[Trial]:
         """Submit and wait: trials in the order of the proposals."""

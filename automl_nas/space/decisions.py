@@ -197,7 +197,7 @@ class Subset(Decision):
         counts = range(self.min, self.largest + 1)
         weights = [math.comb(len(self.options), count) for count in counts]
         ticket = rng.randrange(sum(weights))
-        for count, weight in zip(counts, weights, strict=True):
+        for count, weight in zip(counts, weights, strict=True):  # noqa: B007 - used behind the loop
             if ticket < weight:
                 break
             ticket -= weight

@@ -8,7 +8,8 @@ from torch import Tensor
 
 # A meta tensor has a shape and no data. Torch works the shape of a result out in Python, which takes most of the time
 # of a pass; the commonest operators keep their operand's shape.
-_UNARY = frozenset("elu gelu hardsigmoid hardswish hardtanh leaky_relu mish relu sigmoid silu softplus tanh".split())
+_UNARY = frozenset(("elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "sigmoid"))
+_UNARY |= frozenset(("silu", "softplus", "tanh"))
 _BINARY = frozenset(("add", "mul", "sub"))
 
 

@@ -20,7 +20,7 @@ _BATCH = 2
 
 
 def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance: Callable[[], Structure]) -> None:
-    """Run the smallest and the largest network once: on the blueprint's meta tensors where widths are searched, else really.
+    """Run the smallest and the largest network once: on meta tensors where widths are searched, else really.
 
     The first meta pass of a process imports torch's compiler, which takes longer than a small batch through a real
     network; a space with elastic layers needs such passes anyway.

@@ -82,7 +82,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def preload() -> None:
     """Import everything a run needs, so that forked processes begin with it."""
-    import automl_nas.run.session  # noqa: F401
+    import automl_nas.run.session
     import automl_nas.run.workers  # noqa: F401
     from automl_nas.run.builtin import complete_manager
     from automl_nas.run.plan import make_plan
@@ -98,7 +98,7 @@ def preload() -> None:
 
 
 def record(directory: Path) -> dict[str, Any]:
-    """Return everything a run left behind that must not depend on how often it was interrupted: all but times and attempts."""
+    """Return what a run left behind that must not depend on interruptions: all but times and attempts."""
     trials = {}
     for line in (directory / "trials.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -143,7 +143,7 @@ def progress(directory: Path) -> int:
 
 
 def kill_at(work: Callable[[], object], directory: Path, moments: Sequence[int], seed: int) -> int:
-    """Start the work again and again, killing it with SIGKILL when its progress reaches each moment in turn; then let it end.
+    """Start the work again and again, killing it with SIGKILL when its progress reaches each moment; then let it end.
 
     A random pause of up to 50 ms goes between the moment and the kill, so that it hits anything: a training step, a
     line being written, a checkpoint.
@@ -152,8 +152,7 @@ def kill_at(work: Callable[[], object], directory: Path, moments: Sequence[int],
         How many times it was killed.
     """
     rng = random.Random(seed)
-    kills = 0
-    for moment in (*moments, None):
+    for kills, moment in enumerate((*moments, None)):
         pid = in_child(work)
         while moment is None or progress(directory) < moment:
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -164,7 +163,6 @@ def kill_at(work: Callable[[], object], directory: Path, moments: Sequence[int],
         time.sleep(rng.uniform(0, 0.05))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        kills += 1
     raise AssertionError("unreachable")
 
 

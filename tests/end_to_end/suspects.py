@@ -1,4 +1,4 @@
-"""Evaluators that misbehave in one particular way; at the top level of a module, so that worker processes can import them."""
+"""Evaluators that misbehave in one particular way; in a module, so that worker processes can import them."""
 
 from __future__ import annotations
 

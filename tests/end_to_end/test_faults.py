@@ -1,4 +1,4 @@
-"""Candidates that fail, processes that die, files that are damaged: named, survived, and without a trace in the result."""
+"""Candidates that fail, processes that die, files that are damaged: named, survived, without a trace in the result."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_candidate_that_fails_does_not_end_the_run(tmp_path: Path, how: str, r
 
 def test_too_many_failures_in_a_row_end_it(tmp_path: Path) -> None:
     evaluator = {"name": Misbehaving, "how": "raise", "numbers": list(range(5, 20))}
-    with pytest.raises(EvaluationError, match="4 trials in a row failed in the stage 'search'.*no such kernel"):
+    with pytest.raises(EvaluationError, match=r"4 trials in a row failed in the stage 'search'.*no such kernel"):
         run(search_only(evaluator, max_failures=4), tmp_path / "run")
     assert len(trials(tmp_path / "run").trials) == 9
 
@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
 def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
     run(search_only(Free), tmp_path / "run")
     with pytest.raises(
-        RunDirectoryError, match="was begun with stages: .*; use the same configuration, or another directory"
+        RunDirectoryError, match=r"was begun with stages: .*; use the same configuration, or another directory"
     ):
         run(search_only(Free, budget={"trials": 21}), tmp_path / "run")
 

@@ -83,20 +83,26 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("seed", "7", "seed: must be a whole number, not '7'; remove the quotes"),
         ("task.name", "digit", r"task.name: unknown task 'digit'; did you mean 'digits'\?"),
         ("task.batchsize", 3, r"task.batchsize: 'digits' has no setting 'batchsize'; did you mean 'batch_size'\?"),
-        ("stages.0.strategy.name", "singlepath", r"stages\[0\].strategy.name: unknown strategy 'singlepath'; did you mean 'single_path'\?"),
+        ("stages.0.strategy.name", "singlepath",
+         r"stages\[0\].strategy.name: unknown strategy 'singlepath'; did you mean 'single_path'\?"),
         ("stages.0.strategy.train.epoch", 3, r"stages\[0\].strategy.train.epoch: .*did you mean 'epochs'\?"),
-        ("stages.0.strategy.train.epochs", True, r"stages\[0\].strategy.train.epochs: must be a whole number, not true"),
+        ("stages.0.strategy.train.epochs", True,
+         r"stages\[0\].strategy.train.epochs: must be a whole number, not true"),
         ("stages.0.strategy.train.schedule", "cosin", r"schedule: .*did you mean 'cosine'\?"),
         ("stages.1.batch", 0, r"stages\[1\].batch: must be at least 1, not 0"),
         ("stages.1.ahead", 1, r"stages\[1\].ahead: must be at least batch \(2\), not 1"),
         ("stages.1.name", "supernet", r"stages\[1\].name: the name 'supernet' stands twice"),
         ("stages.1.name", "final", r"stages\[1\].name: the name 'final' is that of the last stage"),
-        ("stages.1.evaluator.weights", "supernt", r"stages\[1\].evaluator.weights: no earlier stage is called 'supernt'; did you mean 'supernet'\?"),
+        ("stages.1.evaluator.weights", "supernt",
+         r"stages\[1\].evaluator.weights: no earlier stage is called 'supernt'; did you mean 'supernet'\?"),
         ("stages.1.evaluator.weights", "elsewhere:supernet", r"the run elsewhere holds no weights 'supernet'"),
-        ("problem.constraints.flop", "<= 1M", r"problem.constraints.flop: 'flop' is neither measured by the evaluator nor a cost; did you mean 'flops'\?"),
-        ("problem.constraints.flops", "< 1M", r"problem.constraints.flops: cannot read the constraint '< 1M'; write '<= 330M'"),
+        ("problem.constraints.flop", "<= 1M",
+         r"problem.constraints.flop: 'flop' is neither measured by the evaluator nor a cost; did you mean 'flops'\?"),
+        ("problem.constraints.flops", "< 1M",
+         r"problem.constraints.flops: cannot read the constraint '< 1M'; write '<= 330M'"),
         ("problem.constraints.flops", 1000, r"problem.constraints.flops: write a text such as '<= 330M'"),
-        ("problem.constraints.accuracy", "<= 0.5 * largest", "is relative to the space, which is possible for costs only"),
+        ("problem.constraints.accuracy", "<= 0.5 * largest",
+         "is relative to the space, which is possible for costs only"),
         ("problem.objectives", {"acuracy": "maximize"}, r"problem.objectives.acuracy: .*did you mean 'accuracy'\?"),
         ("problem.costs", ["flop"], r"problem.costs.flop.name: unknown cost model 'flop'; did you mean 'flops'\?"),
         ("final.from", "serch", r"final.from: no stage is called 'serch'; did you mean 'search'\?"),
@@ -217,5 +223,5 @@ def test_a_plugin_that_is_not_loaded_is_mentioned() -> None:
     from automl_nas.run.builtin import with_builtin
 
     manager = with_builtin(PluginManager({"AUTOML_NAS_DISABLED_PLUGINS": "vision"}).load())
-    with pytest.raises((ConfigurationError, PluginError), match="unknown task 'digits'.*vision.*disabled"):
+    with pytest.raises((ConfigurationError, PluginError), match=r"unknown task 'digits'.*vision.*disabled"):
         make_plan(named(), manager.registry)
