@@ -1,68 +1,30 @@
-"""From a configuration to a plan: everything resolved, built as far as it is cheap, and checked before long work starts."""
+"""From a configuration to a plan: all resolved, built as far as it is cheap, and checked before long work starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.tuning import tune
-from automl_nas.plugin.located import join
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.components import Components, separate_objects
-from automl_nas.run.final import FinalSettings
 from automl_nas.run.problems import ProblemBuilder
 from automl_nas.run.settings import (
-    DEFAULT_EXPORT,
     DEFAULT_STAGES,
-    ProblemSettings,
     RunSettings,
     StageSettings,
     read_settings,
 )
 from automl_nas.run.shapes import check_shapes
-from automl_nas.search.problem import Problem
-from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.run.stage_plans import FinalPlan, StagePlan, plan_final, plan_stage
+from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage, resolved.
-
-    Attributes:
-        settings: with resolved specifications of strategy and evaluator.
-        problem: what this stage is to find.
-        path: where it stands in the configuration.
-    """
-
-    settings: StageSettings
-    problem: Problem
-    path: str
-
-
-@dataclass(frozen=True)
-class FinalPlan:
-    """The last stage, resolved.
-
-    Attributes:
-        settings: what to do.
-        source: the stage whose result is retrained.
-        export: resolved specifications of exporters.
-        inherit: the artifact to fine-tune from; None: fresh weights.
-    """
-
-    settings: FinalSettings
-    source: str
-    export: tuple[Mapping[str, Any], ...]
-    inherit: str | None
 
 
 @dataclass(frozen=True)
@@ -92,6 +54,11 @@ class Plan:
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
     fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """A digest of what decides what is found: checkpoints belong to one."""
+        return hashlib.sha256(json.dumps(what_matters(self.config), sort_keys=True).encode()).hexdigest()
 
     def collaborators(self, *more: object) -> list[object]:
         """Return what constructors may ask for, by type."""
@@ -156,11 +123,11 @@ def make_plan(
     given = wanted.stages or [read_settings(StageSettings, stage, "stages") for stage in DEFAULT_STAGES]
     for position, stage in enumerate(given):
         path = f"stages[{position}]"
-        stages.append(_stage(stage, path, stages, components, builder, top, space, task))
+        stages.append(plan_stage(stage, path, stages, components, builder, top, space, task))
     config["stages"] = [asdict(stage.settings) for stage in stages]
     final = None
     if final_spec is not None:
-        final = _final(final_spec, components, stages, space, task)
+        final = plan_final(final_spec, components, stages, space, task)
         config["final"] = {
             "from": final.source,
             **({"space": final_spec["space"]} if "space" in final_spec else {}),
@@ -182,6 +149,11 @@ def make_plan(
         final,
         fingerprint(space, config["space"]),
     )
+
+
+def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a configuration that decide what is found."""
+    return {key: value for key, value in config.items() if key not in ("executor", "checkpoint_seconds")}
 
 
 def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:
@@ -226,82 +198,3 @@ def _runtime(wanted: RunSettings, space: SearchSpace, task: Task | None) -> Runt
         architecture = space.sample(stream(wanted.seed, "tune"))
         settings = tune(settings, lambda: space.build(architecture), task, seed=stream_seed(wanted.seed, "tune"))
     return Runtime(**settings)
-
-
-def _stage(
-    stage: StageSettings,
-    path: str,
-    earlier: Sequence[StagePlan],
-    components: Components,
-    builder: ProblemBuilder,
-    top: ProblemSettings,
-    space: SearchSpace,
-    task: Task | None,
-) -> StagePlan:
-    strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
-    made = components.factory("strategies", strategy["name"], f"{path}.strategy")
-    if not isinstance(space, made.space_type):
-        raise ConfigurationError(
-            f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
-            f"({type(space).__name__})",
-            path=f"{path}.strategy",
-        )
-    available = [type(space), Problem, Runtime, Artifacts, *([type(task)] if task is not None else [])]
-    components.check_collaborators("strategies", strategy["name"], available, f"{path}.strategy")
-    evaluator, metrics = None, frozenset[str]()
-    if stage.evaluator is not None:
-        evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
-        components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
-        metrics = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
-        _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
-    own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
-    merged = builder.merge(top, builder.resolve(own, f"{path}.problem", partial=True))
-    # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
-    problem = builder.build(
-        merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"
-    )
-    settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
-    return StagePlan(settings, problem, path)
-
-
-def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
-    """A setting ``weights`` names an artifact: of an earlier stage, or of another run, which must be there."""
-    if not isinstance(reference, str):
-        return
-    run, _, local = reference.rpartition(":")
-    if run:
-        stage, _, name = local.partition("/")
-        if not (Path(run).expanduser() / "artifacts" / stage / f"{name or 'weights'}.safetensors").exists():
-            raise ConfigurationError(f"the run {run} holds no weights '{local}'", path=path)
-        return
-    names = [stage.settings.name for stage in earlier]
-    if local.partition("/")[0] not in names:
-        hint = did_you_mean(local, names) or "; no stage stands before it"
-        raise ConfigurationError(f"no earlier stage is called '{local}'{hint}", path=path)
-
-
-def _final(
-    spec: Mapping[str, Any], components: Components, stages: Sequence[StagePlan], space: SearchSpace, task: Task | None
-) -> FinalPlan:
-    if task is None:
-        raise ConfigurationError("retraining needs a task; add one, or set final: null", path="final")
-    rest = {key: value for key, value in spec.items() if key not in ("from", "space", "export")}
-    settings = read_settings(FinalSettings, rest, "final", owner="'final'")
-    names = [stage.settings.name for stage in stages]
-    source = spec.get("from", names[-1])
-    if source not in names:
-        raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
-    inherit = None
-    if settings.weights == "inherited":
-        evaluator = next(stage for stage in stages if stage.settings.name == source).settings.evaluator
-        inherit = (evaluator or {}).get("weights")
-        if not isinstance(inherit, str) or not isinstance(space, SupernetSpace):
-            raise ConfigurationError(
-                f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch",
-                path="final.weights",
-            )
-    export = spec.get("export", list(DEFAULT_EXPORT) if "safetensors" in components.registry.names("exporters") else [])
-    if not isinstance(export, list | tuple):
-        raise ConfigurationError(f"must be a list of formats, not {export!r}", path="final.export")
-    resolved = tuple(components.resolve("exporters", item, join("final.export", n)) for n, item in enumerate(export))
-    return FinalPlan(settings, source, resolved, inherit)

@@ -15,7 +15,8 @@ from automl_nas.space.architecture import Architecture
 if TYPE_CHECKING:
     from torch import nn
 
-    from automl_nas.run.plan import Plan, StagePlan
+    from automl_nas.run.plan import Plan
+from automl_nas.run.stage_plans import StagePlan
 
 
 def stage_best(stage: StagePlan, trials: Sequence[Trial]) -> Trial | None:

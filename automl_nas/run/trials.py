@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automl_nas.errors import EvaluationError, ReplayError, RunInterrupted
-from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.errors import EvaluationError, ReplayError
+from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.plugin.located import join
 from automl_nas.run.directory import MetricsFile, RunDirectory
-from automl_nas.run.executors import Crash, Executor
+from automl_nas.run.evaluations import Evaluations, Job
+from automl_nas.run.executors import Executor
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
-from automl_nas.run.plan import StagePlan
 from automl_nas.run.reporter import Reporter
+from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.membership import Membership
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
-
-CRASHES = 2
-"""So many deaths of a worker process, each with the same candidate, make it FAILED."""
-
-STARTS = 10
-"""A candidate that was begun so often without an end is FAILED even if nobody saw it kill a process: a run that takes the
-whole machine down each time must not be retried for ever."""
 
 
 class StageServices(Services):
@@ -44,7 +36,7 @@ class StageServices(Services):
         ledger: of the run.
         metrics: of the run.
         executor: opened for this stage; None: trials record costs only.
-        isolated: makes an executor that survives a candidate that kills its process; None where none can be made.
+        isolated: makes an executor that survives a candidate that kills its process.
         stop: whether to stop.
         reporter: who is told.
         observe: called with each newly recorded trial.
@@ -60,7 +52,7 @@ class StageServices(Services):
         ledger: Ledger,
         metrics: MetricsFile,
         executor: Executor | None,
-        isolated: Callable[[], Executor] | None,
+        isolated: Callable[[], Executor],
         stop: StopFlag,
         reporter: Reporter,
         observe: Callable[[Trial], None],
@@ -68,13 +60,13 @@ class StageServices(Services):
     ) -> None:
         self._settings, self._problem, self._path = stage.settings, stage.problem, stage.path
         self._members = Membership(space)
-        self._seed, self._directory, self._ledger, self._metrics = seed, directory, ledger, metrics
-        self._executor, self._make_isolated, self._stop, self._reporter = executor, isolated, stop, reporter
-        self._observe, self._changes = observe, environment_changes
-        self._isolated: Executor | None = None
-        self._suspects: set[int] = set()
-        self._pending: dict[int, Proposal] = {}
-        self._requests: dict[int, Request] = {}
+        self._seed, self._ledger, self._metrics = seed, ledger, metrics
+        self._reporter, self._observe, self._changes = reporter, observe, environment_changes
+        self._evaluations: Evaluations | None = None
+        if executor is not None:
+            self._evaluations = Evaluations(
+                executor, isolated, ledger, directory.scratch, self._trial_seed, self._finish, stop, reporter
+            )
         self._uncollected: set[int] = set()
         self._collected: list[Trial] = []
         self._complete: list[Trial] = []
@@ -103,12 +95,12 @@ class StageServices(Services):
                     "fidelity": p.fidelity,
                     "info": dict(p.info),
                 }
-                for number, p in sorted(self._pending.items())
+                for number, p in (self._evaluations.outstanding if self._evaluations else {}).items()
             ],
         }
 
     def begin(self, state: Mapping[str, Any]) -> None:
-        """Start from a checkpoint: earlier trials become visible, and those that were outstanding are evaluated again."""
+        """Start from a checkpoint: earlier trials become visible, and those outstanding are evaluated again."""
         self.next_number = state["next_number"]
         self._submitted = state.get("submitted", 0)
         self._failures = state.get("failures", 0)
@@ -119,14 +111,19 @@ class StageServices(Services):
                 self._collect(self._ledger.trials[number])
         for item in state.get("pending", ()):
             if item["number"] not in self._ledger.trials:
+                assert self._evaluations is not None
                 proposal = Proposal(Architecture(item["architecture"]), item["fidelity"], item["info"])
-                self._pending[item["number"]] = proposal
-                self._send(item["number"], proposal)
+                self._evaluations.add(item["number"], proposal)
 
     @property
     def seconds(self) -> float:
         """How long the stage has worked, over all processes."""
         return self._spent + time.monotonic() - self._begun
+
+    @property
+    def outstanding(self) -> int:
+        """How many trials were submitted and have no outcome yet, or one that was not handed out."""
+        return len(self._uncollected)
 
     @property
     def recorded(self) -> int:
@@ -169,11 +166,10 @@ class StageServices(Services):
             known = self._ledger.trials.get(number)
             if known is not None:
                 self._check_replay(known, proposal)
-            elif self._executor is None:
+            elif self._evaluations is None:
                 free.append(self._trial(number, proposal, Outcome(number), self._trial_seed(number)))
             else:
-                self._pending[number] = proposal
-                self._send(number, proposal)
+                self._evaluations.add(number, proposal)
         if free:
             self._record(free)
         return numbers
@@ -183,7 +179,8 @@ class StageServices(Services):
         known = self._ledger.trials
         for number in numbers:
             while number not in known:
-                self._pump(number)
+                assert self._evaluations is not None, f"trial {number} was never submitted"
+                self._evaluations.advance(number)
         trials = [known[number] for number in numbers]
         for trial in trials:
             if trial.number in self._uncollected:
@@ -205,90 +202,21 @@ class StageServices(Services):
         self._reporter.progress(done, total, unit)
 
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
-        """See `Services.trials`. Trials that are finished but not yet handed out are left out, so timing shows nowhere."""
+        """See `Services.trials`. Finished trials that were not yet handed out are left out, so timing shows nowhere."""
         found = self._complete if state is State.COMPLETE else self._collected
         if stage is None and state in (None, State.COMPLETE):
             return tuple(found)
         return tuple(t for t in found if (stage is None or t.stage == stage) and (state is None or t.state is state))
 
-    # --- evaluation --------------------------------------------------------------------------------------------------
-
     def close(self) -> None:
-        """Stop the executors; what was being evaluated is released."""
-        for executor in (self._executor, self._isolated):
-            if executor is not None:
-                self._ledger.released([number for number in executor.close() if number not in self._ledger.trials])
-        self._isolated = None
+        """Stop evaluating; what was being evaluated is released."""
+        if self._evaluations is not None:
+            self._evaluations.close()
 
-    def _send(self, number: int, proposal: Proposal) -> None:
-        attempts = self._ledger.attempts.get(number)
-        if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
-            deaths = attempts.crashed or attempts.started
-            self._finish(
-                Outcome(number, state=State.FAILED, error=f"its evaluation ended with the process {deaths} times")
-            )
-            return
-        assert self._executor is not None
-        request = Request(
-            number,
-            proposal.architecture,
-            self._trial_seed(number),
-            proposal.fidelity,
-            self._directory.scratch / str(number),
-        )
-        self._requests[number] = request
-        if attempts is not None and attempts.started and self._make_isolated is not None:
-            # It was being evaluated when the whole process died. In a process of its own it can do so again without
-            # harm, and if it does, we know that it was the candidate.
-            self._isolated = self._isolated or self._make_isolated()
-            self._suspects.add(number)
-            self._isolated.submit(request)
-        else:
-            self._executor.submit(request)
+    # --- record ------------------------------------------------------------------------------------------------------
 
-    def _pump(self, wanted: int) -> None:
-        if wanted not in self._pending:
-            raise ReplayError(
-                f"trial {wanted} was asked for before the checkpoint, but {self._ledger.path} does not hold it and the "
-                "checkpoint does not "
-                "know it; delete the newest checkpoint and resume"
-            )
-        for executor in (
-            self._isolated if self._suspects else None,
-            self._executor if len(self._pending) > len(self._suspects) else None,
-        ):
-            if self._stop.requested:
-                raise RunInterrupted
-            if executor is None:
-                continue
-            event = executor.next()
-            if isinstance(event, Crash):
-                self._crashed(event)
-            elif event is not None:
-                self._finish(event)
-
-    def _crashed(self, crash: Crash) -> None:
-        self._ledger.crashed(crash.number)
-        self._suspects.discard(crash.number)
-        attempts = self._ledger.attempts[crash.number]
-        if attempts.crashed >= CRASHES or attempts.started >= CRASHES:
-            times = max(attempts.crashed, attempts.started)
-            error = f"its evaluation ended with the process {times} times (last: {crash.reason}); out of memory?"
-            self._finish(Outcome(crash.number, state=State.FAILED, error=error))
-        else:
-            self._reporter.warning(
-                f"trial {crash.number}: the worker process was {crash.reason}; it is tried once more"
-            )
-            self._send(crash.number, self._pending[crash.number])
-
-    def _finish(self, outcome: Outcome) -> None:
-        proposal = self._pending.pop(outcome.number)
-        self._suspects.discard(outcome.number)
-        request = self._requests.pop(outcome.number, None)
-        seed = self._trial_seed(outcome.number) if request is None else request.seed
-        self._record([self._trial(outcome.number, proposal, outcome, seed)])
-        if request is not None and request.scratch is not None and os.path.lexists(request.scratch):
-            shutil.rmtree(request.scratch, ignore_errors=True)
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        self._record([self._trial(outcome.number, job.proposal, outcome, job.request.seed)])
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)
@@ -301,7 +229,7 @@ class StageServices(Services):
         """Say how many trials are finished, for a strategy that does not say itself how far it is."""
         if not self._reports_itself and self._submitted:
             known = [total for total in (self._settings.budget.trials, self.planned) if total is not None]
-            self._reporter.progress(self._submitted - len(self._pending), min(known, default=None), "trials")
+            self._reporter.progress(self._submitted - len(self._evaluations or ()), min(known, default=None), "trials")
 
     def _trial_seed(self, number: int) -> int:
         return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF
@@ -328,8 +256,6 @@ class StageServices(Services):
             error=error,
             info={**proposal.info, **outcome.info},
         )
-
-    # --- record ------------------------------------------------------------------------------------------------------
 
     def _collect(self, trial: Trial) -> None:
         self._collected.append(trial)

@@ -1,0 +1,154 @@
+"""Getting candidates evaluated: the executor of a stage, and what to do with those that kill their process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from automl_nas.errors import ReplayError, RunInterrupted
+from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.run.executors import Crash, Executor
+from automl_nas.run.interruption import StopFlag
+from automl_nas.run.ledger import Ledger
+from automl_nas.run.reporter import Reporter
+from automl_nas.search.trial import Proposal
+
+CRASHES = 2
+"""So many deaths of a worker process, each with the same candidate, make it FAILED."""
+
+STARTS = 10
+"""A candidate that was begun so often without an end is FAILED even if nobody saw it kill a process: a run that takes
+the whole machine down each time must not be retried for ever."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A proposal that is being evaluated.
+
+    Attributes:
+        proposal: as the strategy made it.
+        request: as the evaluator gets it.
+    """
+
+    proposal: Proposal
+    request: Request
+
+
+class Evaluations:
+    """The trials of a stage that are outstanding.
+
+    Args:
+        executor: opened for the stage.
+        isolated: makes an executor that survives a candidate that kills its process.
+        ledger: of the run: it counts attempts.
+        scratch: the folder in which each trial may have one of its own.
+        seed_of: number -> the trial's seed.
+        finished: told each outcome, with its job.
+        stop: whether to stop.
+        reporter: is told.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        isolated: Callable[[], Executor],
+        ledger: Ledger,
+        scratch: Path,
+        seed_of: Callable[[int], int],
+        finished: Callable[[Job, Outcome], None],
+        stop: StopFlag,
+        reporter: Reporter,
+    ) -> None:
+        self._executor, self._make_isolated, self._ledger, self._scratch = executor, isolated, ledger, scratch
+        self._seed_of, self._finished, self._stop, self._reporter = seed_of, finished, stop, reporter
+        self._isolated: Executor | None = None
+        self._suspects: set[int] = set()
+        self._jobs: dict[int, Job] = {}
+
+    @property
+    def outstanding(self) -> dict[int, Proposal]:
+        """The proposals without an outcome, by number."""
+        return {number: job.proposal for number, job in sorted(self._jobs.items())}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, number: int, proposal: Proposal) -> None:
+        """Have a proposal evaluated in the background."""
+        request = Request(
+            number, proposal.architecture, self._seed_of(number), proposal.fidelity, self._scratch / str(number)
+        )
+        self._jobs[number] = Job(proposal, request)
+        self._send(request)
+
+    def advance(self, wanted: int) -> None:
+        """Wait a little for an outcome, of whichever trial.
+
+        Args:
+            wanted: the trial that the caller waits for.
+
+        Raises:
+            RunInterrupted: somebody asked the run to stop.
+        """
+        if wanted not in self._jobs:
+            raise ReplayError(
+                f"trial {wanted} was asked for before the checkpoint, but {self._ledger.path} does not hold it and the "
+                "checkpoint does not know it; delete the newest checkpoint and resume"
+            )
+        isolated = self._isolated if self._suspects else None
+        ordinary = self._executor if len(self._jobs) > len(self._suspects) else None
+        for executor in (isolated, ordinary):
+            if self._stop.requested:
+                raise RunInterrupted
+            event = executor.next() if executor is not None else None
+            if isinstance(event, Crash):
+                self._crashed(event)
+            elif event is not None:
+                self._finish(event)
+
+    def close(self) -> None:
+        """Stop the executors; what was being evaluated is released."""
+        for executor in (self._executor, self._isolated):
+            if executor is not None:
+                self._ledger.released([number for number in executor.close() if number not in self._ledger.trials])
+        self._isolated = None
+
+    def _send(self, request: Request) -> None:
+        number = request.number
+        attempts = self._ledger.attempts.get(number)
+        if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
+            self._give_up(number, attempts.crashed or attempts.started, "")
+        elif attempts is not None and attempts.started:
+            # It was being evaluated when its process died. In one of its own it can do so again without harm, and if it
+            # does, we know that it was the candidate.
+            self._isolated = self._isolated or self._make_isolated()
+            self._suspects.add(number)
+            self._isolated.submit(request)
+        else:
+            self._executor.submit(request)
+
+    def _crashed(self, crash: Crash) -> None:
+        number = crash.number
+        self._ledger.crashed(number)
+        self._suspects.discard(number)
+        attempts = self._ledger.attempts[number]
+        if attempts.crashed >= CRASHES or attempts.started >= CRASHES:
+            self._give_up(number, max(attempts.crashed, attempts.started), f" (last: {crash.reason}; out of memory?)")
+        else:
+            self._reporter.warning(f"trial {number}: the worker process was {crash.reason}; it is tried once more")
+            self._send(self._jobs[number].request)
+
+    def _give_up(self, number: int, times: int, reason: str) -> None:
+        error = f"its evaluation ended with the process {times} times{reason}"
+        self._finish(Outcome(number, state=State.FAILED, error=error))
+
+    def _finish(self, outcome: Outcome) -> None:
+        job = self._jobs.pop(outcome.number)
+        self._suspects.discard(outcome.number)
+        self._finished(job, outcome)
+        scratch = job.request.scratch
+        if scratch is not None and os.path.lexists(scratch):
+            shutil.rmtree(scratch, ignore_errors=True)

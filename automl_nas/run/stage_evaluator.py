@@ -1,0 +1,45 @@
+"""How the evaluator of a stage is made, here or in a worker process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from automl_nas.evaluation.evaluator import Evaluator
+from automl_nas.run.artifacts import RunArtifacts
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.plan import Plan, make_plan
+from automl_nas.streams import stream_seed
+
+
+class StageEvaluator:
+    """Makes the evaluator of a stage: here from the plan, in a worker process from the configuration."""
+
+    def __init__(self, plan: Plan, directory: Path, stage: int) -> None:
+        self._plan: Plan | None = plan
+        self._config, self._objects, self._directory, self._stage = (
+            plan.config,
+            plan.components.objects,
+            directory,
+            stage,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
+
+    def __call__(self) -> Evaluator:
+        """Make it."""
+        plan = self._plan or make_plan(self._config, complete_manager().registry, self._objects, checked=True)
+        plan.runtime.activate()
+        stage = plan.stages[self._stage]
+        artifacts = RunArtifacts(
+            self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
+        )
+        evaluator: Evaluator = plan.components.construct(
+            "evaluators",
+            stage.settings.evaluator,
+            plan.collaborators(stage.problem, artifacts),
+            stream_seed(plan.seed, f"{stage.settings.name}/evaluator"),
+            f"{stage.path}.evaluator",
+        )
+        return evaluator

@@ -1,0 +1,159 @@
+"""From the sections of stages to their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import ConfigurationError, did_you_mean
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Task
+from automl_nas.plugin.located import join
+from automl_nas.run.components import Components
+from automl_nas.run.final import FinalSettings
+from automl_nas.run.problems import ProblemBuilder
+from automl_nas.run.settings import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
+from automl_nas.search.problem import Problem
+from automl_nas.space.space import SearchSpace, SupernetSpace
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage, resolved.
+
+    Attributes:
+        settings: with resolved specifications of strategy and evaluator.
+        problem: what this stage is to find.
+        path: where it stands in the configuration.
+    """
+
+    settings: StageSettings
+    problem: Problem
+    path: str
+
+
+@dataclass(frozen=True)
+class FinalPlan:
+    """The last stage, resolved.
+
+    Attributes:
+        settings: what to do.
+        source: the stage whose result is retrained.
+        export: resolved specifications of exporters.
+        inherit: the artifact to fine-tune from; None: fresh weights.
+    """
+
+    settings: FinalSettings
+    source: str
+    export: tuple[Mapping[str, Any], ...]
+    inherit: str | None
+
+
+def plan_stage(
+    stage: StageSettings,
+    path: str,
+    earlier: Sequence[StagePlan],
+    components: Components,
+    builder: ProblemBuilder,
+    top: ProblemSettings,
+    space: SearchSpace,
+    task: Task | None,
+) -> StagePlan:
+    """Resolve and check one stage.
+
+    Args:
+        stage: as written.
+        path: where it stands in the configuration.
+        earlier: the stages before it, whose weights it may use.
+        components: makes components.
+        builder: makes problems.
+        top: the problem of the whole run, over which the stage's own is merged.
+        space: what is searched.
+        task: what is learned, if anything.
+
+    Raises:
+        ConfigurationError: with the path of the setting and the way out.
+        InfeasibleError: no architecture meets the stage's constraints.
+    """
+    strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
+    made = components.factory("strategies", strategy["name"], f"{path}.strategy")
+    if not isinstance(space, made.space_type):
+        raise ConfigurationError(
+            f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
+            f"({type(space).__name__})",
+            path=f"{path}.strategy",
+        )
+    available = [type(space), Problem, Runtime, Artifacts, *([type(task)] if task is not None else [])]
+    components.check_collaborators("strategies", strategy["name"], available, f"{path}.strategy")
+    evaluator, metrics = None, frozenset[str]()
+    if stage.evaluator is not None:
+        evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
+        components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
+        metrics = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
+        _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
+    own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
+    merged = builder.merge(top, builder.resolve(own, f"{path}.problem", partial=True))
+    # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
+    problem = builder.build(
+        merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"
+    )
+    settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
+    return StagePlan(settings, problem, path)
+
+
+def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
+    """A setting ``weights`` names an artifact: of an earlier stage, or of another run, which must be there."""
+    if not isinstance(reference, str):
+        return
+    run, _, local = reference.rpartition(":")
+    if run:
+        stage, _, name = local.partition("/")
+        if not (Path(run).expanduser() / "artifacts" / stage / f"{name or 'weights'}.safetensors").exists():
+            raise ConfigurationError(f"the run {run} holds no weights '{local}'", path=path)
+        return
+    names = [stage.settings.name for stage in earlier]
+    if local.partition("/")[0] not in names:
+        hint = did_you_mean(local, names) or "; no stage stands before it"
+        raise ConfigurationError(f"no earlier stage is called '{local}'{hint}", path=path)
+
+
+def plan_final(
+    spec: Mapping[str, Any], components: Components, stages: Sequence[StagePlan], space: SearchSpace, task: Task | None
+) -> FinalPlan:
+    """Resolve and check the last stage.
+
+    Args:
+        spec: the section, with its space resolved.
+        components: makes components.
+        stages: those before it.
+        space: what is searched.
+        task: what is learned, if anything.
+
+    Raises:
+        ConfigurationError: with the path of the setting and the way out.
+    """
+    if task is None:
+        raise ConfigurationError("retraining needs a task; add one, or set final: null", path="final")
+    rest = {key: value for key, value in spec.items() if key not in ("from", "space", "export")}
+    settings = read_settings(FinalSettings, rest, "final", owner="'final'")
+    names = [stage.settings.name for stage in stages]
+    source = spec.get("from", names[-1])
+    if source not in names:
+        raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
+    inherit = None
+    if settings.weights == "inherited":
+        evaluator = next(stage for stage in stages if stage.settings.name == source).settings.evaluator
+        inherit = (evaluator or {}).get("weights")
+        if not isinstance(inherit, str) or not isinstance(space, SupernetSpace):
+            raise ConfigurationError(
+                f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch",
+                path="final.weights",
+            )
+    export = spec.get("export", list(DEFAULT_EXPORT) if "safetensors" in components.registry.names("exporters") else [])
+    if not isinstance(export, list | tuple):
+        raise ConfigurationError(f"must be a list of formats, not {export!r}", path="final.export")
+    resolved = tuple(components.resolve("exporters", item, join("final.export", n)) for n, item in enumerate(export))
+    return FinalPlan(settings, source, resolved, inherit)
