@@ -1,0 +1,66 @@
+"""The pages of the documentation, and what stands on them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = (
+    ROOT / "README.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "decisions").glob("*.md")),
+    ROOT / "examples" / "third_party_plugin" / "README.md",
+)
+QUICKSTART = ROOT / "examples" / "configs" / "quickstart.yaml"
+TOY = (
+    "space.widths=[16, 32]",
+    "space.repeats=[1, 1]",
+    "space.last_channels=16",
+    "space.stem_channels=8",
+    "problem.constraints.flops=<= 0.9 * largest",
+    "stages.supernet.strategy.train.epochs=1",
+    "stages.search.strategy.population=4",
+    "stages.search.strategy.generations=2",
+    "stages.search.evaluator.recalibration_images=64",
+    "final.train.epochs=1",
+)
+"""What makes any of the configurations a matter of seconds."""
+
+_BLOCK = re.compile(r"((?:^<!-- in tests: .*? -->\n)*)^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+_CHANGE = re.compile(r"^<!-- in tests: (.*?) => (.*?) -->$", flags=re.MULTILINE)
+
+
+def name(page: Path) -> str:
+    """Return a page's path in the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """Return the code blocks of a language: as readers see them, and as tests run them.
+
+    A comment ``<!-- in tests: OLD => NEW -->`` above a block changes what the test runs, to make long work short.
+    """
+    found = []
+    for changes, kind, shown in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        if kind == language:
+            run = shown
+            for old, new in _CHANGE.findall(changes):
+                assert old in run, f"{name(page)}: nothing to change: {old}"
+                run = run.replace(old, new)
+            found.append((shown, run))
+    return found
+
+
+def prose(page: Path) -> str:
+    """Return a page without its code blocks."""
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and MyST make them, and its explicit ones."""
+    text = prose(page)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r"^\(([\w-]+)\)=$", text, flags=re.MULTILINE))

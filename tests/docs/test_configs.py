@@ -1,0 +1,129 @@
+"""The example configurations resolve as they are, say true things in their comments, and run at toy size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from docs.pages import QUICKSTART, ROOT, TOY, blocks
+
+import automl_nas
+from automl_nas.cli.overrides import Configuration
+from automl_nas.evaluation.tabulated import TabulatedCost
+from automl_nas.plugin.registry import Registry
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.plan import Plan, make_plan
+from automl_nas.run.yaml import parse_yaml
+from automl_nas_costs.models import Flops
+from automl_nas_spaces.shufflenet_v2 import from_codes
+
+SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
+SMALL_SPACE = {
+    "name": "shufflenet_v2",
+    "stem_stride": 1,
+    "widths": [16, 32],
+    "repeats": [1, 1],
+    "strides": [1, 2],
+    "last_channels": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise in the form of cifar10_small.npz, a hundredth as many images."""
+    path = tmp_path_factory.mktemp("data") / "cifar10_small.npz"
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 60), ("test", 20)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8) % 10
+    np.savez(path, **arrays)
+    return path
+
+
+def registry() -> Registry:
+    return complete_manager().registry
+
+
+def comments(config: Path) -> str:
+    return " ".join(line.partition("#")[2].strip() for line in config.read_text(encoding="utf-8").splitlines())
+
+
+def test_the_quickstart_says_true_numbers(quickstart: Plan) -> None:
+    flops = quickstart.stages[-1].problem.cost_models["flops"]
+    assert isinstance(flops, TabulatedCost)
+    extremes = flops.extremes()
+    wanted = (
+        f"{quickstart.space.size:,} networks, from {extremes.smallest_value:,.0f} to {extremes.largest_value:,.0f} "
+    )
+    assert wanted in comments(QUICKSTART)
+
+
+def test_the_small_images_say_true_numbers(images: Path) -> None:
+    """FLOPs are additive, so the extremes have the extreme option of every block; the table's own proof takes longer."""
+    raw = Configuration.read(SMALL_IMAGES, [f"task.path={images}"]).value
+    plan = make_plan(raw, registry(), checked=True)
+    flops, count = Flops(plan.final_space), len(plan.space.decisions)
+    base = flops.estimate(from_codes(plan.space, [0] * count))
+    changes = [
+        [
+            flops.estimate(from_codes(plan.space, [code * (place == here) for place in range(count)])) - base
+            for code in range(4)
+        ]
+        for here in range(count)
+    ]
+    small, large = (base + sum(map(pick, changes)) for pick in (min, max))
+    limit = plan.stages[-1].problem.constraints[0].high
+    assert small < limit < large
+    wanted = f"{plan.space.size:,} networks, from {small / 1e6:.1f} to {large / 1e6:.1f} million multiply-adds"
+    assert wanted in comments(SMALL_IMAGES)
+
+
+def test_every_configuration_is_tested_here() -> None:
+    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [QUICKSTART, SMALL_IMAGES]
+
+
+def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
+    """The quickstart runs in test_code.py."""
+    changes = [
+        f"task.path={images}",
+        *TOY,
+        "space.strides=[2, 2]",
+        "task.batch_size=16",
+        "runtime.threads=1",
+        "stages.supernet.strategy.train.warmup_epochs=0",
+        "final.train.warmup_epochs=0",
+        "final.export=[safetensors]",
+        "final.baselines=[largest]",
+    ]
+    result = automl_nas.search(Configuration.read(SMALL_IMAGES, changes).value, out=tmp_path / "run")
+    assert result.best is not None
+    assert (
+        result.best.costs["flops"] <= 0.9 * result.plan.stages[1].problem.cost_models["flops"].extremes().largest_value
+    )
+
+
+def test_the_shortest_configuration_is_enough() -> None:
+    """configuration.md begins with it, and says what its defaults are."""
+    shown, _ = blocks(ROOT / "docs" / "configuration.md", "yaml")[0]
+    plan = make_plan(parse_yaml(shown, "configuration.md").value, registry())
+    assert [stage.settings.strategy["name"] for stage in plan.stages] == ["single_path", "evolution"]
+    assert plan.stages[1].problem.objectives == {"accuracy": "maximize"}
+    assert plan.final is not None
+    assert [spec["name"] for spec in plan.final.export] == ["safetensors"]
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "spos.md", "strategies.md", "costs.md", "export.md", "tasks.md"])
+def test_every_piece_of_a_configuration_resolves(page: str, images: Path) -> None:
+    """Pieces are put into a whole configuration; its space is a small one, so that tables are soon made."""
+    for text, _ in blocks(ROOT / "docs" / page, "yaml"):
+        piece = parse_yaml(text, page).value
+        if "strategy" in piece:
+            piece = {"stages": [{"name": "search", **piece}], "final": None}
+        if "weights: supernet" in text and "name: supernet" not in text:
+            piece["stages"].insert(0, {"name": "supernet", "strategy": "single_path"})
+        if "path: " in text:
+            piece["task"] |= {"path": str(images), "train_labels": "train_labels"}
+        make_plan({"task": "digits", **piece, "space": SMALL_SPACE}, registry())

@@ -1,0 +1,114 @@
+"""The documentation is complete and leads somewhere: settings, commands, variables, benchmarks, links."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from docs.pages import DOCS, PAGES, ROOT, anchors, blocks, name, prose
+
+from automl_nas.cli import cli
+from automl_nas.plugin.settings import fields_of
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.final import FinalSettings
+from automl_nas.run.plan import Plan
+from automl_nas.run.settings import RunSettings
+
+CONFIGURATION = DOCS / "configuration.md"
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_reference", DOCS / "generate_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says(generator: ModuleType) -> None:
+    assert generator.main(["--check"]) == 0, "run: python docs/generate_reference.py"
+
+
+def test_the_reference_has_every_setting_of_every_component() -> None:
+    """Read from the page alone: the section under a component's heading has a row for each of its settings."""
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    sections = re.split(r"^#{3,4} ", text, flags=re.MULTILINE)
+    for component in complete_manager().registry:
+        if component.distribution not in ("automl-nas", ""):
+            continue
+        own = [section for section in sections if section.startswith(f"`{component.name}`\n")]
+        wanted = [setting.name for setting in component.signature().settings]
+        assert any(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == wanted for section in own), component
+
+
+def test_every_setting_is_described() -> None:
+    for component in complete_manager().registry:
+        for setting in component.signature().settings:
+            assert setting.description, f"{component}: {setting.name}"
+
+
+def test_the_sections_are_all_there(generator: ModuleType, quickstart: Plan) -> None:
+    """A resolved configuration has no section or setting of `final` that the reference lacks."""
+    config = quickstart.config
+    assert config.keys() == {field.name for field in fields_of(RunSettings)}
+    assert config["final"].keys() == {setting.name for setting in (*generator.MORE_OF_FINAL, *fields_of(FinalSettings))}
+
+
+def test_commands_that_are_named_exist() -> None:
+    known = {*cli.commands, "run"}
+    for page in PAGES:
+        named = re.findall(r"automl-nas ([a-z]\w*)", page.read_text(encoding="utf-8"))
+        assert set(named) <= known, name(page)
+
+
+def test_environment_variables_are_described() -> None:
+    sources = [*(ROOT / "automl_nas").rglob("*.py"), *(ROOT / "plugins").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    used = {
+        found for path in sources for found in re.findall(r'"(AUTOML_NAS_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert used
+    assert not [variable for variable in sorted(used) if variable not in pages]
+
+
+def test_every_benchmark_is_listed() -> None:
+    text = (DOCS / "development.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"benchmarks/(\w+\.py)", text))
+    assert listed == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name(page)}: {target}"
+        assert not anchor or anchor in anchors(file), f"{name(page)}: {target}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    pages = {name(page) for page in DOCS.glob("*.md") if page.name != "index.md"}
+    assert pages - linked == set()
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """The last part of the second command is CI's last line; the installation differs by the extras only."""
+    _, tests = [code for code, _ in blocks(ROOT / "README.md", "") if code.startswith("python3 -m venv")]
+    environment, install, command = (part.strip() for part in tests.split("&&"))
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.strip().splitlines()[-1] == command
+    assert environment in script
+    head, extras = re.fullmatch(r'(.*) -e "\.\[([\w,]+)\]"', install).groups()  # type: ignore[union-attr]
+    pip, install_word, options = head.partition(" install ")
+    found = re.search(rf'{re.escape(pip)}{install_word}(?:-q )?{re.escape(options)} -e "\.\[([\w,]+)\]"', script)
+    assert found is not None
+    assert set(extras.split(",")) <= set(found[1].split(","))
+    assert tests in (DOCS / "development.md").read_text(encoding="utf-8")
