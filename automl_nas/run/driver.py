@@ -21,7 +21,7 @@ from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.plan import Plan
 from automl_nas.run.reporter import Reporter
-from automl_nas.run.results import make_result, stage_best
+from automl_nas.run.results import make_result
 from automl_nas.run.settings import StageSettings
 from automl_nas.run.stage_evaluator import StageEvaluator
 from automl_nas.run.stage_plans import StagePlan
@@ -92,10 +92,8 @@ class Driver:
             result = make_result(plan, ledger, final_report)
             write_json(directory.result, result)
             shutil.rmtree(directory.scratch, ignore_errors=True)
-            last = plan.stages[-1]
-            trials = [t for t in ledger.trials.values() if t.stage == last.settings.name]
-            best = stage_best(last, trials)
-            pareto = tuple(last.problem.pareto(trials))
+            pareto = tuple(ledger.trials[found["number"]] for found in result["stages"][-1]["pareto"])
+            best = pareto[0] if pareto else None
             self._observers.search_finished(self._info, ResultInfo(best, pareto, len(ledger.trials), result))
             return result
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from automl_nas.run.plan import Plan
-from automl_nas.run.stage_plans import StagePlan
-
-
-def stage_best(stage: StagePlan, trials: Sequence[Trial]) -> Trial | None:
-    """Return what a stage's problem prefers among its trials."""
-    return stage.problem.best(trials)
 
 
 def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -29,7 +23,8 @@ def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> 
     stages: list[dict[str, Any]] = []
     for stage in plan.stages:
         trials = [ledger.trials[n] for n in sorted(ledger.trials) if ledger.trials[n].stage == stage.settings.name]
-        best = stage_best(stage, trials)
+        pareto = stage.problem.pareto(trials)
+        best = pareto[0] if pareto else None
         stages.append(
             {
                 "name": stage.settings.name,
@@ -39,7 +34,7 @@ def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> 
                 },
                 "problem": stage.problem.describe(),
                 "best": _summary(best),
-                "pareto": [_summary(trial) for trial in stage.problem.pareto(trials)],
+                "pareto": [_summary(trial) for trial in pareto],
                 "units": {name: model.unit for name, model in stage.problem.cost_models.items()},
             }
         )

@@ -228,8 +228,10 @@ class StageServices(Services):
     def _report_count(self) -> None:
         """Say how many trials are finished, for a strategy that does not say itself how far it is."""
         if not self._reports_itself and self._submitted:
-            known = [total for total in (self._settings.budget.trials, self.planned) if total is not None]
-            self._reporter.progress(self._submitted - len(self._evaluations or ()), min(known, default=None), "trials")
+            total, planned = self._settings.budget.trials, self.planned
+            if planned is not None and (total is None or planned < total):
+                total = planned
+            self._reporter.progress(self._submitted - len(self._evaluations or ()), total, "trials")
 
     def _trial_seed(self, number: int) -> int:
         return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF

@@ -79,11 +79,12 @@ class AskTellStrategy(Strategy):
         return queue
 
     def _ask(self, services: Services) -> None:
-        wanted = services.ahead - len(self._queue)
-        if services.remaining is not None:
-            wanted = min(wanted, services.remaining)
+        queue, remaining = self._queue, services.remaining
+        wanted = services.ahead - len(queue)
+        if remaining is not None:
+            wanted = min(wanted, remaining)
         proposals = self.ask(wanted) if wanted > 0 else []
         if len(proposals) > wanted:
             raise AssertionError(f"{type(self).__name__}.ask({wanted}) returned {len(proposals)} proposals")
-        self._waiting = self._queue + services.submit(proposals)
-        self._exhausted = not self._queue
+        self._waiting = queue + services.submit(proposals)
+        self._exhausted = not self._waiting

@@ -177,8 +177,13 @@ class Problem:
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """Return the first of `rank`, or None if no trial is feasible."""
-        comparable = self.comparable(trials)
-        return min(comparable, key=self._place) if comparable else None
+        best: Trial | None = None
+        top: tuple[float, ...] = ()
+        for trial in self.comparable(trials):
+            scores = self.scores(trial)
+            if best is None or scores > top or (scores == top and trial.number < best.number):
+                best, top = trial, scores
+        return best
 
     def pareto(self, trials: Iterable[Trial]) -> list[Trial]:
         """Return the comparable trials that no other dominates, best in the first objective first.
