@@ -62,7 +62,7 @@ def test_the_quickstart_says_true_numbers(quickstart: Plan) -> None:
 
 
 def test_the_small_images_say_true_numbers(images: Path) -> None:
-    """FLOPs are additive, so the extremes have the extreme option of every block; the table's own proof takes longer."""
+    """FLOPs are additive: the extremes have the extreme option of every block."""
     raw = Configuration.read(SMALL_IMAGES, [f"task.path={images}"]).value
     plan = make_plan(raw, registry(), checked=True)
     flops, count = Flops(plan.final_space), len(plan.space.decisions)
@@ -100,9 +100,8 @@ def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
     ]
     result = automl_nas.search(Configuration.read(SMALL_IMAGES, changes).value, out=tmp_path / "run")
     assert result.best is not None
-    assert (
-        result.best.costs["flops"] <= 0.9 * result.plan.stages[1].problem.cost_models["flops"].extremes().largest_value
-    )
+    assert result.plan.stages[1].problem.feasible(result.best.architecture)
+    assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
 
 
 def test_the_shortest_configuration_is_enough() -> None:
