@@ -1,0 +1,65 @@
+"""Every evaluation starts from its own seed, in all the generators that an evaluator might draw from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from automl_nas import search
+from automl_nas.evaluation import Evaluator, Outcome, Request
+from automl_nas.run import Ledger
+from automl_nas.run.seeding import seed_globally
+from automl_nas.testing import ToySpace
+
+
+def draws() -> list[float]:
+    return [random.random(), float(np.random.random()), float(torch.rand(()))]
+
+
+@pytest.fixture(autouse=True)
+def generators() -> Iterator[None]:
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    yield
+    random.setstate(before[0])
+    np.random.set_state(before[1])
+    torch.set_rng_state(before[2])
+
+
+def test_generators_are_those_of_the_libraries() -> None:
+    seed_globally(12345)
+    generator = torch.Generator().manual_seed(12345)
+    expected = [random.Random(12345).random(), float(np.random.RandomState(12345).random_sample())]
+    assert draws() == [*expected, float(torch.rand((), generator=generator))]
+
+
+class Drawing(Evaluator):
+    """Scores by chance, from the global generators, more often for some candidates than for others."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            for _ in range(request.number % 3):
+                draws()
+            yield Outcome(request.number, {"accuracy": sum(draws())})
+
+    @classmethod
+    def metric_names(cls, task: object) -> frozenset[str]:
+        return frozenset({"accuracy"})
+
+
+def found(folder: Path, batch: int) -> list[float]:
+    stage = {"name": "s", "strategy": "random", "evaluator": Drawing, "budget": {"trials": 9}, "batch": batch}
+    search(space=ToySpace, problem={"objectives": {"accuracy": "maximize"}}, stages=[stage], out=folder)
+    trials = Ledger(folder / "trials.jsonl", writable=False).trials
+    return [trials[number].metrics["accuracy"] for number in sorted(trials)]
+
+
+def test_a_metric_by_chance_depends_on_the_trial_alone(tmp_path: Path) -> None:
+    one = found(tmp_path / "one", 1)
+    draws()
+    assert found(tmp_path / "four", 4) == one
+    assert len(set(one)) == len(one) == 9
