@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import RunDirectoryError, RunInterrupted
+from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
 from automl_nas.plugin.manager import PluginManager
+from automl_nas.plugin.settings import to_json
 from automl_nas.run.builtin import complete_manager
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.driver import Driver
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.plan import Plan, make_plan, what_matters
 from automl_nas.run.reporter import Reporter
+from automl_nas.run.settings import RuntimeSettings
 
 
 class Session:
@@ -49,6 +53,7 @@ class Session:
         Raises:
             UserError: the configuration, or the directory, is not as it must be; nothing was written then.
         """
+        _check_alone()
         RunDirectory.check_new(out)
         manager = manager or complete_manager()
         plan = make_plan(raw, manager.registry)
@@ -77,6 +82,7 @@ class Session:
         Raises:
             RunDirectoryError: it is no run, it is in use, or ``raw`` differs from its configuration.
         """
+        _check_alone()
         manager = manager or complete_manager()
         directory = RunDirectory.open(path)
         directory.lock()
@@ -86,7 +92,7 @@ class Session:
                 config["executor"] = executor
             objects: Mapping[str, object] = {}
             if raw is not None:
-                given = make_plan(raw, manager.registry)
+                given = make_plan(_settled(raw, config["runtime"]), manager.registry)
                 objects = given.components.objects
                 _check_same(config, given.config, path)
             plan = make_plan(config, manager.registry, objects, checked=True)
@@ -120,6 +126,21 @@ class Session:
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {self.directory.path}") from None
         finally:
             self.directory.unlock()
+
+
+def _settled(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in which what the runtime left to the machine is what it was when the run began."""
+    wanted = {**asdict(RuntimeSettings()), **to_json(raw.get("runtime") or {})}
+    return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in wanted.items()}}
+
+
+def _check_alone() -> None:
+    """A run belongs to one process: those that torchrun starts beside it would work on the same directory."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            "a run works in one process, and this one was started by torchrun with several; start it without torchrun, and "
+            "use executor: {name: processes, workers: N} to evaluate in parallel"
+        )
 
 
 def _check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:

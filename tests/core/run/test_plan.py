@@ -225,3 +225,12 @@ def test_a_plugin_that_is_not_loaded_is_mentioned() -> None:
     manager = with_builtin(PluginManager({"AUTOML_NAS_DISABLED_PLUGINS": "vision"}).load())
     with pytest.raises((ConfigurationError, PluginError), match=r"unknown task 'digits'.*vision.*disabled"):
         make_plan(named(), manager.registry)
+
+
+def test_torchrun_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import automl_nas
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigurationError, match="started by torchrun.*executor"):
+        automl_nas.search(config(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
