@@ -54,7 +54,7 @@ def search(
     if resume and out is None:
         raise RunDirectoryError("to resume, say which run: out=DIRECTORY")
     if resume and RunDirectory(path).config.exists():
-        session = Session.resume(path, raw=raw, reporter=reporter)
+        session = Session.resume(path, raw=raw, executor=raw.get("executor"), reporter=reporter)
     else:
         session = Session.start(raw, path, reporter=reporter)
     return Result(path, session.run(), session.plan)

@@ -53,6 +53,11 @@ class RunDirectory:
         except OSError as error:
             raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
         directory.lock()
+        try:
+            cls.check_new(path)  # again: another process may have been faster, and be done
+        except RunDirectoryError:
+            directory.unlock()
+            raise
         write_json(directory.environment, environment())
         # Last: a folder with a configuration is a run that can be resumed.
         write_text(directory.config, dump_yaml(config))

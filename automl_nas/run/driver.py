@@ -194,7 +194,7 @@ class Driver:
         if state["config"] != self._digest:
             self._reporter.warning("a checkpoint belongs to another configuration and is not used")
             return False
-        known = self._ledger.trials.keys() | set(state.get("uncollected", ()))
+        known = self._ledger.trials.keys() | {item["number"] for item in state.get("pending", ())}
         if not all(number in known for number in range(state["next_number"])):
             self._reporter.warning(
                 "a checkpoint builds on trials whose record is damaged; the previous good one is used"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from automl_nas.errors import ReplayError, RunInterrupted
+from automl_nas.errors import ConfigurationError, ReplayError, RunInterrupted
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.run.executors import Crash, Executor
 from automl_nas.run.interruption import StopFlag
@@ -65,6 +65,7 @@ class Evaluations:
         self._executor, self._make_isolated, self._ledger, self._scratch = executor, isolated, ledger, scratch
         self._seed_of, self._finished, self._stop, self._reporter = seed_of, finished, stop, reporter
         self._isolated: Executor | None = None
+        self._isolating = True
         self._suspects: set[int] = set()
         self._jobs: dict[int, Job] = {}
 
@@ -103,7 +104,7 @@ class Evaluations:
         for executor in (isolated, ordinary):
             if self._stop.requested:
                 raise RunInterrupted
-            event = executor.next() if executor is not None else None
+            event = self._next(executor) if executor is not None else None
             if isinstance(event, Crash):
                 self._crashed(event)
             elif event is not None:
@@ -121,14 +122,43 @@ class Evaluations:
         attempts = self._ledger.attempts.get(number)
         if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
             self._give_up(number, attempts.crashed or attempts.started, "")
-        elif attempts is not None and attempts.started:
+        elif attempts is not None and attempts.started and self._isolating:
             # It was being evaluated when its process died. In one of its own it can do so again without harm, and if it
             # does, we know that it was the candidate.
-            self._isolated = self._isolated or self._make_isolated()
             self._suspects.add(number)
-            self._isolated.submit(request)
+            try:
+                self._isolated = self._isolated or self._make_isolated()
+                self._isolated.submit(request)
+            except ConfigurationError as error:
+                self._accept_suspects(error)
         else:
             self._executor.submit(request)
+
+    def _next(self, executor: Executor) -> Outcome | Crash | None:
+        if executor is not self._isolated:
+            return executor.next()
+        try:
+            return executor.next()
+        except Exception as error:
+            # A worker process that cannot be made, for classes of a notebook, say, or in a script without a guard round
+            # its calls. Where the candidate or the evaluator is to blame, the ordinary executor meets the same error.
+            self._accept_suspects(error)
+            return None
+
+    def _accept_suspects(self, error: Exception) -> None:
+        """Evaluate suspects like all others: a process of their own cannot be had."""
+        numbers = sorted(self._suspects)
+        self._reporter.warning(
+            f"an earlier process died while it evaluated trial {', '.join(map(str, numbers))}; no worker process can "
+            f"be made to try that apart ({error}), so it is evaluated like any other"
+        )
+        self._isolating = False
+        self._suspects.clear()
+        if self._isolated is not None:
+            self._ledger.released(self._isolated.close())
+            self._isolated = None
+        for number in numbers:
+            self._executor.submit(self._jobs[number].request)
 
     def _crashed(self, crash: Crash) -> None:
         number = crash.number

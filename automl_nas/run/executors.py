@@ -106,7 +106,7 @@ class InProcess(Executor):
                     f"{type(self._evaluator).__name__}.evaluate gave no outcome for trial {numbers}"
                 ) from None
             return None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # The generator is dead. Whoever was alone has failed; those who shared work get a try of their own.
             self._outcomes = None
             failed = list(self._running.values())
@@ -155,7 +155,7 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
     seed_globally(request.seed)
     try:
         outcomes = list(evaluator.evaluate(iter([_reporting(request, reports)])))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failure(request, error, begun)
     if [outcome.number for outcome in outcomes] != [request.number]:
         raise EvaluationError(
@@ -189,7 +189,7 @@ def _reporting(request: Request, reports: Reports) -> Request:
     return Request(request.number, request.architecture, request.seed, request.fidelity, request.scratch, reports)
 
 
-def _failure(request: Request, error: Exception, begun: float) -> Outcome:
+def _failure(request: Request, error: BaseException, begun: float) -> Outcome:
     seconds = time.perf_counter() - begun
     if isinstance(error, Pruned):
         return Outcome(request.number, state=State.PRUNED, seconds=seconds)

@@ -130,7 +130,10 @@ class Session:
 
 def _settled(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration in which what the runtime left to the machine is what it was when the run began."""
-    wanted = {**asdict(RuntimeSettings()), **to_json(raw.get("runtime") or {})}
+    given = to_json(raw.get("runtime") or {})
+    if not isinstance(given, Mapping):
+        return dict(raw)  # refused when it is resolved
+    wanted = {**asdict(RuntimeSettings()), **given}
     return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in wanted.items()}}
 
 
@@ -138,8 +141,8 @@ def _check_alone() -> None:
     """A run belongs to one process: those that torchrun starts beside it would work on the same directory."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
-            "a run works in one process, and this one was started by torchrun with several; start it without torchrun, and "
-            "use executor: {name: processes, workers: N} to evaluate in parallel"
+            "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
+            "and use executor: {name: processes, workers: N} to evaluate in parallel"
         )
 
 

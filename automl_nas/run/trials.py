@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from automl_nas.run.directory import MetricsFile, RunDirectory
 from automl_nas.run.evaluations import Evaluations, Job
 from automl_nas.run.executors import Executor
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.ledger import Ledger, plain
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
@@ -72,6 +73,7 @@ class StageServices(Services):
         self._complete: list[Trial] = []
         self._submitted = 0
         self._failures = 0
+        self._fresh: set[int] = set()
         self._reports_itself = False
         self._spent = 0.0
         self._begun = time.monotonic()
@@ -220,6 +222,7 @@ class StageServices(Services):
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)
+        self._fresh.update(trial.number for trial in trials)
         for trial in trials:
             self._reporter.trial(trial)
             self._observe(trial)
@@ -256,21 +259,32 @@ class StageServices(Services):
             seed=seed,
             seconds=outcome.seconds,
             error=error,
-            info={**proposal.info, **outcome.info},
+            info=self._info(number, {**proposal.info, **outcome.info}),
         )
 
+    def _info(self, number: int, info: Mapping[str, object]) -> dict[str, Any]:
+        try:
+            return {name: plain(value) for name, value in info.items()}
+        except TypeError as error:
+            where = f"trial {number} in the stage '{self._settings.name}'"
+            raise EvaluationError(f"the info of {where} cannot be recorded: {error}") from None
+
     def _collect(self, trial: Trial) -> None:
-        self._collected.append(trial)
-        if trial.state is State.COMPLETE:
-            self._complete.append(trial)
+        # By number, in whatever order a strategy asks for results: so it is after a resume.
+        for found in (self._collected, *([self._complete] if trial.state is State.COMPLETE else [])):
+            insort(found, trial, key=lambda known: known.number)
 
     def _count_failure(self, trial: Trial) -> None:
         self._failures = self._failures + 1 if trial.state is State.FAILED else 0
-        if self._failures >= self._settings.max_failures:
+        # Those that an earlier process recorded are counted, but only a new one ends the run: otherwise a run that
+        # was ended by failures could never be resumed.
+        fresh = trial.number in self._fresh
+        self._fresh.discard(trial.number)
+        if fresh and self._failures >= self._settings.max_failures:
             raise EvaluationError(
                 f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one (trial "
-                f"{trial.number}) with: "
-                f"{trial.error}; mend the cause and resume, or raise {join(self._path, 'max_failures')}"
+                f"{trial.number}) with: {trial.error}; mend the cause and resume: the search goes on with its next "
+                f"candidates. A new run may allow more ({join(self._path, 'max_failures')})"
             )
 
     def _check_replay(self, known: Trial, proposal: Proposal) -> None:
@@ -283,6 +297,5 @@ class StageServices(Services):
         )
         raise ReplayError(
             f"trial {known.number} of {self._ledger.path} is {known.architecture.key} in stage '{known.stage}', but "
-            "the resumed stage "
-            f"'{self._settings.name}' asks for {proposal.architecture.key}; since it was recorded: {changed}"
+            f"the resumed stage '{self._settings.name}' asks for {proposal.architecture.key}; since then: {changed}"
         )

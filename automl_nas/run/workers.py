@@ -97,6 +97,8 @@ class WorkerProcesses(Executor):
         return begun
 
     def _dispatch(self) -> None:
+        for worker in [w for w in self._workers if w.ready and w.request is None and not w.process.is_alive()]:
+            self._end(worker)  # it died while idle: no candidate is to blame
         missing = min(self._count, len(self._queue) + sum(w.request is not None for w in self._workers)) - len(
             self._workers
         )

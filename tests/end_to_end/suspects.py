@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
 from automl_nas.evaluation.task import Task
@@ -36,7 +38,8 @@ class Misbehaving(Free):
 
     Args:
         space: what is searched.
-        how: ``raise``, ``memory``, ``nan``, ``die`` (SIGKILL), ``exit``, ``hang``.
+        how: ``raise``, ``memory``, ``leave`` (SystemExit), ``nan``, ``report`` (NaN, on the way), ``die`` (SIGKILL),
+            ``exit``, ``hang``.
         numbers: on which trials.
         lives: a file that counts how often it happened.
     """
@@ -55,6 +58,11 @@ class Misbehaving(Free):
             raise ValueError("no such kernel")
         if self._how == "memory":
             raise MemoryError("cannot allocate 80 GiB")
+        if self._how == "leave":
+            sys.exit(4)
+        if self._how == "report":
+            request.report(1, float("nan"))
+            return super().value(request)
         if self._how == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._how == "exit":
@@ -80,3 +88,24 @@ class Slow(Free):
     def value(self, request: Request) -> float:
         time.sleep(0.002 * (request.number * 7 % 5))
         return super().value(request)
+
+
+class Unplugged(Free):
+    """Raises for every trial from number 5 on, for as long as the file ``unplugged`` exists."""
+
+    def __init__(self, space: SearchSpace, *, unplugged: str) -> None:
+        super().__init__(space)
+        self._unplugged = Path(unplugged)
+
+    def value(self, request: Request) -> float:
+        if request.number >= 5 and self._unplugged.exists():
+            raise RuntimeError("the device is unplugged")
+        return super().value(request)
+
+
+class Chatty(Free):
+    """Says things that no record can hold."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            yield Outcome(request.number, {"accuracy": 0.5}, info={"seen": {1, 2}})

@@ -46,6 +46,7 @@ def trials(out: Path) -> Ledger:
     [
         ("raise", "ValueError: no such kernel"),
         ("memory", "MemoryError: cannot allocate 80 GiB"),
+        ("leave", "SystemExit: 4"),
         ("nan", "accuracy is nan"),
     ],
 )

@@ -22,6 +22,21 @@ def test_a_run_that_was_killed_while_it_was_made_is_no_obstacle(tmp_path: Path) 
         RunDirectory.create(tmp_path / "run", {"seed": 1})
 
 
+def test_two_processes_that_make_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one was faster: it made its run, and ended it, between this one's check and this one's lock."""
+    lock = RunDirectory.lock
+
+    def late(self: RunDirectory) -> None:
+        (self.path / "config.yaml").write_text("seed: 2\n")
+        lock(self)
+
+    monkeypatch.setattr(RunDirectory, "lock", late)
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.create(tmp_path / "run", {"seed": 1})
+    assert RunDirectory(tmp_path / "run").read_config() == {"seed": 2}
+    assert not RunDirectory(tmp_path / "run").locked
+
+
 def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="is not a run directory: there is no such folder"):
         RunDirectory.open(tmp_path / "absent")

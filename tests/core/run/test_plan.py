@@ -231,6 +231,6 @@ def test_torchrun_is_refused_before_anything_is_written(tmp_path: Path, monkeypa
     import automl_nas
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigurationError, match="started by torchrun.*executor"):
+    with pytest.raises(ConfigurationError, match=r"started by torchrun.*executor"):
         automl_nas.search(config(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
