@@ -82,9 +82,12 @@ class Runtime:
         }
 
     def activate(self) -> None:
-        """Set the number of CPU threads of this process."""
+        """Set the number of CPU threads of this process, and let CUDA use deterministic convolutions only."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            # Others add up in the order in which they finish, and a resumed run would not repeat itself.
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
     def place(self, module: ModuleT) -> ModuleT:
         """Move a module to the device, in the memory format; in place, and returned."""

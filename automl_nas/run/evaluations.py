@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from automl_nas.errors import ConfigurationError, ReplayError, RunInterrupted
+from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.run.executors import Crash, Executor
 from automl_nas.run.interruption import StopFlag
@@ -106,6 +106,9 @@ class Evaluations:
                 raise RunInterrupted
             event = self._next(executor) if executor is not None else None
             if isinstance(event, Crash):
+                if self._stop.requested:  # the signal was for the whole group: the candidate is not to blame
+                    self._ledger.released([event.number])
+                    raise RunInterrupted
                 self._crashed(event)
             elif event is not None:
                 self._finish(event)
@@ -135,11 +138,13 @@ class Evaluations:
             self._executor.submit(request)
 
     def _next(self, executor: Executor) -> Outcome | Crash | None:
-        if executor is not self._isolated:
-            return executor.next()
         try:
             return executor.next()
         except Exception as error:
+            if self._stop.requested and isinstance(error, EvaluationError):
+                raise RunInterrupted from None  # a worker that was just starting got the same signal
+            if executor is not self._isolated:
+                raise
             # A worker process that cannot be made, for classes of a notebook, say, or in a script without a guard round
             # its calls. Where the candidate or the evaluator is to blame, the ordinary executor meets the same error.
             self._accept_suspects(error)

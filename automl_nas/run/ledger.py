@@ -204,23 +204,6 @@ def _finished_line(trial: Trial) -> str:
     return f"{head},{_dumps(rest)[1:-1]}"
 
 
-def plain(value: object) -> Any:
-    """Return a value as the record gives it back: tuples as lists, what is NaN or infinite as None.
-
-    Raises:
-        TypeError: it is not JSON.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: plain(item) for key, item in value.items()}
-    raise TypeError(f"{value!r} is not JSON (numbers, texts, true, false, null, lists, mappings with texts as keys)")
-
-
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

@@ -118,6 +118,14 @@ def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -
     if local.partition("/")[0] not in names:
         hint = did_you_mean(local, names) or "; no stage stands before it"
         raise ConfigurationError(f"no earlier stage is called '{local}'{hint}", path=path)
+    source = earlier[names.index(local.partition("/")[0])]
+    for limit in ("seconds", "steps"):
+        if getattr(source.settings.budget, limit) is not None:
+            raise ConfigurationError(
+                f"this budget would end the stage before its strategy does, so before it saves the weights that {path} "
+                "names; leave it out, and train for fewer epochs",
+                path=f"{source.path}.budget.{limit}",
+            )
 
 
 def plan_final(

@@ -8,14 +8,15 @@ from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automl_nas.errors import EvaluationError, ReplayError
+from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError
 from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.plugin.located import join
 from automl_nas.run.directory import MetricsFile, RunDirectory
 from automl_nas.run.evaluations import Evaluations, Job
 from automl_nas.run.executors import Executor
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.ledger import Ledger, plain
+from automl_nas.run.ledger import Ledger
+from automl_nas.run.recording import trial_of
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
@@ -59,7 +60,7 @@ class StageServices(Services):
         observe: Callable[[Trial], None],
         environment_changes: Sequence[str],
     ) -> None:
-        self._settings, self._problem, self._path = stage.settings, stage.problem, stage.path
+        self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._members = Membership(space)
         self._seed, self._ledger, self._metrics = seed, ledger, metrics
         self._reporter, self._observe, self._changes = reporter, observe, environment_changes
@@ -169,7 +170,8 @@ class StageServices(Services):
             if known is not None:
                 self._check_replay(known, proposal)
             elif self._evaluations is None:
-                free.append(self._trial(number, proposal, Outcome(number), self._trial_seed(number)))
+                self._check_comparable()
+                free.append(trial_of(self._stage, proposal, Outcome(number), self._trial_seed(number)))
             else:
                 self._evaluations.add(number, proposal)
         if free:
@@ -218,7 +220,7 @@ class StageServices(Services):
     # --- record ------------------------------------------------------------------------------------------------------
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        self._record([self._trial(outcome.number, job.proposal, outcome, job.request.seed)])
+        self._record([trial_of(self._stage, job.proposal, outcome, job.request.seed)])
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)
@@ -239,36 +241,6 @@ class StageServices(Services):
     def _trial_seed(self, number: int) -> int:
         return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF
 
-    def _trial(self, number: int, proposal: Proposal, outcome: Outcome, seed: int) -> Trial:
-        state, error = outcome.state, outcome.error
-        metrics = {name: float(value) for name, value in outcome.metrics.items()}
-        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if state is State.COMPLETE and bad:
-            state, error = State.FAILED, f"{bad[0]} is {metrics[bad[0]]}"
-        if bad:
-            metrics = {name: value for name, value in metrics.items() if name not in bad}
-        return Trial(
-            number=number,
-            architecture=proposal.architecture,
-            metrics=metrics,
-            costs=self._problem.costs(proposal.architecture),
-            violations=self._problem.violations(proposal.architecture, metrics if state is State.COMPLETE else None),
-            state=state,
-            stage=self._settings.name,
-            fidelity=proposal.fidelity,
-            seed=seed,
-            seconds=outcome.seconds,
-            error=error,
-            info=self._info(number, {**proposal.info, **outcome.info}),
-        )
-
-    def _info(self, number: int, info: Mapping[str, object]) -> dict[str, Any]:
-        try:
-            return {name: plain(value) for name, value in info.items()}
-        except TypeError as error:
-            where = f"trial {number} in the stage '{self._settings.name}'"
-            raise EvaluationError(f"the info of {where} cannot be recorded: {error}") from None
-
     def _collect(self, trial: Trial) -> None:
         # By number, in whatever order a strategy asks for results: so it is after a resume.
         for found in (self._collected, *([self._complete] if trial.state is State.COMPLETE else [])):
@@ -285,6 +257,17 @@ class StageServices(Services):
                 f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one (trial "
                 f"{trial.number}) with: {trial.error}; mend the cause and resume: the search goes on with its next "
                 f"candidates. A new run may allow more ({join(self._path, 'max_failures')})"
+            )
+
+    def _check_comparable(self) -> None:
+        """A strategy that derives one network needs no evaluator; one that proposes several cannot do without."""
+        problem = self._stage.problem
+        missing = [name for name in problem.objectives if name not in problem.cost_models]
+        if missing and self._submitted > 1:
+            raise ConfigurationError(
+                f"candidates of this stage are to be compared by '{missing[0]}', which is no cost, and nothing "
+                "measures it: give the stage an evaluator, or an objective that is a cost",
+                path=join(self._path, "evaluator"),
             )
 
     def _check_replay(self, known: Trial, proposal: Proposal) -> None:

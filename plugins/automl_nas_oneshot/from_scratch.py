@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-import os
 import pickle
 import time
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import torch
 
-from automl_nas.errors import ConfigurationError, DivergedError, Pruned
+from automl_nas.errors import ConfigurationError, DivergedError, Pruned, RunFailedError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training import Fit, score
+from automl_nas.run.files import write_whole
 from automl_nas.space.space import SearchSpace
 
 _LOG = logging.getLogger(__name__)
@@ -148,14 +149,14 @@ class _Scratch:
         return reports
 
     def save(self, fit: Fit, reports: list[dict[str, float]]) -> None:
-        """Write a checkpoint if the last one is old enough."""
+        """Write a checkpoint if the last one is old enough; it only saves time, so failing to does not end a trial."""
         if self._path is None or time.monotonic() - self._saved < self._seconds:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)  # nobody makes it before it is needed
-        beside = self._path.with_suffix(".tmp")
-        with beside.open("wb") as file:
-            torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
+        content = io.BytesIO()
+        torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, content)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # nobody makes it before it is needed
+            write_whole(self._path, lambda file: file.write(content.getbuffer()))
+        except (OSError, RunFailedError) as error:
+            _LOG.warning("%s; the training goes on without this checkpoint", error)
         self._saved = time.monotonic()

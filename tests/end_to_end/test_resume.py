@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from end_to_end.suspects import Chatty, Free, Misbehaving, Shared, Slow, Unplugg
 from end_to_end.test_faults import run, search_only, trials
 
 import automl_nas
-from automl_nas.errors import EvaluationError, RunInterrupted
+from automl_nas.errors import ConfigurationError, EvaluationError, RunInterrupted
 from automl_nas.evaluation.evaluator import Request
 from automl_nas.run.reporter import Reporter
 from automl_nas.search.strategy import Services, Strategy
@@ -173,3 +174,34 @@ def test_trials_are_seen_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     Backwards.shown.clear()
     run(search_only(Free, strategy=Backwards, budget={}), tmp_path / "run")
     assert Backwards.shown == [list(range(4)), list(range(8))]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_signal_to_the_whole_group_is_held_against_no_candidate(tmp_path: Path, number: int) -> None:
+    """As a cluster ends a job: workers die of it at once, while they start or while they evaluate."""
+    settings = search_only({"name": Misbehaving, "how": "hang", "numbers": [number]}, timeout=120.0)
+    out = tmp_path / "run"
+    stopped = tmp_path / "stopped"
+
+    def work() -> None:
+        try:
+            run({**settings, "executor": "processes"}, out)
+        except RunInterrupted:
+            stopped.touch()
+
+    pid = in_child(work)
+    while not (out / "trials.jsonl").exists() or len(trials(out).attempts if number else [0]) < 1:
+        time.sleep(0.01)
+    os.killpg(pid, signal.SIGTERM)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert stopped.exists()
+    assert [a for a in trials(out).attempts.values() if a.started or a.crashed] == []
+
+
+def test_candidates_that_nothing_measures_are_not_compared(tmp_path: Path) -> None:
+    """A forgotten evaluator: without it a search for accuracy would be a search for nothing."""
+    settings = {**search_only(None), "task": "digits", "final": None}
+    with pytest.raises(ConfigurationError, match=r"stages\[0\].evaluator: .* compared by 'accuracy'.* give the stage"):
+        run(settings, tmp_path / "run")
+    run({**settings, "problem": {"objectives": {"params": "minimize"}}}, tmp_path / "costs")
+    assert len(trials(tmp_path / "costs").trials) == 20

@@ -74,6 +74,17 @@ def test_threads_are_recorded_and_set() -> None:
         torch.set_num_threads(before)
 
 
+def test_convolutions_on_a_gpu_repeat_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    runtime = Runtime(device="cpu")
+    runtime.activate()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+    runtime.device = torch.device("cuda")
+    runtime.activate()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+
+
 def test_settings_make_the_same_runtime() -> None:
     settings = Runtime(device="cpu", precision="bfloat16", memory_format="contiguous", threads=3).settings()
     assert Runtime(**settings).settings() == settings  # type: ignore[arg-type]

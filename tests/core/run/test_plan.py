@@ -96,6 +96,8 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("stages.1.evaluator.weights", "supernt",
          r"stages\[1\].evaluator.weights: no earlier stage is called 'supernt'; did you mean 'supernet'\?"),
         ("stages.1.evaluator.weights", "elsewhere:supernet", r"the run elsewhere holds no weights 'supernet'"),
+        ("stages.0.budget", {"seconds": 60.0},
+         r"stages\[0\].budget.seconds: .* before it saves the weights that stages\[1\].evaluator.weights names"),
         ("problem.constraints.flop", "<= 1M",
          r"problem.constraints.flop: 'flop' is neither measured by the evaluator nor a cost; did you mean 'flops'\?"),
         ("problem.constraints.flops", "< 1M",

@@ -167,7 +167,21 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_again(
         (outcome,) = make().evaluate([request(space, scratch=tmp_path)])
     assert str(file) in caplog.text
     assert outcome.metrics == expected.metrics
-    assert not list(tmp_path.glob("*.tmp"))
+    assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_candidate(
+    make: Make, space: ModuleSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (expected,) = make().evaluate([request(space)])
+    monkeypatch.setattr("automl_nas.run.files.os.fsync", full)
+    (outcome,) = make().evaluate([request(space, scratch=tmp_path)])
+    assert outcome.metrics == expected.metrics
+    assert "the disk is full" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_scratch_nothing_is_written(
