@@ -133,13 +133,15 @@ class Driver:
         try:
             artifacts = RunArtifacts(self._directory.artifacts, name, plan.config["space"], plan.fingerprint)
             if index < len(plan.stages):
-                strategy: Strategy = plan.components.construct(
-                    "strategies",
-                    stage.settings.strategy,
-                    plan.collaborators(stage.problem, artifacts),
-                    seed,
-                    f"{stage.path}.strategy",
-                )
+                # Networks may be built in there: what they draw must not depend on what was done before.
+                with plan.runtime.seeded(seed, "strategy"):
+                    strategy: Strategy = plan.components.construct(
+                        "strategies",
+                        stage.settings.strategy,
+                        plan.collaborators(stage.problem, artifacts),
+                        seed,
+                        f"{stage.path}.strategy",
+                    )
             else:
                 strategy = make_final(plan, self._ledger, artifacts, self._directory, seed)
             services.planned = strategy.planned
@@ -162,6 +164,7 @@ class Driver:
                 if time.monotonic() - saved >= plan.config["checkpoint_seconds"]:
                     self._checkpoint(index, steps, strategy, services)
                     saved = time.monotonic()
+            services.settle()
             return strategy, services
         finally:
             services.close()

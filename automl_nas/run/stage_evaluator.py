@@ -35,11 +35,14 @@ class StageEvaluator:
         artifacts = RunArtifacts(
             self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
         )
-        evaluator: Evaluator = plan.components.construct(
-            "evaluators",
-            stage.settings.evaluator,
-            plan.collaborators(stage.problem, artifacts),
-            stream_seed(plan.seed, f"{stage.settings.name}/evaluator"),
-            f"{stage.path}.evaluator",
-        )
+        seed = stream_seed(plan.seed, f"{stage.settings.name}/evaluator")
+        # Networks may be built in there: what they draw must be the same in every process.
+        with plan.runtime.seeded(seed, "evaluator"):
+            evaluator: Evaluator = plan.components.construct(
+                "evaluators",
+                stage.settings.evaluator,
+                plan.collaborators(stage.problem, artifacts),
+                seed,
+                f"{stage.path}.evaluator",
+            )
         return evaluator

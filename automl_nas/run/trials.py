@@ -194,6 +194,10 @@ class StageServices(Services):
         self._report_count()
         return trials
 
+    def settle(self) -> None:
+        """Wait for what is outstanding: recorded like the rest, though the strategy is not told any more."""
+        self.results(sorted(self._uncollected))
+
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """See `Services.log`."""
         record = {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -205,3 +205,42 @@ def test_candidates_that_nothing_measures_are_not_compared(tmp_path: Path) -> No
         run(settings, tmp_path / "run")
     run({**settings, "problem": {"objectives": {"params": "minimize"}}}, tmp_path / "costs")
     assert len(trials(tmp_path / "costs").trials) == 20
+
+
+def test_a_budget_of_steps_leaves_nothing_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for ahead is recorded, whatever the executor; so checkpoints of the next stage can build on it."""
+    settings = search_only(Slow, ahead=4, budget={"steps": 3})
+    settings["stages"].append({**settings["stages"][0], "name": "second"})
+    settings["checkpoint_seconds"] = 0.0
+    run(settings, tmp_path / "here")
+    # 4 at the beginning, one more with each of the 3 steps, in both stages.
+    assert list(trials(tmp_path / "here").trials) == list(range(14))
+    run({**settings, "executor": {"name": "processes", "workers": 2}}, tmp_path / "workers")
+    assert record(tmp_path / "workers") == record(tmp_path / "here")
+    with pytest.raises(RunInterrupted):
+        run(settings, tmp_path / "stopped", reporter=StopAt(10))
+    result = run(settings, tmp_path / "stopped")
+    assert record(tmp_path / "stopped") == record(tmp_path / "here")
+    assert [stage["trials"] for stage in result.data["stages"]] == [7, 7]
+    assert "checkpoint" not in caplog.text
+
+
+class Drawing(Backwards):
+    """Draws from the global generator when it is made, as the initialisation of a network does."""
+
+    drawn: ClassVar[list[float]] = []
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.drawn.append(torch.rand(()).item())
+
+
+def test_what_a_constructor_draws_depends_on_the_run_alone(tmp_path: Path) -> None:
+    """On the seed and the stage, that is: not on the stages before, nor on how often it was resumed."""
+    Drawing.drawn.clear()
+    settings = search_only(Free, strategy=Drawing, budget={})
+    run(settings, tmp_path / "alone")
+    before = {**search_only(Free)["stages"][0], "name": "before"}
+    run({**settings, "stages": [before, *settings["stages"]]}, tmp_path / "after")
+    run({**settings, "seed": 1}, tmp_path / "other")
+    assert Drawing.drawn[0] == Drawing.drawn[1] != Drawing.drawn[2]
