@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from automl_nas.errors import ConfigurationError, did_you_mean
+from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -44,6 +44,9 @@ def located(error: ValidationError, given: Mapping[str, Any], path: str) -> Conf
         error: what pydantic found.
         given: the settings that were validated.
         path: where they stand in the configuration.
+
+    Raises:
+        PluginError: a component that the settings name is wrong itself.
     """
     found = [(_place(item["loc"], item["type"], given), item) for item in error.errors(include_url=False)]
     first = [item for item in found if item[0][:1] == found[0][0][:1]]
@@ -56,22 +59,25 @@ def located(error: ValidationError, given: Mapping[str, Any], path: str) -> Conf
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ConfigurationError):
             return ConfigurationError(cause.message, path=join(where, cause.path))
+        if isinstance(cause, PluginError):
+            raise cause
     if problems[0]["type"] == "missing":
         return ConfigurationError("this setting is required", path=where)
     value = problems[0]["input"]
-    wanted, hint = [], ""
+    wanted, shown, hint = [], _show(value), ""
     for item in problems:
         if item["type"] in _EXPECTED:
             wanted.append(_EXPECTED[item["type"]])
         elif "wanted" in item.get("ctx", {}):
             wanted.append(item["ctx"]["wanted"])
+            shown = item["ctx"].get("found", shown)
             options = [option for option in item["ctx"].get("options", ()) if isinstance(option, str)]
             near = did_you_mean(value, options) if isinstance(value, str) else ""
             hint = near if "did you mean" in near else hint
     if not wanted:
         return ConfigurationError(f"{problems[0]['msg']}, not {_show(value)}", path=where)
     return ConfigurationError(
-        f"must be {' or '.join(dict.fromkeys(wanted))}, not {_show(value)}{hint or _hint(value, wanted)}", path=where
+        f"must be {' or '.join(dict.fromkeys(wanted))}, not {shown}{hint or _hint(value, wanted)}", path=where
     )
 
 

@@ -126,7 +126,8 @@ def _to_tuple(length: int | None) -> Callable[[Any], Any]:
         if not isinstance(value, list | tuple):
             return value
         if length is not None and len(value) != length:
-            raise PydanticCustomError("wrong_length", "{wanted}", {"wanted": f"a list of length {length}"})
+            told = {"wanted": f"a list of length {length}", "found": f"one of length {len(value)}"}
+            raise PydanticCustomError("wrong_length", "{wanted}", told)
         return tuple(value)
 
     return convert

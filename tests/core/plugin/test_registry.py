@@ -73,7 +73,7 @@ def silent(*, blocks: int = 2):  # type: ignore[no-untyped-def]
 class Parts:
     @hookimpl
     def register_strategies(self, register: Any) -> None:
-        for name, made in (("blind", Blind), ("wrapper", Wrapper), ("stubborn", Stubborn)):
+        for name, made in (("blind", Blind), ("wrapper", Wrapper), ("stubborn", Stubborn), ("toyish", ToySpace)):
             register(name, f"{__name__}:{made.__name__}")
 
     @hookimpl
@@ -94,7 +94,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def test_names_are_sorted_and_components_know_their_plugin(registry: Registry) -> None:
-    assert registry.names("strategies") == ("blind", "stubborn", "wrapper")
+    assert registry.names("strategies") == ("blind", "stubborn", "toyish", "wrapper")
     assert registry.names("tasks") == ()
     assert {component.kind for component in registry} == {"strategies", "spaces"}
     assert str(registry.get("strategies", "blind")) == "strategy 'blind' of plugin 'parts' (module Parts)"
@@ -160,6 +160,11 @@ def test_a_nested_component_must_be_what_the_annotation_says(registry: Registry)
         registry.resolve("strategies", spec, path="s")
     fine = registry.construct("strategies", {"name": "wrapper", "inner": "blind", "spare": "stubborn"}, [ToySpace()])
     assert isinstance(fine.spare, Stubborn)
+
+
+def test_a_nested_component_that_is_broken_is_said_as_it_is(registry: Registry) -> None:
+    with pytest.raises(PluginError, match=r"^strategy 'toyish' of plugin 'parts' .*ToySpace does not derive from Str"):
+        registry.resolve("strategies", {"name": "wrapper", "inner": "toyish"})
 
 
 def test_what_a_nested_constructor_refuses_is_located(registry: Registry) -> None:
