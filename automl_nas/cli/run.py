@@ -156,6 +156,12 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
         click.echo(line)
     click.echo(f"\nrun directory: {directory}")
     click.echo(f"time: {duration(time.monotonic() - begun)}")
+    failed = [item["format"] for item in (result["final"] or {}).get("not_exported", ())]
+    if failed:
+        raise RunFailedError(
+            f"the run is complete, but not exported as {', '.join(failed)}; to write other formats: "
+            f"automl-nas export {shlex.quote(str(directory))} --format NAME"
+        )
 
 
 def _recorded(session: Session) -> Any:

@@ -31,6 +31,7 @@ def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
             "",
             "exported:" if final["files"] else "exported: nothing",
             *(f"  {directory / name}" for name in final["files"]),
+            *(f"not exported as {item['format']}: {item['error']}" for item in final.get("not_exported", ())),
         ]
     elif result["best"] is not None:
         best = result["best"]

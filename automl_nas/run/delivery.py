@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import neighbours
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.streams import stream, stream_seed
+
+_log = logging.getLogger(__name__)
 
 TRIES = 10_000
 """How many architectures are drawn to find a feasible one for a baseline."""
@@ -57,8 +60,8 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         if architecture is not None:
             candidates.append(Candidate(role, architecture))
     exporters = [
-        plan.components.construct("exporters", spec, plan.collaborators(), seed, f"final.export[{position}]")
-        for position, spec in enumerate(plan.final.export)
+        (spec["name"], plan.components.construct("exporters", spec, plan.collaborators(), seed, f"final.export[{n}]"))
+        for n, spec in enumerate(plan.final.export)
     ]
     return Final(
         plan.final_space,
@@ -85,12 +88,31 @@ def best_distinct(problem: Problem, space: SearchSpace, trials: Sequence[Trial],
     return list(chosen.values())
 
 
-def export(delivery: Delivery, exporters: Sequence[Exporter], directory: RunDirectory) -> list[str]:
-    """Write a network in every format; return the files' paths relative to the run directory."""
+def export(
+    delivery: Delivery, exporters: Sequence[tuple[str, Exporter]], directory: RunDirectory
+) -> dict[str, list[Any]]:
+    """Write a network in every format, each with its name.
+
+    A network that a format cannot hold is trained and tested all the same, so that ends neither the run nor the other
+    formats. A file that cannot be written does: with space on the disk, resuming writes it.
+
+    Returns:
+        ``files``: paths relative to the run directory; ``not_exported``: for each format that failed its ``format``
+        and ``error``.
+    """
+    files: list[str] = []
+    failures: list[dict[str, str]] = []
     with disk_errors(directory.export):
         directory.export.mkdir(exist_ok=True)
-        files = [path for exporter in exporters for path in exporter.export(delivery, directory.export)]
-    return [str(path.relative_to(directory.path)) for path in files]
+        for name, exporter in exporters:
+            try:
+                written = exporter.export(delivery, directory.export)
+            except RunFailedError as error:
+                _log.warning("not exported as %s: %s", name, error)
+                failures.append({"format": name, "error": str(error)})
+            else:
+                files += [str(path.relative_to(directory.path)) for path in written]
+    return {"files": files, "not_exported": failures}
 
 
 def describe(plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:

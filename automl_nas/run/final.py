@@ -93,7 +93,7 @@ class Final(Strategy):
         candidates: what to retrain, the best first.
         seed: of this stage.
         inherit: architecture -> a network with the supernet's weights, for ``weights: inherited``.
-        deliver: exports a delivery and returns the names of the files.
+        deliver: exports a delivery and returns what the report says of it: the names of the files, what failed.
         describe: architecture -> its costs and the description that goes with an export.
     """
 
@@ -108,7 +108,7 @@ class Final(Strategy):
         candidates: Sequence[Candidate],
         seed: int,
         inherit: Callable[[Architecture], nn.Module] | None,
-        deliver: Callable[[Delivery], Sequence[str]],
+        deliver: Callable[[Delivery], Mapping[str, Any]],
         costs: Callable[[Architecture], Mapping[str, float]],
         describe: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     ) -> None:
@@ -244,7 +244,7 @@ class Final(Strategy):
             "comparison": [self._compare(chosen, entry) for entry in tested if self._entries[entry][0].role != "found"],
             "settings": asdict(self._settings),
         }
-        files = self._deliver(
+        delivered = self._deliver(
             Delivery(
                 network.to("cpu").eval(),
                 self._entries[chosen][0].architecture,
@@ -252,7 +252,7 @@ class Final(Strategy):
                 self._describe({key: record[key] for key in ("costs", "test", "test_interval")}),
             )
         )
-        self._report = {**report, "files": list(files)}
+        self._report = {**report, **delivered}
 
     def _verify(self, chosen: int, network: nn.Module) -> None:
         copy = self._space.build(self._entries[chosen][0].architecture)

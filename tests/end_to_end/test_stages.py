@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 import automl_nas
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, RunFailedError
+from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.statistics import wilson_interval
 
 
@@ -183,3 +185,42 @@ def test_two_runs_do_not_disturb_each_other(first: automl_nas.Result, tmp_path: 
     automl_nas.search(config(), out=tmp_path / "run")
     assert torch.equal(torch.rand(3), expected)
     assert record(tmp_path / "run") == record(first.directory)
+
+
+class Refuses(Exporter):
+    """Cannot hold the network."""
+
+    def export(self, delivery: Delivery, folder: Path) -> list[Path]:
+        raise RunFailedError("it branches on values")
+
+
+class Fills(Exporter):
+    """Meets a full disk until there is space."""
+
+    def __init__(self, *, space: str) -> None:
+        self._space = Path(space)
+
+    def export(self, delivery: Delivery, folder: Path) -> list[Path]:
+        if not self._space.exists():
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return [self._space]
+
+
+def test_a_format_that_cannot_hold_the_network_ends_neither_the_run_nor_the_other_formats(
+    first: automl_nas.Result, tmp_path: Path
+) -> None:
+    final = {"train": {"epochs": 1}, "export": [{"name": Refuses}, "safetensors"]}
+    result = automl_nas.search(again(first, final=final), out=tmp_path / "run")
+    assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
+    failure = {"format": f"python:{__name__}:Refuses", "error": "it branches on values"}
+    assert result.data["final"]["not_exported"] == [failure]
+    assert not result.load_trained().training
+
+
+def test_a_full_disk_while_exporting_is_resumed_from(first: automl_nas.Result, tmp_path: Path) -> None:
+    space = tmp_path / "run" / "space"
+    settings = again(first, final={"train": {"epochs": 1}, "export": [{"name": Fills, "space": str(space)}]})
+    with pytest.raises(RunFailedError, match="the disk is full"):
+        automl_nas.search(settings, out=tmp_path / "run")
+    space.touch()
+    assert automl_nas.search(settings, out=tmp_path / "run", resume=True).files == (space,)
