@@ -156,6 +156,10 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
         click.echo(line)
     click.echo(f"\nrun directory: {directory}")
     click.echo(f"time: {duration(time.monotonic() - begun)}")
+    if result["architecture"] is None and (trials := [t for t in _recorded(session) if t.stage == result["stage"]]):
+        from automl_nas.run.delivery import nothing_found
+
+        raise RunFailedError(nothing_found(result["stage"], trials))
     failed = [item["format"] for item in (result["final"] or {}).get("not_exported", ())]
     if failed:
         raise RunFailedError(

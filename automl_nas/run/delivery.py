@@ -49,7 +49,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     ]
     found = best_distinct(stage.problem, plan.space, trials, plan.final.settings.top_k)
     if not found:
-        raise RunFailedError(_nothing_found(plan.final.source, trials))
+        raise RunFailedError(nothing_found(plan.final.source, trials))
     candidates = [Candidate("found", trial.architecture, trial.number) for trial in found]
     for position, role in enumerate(plan.final.settings.baselines):
         architecture = (
@@ -201,10 +201,12 @@ def _inherit(plan: Plan, artifacts: RunArtifacts) -> Callable[[Architecture], nn
     return inherit
 
 
-def _nothing_found(stage: str, trials: Sequence[Trial]) -> str:
+def nothing_found(stage: str, trials: Sequence[Trial]) -> str:
+    """Return why no trial of a stage is a result: all failed, with what, or by how much the nearest one missed."""
     complete = [trial for trial in trials if trial.state.value == "complete"]
     if not complete:
-        return f"the stage '{stage}' has no complete trial ({len(trials)} recorded): there is nothing to retrain"
+        reasons = [f"; the last one that failed (trial {t.number}) with: {t.error}" for t in trials if t.error]
+        return f"the stage '{stage}' has no complete trial ({len(trials)} recorded){''.join(reasons[-1:])}"
     nearest = min(complete, key=lambda t: max(t.violations.values(), default=0.0))
     missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
     return (

@@ -13,7 +13,9 @@ from automl_nas.search.trial import Proposal, Trial
 
 
 def trial_of(stage: StagePlan, proposal: Proposal, outcome: Outcome, seed: int) -> Trial:
-    """Return the trial that is recorded, with its costs and violations; a metric that is no finite number fails it.
+    """Return the trial that is recorded, with its costs and violations.
+
+    A metric that is no finite number fails it, and so does one that the problem speaks of and the evaluator left out.
 
     Args:
         stage: that asked for it.
@@ -29,6 +31,10 @@ def trial_of(stage: StagePlan, proposal: Proposal, outcome: Outcome, seed: int) 
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if state is State.COMPLETE and bad:
         state, error = State.FAILED, f"{bad[0]} is {metrics[bad[0]]}"
+    wanted = {*stage.problem.objectives, *(constraint.metric for constraint in stage.problem.constraints)}
+    unknown = sorted(wanted - metrics.keys() - stage.problem.cost_models.keys())
+    if state is State.COMPLETE and unknown and stage.settings.evaluator is not None:
+        state, error = State.FAILED, f"'{unknown[0]}' was not measured, only {', '.join(metrics) or 'nothing'}"
     if bad:
         metrics = {name: value for name, value in metrics.items() if name not in bad}
     try:

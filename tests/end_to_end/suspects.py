@@ -82,6 +82,14 @@ class Shared(Misbehaving):
             yield Outcome(request.number, {"accuracy": value})
 
 
+class Forgetful(Free):
+    """Promises an accuracy and measures something else."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            yield Outcome(request.number, {"acuracy": 0.5})
+
+
 class Slow(Free):
     """Takes a different time for each trial, so that results arrive out of order."""
 

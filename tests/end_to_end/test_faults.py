@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from end_to_end.runs import config, in_child, record, small_space
-from end_to_end.suspects import Free, Misbehaving, Shared, Slow
+from end_to_end.suspects import Forgetful, Free, Misbehaving, Shared, Slow
 
 import automl_nas
 from automl_nas.errors import EvaluationError, RunDirectoryError, RunFailedError, RunInterrupted
@@ -59,6 +59,12 @@ def test_a_candidate_that_fails_does_not_end_the_run(tmp_path: Path, how: str, r
     assert len(found) == 20
     assert result.best is not None
     assert result.best.number not in (3, 7)
+
+
+def test_a_candidate_without_the_objective_has_failed(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"'accuracy' was not measured, only acuracy"):
+        run(search_only(Forgetful, max_failures=2), tmp_path / "run")
+    assert [t.state for t in trials(tmp_path / "run").trials.values()] == ["failed", "failed"]
 
 
 def test_too_many_failures_in_a_row_end_it(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_without_a_final_stage_the_best_trial_is_shown(program: Any) -> None:
     assert f"toy_cost {best['costs']['toy_cost']} units" in shown
 
 
+def test_a_search_that_found_nothing_has_failed_and_says_why(program: Any) -> None:
+    limit = ("--set", "final=null", "--set", "problem.constraints.accuracy='>= 2'")
+    done = program("run", program.config, *limit, "--out", "none", code=1)
+    assert "no feasible network was found" in done.stdout
+    assert re.search(r"no trial of the stage 'search' meets the constraints; .* misses accuracy >= 2 by \d", done.stderr)
+
+
 def test_runs_get_folders_of_their_own(program: Any) -> None:
     short = ("--set", "final=null", "--set", "stages.search.budget.trials=2")
     for number in (1, 2):
