@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -147,7 +148,8 @@ def _last_lines(path: Path) -> dict[str, dict[str, Any]]:
     if path.exists():
         with path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
+                # A line that a crash cut short, or that a disk damaged, is no reason to show nothing.
+                with contextlib.suppress(ValueError):
                     record = json.loads(line)
                     found[record["stage"]] = record
     return found

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automl_nas.errors import RunDirectoryError
+from automl_nas.errors import DamagedError, RunDirectoryError
 from automl_nas.run.files import disk_errors, read_json, write_json, write_text
 from automl_nas.run.yaml import dump_yaml, read_yaml
 
@@ -146,14 +146,20 @@ class RunDirectory:
         """Return ``result.json``, or None while the run is not complete."""
         if not self.result.exists():
             return None
-        result: dict[str, Any] = read_json(self.result)
+        try:
+            result: dict[str, Any] = read_json(self.result)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; delete it and resume: it is made anew from the record") from None
         return result
 
     def changed_packages(self) -> list[str]:
         """Return what differs between the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
         if not self.environment.exists():
             return []
-        old, new = read_json(self.environment), environment()
+        try:
+            old, new = read_json(self.environment), environment()
+        except DamagedError as error:
+            return [f"not known, {error}"]  # it only explains: no reason not to go on
         return [
             f"{name} {old.get(name)} -> {new.get(name)}"
             for name in sorted({*old, *new})

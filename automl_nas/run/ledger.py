@@ -12,6 +12,7 @@ does not match is damage: it is named and ignored, and its trial is evaluated ag
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -73,7 +74,7 @@ class Ledger:
         self.attempts: dict[int, Attempts] = {}
         self.damage: list[Damage] = []
         self._file: BinaryIO | None = None
-        whole = self._read()
+        self._length = whole = self._read()
         if writable:
             with disk_errors(path):
                 self._file = path.open("ab", buffering=0)
@@ -128,10 +129,13 @@ class Ledger:
         text = "".join([f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n' for body in bodies]).encode()
         try:
             written = self._file.write(text)
-            if written != len(text):  # a full disk can take a part: the torn line is cut off on resume
+            if written != len(text):  # a full disk can take a part
                 self._file.write(text[written:])
         except OSError as error:
+            with contextlib.suppress(OSError):  # or else what comes next would stand in the torn line
+                self._file.truncate(self._length)
             raise cannot_write(self.path, error) from error
+        self._length += len(text)
 
     def _read(self) -> int:
         """Read the file; return the length of its whole lines in bytes."""

@@ -126,7 +126,8 @@ def test_history_is_the_latest_or_the_best(program: Any, unfinished: Callable[..
 
 def test_a_run_in_progress_is_only_read(program: Any, unfinished: Callable[..., RunDirectory]) -> None:
     directory = unfinished(_trial(0, 0.5), started=(1,))
-    directory.metrics.write_text('{"stage":"supernet","step":9,"loss":2.5}\n{"stage":"search","st')
+    # One line whole, one damaged, one being written.
+    directory.metrics.write_text('{"stage":"supernet","step":9,"loss":2.5}\n\0\0\0\n{"stage":"search","st')
     with directory.trials.open("ab") as file:
         file.write(b'{"event":"finished","num')  # being written
     before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}

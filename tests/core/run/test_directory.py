@@ -91,3 +91,15 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(DamagedError, match=r"x\.json is damaged: .*line 1"):
         read_json(tmp_path / "x.json")
+
+
+def test_damage_to_what_can_be_made_anew_is_no_end(tmp_path: Path) -> None:
+    made = RunDirectory.create(tmp_path / "run", {})
+    made.unlock()
+    made.result.write_text('{"status": "comp')
+    with pytest.raises(DamagedError, match=r"result\.json is damaged: .*; delete it and resume"):
+        made.read_result()
+    assert made.changed_packages() == []
+    made.environment.write_text("{")
+    (reason,) = made.changed_packages()
+    assert "environment.json is damaged" in reason

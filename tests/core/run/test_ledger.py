@@ -6,6 +6,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 from hypothesis import given
@@ -155,3 +156,41 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
         ledger.finished([trial(1)])
     ledger._file.close()
     assert set(Ledger(path, writable=False).trials) == {0}
+
+
+def test_a_line_that_a_full_disk_took_in_part_leaves_no_trace(tmp_path: Path) -> None:
+    """Space may come back before the process ends, and then other lines follow."""
+
+    class Nearly:
+        """A file on a disk with room for 20 bytes more, at first."""
+
+        def __init__(self, file: BinaryIO) -> None:
+            self.file, self.room = file, 20
+
+        def write(self, text: bytes) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            written = self.file.write(text[: self.room])
+            self.room -= written
+            return written
+
+        def truncate(self, length: int) -> int:
+            self.room = 10_000
+            return self.file.truncate(length)
+
+        def close(self) -> None:
+            self.file.close()
+
+    path = written(tmp_path / "trials.jsonl", [trial(0)])
+    ledger = Ledger(path, writable=True)
+    assert ledger._file is not None
+    ledger.started([1])
+    ledger._file = cast(BinaryIO, Nearly(ledger._file))
+    with pytest.raises(RunFailedError, match="disk is full"):
+        ledger.finished([trial(1)])
+    ledger.released([1])
+    ledger.close()
+    again = Ledger(path, writable=False)
+    assert not again.damage
+    assert set(again.trials) == {0}
+    assert again.attempts[1] == Attempts(started=0)
