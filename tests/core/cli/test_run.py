@@ -98,7 +98,9 @@ def test_a_search_that_found_nothing_has_failed_and_says_why(program: Any) -> No
     limit = ("--set", "final=null", "--set", "problem.constraints.accuracy='>= 2'")
     done = program("run", program.config, *limit, "--out", "none", code=1)
     assert "no feasible network was found" in done.stdout
-    assert re.search(r"no trial of the stage 'search' meets the constraints; .* misses accuracy >= 2 by \d", done.stderr)
+    assert re.search(
+        r"no trial of the stage 'search' meets the constraints; .* misses accuracy >= 2 by \d", done.stderr
+    )
 
 
 def test_runs_get_folders_of_their_own(program: Any) -> None:
