@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, islice, product
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.operators import mutate_one
+from automl_nas.space.operators import enumerate_all, mutate_one
 from automl_nas.streams import stream
 
 TOLERANCE = 1e-9
@@ -43,21 +43,6 @@ class Fit:
     base: int
     units: Mapping[str, tuple[int, ...]]
     quantum: float
-
-
-def values_of(decision: Decision) -> Iterator[Value]:
-    """Yield every value of a decision, subsets by increasing size."""
-    if isinstance(decision, Subset):
-        for size in range(decision.min, decision.largest + 1):
-            yield from combinations(decision.options, size)
-    else:
-        yield from decision.options
-
-
-def architectures_of(decisions: Mapping[str, Decision]) -> Iterator[Architecture]:
-    """Yield every raw architecture, the last decision fastest."""
-    for values in product(*(tuple(values_of(decision)) for decision in decisions.values())):
-        yield Architecture(dict(zip(decisions, values, strict=True)))
 
 
 def corner(decisions: Mapping[str, Decision], *, first: bool) -> Architecture:
@@ -166,7 +151,7 @@ def witnesses(
     matter.
     """
     if math.prod(decision.size for decision in decisions.values()) <= checks:
-        yield from architectures_of(decisions)
+        yield from enumerate_all(decisions)
         return
     yield from extremes
     near = checks // 4

@@ -11,11 +11,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_nas.evaluation.additive import NotAdditiveError, architectures_of, checked_estimate, corner
+from automl_nas.evaluation.additive import NotAdditiveError, checked_estimate, corner
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.cost_table import CostTable
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import decode, sample
+from automl_nas.space.operators import decode, enumerate_all, sample
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 
@@ -135,9 +135,7 @@ class TabulatedCost(CostModel):
         if self.table is not None:
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)
         if self._space.size <= ENUMERABLE:
-            known = {
-                architecture: self.estimate(architecture) for architecture in architectures_of(self._space.decisions)
-            }
+            known = {architecture: self.estimate(architecture) for architecture in enumerate_all(self._space.decisions)}
             low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
             return Extremes(low, known[low], high, known[high], exact=True)
         ends = [self._climb(sign) for sign in (-1, 1)]

@@ -15,11 +15,12 @@ import torch
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation import sums
-from automl_nas.evaluation.additive import architectures_of, spread
+from automl_nas.evaluation.additive import spread
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.cost_table import CostTable, NotAdditiveError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
+from automl_nas.space.operators import enumerate_all
 from automl_nas.space.selection import Weighted
 from automl_nas.space.space import SearchSpace
 
@@ -192,7 +193,7 @@ def case(request: pytest.FixtureRequest) -> tuple[CostTable, dict[Architecture, 
     space = Bare(SPACES[name])
     cost = additive(space, contributions(space.decisions, len(name), integral), 40)
     model = Formula(cost) if integral else Milliseconds(cost)
-    known = {architecture: cost(architecture) for architecture in architectures_of(space.decisions)}
+    known = {architecture: cost(architecture) for architecture in enumerate_all(space.decisions)}
     assert len(known) == space.size
     return CostTable.build(model, space), known
 
@@ -427,7 +428,7 @@ def test_values_beyond_64_bits() -> None:
     options: dict[str, list[float]] = {"a": [10**30, 1], "s": [10**25, 3, 5]}
     cost = additive(space, options, 7)
     table = CostTable.build(Formula(cost), space)
-    known = [(a, cost(a)) for a in architectures_of(space.decisions)]
+    known = [(a, cost(a)) for a in enumerate_all(space.decisions)]
     assert table.estimates(table.encode(a for a, _ in known)).tolist() == [value for _, value in known]
     # A float limit is taken exactly: 1e30 is below 10**30, which no double can hold.
     assert table.count(high=1e30) == sum(value <= int(1e30) for _, value in known)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.additive import architectures_of
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.search.problem import Problem, parse_constraint
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Subset
+from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing.costs import CostModelContract
 from automl_nas.testing.toys import ToyCost, ToySpace
@@ -64,7 +64,7 @@ def test_an_additive_cost_comes_from_the_table() -> None:
     cost = TabulatedCost(ToyCost(space), space)
     assert cost.additive
     assert (cost.metric, cost.unit, cost.integral, cost.reason) == ("toy_cost", "units", True, "")
-    architectures = list(architectures_of(space.decisions))[::7]
+    architectures = list(enumerate_all(space.decisions))[::7]
     want = [sum(digits(architecture)) for architecture in architectures]
     assert [cost.estimate(architecture) for architecture in architectures] == want
     assert cost.table is not None
@@ -80,7 +80,7 @@ def test_another_cost_is_counted_and_remembered() -> None:
     cost = TabulatedCost(model, space)
     assert not cost.additive
     assert "'params' is not additive" in cost.reason
-    everything = list(architectures_of(space.decisions))
+    everything = list(enumerate_all(space.decisions))
     model.calls.clear()
     for _ in range(3):
         found = [cost.estimate(architecture) for architecture in everything]
@@ -123,8 +123,8 @@ def test_a_problem_takes_it() -> None:
     extremes = cost.extremes()
     limit = parse_constraint("toy_cost", "<= 0.5 * largest", lambda: (extremes.smallest_value, extremes.largest_value))
     problem = Problem({"accuracy": "maximize"}, [limit], {"toy_cost": cost})
-    feasible = [problem.feasible(architecture) for architecture in architectures_of(space.decisions)]
-    assert feasible == [sum(digits(architecture)) <= 3 for architecture in architectures_of(space.decisions)]
+    feasible = [problem.feasible(architecture) for architecture in enumerate_all(space.decisions)]
+    assert feasible == [sum(digits(architecture)) <= 3 for architecture in enumerate_all(space.decisions)]
 
 
 def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
