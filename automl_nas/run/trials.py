@@ -248,7 +248,10 @@ class StageServices(Services):
     def _collect(self, trial: Trial) -> None:
         # By number, in whatever order a strategy asks for results: so it is after a resume.
         for found in (self._collected, *([self._complete] if trial.state is State.COMPLETE else [])):
-            insort(found, trial, key=lambda known: known.number)
+            if not found or found[-1].number < trial.number:
+                found.append(trial)
+            else:
+                insort(found, trial, key=lambda known: known.number)
 
     def _count_failure(self, trial: Trial) -> None:
         self._failures = self._failures + 1 if trial.state is State.FAILED else 0
