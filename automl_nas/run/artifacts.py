@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,19 +37,19 @@ class RunArtifacts(Artifacts):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = safetensors.torch.save(unique)
         note = path.with_suffix(".json")
-        if path.exists() and note.exists():
-            if path.read_bytes() != content:
-                raise RunDirectoryError(
-                    f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats "
-                    "itself (another "
-                    "version of a library, or other hardware?); start a new run"
-                )
+        digest = hashlib.sha256(content).hexdigest()
+        same = path.exists() and sha256(path) == digest
+        # Of a damaged pair the other half says what was written: then the run repeats itself, and mends it.
+        if path.exists() and note.exists() and not same and _recorded(note) != digest:
+            raise RunDirectoryError(
+                f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats "
+                "itself (another version of a library, or other hardware?); start a new run"
+            )
+        if not same:
+            write_whole(path, lambda file: file.write(content))
+        elif _recorded(note) == digest:
             return
-        write_whole(path, lambda file: file.write(content))
-        write_json(
-            note,
-            {"sha256": sha256(path), "tied": tied, "space": self._space, "space_fingerprint": self._fingerprint},
-        )
+        write_json(note, {"sha256": digest, "tied": tied, "space": self._space, "space_fingerprint": self._fingerprint})
 
     def load(self, reference: str) -> dict[str, Tensor]:
         """Read an artifact; see `Artifacts.load`."""
@@ -80,6 +81,15 @@ class RunArtifacts(Artifacts):
                 f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, known)}"
             )
         return path
+
+
+def _recorded(note: Path) -> str | None:
+    """Return the digest that was recorded; None where nothing readable was."""
+    try:
+        found = read_json(note) if note.exists() else None
+    except DamagedError:
+        return None
+    return found.get("sha256") if isinstance(found, dict) else None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -203,6 +203,11 @@ def _inherit(plan: Plan, artifacts: RunArtifacts) -> Callable[[Architecture], nn
 
 def nothing_found(stage: str, trials: Sequence[Trial]) -> str:
     """Return why no trial of a stage is a result: all failed, with what, or by how much the nearest one missed."""
+    if not trials:
+        return (
+            f"the stage '{stage}' made no trials, so there is nothing to retrain; for a run that only trains a "
+            "supernet set final: null"
+        )
     complete = [trial for trial in trials if trial.state.value == "complete"]
     if not complete:
         reasons = [f"; the last one that failed (trial {t.number}) with: {t.error}" for t in trials if t.error]

@@ -16,6 +16,9 @@ from automl_nas.errors import DamagedError, RunDirectoryError
 from automl_nas.run.files import disk_errors, read_json, write_json, write_text
 from automl_nas.run.yaml import dump_yaml, read_yaml
 
+SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
+"""What every resolved configuration has; one that lacks some was cut off, and would be read as another run."""
+
 RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn")
 
 
@@ -136,10 +139,16 @@ class RunDirectory:
         return False
 
     def read_config(self) -> dict[str, Any]:
-        """Return the resolved configuration."""
+        """Return the resolved configuration.
+
+        Raises:
+            DamagedError: it is not whole.
+        """
         value = read_yaml(self.config).value
-        if not isinstance(value, dict):
-            raise RunDirectoryError(f"{self.config} is not a configuration")
+        missing = [name for name in SECTIONS if not isinstance(value, dict) or name not in value]
+        if missing:
+            raise DamagedError(f"{self.config} is damaged: it lacks {', '.join(missing)}; restore it from a copy")
+        assert isinstance(value, dict)
         return value
 
     def read_result(self) -> dict[str, Any] | None:

@@ -128,8 +128,7 @@ class WorkerProcesses(Executor):
         if not worker.ready:
             raise EvaluationError(
                 f"a worker process could not start ({reason}); its own message stands above. A script that uses worker "
-                "processes needs "
-                "its calls under `if __name__ == '__main__':`"
+                "processes is a file (not standard input) and needs its calls under `if __name__ == '__main__':`"
             )
         return None if request is None else Crash(request.number, reason)
 

@@ -49,6 +49,11 @@ class ModuleSpace(SupernetSpace):
     """
 
     def __init__(self, factory: Callable[[], nn.Module], *, input_shape: tuple[int, ...]) -> None:
+        if isinstance(factory, nn.Module):
+            raise SpaceError(
+                "a ModuleSpace takes a function that makes a module, not a module, since each network is made anew: "
+                "write 'lambda: ...' before it, or give the class"
+            )
         self._factory = factory
         self._input_shape = tuple(input_shape)
         root = _blueprint(factory)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +102,6 @@ def test_weights_of_another_space_are_refused(first: automl_nas.Result, tmp_path
 
 
 def test_damaged_weights_are_refused(first: automl_nas.Result, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(first.directory, copy)
     path = copy / "artifacts" / "supernet" / "weights.safetensors"
@@ -112,6 +112,20 @@ def test_damaged_weights_are_refused(first: automl_nas.Result, tmp_path: Path) -
     search["stages"][0]["evaluator"]["weights"] = f"{copy}:supernet"
     with pytest.raises(DamagedError, match=r"weights\.safetensors is damaged"):
         automl_nas.search({**search, "final": None}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_damaged_weights_of_a_run_that_repeats_itself_are_mended(
+    first: automl_nas.Result, tmp_path: Path, suffix: str
+) -> None:
+    """Without checkpoints the run starts anew; half of what it saved is damaged, the other half tells it so."""
+    copy = tmp_path / "copy"
+    shutil.copytree(first.directory, copy)
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "result.json").unlink()
+    os.truncate(copy / "artifacts" / "supernet" / f"weights{suffix}", 100)
+    automl_nas.search(config(), out=copy, resume=True)
+    assert record(copy) == record(first.directory)
 
 
 def test_the_best_few_are_retrained_and_chosen_on_the_search_split(first: automl_nas.Result, tmp_path: Path) -> None:

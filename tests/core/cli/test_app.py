@@ -44,6 +44,7 @@ def test_what_must_be_quick_imports_nothing_heavy(program: Any) -> None:
     (program.folder / "old" / "config.yaml").write_text(
         "stages: [{name: search, problem: {}, budget: {trials: 3}}]\n"
         "problem: {objectives: {a: maximize}, constraints: {}}\n"
+        "seed: 0\nspace: {}\nruntime: {}\nexecutor: {}\ncheckpoint_seconds: 60.0\n"
     )
     code = (
         "import sys\n"

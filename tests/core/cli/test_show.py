@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.directory import RunDirectory
+from automl_nas.run.directory import SECTIONS, RunDirectory
 from automl_nas.run.ledger import Ledger
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 
 CONFIG: dict[str, Any] = {
+    **dict.fromkeys(SECTIONS),
     "problem": {"objectives": {"error": "minimize"}, "constraints": {"flops": "<= 330M"}},
     "stages": [
         {"name": "supernet", "problem": {}, "budget": {"trials": None}},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from automl_nas.errors import DamagedError, RunDirectoryError
-from automl_nas.run.directory import MetricsFile, RunDirectory
+from automl_nas.run.directory import SECTIONS, MetricsFile, RunDirectory
 from automl_nas.run.files import read_json, write_text
 
 
@@ -15,8 +16,9 @@ def test_a_run_that_was_killed_while_it_was_made_is_no_obstacle(tmp_path: Path) 
     (tmp_path / "run").mkdir()
     for name in ("lock", "environment.json", ".config.yaml.1234.part"):
         (tmp_path / "run" / name).write_text("")
-    made = RunDirectory.create(tmp_path / "run", {"seed": 1})
-    assert made.read_config() == {"seed": 1}
+    config = dict.fromkeys(SECTIONS)
+    made = RunDirectory.create(tmp_path / "run", config)
+    assert made.read_config() == config
     made.unlock()
     with pytest.raises(RunDirectoryError, match="not empty"):
         RunDirectory.create(tmp_path / "run", {"seed": 1})
@@ -33,8 +35,17 @@ def test_two_processes_that_make_the_same_run(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(RunDirectory, "lock", late)
     with pytest.raises(RunDirectoryError, match="not empty"):
         RunDirectory.create(tmp_path / "run", {"seed": 1})
-    assert RunDirectory(tmp_path / "run").read_config() == {"seed": 2}
+    assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 2\n"
     assert not RunDirectory(tmp_path / "run").locked
+
+
+@pytest.mark.parametrize("kept", [0, 11, 23])
+def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: Path, kept: int) -> None:
+    made = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
+    made.unlock()
+    os.truncate(made.config, kept)
+    with pytest.raises(DamagedError, match=r"config\.yaml is damaged: it lacks .*checkpoint_seconds"):
+        made.read_config()
 
 
 def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:

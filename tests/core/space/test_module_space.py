@@ -99,6 +99,7 @@ def in_a_list() -> nn.Module:
     ("make", "message"),
     [
         (lambda: nn.Linear(4, 4), "nothing to decide"),
+        (nn.Sequential(OneOf([nn.Linear(4, 4)])), "takes a function that makes a module, not a module"),
         (in_a_list, "'blocks' holds a OneOf in a plain list.*nn.ModuleList"),
         (
             lambda: nn.Sequential(OneOf([nn.ReLU()], name="x"), OneOf([nn.ReLU(), nn.Tanh()], name="x")),
