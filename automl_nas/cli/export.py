@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @click.command(short_help="Export the network of a complete run in more formats.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "formats", multiple=True, help="A format (see: automl-nas plugins), or YAML: '{name: onnx, opset: 18}'."
+    "--format",
+    "formats",
+    multiple=True,
+    help="A format (default: all; see: automl-nas plugins), or YAML: '{name: onnx, opset: 18}'. May be repeated.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder to write to (default: DIR/export)."
@@ -32,10 +35,9 @@ def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: b
     from automl_nas.run.yaml import parse_yaml
 
     registry = working_plugins().registry
-    if not formats:
-        raise click.UsageError(f"name at least one --format; known: {', '.join(registry.names('exporters'))}")
     wanted = [
-        registry.resolve("exporters", parse_yaml(text, f"--format {text}").value, path="--format") for text in formats
+        registry.resolve("exporters", parse_yaml(text, f"--format {text}").value, path="--format")
+        for text in formats or registry.names("exporters")
     ]
     with quiet_libraries():
         for path in _export(open_run(directory), wanted, out or directory / "export", force):

@@ -57,7 +57,9 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
             if role == "largest"
             else random_feasible(plan.space, stage.problem, stream_seed(seed, "baseline", position))
         )
-        if architecture is not None:
+        if architecture is None:
+            _log.warning("the baseline '%s' is left out: no feasible network was found in %d draws", role, TRIES)
+        else:
             candidates.append(Candidate(role, architecture))
     exporters = [
         (spec["name"], plan.components.construct("exporters", spec, plan.collaborators(), seed, f"final.export[{n}]"))
@@ -127,8 +129,17 @@ def describe(plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
-    """Draw a feasible architecture uniformly by rejection; None if none is found in `TRIES` draws."""
+    """Draw a feasible architecture uniformly: from the table of the one limited cost, else by rejection.
+
+    Returns:
+        None if rejection finds none in `TRIES` draws.
+    """
     rng = stream(seed, "feasible")
+    limited = [c for c in problem.constraints if c.metric in problem.cost_models]
+    model = problem.cost_models[limited[0].metric] if len(limited) == 1 else None
+    if isinstance(model, TabulatedCost) and model.table is not None:
+        low, high = limited[0].low, limited[0].high
+        return model.table.sample(rng, low, high) if model.table.count(low, high) else None
     for _ in range(TRIES):
         architecture = space.sample(rng)
         if problem.feasible(architecture):

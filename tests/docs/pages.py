@@ -21,6 +21,7 @@ TOY = (
     "space.stem_channels=8",
     "problem.constraints.flops=<= 0.9 * largest",
     "stages.supernet.strategy.train.epochs=1",
+    "stages.supernet.strategy.train.warmup_epochs=0",
     "stages.search.strategy.population=4",
     "stages.search.strategy.generations=2",
     "stages.search.evaluator.recalibration_images=64",

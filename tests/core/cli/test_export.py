@@ -59,7 +59,6 @@ def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finis
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ((), "known: onnx, pt2, safetensors"),
         (("--format", "onx"), "did you mean 'onnx'?"),
         (("--format", "{name: onnx, opest: 18}"), "'onnx' has no setting 'opest'"),
         (("--format", "[onnx"), "not valid YAML"),
@@ -67,6 +66,12 @@ def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finis
 )
 def test_formats_are_checked(program: Any, finished: Callable[[], Path], options: tuple[str, ...], told: str) -> None:
     assert told in program("export", finished(), *options, code=2).stderr
+
+
+def test_all_formats_are_written_where_none_is_named(program: Any, finished: Callable[[], Path]) -> None:
+    program("export", finished(), "--out", "all")
+    names = {path.name for path in (program.folder / "all").iterdir()}
+    assert names == {"model.safetensors", "architecture.json", "model.pt2", "model.onnx"}
 
 
 def test_runs_that_have_no_trained_network(program: Any) -> None:
