@@ -246,7 +246,7 @@ class Final(Strategy):
         }
         delivered = self._deliver(
             Delivery(
-                network.to("cpu").eval(),
+                network.to("cpu", memory_format=torch.contiguous_format).eval(),
                 self._entries[chosen][0].architecture,
                 self._space.input_shape,
                 self._describe({key: record[key] for key in ("costs", "test", "test_interval")}),

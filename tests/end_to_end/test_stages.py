@@ -208,6 +208,26 @@ class Refuses(Exporter):
         raise RunFailedError("it branches on values")
 
 
+class Strides(Exporter):
+    """Writes how the weights lie in memory, which programs depend on."""
+
+    def export(self, delivery: Delivery, folder: Path) -> list[Path]:
+        weights = delivery.network.state_dict().values()
+        path = folder / "strides.txt"
+        path.write_text(str(all(tensor.is_contiguous() for tensor in weights)))
+        return [path]
+
+
+def test_what_is_exported_does_not_depend_on_the_memory_format_of_training(
+    first: automl_nas.Result, tmp_path: Path
+) -> None:
+    """An export later reads the weights from a file, contiguous; the run's own shall be the same."""
+    settings = again(first, final={"train": {"epochs": 1}, "export": [{"name": Strides}]})
+    settings["runtime"] = {**settings["runtime"], "memory_format": "channels_last"}
+    (path,) = automl_nas.search(settings, out=tmp_path / "run").files
+    assert path.read_text() == "True"
+
+
 class Fills(Exporter):
     """Meets a full disk until there is space."""
 
