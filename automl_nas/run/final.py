@@ -244,9 +244,10 @@ class Final(Strategy):
             "comparison": [self._compare(chosen, entry) for entry in tested if self._entries[entry][0].role != "found"],
             "settings": asdict(self._settings),
         }
+        network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         delivered = self._deliver(
             Delivery(
-                network.to("cpu", memory_format=torch.contiguous_format).eval(),
+                network.eval(),
                 self._entries[chosen][0].architecture,
                 self._space.input_shape,
                 self._describe({key: record[key] for key in ("costs", "test", "test_interval")}),
