@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
@@ -34,18 +35,21 @@ def schema(annotation: Any, where: str) -> Any:
 
     Args:
         annotation: int, float, str, bool, None, Literal, list, tuple and dict (or Sequence and Mapping) of them,
-            unions, frozen dataclasses, component base classes, Any or object for any JSON.
+            unions, frozen dataclasses, component base classes, Path (recorded absolute), Any or object for any JSON.
         where: names the component and the setting in messages.
 
     Raises:
         PluginError: the type is not supported.
     """
-    from pydantic import BeforeValidator, JsonValue
+    from pydantic import AfterValidator, BeforeValidator, JsonValue
 
     if annotation in (int, float, str, bool, type(None), None):
         return annotation
     if annotation is Any or annotation is object:
         return JsonValue
+    if annotation is Path:
+        # Recorded absolute: a run is resumed from any folder.
+        return Annotated[str, BeforeValidator(_text), AfterValidator(lambda text: Path(text).expanduser().resolve())]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return Annotated[Any, BeforeValidator(_one_of(args))]
@@ -66,8 +70,8 @@ def schema(annotation: Any, where: str) -> Any:
             return _dataclass(annotation, where)
     raise PluginError(
         f"{where} has the type {describe(annotation)}, which no configuration can hold; use int, float, str, bool, "
-        "None, Literal, lists, tuples and dicts of them with the types of their elements, frozen dataclasses, or a "
-        "component base class"
+        "None, Literal, Path, lists, tuples and dicts of them with the types of their elements, frozen dataclasses, or "
+        "a component base class"
     )
 
 
@@ -113,6 +117,10 @@ def filled(given: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, A
 def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:
     """Return the values that a validated `model` holds, by the names of the settings."""
     return {setting.name: getattr(validated, f"f{number}") for number, setting in enumerate(settings)}
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _to_list(value: Any) -> Any:

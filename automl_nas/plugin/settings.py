@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, Union
 
 from automl_nas.errors import PluginError
@@ -130,7 +131,7 @@ def descriptions(docstring: str | None) -> dict[str, str]:
 
 
 def to_json(value: Any) -> Any:
-    """Return the JSON form of a setting: dataclasses and nested components as dicts, tuples as lists."""
+    """Return the JSON form of a setting: dataclasses and nested components as dicts, tuples as lists, paths as text."""
     if isinstance(value, Nested):
         return to_json(value.spec)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -139,7 +140,7 @@ def to_json(value: Any) -> Any:
         return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def is_union(annotation: Any) -> bool:

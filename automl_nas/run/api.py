@@ -10,6 +10,7 @@ from typing import Any
 
 from automl_nas.errors import RunDirectoryError
 from automl_nas.run.builtin import complete_manager
+from automl_nas.run.components import separate_objects
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.plan import make_plan
 from automl_nas.run.reporter import Reporter
@@ -75,14 +76,21 @@ def resume(directory: str | os.PathLike[str], *, reporter: Reporter | None = Non
     return Result(Path(directory), session.run(), session.plan)
 
 
-def open_run(directory: str | os.PathLike[str]) -> Result:
+def open_run(directory: str | os.PathLike[str], **components: Any) -> Result:
     """Return the result of a complete run, without working on it.
+
+    Args:
+        directory: the run directory.
+        components: the Python objects that its configuration holds, by section, e.g. ``space=...``; none are needed for
+            a configuration of names.
 
     Raises:
         RunDirectoryError: it is no run, or it is not complete.
     """
     opened = RunDirectory.open(Path(directory))
+    objects = separate_objects(components)[1]
     data = opened.read_result()
     if data is None:
         raise RunDirectoryError(f"{directory} is not complete; to continue it: automl-nas resume {directory}")
-    return Result(opened.path, data, make_plan(opened.read_config(), complete_manager().registry, checked=True))
+    plan = make_plan(opened.read_config(), complete_manager().registry, objects, checked=True)
+    return Result(opened.path, data, plan)

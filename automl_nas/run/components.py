@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
@@ -105,6 +106,8 @@ def separate_objects(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     def walk(value: Any) -> Any:
         if value is None or isinstance(value, str | int | float | bool):
             return value
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
         if isinstance(value, Mapping):
             return {key: walk(item) for key, item in value.items()}
         if isinstance(value, list | tuple):

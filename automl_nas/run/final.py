@@ -237,23 +237,19 @@ class Final(Strategy):
         if self._settings.verify:
             self._verify(chosen, network)
         record = self._networks[chosen]
+        others = [entry for entry in tested if self._entries[entry][0].role != "found"]
         report = {
             "metric": self._metric,
             "chosen": chosen,
             "networks": self._networks,
-            "comparison": [self._compare(chosen, entry) for entry in tested if self._entries[entry][0].role != "found"],
+            "comparison": [self._compare(chosen, entry) for entry in others],
             "settings": asdict(self._settings),
         }
         network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        delivered = self._deliver(
-            Delivery(
-                network.eval(),
-                self._entries[chosen][0].architecture,
-                self._space.input_shape,
-                self._describe({key: record[key] for key in ("costs", "test", "test_interval")}),
-            )
-        )
-        self._report = {**report, **delivered}
+        architecture = self._entries[chosen][0].architecture
+        description = self._describe({key: record[key] for key in ("costs", "test", "test_interval")})
+        delivery = Delivery(network.eval(), architecture, self._space.input_shape, description)
+        self._report = {**report, **self._deliver(delivery)}
 
     def _verify(self, chosen: int, network: nn.Module) -> None:
         copy = self._space.build(self._entries[chosen][0].architecture)

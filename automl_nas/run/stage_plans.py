@@ -94,6 +94,9 @@ def plan_stage(
         components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
         metrics = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
         _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
+        run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
+        if colon:  # recorded absolute: a run is resumed from any folder
+            evaluator["weights"] = f"{Path(run).expanduser().resolve()}:{local}"
     own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
     merged = builder.merge(top, builder.resolve(own, f"{path}.problem", partial=True))
     # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.

@@ -24,7 +24,7 @@ class Npz(ImageTask):
     stratified by class; the file's test images are the test split.
 
     Args:
-        path: of the file; ``~`` is the home folder, a relative path starts at the current one.
+        path: of the file; ``~`` is the home folder, a relative path starts at the current one and is recorded absolute.
         train_images: name of the array of training images.
         train_labels: of their labels.
         test_images: of the array of test images.
@@ -50,7 +50,7 @@ class Npz(ImageTask):
     def __init__(
         self,
         *,
-        path: str,
+        path: Path,
         train_images: str = "train_images",
         train_labels: str = "train_labels",
         test_images: str = "test_images",
@@ -107,7 +107,7 @@ class Npz(ImageTask):
 class _File:
     """An npz file whose complaints can be understood."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
         if not self.path.exists():
             raise DataError(

@@ -258,3 +258,35 @@ def test_a_full_disk_while_exporting_is_resumed_from(first: automl_nas.Result, t
         automl_nas.search(settings, out=tmp_path / "run")
     space.touch()
     assert automl_nas.search(settings, out=tmp_path / "run", resume=True).files == (space,)
+
+
+def test_a_finished_run_is_opened_with_its_objects(first: automl_nas.Result) -> None:
+    opened = automl_nas.open_run(first.directory, space=config()["space"])
+    assert opened.data == first.data
+    assert torch.equal(opened.load_trained()[0].weight, first.load_trained()[0].weight)  # type: ignore[index]
+
+
+def test_relative_paths_hold_in_another_folder(
+    first: automl_nas.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (200, 8, 8, 1), dtype=np.uint8)
+    np.savez("data.npz", train_images=images, train_labels=np.arange(200) % 10)
+    task = {"name": "npz", "path": "data.npz", "test_fraction": 0.2, "batch_size": 16, "augment": "none"}
+    relative = os.path.relpath(first.directory)
+    search = again(first, task=task, final=None)
+    search["stages"][0]["evaluator"] |= {"weights": f"{relative}:supernet", "recalibration_images": 16}
+    result = automl_nas.search(search, out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    monkeypatch.chdir(tmp_path / "there")
+    raw = {**search, "task": {**task, "path": tmp_path / "here" / "data.npz"}}
+    raw["stages"][0]["evaluator"]["weights"] = f"{first.directory}:supernet"
+    assert automl_nas.search(raw, out=tmp_path / "run", resume=True).data == result.data
+    assert automl_nas.open_run(tmp_path / "run", space=search["space"]).plan.config["task"]["path"] == str(
+        tmp_path / "here" / "data.npz"
+    )
