@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
-from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.evaluation.task import Task
 from automl_nas.run.components import Components
@@ -104,7 +103,7 @@ class ProblemBuilder:
             ConfigurationError: an objective or constraint on something that is neither a cost nor measured.
             InfeasibleError: a limit that no architecture meets, and by how much it is missed.
         """
-        models: dict[str, CostModel] = {}
+        models: dict[str, TabulatedCost] = {}
         for name, spec in settings.costs.items():
             models[name] = self._model(name, spec, "final", path)
         constraints: list[Constraint] = []
@@ -117,8 +116,8 @@ class ProblemBuilder:
             elif name not in settings.costs:
                 self._check_known(name, settings, metrics, f"{path}.constraints.{name}")
             model = models.get(key)
-            constraint = parse_constraint(key, text, _bounds(model) if isinstance(model, TabulatedCost) else None)
-            if isinstance(model, TabulatedCost) and not self._checked:
+            constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
+            if model is not None and not self._checked:
                 check_possible(constraint, model, path)
             constraints.append(constraint)
         for name in settings.objectives:
