@@ -1,0 +1,1 @@
+"""Tabular NAS benchmarks, the comparison of strategies on them, and how well a supernet ranks."""

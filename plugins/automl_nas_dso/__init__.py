@@ -1,0 +1,1 @@
+"""DSO-NAS: direct sparse optimisation of a fully connected graph."""
