@@ -1,1 +1,17 @@
 """Tabular NAS benchmarks, the comparison of strategies on them, and how well a supernet ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from automl_nas.plugin.markers import hookimpl
+
+
+@hookimpl
+def register_spaces(register: Any) -> None:
+    """Register the benchmarks' spaces, with their real networks."""
+    register(
+        "nasbench_macro",
+        "automl_nas_benchmarks.nasbench_macro:NASBenchMacro",
+        summary="eight layers of identity and MobileNetV2 blocks (NAS-Bench-Macro): 6,561 networks",
+    )

@@ -1,0 +1,95 @@
+"""The search space of NAS-Bench-Macro: eight layers, three candidates each, 6,561 networks.
+
+Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021, arXiv 2103.11922.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from automl_nas.space.architecture import Architecture
+from automl_nas_benchmarks.coded import CodedSpace, check_positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPERATIONS = ("identity", "k3_e3", "k5_e6")
+"""The candidates in the order of the digits: identity; MobileNetV2 blocks of kernel 3 and expansion 3, 5 and 6."""
+
+LAYERS = tuple(f"layer_{number}" for number in range(1, 9))
+"""The decisions in the order of the digits. Layers 1, 3 and 6 halve the map."""
+
+# Digits of layers that keep the shape and follow one another: an identity among them can stand anywhere.
+_EXCHANGEABLE = ((3, 5), (6, 8))
+
+
+@final
+class NASBenchMacro(CodedSpace):
+    """The space. With the default settings its networks are those of the published table, for CIFAR-10.
+
+    Decisions ``layer_1`` to ``layer_8`` are choices of `OPERATIONS`; the code ``"22212220"`` lists their numbers. In
+    layers 1, 3 and 6, which halve the map and double the channels, ``identity`` is a 1x1 convolution with stride 2 and
+    batch normalisation.
+
+    ``canonical`` puts identities behind the blocks among layers 4 and 5, and 7 and 8: 3,969 networks are different.
+    The published table gives equal ones equal accuracies. In a supernet they have weights of their own, so its scores
+    may differ.
+
+    Args:
+        num_classes: outputs.
+        input_shape: channels, height and width of an image. It is halved three times.
+        channels: of the stem; the stages have 2, 4 and 8 times as many. 16 with ``last_channels`` 640 is half width.
+        last_channels: of the 1x1 convolution before the pooling.
+        affine: whether batch normalisation has weights and biases of its own: yes in the published networks; SPOS
+            trains supernets without.
+
+    Raises:
+        SpaceError: a number below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 10,
+        input_shape: tuple[int, int, int] = (3, 32, 32),
+        channels: int = 32,
+        last_channels: int = 1280,
+        affine: bool = True,
+    ) -> None:
+        image_channels, height, width = input_shape
+        check_positive(
+            num_classes=num_classes,
+            image_channels=image_channels,
+            height=height,
+            width=width,
+            channels=channels,
+            last_channels=last_channels,
+        )
+        super().__init__(LAYERS, OPERATIONS, input_shape=(image_channels, height, width))
+        self._num_classes, self._channels, self._last_channels = num_classes, channels, last_channels
+        self._affine = affine
+
+    def network(self) -> nn.Module:
+        """Return the network with its eight choices, with fresh weights."""
+        from automl_nas_benchmarks.macro_network import macro_network
+
+        return macro_network(
+            num_classes=self._num_classes,
+            image_channels=self.input_shape[0],
+            channels=self._channels,
+            last_channels=self._last_channels,
+            affine=self._affine,
+        )
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Move identities behind the blocks of their stage, where both keep the shape."""
+        code = self.code(architecture)
+        moved = code
+        for first, last in _EXCHANGEABLE:
+            blocks = moved[first:last].replace("0", "")
+            moved = moved[:first] + blocks.ljust(last - first, "0") + moved[last:]
+        return architecture if moved == code else self.architecture(moved)
+
+    def segments(self) -> tuple[tuple[str, ...], ...]:
+        """Return one part for each layer."""
+        return tuple((name,) for name in LAYERS)
