@@ -27,8 +27,8 @@ def decode(stream: bytes) -> Pixels:
     The stream is xz over bytes of shape (samples, 3, 32, 32): differences down the columns of differences along the
     rows, the first and the third colour relative to the second; all sums wrap at 256.
     """
-    differences: Pixels = np.frombuffer(lzma.decompress(stream), dtype=np.uint8).reshape(-1, 3, 32, 32)
-    planes: Pixels = differences.cumsum(axis=2, dtype=np.uint8).cumsum(axis=3, dtype=np.uint8)
+    planes = np.frombuffer(lzma.decompress(stream), dtype=np.uint8).reshape(-1, 3, 32, 32)
+    planes = planes.cumsum(axis=2, dtype=np.uint8).cumsum(axis=3, dtype=np.uint8)
     planes[:, 0] += planes[:, 1]
     planes[:, 2] += planes[:, 1]
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
@@ -40,7 +40,8 @@ def shrink(images: Pixels, size: int) -> Pixels:
     if step == 1:
         return images
     squares = images.reshape(len(images), size, step, size, step, 3)
-    return np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+    means: NDArray[np.float32] = squares.mean(axis=(2, 4), dtype=np.float32)
+    return np.rint(means).astype(np.uint8)
 
 
 def balanced(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

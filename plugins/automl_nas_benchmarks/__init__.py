@@ -11,6 +11,11 @@ from automl_nas.plugin.markers import hookimpl
 def register_spaces(register: Any) -> None:
     """Register the benchmarks' spaces, with their real networks."""
     register(
+        "nasbench201",
+        "automl_nas_benchmarks.nasbench201:NASBench201",
+        summary="a cell of six edges with five operations each (NAS-Bench-201): 15,625 networks",
+    )
+    register(
         "nasbench_macro",
         "automl_nas_benchmarks.nasbench_macro:NASBenchMacro",
         summary="eight layers of identity and MobileNetV2 blocks (NAS-Bench-Macro): 6,561 networks",

@@ -31,7 +31,7 @@ class NASBenchMacro(CodedSpace):
     layers 1, 3 and 6, which halve the map and double the channels, ``identity`` is a 1x1 convolution with stride 2 and
     batch normalisation.
 
-    ``canonical`` puts identities behind the blocks among layers 4 and 5, and 7 and 8: 3,969 networks are different.
+    ``canonical`` puts identities before the blocks among layers 4 and 5, and 7 and 8: 3,969 networks are different.
     The published table gives equal ones equal accuracies. In a supernet they have weights of their own, so its scores
     may differ.
 
@@ -82,12 +82,12 @@ class NASBenchMacro(CodedSpace):
         )
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Move identities behind the blocks of their stage, where both keep the shape."""
+        """Move identities before blocks that keep the shape as they do: the lowest code of the same network."""
         code = self.code(architecture)
         moved = code
         for first, last in _EXCHANGEABLE:
             blocks = moved[first:last].replace("0", "")
-            moved = moved[:first] + blocks.ljust(last - first, "0") + moved[last:]
+            moved = moved[:first] + blocks.rjust(last - first, "0") + moved[last:]
         return architecture if moved == code else self.architecture(moved)
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
