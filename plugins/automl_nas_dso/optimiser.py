@@ -112,7 +112,8 @@ class APGNAG(torch.optim.Optimizer):
         velocity: Tensor | None = self.state[parameter].get("velocity") if parameter in self.state else None
         if velocity is None or group["nonnegative"] == "clamp":
             return parameter.detach().clone()
-        return parameter.detach() - velocity * group["momentum"]
+        momentum: float = group["momentum"]
+        return parameter.detach() - velocity * momentum
 
     def forget(self, parameter: Tensor, where: Tensor) -> None:
         """Set elements of a parameter, and their velocity, to 0: without a gradient they stay there.
