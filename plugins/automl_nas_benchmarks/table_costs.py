@@ -1,0 +1,159 @@
+"""Costs that are read from a table: `TableCost`, `HWNASBench`, `Listed`."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
+
+from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.reading import Source
+from automl_nas_benchmarks.table import Table
+from automl_nas_benchmarks.table_space import table_of
+
+HWDataset = Literal["cifar10", "cifar100", "imagenet16-120"]
+"""The data sets of NAS-Bench-201; the networks differ in the size of their images and the number of classes."""
+
+_DEVICES = {
+    "edgegpu": ("latency", "energy"),
+    "raspi4": ("latency",),
+    "edgetpu": ("latency",),
+    "pixel3": ("latency",),
+    "eyeriss": ("latency", "energy", "arithmetic_intensity"),
+    "fpga": ("latency", "energy"),
+}
+
+
+class ColumnCost(CostModel, ABC):
+    """What the cost models of this module share: a column is looked up.
+
+    Args:
+        space: what is searched.
+        table: where the column is.
+        column: its name.
+        owner: the cost model's name, for messages.
+        missing: the cost of a network that has none in the table; None: it has none, and violates every limit.
+    """
+
+    metric: ClassVar[str] = "table_cost"
+    unit: ClassVar[str] = "as in the table"
+
+    def _open(self, space: SearchSpace, table: Table, column: str, owner: str, missing: float | None) -> None:
+        table.check(space, owner)
+        self._lookup = table.lookup(column)
+        self._missing = math.nan if missing is None else missing
+        # Messages name the quantity that was chosen rather than the class that looks it up.
+        self.metric = column  # type: ignore[misc]
+        self.unit = table.columns[column].unit or ColumnCost.unit  # type: ignore[misc]
+
+    @final
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the value; NaN where the network has none, unless ``missing`` says otherwise.
+
+        Raises:
+            SpaceError: the table does not hold the architecture.
+        """
+        value = self._lookup(architecture)
+        return self._missing if math.isnan(value) else value
+
+    @final
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the whole value under the network's own path, the empty text: a table knows no modules."""
+        return {"": self.estimate(architecture)}
+
+
+@final
+class TableCost(ColumnCost):
+    """A column of a table as a cost.
+
+    Args:
+        space: what is searched.
+        column: which one.
+        table: a table of the plugin, such as ``nasbench201``; None: see ``source``.
+        source: a table of your own; without either, that of the space, if the space is a ``table``.
+        missing: the cost of a network that has none in the table; None: it has none, and violates every limit.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        column: str,
+        table: str | None = None,
+        source: Source | None = None,
+        missing: float | None = None,
+    ) -> None:
+        if table is not None and source is not None:
+            raise ConfigurationError("give 'table' or 'source', not both", path="table")
+        found = load_table(table) if table is not None else table_of(space, source, "table_cost")
+        self._open(space, found, column, "table_cost", missing)
+
+
+@final
+class HWNASBench(ColumnCost):
+    """Latency or energy of a cell of NAS-Bench-201 on a device (Li et al. 2021, arXiv 2103.10584).
+
+    Measured on four devices; ``eyeriss`` and ``fpga`` are estimates of simulators. Looked up under the cell's own code,
+    not its representative's: devices run edges that do not matter for the function.
+
+    Args:
+        space: that of NAS-Bench-201.
+        device: ``edgegpu``, ``raspi4``, ``edgetpu`` (4,699 of the cells do not run on it), ``pixel3``, ``eyeriss`` or
+            ``fpga``.
+        measure: ``latency`` (ms), ``energy`` (mJ; edgegpu, eyeriss, fpga) or ``arithmetic_intensity`` (eyeriss).
+        dataset: whose network.
+        missing: the cost of a network that does not run on the device; None: it has none, and violates every limit.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        device: str,
+        measure: str = "latency",
+        dataset: HWDataset = "cifar10",
+        missing: float | None = None,
+    ) -> None:
+        if device not in _DEVICES:
+            raise ConfigurationError(f"there is no device '{device}'{did_you_mean(device, _DEVICES)}", path="device")
+        if measure not in _DEVICES[device]:
+            raise ConfigurationError(
+                f"'{device}' has no '{measure}'{did_you_mean(measure, _DEVICES[device])}", path="measure"
+            )
+        self._open(space, load_table("hw_nas_bench"), f"{dataset}_{device}_{measure}", "hw_nas_bench", missing)
+
+
+@final
+class Listed(CostModel):
+    """1 for an architecture that a table holds, 0 for others: ``">= 1"`` keeps a search inside an incomplete table.
+
+    Args:
+        space: what is searched.
+        source: the table; None: that of the space, if the space is a ``table``.
+    """
+
+    metric: ClassVar[str] = "listed"
+    unit: ClassVar[str] = "rows"
+    integral: ClassVar[bool] = True
+
+    def __init__(self, space: SearchSpace, *, source: Source | None = None) -> None:
+        self._table = table_of(space, source, "listed")
+        self._table.check(space, "listed")
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return 1 or 0 under the network's own path.
+
+        Raises:
+            SpaceError: it has other decisions than the table.
+        """
+        code = self._table.coding.code(architecture)
+        try:
+            self._table.find(code)
+        except SpaceError:
+            return {"": 0}
+        return {"": 1}

@@ -1,0 +1,208 @@
+"""Search problems whose answer is known: `Benchmark`, `load_benchmark`, `benchmark_from_table`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas.errors import ConfigurationError, DataError, SpaceError, did_you_mean
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.table import Lookup, Table
+from automl_nas_benchmarks.table_costs import HWNASBench, TableCost
+from automl_nas_benchmarks.table_space import TableSpace
+
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
+"""The data sets of NAS-Bench-201, and how they are written."""
+
+DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
+"""The devices of HW-NAS-Bench."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A search problem with a known answer: every architecture of its table, and what it is worth.
+
+    `signal` and `truth` are larger for better architectures; for a column of which small values are wanted they are
+    its negatives.
+
+    Attributes:
+        name: e.g. ``nasbench201-cifar10``.
+        space: what is searched.
+        told: the column a search is told.
+        judged: the column a search is judged by.
+        sign: 1 if large values of the columns are wanted, -1 if small ones are.
+        costs: name -> cost that is known without evaluation (multiply-adds, parameters).
+        devices: name -> cost measured on a device.
+        about: one line.
+    """
+
+    name: str
+    space: SearchSpace
+    told: Lookup
+    judged: Lookup
+    sign: float = 1.0
+    costs: Mapping[str, CostModel] = field(default_factory=dict)
+    devices: Mapping[str, CostModel] = field(default_factory=dict)
+    about: str = ""
+    truths: NDArray[np.float64] = field(init=False, repr=False)
+    """The truth of every distinct architecture, best first; shape ``(distinct,)``."""
+    _rising: NDArray[np.float64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        table = self.judged.table
+        values = np.array([self.sign * self.judged.values[code] for code in table.codes], dtype=np.float64)
+        if table.representatives is not None:
+            values = values[np.unique(table.representatives)]
+        rising = np.sort(values[~np.isnan(values)])
+        if not len(rising):
+            raise DataError(f"the column '{self.judged.column}' of the table '{table.name}' is empty")
+        truths = rising[::-1].copy()
+        for array in (rising, truths):
+            array.setflags(write=False)
+        object.__setattr__(self, "_rising", rising)
+        object.__setattr__(self, "truths", truths)
+
+    def signal(self, architecture: Architecture) -> float:
+        """Return what a search is told of an architecture.
+
+        Raises:
+            SpaceError: the table does not hold it, or has no value for it.
+        """
+        return self.sign * self._known(self.told, architecture)
+
+    def truth(self, architecture: Architecture) -> float:
+        """Return what an architecture is worth.
+
+        Raises:
+            SpaceError: the table does not hold it, or has no value for it.
+        """
+        return self.sign * self._known(self.judged, architecture)
+
+    @property
+    def optimum(self) -> float:
+        """The truth of the best architecture."""
+        return float(self.truths[0])
+
+    def regret(self, architecture: Architecture) -> float:
+        """Return by how much the truth of an architecture misses the optimum; not negative."""
+        return self.optimum - self.truth(architecture)
+
+    def rank(self, architecture: Architecture) -> int:
+        """Return how many distinct architectures are better: 0 for the best, and for others as good."""
+        return len(self._rising) - int(np.searchsorted(self._rising, self.truth(architecture), side="right"))
+
+    @staticmethod
+    def _known(lookup: Lookup, architecture: Architecture) -> float:
+        value = lookup(architecture)
+        if math.isnan(value):
+            raise SpaceError(lookup.absent(architecture))
+        return value
+
+
+BENCHMARKS: dict[str, str] = {
+    **{
+        f"nasbench201-{name}": f"NAS-Bench-201, {title}: test accuracy after 200 epochs, which is also the signal"
+        for name, title in DATASETS.items()
+    },
+    **{
+        f"nasbench201-{name}-12ep": f"NAS-Bench-201, {title}: test accuracy after 200 epochs; signal: validation, 12"
+        for name, title in DATASETS.items()
+    },
+    "nasbench_macro": "NAS-Bench-Macro, CIFAR-10: mean test accuracy of three runs, which is also the signal",
+    **{
+        f"nasbench_macro-run{run}": f"NAS-Bench-Macro, CIFAR-10: mean test accuracy of three runs; signal: run {run}"
+        for run in (1, 2, 3)
+    },
+}
+"""Name -> what it is."""
+
+
+@cache
+def load_benchmark(name: str) -> Benchmark:
+    """Return one of `BENCHMARKS`; it is made once for each process.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    if name not in BENCHMARKS:
+        raise ConfigurationError(f"no benchmark is called '{name}'{did_you_mean(name, BENCHMARKS)}")
+    family, _, rest = name.partition("-")
+    table = load_table(family)
+    if family == "nasbench_macro":
+        space: SearchSpace = import_module("automl_nas_benchmarks.nasbench_macro").NASBenchMacro()
+        told, judged = (f"test_{rest.removeprefix('run')}" if rest else "test_mean"), "test_mean"
+        sizes, devices = {"flops": "flops", "params": "params"}, {}
+    else:
+        space = import_module("automl_nas_benchmarks.nasbench201").NASBench201()
+        dataset = rest.removesuffix("-12ep")
+        judged = f"{dataset}_test_200"
+        told = f"{dataset}_val_12" if rest != dataset else judged
+        sizes = {"mflops": "cifar10_mflops", "mparams": "cifar10_mparams"}
+        devices = {
+            f"{device}_latency": HWNASBench(space, device=device, dataset=dataset)  # type: ignore[arg-type]
+            for device in DEVICES
+        }
+    costs = {short: TableCost(space, table=family, column=column) for short, column in sizes.items()}
+    return Benchmark(
+        name, space, table.lookup(told), table.lookup(judged), costs=costs, devices=devices, about=BENCHMARKS[name]
+    )
+
+
+def benchmark_from_table(
+    path: str | Path,
+    *,
+    metric: str,
+    truth: str | None = None,
+    codes: str | None = None,
+    separator: str = "",
+    decisions: tuple[str, ...] = (),
+    ordered: tuple[str, ...] = (),
+    absent: tuple[str, ...] = (),
+    maximize: bool = True,
+    costs: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Benchmark:
+    """Return the benchmark of a table of one's own.
+
+    Args:
+        path: ``.csv``, ``.csv.gz`` or ``.parquet``.
+        metric: the column a search is told.
+        truth: the column a search is judged by; None: the same.
+        codes: the column of codes; see `TableSpace`, also for the next four.
+        separator: between the symbols of a code.
+        decisions: instead of codes, the columns that hold one decision each.
+        ordered: decisions whose options are numbers in order.
+        absent: further texts that stand for a missing value.
+        maximize: whether large values of both columns are wanted.
+        costs: columns known without evaluation.
+        name: None: that of the file.
+
+    Raises:
+        DataError: the table cannot be read or used; says where.
+        ConfigurationError: it has no column of that name.
+    """
+    space = TableSpace(
+        path=Path(path), codes=codes, separator=separator, decisions=decisions, ordered=ordered, absent=absent
+    )
+    table: Table = space.table
+    return Benchmark(
+        name or Path(path).name.partition(".")[0],
+        space,
+        table.lookup(metric),
+        table.lookup(metric if truth is None else truth),
+        sign=1.0 if maximize else -1.0,
+        costs={column: TableCost(space, column=column) for column in costs},
+        about=f"{len(table):,} architectures of {table.name}: {truth or metric}",
+    )
