@@ -20,3 +20,13 @@ def register_spaces(register: Any) -> None:
         "automl_nas_benchmarks.nasbench_macro:NASBenchMacro",
         summary="eight layers of identity and MobileNetV2 blocks (NAS-Bench-Macro): 6,561 networks",
     )
+
+
+@hookimpl
+def register_strategies(register: Any) -> None:
+    """Register what looks at a space without searching it."""
+    register(
+        "survey",
+        "automl_nas_benchmarks.survey:Survey",
+        summary="a fixed sample of the space, each network once: how well does an evaluator rank it?",
+    )
