@@ -20,6 +20,49 @@ def register_spaces(register: Any) -> None:
         "automl_nas_benchmarks.nasbench_macro:NASBenchMacro",
         summary="eight layers of identity and MobileNetV2 blocks (NAS-Bench-Macro): 6,561 networks",
     )
+    register(
+        "table",
+        "automl_nas_benchmarks.table_space:TableSpace",
+        summary="the architectures of a table of your own (CSV, Parquet)",
+    )
+
+
+@hookimpl
+def register_evaluators(register: Any) -> None:
+    """Register what looks results up."""
+    register(
+        "nasbench201",
+        "automl_nas_benchmarks.evaluators:NASBench201Evaluator",
+        summary="accuracy on three data sets from the table of NAS-Bench-201",
+    )
+    register(
+        "nasbench_macro",
+        "automl_nas_benchmarks.evaluators:NASBenchMacroEvaluator",
+        summary="accuracy on CIFAR-10 from the table of NAS-Bench-Macro",
+    )
+    register(
+        "tabular",
+        "automl_nas_benchmarks.evaluators:TabularEvaluator",
+        summary="metrics from a table of your own (CSV, Parquet)",
+    )
+
+
+@hookimpl
+def register_cost_models(register: Any) -> None:
+    """Register costs that are read from tables."""
+    register(
+        "hw_nas_bench",
+        "automl_nas_benchmarks.table_costs:HWNASBench",
+        summary="latency or energy of a cell of NAS-Bench-201 on one of six devices",
+    )
+    register(
+        "table_cost", "automl_nas_benchmarks.table_costs:TableCost", summary="a column of a table, your own or ours"
+    )
+    register(
+        "listed",
+        "automl_nas_benchmarks.table_costs:Listed",
+        summary="1 if a table holds the architecture, else 0",
+    )
 
 
 @hookimpl

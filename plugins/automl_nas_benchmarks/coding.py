@@ -35,6 +35,26 @@ class Coding:
         object.__setattr__(self, "_write", write)
         object.__setattr__(self, "_read", read)
 
+    def options(self, code: str) -> tuple[Scalar, ...]:
+        """Return the options that a text stands for, in the order of the decisions.
+
+        Raises:
+            SpaceError: it has another number of symbols, or one that is unknown.
+        """
+        parts = code.split(self.separator) if self.separator else code
+        if len(parts) != len(self._read):
+            raise SpaceError(f"the code '{code}' has {len(parts)} symbols, and there are {len(self._read)} decisions")
+        try:
+            return tuple([options[symbol] for options, symbol in zip(self._read, parts, strict=True)])
+        except KeyError:
+            for name, symbol, options in zip(self.decisions, parts, self._read, strict=True):
+                if symbol not in options:
+                    known = ", ".join(f"'{text}'" for text in options)
+                    raise SpaceError(
+                        f"the code '{code}' has the symbol '{symbol}' for '{name}'; known: {known}"
+                    ) from None
+            raise
+
     def code(self, architecture: Architecture) -> str:
         """Return an architecture's text.
 
@@ -52,16 +72,7 @@ class Coding:
         Raises:
             SpaceError: it has another number of symbols, or one that is unknown.
         """
-        parts = code.split(self.separator) if self.separator else list(code)
-        if len(parts) != len(self._read):
-            raise SpaceError(f"the code '{code}' has {len(parts)} symbols, and there are {len(self._read)} decisions")
-        values: dict[str, object] = {}
-        for name, symbol, options in zip(self.decisions, parts, self._read, strict=True):
-            if symbol not in options:
-                known = ", ".join(f"'{text}'" for text in options)
-                raise SpaceError(f"the code '{code}' has the symbol '{symbol}' for '{name}'; known: {known}")
-            values[name] = options[symbol]
-        return Architecture(values)
+        return Architecture(dict(zip(self.decisions, self.options(code), strict=True)))
 
     def _unfit(self, architecture: Architecture) -> SpaceError:
         for name, symbols in self._write:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
@@ -70,6 +70,7 @@ class Table:
     citation: str = ""
     unusable: Mapping[str, str] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False)
+    _known: dict[Architecture, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {code: row for row, code in enumerate(self.codes)}
@@ -94,7 +95,11 @@ class Table:
         Raises:
             SpaceError: the table does not hold it.
         """
-        return self.find(self.coding.code(architecture))
+        row = self._known.get(architecture)
+        if row is None:
+            # At most as many as there are rows; to write the code takes longer than to find it here.
+            row = self._known[architecture] = self.find(self.coding.code(architecture))
+        return row
 
     def find(self, code: str) -> int:
         """Return the number of a code's row.
@@ -138,7 +143,7 @@ class Table:
         values = found.values
         if (key or found.key) == "canonical" and self.representatives is not None:
             values = values[self.representatives]
-        return Lookup(self, column, dict(zip(self.codes, values.tolist(), strict=True)))
+        return Lookup(self, column, values.tolist())
 
     def check(self, space: SearchSpace, owner: str) -> None:
         """Check that a space has the decisions that the table is about, in any order.
@@ -169,12 +174,12 @@ class Lookup:
     Args:
         table: it belongs to.
         column: its name.
-        values: code -> value, NaN where there is none.
+        values: one for each row, NaN where there is none.
     """
 
-    def __init__(self, table: Table, column: str, values: dict[str, float]) -> None:
+    def __init__(self, table: Table, column: str, values: Sequence[float]) -> None:
         self.table, self.column, self.values = table, column, values
-        self._code = table.coding.code
+        self._row = table.row
 
     def __call__(self, architecture: Architecture) -> float:
         """Return the value, NaN where there is none.
@@ -182,14 +187,11 @@ class Lookup:
         Raises:
             SpaceError: the table does not hold the architecture.
         """
-        code = self._code(architecture)
-        try:
-            return self.values[code]
-        except KeyError:
-            self.table.find(code)
-            raise
+        return self.values[self._row(architecture)]
 
     def absent(self, architecture: Architecture) -> str:
         """Return the sentence that says which value is missing, and why."""
         reason = self.table.columns[self.column].absent
-        return f"the table '{self.table.name}' has no '{self.column}' for {self._code(architecture)}: {reason}"
+        return (
+            f"the table '{self.table.name}' has no '{self.column}' for {self.table.coding.code(architecture)}: {reason}"
+        )

@@ -62,7 +62,7 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         table = self.judged.table
-        values = np.array([self.sign * self.judged.values[code] for code in table.codes], dtype=np.float64)
+        values = self.sign * np.array(self.judged.values, dtype=np.float64)
         if table.representatives is not None:
             values = values[np.unique(table.representatives)]
         rising = np.sort(values[~np.isnan(values)])
