@@ -43,6 +43,7 @@ class Dag(ChoiceModule):
         after: applied to what was combined (batch normalisation and activation, say), only if anything is alive.
         shortcut: added to the result; ``nn.Identity()`` adds the input.
         fixed: targets that always take all their sources, unweighted, without a decision.
+        required: targets that take at least one source.
         name: of the decisions; None: the module's path. Dags of the same name are tied.
 
     Raises:
@@ -58,16 +59,18 @@ class Dag(ChoiceModule):
         after: nn.Module | None = None,
         shortcut: nn.Module | None = None,
         fixed: Collection[str] = (),
+        required: Collection[str] = (),
         name: str | None = None,
     ) -> None:
         super().__init__(name)
         _check_names(nodes)
         self._graph = DagGraph(nodes, edges)
-        for target in fixed:
-            if target not in self._graph.sources:
-                raise SpaceError(f"'{target}' in fixed is no target{did_you_mean(target, self._graph.sources)}")
+        for setting, targets in (("fixed", fixed), ("required", required)):
+            for target in targets:
+                if target not in self._graph.sources:
+                    raise SpaceError(f"'{target}' in {setting} is no target{did_you_mean(target, self._graph.sources)}")
         self._sources = dict(self._graph.sources)
-        self._fixed = frozenset(fixed)
+        self._fixed, self._required = frozenset(fixed), frozenset(required)
         self.nodes = nn.ModuleDict(nodes)
         self.after = after
         self.shortcut = shortcut
@@ -97,10 +100,19 @@ class Dag(ChoiceModule):
     def decisions(self) -> Mapping[str, Decision]:
         """Return a `Subset` for every target that is not fixed: the nodes in order, then ``output``."""
         return {
-            target: Subset(sources)
+            target: Subset(sources, min=int(target in self._required))
             for target, sources in self._sources.items()
             if sources and target not in self._fixed
         }
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Run a graph in which everything is fixed, so that no selection need resolve it; refuse any other."""
+        if self.decisions():
+            self.refuse()
+        outputs: Tensor = DagView(self, dict(self.nodes.items()), self.after, self.shortcut, *self._compile({}))(
+            *inputs
+        )
+        return outputs
 
     def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return the live edges of the live targets, and the modules that run."""

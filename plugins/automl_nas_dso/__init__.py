@@ -8,12 +8,24 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from automl_nas.plugin.markers import Register, hookimpl
+
 if TYPE_CHECKING:
+    from automl_nas_dso.edges import Block, Cost, Edge, EdgeSpace
     from automl_nas_dso.optimiser import APGNAG
+    from automl_nas_dso.space import DsoSpace, transfer
 
-__all__ = ["APGNAG"]
+__all__ = ["APGNAG", "Block", "Cost", "DsoSpace", "Edge", "EdgeSpace", "transfer"]
 
-_LAZY = {"APGNAG": "automl_nas_dso.optimiser"}
+_LAZY = {
+    "APGNAG": "automl_nas_dso.optimiser",
+    "Block": "automl_nas_dso.edges",
+    "Cost": "automl_nas_dso.edges",
+    "DsoSpace": "automl_nas_dso.space",
+    "Edge": "automl_nas_dso.edges",
+    "EdgeSpace": "automl_nas_dso.edges",
+    "transfer": "automl_nas_dso.space",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -24,3 +36,23 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+@hookimpl
+def register_spaces(register: Register) -> None:
+    """Offer the space."""
+    register(
+        "dso",
+        "automl_nas_dso.space:DsoSpace",
+        summary="blocks of operations that all read each other; every edge is searched (DSO-NAS)",
+    )
+
+
+@hookimpl
+def register_strategies(register: Register) -> None:
+    """Offer the search."""
+    register(
+        "dso",
+        "automl_nas_dso.strategy:DSO",
+        summary="train all edges once, with a penalty that makes the scales of useless ones exactly 0 (DSO-NAS)",
+    )
