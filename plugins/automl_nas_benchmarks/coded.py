@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
@@ -27,21 +27,47 @@ class CodedSpace(SupernetSpace):
     Args:
         decisions: their names, in the order of the code's digits.
         options: of every decision, in the order of the digits 0, 1, ...
+        parametric: those of them that are layers with weights.
         input_shape: channels, height and width of an image.
     """
 
     def __init__(
-        self, decisions: tuple[str, ...], options: tuple[str, ...], *, input_shape: tuple[int, int, int]
+        self,
+        decisions: tuple[str, ...],
+        options: tuple[str, ...],
+        *,
+        parametric: tuple[str, ...],
+        input_shape: tuple[int, int, int],
     ) -> None:
         choice = Choice(options)
         self._decisions = dict.fromkeys(decisions, choice)
         self._digits = {option: str(digit) for digit, option in enumerate(options)}
         self._options = {digit: option for option, digit in self._digits.items()}
+        self._parametric = frozenset(parametric)
         self._input_shape = input_shape
+        self._canonical: dict[Architecture, Architecture] = {}
+        self._first: dict[str, Architecture] = {}
 
     @abstractmethod
     def network(self) -> nn.Module:
         """Return the network with all its choices, with fresh weights."""
+
+    @abstractmethod
+    def canonical_code(self, code: str) -> str:
+        """Return the code of the representative of all architectures that compute the same function."""
+
+    @final
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Return the representative of all architectures that compute the same function, the same object each time."""
+        found = self._canonical.get(architecture)
+        if found is None:
+            # A search asks several times for each candidate; there are at most as many entries as architectures.
+            code = self.canonical_code(self.code(architecture))
+            found = self._first.get(code)
+            if found is None:
+                found = self._first[code] = self.architecture(code)
+            self._canonical[architecture] = found
+        return found
 
     @property
     def decisions(self) -> Mapping[str, Choice]:
@@ -82,6 +108,10 @@ class CodedSpace(SupernetSpace):
             known = ", ".join(f"{digit} ({option})" for digit, option in self._options.items())
             raise SpaceError(f"'{wrong[0]}' in the code '{code}' stands for nothing; a digit is one of {known}")
         return Architecture({name: self._options[digit] for name, digit in zip(self._decisions, code, strict=True)})
+
+    def parametric(self, architecture: Architecture) -> int:
+        """Return how many decisions chose a layer with weights: the simplest guess at how good a network is."""
+        return sum(architecture[name] in self._parametric for name in self._decisions)
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return a stand-alone network with fresh weights; see `SearchSpace.build`."""

@@ -68,7 +68,12 @@ class NASBench201(CodedSpace):
             raise SpaceError(
                 f"images are halved twice, so height and width are multiples of 4, not {height}x{width}; resize them"
             )
-        super().__init__(DECISIONS, OPERATIONS, input_shape=(image_channels, height, width))
+        super().__init__(
+            DECISIONS,
+            OPERATIONS,
+            parametric=("nor_conv_1x1", "nor_conv_3x3"),
+            input_shape=(image_channels, height, width),
+        )
         self._num_classes, self._channels, self._cells, self._affine = num_classes, channels, cells, affine
 
     def network(self) -> nn.Module:
@@ -83,11 +88,9 @@ class NASBench201(CodedSpace):
             affine=self._affine,
         )
 
-    def canonical(self, architecture: Architecture) -> Architecture:
-        """Return the first cell of the published table that the benchmark counts as the same."""
-        code = self.code(architecture)
-        first = _representatives()[code]
-        return architecture if first == code else self.architecture(first)
+    def canonical_code(self, code: str) -> str:
+        """Return the code of the first cell of the published table that the benchmark counts as the same."""
+        return _representatives()[code]
 
     def from_string(self, text: str) -> Architecture:
         """Return the architecture of the benchmark's notation: for each node, ``|operation~source|...``.

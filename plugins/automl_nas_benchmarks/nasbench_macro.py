@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from automl_nas.space.architecture import Architecture
 from automl_nas_benchmarks.coded import CodedSpace, check_positive
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class NASBenchMacro(CodedSpace):
             channels=channels,
             last_channels=last_channels,
         )
-        super().__init__(LAYERS, OPERATIONS, input_shape=(image_channels, height, width))
+        super().__init__(LAYERS, OPERATIONS, parametric=OPERATIONS[1:], input_shape=(image_channels, height, width))
         self._num_classes, self._channels, self._last_channels = num_classes, channels, last_channels
         self._affine = affine
 
@@ -81,14 +80,12 @@ class NASBenchMacro(CodedSpace):
             affine=self._affine,
         )
 
-    def canonical(self, architecture: Architecture) -> Architecture:
-        """Move identities before blocks that keep the shape as they do: the lowest code of the same network."""
-        code = self.code(architecture)
-        moved = code
+    def canonical_code(self, code: str) -> str:
+        """Move identities behind the blocks of their stage, where both keep the shape."""
         for first, last in _EXCHANGEABLE:
-            blocks = moved[first:last].replace("0", "")
-            moved = moved[:first] + blocks.rjust(last - first, "0") + moved[last:]
-        return architecture if moved == code else self.architecture(moved)
+            blocks = code[first:last].replace("0", "")
+            code = code[:first] + blocks.ljust(last - first, "0") + code[last:]
+        return code
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
         """Return one part for each layer."""
