@@ -35,7 +35,8 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    # Hooks are found by it, so nothing is left out.
+    return sorted({*globals(), *__all__})
 
 
 @hookimpl
