@@ -1,0 +1,178 @@
+"""From finished runs to how well their supernets rank: what was scored, compared with what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation.evaluator import State
+from automl_nas.search.trial import Trial
+from automl_nas.space.architecture import Architecture
+from automl_nas_benchmarks.coded import CodedSpace
+from automl_nas_benchmarks.ranking import Rows, Values
+from automl_nas_benchmarks.tabular import Benchmark
+
+if TYPE_CHECKING:
+    from automl_nas.run.results import Result
+
+SURVEY = "survey"
+"""The strategy whose stages are compared with the truth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """What says which networks are better.
+
+    Attributes:
+        name: the stage that scored them, or of a cost.
+        trivial: whether it is known without training anything.
+        scores: of each run, larger for better; a trivial one has a single row. Shape ``(runs, networks)``.
+    """
+
+    name: str
+    trivial: bool
+    scores: Values
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Networks that were scored, and their truth.
+
+    Attributes:
+        codes: of the networks, as the table writes them.
+        truth: larger is better; shape ``(networks,)``.
+        predictors: the stages first, then the trivial ones.
+        strata: for each network the number of its part when the sample is cut into tenths by ``cut``; None if the
+            benchmark has no cost.
+        cut: the cost it is cut by.
+        left_out: how many networks lack a score in some stage of some run, since they failed.
+    """
+
+    codes: tuple[str, ...]
+    truth: Values
+    predictors: tuple[Predictor, ...]
+    strata: Rows | None = None
+    cut: str = ""
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def learned(self) -> tuple[Predictor, ...]:
+        """The predictors that were trained."""
+        return tuple(each for each in self.predictors if not each.trivial)
+
+    @property
+    def trivial(self) -> tuple[Predictor, ...]:
+        """The predictors that cost nothing."""
+        return tuple(each for each in self.predictors if each.trivial)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What runs give to compare.
+
+    Attributes:
+        benchmark: what is true.
+        runs: complete, equal but for their seeds.
+        stages: those that scored a sample.
+        searches: the other stages that scored networks.
+    """
+
+    benchmark: Benchmark
+    runs: Sequence[Result]
+    stages: tuple[str, ...] = field(init=False)
+    searches: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        surveys, others = _stages(self.runs[0].plan.config)
+        for run in self.runs[1:]:
+            if _stages(run.plan.config) != (surveys, others):
+                raise ConfigurationError(
+                    f"the runs {self.runs[0].directory} and {run.directory} differ in their stages: "
+                    "compare runs of one configuration"
+                )
+        if not surveys:
+            raise ConfigurationError(
+                f"no stage of the run scores a sample of the space; give it one with the strategy '{SURVEY}' and the "
+                "evaluator 'inherited'"
+            )
+        object.__setattr__(self, "stages", surveys)
+        object.__setattr__(self, "searches", others)
+
+    def sample(self) -> Sample:
+        """Return the networks that all runs have scored in all of their surveys.
+
+        Raises:
+            DataError: fewer than three were, or the table does not know them.
+        """
+        scored = [[_scores(run, stage) for run in self.runs] for stage in self.stages]
+        everywhere = [found for stage in scored for found in stage]
+        met = {architecture for found in everywhere for architecture in found}
+        # In the order of the first survey; sets have none.
+        common = [a for a in everywhere[0] if all(a in found for found in everywhere)]
+        if len(common) < 3:
+            raise DataError(f"{len(common)} networks were scored in every survey of every run: nothing to compare")
+        predictors = [
+            Predictor(name, False, np.array([[found[a] for a in common] for found in stage]))
+            for name, stage in zip(self.stages, scored, strict=True)
+        ]
+        trivial = {name: np.array([model.estimate(a) for a in common]) for name, model in self.benchmark.costs.items()}
+        cut = next(iter(trivial), "")
+        space = self.benchmark.space
+        if isinstance(space, CodedSpace):
+            trivial["layers"] = np.array([float(space.parametric(a)) for a in common])
+        predictors += [Predictor(name, True, values[np.newaxis]) for name, values in trivial.items()]
+        return Sample(
+            tuple(self.benchmark.judged.table.coding.code(a) for a in common),
+            np.array([self.benchmark.truth(a) for a in common]),
+            tuple(predictors),
+            _tenths(trivial[cut]) if cut else None,
+            cut,
+            len(met) - len(common),
+        )
+
+
+def open_runs(directories: Sequence[Path]) -> list[Result]:
+    """Open complete runs.
+
+    Raises:
+        RunDirectoryError: one is no run, or not complete.
+    """
+    from automl_nas.run.api import open_run
+
+    return [open_run(directory) for directory in directories]
+
+
+def trials_of(run: Result, stage: str) -> list[Trial]:
+    """Return the complete trials of a stage, in order."""
+    from automl_nas.run.directory import RunDirectory
+    from automl_nas.run.ledger import Ledger
+
+    recorded = Ledger(RunDirectory(run.directory).trials, writable=False).trials
+    return [t for _, t in sorted(recorded.items()) if t.stage == stage and t.state is State.COMPLETE]
+
+
+def _stages(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    scoring = [stage for stage in config["stages"] if stage["evaluator"] is not None]
+    surveys = tuple(stage["name"] for stage in scoring if stage["strategy"]["name"] == SURVEY)
+    return surveys, tuple(stage["name"] for stage in scoring if stage["name"] not in surveys)
+
+
+def _scores(run: Result, stage: str) -> dict[Architecture, float]:
+    """Return the main objective of a stage's complete trials, larger for better."""
+    problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
+    return {trial.architecture: problem.scores(trial)[0] for trial in trials_of(run, stage)}
+
+
+def _tenths(costs: Values) -> Rows:
+    order = np.argsort(costs, kind="stable")
+    part = np.empty(len(costs), dtype=np.int64)
+    part[order] = np.arange(len(costs)) * 10 // len(costs)
+    return part
