@@ -73,3 +73,13 @@ def register_strategies(register: Any) -> None:
         "automl_nas_benchmarks.survey:Survey",
         summary="a fixed sample of the space, each network once: how well does an evaluator rank it?",
     )
+
+
+@hookimpl
+def register_commands(cli: Any) -> None:
+    """Add ``automl-nas benchmark`` and ``automl-nas rank``."""
+    from automl_nas_benchmarks.command import benchmark
+    from automl_nas_benchmarks.rank_command import rank
+
+    cli.add_command(benchmark)
+    cli.add_command(rank)

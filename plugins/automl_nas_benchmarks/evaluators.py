@@ -23,32 +23,37 @@ EPOCHS = (12, 200)
 """The schedules of NAS-Bench-201: two trainings, not one seen at two times."""
 
 
-def answer(request: Request, metrics: Mapping[str, Lookup], recorded: Mapping[str, Lookup]) -> Outcome:
-    """Look a candidate up.
+@final
+class Answers:
+    """Answers requests from the columns of one table.
 
     Args:
-        request: the candidate.
+        table: all columns are of it.
         metrics: metric -> where it stands.
         recorded: what goes along as info; left out where the table has none.
-
-    Returns:
-        A FAILED outcome, with the reason, if the table does not hold the candidate or lacks a metric for it.
     """
-    architecture = request.architecture
-    found: dict[str, float] = {}
-    try:
-        for name, lookup in metrics.items():
-            value = found[name] = lookup(architecture)
+
+    def __init__(self, table: Table, metrics: Mapping[str, Lookup], recorded: Mapping[str, Lookup]) -> None:
+        self._row, self._lookups = table.row, dict(metrics)
+        self._metrics = [(name, lookup.values) for name, lookup in metrics.items()]
+        self._recorded = [(name, lookup.values) for name, lookup in recorded.items()]
+
+    def __call__(self, request: Request) -> Outcome:
+        """Look a candidate up.
+
+        Returns:
+            A FAILED outcome, with the reason, if the table does not hold the candidate or lacks a metric for it.
+        """
+        try:
+            row = self._row(request.architecture)
+        except SpaceError as error:
+            return failed(request, str(error))
+        metrics = {name: values[row] for name, values in self._metrics}
+        for name, value in metrics.items():
             if math.isnan(value):
-                return failed(request, lookup.absent(architecture))
-    except SpaceError as error:
-        return failed(request, str(error))
-    info: dict[str, object] = {}
-    for name, lookup in recorded.items():
-        value = lookup(architecture)
-        if not math.isnan(value):
-            info[name] = value
-    return Outcome(request.number, found, info=info)
+                return failed(request, self._lookups[name].absent(request.architecture))
+        info = {name: values[row] for name, values in self._recorded if not math.isnan(values[row])}
+        return Outcome(request.number, metrics, info=info)
 
 
 def failed(request: Request, reason: str) -> Outcome:
@@ -97,25 +102,23 @@ class NASBench201Evaluator(Evaluator):
                 "epochs: 12",
                 path="epochs",
             )
-        self._default = epochs
-        self._signals = {
-            float(count): {"accuracy": table.lookup(column, key)}
+        recorded = {"test_accuracy": table.lookup(f"{dataset}_test_200", key)} if truth else {}
+        self._answers = {
+            float(count): Answers(table, {"accuracy": table.lookup(column, key)}, recorded)
             for count, column in columns.items()
             if column in table.columns
         }
-        judged = f"{dataset}_test_200"
-        self._recorded = {"test_accuracy": table.lookup(judged, key)} if truth else {}
+        self._default = self._answers[epochs]
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield outcomes in order."""
-        default, signals, recorded = self._signals[self._default], self._signals, self._recorded
         for request in requests:
-            metrics = default if request.fidelity is None else signals.get(request.fidelity)
-            if metrics is None:
-                known = " or ".join(f"{epochs:g}" for epochs in signals)
+            answers = self._default if request.fidelity is None else self._answers.get(request.fidelity)
+            if answers is None:
+                known = " or ".join(f"{epochs:g}" for epochs in self._answers)
                 yield failed(request, f"the fidelity is a number of epochs, {known}, not {request.fidelity:g}")
             else:
-                yield answer(request, metrics, recorded)
+                yield answers(request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
@@ -144,8 +147,8 @@ class NASBenchMacroEvaluator(Evaluator):
         table = load_table("nasbench_macro")
         table.check(space, "nasbench_macro")
         runs: tuple[object, ...] = (1, 2, 3) if run == "seed" else (run,)
-        self._signals = [{"accuracy": table.lookup(f"test_{number}")} for number in runs]
-        self._recorded = {"mean_accuracy": table.lookup("test_mean")} if truth else {}
+        recorded = {"mean_accuracy": table.lookup("test_mean")} if truth else {}
+        self._answers = [Answers(table, {"accuracy": table.lookup(f"test_{number}")}, recorded) for number in runs]
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield outcomes in order."""
@@ -153,7 +156,7 @@ class NASBenchMacroEvaluator(Evaluator):
             if request.fidelity is not None:
                 yield failed(request, f"the table has one fidelity, and the trial asks for {request.fidelity:g}")
             else:
-                yield answer(request, self._signals[request.seed % len(self._signals)], self._recorded)
+                yield self._answers[request.seed % len(self._answers)](request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
@@ -187,8 +190,8 @@ class TabularEvaluator(Evaluator):
         table = table_of(space, source, "tabular")
         table.check(space, "tabular")
         named = metrics if isinstance(metrics, dict) else {name: name for name in metrics}
-        self._metrics = {metric: _lookup(table, column, "metrics") for metric, column in named.items()}
-        self._recorded = {column: _lookup(table, column, "record") for column in record}
+        lookups = {metric: _lookup(table, column, "metrics") for metric, column in named.items()}
+        self._answers = Answers(table, lookups, {column: _lookup(table, column, "record") for column in record})
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield outcomes in order."""
@@ -196,7 +199,7 @@ class TabularEvaluator(Evaluator):
             if request.fidelity is not None:
                 yield failed(request, f"the table has one fidelity, and the trial asks for {request.fidelity:g}")
             else:
-                yield answer(request, self._metrics, self._recorded)
+                yield self._answers(request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
