@@ -1,0 +1,184 @@
+"""The record of a comparison: a folder with its configuration and one line for each finished search."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, final
+
+from automl_nas.errors import DamagedError, RunDirectoryError
+from automl_nas.run.directory import environment
+from automl_nas.run.files import cannot_write, disk_errors, read_json, write_json, write_text
+from automl_nas.run.yaml import dump_yaml, read_yaml
+from automl_nas_benchmarks.comparison.search import SearchRecord
+from automl_nas_benchmarks.comparison.settings import changes
+
+CONFIG, SEARCHES, STATE = "comparison.yaml", "searches.jsonl", "state.json"
+
+
+@final
+class Records:
+    """A folder that remembers searches. It is locked while it is open, also against other processes.
+
+    ``searches.jsonl`` is only appended to. Each line holds one search and a CRC-32 of what stands before it. A line
+    without its newline is a write that a crash cut short, and is removed; a line whose CRC does not match is damage,
+    is named, and its search is made again.
+
+    Args:
+        folder: where; made if it is not there.
+        config: the resolved configuration.
+        fingerprints: of each benchmark, by label.
+        warn: told of damage, and of versions that changed.
+
+    Attributes:
+        searches: what is on record, by (strategy, benchmark, seed).
+
+    Raises:
+        RunDirectoryError: the folder holds something else, is in use, or holds searches of another configuration.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        fingerprints: Mapping[str, str],
+        warn: Callable[[str], object],
+    ) -> None:
+        self.folder = folder
+        self.searches: dict[tuple[str, str, int], SearchRecord] = {}
+        self._check_free()
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._locked()
+        try:
+            self._check_same(config, fingerprints, warn)
+            self._length = self._read(warn)
+            write_json(folder / STATE, {"environment": environment(), "fingerprints": dict(fingerprints)})
+            write_text(folder / CONFIG, dump_yaml(dict(config)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Records:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the record."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
+        self._file.close()
+
+    def add(self, record: SearchRecord) -> None:
+        """Append a search; when this returns it survives the end of the process.
+
+        Raises:
+            RunFailedError: it cannot be written (a full disk, say).
+        """
+        body = json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)[:-1]
+        line = f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n'.encode()
+        try:
+            written = self._file.write(line)
+            if written != len(line):
+                self._file.write(line[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._length)
+            raise cannot_write(self.folder / SEARCHES, error) from error
+        self._length += len(line)
+        self.searches[record.key] = record
+
+    def _check_free(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunDirectoryError(f"{self.folder} is a file; choose another --out")
+        if self.folder.exists() and not (self.folder / CONFIG).exists():
+            # What a process leaves that is killed while it makes the folder.
+            others = [p.name for p in self.folder.iterdir() if p.name not in (SEARCHES, STATE) and p.suffix != ".part"]
+            if others:
+                raise RunDirectoryError(f"{self.folder} is not empty and holds no comparison; choose another --out")
+
+    def _locked(self) -> BinaryIO:
+        path = self.folder / SEARCHES
+        with disk_errors(path):
+            file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise RunDirectoryError(f"{self.folder} is in use by another process; wait for it, or stop it") from None
+        return file
+
+    def _check_same(
+        self, config: Mapping[str, Any], fingerprints: Mapping[str, str], warn: Callable[[str], object]
+    ) -> None:
+        old = recorded_config(self.folder)
+        if old is None:
+            return
+        changed = changes(old, config)
+        state = _state(self.folder)
+        before = state.get("fingerprints", {})
+        changed += [
+            f"benchmarks, {label}: its numbers are others than they were"
+            for label, found in fingerprints.items()
+            if before.get(label, found) != found
+        ]
+        if changed:
+            raise RunDirectoryError(
+                f"{self.folder} holds searches of another configuration:\n  "
+                + "\n  ".join(changed)
+                + "\nchoose another --out, or the configuration on record"
+            )
+        versions, now = state.get("environment", {}), environment()
+        for name in sorted({*versions, *now}):
+            if versions.get(name) != now.get(name):
+                warn(f"searches on record were made with {name} {versions.get(name)}, new ones with {now.get(name)}")
+
+    def _read(self, warn: Callable[[str], object]) -> int:
+        path, whole = self.folder / SEARCHES, 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                record = _checked(line)
+                if record is None:
+                    warn(f"{path}, line {number}: damaged; its search is made again")
+                else:
+                    self.searches[record.key] = record
+        self._file.truncate(whole)
+        return whole
+
+
+def recorded_config(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration that a folder's searches were made with; None if there is none.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    value = read_yaml(path).value
+    if not isinstance(value, dict) or "strategies" not in value:
+        raise DamagedError(f"{path} is damaged; restore it from a copy, or choose another --out")
+    return value
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    state: dict[str, Any] = read_json(path) if path.exists() else {}
+    return state
+
+
+def _checked(line: bytes) -> SearchRecord | None:
+    body, mark, tail = line.rpartition(b',"crc":"')
+    if not mark or tail != f'{zlib.crc32(body):08x}"}}\n'.encode():
+        return None
+    return SearchRecord.from_json(json.loads(line))

@@ -1,0 +1,219 @@
+"""The numbers of a comparison as text, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from automl_nas_benchmarks.comparison.summary import Arrival, Findings, Significance
+
+Rows = tuple[list[str], list[list[str]]]
+"""A header, and as many texts in each row."""
+
+
+def percent(share: float) -> str:
+    """Return a share as text: ``98 %``, ``0.1 %``."""
+    return f"{100 * share:.3g} %"
+
+
+def number(value: float) -> str:
+    """Return three significant digits; a dash for what is not a number."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
+
+
+def probability(p: float) -> str:
+    """Return a p-value as text."""
+    if math.isnan(p):
+        return "-"
+    return "< 1e-10" if p < 1e-10 else f"{p:.2g}"
+
+
+def scores_table(findings: Findings, benchmark: str) -> Rows:
+    """Return the table of one benchmark, a row for each strategy, in the order of the configuration."""
+    top = findings.scores[0].arrivals
+    header = ["strategy", "regret", "mean rank"]
+    if findings.several:
+        header.insert(1, "missed hypervolume")
+    header += [f"to top {percent(item.share)}" for item in top] + ["ms/proposal"]
+    rows = []
+    for strategy in findings.strategies:
+        score = findings.score(strategy, benchmark)
+        row = [strategy, f"{score.regret:.3f} ± {_plain(score.deviation)}", f"{score.mean_rank:.2f}"]
+        if findings.several:
+            row.insert(1, f"{score.loss:.4f} ± {_plain(score.loss_deviation, 4)}")
+        row += [arrival_text(item, findings.evaluations) for item in score.arrivals]
+        row.append(number(1e3 * score.proposal_seconds))
+        rows.append(row)
+    return header, rows
+
+
+def ranks_table(findings: Findings) -> Rows:
+    """Return mean ranks, over all blocks and on each benchmark."""
+    header = ["strategy", "all benchmarks", *findings.benchmarks]
+    rows = [
+        [
+            strategy,
+            f"{findings.mean_ranks[strategy]:.2f}",
+            *(f"{findings.score(strategy, name).mean_rank:.2f}" for name in findings.benchmarks),
+        ]
+        for strategy in findings.strategies
+    ]
+    return header, rows
+
+
+def pairs_table(findings: Findings, test: Significance) -> Rows:
+    """Return the pairwise tests of a scope."""
+    header = ["first", "second", "first better", "second better", "Wilcoxon p", "Holm"]
+    rows = [
+        [
+            findings.strategies[pair.first],
+            findings.strategies[pair.second],
+            str(pair.wins),
+            str(pair.losses),
+            probability(pair.p),
+            probability(pair.adjusted),
+        ]
+        for pair in test.pairs
+    ]
+    return header, rows
+
+
+def arrival_text(arrival: Arrival, evaluations: int) -> str:
+    """Return ``36 / 54 (98 %)``: median / upper quartile, and the share of searches that arrive."""
+
+    def shown(time: int | None) -> str:
+        return f">{evaluations}" if time is None else str(time)
+
+    return f"{shown(arrival.median)} / {shown(arrival.upper)} ({percent(arrival.arrived)})"
+
+
+def text(findings: Findings) -> list[str]:
+    """Return the whole comparison as lines for a terminal."""
+    from automl_nas.cli.text import table
+
+    lines = []
+    for name in findings.benchmarks:
+        count, best = findings.functions[name]
+        tops = ", ".join(f"top {percent(share)}: {found}" for share, found in best.items())
+        lines += [f"{name} ({count:,} different networks; {tops})"]
+        lines += [*table(*scores_table(findings, name), indent="  "), ""]
+    lines.append(
+        f"{findings.seeds} searches of {findings.evaluations} evaluations each; regret: mean ± standard deviation; to "
+        "top: distinct evaluations, median / upper quartile (share that arrives)"
+    )
+    if findings.tests:
+        lines += ["", *table(*ranks_table(findings))]
+        lines += ["", *verdict(findings, findings.tests[0]), "", *table(*pairs_table(findings, findings.tests[0]))]
+    return lines
+
+
+def verdict(findings: Findings, test: Significance) -> list[str]:
+    """Return what the tests of a scope say, in words."""
+    found = test.friedman
+    lines = [
+        f"{test.scope}: {found.blocks:,} blocks (benchmark x seed); Friedman chi2 {found.chi2:.4g}, "
+        f"p {probability(found.chi2_p)}; critical difference of mean ranks {test.difference:.3g} "
+        f"(Nemenyi, {findings.alpha:g})"
+    ]
+    if found.chi2_p > findings.alpha:
+        lines.append("the strategies are not told apart")
+    elif test.groups:
+        joined = "; ".join(", ".join(group) for group in test.groups)
+        lines.append(f"not told apart by mean ranks: {joined}")
+    else:
+        lines.append("all strategies are told apart by mean ranks")
+    return lines
+
+
+def scores_csv(findings: Findings) -> str:
+    """Return one line for each benchmark and strategy; empty where half or three quarters never arrive."""
+    header = ["benchmark", "strategy", "searches", "evaluations", "regret_mean", "regret_std", "regret_median"]
+    header += ["loss_mean", "loss_std", "mean_rank"]
+    for item in findings.scores[0].arrivals:
+        header += [f"top_{item.share:g}_{what}" for what in ("median", "upper_quartile", "arrived")]
+    header += ["proposal_seconds", "late_proposal_seconds", "ended_early"]
+    rows = []
+    for s in findings.scores:
+        row: list[Any] = [s.benchmark, s.strategy, s.searches, findings.evaluations, s.regret, s.deviation, s.median]
+        row += [s.loss, s.loss_deviation, s.mean_rank]
+        for item in s.arrivals:
+            row += [item.median, item.upper, item.arrived]
+        rows.append([*row, s.proposal_seconds, s.late_seconds, s.ended_early])
+    return _csv(header, rows)
+
+
+def pairs_csv(findings: Findings) -> str:
+    """Return one line for each scope and pair of strategies."""
+    header = ["scope", "first", "second", "first_better", "second_better", "wilcoxon_p", "holm_p"]
+    names = findings.strategies
+    rows = [
+        [test.scope, names[pair.first], names[pair.second], pair.wins, pair.losses, pair.p, pair.adjusted]
+        for test in findings.tests
+        for pair in test.pairs
+    ]
+    return _csv(header, rows)
+
+
+def curves_csv(findings: Findings) -> str:
+    """Return one line for each benchmark, strategy and evaluation: median and quartiles of what the plots show."""
+    rows = []
+    for curve in findings.curves:
+        low, high = curve.quartiles()
+        for step, values in enumerate(zip(curve.median, low, high, strict=True), start=1):
+            rows.append([curve.benchmark, curve.strategy, step, *map(float, values)])
+    return _csv(["benchmark", "strategy", "evaluations", "median", "lower_quartile", "upper_quartile"], rows)
+
+
+def plain(findings: Findings) -> dict[str, Any]:
+    """Return everything but the curves as plain data for JSON: null where a number does not exist."""
+    found = {
+        "strategies": list(findings.strategies),
+        "benchmarks": list(findings.benchmarks),
+        "seeds": findings.seeds,
+        "evaluations": findings.evaluations,
+        "alpha": findings.alpha,
+        "scores": [asdict(score) for score in findings.scores],
+        "mean_ranks": dict(findings.mean_ranks),
+        "tests": [
+            {
+                **asdict(test),
+                "pairs": [
+                    {**asdict(p), "first": findings.strategies[p.first], "second": findings.strategies[p.second]}
+                    for p in test.pairs
+                ],
+            }
+            for test in findings.tests
+        ],
+        "functions": {
+            name: {"distinct": count, "top": {f"{share:g}": best for share, best in tops.items()}}
+            for name, (count, tops) in findings.functions.items()
+        },
+    }
+    cleaned: dict[str, Any] = _finite(found)
+    return cleaned
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: float, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([["" if x is None or x != x else x for x in row] for row in rows])
+    return buffer.getvalue()
