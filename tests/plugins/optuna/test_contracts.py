@@ -1,0 +1,141 @@
+"""Every sampler, as a strategy, keeps the contract of ask-and-tell strategies."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pytest
+
+from automl_nas.errors import SpaceError
+from automl_nas.search import AskTellStrategy, Deduplicate, Problem, Proposal
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream
+from automl_nas.testing import AskTellContract
+from automl_nas_optuna.samplers import Sampler
+from automl_nas_optuna.strategy import OptunaStrategy
+
+
+class Mixed(SearchSpace):
+    """All kinds of decisions; which of two operations a dead branch has does not matter."""
+
+    def __init__(self, widths: int = 4) -> None:
+        self._decisions: dict[str, Decision] = {
+            "branch": Choice((True, False)),
+            "operation": Choice(("conv", "pool")),
+            "width": Ordinal(tuple(16 * (place + 1) for place in range(widths))),
+            "edges": Subset(("a", "b", "c", "d"), min=1, max=2),
+        }
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        return self._decisions
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def build(self, architecture: Architecture) -> None:  # type: ignore[override]
+        raise SpaceError("nothing to build")
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        return architecture if architecture["branch"] else architecture.replace(operation="conv")
+
+
+class OnMixed(AskTellContract):
+    trials: ClassVar[int] = 20
+
+    def space(self) -> SearchSpace:
+        return Mixed()
+
+    def small_space(self) -> SearchSpace:
+        return Mixed(widths=1)
+
+    def limit(self, space: SearchSpace) -> float:
+        return 4.0  # of costs from 1 to 7
+
+    def test_it_learns_from_trials_it_never_asked_for(self) -> None:
+        """As the contract's, whose foreign architectures take no subsets."""
+        space = self.space()
+        problem = self.problem(space)
+        strategy, judge = self.make(space, problem, 1), self.judge(space, problem)
+        foreign = [Proposal(space.sample(stream(0, "foreign", number))) for number in range(4)]
+        strategy.tell([judge(100 + number, proposal) for number, proposal in enumerate(foreign[:2])])
+        proposals = strategy.ask(3)
+        strategy.tell([judge(200 + number, proposal) for number, proposal in enumerate(foreign)])
+        strategy.tell([judge(number, proposal) for number, proposal in enumerate(proposals)])
+        later = strategy.ask(3)
+        assert len(later) == 3
+        told = {space.canonical(proposal.architecture) for proposal in foreign + proposals}
+        assert not told & {space.canonical(proposal.architecture) for proposal in later}
+
+
+class TestRandom(AskTellContract):
+    trials: ClassVar[int] = 24
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="random")
+
+
+class TestTpe(AskTellContract):
+    trials: ClassVar[int] = 24
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="tpe")
+
+
+class TestTpeOnMixedDecisions(OnMixed):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler=Sampler("tpe", {"n_startup_trials": 5}), attempts=5)
+
+
+class TestNsgaii(AskTellContract):
+    trials: ClassVar[int] = 24
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler=Sampler("nsgaii", {"population_size": 6}))
+
+
+class TestNsgaiii(OnMixed):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler=Sampler("nsgaiii", {"population_size": 6}))
+
+
+class TestQmc(OnMixed):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="qmc")
+
+
+class TestBruteForce(AskTellContract):
+    trials: ClassVar[int] = 24
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="brute_force")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason="CMA-ES needs the library cmaes")
+class TestCmaes(OnMixed):
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="cmaes")
+
+
+class TestRandomWithDuplicates(AskTellContract):
+    trials: ClassVar[int] = 24
+    may_repeat = True
+    ends = False
+    exhaustive = False
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return OptunaStrategy(space, problem, seed=seed, sampler="random", duplicates=True)
+
+
+class TestTpeInsideDeduplicate(AskTellContract):
+    trials: ClassVar[int] = 20
+    exhaustive = False
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        inner = OptunaStrategy(space, problem, seed=seed, sampler="tpe", duplicates=True)
+        return Deduplicate(space, problem, strategy=inner, attempts=20)
