@@ -92,6 +92,10 @@ class NASBench201(CodedSpace):
         """Return the code of the first cell of the published table that the benchmark counts as the same."""
         return _representatives()[code]
 
+    def segments(self) -> tuple[tuple[str, ...], ...]:
+        """Return one part for each cell; all of them depend on all decisions."""
+        return (DECISIONS,) * (3 * self._cells)
+
     def from_string(self, text: str) -> Architecture:
         """Return the architecture of the benchmark's notation: for each node, ``|operation~source|...``.
 

@@ -28,6 +28,8 @@ def kendall_tau(scores: Values, truth: Values) -> float:
     """
     if _constant(scores) or _constant(truth):
         return float("nan")
+    if len(scores) == 2:  # which SciPy's variance divides by zero for
+        return 1.0 if (scores[0] < scores[1]) == (truth[0] < truth[1]) else -1.0
     return float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
 
 
