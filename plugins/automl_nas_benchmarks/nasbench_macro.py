@@ -81,10 +81,10 @@ class NASBenchMacro(CodedSpace):
         )
 
     def canonical_code(self, code: str) -> str:
-        """Move identities behind the blocks of their stage, where both keep the shape."""
+        """Move identities before blocks that keep the shape as they do: the lowest code of the same network."""
         for first, last in _EXCHANGEABLE:
             blocks = code[first:last].replace("0", "")
-            code = code[:first] + blocks.ljust(last - first, "0") + code[last:]
+            code = code[:first] + blocks.rjust(last - first, "0") + code[last:]
         return code
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
