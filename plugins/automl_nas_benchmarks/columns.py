@@ -13,6 +13,9 @@ from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.space.decisions import Choice, Ordinal
 from automl_nas_benchmarks.coding import Coding
 
+UNNAMED = "choice_"
+"""Before the place of a decision that a table does not name."""
+
 _BETWEEN = "|"  # symbols of a code that is put together from columns
 _NEVER = "\x1f"  # where some symbol holds that
 _WRITTEN_AS_NUMBER = re.compile(r"\d+\.0*|\d(\.\d*)?[eE]\+?\d+")
@@ -66,7 +69,7 @@ def coding_of_codes(names: Names, column: str, cells: Sequence[Any], separator: 
                 else "; set 'separator' to what stands between the symbols, if anything does"
             )
             raise DataError(f"{where} has {len(parts)} symbols in row {row}, '{code}', and elsewhere {length}{hint}")
-    found = {f"choice_{place}": [parts[place - 1] for parts in split] for place in range(1, length + 1)}
+    found = {f"{UNNAMED}{place}": [parts[place - 1] for parts in split] for place in range(1, length + 1)}
     return _coding(names, found, separator), codes
 
 

@@ -188,7 +188,6 @@ class TabularEvaluator(Evaluator):
         if not metrics:
             raise ConfigurationError("name at least one column", path="metrics")
         table = table_of(space, source, "tabular")
-        table.check(space, "tabular")
         named = metrics if isinstance(metrics, dict) else {name: name for name in metrics}
         lookups = {metric: _lookup(table, column, "metrics") for metric, column in named.items()}
         self._answers = Answers(table, lookups, {column: _lookup(table, column, "record") for column in record})

@@ -30,21 +30,12 @@ _DEVICES = {
 
 
 class ColumnCost(CostModel, ABC):
-    """What the cost models of this module share: a column is looked up.
-
-    Args:
-        space: what is searched.
-        table: where the column is.
-        column: its name.
-        owner: the cost model's name, for messages.
-        missing: the cost of a network that has none in the table; None: it has none, and violates every limit.
-    """
+    """What the cost models of this module share: a column is looked up. A subclass's constructor calls `_open`."""
 
     metric: ClassVar[str] = "table_cost"
     unit: ClassVar[str] = "as in the table"
 
-    def _open(self, space: SearchSpace, table: Table, column: str, owner: str, missing: float | None) -> None:
-        table.check(space, owner)
+    def _open(self, table: Table, column: str, missing: float | None) -> None:
         self._lookup = table.lookup(column)
         self._missing = math.nan if missing is None else missing
         # Messages name the quantity that was chosen rather than the class that looks it up.
@@ -91,7 +82,8 @@ class TableCost(ColumnCost):
         if table is not None and source is not None:
             raise ConfigurationError("give 'table' or 'source', not both", path="table")
         found = load_table(table) if table is not None else table_of(space, source, "table_cost")
-        self._open(space, found, column, "table_cost", missing)
+        found.check(space, "table_cost")
+        self._open(found, column, missing)
 
 
 @final
@@ -125,7 +117,9 @@ class HWNASBench(ColumnCost):
             raise ConfigurationError(
                 f"'{device}' has no '{measure}'{did_you_mean(measure, _DEVICES[device])}", path="measure"
             )
-        self._open(space, load_table("hw_nas_bench"), f"{dataset}_{device}_{measure}", "hw_nas_bench", missing)
+        table = load_table("hw_nas_bench")
+        table.check(space, "hw_nas_bench")
+        self._open(table, f"{dataset}_{device}_{measure}", missing)
 
 
 @final
@@ -143,7 +137,6 @@ class Listed(CostModel):
 
     def __init__(self, space: SearchSpace, *, source: Source | None = None) -> None:
         self._table = table_of(space, source, "listed")
-        self._table.check(space, "listed")
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return 1 or 0 under the network's own path.
@@ -151,9 +144,11 @@ class Listed(CostModel):
         Raises:
             SpaceError: it has other decisions than the table.
         """
-        code = self._table.coding.code(architecture)
+        for name in self._table.coding.decisions:
+            if name not in architecture:
+                raise SpaceError(f"the architecture has no decision '{name}', which the table asks for")
         try:
-            self._table.find(code)
+            self._table.row(architecture)
         except SpaceError:
             return {"": 0}
         return {"": 1}

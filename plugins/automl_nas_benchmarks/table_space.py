@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.space.architecture import Architecture
+from automl_nas.space.architecture import Architecture, Scalar
 from automl_nas.space.decisions import Choice
 from automl_nas.space.space import SearchSpace
+from automl_nas_benchmarks.coding import Coding
+from automl_nas_benchmarks.columns import UNNAMED
 from automl_nas_benchmarks.reading import Source, read_table
 from automl_nas_benchmarks.table import Table
 
@@ -93,14 +96,67 @@ def table_of(space: SearchSpace, source: Source | None, owner: str) -> Table:
         owner: the component's name, for messages.
 
     Raises:
-        ConfigurationError: neither has one.
+        ConfigurationError: neither has one, or it does not fit the space.
         DataError: it cannot be read.
     """
     if source is not None:
-        return read_table(source)
+        return bound(read_table(source), space, owner)
     if isinstance(space, TableSpace):
         return space.table
     raise ConfigurationError(
         f"'{owner}' needs a table, and the space brings none; write source: {{path: results.csv, decisions: [...]}}",
         path="source",
     )
+
+
+def bound(table: Table, space: SearchSpace, owner: str) -> Table:
+    """Return a table that knows its architectures by the options of a space.
+
+    The table's symbols are texts; an option is found by its own text, and a number by its value. Decisions go by name,
+    those of codes, which have none, by their place. Options that do not occur in the table are left out.
+
+    Args:
+        table: with texts for options, or numbers where it says that they are ordered.
+        space: what is searched.
+        owner: the component's name, for messages.
+
+    Raises:
+        ConfigurationError: the space has other decisions, or none of the options of one of them.
+    """
+    symbols, decisions = table.coding.symbols, space.decisions
+    nameless = all(name == f"{UNNAMED}{place}" for place, name in enumerate(symbols, start=1))
+    named = dict(zip(symbols, decisions, strict=False)) if nameless else {name: name for name in symbols}
+    if len(symbols) != len(decisions) or set(named.values()) != set(decisions):
+        raise ConfigurationError(
+            f"'{owner}' reads the table '{table.name}', whose decisions are {', '.join(symbols)}, and those of the "
+            f"space are {', '.join(decisions)}",
+            path="source",
+        )
+    found: dict[str, dict[Scalar, str]] = {}
+    for theirs, texts in symbols.items():
+        decision, known = decisions[named[theirs]], found.setdefault(named[theirs], {})
+        for option in decision.options if isinstance(decision, Choice) else ():
+            match = next((text for text in texts if _same(text, option)), None)
+            if match is not None:
+                known[option] = match
+        if not known:
+            raise ConfigurationError(
+                f"'{owner}' reads the table '{table.name}', where '{theirs}' is one of {', '.join(texts)}, and in the "
+                f"space '{named[theirs]}' is one of {decision.options!r}",
+                path="source",
+            )
+    coding = Coding(
+        {name: Choice(tuple(known)) for name, known in found.items()},
+        {name: tuple(known.values()) for name, known in found.items()},
+        table.coding.separator,
+    )
+    return replace(table, coding=coding)
+
+
+def _same(text: str, option: Scalar) -> bool:
+    if text == str(option):
+        return True
+    try:
+        return isinstance(option, int | float) and not isinstance(option, bool) and float(text) == option
+    except ValueError:
+        return False

@@ -1,0 +1,166 @@
+"""Costs from tables: devices side by side, cells that do not run, limits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from automl_nas.errors import ConfigurationError, SpaceError
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.run.api import search
+from automl_nas.search.problem import Problem, parse_constraint
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import enumerate_all
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing import CostModelContract, ToySpace
+from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
+from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.reading import Source
+from automl_nas_benchmarks.table_costs import HWNASBench, Listed, TableCost
+
+CELLS = NASBench201()
+DEAD_ON_EDGETPU = "300433"  # the first of the published table whose latency there is -1
+
+
+class TestHWNASBench(CostModelContract):
+    samples = 30
+
+    def make_space(self) -> SearchSpace:
+        return NASBench201()
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return HWNASBench(space, device="pixel3")
+
+
+class TestTableCost(CostModelContract):
+    samples = 30
+
+    def make_space(self) -> SearchSpace:
+        return NASBenchMacro()
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return TableCost(space, table="nasbench_macro", column="flops")
+
+
+class TestListed(CostModelContract):
+    @pytest.fixture(autouse=True)
+    def _table(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "table.csv"
+        self.path.write_text("d0,d1\n0,0\n0,1\n2,1\n", encoding="utf-8")
+
+    def make_space(self) -> SearchSpace:
+        return ToySpace(blocks=2, options=3)
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return Listed(space, source=Source(self.path, decisions=("d0", "d1")))
+
+    def test_it_counts_the_rows(self) -> None:
+        space = self.make_space()
+        model = self.make(space)
+        found = {tuple(item.values()): model.estimate(item) for item in enumerate_all(space.decisions)}
+        assert {pair for pair, value in found.items() if value} == {(0, 0), (0, 1), (2, 1)}
+
+
+def test_the_published_latencies_and_energies() -> None:
+    # The first row of HW-NAS-Bench, cell 421211.
+    cell = CELLS.architecture("421211")
+    published = {
+        ("edgegpu", "latency", "cifar10"): 5.80741854,
+        ("edgegpu", "energy", "cifar10"): 24.2266143,
+        ("raspi4", "latency", "cifar10"): 10.4819768,
+        ("edgetpu", "latency", "cifar10"): 0.957181131,
+        ("pixel3", "latency", "cifar100"): 5.04007,
+        ("eyeriss", "energy", "cifar100"): 0.687420622,
+        ("eyeriss", "arithmetic_intensity", "imagenet16-120"): 2.21489602,
+        ("fpga", "energy", "imagenet16-120"): 4.54384,
+    }
+    for (device, measure, dataset), value in published.items():
+        model = HWNASBench(CELLS, device=device, measure=measure, dataset=dataset)  # type: ignore[arg-type]
+        assert model.estimate(cell) == value
+        assert model.unit == {"latency": "ms", "energy": "mJ", "arithmetic_intensity": "ratio"}[measure]
+        assert model.metric == f"{dataset}_{device}_{measure}"
+
+
+def test_devices_are_looked_up_by_the_cells_own_code() -> None:
+    # 041431 computes what an earlier cell computes, and runs an operation more.
+    cell = CELLS.architecture("041431")
+    first = CELLS.canonical(cell)
+    model = HWNASBench(CELLS, device="pixel3")
+    assert first != cell
+    assert model.estimate(cell) == 8.48258
+    assert model.estimate(first) != model.estimate(cell)
+
+
+def test_a_cell_that_does_not_run_violates_every_limit() -> None:
+    model = HWNASBench(CELLS, device="edgetpu")
+    cell = CELLS.architecture(DEAD_ON_EDGETPU)
+    assert math.isnan(model.estimate(cell))
+    limits = [parse_constraint("tpu", text) for text in ("<= 1000", ">= 0")]
+    problem = Problem({"accuracy": "maximize"}, limits, {"tpu": model})
+    assert not problem.feasible(cell)
+    assert set(problem.violations(cell).values()) == {math.inf}
+    assert problem.feasible(CELLS.architecture("421211"))
+    assert HWNASBench(CELLS, device="edgetpu", missing=50.0).estimate(cell) == 50.0
+
+
+def test_several_devices_side_by_side_in_a_run(tmp_path: Path) -> None:
+    result = search(
+        space="nasbench201",
+        problem={
+            "objectives": {"accuracy": "maximize", "phone": "minimize"},
+            "constraints": {"board": "<= 5", "tpu": "<= 2"},
+            "costs": {
+                "phone": {"name": "hw_nas_bench", "device": "pixel3"},
+                "board": {"name": "hw_nas_bench", "device": "fpga"},
+                "tpu": {"name": "hw_nas_bench", "device": "edgetpu", "missing": 100},
+                "mflops": {"name": "table_cost", "table": "nasbench201", "column": "cifar10_mflops"},
+            },
+        },
+        runtime={"device": "cpu", "threads": 1},
+        stages=[
+            {"name": "search", "strategy": "random", "evaluator": "nasbench201", "budget": {"trials": 40}},
+        ],
+        final=None,
+        out=tmp_path / "run",
+    )
+    table, devices = load_table("nasbench201"), load_table("hw_nas_bench")
+    assert len(result.pareto) > 1
+    for found in result.pareto:
+        row = table.row(found.architecture)
+        for cost, values in {
+            "phone": devices.columns["cifar10_pixel3_latency"].values,
+            "board": devices.columns["cifar10_fpga_latency"].values,
+            "tpu": devices.columns["cifar10_edgetpu_latency"].values,
+            "mflops": table.columns["cifar10_mflops"].values,
+        }.items():
+            # MFLOPs add up over the edges, so they come from a table of sums, on a grid of 2^-50 of their range.
+            assert found.costs[cost] == pytest.approx(values[row], rel=1e-9)
+        assert found.costs["board"] <= 5 and found.costs["tpu"] <= 2
+
+
+def test_columns_of_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    path.write_text("d0,ms\n0,3.5\n", encoding="utf-8")
+    model = TableCost(ToySpace(blocks=1, options=2), column="ms", source=Source(path, decisions=("d0",)))
+    assert model.estimate(Architecture({"d0": 0})) == 3.5
+    assert model.breakdown(Architecture({"d0": 0})) == {"": 3.5}
+    with pytest.raises(SpaceError, match="'d0' is 1, which the table does not hold"):
+        model.estimate(Architecture({"d0": 1}))
+
+
+def test_wrong_settings() -> None:
+    with pytest.raises(ConfigurationError, match="device: there is no device 'pixel'; did you mean 'pixel3'"):
+        HWNASBench(CELLS, device="pixel")
+    with pytest.raises(ConfigurationError, match="measure: 'raspi4' has no 'energy'; known: latency"):
+        HWNASBench(CELLS, device="raspi4", measure="energy")
+    with pytest.raises(ConfigurationError, match="whose decisions are 0>1"):
+        HWNASBench(NASBenchMacro(), device="pixel3")
+    with pytest.raises(ConfigurationError, match="no column 'mflops'"):
+        TableCost(CELLS, table="nasbench201", column="mflops")
+    with pytest.raises(ConfigurationError, match="'table_cost' needs a table"):
+        TableCost(CELLS, column="mflops")
+    with pytest.raises(ConfigurationError, match="'table' or 'source', not both"):
+        TableCost(CELLS, column="a", table="nasbench201", source=Source(Path("a.csv"), codes="arch"))

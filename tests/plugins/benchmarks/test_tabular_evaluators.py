@@ -1,0 +1,227 @@
+"""Evaluators that look results up: what they say, and what they say nothing about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.run.api import search
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing import EvaluatorContract, ToySpace
+from automl_nas_benchmarks.evaluators import NASBench201Evaluator, NASBenchMacroEvaluator, TabularEvaluator
+from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
+from automl_nas_benchmarks.reading import Source
+from automl_nas_benchmarks.table_space import TableSpace
+
+CELLS, MACRO = NASBench201(), NASBenchMacro()
+TEXT = "width,depth,accuracy,latency,truth\n8,1,1,3,10\n16,1,2,,20\n8,2,3,5,\n"
+
+
+def ask(evaluator: Evaluator, architecture: Architecture, **more: Any) -> Outcome:
+    (outcome,) = evaluator.evaluate([Request(7, architecture, **{"seed": 0, **more})])
+    assert outcome.number == 7
+    return outcome
+
+
+class TestNASBench201(EvaluatorContract):
+    def make_space(self) -> SearchSpace:
+        return NASBench201()
+
+    def make_evaluator(self, space: SearchSpace) -> Evaluator:
+        return NASBench201Evaluator(space)
+
+
+class TestNASBench201AtAnotherFidelity(TestNASBench201):
+    fidelity = 200
+
+
+class TestNASBenchMacro(EvaluatorContract):
+    samples = 4
+
+    def make_space(self) -> SearchSpace:
+        return NASBenchMacro()
+
+    def make_evaluator(self, space: SearchSpace) -> Evaluator:
+        return NASBenchMacroEvaluator(space, run="seed")
+
+
+@pytest.mark.parametrize(
+    ("settings", "accuracy"),
+    [
+        # The first row of the published table, 421211, which is its own representative.
+        ({}, 63.364),
+        ({"split": "test"}, 69.55),
+        ({"epochs": 200}, 81.9),
+        ({"epochs": 200, "split": "test"}, 85.863333),
+        ({"dataset": "cifar100"}, 31.84),
+        ({"dataset": "cifar100", "epochs": 200, "split": "test"}, 52.913333),
+        ({"dataset": "imagenet16-120", "epochs": 200}, 25.766667),
+        ({"dataset": "imagenet16-120", "epochs": 200, "split": "test"}, 26.633333),
+    ],
+)
+def test_the_signal_is_what_the_settings_say(settings: dict[str, Any], accuracy: float) -> None:
+    outcome = ask(NASBench201Evaluator(CELLS, **settings), CELLS.architecture("421211"))
+    assert outcome.metrics == {"accuracy": accuracy}
+
+
+def test_the_truth_is_recorded_where_no_objective_finds_it() -> None:
+    evaluator = NASBench201Evaluator(CELLS)
+    outcome = ask(evaluator, CELLS.architecture("333132"))
+    assert outcome.metrics == {"accuracy": 84.384}
+    assert outcome.info == {"test_accuracy": 94.373333}
+    assert ask(NASBench201Evaluator(CELLS, truth=False), CELLS.architecture("333132")).info == {}
+    assert NASBench201Evaluator.metric_names(None) == {"accuracy"}
+
+
+def test_a_trials_fidelity_is_its_number_of_epochs() -> None:
+    evaluator = NASBench201Evaluator(CELLS, dataset="cifar100")
+    architecture = CELLS.architecture("421211")
+    assert ask(evaluator, architecture, fidelity=12).metrics == {"accuracy": 31.84}
+    for fidelity in (200, 50, 0.5):  # CIFAR-100 has no validation accuracy after 200 epochs
+        outcome = ask(evaluator, architecture, fidelity=fidelity)
+        assert outcome.state is State.FAILED
+        assert "number of epochs, 12, not" in outcome.error
+    both = NASBench201Evaluator(CELLS)
+    assert ask(both, architecture, fidelity=200.0).metrics == {"accuracy": 81.9}
+    assert "12 or 200, not 50" in ask(both, architecture, fidelity=50).error
+
+
+def test_a_signal_that_was_never_measured_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="no val accuracy on cifar100 after 200 epochs; take split: test"):
+        NASBench201Evaluator(CELLS, dataset="cifar100", epochs=200)
+
+
+def test_a_cell_without_a_value_fails_with_the_reason() -> None:
+    evaluator = NASBench201Evaluator(CELLS, dataset="imagenet16-120", epochs=200, key="raw")
+    outcome = ask(evaluator, CELLS.architecture("041431"))
+    assert outcome.state is State.FAILED and outcome.metrics == {}
+    assert "has no 'imagenet16-120_val_200' for 041431: it was not published for this cell" in outcome.error
+
+
+def test_equal_cells_have_one_accuracy_unless_each_is_to_have_its_own() -> None:
+    # From the published table: cell 8998, 041431, has the topology of cell 745, and was trained apart.
+    cell = CELLS.architecture("041431")
+    first = CELLS.canonical(cell)
+    assert first != cell
+    for key in ("canonical", "raw"):
+        evaluator = NASBench201Evaluator(CELLS, epochs=200, split="test", key=key)
+        one, other = ask(evaluator, cell).metrics["accuracy"], ask(evaluator, first).metrics["accuracy"]
+        assert (one == other) == (key == "canonical")
+        if key == "raw":
+            assert one == 73.033333
+
+
+def test_the_runs_of_macro() -> None:
+    # 00000000 of the published table.
+    architecture = MACRO.architecture("00000000")
+    runs = {1: 45.32, 2: 45.33, 3: 45.44}
+    for run, accuracy in runs.items():
+        outcome = ask(NASBenchMacroEvaluator(MACRO, run=run), architecture)  # type: ignore[arg-type]
+        assert outcome.metrics == {"accuracy": accuracy}
+        assert outcome.info == {"mean_accuracy": 45.363332}
+    assert ask(NASBenchMacroEvaluator(MACRO), architecture).metrics == {"accuracy": 45.363332}
+    drawn = NASBenchMacroEvaluator(MACRO, run="seed")
+    found = [ask(drawn, architecture, seed=seed).metrics["accuracy"] for seed in range(6)]
+    assert set(found) == set(runs.values())
+    assert "one fidelity" in ask(drawn, architecture, fidelity=3).error
+
+
+def test_spaces_with_other_decisions_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="nasbench201 reads the table 'nasbench201', whose decisions are 0>1"):
+        NASBench201Evaluator(MACRO)
+    with pytest.raises(ConfigurationError, match="the table was made for"):
+        NASBenchMacroEvaluator(ToySpace())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "table.csv").write_text(TEXT, encoding="utf-8")
+    return tmp_path / "table.csv"
+
+
+def table_space(path: Path) -> TableSpace:
+    return TableSpace(path=path, decisions=("width", "depth"), ordered=("width", "depth"))
+
+
+def test_a_table_of_ones_own(path: Path) -> None:
+    space = table_space(path)
+    evaluator = TabularEvaluator(space, metrics={"acc": "accuracy", "ms": "latency"}, record=("truth",))
+    outcome = ask(evaluator, space.validate({"width": 8, "depth": 1}))
+    assert outcome.metrics == {"acc": 1.0, "ms": 3.0} and outcome.info == {"truth": 10.0}
+    assert ask(evaluator, space.validate({"width": 8, "depth": 2})).info == {}
+    missing = ask(evaluator, space.validate({"width": 16, "depth": 1}))
+    assert missing.state is State.FAILED
+    assert missing.error == "the table 'table.csv' has no 'latency' for 16|1: no value"
+    outside = ask(evaluator, space.validate({"width": 16, "depth": 2}))
+    assert outside.state is State.FAILED
+    assert outside.error == "the table 'table.csv' has no row for '16|2' (it has 3)"
+    assert "one fidelity" in ask(evaluator, space.validate({"width": 8, "depth": 1}), fidelity=1).error
+
+
+def test_a_table_for_a_space_that_has_networks(path: Path) -> None:
+    # The options of the space are numbers, and 2 of d0 does not occur in the table.
+    path.write_text("d1,d0,code,accuracy\n0,0,00,1\n1,0,01,2\n0,1.0,10,3\n1,1.0,11,4\n2,1.0,12,5\n", encoding="utf-8")
+    space = ToySpace(blocks=2, options=3)
+    by_name, by_place = Source(path, decisions=("d1", "d0")), Source(path, codes="code")
+    for source in (by_name, by_place):
+        evaluator = TabularEvaluator(space, metrics=("accuracy",), source=source)
+        found = [ask(evaluator, space.validate({"d0": d0, "d1": d1})) for d0 in (0, 1) for d1 in (0, 1, 2)]
+        assert [outcome.metrics.get("accuracy") for outcome in found] == [1.0, 2.0, None, 3.0, 4.0, 5.0]
+        assert "has no row for" in found[2].error
+        assert "'d0' is 2, which the table does not hold" in ask(evaluator, space.validate({"d0": 2, "d1": 0})).error
+
+
+def test_a_table_for_another_space(path: Path) -> None:
+    source = Source(path, decisions=("width", "depth"))
+    with pytest.raises(
+        ConfigurationError, match="whose decisions are width, depth, and those of the space are d0, d1, d2"
+    ):
+        TabularEvaluator(ToySpace(blocks=3), metrics=("accuracy",), source=source)
+    path.write_text("d0,d1,accuracy\nconv,0,1\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"'d0' is one of conv, and in the space 'd0' is one of \(0, 1, 2\)"):
+        TabularEvaluator(ToySpace(blocks=2), metrics=("accuracy",), source=Source(path, decisions=("d0", "d1")))
+
+
+def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
+    space = table_space(path)
+    with pytest.raises(ConfigurationError, match=r"metrics: .* no column 'accuracies'; did you mean 'accuracy'"):
+        TabularEvaluator(space, metrics=("accuracies",))
+    with pytest.raises(ConfigurationError, match=r"record: .* no column 'thruth'; did you mean 'truth'"):
+        TabularEvaluator(space, metrics=("accuracy",), record=("thruth",))
+    with pytest.raises(ConfigurationError, match="at least one column"):
+        TabularEvaluator(space, metrics=())
+    with pytest.raises(ConfigurationError, match="'tabular' needs a table, and the space brings none"):
+        TabularEvaluator(CELLS, metrics=("accuracy",))
+
+
+def test_searches_of_all_tables_from_configurations(path: Path, tmp_path: Path) -> None:
+    def run(name: str, space: Any, evaluator: Any, metric: str, trials: int, **problem: Any) -> Any:
+        return search(
+            space=space,
+            problem={"objectives": {metric: "maximize"}, "costs": [], **problem},
+            runtime={"device": "cpu", "threads": 1},
+            stages=[{"name": "search", "strategy": "random", "evaluator": evaluator, "budget": {"trials": trials}}],
+            final=None,
+            out=tmp_path / name,
+        )
+
+    own = {"name": "table", "path": str(path), "decisions": ["width", "depth"]}
+    tabular = {"name": "tabular", "metrics": {"acc": "accuracy"}, "record": ["truth"]}
+    best = run("own", own, tabular, "acc", 4).best
+    assert best.metrics == {"acc": 3.0}
+    lines = (tmp_path / "own" / "trials.jsonl").read_text(encoding="utf-8")
+    assert lines.count('"failed"') == 1  # 16|2 is not in the table
+    # Inside the table, nothing fails.
+    run("listed", own, tabular, "acc", 4, costs=["listed"], constraints={"listed": ">= 1"})
+    assert '"failed"' not in (tmp_path / "listed" / "trials.jsonl").read_text(encoding="utf-8")
+    assert run("cells", "nasbench201", "nasbench201", "accuracy", 30).best.metrics["accuracy"] > 60
+    macro = run("macro", "nasbench_macro", {"name": "nasbench_macro", "run": 1}, "accuracy", 30)
+    assert macro.best.metrics["accuracy"] > 85
+    with pytest.raises(ConfigurationError, match="test_accuracy"):
+        run("cheat", "nasbench201", "nasbench201", "test_accuracy", 30)
