@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from operator import getitem
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -55,6 +56,7 @@ class CostTable:
             # 1 and True are different options and one key of a dict: such a decision is always looked up the slow way.
             single = not isinstance(decision, Subset) and len(known) == len(decision.options)
             self._lookup.append((name, known if single else {}))
+        self._names, self._tables = list(self._decisions), [known for _, known in self._lookup]
         magnitude = abs(self._base) + sum(abs(unit) for units in self._units.values() for unit in units)
         self._bound = max(magnitude, math.prod(decision.size for decision in self._decisions.values()))
         self._columns = [integers(units, magnitude) for units in self._code_units()]
@@ -104,11 +106,12 @@ class CostTable:
         Raises:
             SpaceError: it is not of this space.
         """
-        total = self._base
-        values = dict(architecture.items())  # looked up faster than the architecture itself
         try:
-            for name, known in self._lookup:
-                total += known[values[name]]
+            # Nearly always the decisions stand in their own order, and no Python loop is needed.
+            if self._names == [*architecture]:
+                total = self._base + sum(map(getitem, self._tables, architecture.values()))
+            else:
+                total = self._base + sum(known[architecture[name]] for name, known in self._lookup)
         except KeyError:
             total = self._slow(architecture)
         return total if self.integral else total * self._quantum

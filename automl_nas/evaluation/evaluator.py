@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from automl_nas.space.architecture import Architecture
 
@@ -23,8 +23,34 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-def _ignore(step: int, value: float) -> None:
-    """Report to nobody."""
+class Reports:
+    """Takes the intermediate values of one evaluation; they are recorded with its trial.
+
+    Attributes:
+        values: ``[step, value]`` in the order in which they were reported.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self) -> None:
+        self.values: list[list[float]] = []
+
+    def __call__(self, step: int, value: float) -> None:
+        """Remember a value."""
+        self.values.append([int(step), float(value)])
+
+
+class _Folder:
+    """The field `Request.scratch`: a text becomes a Path when it is asked for, which most evaluators never do."""
+
+    def __get__(self, request: Request | None, kind: type[Request]) -> Path | None:
+        if request is None:
+            return None  # the default
+        folder = vars(request)["_scratch"]
+        return None if folder is None else Path(folder)
+
+    def __set__(self, request: Request, folder: str | Path | None) -> None:
+        vars(request)["_scratch"] = folder
 
 
 @dataclass(frozen=True)
@@ -45,8 +71,8 @@ class Request:
     architecture: Architecture
     seed: int
     fidelity: float | None = None
-    scratch: Path | None = None
-    report: Callable[[int, float], None] = field(default=_ignore, compare=False, repr=False)
+    scratch: _Folder = _Folder()
+    report: Callable[[int, float], None] = field(default_factory=Reports, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +102,14 @@ class Evaluator(ABC):
     COMPLETE metrics are a pure function of (architecture, seed, fidelity): never of the order, nor of the other
     requests. Collaborators (SearchSpace, Task, Runtime, Artifacts) come to the constructor by type; settings are
     keyword-only.
+
+    Attributes:
+        stochastic: whether an evaluation may draw from the global generators (Python's, NumPy's, torch's), which are
+            then set from the request's seed before each. A table that is looked up says False: it saves more time
+            than the look-up takes.
     """
+
+    stochastic: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:

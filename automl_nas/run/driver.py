@@ -17,6 +17,7 @@ from automl_nas.run.delivery import make_final
 from automl_nas.run.directory import MetricsFile, RunDirectory
 from automl_nas.run.executors import Executor
 from automl_nas.run.files import write_json
+from automl_nas.run.heap import heap_frozen
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.plan import Plan
@@ -72,6 +73,10 @@ class Driver:
             RunInterrupted: stopped at a safe point.
             RunFailedError: no result can be reached.
         """
+        with heap_frozen():
+            return self._drive()
+
+    def _drive(self) -> dict[str, Any]:
         plan, directory, reporter = self._plan, self._directory, self._reporter
         ledger, state = self._ledger, self._state
         self._observers.search_started(self._info)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
-from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
+from automl_nas.evaluation.frozen import frozen
 from automl_nas.run.executors import Crash, Executor
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
@@ -24,8 +25,7 @@ STARTS = 10
 the whole machine down each time must not be retried for ever."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A proposal that is being evaluated.
 
     Attributes:
@@ -62,7 +62,7 @@ class Evaluations:
         stop: StopFlag,
         reporter: Reporter,
     ) -> None:
-        self._executor, self._make_isolated, self._ledger, self._scratch = executor, isolated, ledger, scratch
+        self._executor, self._make_isolated, self._ledger, self._scratch = executor, isolated, ledger, str(scratch)
         self._seed_of, self._finished, self._stop, self._reporter = seed_of, finished, stop, reporter
         self._isolated: Executor | None = None
         self._isolating = True
@@ -79,9 +79,15 @@ class Evaluations:
 
     def add(self, number: int, proposal: Proposal) -> None:
         """Have a proposal evaluated in the background."""
-        request = Request(
-            number, proposal.architecture, self._seed_of(number), proposal.fidelity, self._scratch / str(number)
-        )
+        fields: dict[str, object] = {
+            "number": number,
+            "architecture": proposal.architecture,
+            "seed": self._seed_of(number),
+            "fidelity": proposal.fidelity,
+            "_scratch": f"{self._scratch}/{number}",
+            "report": Reports(),
+        }
+        request = frozen(Request, fields)
         self._jobs[number] = Job(proposal, request)
         self._send(request)
 
@@ -184,6 +190,6 @@ class Evaluations:
         job = self._jobs.pop(outcome.number)
         self._suspects.discard(outcome.number)
         self._finished(job, outcome)
-        scratch = job.request.scratch
-        if scratch is not None and os.path.lexists(scratch):
-            shutil.rmtree(scratch, ignore_errors=True)
+        # Most runs never have a folder of folders, and to see that is quicker than to look for one of them.
+        if os.access(self._scratch, os.F_OK) and job.request.scratch is not None:
+            shutil.rmtree(job.request.scratch, ignore_errors=True)

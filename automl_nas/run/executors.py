@@ -6,10 +6,11 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
+from automl_nas.evaluation.frozen import frozen
 from automl_nas.run.seeding import seed_globally
 
 EvaluatorSource = Callable[[], Evaluator]
@@ -70,7 +71,6 @@ class InProcess(Executor):
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._alone: deque[Request] = deque()
-        self._reports: dict[int, Reports] = {}
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Get ready for a stage; see `Executor.open`."""
@@ -114,14 +114,13 @@ class InProcess(Executor):
                 self._running.clear()
                 return _failure(failed[0], error, begun)
             self._alone.extend(failed)
-            self._reports.clear()
             return None
-        if outcome.number not in self._running:
+        request = self._running.pop(outcome.number, None)
+        if request is None:
             raise EvaluationError(
                 f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked"
             )
-        del self._running[outcome.number]
-        return _completed(outcome, self._reports.pop(outcome.number), begun)
+        return _completed(outcome, request.report, begun)
 
     def close(self) -> list[int]:
         """Drop what is left."""
@@ -129,17 +128,19 @@ class InProcess(Executor):
         self._queue.clear()
         self._alone.clear()
         self._running.clear()
-        self._reports.clear()
         self._evaluator = self._outcomes = None
         return begun
 
     def _take(self) -> Iterator[Request]:
-        while self._queue:
-            request = self._queue.popleft()
-            self._starting([request.number])
-            self._running[request.number] = request
-            seed_globally(request.seed)
-            yield _reporting(request, self._reports.setdefault(request.number, Reports()))
+        assert self._evaluator is not None
+        queue, running, starting, stochastic = self._queue, self._running, self._starting, self._evaluator.stochastic
+        while queue:
+            request = queue.popleft()
+            starting((request.number,))
+            running[request.number] = request
+            if stochastic:
+                seed_globally(request.seed)
+            yield request
 
     def _repeat(self, request: Request) -> Outcome:
         assert self._evaluator is not None
@@ -151,10 +152,11 @@ class InProcess(Executor):
 def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
     """Evaluate one request; an exception becomes a FAILED outcome."""
     begun = time.perf_counter()
-    reports = Reports()
-    seed_globally(request.seed)
+    if evaluator.stochastic:
+        seed_globally(request.seed)
+    reports = Reports()  # what it reported while it shared work is void
     try:
-        outcomes = list(evaluator.evaluate(iter([_reporting(request, reports)])))
+        outcomes = list(evaluator.evaluate(iter([replace(request, report=reports)])))
     except (Exception, SystemExit) as error:
         return _failure(request, error, begun)
     if [outcome.number for outcome in outcomes] != [request.number]:
@@ -164,29 +166,15 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
     return _completed(outcomes[0], reports, begun)
 
 
-class Reports:
-    """Takes the intermediate values of one evaluation: a `Request.report`. They are recorded with the trial."""
-
-    def __init__(self) -> None:
-        self.values: list[list[float]] = []
-
-    def __call__(self, step: int, value: float) -> None:
-        """Remember a value."""
-        self.values.append([int(step), float(value)])
-
-
-def _completed(outcome: Outcome, reports: Reports, begun: float) -> Outcome:
+def _completed(outcome: Outcome, report: Callable[[int, float], None], begun: float) -> Outcome:
     """Return an outcome with its duration, where the evaluator gave none, and what it reported on the way."""
-    if outcome.seconds and not reports.values:
+    values = report.values if isinstance(report, Reports) else []
+    if outcome.seconds and not values:
         return outcome
-    # By the constructors, here and in `_reporting`: dataclasses.replace takes several times as long.
-    seconds = outcome.seconds or time.perf_counter() - begun
-    info = {**outcome.info, "intermediate": reports.values} if reports.values else outcome.info
-    return Outcome(outcome.number, outcome.metrics, outcome.state, outcome.error, seconds, info)
-
-
-def _reporting(request: Request, reports: Reports) -> Request:
-    return Request(request.number, request.architecture, request.seed, request.fidelity, request.scratch, reports)
+    fields = {**vars(outcome), "seconds": outcome.seconds or time.perf_counter() - begun}
+    if values:
+        fields["info"] = {**outcome.info, "intermediate": values}
+    return frozen(Outcome, fields)
 
 
 def _failure(request: Request, error: BaseException, begun: float) -> Outcome:

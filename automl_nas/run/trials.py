@@ -16,7 +16,7 @@ from automl_nas.run.evaluations import Evaluations, Job
 from automl_nas.run.executors import Executor
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
-from automl_nas.run.recording import trial_of
+from automl_nas.run.recording import Recorder
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
@@ -62,6 +62,7 @@ class StageServices(Services):
     ) -> None:
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._members = Membership(space)
+        self._recorder = Recorder(stage)
         self._seed, self._ledger, self._metrics = seed, ledger, metrics
         self._reporter, self._observe, self._changes = reporter, observe, environment_changes
         self._evaluations: Evaluations | None = None
@@ -171,7 +172,7 @@ class StageServices(Services):
                 self._check_replay(known, proposal)
             elif self._evaluations is None:
                 self._check_comparable()
-                free.append(trial_of(self._stage, proposal, Outcome(number), self._trial_seed(number)))
+                free.append(self._recorder.trial(proposal, Outcome(number), self._trial_seed(number)))
             else:
                 self._evaluations.add(number, proposal)
         if free:
@@ -185,6 +186,7 @@ class StageServices(Services):
             while number not in known:
                 assert self._evaluations is not None, f"trial {number} was never submitted"
                 self._evaluations.advance(number)
+        self._ledger.flush()  # nobody is told what is not recorded
         trials = [known[number] for number in numbers]
         for trial in trials:
             if trial.number in self._uncollected:
@@ -224,7 +226,7 @@ class StageServices(Services):
     # --- record ------------------------------------------------------------------------------------------------------
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        self._record([trial_of(self._stage, job.proposal, outcome, job.request.seed)])
+        self._record((self._recorder.trial(job.proposal, outcome, job.request.seed),))
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)

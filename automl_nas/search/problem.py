@@ -43,9 +43,11 @@ class Constraint:
         """Return by how much a value misses the nearer limit, relative to it; <= 0 is met, NaN misses by infinity."""
         if math.isnan(value):
             return math.inf
-        over = (value - self.high) / (abs(self.high) or 1.0) if math.isfinite(self.high) else -math.inf
-        under = (self.low - value) / (abs(self.low) or 1.0) if math.isfinite(self.low) else -math.inf
-        return max(over, under)
+        low, high = self.low, self.high
+        if low == -math.inf:
+            return (value - high) / (abs(high) or 1.0) if high != math.inf else -math.inf
+        under = (low - value) / (abs(low) or 1.0)
+        return under if high == math.inf else max((value - high) / (abs(high) or 1.0), under)
 
 
 def parse_constraint(metric: str, text: str, extremes: Callable[[], tuple[float, float]] | None = None) -> Constraint:
@@ -112,25 +114,36 @@ class Problem:
         named = [(f"{c.metric} {c.text}", c) for c in self.constraints]
         self._cost_constraints = tuple((text, c) for text, c in named if c.metric in self.cost_models)
         self._metric_constraints = tuple((text, c) for text, c in named if c.metric not in self.cost_models)
-        self._known: dict[Architecture, dict[str, float]] = {}
+        self._known: dict[Architecture, tuple[dict[str, float], dict[str, float], bool]] = {}
 
-    def costs(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the value of every cost model."""
+    def _judge(self, architecture: Architecture) -> tuple[dict[str, float], dict[str, float], bool]:
+        """Return the costs, by how much the constraints on them are missed, and whether all are met."""
         known = self._known.get(architecture)
         if known is None:
-            known = {name: model.estimate(architecture) for name, model in self.cost_models.items()}
+            costs: dict[str, float] = {}
+            for name, model in self.cost_models.items():
+                cost = model.estimate(architecture)
+                costs[name] = cost if math.isfinite(cost) else math.nan  # as the record gives it back
+            gaps: dict[str, float] = {}
+            feasible = True
+            for text, constraint in self._cost_constraints:
+                gap = gaps[text] = constraint.violation(costs[constraint.metric])
+                feasible = feasible and gap <= 0
             if len(self._known) >= 1 << 17:
                 self._known.clear()
-            self._known[architecture] = known
+            known = self._known[architecture] = (costs, gaps, feasible)
         return known
+
+    def costs(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the value of every cost model; NaN where there is none (it misses every limit)."""
+        return self._judge(architecture)[0]
 
     def violations(self, architecture: Architecture, metrics: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return constraint text -> by how much it is missed; <= 0 is met.
 
         Without ``metrics`` only the constraints on costs are judged, which needs no evaluation.
         """
-        costs = self.costs(architecture) if self._cost_constraints else {}
-        found = {text: c.violation(costs[c.metric]) for text, c in self._cost_constraints}
+        found = dict(self._judge(architecture)[1]) if self._cost_constraints else {}
         if metrics is not None:
             for text, c in self._metric_constraints:
                 found[text] = c.violation(metrics.get(c.metric, math.nan))
@@ -138,10 +151,7 @@ class Problem:
 
     def feasible(self, architecture: Architecture) -> bool:
         """Whether all constraints on costs are met."""
-        if not self._cost_constraints:
-            return True
-        costs = self.costs(architecture)
-        return all(c.violation(costs[c.metric]) <= 0 for _, c in self._cost_constraints)
+        return not self._cost_constraints or self._judge(architecture)[2]
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """Return the objectives of a trial with signs such that larger is better; NaN and missing count as -inf."""

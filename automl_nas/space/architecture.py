@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from functools import lru_cache
-from operator import is_
 from typing import TypeAlias
+
+import orjson
 
 Scalar: TypeAlias = str | int | float | bool | None
 """One option of a decision: a JSON scalar."""
@@ -15,45 +16,26 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What an architecture holds for one decision: an option, or a tuple of options (`Subset`)."""
 
 
-# One encoder for all keys: json.dumps with options would make one for each call.
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-# Pieces of keys, by name, type and value: decisions have few options, and every recorded candidate needs its key. Only
-# types whose equal values have equal texts (0.0 equals -0.0); at most so many, for an author may make up options as he
-# goes.
-_PIECES: dict[tuple[str, type, Value], str] = {}
-_PLAIN = frozenset((str, int, bool, type(None)))
-_PIECES_KEPT = 1 << 16
+# For what orjson does not take: whole numbers of more than 64 bits, halves of surrogate pairs.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _text(values: Mapping[str, Value]) -> str:
-    names = _in_order(tuple(values))
-    found = [values[name] for name in names]
-    types = list(map(type, found))
-    if not _PLAIN.issuperset(types):
-        return _encode(values)
     try:
-        return "{" + ",".join(map(_PIECES.__getitem__, zip(names, types, found, strict=True))) + "}"
-    except KeyError:
-        if len(_PIECES) > _PIECES_KEPT:
-            _PIECES.clear()
-        for name, kind, value in zip(names, types, found, strict=True):
-            _PIECES[name, kind, value] = f"{_encode(name)}:{_encode(value)}"
+        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
         return _encode(values)
-
-
-@lru_cache(maxsize=256)
-def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(names))
 
 
 def _freeze(value: object) -> Value:
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return tuple(_scalar(item) for item in value)
     return _scalar(value)
 
 
 def _scalar(value: object) -> Scalar:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"an architecture holds JSON scalars, and {value!r} is none")
     if isinstance(value, (str, int, float)) or value is None:
         return value
     raise TypeError(f"an architecture holds JSON scalars or tuples of them, not {type(value).__name__}: {value!r}")
@@ -72,18 +54,19 @@ class Architecture(Mapping[str, Value]):
         TypeError: a value is not a JSON scalar or a sequence of them.
     """
 
-    __slots__ = ("_hash", "_key", "_values")
+    __slots__ = ("_key", "_origin", "_values")
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._values: dict[str, Value] = {name: _freeze(value) for name, value in values.items()}
         self._key: str | None = None
-        self._hash: int | None = None
+        self._origin: object = None
 
     @classmethod
-    def _of(cls, values: dict[str, Value]) -> Architecture:
+    def _of(cls, values: dict[str, Value], origin: object) -> Architecture:
         # For operators only: values that decisions gave are frozen already, and the dict now belongs to the result.
+        # The origin is the mapping of decisions that gave all of them; None if that is not sure.
         new = object.__new__(cls)
-        new._values, new._key, new._hash = values, None, None
+        new._values, new._key, new._origin = values, None, origin
         return new
 
     @property
@@ -137,20 +120,11 @@ class Architecture(Mapping[str, Value]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Architecture):
             return NotImplemented
-        mine, others = self._values, other._values
-        if mine is others:
-            return True
-        if mine != others:
-            return False
-        # 1, 1.0 and True are equal in Python but not in JSON, so the keys decide, unless the very same objects (most
-        # often the options of a decision) stand under the same names.
-        return all(map(is_, mine.values(), map(others.__getitem__, mine))) or self.key == other.key
+        # By the keys, for 1, 1.0 and True are equal in Python but not in JSON.
+        return self is other or self.key == other.key
 
     def __hash__(self) -> int:
-        if self._hash is None:
-            # Not of the key: a search asks for the hash of every candidate, for the text only of those it keeps.
-            self._hash = hash(frozenset(self._values.items()))
-        return self._hash
+        return hash(self._key or self.key)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Architecture, (dict(self._values),)

@@ -20,7 +20,7 @@ _LOWEST_BIT = bytes(byte & 1 for byte in range(256))
 
 def sample(decisions: Decisions, rng: random.Random) -> Architecture:
     """Draw every decision uniformly and independently."""
-    return Architecture._of({name: decision.sample(rng) for name, decision in decisions.items()})
+    return Architecture._of({name: decision.sample(rng) for name, decision in decisions.items()}, decisions)
 
 
 def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, probability: float = 0.1) -> Architecture:
@@ -29,11 +29,11 @@ def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, proba
     The redrawn value may be the old one, as in the paper's code, so the result may equal the parent.
     """
     draw = rng.random
-    values = dict(parent.items())
-    for name in decisions:
+    values = parent._values.copy()
+    for name, decision in decisions.items():
         if draw() < probability:
-            values[name] = decisions[name].sample(rng)
-    return Architecture._of(values)
+            values[name] = decision.sample(rng)
+    return Architecture._of(values, _same(parent, decisions))
 
 
 def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -> Architecture:
@@ -48,22 +48,27 @@ def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -
     name = free[rng.randrange(len(free))]
     while (value := decisions[name].sample(rng)) == parent[name]:
         pass
-    return Architecture._of(dict(parent.items()) | {name: value})
+    return Architecture._of(dict(parent.items()) | {name: value}, _same(parent, decisions))
 
 
 def crossover(first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
     """Take each decision from either parent with equal probability (SPOS, section 3.4)."""
-    values = dict(first.items())
+    values = first._values.copy()
     # One fair bit for each decision: the lowest of a random byte.
-    values.update(compress(second.items(), rng.randbytes(len(values)).translate(_LOWEST_BIT)))
-    return Architecture._of(values)
+    values.update(compress(second._values.items(), rng.randbytes(len(values)).translate(_LOWEST_BIT)))
+    return Architecture._of(values, _same(first, second._origin))
 
 
 def neighbours(architecture: Architecture, decisions: Decisions) -> Iterator[Architecture]:
     """Yield every architecture that differs in one decision by one step (`Decision.neighbours`)."""
     for name, decision in decisions.items():
         for value in decision.neighbours(architecture[name]):
-            yield Architecture._of(dict(architecture.items()) | {name: value})
+            yield Architecture._of(dict(architecture.items()) | {name: value}, _same(architecture, decisions))
+
+
+def _same(architecture: Architecture, decisions: object) -> object:
+    """Return the decisions if all that the architecture holds came from them, else None."""
+    return decisions if architecture._origin is decisions else None
 
 
 def encode(architecture: Architecture, decisions: Decisions) -> tuple[int, ...]:

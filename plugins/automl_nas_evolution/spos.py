@@ -124,17 +124,14 @@ class EvolutionarySearch(Explorer):
         self._select()
         rng = self._stream("evolution", self._generation)
         parents = self._archive[: self._top_k]
-
-        def pick() -> Member:
-            # Faster than randrange, and uniform to 2**-53.
-            return parents[int(rng.random() * len(parents))]
+        draw, count = rng.random, len(parents)  # faster than randrange, and uniform to 2**-53
 
         def mutation() -> tuple[Architecture, list[int]]:
-            parent = pick()
+            parent = parents[int(draw() * count)]
             return mutate(parent.architecture, self._decisions, rng, self._probability), [parent.number]
 
         def recombination() -> tuple[Architecture, list[int]]:
-            first, second = pick(), pick()
+            first, second = parents[int(draw() * count)], parents[int(draw() * count)]
             return crossover(first.architecture, second.architecture, rng), [first.number, second.number]
 
         if parents:

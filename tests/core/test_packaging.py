@@ -21,7 +21,8 @@ PACKAGES = [ROOT / "automl_nas", *sorted(path.parent for path in (ROOT / "plugin
 # Distributions whose packages have other names.
 PACKAGES_OF = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Installed only by those who use the part that needs them; imported where they are used.
-OPTIONAL = {"pytest"}
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+OPTIONAL = {"pytest", *(re.split(r"[<>=~!\[ ;]", item)[0] for item in EXTRAS["benchmark"])}
 # Part of another one's interface.
 INCLUDED = {"pydantic_core"}  # pydantic
 

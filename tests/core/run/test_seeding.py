@@ -51,8 +51,8 @@ class Drawing(Evaluator):
         return frozenset({"accuracy"})
 
 
-def found(folder: Path, batch: int) -> list[float]:
-    stage = {"name": "s", "strategy": "random", "evaluator": Drawing, "budget": {"trials": 9}, "batch": batch}
+def found(folder: Path, batch: int, evaluator: type[Evaluator] = Drawing) -> list[float]:
+    stage = {"name": "s", "strategy": "random", "evaluator": evaluator, "budget": {"trials": 9}, "batch": batch}
     search(space=ToySpace, problem={"objectives": {"accuracy": "maximize"}}, stages=[stage], out=folder)
     trials = Ledger(folder / "trials.jsonl", writable=False).trials
     return [trials[number].metrics["accuracy"] for number in sorted(trials)]
@@ -63,3 +63,15 @@ def test_a_metric_by_chance_depends_on_the_trial_alone(tmp_path: Path) -> None:
     draws()
     assert found(tmp_path / "four", 4) == one
     assert len(set(one)) == len(one) == 9
+
+
+class Table(Drawing):
+    """Says that it does not draw, so nothing is set for it; what it gives shows whether that is so."""
+
+    stochastic = False
+
+
+def test_what_draws_nothing_is_not_seeded(tmp_path: Path) -> None:
+    # Without a seed each trial goes on where the one before it stopped, so the first may agree and the others do not.
+    seeded, unseeded = found(tmp_path / "one", 1), found(tmp_path / "two", 1, Table)
+    assert all(a != b for a, b in zip(seeded[1:], unseeded[1:], strict=True))
