@@ -37,14 +37,14 @@ class ColumnCost(CostModel, ABC):
 
     def _open(self, table: Table, column: str, missing: float | None) -> None:
         self._lookup = table.lookup(column)
-        self._missing = math.nan if missing is None else missing
+        self._missing = math.inf if missing is None else missing
         # Messages name the quantity that was chosen rather than the class that looks it up.
         self.metric = column  # type: ignore[misc]
         self.unit = table.columns[column].unit or ColumnCost.unit  # type: ignore[misc]
 
     @final
     def estimate(self, architecture: Architecture) -> float:
-        """Return the value; NaN where the network has none, unless ``missing`` says otherwise.
+        """Return the value; infinity where the network has none, unless ``missing`` says otherwise.
 
         Raises:
             SpaceError: the table does not hold the architecture.
@@ -67,7 +67,7 @@ class TableCost(ColumnCost):
         column: which one.
         table: a table of the plugin, such as ``nasbench201``; None: see ``source``.
         source: a table of your own; without either, that of the space, if the space is a ``table``.
-        missing: the cost of a network that has none in the table; None: it has none, and violates every limit.
+        missing: the cost of a network that has none in the table; None: infinite, above every limit.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class HWNASBench(ColumnCost):
             ``fpga``.
         measure: ``latency`` (ms), ``energy`` (mJ; edgegpu, eyeriss, fpga) or ``arithmetic_intensity`` (eyeriss).
         dataset: whose network.
-        missing: the cost of a network that does not run on the device; None: it has none, and violates every limit.
+        missing: the cost of a network that does not run on the device; None: infinite, above every limit.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.run.api import search
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.plan import make_plan
+from automl_nas.run.yaml import parse_yaml
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import EvaluatorContract, ToySpace
@@ -198,6 +202,13 @@ def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
         TabularEvaluator(space, metrics=())
     with pytest.raises(ConfigurationError, match="'tabular' needs a table, and the space brings none"):
         TabularEvaluator(CELLS, metrics=("accuracy",))
+
+
+def test_the_configuration_of_the_documentation_resolves() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    plan = make_plan(parse_yaml(shown, "benchmarks.md").value, complete_manager().registry)
+    assert set(plan.stages[0].problem.cost_models) == {"phone", "gpu"}
 
 
 def test_searches_of_all_tables_from_configurations(path: Path, tmp_path: Path) -> None:
