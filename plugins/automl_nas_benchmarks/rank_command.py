@@ -38,6 +38,7 @@ DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_ma
     "--top", multiple=True, type=click.IntRange(min=1), default=(10,), show_default=True, help="k; repeatable."
 )
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the bootstrap.")
+@click.option("--no-plots", is_flag=True, help="Write no picture.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")
 @json_option
 @debug_option
@@ -53,6 +54,7 @@ def rank(
     overrides: tuple[str, ...],
     top: tuple[int, ...],
     resamples: int,
+    no_plots: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -90,7 +92,7 @@ def rank(
                 raise given.locate(error) from error
         chosen = load_benchmark(benchmark or _default_benchmark(runs[0].plan.config["space"]))
         report = make_report(Study(chosen, runs), top=top, resamples=resamples)
-    files = write_report(report, out) if out is not None else []
+    files = write_report(report, out, plots=not no_plots) if out is not None else []
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2))
         return

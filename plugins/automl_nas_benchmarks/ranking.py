@@ -20,6 +20,8 @@ Rows: TypeAlias = NDArray[np.int64]
 Measure: TypeAlias = Callable[[Values, Values], float]
 """(scores, truth) -> value; NaN where it has none."""
 
+_PAIRWISE = 256  # up to so many values all pairs are compared at once
+
 
 def kendall_tau(scores: Values, truth: Values) -> float:
     """Return Kendall's tau-b: (concordant - discordant pairs) / the geometric mean of the untied pairs of either.
@@ -28,29 +30,32 @@ def kendall_tau(scores: Values, truth: Values) -> float:
     """
     if _constant(scores) or _constant(truth):
         return float("nan")
-    if len(scores) == 2:  # which SciPy's variance divides by zero for
-        return 1.0 if (scores[0] < scores[1]) == (truth[0] < truth[1]) else -1.0
-    return float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
+    if len(scores) > _PAIRWISE:
+        return float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
+    # SciPy checks its input for longer than a bootstrap of small groups takes to count the pairs.
+    one, other = (np.sign(values[:, np.newaxis] - values) for values in (scores, truth))
+    return float((one * other).sum() / np.sqrt(np.abs(one).sum() * np.abs(other).sum()))
 
 
 def spearman(scores: Values, truth: Values) -> float:
     """Return Spearman's correlation of ranks, the tied given their mean rank; NaN as in `kendall_tau`."""
     if _constant(scores) or _constant(truth):
         return float("nan")
-    return float(stats.spearmanr(scores, truth).statistic)
+    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(scores), _mean_ranks(truth)))
+    return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
 
 def precision_at(k: int) -> Measure:
-    """Return the measure: the share of the k that score best that are among the truly k best.
+    """Return the measure: the share of the k that score best that are among the truly k best, or as good as the last.
 
-    A random order gives k / n.
+    A random order gives k / n where no truths are equal.
     """
 
     def precision(scores: Values, truth: Values) -> float:
         top = min(k, len(scores))
         if top == 0:
             return float("nan")
-        return float((_membership(scores, top) * _membership(truth, top)).sum()) / top
+        return float(_chances(scores, top)[truth >= np.sort(truth)[-top]].sum()) / top
 
     return precision
 
@@ -115,7 +120,13 @@ def _constant(values: Values) -> bool:
     return len(values) < 2 or bool(np.all(values == values[0]))
 
 
-def _membership(values: Values, top: int) -> Values:
+def _mean_ranks(values: Values) -> Values:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Values = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    return ranks
+
+
+def _chances(values: Values, top: int) -> Values:
     """Return the probability of each to be among the ``top`` largest, the tied in random order."""
     border = np.sort(values)[-top]
     above, tied = values > border, values == border

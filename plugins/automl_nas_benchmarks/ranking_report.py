@@ -68,8 +68,13 @@ def make_report(study: Study, *, top: Sequence[int], resamples: int) -> Report:
     )
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
+def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Path]:
     """Write ``ranking.json``, ``ranking.csv``, ``scores.csv`` and, where matplotlib is installed, ``ranking.png``.
+
+    Args:
+        report: what was found.
+        folder: is made if need be.
+        plots: whether to draw the picture.
 
     Raises:
         RunFailedError: the folder cannot be written.
@@ -82,7 +87,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         "ranking.csv": _table(_csv_rows(report.findings)),
         "scores.csv": _table(_score_rows(report.sample)),
     }
-    if (image := scatter(report.sample)) is not None:
+    if plots and (image := scatter(report.sample)) is not None:
         contents["ranking.png"] = image
     for name, content in contents.items():
         write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]

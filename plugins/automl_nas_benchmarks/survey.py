@@ -112,15 +112,17 @@ class Survey(AskTellStrategy):
         if self._space.size <= COUNTABLE:
             everything = list(enumerate_all(self._space.decisions))
             rng.shuffle(everything)
-            pool = self._distinct(everything)
+            pool = self._distinct(everything, None if self._strata > 1 else self._count)
         else:
             assert self._count is not None
-            pool = self._distinct(self._endless(rng), self._count * (_POOL if self._strata > 1 else 1))
+            pool = self._distinct(self._endless(rng), self._count * (_POOL if self._strata > 1 else 1), _DRAWS)
         if self._strata > 1:
             pool = self._interleaved(pool)
         return pool[: self._count]
 
-    def _distinct(self, drawn: Iterable[Architecture], enough: int | None = None) -> list[Architecture]:
+    def _distinct(
+        self, drawn: Iterable[Architecture], enough: int | None, patience: int | None = None
+    ) -> list[Architecture]:
         found: dict[Architecture, Architecture] = {}
         idle = 0
         for architecture in drawn:
@@ -128,7 +130,7 @@ class Survey(AskTellStrategy):
             if self._problem.feasible(architecture):
                 found.setdefault(self._space.canonical(architecture), architecture)
             idle = 0 if len(found) > before else idle + 1
-            if enough is not None and (len(found) == enough or idle == _DRAWS):
+            if len(found) == enough or idle == patience:
                 break
         return list(found.values())
 

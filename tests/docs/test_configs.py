@@ -20,6 +20,7 @@ from automl_nas_costs.models import Flops
 from automl_nas_spaces.shufflenet_v2 import from_codes
 
 SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
+RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/test_ranking_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
     "stem_stride": 1,
@@ -82,7 +83,7 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 
 def test_every_configuration_is_tested_here() -> None:
-    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [QUICKSTART, SMALL_IMAGES]
+    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [QUICKSTART, RANKING, SMALL_IMAGES]
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
