@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal, final
 
@@ -30,11 +30,16 @@ _DEVICES = {
 
 
 class ColumnCost(CostModel, ABC):
-    """What the cost models of this module share: a column is looked up. A subclass's constructor calls `_open`."""
+    """What the cost models of this module share: a column is looked up."""
 
     metric: ClassVar[str] = "table_cost"
     unit: ClassVar[str] = "as in the table"
 
+    @abstractmethod
+    def __init__(self) -> None:
+        """Find the table, check it against the space, and call `_open`."""
+
+    @final
     def _open(self, table: Table, column: str, missing: float | None) -> None:
         self._lookup = table.lookup(column)
         self._missing = math.inf if missing is None else missing

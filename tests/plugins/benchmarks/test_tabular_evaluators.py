@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,31 @@ def test_the_configuration_of_the_documentation_resolves() -> None:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     plan = make_plan(parse_yaml(shown, "benchmarks.md").value, complete_manager().registry)
     assert set(plan.stages[0].problem.cost_models) == {"phone", "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [
+        ({"dataset": "cifar-10"}, r"stages\[0\].evaluator.dataset: .*'cifar10', 'cifar100' or 'imagenet16-120'"),
+        ({"epochs": 90}, r"stages\[0\].evaluator.epochs: .*12 or 200"),
+        ({"split": "train"}, r"stages\[0\].evaluator.split: .*'val' or 'test'"),
+        ({"data": "cifar10"}, "has no setting 'data'; did you mean 'dataset'"),
+    ],
+)
+def test_unknown_data_sets_and_fidelities_are_refused_before_the_search(
+    evaluator: dict[str, Any], message: str
+) -> None:
+    stage = {"name": "search", "strategy": "random", "evaluator": {"name": "nasbench201", **evaluator}}
+    problem = {"objectives": {"accuracy": "maximize"}, "costs": []}
+    with pytest.raises(ConfigurationError, match=message):
+        make_plan({"space": "nasbench201", "problem": problem, "stages": [stage]}, complete_manager().registry)
+
+
+def test_importing_the_tables_does_not_import_torch() -> None:
+    code = (
+        "import automl_nas_benchmarks.tabular, automl_nas_benchmarks.evaluators, sys; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_searches_of_all_tables_from_configurations(path: Path, tmp_path: Path) -> None:
