@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import stats
 
 from automl_nas.cli import cli
 from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.rank_command import rank
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"
@@ -240,6 +242,14 @@ def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: 
     config.write_text(ORACLE.replace("{name: survey, count: 40}", "random"))
     overrides = ["--set", "stages.all_runs.budget.trials=4", "--set", "stages.one_run.budget.trials=4"]
     assert "the strategy 'survey'" in invoke(config, *overrides, "--out", tmp_path / "none", code=2).output
+
+
+def test_the_documentation_names_all_options_and_no_others() -> None:
+    page = (ROOT / "docs" / "ranking.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`-.*?) \|", page, re.MULTILINE)
+    told = {option for row in rows for option in re.findall(r"`(-[-\w]+)", row)}
+    real = {option for parameter in rank.params for option in parameter.opts if option.startswith("--")}
+    assert told == real - {"--quiet"} | {"-q"}
 
 
 def test_a_study_from_options_alone(tmp_path: Path) -> None:
