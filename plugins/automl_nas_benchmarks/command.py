@@ -52,6 +52,12 @@ _CONSTRAINT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*")
     type=click.Path(path_type=Path),
     help="The folder for records and report; what is on record there is not done again (default: runs/benchmark-<n>).",
 )
+@click.option(
+    "--redo",
+    multiple=True,
+    metavar="LABEL",
+    help="Make the searches of a strategy anew, also with other settings. May be repeated.",
+)
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: none but this one (default: one a CPU).")
 @click.option("--plots/--no-plots", default=True, help="Draw, which needs matplotlib (default), or leave plots out.")
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks that come with the plugin.")
@@ -71,6 +77,7 @@ def benchmark(
     objectives: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
+    redo: tuple[str, ...],
     workers: int | None,
     plots: bool,
     listing: bool,
@@ -108,7 +115,7 @@ def benchmark(
         _add_strategy(given, text)
     try:
         with quiet_libraries():
-            _run(given, out or _free_folder(config), workers, plots, quiet, as_json)
+            _run(given, out or _free_folder(config), redo, workers, plots, quiet, as_json)
     except ConfigurationError as error:
         raise given.locate(error) from error
 
@@ -166,8 +173,11 @@ def _add_strategy(given: Configuration, text: str) -> None:
     _set(given, "strategies", option, [item for item in before if _label(item) != _label(items[0])] + items)
 
 
-def _label(item: Any) -> Any:
-    return item.get("label", item.get("name")) if isinstance(item, dict) else item
+def _label(item: Any) -> str:
+    from automl_nas_benchmarks.comparison.settings import short_label
+
+    given = item if isinstance(item, dict) else {"name": item}
+    return str(given.get("label") or short_label(str(given.get("name", ""))))
 
 
 def _free_folder(config: Path | None) -> Path:
@@ -178,7 +188,15 @@ def _free_folder(config: Path | None) -> Path:
     return path
 
 
-def _run(given: Configuration, folder: Path, workers: int | None, plots: bool, quiet: bool, as_json: bool) -> None:
+def _run(
+    given: Configuration,
+    folder: Path,
+    redo: Sequence[str],
+    workers: int | None,
+    plots: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     from automl_nas.cli.text import duration
     from automl_nas.run.interruption import StopFlag
     from automl_nas_benchmarks.comparison.api import run
@@ -196,7 +214,7 @@ def _run(given: Configuration, folder: Path, workers: int | None, plots: bool, q
     try:
         with shown(quiet) as progress, flag.listening(progress.stopping):
             comparison = run(
-                study, folder, count, progress=progress, stop=lambda: flag.requested, warn=progress.warning
+                study, folder, count, redo=redo, progress=progress, stop=lambda: flag.requested, warn=progress.warning
             )
     except RunInterrupted as error:
         raise RunInterrupted(f"{error}; to continue: automl-nas benchmark --out {shlex.quote(str(folder))}") from None

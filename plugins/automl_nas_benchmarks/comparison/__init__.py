@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from automl_nas_benchmarks.comparison.api import Comparison, compare
+    from automl_nas_benchmarks.comparison.findings import Arrival, Curve, Findings, Score, Significance
     from automl_nas_benchmarks.comparison.search import SearchRecord
-    from automl_nas_benchmarks.comparison.summary import Arrival, Curve, Findings, Score, Significance
 
 _WHERE = {
     "compare": "api",
     "Comparison": "api",
     "SearchRecord": "search",
-    "Arrival": "summary",
-    "Curve": "summary",
-    "Findings": "summary",
-    "Score": "summary",
-    "Significance": "summary",
+    "Arrival": "findings",
+    "Curve": "findings",
+    "Findings": "findings",
+    "Score": "findings",
+    "Significance": "findings",
 }
 
 __all__ = ["compare", "Comparison", "Findings", "Score", "Arrival", "Curve", "Significance", "SearchRecord"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from automl_nas.errors import ConfigurationError, RunInterrupted
+from automl_nas.errors import ConfigurationError, RunInterrupted, did_you_mean
 from automl_nas_benchmarks.comparison import tables
 from automl_nas_benchmarks.comparison.candidates import reference
+from automl_nas_benchmarks.comparison.findings import ALL, Findings
 from automl_nas_benchmarks.comparison.plots import check_matplotlib, difference_figure, figures, regret_figure, svg_uri
 from automl_nas_benchmarks.comparison.pool import searches
 from automl_nas_benchmarks.comparison.records import Records
@@ -18,7 +19,7 @@ from automl_nas_benchmarks.comparison.report import fragments, write_report
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.settings import DEFAULT_BENCHMARKS, DEFAULT_STRATEGIES
 from automl_nas_benchmarks.comparison.study import Study
-from automl_nas_benchmarks.comparison.summary import ALL, Findings, summarise
+from automl_nas_benchmarks.comparison.summary import summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,6 +88,7 @@ def compare(
     deduplicate: bool = True,
     first_seed: int = 0,
     top: Sequence[float] = (0.01, 0.001),
+    judge: Literal["final", "anytime", "arrival"] = "final",
     alpha: float = 0.05,
     out: Path | str | None = None,
     workers: int = 0,
@@ -107,6 +109,8 @@ def compare(
         deduplicate: whether networks that compute the same function are evaluated once.
         first_seed: the first of the seeds.
         top: shares of the best networks whose first evaluation is looked for.
+        judge: what ranks and tests compare: what was found at the ``final`` evaluation, on average over them
+            (``anytime``), or how soon the last share of ``top`` was reached (``arrival``).
         alpha: probability of an error in the tests.
         out: a folder that remembers finished searches: a second call goes on where the first one stopped.
         workers: processes; 0: in this one. A script that uses processes needs ``if __name__ == "__main__":``.
@@ -132,6 +136,7 @@ def compare(
         "constraints": dict(constraints or {}),
         "objectives": dict(objectives) if isinstance(objectives, Mapping) else list(objectives),
         "top": list(top),
+        "judge": judge,
         "alpha": alpha,
     }
     study = Study(config, complete_manager().registry, objects)
@@ -144,6 +149,7 @@ def run(
     workers: int,
     *,
     progress: Progress | None = None,
+    redo: Collection[str] = (),
     stop: Callable[[], bool] = lambda: False,
     warn: Callable[[str], object] | None = None,
 ) -> Comparison:
@@ -154,20 +160,25 @@ def run(
         folder: where searches are recorded; None: nowhere.
         workers: see `compare`.
         progress: see `compare`.
+        redo: labels of strategies whose searches on record are made anew.
         stop: asked now and then; true ends the work.
         warn: told of damage and changed versions; by default they are logged.
 
     Raises:
         RunInterrupted: ``stop`` said so; the message says how many searches are done.
     """
+    for label in redo:
+        if label not in study.strategies:
+            raise ConfigurationError(f"there is no strategy '{label}' to redo{did_you_mean(label, study.strategies)}")
     study.check()
     jobs = study.jobs
-    with _store(study, folder, warn) as (known, add):
+    with _store(study, folder, warn, redo) as (known, add):
         waiting = [job for job in jobs if job.key not in known]
         done = len(jobs) - len(waiting)
         if progress is not None:
             progress(done, len(jobs))
-        with contextlib.closing(searches(study, waiting, workers, stop)) as found:
+        # Whichever way it stops, what is done is counted below.
+        with contextlib.suppress(RunInterrupted), contextlib.closing(searches(study, waiting, workers, stop)) as found:
             for record in found:
                 add(record)
                 done += 1
@@ -178,9 +189,7 @@ def run(
         settings = study.settings
         seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
         grounds = {label: study.ground(label) for label in study.benchmarks}
-        findings = summarise(
-            known, grounds, list(study.strategies), seeds, settings.evaluations, settings.top, settings.alpha
-        )
+        findings = summarise(known, grounds, list(study.strategies), seeds, settings)
         return Comparison(findings, tuple(known[job.key] for job in jobs), study.config, folder)
 
 
@@ -189,7 +198,7 @@ Known = dict[tuple[str, str, int], SearchRecord]
 
 @contextlib.contextmanager
 def _store(
-    study: Study, folder: Path | None, warn: Callable[[str], object] | None
+    study: Study, folder: Path | None, warn: Callable[[str], object] | None, redo: Collection[str]
 ) -> Iterator[tuple[Known, Callable[[SearchRecord], object]]]:
     """Give what is known and a function that adds to it, in memory or in a folder."""
     if folder is None:
@@ -205,7 +214,7 @@ def _store(
 
         warn = logging.getLogger(__name__).warning
     fingerprints = {label: study.ground(label).fingerprint for label in study.benchmarks}
-    with Records(folder, study.config, fingerprints, warn) as records:
+    with Records(folder, study.config, fingerprints, warn, redo) as records:
         yield records.searches, records.add
 
 

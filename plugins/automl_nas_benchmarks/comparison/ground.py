@@ -26,6 +26,10 @@ METRIC = "accuracy"
 """What a benchmark's signal and truth are called in objectives."""
 
 
+_MILLIONS = {"mflops": "flops", "mparams": "params"}
+"""Costs that a table counts in millions, and what they are called when counted one by one, as everywhere else."""
+
+
 @dataclass(frozen=True)
 class _Row:
     architecture: Architecture
@@ -62,6 +66,11 @@ class Ground:
         self.problem = Problem(objectives, (), models)
         constraints = [self._constraint(name, text) for name, text in settings.constraints.items()]
         self.problem = Problem(objectives, constraints, models)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the true values; empty if it is not known."""
+        return self._table.columns[self.benchmark.judged.column].unit
 
     @property
     def several(self) -> bool:
@@ -184,7 +193,8 @@ class Ground:
         return all(c.violation(row.costs[c.metric]) <= 0 for c in self.problem.constraints)
 
     def _constraint(self, name: str, text: str) -> Constraint:
-        values = [row.costs[name] for row in self._rows if not math.isnan(row.costs[name])]
+        # What does not run on a device costs infinitely much there.
+        values = [row.costs[name] for row in self._rows if math.isfinite(row.costs[name])]
         constraint = parse_constraint(name, text, lambda: (min(values), max(values)))
         nearest = min(values, key=constraint.violation)
         if constraint.violation(nearest) > 0:
@@ -196,52 +206,62 @@ class Ground:
 
 
 @final
-class _Inside(CostModel):
-    """A cost read from a table that does not hold the whole space: NaN, which meets no limit, where it has no row."""
+class _Told(CostModel):
+    """A cost as strategies are told of it: single units, and NaN, which meets no limit, where the table has no row.
 
-    metric: ClassVar[str] = "inside"
+    Args:
+        model: what is read from the table.
+        scale: what its values are multiplied with; they are whole numbers then.
+    """
+
+    metric: ClassVar[str] = "told"
     unit: ClassVar[str] = "as in the table"
 
-    def __init__(self, model: CostModel) -> None:
-        self._model = model
-        self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
+    def __init__(self, model: CostModel, scale: float = 1.0) -> None:
+        self._model, self._scale = model, scale
+        self.metric = model.metric  # type: ignore[misc]
+        self.unit, self.integral = ("", True) if scale != 1 else (model.unit, model.integral)  # type: ignore[misc]
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the model's own account; NaN where it has none."""
-        try:
-            return self._model.breakdown(architecture)
-        except SpaceError:
-            return {"": math.nan}
+        """Return the whole value under the network's own path: a table knows no modules."""
+        return {"": self.estimate(architecture)}
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the model's value; NaN where it has none."""
         try:
-            return self._model.estimate(architecture)
+            value = self._model.estimate(architecture)
         except SpaceError:
             return math.nan
+        return value if self._scale == 1 or math.isnan(value) else float(round(value * self._scale))
 
 
 def _cost_models(
     benchmark: Benchmark, label: str, objectives: Mapping[str, Direction], constraints: Mapping[str, str]
 ) -> dict[str, CostModel]:
-    known = {**benchmark.costs, **benchmark.devices}
-    models = dict(benchmark.costs)
+    whole = benchmark.judged.table.complete
+    models: dict[str, CostModel] = {}
+    for name, model in benchmark.costs.items():
+        if name in _MILLIONS:
+            models[_MILLIONS[name]] = _Told(model, 1e6)
+        else:
+            models[name] = model if whole else _Told(model)
+    devices = {name: model if whole else _Told(model) for name, model in benchmark.devices.items()}
     for section, names in (("objectives", objectives), ("constraints", constraints)):
         for name in names:
-            if name == METRIC and section == "constraints":
+            if name == METRIC:
+                if section == "objectives":
+                    continue
                 raise ConfigurationError(
                     "the accuracy is what is searched for; constraints are on costs", path=f"constraints.{METRIC}"
                 )
-            if name == METRIC:
-                continue
-            if name not in known:
+            if name in devices:
+                models[name] = devices[name]
+            elif name not in models:
                 raise ConfigurationError(
-                    f"'{name}' is no cost of the benchmark '{label}'{did_you_mean(name, known)}",
+                    f"'{name}' is no cost of the benchmark '{label}'{did_you_mean(name, (*models, *devices))}",
                     path=section if section == "objectives" else f"{section}.{name}",
                 )
-            models[name] = known[name]
-    whole = benchmark.judged.table.complete
-    return {name: model if whole else _Inside(model) for name, model in models.items()}
+    return models
 
 
 def _objectives(given: Sequence[str] | Mapping[str, str]) -> dict[str, Direction]:

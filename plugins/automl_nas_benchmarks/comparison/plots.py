@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from automl_nas.errors import ConfigurationError
-from automl_nas_benchmarks.comparison.summary import ALL, Findings, Significance
+from automl_nas_benchmarks.comparison.findings import ALL, Findings, Significance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+
+
+_LONG = 30
 
 
 def check_matplotlib() -> None:
@@ -41,9 +44,15 @@ def check_matplotlib() -> None:
         )
 
 
+def shortened(label: str) -> str:
+    """Return a label with its middle left out if it is too long for a plot."""
+    return label if len(label) <= _LONG else f"{label[: _LONG // 2]}…{label[-(_LONG // 2) :]}"
+
+
 def style(place: int) -> dict[str, Any]:
     """Return colour and dashes of the strategy at a place in the configuration."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[(place + place // len(COLOURS)) % len(DASHES)]}
+    round_, colour = divmod(place, len(COLOURS))
+    return {"color": COLOURS[colour], "linestyle": DASHES[(colour + round_) % len(DASHES)]}
 
 
 def regret_figure(findings: Findings, benchmark: str) -> Figure:
@@ -51,7 +60,7 @@ def regret_figure(findings: Findings, benchmark: str) -> Figure:
 
     The vertical axis is logarithmic down to the smallest value that is not zero; below it stands zero itself.
     """
-    figure, axes = _figure(7.0, 4.2)
+    figure, axes = _figure(8.4, 4.2)
     curves = [curve for curve in findings.curves if curve.benchmark == benchmark]
     positive = [float(curve.values[curve.values > 0].min()) for curve in curves if (curve.values > 0).any()]
     smallest = 10 ** math.floor(math.log10(max(min(positive), 1e-4))) if positive else 1e-3
@@ -72,11 +81,23 @@ def regret_figure(findings: Findings, benchmark: str) -> Figure:
     axes.minorticks_off()
     axes.set_xlim(1, findings.evaluations)
     axes.set_xlabel("evaluations")
-    axes.set_ylabel("missed share of the hypervolume" if findings.several else "regret (optimum - true value)")
+    unit = f" ({findings.units[benchmark]})" if findings.units[benchmark] else ""
+    axes.set_ylabel("missed share of the hypervolume" if findings.several else f"regret{unit}")
     axes.set_title(f"{benchmark}: median of {findings.seeds} searches, band: quartiles", fontsize=10.5, loc="left")
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="upper right", handlelength=3.2)
+    # Beside the axes, where it hides nothing, in the order in which the lines end.
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(curves)), key=lambda place: -float(curves[place].median[-1]))
+    axes.legend(
+        [handles[place] for place in order],
+        [shortened(labels[place]) for place in order],
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.02),
+        borderaxespad=0,
+        handlelength=3.2,
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
@@ -114,12 +135,14 @@ def difference_figure(findings: Findings, scope: str = ALL) -> Figure:
         height = first - 0.52 * row
         on_left = place in left
         edge = 1 - 0.05 * span if on_left else count + 0.05 * span
-        look = style(labels.index(labels[place]))
+        look = style(place)
         axes.plot([means[place], means[place], edge], [0, height, height], color=look["color"], linewidth=1.4)
         axes.text(
             edge - 0.02 * span if on_left else edge + 0.02 * span,
             height,
-            f"{labels[place]}  {means[place]:.2f}" if on_left else f"{means[place]:.2f}  {labels[place]}",
+            f"{shortened(labels[place])}  {means[place]:.2f}"
+            if on_left
+            else f"{means[place]:.2f}  {shortened(labels[place])}",
             ha="right" if on_left else "left",
             va="center",
             fontsize=10,
@@ -129,11 +152,8 @@ def difference_figure(findings: Findings, scope: str = ALL) -> Figure:
         height = -0.32 - 0.32 * number
         ends = [min(inside) - 0.015 * span, max(inside) + 0.015 * span]
         axes.plot(ends, [height, height], color="black", linewidth=4, solid_capstyle="butt")
-    axes.set_title(
-        f"{scope}: mean rank over {test.friedman.blocks:,} blocks; joined: not told apart",
-        fontsize=10.5,
-        loc="left",
-    )
+    title = f"{scope}: mean rank over {test.friedman.blocks:,} blocks; joined: not told apart"
+    figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -45,12 +46,10 @@ def searches(
 
     Raises:
         EvaluationError: a search failed; those that others finished meanwhile have been yielded.
-        RunInterrupted: stopped in the middle of a search in this process.
+        RunInterrupted: stopped in this process.
     """
     if workers == 0:
         for job in jobs:
-            if stop():
-                return
             yield study.search(job, stop)
         return
     waiting = deque(jobs)
@@ -131,6 +130,8 @@ def _work(connection: Connection, config: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    # What there is to say of plugins the driver has said once.
+    logging.getLogger("automl_nas").addHandler(logging.NullHandler())
     study: Study | None = None
     while True:
         try:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, final
@@ -19,6 +19,9 @@ from automl_nas.run.yaml import dump_yaml, read_yaml
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.settings import changes
 
+_FORGET = "forget"
+"""The key of a line that takes back all searches of a strategy above it."""
+
 CONFIG, SEARCHES, STATE = "comparison.yaml", "searches.jsonl", "state.json"
 
 
@@ -26,7 +29,8 @@ CONFIG, SEARCHES, STATE = "comparison.yaml", "searches.jsonl", "state.json"
 class Records:
     """A folder that remembers searches. It is locked while it is open, also against other processes.
 
-    ``searches.jsonl`` is only appended to. Each line holds one search and a CRC-32 of what stands before it. A line
+    ``searches.jsonl`` is only appended to. Each line holds one search, or takes those of a strategy back, and a CRC-32
+    of what stands before it. A line
     without its newline is a write that a crash cut short, and is removed; a line whose CRC does not match is damage,
     is named, and its search is made again.
 
@@ -35,6 +39,7 @@ class Records:
         config: the resolved configuration.
         fingerprints: of each benchmark, by label.
         warn: told of damage, and of versions that changed.
+        redo: labels of strategies whose searches on record are forgotten, and whose settings may have changed.
 
     Attributes:
         searches: what is on record, by (strategy, benchmark, seed).
@@ -49,6 +54,7 @@ class Records:
         config: Mapping[str, Any],
         fingerprints: Mapping[str, str],
         warn: Callable[[str], object],
+        redo: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.searches: dict[tuple[str, str, int], SearchRecord] = {}
@@ -57,8 +63,11 @@ class Records:
             folder.mkdir(parents=True, exist_ok=True)
         self._file = self._locked()
         try:
-            self._check_same(config, fingerprints, warn)
+            self._check_same(config, fingerprints, warn, redo)
             self._length = self._read(warn)
+            for label in redo:
+                self._append(json.dumps({_FORGET: label})[:-1])
+                self._forget(label)
             write_json(folder / STATE, {"environment": environment(), "fingerprints": dict(fingerprints)})
             write_text(folder / CONFIG, dump_yaml(dict(config)))
         except BaseException:
@@ -82,7 +91,13 @@ class Records:
         Raises:
             RunFailedError: it cannot be written (a full disk, say).
         """
-        body = json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)[:-1]
+        self._append(json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)[:-1])
+        self.searches[record.key] = record
+
+    def _forget(self, strategy: str) -> None:
+        self.searches = {key: record for key, record in self.searches.items() if record.strategy != strategy}
+
+    def _append(self, body: str) -> None:
         line = f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}\n'.encode()
         try:
             written = self._file.write(line)
@@ -93,7 +108,6 @@ class Records:
                 self._file.truncate(self._length)
             raise cannot_write(self.folder / SEARCHES, error) from error
         self._length += len(line)
-        self.searches[record.key] = record
 
     def _check_free(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -116,12 +130,16 @@ class Records:
         return file
 
     def _check_same(
-        self, config: Mapping[str, Any], fingerprints: Mapping[str, str], warn: Callable[[str], object]
+        self,
+        config: Mapping[str, Any],
+        fingerprints: Mapping[str, str],
+        warn: Callable[[str], object],
+        redo: Collection[str],
     ) -> None:
         old = recorded_config(self.folder)
         if old is None:
             return
-        changed = changes(old, config)
+        changed = changes(old, config, redo)
         state = _state(self.folder)
         before = state.get("fingerprints", {})
         changed += [
@@ -133,7 +151,7 @@ class Records:
             raise RunDirectoryError(
                 f"{self.folder} holds searches of another configuration:\n  "
                 + "\n  ".join(changed)
-                + "\nchoose another --out, or the configuration on record"
+                + "\nchoose another --out, or the configuration on record; --redo LABEL makes searches anew"
             )
         versions, now = state.get("environment", {}), environment()
         for name in sorted({*versions, *now}):
@@ -147,10 +165,13 @@ class Records:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                record = _checked(line)
-                if record is None:
+                found = _checked(line)
+                if found is None:
                     warn(f"{path}, line {number}: damaged; its search is made again")
+                elif _FORGET in found:
+                    self._forget(found[_FORGET])
                 else:
+                    record = SearchRecord.from_json(found)
                     self.searches[record.key] = record
         self._file.truncate(whole)
         return whole
@@ -177,8 +198,9 @@ def _state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _checked(line: bytes) -> SearchRecord | None:
+def _checked(line: bytes) -> dict[str, Any] | None:
     body, mark, tail = line.rpartition(b',"crc":"')
     if not mark or tail != f'{zlib.crc32(body):08x}"}}\n'.encode():
         return None
-    return SearchRecord.from_json(json.loads(line))
+    found: dict[str, Any] = json.loads(line)
+    return found

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from automl_nas.run.files import write_json, write_text
 from automl_nas.run.yaml import dump_yaml
 from automl_nas_benchmarks.comparison import tables
+from automl_nas_benchmarks.comparison.findings import Findings
 from automl_nas_benchmarks.comparison.plots import figures, svg_uri, write_plots
-from automl_nas_benchmarks.comparison.summary import Findings
 from automl_nas_benchmarks.comparison.tables import Rows
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
         parts += [_table(tables.pairs_table(findings, findings.tests[0]), left=2)]
         parts.append(
             '<p class="note">A block is one seed on one benchmark: the tests speak of other seeds on these benchmarks, '
-            "not of other benchmarks. Ranks and the signed-rank test compare "
-            + ("the missed share of the hypervolume" if findings.several else "the share of truly better networks")
-            + ", which means the same on every benchmark. Holm's correction is over all pairs.</p>"
+            f"not of other benchmarks. Ranks and the signed-rank test compare {escape(tables.judged(findings))}, which "
+            "means the same on every benchmark. Holm's correction is over all pairs.</p>"
         )
     regrets = [name for name in images if name.startswith("regret-")]
     by_benchmark = dict(zip(findings.benchmarks, regrets, strict=False))

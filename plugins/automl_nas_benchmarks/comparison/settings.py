@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin.located import join
@@ -33,6 +34,9 @@ class ComparisonSettings:
         objectives: ``accuracy`` and costs; with several, strategies are judged by the hypervolume. A mapping gives
             directions; in a list costs are minimised.
         top: shares of the best networks; how soon a search evaluates one of them is reported.
+        judge: what ranks and tests compare: what a search has found at the end (``final``), on average over its
+            evaluations (``anytime``), or how soon it evaluates one of the networks of the last share of ``top``
+            (``arrival``).
         alpha: probability of an error in the tests.
     """
 
@@ -46,6 +50,7 @@ class ComparisonSettings:
     constraints: dict[str, str] = field(default_factory=dict)
     objectives: list[str] | dict[str, str] = field(default_factory=lambda: ["accuracy"])
     top: list[float] = field(default_factory=lambda: [0.01, 0.001])
+    judge: Literal["final", "anytime", "arrival"] = "final"
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
@@ -59,6 +64,8 @@ class ComparisonSettings:
         for name in ("strategies", "benchmarks", "objectives"):
             if not getattr(self, name):
                 raise ConfigurationError("name at least one", path=name)
+        if self.judge == "arrival" and not self.top:
+            raise ConfigurationError("judging by the arrival needs a share to arrive at, such as 0.001", path="top")
         for position, share in enumerate(self.top):
             if not 0 < share <= 1:
                 raise ConfigurationError(
@@ -81,6 +88,13 @@ class Entry:
     path: str
 
 
+def short_label(name: str) -> str:
+    """Return what something is called if nobody says: ``module:Class`` by its class, a table by its file."""
+    if ":" in name:
+        return name.rpartition(":")[2]
+    return Path(name).name.partition(".")[0]
+
+
 def entries(items: Sequence[Any], where: str, key: str = "name") -> list[Entry]:
     """Split labels from specifications.
 
@@ -99,13 +113,13 @@ def entries(items: Sequence[Any], where: str, key: str = "name") -> list[Entry]:
         if not isinstance(spec, Mapping) or not any(isinstance(spec.get(name), str) for name in ("name", key)):
             raise ConfigurationError(f"must be a name or a mapping with a name, not {item!r}", path=path)
         spec = dict(spec)
-        label = spec.pop("label", None) or spec.get("name") or spec[key]
+        label = spec.pop("label", None) or short_label(spec.get("name") or spec[key])
         if not isinstance(label, str) or not label.isprintable():
             raise ConfigurationError(f"a label is a line of text, not {label!r}", path=join(path, "label"))
         if label in found:
             raise ConfigurationError(
                 f"'{label}' stands at {found[label].path} already; give each a label of its own: "
-                f"{{name: {label}, label: ...}}",
+                "{name: ..., label: ...}",
                 path=path,
             )
         found[label] = Entry(label, spec, path)
@@ -115,22 +129,24 @@ def entries(items: Sequence[Any], where: str, key: str = "name") -> list[Entry]:
 GROWING = ("strategies", "benchmarks", "seeds")
 """Settings that may grow without changing any search that is on record."""
 
-ONLY_REPORTED = ("alpha", "top")
+ONLY_REPORTED = ("alpha", "judge", "top")
 """Settings that change no search."""
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], redone: Collection[str] = ()) -> list[str]:
     """Return what keeps the searches of one resolved configuration from belonging to another; empty if nothing does.
 
     Args:
         old: of the searches on record; strategies and benchmarks are lists of mappings with labels.
         new: of the searches that are wanted. More strategies, benchmarks or seeds are no obstacle.
+        redone: labels of strategies whose searches are not kept anyway.
     """
     found = []
     for item in fields(ComparisonSettings):
         name = item.name
         if name in ("strategies", "benchmarks"):
-            found += _changed_entries(old[name], new[name], name)
+            kept = [item for item in old[name] if name != "strategies" or item["label"] not in redone]
+            found += _changed_entries(kept, new[name], name)
         elif name == "seeds":
             if new[name] < old[name]:
                 found.append(f"seeds: {old[name]} -> {new[name]} (they can only grow)")

@@ -1,8 +1,9 @@
 """The statistics of a comparison: ranks, tests, corrections for many tests, quantiles of censored times.
 
 Everything here takes losses, smaller is better, as a table of blocks (rows) by strategies (columns). Sources: Demšar
-2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, for the tests; Holm 1979 for the
-correction.
+2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, for the tests; Pratt 1959, "Remarks on
+Zeros and Ties in the Wilcoxon Signed Rank Procedures", JASA 54, for equal losses; Holm 1979, "A Simple Sequentially
+Rejective Multiple Test Procedure", Scand. J. Statist. 6, for the correction.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_EXACT = 500
 
 Losses = NDArray[np.float64]
 """Blocks by strategies."""
@@ -144,15 +147,30 @@ def groups(mean_ranks: Sequence[float], difference: float) -> list[tuple[int, ..
 def wilcoxon(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the p-value of the two-sided Wilcoxon signed-rank test.
 
-    The ranks of equal losses are split between both sides (Demšar 2006, section 3.1.3), which counts blocks where both
-    strategies do the same as evidence that they are equal.
+    Blocks with equal losses get their ranks, the lowest ones, but count for neither side (Pratt 1959). The p-value is
+    exact given the sizes of the differences: if strategies are equal, each difference favours either one with
+    probability 1/2. With more than `_EXACT` differences it is the normal approximation.
     """
-    from scipy.stats import wilcoxon as test
+    from scipy.stats import rankdata
 
-    differences = first - second
-    if not differences.any():
-        return 1.0
-    return float(test(differences, zero_method="zsplit").pvalue)
+    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    signed = differences != 0
+    # Ranks that are shared are halves: twice the ranks are whole numbers.
+    weights = np.rint(2 * rankdata(np.abs(differences))[signed]).astype(np.int64)
+    better = differences[signed] < 0
+    lower = int(min(weights[better].sum(), weights[~better].sum()))
+    if len(weights) > _EXACT:
+        distance = weights.sum() / 2 - lower
+        return math.erfc(distance / math.sqrt(float((weights.astype(float) ** 2).sum()) / 4) / math.sqrt(2))
+    # The distribution of the sum on one side, as far as it is needed.
+    chance = np.zeros(lower + 1)
+    chance[0] = 1.0
+    for weight in weights.tolist():
+        shifted = np.zeros_like(chance)
+        if weight <= lower:
+            shifted[weight:] = chance[: lower + 1 - weight]
+        chance = (chance + shifted) / 2
+    return min(1.0, 2 * float(chance.sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,21 +1,20 @@
-"""From the records of searches to the result of a comparison."""
+"""From the records of searches to what a comparison found."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas_benchmarks.comparison.findings import ALL, Arrival, Curve, Findings, Score, Significance
 from automl_nas_benchmarks.comparison.ground import Ground
 from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached
+from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.comparison.statistics import (
-    Friedman,
     Losses,
-    Pair,
     censored_quantile,
     compare_pairs,
     critical_difference,
@@ -23,151 +22,13 @@ from automl_nas_benchmarks.comparison.statistics import (
     groups,
 )
 
-ALL = "all benchmarks"
-"""The scope of tests over everything."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """How soon the searches of a strategy evaluate one of the truly best networks.
-
-    Attributes:
-        share: of the distinct feasible functions that count as the best ones.
-        median: distinct evaluations by which half of the searches had; None: fewer did within the budget.
-        upper: distinct evaluations by which three quarters had; None: fewer did.
-        arrived: share of the searches that did at all.
-    """
-
-    share: float
-    median: int | None
-    upper: int | None
-    arrived: float
-
-
-@dataclass(frozen=True)
-class Score:
-    """One strategy on one benchmark.
-
-    Attributes:
-        strategy: its label.
-        benchmark: its label.
-        searches: how many.
-        regret: mean over searches of the optimum minus the true value of the last incumbent, in the unit of the truth.
-        deviation: its sample standard deviation; NaN for a single search.
-        median: the median regret.
-        loss: mean over searches of what ranks compare: the share of networks that are truly better than the last
-            incumbent; with several objectives, the share of the best possible hypervolume that is missed.
-        loss_deviation: its sample standard deviation.
-        mean_rank: among the strategies, over the seeds of this benchmark.
-        arrivals: at the truly best networks.
-        proposal_seconds: the strategy's own time for one evaluation, median over searches.
-        late_seconds: the same over the last tenth of the budget.
-        ended_early: share of the searches whose strategy had nothing more to propose.
-    """
-
-    strategy: str
-    benchmark: str
-    searches: int
-    regret: float
-    deviation: float
-    median: float
-    loss: float
-    loss_deviation: float
-    mean_rank: float
-    arrivals: tuple[Arrival, ...]
-    proposal_seconds: float
-    late_seconds: float
-    ended_early: float
-
-
-@dataclass(frozen=True)
-class Significance:
-    """Tests over the blocks of a scope.
-
-    Attributes:
-        scope: the label of a benchmark, or `ALL`.
-        friedman: whether any strategy differs.
-        difference: critical difference of mean ranks (Nemenyi).
-        groups: largest sets of strategies, by label, that mean ranks do not tell apart.
-        pairs: of strategies, by position.
-    """
-
-    scope: str
-    friedman: Friedman
-    difference: float
-    groups: tuple[tuple[str, ...], ...]
-    pairs: tuple[Pair, ...]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How the searches of one strategy on one benchmark went.
-
-    Attributes:
-        strategy: its label.
-        benchmark: its label.
-        values: one row for each seed, one column for each evaluation: regret; with several objectives, the share of the
-            best possible hypervolume that is missed. Shape (seeds, evaluations).
-    """
-
-    strategy: str
-    benchmark: str
-    values: NDArray[np.float64] = field(repr=False)
-
-    @property
-    def median(self) -> NDArray[np.float64]:
-        """The median over seeds, shape (evaluations,)."""
-        return np.median(self.values, axis=0)
-
-    def quartiles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The lower and the upper quartile over seeds, shape (evaluations,) each."""
-        low, high = np.quantile(self.values, [0.25, 0.75], axis=0)
-        return low, high
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a comparison found.
-
-    Attributes:
-        strategies: labels, in the order of the configuration.
-        benchmarks: labels, in the order of the configuration.
-        seeds: searches of each strategy on each benchmark that all of them have finished.
-        evaluations: the budget of each search.
-        several: whether strategies are judged by the hypervolume of several objectives.
-        alpha: probability of an error in the tests.
-        scores: one for each benchmark and strategy, benchmark by benchmark.
-        mean_ranks: of each strategy over all blocks.
-        tests: over all benchmarks first, then of each; empty for a single strategy.
-        curves: one for each benchmark and strategy.
-        functions: benchmark -> how many distinct feasible functions there are, and how many of them are the best ones.
-    """
-
-    strategies: tuple[str, ...]
-    benchmarks: tuple[str, ...]
-    seeds: int
-    evaluations: int
-    several: bool
-    alpha: float
-    scores: tuple[Score, ...]
-    mean_ranks: Mapping[str, float]
-    tests: tuple[Significance, ...]
-    curves: tuple[Curve, ...] = field(repr=False)
-    functions: Mapping[str, tuple[int, Mapping[float, int]]]
-
-    def score(self, strategy: str, benchmark: str) -> Score:
-        """Return the score of one strategy on one benchmark."""
-        return next(s for s in self.scores if (s.strategy, s.benchmark) == (strategy, benchmark))
-
 
 def summarise(
     records: Mapping[tuple[str, str, int], SearchRecord],
     grounds: Mapping[str, Ground],
     strategies: Sequence[str],
     seeds: Sequence[int],
-    evaluations: int,
-    top: Sequence[float],
-    alpha: float,
+    settings: ComparisonSettings,
 ) -> Findings:
     """Summarise the searches of seeds that every strategy has finished on every benchmark.
 
@@ -176,10 +37,9 @@ def summarise(
         grounds: benchmark -> what is true there.
         strategies: labels.
         seeds: which to use; all of them must be on record.
-        evaluations: the budget of each search.
-        top: shares of the best networks.
-        alpha: probability of an error in the tests.
+        settings: budget, shares of the best networks, what is judged, probability of an error.
     """
+    top, alpha, evaluations = settings.top, settings.alpha, settings.evaluations
     scores: list[Score] = []
     curves: list[Curve] = []
     tests: list[Significance] = []
@@ -187,20 +47,13 @@ def summarise(
     for name, ground in grounds.items():
         found = {s: [records[s, name, seed] for seed in seeds] for s in strategies}
         own = [Curve(s, name, _curves(ground, found[s], evaluations)) for s in strategies]
-        finals = [_finals(ground, found[s]) for s in strategies]
-        losses = np.stack(
-            [
-                line.values[:, -1] if ground.several else ground.better(final)
-                for line, final in zip(own, finals, strict=True)
-            ],
-            axis=1,
-        )
+        losses = np.stack([_losses(ground, found[line.strategy], line, settings) for line in own], axis=1)
         means = friedman(losses).mean_ranks if len(strategies) > 1 else (1.0,)
         for place, strategy in enumerate(strategies):
             arrivals = tuple(_arrival(ground, found[strategy], share) for share in top)
-            scores.append(
-                _score(found[strategy], ground.truths[0] - finals[place], losses[:, place], means[place], arrivals)
-            )
+            missed = own[place].values[:, -1] if ground.several else np.full(len(seeds), math.nan)
+            regrets = ground.truths[0] - _finals(ground, found[strategy])
+            scores.append(_score(found[strategy], regrets, missed, losses[:, place], means[place], arrivals))
         curves += own
         blocks.append(losses)
         if len(strategies) > 1:
@@ -215,6 +68,7 @@ def summarise(
         seeds=len(seeds),
         evaluations=evaluations,
         several=any(ground.several for ground in grounds.values()),
+        judge=settings.judge,
         alpha=alpha,
         scores=tuple(scores),
         mean_ranks=dict(zip(strategies, means, strict=True)),
@@ -224,6 +78,7 @@ def summarise(
             name: (len(ground.truths), {share: ground.count(share) for share in top})
             for name, ground in grounds.items()
         },
+        units={name: ground.unit for name, ground in grounds.items()},
     )
 
 
@@ -240,6 +95,23 @@ def _finals(ground: Ground, records: Sequence[SearchRecord]) -> NDArray[np.float
     return np.array([record.incumbent[-1][1] if record.incumbent else worst for record in records])
 
 
+def _losses(
+    ground: Ground, records: Sequence[SearchRecord], line: Curve, settings: ComparisonSettings
+) -> NDArray[np.float64]:
+    if settings.judge == "arrival":
+        threshold = ground.threshold(settings.top[-1])
+        times = [reached(record.found, threshold) for record in records]
+        return np.array([settings.evaluations + 1 if time is None else time for time in times], dtype=float)
+    if ground.several:
+        missed = line.values
+    else:
+        # Not from regrets: a difference that is rounded would tell equal networks apart.
+        worst = float(ground.truths[-1])
+        missed = ground.better(np.stack([curve(record.incumbent, settings.evaluations, worst) for record in records]))
+    found: NDArray[np.float64] = missed[:, -1] if settings.judge == "final" else missed.mean(axis=1)
+    return found
+
+
 def _arrival(ground: Ground, records: Sequence[SearchRecord], share: float) -> Arrival:
     threshold = ground.threshold(share)
     times = [reached(record.found, threshold) for record in records]
@@ -250,6 +122,7 @@ def _arrival(ground: Ground, records: Sequence[SearchRecord], share: float) -> A
 def _score(
     records: Sequence[SearchRecord],
     regrets: NDArray[np.float64],
+    missed: NDArray[np.float64],
     losses: NDArray[np.float64],
     mean_rank: float,
     arrivals: tuple[Arrival, ...],
@@ -261,6 +134,8 @@ def _score(
         regret=float(regrets.mean()),
         deviation=_deviation(regrets),
         median=float(np.median(regrets)),
+        missed=float(missed.mean()),
+        missed_deviation=_deviation(missed),
         loss=float(losses.mean()),
         loss_deviation=_deviation(losses),
         mean_rank=mean_rank,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from automl_nas_benchmarks.comparison.summary import Arrival, Findings, Significance
+from automl_nas_benchmarks.comparison.findings import Arrival, Findings, Significance
 
 Rows = tuple[list[str], list[list[str]]]
 """A header, and as many texts in each row."""
@@ -46,7 +46,7 @@ def scores_table(findings: Findings, benchmark: str) -> Rows:
         score = findings.score(strategy, benchmark)
         row = [strategy, f"{score.regret:.3f} ± {_plain(score.deviation)}", f"{score.mean_rank:.2f}"]
         if findings.several:
-            row.insert(1, f"{score.loss:.4f} ± {_plain(score.loss_deviation, 4)}")
+            row.insert(1, f"{score.missed:.4f} ± {_plain(score.missed_deviation, 4)}")
         row += [arrival_text(item, findings.evaluations) for item in score.arrivals]
         row.append(number(1e3 * score.proposal_seconds))
         rows.append(row)
@@ -113,13 +113,21 @@ def text(findings: Findings) -> list[str]:
     return lines
 
 
+def judged(findings: Findings) -> str:
+    """Return what ranks and tests compare, in words."""
+    if findings.judge == "arrival":
+        return f"how soon the top {percent(findings.scores[0].arrivals[-1].share)} is reached"
+    what = "the share of the best hypervolume that is missed" if findings.several else "the share of better networks"
+    return f"{what} at the end" if findings.judge == "final" else f"{what}, averaged over evaluations"
+
+
 def verdict(findings: Findings, test: Significance) -> list[str]:
     """Return what the tests of a scope say, in words."""
     found = test.friedman
     lines = [
-        f"{test.scope}: {found.blocks:,} blocks (benchmark x seed); Friedman chi2 {found.chi2:.4g}, "
-        f"p {probability(found.chi2_p)}; critical difference of mean ranks {test.difference:.3g} "
-        f"(Nemenyi, {findings.alpha:g})"
+        f"{test.scope}, compared: {judged(findings)}",
+        f"{found.blocks:,} blocks (benchmark x seed): Friedman chi2 {found.chi2:.4g}, p {probability(found.chi2_p)}; "
+        f"critical difference of mean ranks {test.difference:.3g} (Nemenyi, {findings.alpha:g})",
     ]
     if found.chi2_p > findings.alpha:
         lines.append("the strategies are not told apart")
@@ -134,14 +142,14 @@ def verdict(findings: Findings, test: Significance) -> list[str]:
 def scores_csv(findings: Findings) -> str:
     """Return one line for each benchmark and strategy; empty where half or three quarters never arrive."""
     header = ["benchmark", "strategy", "searches", "evaluations", "regret_mean", "regret_std", "regret_median"]
-    header += ["loss_mean", "loss_std", "mean_rank"]
+    header += ["missed_hypervolume_mean", "missed_hypervolume_std", "loss_mean", "loss_std", "mean_rank"]
     for item in findings.scores[0].arrivals:
         header += [f"top_{item.share:g}_{what}" for what in ("median", "upper_quartile", "arrived")]
     header += ["proposal_seconds", "late_proposal_seconds", "ended_early"]
     rows = []
     for s in findings.scores:
         row: list[Any] = [s.benchmark, s.strategy, s.searches, findings.evaluations, s.regret, s.deviation, s.median]
-        row += [s.loss, s.loss_deviation, s.mean_rank]
+        row += [s.missed, s.missed_deviation, s.loss, s.loss_deviation, s.mean_rank]
         for item in s.arrivals:
             row += [item.median, item.upper, item.arrived]
         rows.append([*row, s.proposal_seconds, s.late_seconds, s.ended_early])
@@ -177,6 +185,7 @@ def plain(findings: Findings) -> dict[str, Any]:
         "benchmarks": list(findings.benchmarks),
         "seeds": findings.seeds,
         "evaluations": findings.evaluations,
+        "judge": findings.judge,
         "alpha": findings.alpha,
         "scores": [asdict(score) for score in findings.scores],
         "mean_ranks": dict(findings.mean_ranks),

@@ -1,0 +1,159 @@
+"""What a comparison found, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas_benchmarks.comparison.statistics import Friedman, Pair
+
+ALL = "all benchmarks"
+"""The scope of tests over everything."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How soon the searches of a strategy evaluate one of the truly best networks.
+
+    Attributes:
+        share: of the distinct feasible functions that count as the best ones.
+        median: distinct evaluations by which half of the searches had; None: fewer did within the budget.
+        upper: distinct evaluations by which three quarters had; None: fewer did.
+        arrived: share of the searches that did at all.
+    """
+
+    share: float
+    median: int | None
+    upper: int | None
+    arrived: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One strategy on one benchmark.
+
+    Attributes:
+        strategy: its label.
+        benchmark: its label.
+        searches: how many.
+        regret: mean over searches of the optimum minus the true value of the last incumbent, in the unit of the truth.
+        deviation: its sample standard deviation; NaN for a single search.
+        median: the median regret.
+        missed: mean over searches of the share of the best possible hypervolume that the last front misses; NaN with a
+            single objective.
+        missed_deviation: its sample standard deviation.
+        loss: mean over searches of what ranks and tests compare; see `Findings.judge`.
+        loss_deviation: its sample standard deviation.
+        mean_rank: among the strategies, over the seeds of this benchmark.
+        arrivals: at the truly best networks.
+        proposal_seconds: the strategy's own time for one evaluation, median over searches.
+        late_seconds: the same over the last tenth of the budget.
+        ended_early: share of the searches whose strategy had nothing more to propose.
+    """
+
+    strategy: str
+    benchmark: str
+    searches: int
+    regret: float
+    deviation: float
+    median: float
+    missed: float
+    missed_deviation: float
+    loss: float
+    loss_deviation: float
+    mean_rank: float
+    arrivals: tuple[Arrival, ...]
+    proposal_seconds: float
+    late_seconds: float
+    ended_early: float
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Tests over the blocks of a scope.
+
+    Attributes:
+        scope: the label of a benchmark, or `ALL`.
+        friedman: whether any strategy differs.
+        difference: critical difference of mean ranks (Nemenyi).
+        groups: largest sets of strategies, by label, that mean ranks do not tell apart.
+        pairs: of strategies, by position.
+    """
+
+    scope: str
+    friedman: Friedman
+    difference: float
+    groups: tuple[tuple[str, ...], ...]
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How the searches of one strategy on one benchmark went.
+
+    Attributes:
+        strategy: its label.
+        benchmark: its label.
+        values: one row for each seed, one column for each evaluation: regret; with several objectives, the share of the
+            best possible hypervolume that is missed. Shape (seeds, evaluations).
+    """
+
+    strategy: str
+    benchmark: str
+    values: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """The median over seeds, shape (evaluations,)."""
+        return np.median(self.values, axis=0)
+
+    def quartiles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The lower and the upper quartile over seeds, shape (evaluations,) each."""
+        low, high = np.quantile(self.values, [0.25, 0.75], axis=0)
+        return low, high
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a comparison found.
+
+    Attributes:
+        strategies: labels, in the order of the configuration.
+        benchmarks: labels, in the order of the configuration.
+        seeds: searches of each strategy on each benchmark that all of them have finished.
+        evaluations: the budget of each search.
+        several: whether there are several objectives.
+        judge: what ranks and tests compare. ``final``: the share of networks that are truly better than the last
+            incumbent; with several objectives, the share of the best possible hypervolume that is missed. ``anytime``:
+            the same, on average over all evaluations. ``arrival``: distinct evaluations until one of the best networks
+            (the last share of ``top``) was evaluated, one more than the budget if it never was.
+        alpha: probability of an error in the tests.
+        scores: one for each benchmark and strategy, benchmark by benchmark.
+        mean_ranks: of each strategy over all blocks.
+        tests: over all benchmarks first, then of each; empty for a single strategy.
+        curves: one for each benchmark and strategy.
+        functions: benchmark -> how many distinct feasible functions there are, and how many of them are the best ones.
+        units: benchmark -> unit of regrets; empty if it is not known.
+    """
+
+    strategies: tuple[str, ...]
+    benchmarks: tuple[str, ...]
+    seeds: int
+    evaluations: int
+    several: bool
+    judge: Literal["final", "anytime", "arrival"]
+    alpha: float
+    scores: tuple[Score, ...]
+    mean_ranks: Mapping[str, float]
+    tests: tuple[Significance, ...]
+    curves: tuple[Curve, ...] = field(repr=False)
+    functions: Mapping[str, tuple[int, Mapping[float, int]]]
+    units: Mapping[str, str]
+
+    def score(self, strategy: str, benchmark: str) -> Score:
+        """Return the score of one strategy on one benchmark."""
+        return next(s for s in self.scores if (s.strategy, s.benchmark) == (strategy, benchmark))

@@ -1,0 +1,220 @@
+"""What is on record survives crashes, is not mixed with anything else, and is not made again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugins.benchmarks import compare_tools
+from plugins.benchmarks.compare_tools import spec, write_table
+
+from automl_nas.errors import RunDirectoryError, RunFailedError
+from automl_nas_benchmarks.comparison.api import compare
+from automl_nas_benchmarks.comparison.records import SEARCHES, Records
+from automl_nas_benchmarks.comparison.search import SearchRecord
+from automl_nas_benchmarks.comparison.settings import changes
+
+SCAN = "plugins.benchmarks.compare_tools:Scan"
+CONFIG = {
+    "strategies": [{"label": "one", "name": SCAN, "times": 1}],
+    "benchmarks": [{"label": "small", "name": "small"}],
+    "seeds": 3,
+    "first_seed": 0,
+    "evaluations": 5,
+    "batch": 1,
+    "deduplicate": True,
+    "constraints": {},
+    "objectives": ["accuracy"],
+    "top": [0.01],
+    "judge": "final",
+    "alpha": 0.05,
+}
+
+
+def record(seed: int, strategy: str = "one") -> SearchRecord:
+    steps = ((1, 0.5), (3, 1.25))
+    return SearchRecord(strategy, "small", seed, 5, 5, steps, steps, (), "{}", "budget", 1e-4, 2e-4, 0.1)
+
+
+def opened(folder: Path, warn: Callable[[str], object] = pytest.fail, **more: Any) -> Records:
+    return Records(folder, more.pop("config", CONFIG), more.pop("fingerprints", {"small": "abc"}), warn, **more)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with opened(tmp_path / "out") as records:
+        for seed in range(3):
+            records.add(record(seed))
+    return tmp_path / "out"
+
+
+def test_searches_are_read_back(folder: Path) -> None:
+    with opened(folder) as records:
+        assert list(records.searches.values()) == [record(seed) for seed in range(3)]
+
+
+def test_a_line_that_was_cut_short_is_removed_wherever_it_was_cut(folder: Path) -> None:
+    whole = (folder / SEARCHES).read_bytes()
+    begin = whole.rindex(b"\n", 0, -1) + 1
+    for end in range(begin, len(whole), 37):
+        (folder / SEARCHES).write_bytes(whole[:end])
+        with opened(folder) as records:
+            assert [key[2] for key in records.searches] == [0, 1]
+            records.add(record(2))
+        assert (folder / SEARCHES).read_bytes() == whole
+
+
+def test_damage_is_named_and_its_search_forgotten(folder: Path) -> None:
+    lines = (folder / SEARCHES).read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        damaged = line.replace(b"1.25", b"1.75", 1)
+        assert damaged != line
+        (folder / SEARCHES).write_bytes(b"".join([*lines[:number], damaged, *lines[number + 1 :]]))
+        told: list[str] = []
+        with opened(folder, told.append) as records:
+            assert [key[2] for key in records.searches] == [seed for seed in range(3) if seed != number]
+        assert told == [f"{folder / SEARCHES}, line {number + 1}: damaged; its search is made again"]
+
+
+def test_two_processes_do_not_share_a_folder(folder: Path) -> None:
+    with opened(folder), pytest.raises(RunDirectoryError, match="is in use by another process"):
+        opened(folder)
+    with opened(folder):
+        pass
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(RunDirectoryError, match="is not empty and holds no comparison"):
+        opened(tmp_path)
+    with pytest.raises(RunDirectoryError, match="is a file"):
+        opened(tmp_path / "thesis.tex")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"evaluations": 6}, "evaluations: 5 -> 6"),
+        ({"deduplicate": False}, "deduplicate: True -> False"),
+        ({"first_seed": 1}, "first_seed: 0 -> 1"),
+        ({"seeds": 2}, r"seeds: 3 -> 2 \(they can only grow\)"),
+        ({"constraints": {"flops": "<= 1"}}, "constraints: {} -> {'flops': '<= 1'}"),
+        ({"strategies": [{"label": "one", "name": SCAN, "times": 2}]}, "strategies, one: times: 1 -> 2"),
+        ({"strategies": [{"label": "two", "name": SCAN, "times": 1}]}, r"strategies: 'one' is missing"),
+        ({"benchmarks": [{"label": "small", "name": "large"}]}, "benchmarks, small: name: small -> large"),
+    ],
+)
+def test_a_changed_configuration_is_refused_with_what_changed(folder: Path, change: dict[str, Any], told: str) -> None:
+    before = (folder / "comparison.yaml").read_text()
+    with pytest.raises(RunDirectoryError, match=f"holds searches of another configuration:\n  {told}"):
+        opened(folder, config={**CONFIG, **change})
+    assert (folder / "comparison.yaml").read_text() == before
+
+
+def test_a_changed_table_is_refused(folder: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="benchmarks, small: its numbers are others than they were"):
+        opened(folder, fingerprints={"small": "def"})
+
+
+def test_more_of_everything_is_no_change() -> None:
+    more = {
+        **CONFIG,
+        "seeds": 7,
+        "strategies": [{"label": "two", "name": "random"}, *CONFIG["strategies"]],  # type: ignore[misc]
+        "benchmarks": [*CONFIG["benchmarks"], {"label": "large", "name": "large"}],  # type: ignore[misc]
+        "top": [0.5],
+        "judge": "anytime",
+        "alpha": 0.1,
+    }
+    assert changes(CONFIG, more) == []
+
+
+def test_a_strategy_is_redone_with_other_settings_and_the_others_stay(folder: Path) -> None:
+    both = {**CONFIG, "strategies": [*CONFIG["strategies"], {"label": "two", "name": "random"}]}  # type: ignore[misc]
+    with opened(folder, config=both) as records:
+        records.add(record(0, "two"))
+    changed = {**both, "strategies": [*CONFIG["strategies"], {"label": "two", "name": "aging"}]}  # type: ignore[misc]
+    with pytest.raises(RunDirectoryError, match="strategies, two: name: random -> aging"):
+        opened(folder, config=changed)
+    with opened(folder, config=changed, redo=["two"]) as records:
+        assert {key[0] for key in records.searches} == {"one"}
+        records.add(replace(record(0, "two"), distinct=4))
+    with opened(folder, config=changed) as records:
+        assert [item.distinct for item in records.searches.values()] == [5, 5, 5, 4]
+
+
+def test_other_versions_are_told(folder: Path) -> None:
+    state = folder / "state.json"
+    state.write_text(state.read_text().replace(sys.version.split()[0], "2.7.18"))
+    told: list[str] = []
+    with opened(folder, told.append):
+        pass
+    assert told == [f"searches on record were made with python 2.7.18, new ones with {sys.version.split()[0]}"]
+
+
+def test_a_full_disk_leaves_whole_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (folder / SEARCHES).read_bytes()
+    with opened(folder) as records:
+        real = records._file
+
+        class Full:
+            def write(self, data: bytes) -> int:
+                real.write(data[:20])
+                raise OSError(28, "No space left on device")
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+        monkeypatch.setattr(records, "_file", Full())
+        with pytest.raises(RunFailedError, match="the disk is full"):
+            records.add(record(9))
+        monkeypatch.setattr(records, "_file", real)
+    assert (folder / SEARCHES).read_bytes() == before
+
+
+SCRIPT = """
+import sys
+from automl_nas_benchmarks.comparison import compare
+from plugins.benchmarks.compare_tools import spec
+compare(
+    {"slow": "plugins.benchmarks.compare_tools:Sleeper"}, [spec(sys.argv[1])], seeds=8, evaluations=12, out=sys.argv[2]
+)
+"""
+
+
+def test_after_a_kill_only_the_search_under_way_is_lost(tmp_path: Path) -> None:
+    table, out = write_table(tmp_path / "small.csv"), tmp_path / "out"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(compare_tools.__file__).parents[2]), *sys.path])}
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(table), str(out)], env=environ)
+    try:
+        while not (out / SEARCHES).exists() or (out / SEARCHES).read_bytes().count(b"\n") < 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    recorded = (out / SEARCHES).read_bytes()
+    kept = recorded[: recorded.rindex(b"\n") + 1]
+    assert 3 <= kept.count(b"\n") < 8
+    strategies = {"slow": "plugins.benchmarks.compare_tools:Sleeper"}
+    compare(strategies, [spec(table)], seeds=8, evaluations=12, out=out)
+    after = (out / SEARCHES).read_bytes()
+    assert after.startswith(kept)
+    assert after.count(b"\n") == 8
+    again = compare(strategies, [spec(table)], seeds=8, evaluations=12)
+    with_record = compare(strategies, [spec(table)], seeds=8, evaluations=12, out=out)
+    assert (out / SEARCHES).read_bytes() == after
+    assert [untimed(item) for item in with_record.records] == [untimed(item) for item in again.records]
+
+
+def untimed(record: SearchRecord) -> SearchRecord:
+    return replace(record, proposal_seconds=0, late_seconds=0, seconds=0)
