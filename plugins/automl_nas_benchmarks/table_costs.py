@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal, final
@@ -43,8 +44,9 @@ class ColumnCost(CostModel, ABC):
     def _open(self, table: Table, column: str, missing: float | None) -> None:
         self._lookup = table.lookup(column)
         self._missing = math.inf if missing is None else missing
-        # Messages name the quantity that was chosen rather than the class that looks it up.
-        self.metric = column  # type: ignore[misc]
+        # Messages name the quantity that was chosen rather than the class that looks it up; as an identifier.
+        name = re.sub(r"\W", "_", column)
+        self.metric = name if name.isidentifier() else ColumnCost.metric  # type: ignore[misc]
         self.unit = table.columns[column].unit or ColumnCost.unit  # type: ignore[misc]
 
     @final

@@ -35,6 +35,11 @@ class TestHWNASBench(CostModelContract):
         return HWNASBench(space, device="pixel3")
 
 
+class TestHWNASBenchOnAnotherDataset(TestHWNASBench):
+    def make(self, space: SearchSpace) -> CostModel:
+        return HWNASBench(space, device="eyeriss", measure="energy", dataset="imagenet16-120")
+
+
 class TestTableCost(CostModelContract):
     samples = 30
 
@@ -81,7 +86,7 @@ def test_the_published_latencies_and_energies() -> None:
         model = HWNASBench(CELLS, device=device, measure=measure, dataset=dataset)  # type: ignore[arg-type]
         assert model.estimate(cell) == value
         assert model.unit == {"latency": "ms", "energy": "mJ", "arithmetic_intensity": "ratio"}[measure]
-        assert model.metric == f"{dataset}_{device}_{measure}"
+        assert model.metric == f"{dataset}_{device}_{measure}".replace("-", "_")
 
 
 def test_devices_are_looked_up_by_the_cells_own_code() -> None:
