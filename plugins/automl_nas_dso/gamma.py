@@ -25,30 +25,26 @@ AIM = 2.0
 
 
 def strength(gamma: float, rates: Iterable[float], momentum: float) -> float:
-    """Return ``k = gamma * sum(rates) / (1 - momentum)``: how far the penalty alone moves lambda, less the start.
+    """Return k: how far a penalty moves an edge without gradient, in the units of its way from 1 to 0.
 
-    Useless edges reach 0 from k = 1 on; 1 to 3 is useful.
+    It is the sum of v over ``v = momentum v + rate gamma``, which is ``gamma * sum(rates) / (1 - momentum)`` but for
+    the first steps, in which the momentum builds up. Useless edges reach 0 from k = 1 on; 1 to 3 is useful.
 
     Args:
         gamma: the penalty.
         rates: the learning rate of each step of lambda.
         momentum: of lambda.
     """
-    return gamma * math.fsum(rates) / (1 - momentum)
+    velocity = distance = 0.0
+    for rate in rates:
+        velocity = momentum * velocity + rate * gamma
+        distance += velocity
+    return distance
 
 
 def automatic(rates: Iterable[float], momentum: float) -> float:
     """Return the penalty whose `strength` is `AIM`."""
     return AIM / strength(1.0, rates, momentum)
-
-
-def reach(rates: Iterable[float], momentum: float) -> float:
-    """Return how far a penalty of 1 moves an edge without gradient, exactly: the sum of v over v = mu v + rate."""
-    velocity = distance = 0.0
-    for rate in rates:
-        velocity = momentum * velocity + rate
-        distance += velocity
-    return distance
 
 
 def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
@@ -59,13 +55,12 @@ def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
     Raises:
         ConfigurationError: it does not; the message has the prediction and a penalty that would do.
     """
-    distance = gamma * reach(rates, momentum)
-    if gamma > 0 and distance < 1:
+    k = strength(gamma, rates, momentum)
+    if gamma > 0 and k < 1:
         raise ConfigurationError(
             f"{gamma:g} is too small: in the {len(rates)} steps of lambda of this run an edge that nothing needs gets "
-            f"from 1 to {1 - distance:.3g}, so none would be removed (k = "
-            f"{strength(gamma, rates, momentum):.2g}); {automatic(rates, momentum):.2g} would do (k = {AIM:g}), the "
-            f"least is {gamma / distance:.2g}; or set 'auto', or train longer",
+            f"from 1 to {1 - k:.3g} (k = {k:.2g}), so none would be removed; {gamma / k:.2g} is the least, "
+            f"{AIM * gamma / k:.2g} would do (k = {AIM:g}); or set 'auto', or train longer",
             path="gamma",
         )
 

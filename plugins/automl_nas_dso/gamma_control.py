@@ -12,29 +12,53 @@ from torch import Tensor
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas_dso.strategy_anatomy import MEASURES
 
-REACHED_BY = 0.8
-"""The target is aimed at after this share of the steps of lambda; the rest is for what was predicted wrongly."""
+BEGIN, END = 0.2, 0.8
+"""Between these shares of the steps of lambda the plan falls from everything to the target."""
 
+LATE = 0.6
+"""From this share of the steps on, lagging behind the plan makes gamma grow by `PUSH` at least."""
+
+PUSH = 1.15
 LARGEST_CHANGE = 2.0
-"""By what factor gamma may change at once: the drift of an edge is known from few steps."""
+"""By what factor gamma may change at once: drifts are measured, not known."""
+
+AHEAD, WINDOW = 0.1, 0.05
+"""Shares of the steps: how far ahead the plan is looked at, and over how many the drift of an edge is measured."""
+
+UPDATES = 50
+"""Gamma must be set so often at least for the factor of `LARGEST_CHANGE` to take it anywhere in time."""
+
+MARGIN = 0.97
+"""The plan ends a little below the target: a line that flattens there would be reached never."""
+
+Share = Callable[[Tensor], float]
+"""Which edges are alive, boolean -> the share of the measure that is left."""
 
 
 @final
 class Controller:
-    """Sets gamma so that a measure of the live network reaches a target, by predicting where each edge is then.
+    """Sets gamma so that a measure of the live network falls along a plan to a target.
 
-    An edge's size fell by d a step since the last time, under a penalty gamma. Were the loss to go on pulling as it
-    did, a penalty g would take it to ``size - R * (d + eta * f * (g - gamma) / (1 - mu))`` in R steps (f: its factor);
-    so it dies from its own critical value of g on. The least g that leaves no more than the target alive is found by
-    killing edges in the order of their critical values; gamma moves towards it, by a factor of 2 at most. R counts the
-    steps to 80 % of the run, then those to its end. Nothing changes while the momentum builds up (2 / (1 - mu) steps).
+    The plan is a straight line from 1, at 20 % of the steps of lambda, to the target, at 80 %. Each time gamma is set,
+    every edge is predicted R = 10 % of the steps ahead: its size fell by d a step lately, under a mean penalty gamma;
+    were the loss to go on pulling as it did, a penalty g would take it to
+    ``size - R * (d + eta * f * (g - gamma) / (1 - mu))`` (f: its factor), so it dies from its own critical g on. Edges
+    are killed in the order of their critical values until the measure is on plan; gamma moves to the value of the
+    last one, by a factor of 2 at most. If nothing need die gamma does not rise. From 60 % on it rises by 15 % at least
+    while the measure is behind the plan. Nothing changes while the momentum builds up (2 / (1 - mu) steps).
 
-    Once the target is met, what is dead is removed for good and gamma is 0, so that nothing more dies.
+    Edges that are dead twice in succession are to be removed for good. Once the target is met everything dead is, and
+    gamma is 0: nothing more dies, but for what the loss alone takes to 0.
 
     Args:
         target: measure (``edges``, ``flops``, ``memory_access``) -> the share of it that is to be left.
         steps: of lambda, in all.
         momentum: of lambda.
+
+    Attributes:
+        measure: what is counted.
+        share: what is to be left of it.
+        reached: whether it was.
 
     Raises:
         ConfigurationError: not one measure, an unknown one, or a share that is not between 0 and 1.
@@ -53,25 +77,24 @@ class Controller:
                 f"the share that is to be left lies between 0 and 1, not {self.share}", path=f"sparsity.{self.measure}"
             )
         self._steps, self._momentum = steps, momentum
-        self._horizon = max(1, math.ceil(REACHED_BY * steps))
-        self._last: Tensor | None = None
-        self._last_step = 0
+        self._seen: list[tuple[int, float, Tensor]] = []
         self.reached = False
 
     def first(self, rate: float) -> float:
-        """Return the penalty to begin with: the one that takes a useless edge to 0 at the horizon."""
-        return (1 - self._momentum) / (rate * self._horizon)
+        """Return the penalty to begin with: it takes a useless edge to 0 at the end of the plan."""
+        return (1 - self._momentum) / (rate * max(1, math.ceil(END * self._steps)))
 
-    def update(
-        self,
-        sizes: Tensor,
-        factors: Tensor,
-        *,
-        gamma: float,
-        rate: float,
-        step: int,
-        share: Callable[[Tensor], float],
-    ) -> float:
+    @property
+    def interval(self) -> int:
+        """The largest number of steps that may lie between two updates."""
+        return max(1, self._steps // UPDATES)
+
+    def plan(self, step: float) -> float:
+        """Return the share that is to be left after so many steps."""
+        done = min(max((step / self._steps - BEGIN) / (END - BEGIN), 0.0), 1.0)
+        return 1 - (1 - MARGIN * self.share) * done
+
+    def update(self, sizes: Tensor, factors: Tensor, *, gamma: float, rate: float, step: int, share: Share) -> float:
         """Return the penalty for the next steps.
 
         Args:
@@ -80,42 +103,62 @@ class Controller:
             gamma: the present penalty.
             rate: the learning rate of lambda.
             step: how many steps of lambda were made.
-            share: alive (boolean, the same shape) -> the share of the measure that is left.
+            share: measures.
         """
         sizes = sizes.double()
-        if share(sizes > 0) <= self.share:
+        left = share(sizes > 0)
+        if left <= self.share:
             self.reached = True
             return 0.0
-        last, passed = self._last, step - self._last_step
-        if step * (1 - self._momentum) < 2 or passed == 0:
+        while len(self._seen) > 1 and self._seen[1][0] <= step - WINDOW * self._steps:
+            self._seen.pop(0)
+        past, self._seen = self._seen, [*self._seen, (step, gamma, sizes)]
+        if not past or step * (1 - self._momentum) < 2:
             return gamma
-        self._last, self._last_step = sizes, step
-        if last is None:
-            return gamma
-        left = max((self._horizon if step < self._horizon else self._steps) - step, 1)
+        ahead = max(min(AHEAD * self._steps, self._steps - step), 1.0)
+        # A penalty seen at a step was in force before it: since the snapshot before.
+        mean = math.fsum(penalty for _, penalty, _ in self._seen[1:]) / len(past)
+        drift = (past[0][2] - sizes) / (step - past[0][0])
         pull = rate * factors / (1 - self._momentum)
-        critical = gamma + (sizes / left - (last - sizes) / passed) / pull
+        critical = mean + (sizes / ahead - drift) / pull
         critical[pull == 0] = math.inf
-        wanted = self._smallest(critical, sizes > 0, share)
+        wanted = _killing(critical, sizes > 0, share, self.plan(step + ahead))
+        if wanted is None:
+            wanted = min(gamma, float(critical[sizes > 0].min()))
+        if step >= LATE * self._steps and left > self.plan(step):
+            wanted = max(wanted, PUSH * gamma)
         return min(max(wanted, gamma / LARGEST_CHANGE), gamma * LARGEST_CHANGE)
 
-    def _smallest(self, critical: Tensor, alive: Tensor, share: Callable[[Tensor], float]) -> float:
-        """Return the least penalty that leaves at most the target: the critical value of the last edge to die."""
-        places = alive.nonzero().flatten()
-        order = places[critical[places].argsort(stable=True)]
-        low, high = 0, len(order)  # killing `low` edges leaves too much, killing `high` leaves little enough
-        while high - low > 1:
-            middle = (low + high) // 2
-            rest = alive.clone()
-            rest[order[:middle]] = False
-            low, high = (low, middle) if share(rest) <= self.share else (middle, high)
-        return float(critical[order[high - 1]])
+    def lasting(self, sizes: Tensor) -> Tensor:
+        """Return which edges are not to be removed: those alive now or the time before; all living once it is reached.
+
+        Args:
+            sizes: as given to `update` last.
+        """
+        if self.reached or len(self._seen) < 2:
+            return sizes > 0 if self.reached else torch.ones_like(sizes, dtype=torch.bool)
+        return (sizes > 0) | (self._seen[-2][2] > 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured last."""
-        return {"last": self._last, "last_step": self._last_step, "reached": self.reached}
+        """Return what was measured lately."""
+        return {"seen": [list(each) for each in self._seen], "reached": self.reached}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
-        self._last = None if state["last"] is None else torch.as_tensor(state["last"])
-        self._last_step, self.reached = state["last_step"], state["reached"]
+        self._seen = [(step, gamma, sizes) for step, gamma, sizes in state["seen"]]
+        self.reached = state["reached"]
+
+
+def _killing(critical: Tensor, alive: Tensor, share: Share, limit: float) -> float | None:
+    """Return the critical value of the last edge that must die for no more than the limit to be left; None: no one."""
+    if share(alive) <= limit:
+        return None
+    places = alive.nonzero().flatten()
+    order = places[critical[places].argsort(stable=True)]
+    low, high = 0, len(order)  # killing `low` edges leaves too much, killing `high` as little as can be
+    while high - low > 1:
+        middle = (low + high) // 2
+        rest = alive.clone()
+        rest[order[:middle]] = False
+        low, high = (low, middle) if share(rest) <= limit else (middle, high)
+    return float(critical[order[high - 1]])

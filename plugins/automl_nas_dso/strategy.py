@@ -24,7 +24,7 @@ from automl_nas_dso.gamma_control import Controller
 from automl_nas_dso.optimiser import Nonnegative, alive
 from automl_nas_dso.strategy_anatomy import Anatomy, Life
 from automl_nas_dso.strategy_gates import Gates
-from automl_nas_dso.strategy_report import History, judge
+from automl_nas_dso.strategy_report import History, advice, judge
 from automl_nas_dso.strategy_training import Alternation, Schedule, Split
 from automl_nas_dso.strategy_weights import fix_scales, fresh_supernet, whole_weights
 
@@ -56,11 +56,11 @@ class DSO(Strategy):
         lambda_learning_rate: constant; null: that of the weights, at each moment.
         lambda_momentum: of lambda.
         gamma: the penalty; ``auto``: an edge that nothing needs could travel twice the way from 1 to 0
-            (``k = lr * gamma * steps / (1 - momentum)`` is 2). 0 removes nothing.
+            (k, about ``lr * gamma * steps / (1 - momentum)``, is 2). 0 removes nothing.
         gamma_schedule: the penalty of an edge, relative to gamma: ``constant``; ``adaptive_flops``: the share of its
             block's FLOPs that is alive; ``adaptive_mac``: the memory access cost of the operation it leads to,
             relative to the largest; ``adaptive_latency``: half to whole, by the latency its removal saves.
-        gamma_every: the penalty is set anew after so many steps of lambda.
+        gamma_every: the penalty is set anew after so many steps of lambda (for a target 50 times at least).
         mac_reference: whether the largest memory access cost is that of the ``block`` or of the ``network``.
         latency: the cost of the problem that ``adaptive_latency`` uses.
         sparsity: a target instead of a gamma: ``{flops: 0.4}`` lets a controller set gamma so that 40 % of the blocks'
@@ -69,8 +69,8 @@ class DSO(Strategy):
             or as the authors' code does).
         clip: gradients of weights and lambda are cut off at so much in either direction, element by element (code);
             null: not at all.
-        fix_scale: whether the scales of batch normalisation inside a `Dag`'s nodes stay as they are, since they would
-            absorb lambda.
+        fix_scale: whether the scales of batch normalisation inside the nodes of graphs stay as they are, since they
+            would absorb lambda.
         prune_epochs: after so many epochs of phase 2, again and again, dead edges and operations are removed for good
             and cost nothing any more (code); null: dead edges may revive until the end.
         iterations_per_step: how many iterations pass between safe points; a step should take well under a minute.
@@ -149,6 +149,8 @@ class DSO(Strategy):
         self._controller: Controller | None = None
         self._gamma = self._first_gamma(gamma, sparsity, lambda_momentum)
         self._gamma_every, self._prune_epochs = gamma_every, prune_epochs
+        if self._controller is not None:
+            self._gamma_every = min(gamma_every, self._controller.interval)
         self._pretrain_epochs, self._iterations_per_step = pretrain_epochs, iterations_per_step
         self._history = History(self._anatomy.total)
         self._proposed = False
@@ -231,8 +233,7 @@ class DSO(Strategy):
                 step=training.lambda_steps,
                 share=lambda living: self._anatomy.life(self._live(living)).shares[controller.measure],
             )
-            if controller.reached:
-                self._prune()
+            self._prune(controller.lasting(sizes))
         training.penalised.set_gamma(self._gates.values, self._gamma * factors.to(self._gates.values))
 
     def _end_epoch(self, services: Services) -> None:
@@ -243,13 +244,14 @@ class DSO(Strategy):
             return
         momentum = training.penalised.param_groups[0]["momentum"]
         k = strength(self._gamma, training.rates(), momentum)
-        services.log(self._history.record(self._life(), epoch, gamma=self._gamma, strength=k), step=training.iteration)
+        told = advice(self._gamma, k, self._controller)
+        services.log(self._history.record(self._life(), epoch, gamma=self._gamma, advice=told), step=training.iteration)
         if self._prune_epochs is not None and searched % self._prune_epochs == 0:
-            self._prune()
+            self._prune(self._sizes() > 0)
 
-    def _prune(self) -> None:
-        """Remove what is dead for good."""
-        live = self._gates.mask(self._live(self._sizes() > 0))
+    def _prune(self, living: Tensor) -> None:
+        """Remove for good what is dead."""
+        live = self._gates.mask(self._live(living))
         dead = self._gates.present & ~live
         if not bool(dead.any()):
             return

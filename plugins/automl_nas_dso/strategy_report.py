@@ -26,14 +26,14 @@ class History:
         self._edges: list[int] = []
         self._bare_stages: list[str] = []
 
-    def record(self, life: Life, epoch: int, *, gamma: float, strength: float) -> dict[str, float]:
+    def record(self, life: Life, epoch: int, *, gamma: float, advice: str) -> dict[str, float]:
         """Add an epoch; warn when a stage has died.
 
         Args:
             life: at its end.
             epoch: how many are over.
             gamma: the penalty.
-            strength: k, what the penalty would do to a useless edge in the whole run.
+            advice: what to do if too much dies.
 
         Returns:
             What is to be logged.
@@ -43,10 +43,7 @@ class History:
         """
         self._edges.append(life.edges)
         history = ", ".join(map(str, [self._total, *self._edges]))
-        told = (
-            f"live edges at the start and after each epoch of phase 2: {history}. gamma is {gamma:.3g} (k = "
-            f"{strength:.2g}; 1 to 3 is useful): take a smaller one, 'auto', or a sparsity"
-        )
+        told = f"live edges at the start and after each epoch of phase 2: {history}. {advice}"
         if life.empty:
             raise RunFailedError(f"all blocks are dead after epoch {epoch}, only shortcuts are left; {told}")
         for stage in life.bare_stages:
@@ -69,6 +66,19 @@ class History:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self._edges, self._bare_stages = list(state["edges"]), list(state["bare_stages"])
+
+
+def advice(gamma: float, strength: float, controller: Controller | None) -> str:
+    """Return what to do if too much dies.
+
+    Args:
+        gamma: the penalty.
+        strength: k, what it would do to a useless edge in the whole run.
+        controller: what sets it, if something does.
+    """
+    if controller is not None:
+        return f"The target is {controller.measure}: {controller.share}; take a larger share, or train longer"
+    return f"gamma is {gamma:.3g} (k = {strength:.2g}; 1 to 3 is useful): take a smaller one, 'auto', or a sparsity"
 
 
 def judge(life: Life, controller: Controller | None) -> None:

@@ -116,6 +116,7 @@ class Alternation:
             )
         self._parallel = runtime.parallel(supernet)
         self._optimizer = make_optimizer(supernet, schedule.train)
+        self._parameters = list(supernet.parameters())
         self.penalised = APGNAG(
             [gates.values],
             self.rates()[0],
@@ -157,11 +158,10 @@ class Alternation:
         weights = self._gates.values.detach() if self.searching else None
         loss = self._loss(self._parallel, inputs, targets, self._gates.selection(weights))
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for p in self._supernet.parameters() if p.grad is not None]
         if schedule.clip is not None:
-            torch.nn.utils.clip_grad_value_(parameters, schedule.clip)
+            torch.nn.utils.clip_grad_value_(self._parameters, schedule.clip)
         if schedule.train.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, schedule.train.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self._parameters, schedule.train.clip_norm)
         self._optimizer.step()
         self._losses.append(("loss", self.iteration, loss.detach()))
         due = self.searching and (self.iteration - self._pretrain) % schedule.weight_steps == schedule.weight_steps - 1
@@ -240,6 +240,7 @@ class Alternation:
             for parameter in group["params"]:
                 if parameter in state:
                     self._optimizer.state[parameter] = state[parameter]
+        self._parameters = list(self._supernet.parameters())
         self._parallel = self._runtime.parallel(self._supernet)
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ def fresh_supernet(space: SupernetSpace, runtime: Runtime, seed: int) -> Superne
 
 
 def fix_scales(supernet: nn.Module) -> None:
-    """Train no scale of batch normalisation inside the nodes of graphs: it would absorb lambda."""
-    for dag in [module for module in supernet.modules() if isinstance(module, Dag)]:
+    """Train no scale of batch normalisation inside the nodes of graphs with searched edges: it would absorb lambda."""
+    for dag in [module for module in supernet.modules() if isinstance(module, Dag) and module.decisions()]:
         for norm in batch_norms(dag.nodes):
             if norm.affine:
                 norm.weight.requires_grad_(False)

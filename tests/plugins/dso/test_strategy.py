@@ -1,0 +1,455 @@
+"""The search: against a loop written by hand, interrupted anywhere, across a prune, and with bad input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl_nas.errors import ConfigurationError, DivergedError, RunFailedError
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Batch
+from automl_nas.search.problem import Problem
+from automl_nas.search.trial import Proposal, Trial
+from automl_nas.space.choice import OneOf
+from automl_nas.space.dag import Dag
+from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.selection import Weighted
+from automl_nas.space.space import SupernetSpace
+from automl_nas.streams import stream_seed
+from automl_nas.testing.services import SimulatedServices, finished
+from automl_nas.testing.states import same, stored
+from automl_nas.testing.strategies import StrategyContract
+from automl_nas.testing.toys import ToyTask
+from automl_nas_dso.gamma_control import Controller
+from automl_nas_dso.optimiser import APGNAG
+from automl_nas_dso.space import DsoSpace
+from automl_nas_dso.strategy import DSO
+from automl_nas_dso.strategy_anatomy import Life
+from automl_nas_dso.strategy_report import judge
+
+PROBLEM = Problem({"accuracy": "maximize"})
+RECIPE = Recipe(epochs=4, learning_rate=0.1, schedule="constant", nesterov=True, weight_decay=1e-3)
+SETTINGS: dict[str, Any] = {
+    "train": RECIPE,
+    "pretrain_epochs": 1,
+    "prune_epochs": None,
+    "iterations_per_step": 4,
+    # So few steps that lambda must take large ones for the loss to count beside the penalty.
+    "lambda_learning_rate": 1.0,
+    "lambda_momentum": 0.5,
+}
+"""5 iterations in an epoch of 80 images, of which lambda gets 3 batches: 20 iterations, 15 steps of lambda."""
+
+
+class MemoryArtifacts(Artifacts):
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[str, Tensor]] = {}
+
+    def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
+        self.stored[name] = {key: value.clone() for key, value in tensors.items()}
+
+    def load(self, reference: str) -> dict[str, Tensor]:
+        return self.stored[reference]
+
+
+@cache
+def small_space(**settings: Any) -> DsoSpace:
+    settings = {"levels": 2, "operations": ("sep3", "max3"), "sharing": "full", "blocks": (1, 1), **settings}
+    return DsoSpace(num_classes=3, input_shape=(1, 4, 4), width=4, **settings)
+
+
+def one_block() -> DsoSpace:
+    return small_space(blocks=(1,))
+
+
+@cache
+def graph_space() -> ModuleSpace:
+    """Return a space that is no `EdgeSpace`: one graph in an ordinary module."""
+
+    def network() -> nn.Module:
+        nodes = {name: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()) for name in "ab"}
+        edges = {"a": ("input",), "b": ("input", "a"), "output": ("a", "b")}
+        graph = Dag(nodes, edges, shortcut=nn.Identity(), name="graph")
+        return nn.Sequential(nn.Conv2d(1, 4, 1), graph, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+    return ModuleSpace(network, input_shape=(1, 4, 4))
+
+
+def make_task() -> ToyTask:
+    return ToyTask(train=80, search=48)
+
+
+def make(
+    space: SupernetSpace | None = None, artifacts: Artifacts | None = None, task: ToyTask | None = None, **settings: Any
+) -> DSO:
+    settings = {"seed": 5, **SETTINGS, **settings}
+    return DSO(
+        space or small_space(),
+        task or make_task(),
+        Runtime(device="cpu"),
+        artifacts or MemoryArtifacts(),
+        settings.pop("problem", PROBLEM),
+        **settings,
+    )
+
+
+def services() -> SimulatedServices:
+    def judge(number: int, proposal: Proposal) -> Trial:
+        return finished(PROBLEM, number, proposal, {})
+
+    return SimulatedServices(judge)
+
+
+def run(strategy: DSO, given: SimulatedServices | None = None) -> SimulatedServices:
+    given = given or services()
+    while not strategy.done:
+        strategy.step(given)
+    return given
+
+
+def logged(given: SimulatedServices, name: str) -> list[float]:
+    return [values[name] for _, values in given.logged if name in values]
+
+
+class TestContract(StrategyContract):
+    steps = 5
+
+    def make(self, seed: int) -> DSO:
+        # Edges die in the last epochs and are removed after each of them.
+        return make(one_block(), seed=seed, gamma=0.04, prune_epochs=1)
+
+    def services(self) -> SimulatedServices:
+        return services()
+
+
+class TestContractWithATarget(TestContract):
+    def make(self, seed: int) -> DSO:
+        return make(one_block(), seed=seed, sparsity={"edges": 0.8}, lambda_momentum=0.0)
+
+
+class TestContractWithoutBlocks(TestContract):
+    def make(self, seed: int) -> DSO:
+        return make(graph_space(), seed=seed, lambda_split="train", nonnegative="none")
+
+
+@pytest.mark.parametrize("weight_steps", [1, 2])
+def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
+    space, task, artifacts = small_space(), make_task(), MemoryArtifacts()
+    given = run(make(space, artifacts, gamma=0.045 * weight_steps, weight_steps=weight_steps, clip=0.05))
+
+    runtime = Runtime(device="cpu")
+    with runtime.seeded(5, "init"):
+        network = runtime.place(space.build_supernet()).train()
+    for dag in [module for module in network.modules() if isinstance(module, Dag) and module.decisions()]:
+        for norm in [module for module in dag.nodes.modules() if isinstance(module, nn.BatchNorm2d)]:
+            norm.weight.requires_grad_(False)
+    sides = ([p for p in network.parameters() if p.dim() > 1], [p for p in network.parameters() if p.dim() == 1])
+    weights = torch.optim.SGD(
+        [{"params": sides[0], "weight_decay": 1e-3}, {"params": sides[1]}], lr=0.1, momentum=0.9, nesterov=True
+    )
+    lambdas = {name: nn.Parameter(torch.ones(len(d.options))) for name, d in space.decisions.items()}
+    penalised = APGNAG(lambdas.values(), 1.0, momentum=0.5, gamma=0.045 * weight_steps, nonnegative="prox")
+
+    def loss(batch: Batch) -> Tensor:
+        selection = {name: Weighted(d.options, lambdas[name]) for name, d in space.decisions.items()}
+        return F.cross_entropy(network(batch[0].to(memory_format=torch.channels_last), selection), batch[1])
+
+    def search() -> Iterator[Batch]:
+        for epoch in range(9):
+            yield from task.batches("search", epoch, stream_seed(5, "lambda/data"))
+
+    images = search()
+    for epoch in range(4):
+        for place, batch in enumerate(task.batches("train", epoch, stream_seed(5, "data"))):
+            network.zero_grad()
+            loss(batch).backward()
+            torch.nn.utils.clip_grad_value_(network.parameters(), 0.05)
+            weights.step()
+            searched = 5 * (epoch - 1) + place
+            if epoch >= 1 and searched % weight_steps == weight_steps - 1:
+                penalised.zero_grad()
+                loss(next(images)).backward()
+                for each in lambdas.values():
+                    # A parameter without gradient would not be penalised either.
+                    each.grad = torch.zeros_like(each) if each.grad is None else each.grad.clamp(-0.05, 0.05)
+                penalised.step()
+    # The same products in another order: one vector of lambdas, split; folded projections; unweighted in phase 1.
+    for name, values in lambdas.items():
+        torch.testing.assert_close(artifacts.stored["lambda"][name], penalised.iterate(values), rtol=0, atol=2e-5)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(artifacts.stored["weights"][name], value, rtol=1e-3, atol=1e-4)
+    (proposal,) = given.submitted
+    expected = {
+        name: tuple(o for o, value in zip(d.options, penalised.iterate(lambdas[name]).tolist(), strict=True) if value)
+        for name, d in space.decisions.items()
+    }
+    assert proposal.architecture == space.canonical(space.validate(expected))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"prune_epochs": 1, "gamma": 0.04}, {"sparsity": {"edges": 0.8}, "lambda_momentum": 0.0}]
+)
+def test_stopped_anywhere_it_ends_the_same(settings: dict[str, Any]) -> None:
+    """Compare state, artifacts, trial and log, after every step: in both phases, before and after a prune."""
+    settings = {"space": one_block(), "iterations_per_step": 4, **settings}
+    whole, kept = MemoryArtifacts(), services()
+    strategy, states = make(artifacts=whole, **settings), []
+    while not strategy.done:
+        strategy.step(kept)
+        states.append(stored(strategy.state_dict()))
+    removed = [int((~state["present"]).sum()) for state in states]
+    assert removed[0] == 0
+    assert removed[-1] > 0
+    for stop in range(1, len(states)):
+        parts, again = MemoryArtifacts(), services()
+        resumed = make(artifacts=parts, **settings)
+        resumed.load_state_dict(states[stop - 1])
+        run(resumed, again)
+        assert same(stored(resumed.state_dict()), states[-1]), stop
+        assert same(parts.stored, whole.stored)
+        assert again.submitted == kept.submitted
+        assert again.logged == kept.logged[len(kept.logged) - len(again.logged) :]
+
+
+def test_the_steps_length_changes_nothing() -> None:
+    found = []
+    for length in (1, 7):
+        artifacts = MemoryArtifacts()
+        given = run(make(one_block(), artifacts, gamma=0.04, prune_epochs=1, gamma_every=2, iterations_per_step=length))
+        found.append((artifacts.stored, given.submitted))
+    assert all(same(stored_, found[0][0]) and submitted == found[0][1] for stored_, submitted in found[1:])
+
+
+def test_what_is_left_computes_the_same_alone() -> None:
+    """After a search with removal: restricted supernet, whole supernet with these weights, and extracted network."""
+    space, artifacts = small_space(blocks=(2, 1)), MemoryArtifacts()
+    strategy = make(space, artifacts, gamma=0.055, prune_epochs=1)
+    given = run(strategy)
+    (proposal,) = given.submitted
+    dead = [block.path for block in space.blocks if not block.live(proposal.architecture)]
+    assert dead and len(dead) < 3
+    supernet = space.build_supernet()
+    supernet.load_state_dict(artifacts.stored["weights"])
+    trained = strategy._supernet
+    selection = {}
+    for name, decision in space.decisions.items():
+        live = proposal.architecture[name]
+        assert isinstance(live, tuple)
+        places = [decision.position(source) for source in live]
+        selection[name] = Weighted(live, artifacts.stored["lambda"][name][places])
+        assert proposal.info["lambda"].get(name, {}) == dict(  # type: ignore[attr-defined]
+            zip(live, selection[name].tensor.tolist(), strict=True)
+        )
+    # Where no edge is left the restricted supernet has no such decision any more.
+    some = {name: weighted for name, weighted in selection.items() if name in trained.decisions}
+    x = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for mode in (False, True):
+        extracted = supernet.train(mode).extract(selection)
+        outputs = [trained.train(mode)(x, some), supernet(x, selection), extracted(x)]
+        for other in outputs[1:]:
+            # Weights folded into the projection before or after the copy.
+            torch.testing.assert_close(outputs[0], other, rtol=1e-5, atol=1e-6)
+
+
+def test_removal_keeps_the_optimisers_state() -> None:
+    strategy = make(gamma=0.06, iterations_per_step=1)
+    given = services()
+    for _ in range(16):
+        strategy.step(given)
+    training = strategy._training
+    buffers = {p: state["momentum_buffer"].clone() for p, state in training._optimizer.state.items()}
+    strategy._prune(strategy._sizes() > 0)
+    left = list(strategy._supernet.parameters())
+    assert 0 < len(left) < len(buffers)
+    state = training._optimizer.state
+    assert {p for p in left if p in buffers} == set(state)
+    assert all(torch.equal(state[p]["momentum_buffer"], buffers[p]) for p in state)
+    assert int((training.penalised.iterate(strategy._gates.values) != 0).sum()) == int(strategy._gates.present.sum())
+
+
+def test_lambda_is_alone_in_phase_2_and_still_in_phase_1() -> None:
+    given = run(make(gamma=0.04, iterations_per_step=5))
+    assert [step for step, values in given.logged if "lambda_loss" in values] == [10, 15, 20]
+    assert [step for step, values in given.logged if "live_edges" in values] == [10, 15, 20]
+    assert logged(given, "epoch") == [2, 3, 4]
+    space = small_space()
+    assert logged(given, "live_edges")[0] == len(space.edges) == 24
+    assert logged(given, "gamma") == [0.04] * 3
+    keys = {"epoch", "gamma", "live_edges", "sparsity", "dead_blocks", "flops_left", "memory_access_left"}
+    assert set(next(values for _, values in given.logged if "epoch" in values)) == keys
+
+
+class Watched(ToyTask):
+    """Records which batches are asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.asked: list[tuple[str, int]] = []
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        self.asked.append((split, epoch))
+        return super().batches(split, epoch, seed, start)
+
+
+@pytest.mark.parametrize(
+    ("settings", "search", "expected"),
+    [
+        # 15 steps of lambda over 3 batches, over 7, and over the 5 of train; 7 steps over 3.
+        ({}, 55, [("search", epoch) for epoch in range(5)]),
+        ({}, 127, [("search", 0), ("search", 1), ("search", 2)]),
+        ({"lambda_split": "train"}, 48, [("train", 0), ("train", 1), ("train", 2)]),
+        ({"weight_steps": 2}, 48, [("search", 0), ("search", 1), ("search", 2)]),
+    ],
+)
+def test_splits_of_any_size_have_their_own_epochs(
+    settings: dict[str, Any], search: int, expected: list[tuple[str, int]]
+) -> None:
+    task = Watched(train=89, search=search)
+    run(make(task=task, gamma=0, **settings))
+    weights = [("train", epoch) for epoch in range(4)]
+    assert sorted(task.asked) == sorted(weights + expected)
+
+
+def test_lambda_and_weights_are_trained_on_different_batches_of_one_split() -> None:
+    strategy = make(lambda_split="train")
+    first, second = strategy._training._weights.take(0), strategy._training._search.take(0)
+    assert not torch.equal(first[0], second[0])
+
+
+def test_without_penalty_all_edges_stay_and_lambda_moves_all_the_same() -> None:
+    artifacts = MemoryArtifacts()
+    (proposal,) = run(make(artifacts=artifacts, gamma=0, prune_epochs=1)).submitted
+    assert proposal.info["live_edges"] == proposal.info["edges"] == 24
+    assert any(bool((values != 1).any()) for values in artifacts.stored["lambda"].values())
+
+
+def test_a_decision_that_must_keep_an_option_keeps_its_largest() -> None:
+    space, artifacts = small_space(gate_reductions=True), MemoryArtifacts()
+    (proposal,) = run(make(space, artifacts, gamma=0.05, prune_epochs=1)).submitted
+    kept = proposal.architecture["stage2.reduction.output"]
+    assert len(kept) == 1  # type: ignore[arg-type]
+    assert proposal.info["live_edges"] < 20  # type: ignore[operator]
+
+
+def test_tied_edges_live_and_die_together() -> None:
+    space, artifacts = small_space(sharing="share"), MemoryArtifacts()
+    given = run(make(space, artifacts, gamma=0.06))
+    (proposal,) = given.submitted
+    assert len(artifacts.stored["lambda"]) == 5
+    edges = sum(len(sources) for sources in proposal.architecture.values())  # type: ignore[arg-type]
+    assert 0 < edges < 12
+    assert logged(given, "live_edges")[-1] == 2 * edges
+
+
+def test_a_target_is_reached_and_kept() -> None:
+    train = Recipe(epochs=16, learning_rate=0.1, schedule="constant", nesterov=True)
+    given = run(make(sparsity={"flops": 0.7}, train=train))
+    left = logged(given, "flops_left")
+    # One operation of the second stage has 14 % of all FLOPs, and an edge may take several with it.
+    assert 0.4 <= left[-1] <= 0.7
+    assert max(left[next(i for i, value in enumerate(left) if value <= 0.7) :]) <= 0.7
+    assert logged(given, "gamma")[-1] == 0
+
+
+def test_a_target_that_is_missed_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    controller = Controller({"edges": 0.5}, steps=100, momentum=0.9)
+    for edges in (10, 12):
+        judge(Life(edges, {"edges": edges / 20}, (), (), empty=False), controller)
+    assert caplog.text.count("\n") == 1
+    assert "60.0 % of edges are left, and 50.0 % were the target" in caplog.text
+
+
+def test_too_large_a_penalty_is_said_when_all_is_dead() -> None:
+    with pytest.raises(
+        RunFailedError, match=r"all blocks are dead after epoch 2.*epoch of phase 2: 24, 0\. gamma is 50"
+    ):
+        run(make(gamma=50))
+
+
+def test_a_dead_stage_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    strategy = make(gamma=0, iterations_per_step=5)
+    given = services()
+    strategy.step(given)
+    strategy.step(given)
+    with torch.no_grad():
+        strategy._training.penalised.forget(
+            strategy._gates.values, torch.tensor([name.startswith("stage2") for name, _ in strategy._gates.edges])
+        )
+    strategy._prune(strategy._sizes() > 0)
+    with caplog.at_level(logging.WARNING):
+        run(strategy, given)
+    assert caplog.text.count("all blocks of 'stage2' are dead after epoch 3") == 1
+    assert caplog.text.count("are dead") == 1
+    assert "24, 24, 12" in caplog.text
+
+
+def test_too_small_a_penalty_is_refused_before_the_run() -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"the 15 steps .* gets from 1 to 0\.992 \(k = 0\.0079\).* 0\.13 is the least, 0\.25 would do",
+    ):
+        make(gamma=1e-3, lambda_learning_rate=None, lambda_momentum=0.9)
+
+
+def test_lambda_that_is_not_a_number_is_named() -> None:
+    strategy = make(gamma=0, pretrain_epochs=0)
+    with torch.no_grad():
+        strategy._gates.values[1] = float("nan")
+    with pytest.raises(DivergedError, match=r"NaN|nan"):
+        run(strategy)
+    strategy = make(gamma=0, pretrain_epochs=0)
+    with torch.no_grad():
+        strategy._gates.values[0] = float("nan")
+    with pytest.raises(DivergedError, match=r"lambda became NaN .* on 1 edges, the first from 'input' to 'stage1"):
+        strategy._training.losses()
+
+
+def test_a_loss_that_diverges_is_named() -> None:
+    with pytest.raises(DivergedError, match=r"loss became \w+ at iteration \d+ .*lower train.learning_rate"):
+        run(make(train=Recipe(epochs=4, learning_rate=1e30, schedule="constant"), lambda_learning_rate=0.1, clip=None))
+
+
+def _chain() -> ModuleSpace:
+    return ModuleSpace(
+        lambda: nn.Sequential(OneOf([nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 3, padding=1)], name="kernel")),
+        input_shape=(1, 4, 4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "message"),
+    [
+        ({"space": _chain()}, "space", "the decision 'kernel' is a Choice"),
+        ({"space": graph_space(), "gamma_schedule": "adaptive_flops"}, "gamma_schedule", "knows what its edges cost"),
+        ({"space": graph_space(), "sparsity": {"flops": 0.5}}, "sparsity", "give a share of edges"),
+        ({"gamma_schedule": "adaptive_latency"}, "latency", "has no cost 'latency_ms'"),
+        ({"sparsity": {"flopz": 0.5}}, "sparsity", "did you mean 'flops'"),
+        ({"sparsity": {"flops": 1.5}}, "sparsity.flops", "between 0 and 1"),
+        ({"sparsity": {}}, "sparsity", "name one measure"),
+        ({"sparsity": {"flops": 0.5}, "gamma": 0.1}, "gamma", "leave gamma out"),
+        ({"gamma": -1.0}, "gamma", "at least 0"),
+        ({"gamma_every": 0}, "gamma_every", "at least 1"),
+        ({"prune_epochs": 0}, "prune_epochs", "at least 1"),
+        ({"iterations_per_step": 0}, "iterations_per_step", "at least 1"),
+        ({"pretrain_epochs": 4}, "pretrain_epochs", "leave nothing of 4"),
+        ({"weight_steps": 0}, "weight_steps", "at least 1"),
+        ({"weight_steps": 99}, "weight_steps", "leave lambda none in 15 iterations"),
+        ({"lambda_learning_rate": 0.0}, "lambda_learning_rate", "positive"),
+        ({"lambda_momentum": 1.0}, "lambda_momentum", "below 1"),
+        ({"clip": 0.0}, "clip", "positive"),
+        ({"task": ToyTask(train=80, search=15)}, "task.batch_size", "'search'"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], path: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        make(**settings)
+    assert caught.value.path == path
