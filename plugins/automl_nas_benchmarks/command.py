@@ -209,7 +209,7 @@ def _run(
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     study = Study(given.value, working_plugins().registry)
-    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    count = _processors() if workers is None else workers
     flag = StopFlag()
     try:
         with shown(quiet) as progress, flag.listening(progress.stopping):
@@ -225,6 +225,12 @@ def _run(
     click.echo(str(comparison))
     click.echo(f"\nreport: {page}")
     click.echo(f"time: {duration(time.monotonic() - begun)}")
+
+
+def _processors() -> int:
+    # Those this process may use, where the system can tell.
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
 def _list(as_json: bool) -> None:

@@ -72,6 +72,10 @@ class Comparison:
         return write_report(path, self.findings, self.config, plots=plots)
 
     def _repr_html_(self) -> str:
+        try:
+            check_matplotlib()
+        except ConfigurationError:
+            return "\n".join(fragments(self.findings, {}))
         images = {name: svg_uri(figure) for name, figure in figures(self.findings).items()}
         return "\n".join(fragments(self.findings, images))
 
@@ -241,6 +245,3 @@ def _specs(given: Sequence[Spec] | Mapping[str, Spec], objects: dict[str, Any], 
                 )
         found.append(spec if label is None else {**spec, "label": label})
     return found
-
-
-__all__ = ["Comparison", "compare", "check_matplotlib", "run"]

@@ -6,11 +6,14 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import click
 
 from automl_nas.cli.text import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STOPPING = "stopping; searches under way are given up"
 
@@ -95,17 +98,21 @@ class Lines:
 
 @final
 class Bar:
-    """A progress bar with the time left."""
+    """A progress bar with the time left.
 
-    def __init__(self) -> None:
-        from rich.console import Console
+    Args:
+        console: the terminal; stderr by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console as Terminal
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Left
 
         columns: list[Any] = [TextColumn("searches"), BarColumn(bar_width=30), MofNCompleteColumn()]
         columns += [TimeElapsedColumn(), TextColumn("left"), Left(), TextColumn("{task.fields[note]}", style="dim")]
         # A long memory: a search of one strategy may take a hundred times as long as that of another.
-        self._progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=600)
+        self._progress = Progress(*columns, console=console or Terminal(stderr=True), speed_estimate_period=600)
         self._task = self._progress.add_task("", total=None, note="")
 
     def __enter__(self) -> Bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -19,9 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 from plugins.benchmarks import compare_tools
 from plugins.benchmarks.compare_tools import write_table
+from rich.console import Console
 
 from automl_nas.cli import cli
 from automl_nas_benchmarks.command import benchmark
+from automl_nas_benchmarks.comparison.progress import Bar, Lines
 
 PAGE = Path(__file__).parents[3] / "docs" / "benchmark_command.md"
 TOOLS = "plugins.benchmarks.compare_tools"
@@ -187,12 +190,11 @@ def test_a_failing_strategy_ends_with_its_error_and_what_finished_is_kept(table:
     assert (tmp_path / "out" / "searches.jsonl").read_bytes().count(b"\n") == 1
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path: Path, workers: int) -> None:
+def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(compare_tools.__file__).parents[2]), *sys.path])}
     command = [sys.executable, "-c", "from automl_nas.cli import main; main()", "benchmark"]
     options = ["--strategies", f"{TOOLS}:Sleeper", "--benchmarks", table, "--seeds", "300", "--evaluations", "20"]
-    options += ["--no-plots", "--workers", str(workers), "--out", "out here"]
+    options += ["--no-plots", "--workers", "1", "--out", "out here"]
     process = subprocess.Popen([*command, *options], env=environ, stderr=subprocess.PIPE, text=True)
     record = tmp_path / "out here" / "searches.jsonl"
     while not record.exists() or record.read_bytes().count(b"\n") < 2:
@@ -206,12 +208,36 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path:
     line = told.splitlines()[-1]
     assert line.startswith(f"{count} of 300 searches are done; to continue: automl-nas benchmark --out ")
     assert shlex.split(line.partition("to continue: ")[2])[1:] == ["benchmark", "--out", "out here"]
-    if workers == 0:
-        return
     # Going on is asked for what is missing only: the strategy itself need not be named again.
     more = call("--out", "out here", "--evaluations", 19)
     assert more.exit_code == 2
     assert "evaluations: 20 -> 19" in more.stderr
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines() as progress:
+        for done in range(5, 31):
+            progress(done, 30)
+        progress.warning("odd")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("5/30 searches, ")
+    assert [line.partition("/")[0] for line in lines[1:-1]] == ["6", "9", "12", "15", "18", "21", "24", "27", "30"]
+    assert all(" left" in line for line in lines[1:-2])
+    assert " left" not in lines[-2]
+    assert lines[-1] == "warning: odd"
+
+
+def test_progress_is_a_bar_in_a_terminal() -> None:
+    screen = io.StringIO()
+    with Bar(Console(file=screen, force_terminal=True, width=100)) as progress:
+        progress(5, 30)
+        progress(30, 30)
+        progress.stopping()
+        progress.warning("odd")
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "searches" in shown
+    assert "30/30" in shown
+    assert "warning: odd" in shown
 
 
 def test_the_page_describes_all_options_and_no_others() -> None:
