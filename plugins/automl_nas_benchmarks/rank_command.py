@@ -19,6 +19,7 @@ from automl_nas.errors import ConfigurationError, RunInterrupted
 
 if TYPE_CHECKING:
     from automl_nas.run.results import Result
+    from automl_nas_benchmarks.tabular import Benchmark
 
 DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_macro"}
 """Name of a space -> the benchmark its networks are compared with."""
@@ -31,7 +32,9 @@ DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_ma
 @click.option("--task", help="Without CONFIG: the task, a name or YAML: '{name: npz, path: images.npz}'.")
 @click.option("--strategy", default="single_path", show_default=True, help="Without CONFIG: what trains the supernet.")
 @click.option("--count", type=click.IntRange(min=3), default=300, show_default=True, help="Without CONFIG: networks.")
-@click.option("--benchmark", help="What is true (default: the space's own, on CIFAR-10).")
+@click.option(
+    "--benchmark", help="What is true: a name, or '{table: FILE, metric: ...}' (default: the space's own, CIFAR-10)."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, with seeds one apart.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the configuration.")
 @click.option(
@@ -69,7 +72,6 @@ def rank(
     from automl_nas_benchmarks.ranking_report import as_json as to_json
     from automl_nas_benchmarks.ranking_report import as_text, make_report, write_report
     from automl_nas_benchmarks.ranking_study import Study, open_runs
-    from automl_nas_benchmarks.tabular import load_benchmark
 
     working_plugins()
     finished = bool(sources) and all((source / "config.yaml").is_file() for source in sources)
@@ -84,13 +86,12 @@ def rank(
                 given.set(Override.parse(text))
             if out is None:
                 raise click.UsageError("--out is missing: where shall the runs and the report be?")
-            truth = benchmark or _default_benchmark(given.value.get("space"))
-            load_benchmark(truth)  # before long work
             try:
+                _check(given.value, _benchmark(benchmark, given.value.get("space")))
                 runs = _run_all(given.value, out, seeds, quiet)
             except ConfigurationError as error:
                 raise given.locate(error) from error
-        chosen = load_benchmark(benchmark or _default_benchmark(runs[0].plan.config["space"]))
+        chosen = _benchmark(benchmark, runs[0].plan.config["space"])
         report = make_report(Study(chosen, runs), top=top, resamples=resamples)
     files = write_report(report, out, plots=not no_plots) if out is not None else []
     if as_json:
@@ -129,11 +130,32 @@ def _configuration(
     return Configuration(value, Document(None, "the options"))
 
 
-def _default_benchmark(space: object) -> str:
-    name = space.get("name") if isinstance(space, Mapping) else space
-    if name not in DEFAULTS:
-        raise click.UsageError(f"say with --benchmark what is true of the networks of the space {name!r}")
-    return DEFAULTS[str(name)]
+def _benchmark(given: str | None, space: object) -> Benchmark:
+    """Return the benchmark of a name or a YAML mapping; without either, that of a space."""
+    from automl_nas.run.yaml import parse_yaml
+    from automl_nas_benchmarks.comparison.benchmarks import make_benchmark, resolve_benchmark
+
+    if given is None:
+        name = space.get("name") if isinstance(space, Mapping) else space
+        if name not in DEFAULTS:
+            raise click.UsageError(f"say with --benchmark what is true of the networks of the space {name!r}")
+        given = DEFAULTS[str(name)]
+    spec = parse_yaml(given, "--benchmark").value
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, Mapping) or ("name" in spec) == ("table" in spec):
+        raise click.UsageError("--benchmark is a name, or a mapping such as '{table: mine.csv, metric: accuracy}'")
+    return make_benchmark(resolve_benchmark(spec, "benchmark"), "benchmark")
+
+
+def _check(config: Mapping[str, Any], benchmark: Benchmark) -> None:
+    """See, before long work, that the runs can be compared with the benchmark."""
+    from automl_nas.run.builtin import complete_manager
+    from automl_nas.run.plan import make_plan
+    from automl_nas_benchmarks.ranking_study import check_comparable
+
+    # On the CPU, where nothing is timed to choose among settings.
+    check_comparable(make_plan({**config, "runtime": {"device": "cpu"}}, complete_manager().registry), benchmark)
 
 
 def _run_all(config: Mapping[str, Any], out: Path, seeds: int, quiet: bool) -> list[Result]:

@@ -115,7 +115,7 @@ def as_text(report: Report) -> list[str]:
         f"(seeds {', '.join(map(str, about['seeds']))}); mean, 95 % bootstrap interval"
     ]
     if about["left_out"]:
-        lines.append(f"{about['left_out']} networks failed somewhere and are left out")
+        lines.append(f"{_count(about['left_out'], 'network')} left out: not scored everywhere, or without a true value")
     columns = list(dict.fromkeys((finding.scope, finding.measure) for finding in report.findings))
     cells = {(f.predictor, f.scope, f.measure): _interval(f.value, f.low, f.high) for f in report.findings}
     for scope in dict.fromkeys(scope for scope, _ in columns):
@@ -146,9 +146,9 @@ def _picks(found: Sequence[Pick]) -> list[str]:
                 str(pick.seed),
                 "; ".join(pick.limits) or "none",
                 pick.code,
-                f"{pick.truth:.2f}",
-                f"{pick.rank} of {pick.feasible}",
-                f"{pick.worth} random",
+                "unknown" if pick.truth is None else f"{pick.truth:.2f}",
+                f"{pick.rank or '?'} of {pick.feasible}",
+                f"{pick.worth or '?'} random",
                 *(f"{pick.random[k]:.2f}" if k in pick.random else "" for k in numbers),
                 *(f"{pick.free[rule]:.2f}" for rule in rules),
                 f"{pick.optimum:.2f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from automl_nas.space.architecture import Architecture
 from automl_nas_benchmarks.coded import CodedSpace
 from automl_nas_benchmarks.ranking import Values
 from automl_nas_benchmarks.ranking_study import Study, trials_of
-from automl_nas_benchmarks.tabular import Benchmark
 
 if TYPE_CHECKING:
     from automl_nas.run.results import Result
@@ -33,12 +32,12 @@ class Pick:
         limits: the constraints, as they were written.
         evaluated: how many networks it scored.
         code: of the network that scored best.
-        truth: what it is worth.
-        rank: among all feasible networks, 1 for the best.
+        truth: what it is worth; None if the table does not say, and so for the next.
+        rank: among all feasible networks of the table, 1 for the best.
         feasible: how many there are.
         optimum: what the best of them is worth.
         random: k -> what the best of k feasible networks drawn at random is worth on average, if one knew it.
-        worth: how many such random networks would be worth as much on average; None: more than there are.
+        worth: how many such random networks would be worth as much on average.
         free: rule -> what its choice is worth: the network of the largest cost, or the most layers, under the limits;
             the mean where several are equal.
     """
@@ -48,8 +47,8 @@ class Pick:
     limits: tuple[str, ...]
     evaluated: int
     code: str
-    truth: float
-    rank: int
+    truth: float | None
+    rank: int | None
     feasible: int
     optimum: float
     random: Mapping[int, float]
@@ -58,23 +57,26 @@ class Pick:
 
 
 def picks(study: Study) -> list[Pick]:
-    """Return what every search of every run chose; none for a search without a feasible trial."""
+    """Return what every search of every run chose; none for a search that chose nothing, or among nothing."""
     found = []
     for stage in study.searches:
         for run in study.runs:
-            problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
-            feasible = feasible_networks(study.benchmark, problem)
-            pick = _pick(study.benchmark, run, stage, problem, feasible)
+            pick = _pick(study, run, stage)
             found += [pick] if pick is not None else []
     return found
 
 
-def feasible_networks(benchmark: Benchmark, problem: Problem) -> list[Architecture]:
-    """Return the distinct networks of a benchmark's table that meet the constraints on costs."""
-    table = benchmark.judged.table
+def feasible_networks(study: Study, problem: Problem) -> dict[Architecture, float]:
+    """Return the distinct networks of the table that meet the constraints on costs, and what they are worth."""
+    table = study.benchmark.judged.table
     same = range(len(table)) if table.representatives is None else np.unique(table.representatives).tolist()
-    everything = (table.coding.architecture(table.codes[row]) for row in same)
-    return [architecture for architecture in everything if problem.feasible(architecture)]
+    found = {}
+    for row in same:
+        architecture = table.coding.architecture(table.codes[row])
+        truth = study.truth(architecture)
+        if truth is not None and problem.feasible(architecture):
+            found[architecture] = truth
+    return found
 
 
 def expected_best(truths: Values, k: int) -> float:
@@ -96,13 +98,15 @@ def _log_comb(n: Values, k: int) -> Values:
     return found
 
 
-def _pick(benchmark: Benchmark, run: Result, stage: str, problem: Problem, feasible: list[Architecture]) -> Pick | None:
+def _pick(study: Study, run: Result, stage: str) -> Pick | None:
+    benchmark = study.benchmark
+    problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
     trials = trials_of(run, stage)
-    best = problem.best(trials)
-    if best is None:
+    best, feasible = problem.best(trials), feasible_networks(study, problem)
+    if best is None or not feasible:
         return None
-    truths = np.sort([benchmark.truth(architecture) for architecture in feasible])
-    truth = benchmark.truth(best.architecture)
+    truths = np.sort(list(feasible.values()))
+    truth = study.truth(best.architecture)
     rules = {f"largest {name}": model.estimate for name, model in benchmark.costs.items()}
     space = benchmark.space
     if isinstance(space, CodedSpace):
@@ -114,22 +118,20 @@ def _pick(benchmark: Benchmark, run: Result, stage: str, problem: Problem, feasi
         len(trials),
         benchmark.judged.table.coding.code(best.architecture),
         truth,
-        1 + int((truths > truth).sum()),
+        None if truth is None else 1 + int((truths > truth).sum()),
         len(feasible),
         float(truths[-1]),
         {k: expected_best(truths, k) for k in RANDOM if k <= len(feasible)},
-        _worth(truths, truth),
-        {name: _choice(benchmark, feasible, rule) for name, rule in rules.items()},
+        None if truth is None else _worth(truths, truth),
+        {name: _choice(feasible, rule) for name, rule in rules.items()},
     )
 
 
-def _worth(truths: Values, truth: float) -> int | None:
+def _worth(truths: Values, truth: float) -> int:
     """Return the least k with expected_best(k) >= truth, by bisection: it rises with k."""
     low, high = 1, len(truths)
     # Rounding in the sum must not keep the best from being worth all of them.
     close = truth - 1e-9 * abs(truth)
-    if expected_best(truths, high) < close:
-        return None
     while low < high:
         middle = (low + high) // 2
         if expected_best(truths, middle) >= close:
@@ -139,8 +141,7 @@ def _worth(truths: Values, truth: float) -> int | None:
     return low
 
 
-def _choice(benchmark: Benchmark, feasible: list[Architecture], rule: object) -> float:
-    assert callable(rule)
-    values = np.array([rule(architecture) for architecture in feasible])
-    chosen = [feasible[place] for place in np.flatnonzero(values == values.max())]
-    return float(np.mean([benchmark.truth(architecture) for architecture in chosen]))
+def _choice(feasible: Mapping[Architecture, float], rule: Callable[[Architecture], float]) -> float:
+    values = {architecture: rule(architecture) for architecture in feasible}
+    largest = max(values.values())
+    return float(np.mean([feasible[architecture] for architecture, value in values.items() if value == largest]))

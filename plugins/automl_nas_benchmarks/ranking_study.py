@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
@@ -18,6 +18,7 @@ from automl_nas_benchmarks.ranking import Rows, Values
 from automl_nas_benchmarks.tabular import Benchmark
 
 if TYPE_CHECKING:
+    from automl_nas.run.plan import Plan
     from automl_nas.run.results import Result
 
 SURVEY = "survey"
@@ -50,7 +51,7 @@ class Sample:
         strata: for each network the number of its part when the sample is cut into tenths by ``cut``; None if the
             benchmark has no cost.
         cut: the cost it is cut by.
-        left_out: how many networks lack a score in some stage of some run, since they failed.
+        left_out: how many networks lack a score in some stage of some run, since they failed, or a true value.
     """
 
     codes: tuple[str, ...]
@@ -83,6 +84,10 @@ class Study:
         runs: complete, equal but for their seeds.
         stages: those that scored a sample.
         searches: the other stages that scored networks.
+
+    Raises:
+        ConfigurationError: the runs differ in their stages, none of these is a survey, or the benchmark is about
+            another space.
     """
 
     benchmark: Benchmark
@@ -92,33 +97,39 @@ class Study:
 
     def __post_init__(self) -> None:
         surveys, others = _stages(self.runs[0].plan.config)
-        for run in self.runs[1:]:
+        for run in self.runs:
+            check_comparable(run.plan, self.benchmark)
             if _stages(run.plan.config) != (surveys, others):
                 raise ConfigurationError(
                     f"the runs {self.runs[0].directory} and {run.directory} differ in their stages: "
                     "compare runs of one configuration"
                 )
-        if not surveys:
-            raise ConfigurationError(
-                f"no stage of the run scores a sample of the space; give it one with the strategy '{SURVEY}' and the "
-                "evaluator 'inherited'"
-            )
         object.__setattr__(self, "stages", surveys)
         object.__setattr__(self, "searches", others)
+
+    def truth(self, architecture: Architecture) -> float | None:
+        """Return what an architecture is worth; None if the table does not say."""
+        try:
+            return self.benchmark.truth(architecture)
+        except SpaceError:
+            return None
 
     def sample(self) -> Sample:
         """Return the networks that all runs have scored in all of their surveys.
 
         Raises:
-            DataError: fewer than three were, or the table does not know them.
+            DataError: fewer than three were, and have a true value.
         """
         scored = [[_scores(run, stage) for run in self.runs] for stage in self.stages]
         everywhere = [found for stage in scored for found in stage]
         met = {architecture for found in everywhere for architecture in found}
         # In the order of the first survey; sets have none.
-        common = [a for a in everywhere[0] if all(a in found for found in everywhere)]
+        common = [a for a in everywhere[0] if all(a in found for found in everywhere) and self.truth(a) is not None]
         if len(common) < 3:
-            raise DataError(f"{len(common)} networks were scored in every survey of every run: nothing to compare")
+            raise DataError(
+                f"{len(common)} networks were scored in every survey of every run and have a true value in "
+                f"'{self.benchmark.name}': nothing to compare"
+            )
         predictors = [
             Predictor(name, False, np.array([[found[a] for a in common] for found in stage]))
             for name, stage in zip(self.stages, scored, strict=True)
@@ -137,6 +148,21 @@ class Study:
             cut,
             len(met) - len(common),
         )
+
+
+def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
+    """Check that a run can be compared with a benchmark.
+
+    Raises:
+        ConfigurationError: none of its stages is a survey, or the benchmark is about another space.
+    """
+    if not _stages(plan.config)[0]:
+        raise ConfigurationError(
+            f"no stage of the run scores a sample of the space; give it one with the strategy '{SURVEY}' and the "
+            "evaluator 'inherited'",
+            path="stages",
+        )
+    benchmark.judged.table.check(plan.space, f"the benchmark '{benchmark.name}'")
 
 
 def open_runs(directories: Sequence[Path]) -> list[Result]:

@@ -18,8 +18,10 @@ from end_to_end.runs import in_child
 from scipy import stats
 
 from automl_nas.cli import cli
+from automl_nas_benchmarks.coded import CodedSpace
 from automl_nas_benchmarks.packaged import load_table
 from automl_nas_benchmarks.rank_command import rank
+from automl_nas_benchmarks.tabular import load_benchmark
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"
@@ -220,10 +222,16 @@ def test_finished_runs_are_compared_without_running(oracle: Path, tmp_path: Path
         (["oracle.yaml", "--space", "nasbench201", "--out", "x"], "for use without CONFIG"),
         (["oracle.yaml", "oracle.yaml", "--out", "x"], "give one CONFIG"),
         (["oracle.yaml", "--set", "space=shufflenet_v2", "--out", "x"], "say with --benchmark"),
-        (["oracle.yaml", "--benchmark", "nasbench_micro", "--out", "x"], "no benchmark is called 'nasbench_micro'"),
+        (["oracle.yaml", "--benchmark", "nasbench_micro", "--out", "x"], "unknown benchmark 'nasbench_micro'"),
+        (["oracle.yaml", "--benchmark", "[1]", "--out", "x"], "a name, or a mapping"),
         (["oracle.yaml", "--set", "stages.search.strategy=rnadom", "--out", "x"], "did you mean 'random'"),
         (["OUT/seed-0", "--set", "seed=1"], "these are finished runs"),
-        (["OUT/seed-0", "--benchmark", "nasbench201-cifar10"], "has no decision '0>1'"),
+        (["OUT/seed-0", "--benchmark", "nasbench201-cifar10"], "the space has none of the name '0>1'"),
+        (["oracle.yaml", "--benchmark", "nasbench201-cifar10", "--out", "x"], "the space has none of the name '0>1'"),
+        (
+            ["oracle.yaml", "--set", "stages=[{name: a, strategy: random, evaluator: nasbench_macro}]", "--out", "x"],
+            "the strategy 'survey'",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_any_work(oracle: Path, arguments: list[str], message: str) -> None:
@@ -233,15 +241,32 @@ def test_bad_input_is_refused_before_any_work(oracle: Path, arguments: list[str]
     assert not (oracle.parent / "x").exists()
 
 
+def test_a_table_of_ones_own_can_say_what_is_true(oracle: Path, tmp_path: Path) -> None:
+    """Here it says that a network is the better the worse the published table has it, and it lacks some networks."""
+    space = load_benchmark("nasbench_macro").space
+    assert isinstance(space, CodedSpace)
+    lines = [",".join([*space.decisions, "quality", "cost"])]
+    for row in scores(oracle)[:30]:
+        layers = [str(option) for option in space.architecture(row["code"]).values()]
+        lines.append(",".join([*layers, str(100 - float(row["truth"])), row["flops"]]))
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    decisions = ", ".join(space.decisions)
+    mine = f"{{table: {tmp_path / 'mine.csv'}, decisions: [{decisions}], metric: quality, costs: [cost]}}"
+    shown = invoke(oracle / "seed-0", "--benchmark", mine, "--resamples", 5, "--out", tmp_path).output
+    assert "10 networks left out" in shown
+    assert finding(tmp_path, "all_runs", "overall", "kendall_tau")["value"] == pytest.approx(-1)
+    assert column(tmp_path, "cost").tolist() == column(oracle, "flops")[:30].tolist()
+    # What the search chose is none of the 30.
+    assert report(tmp_path)["picks"][0]["truth"] is None
+    assert "unknown" in shown
+
+
 def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: Path) -> None:
     config = tmp_path / "other.yaml"
     config.write_text(ORACLE.replace("one_run", "first_run"))
     invoke(config, "--out", tmp_path / "out", "--resamples", 5)
     message = invoke(oracle / "seed-0", tmp_path / "out" / "seed-0", code=2).output
     assert "differ in their stages" in message
-    config.write_text(ORACLE.replace("{name: survey, count: 40}", "random"))
-    overrides = ["--set", "stages.all_runs.budget.trials=4", "--set", "stages.one_run.budget.trials=4"]
-    assert "the strategy 'survey'" in invoke(config, *overrides, "--out", tmp_path / "none", code=2).output
 
 
 def test_the_documentation_names_all_options_and_no_others() -> None:
