@@ -18,6 +18,8 @@ from plugins.benchmarks.compare_tools import CODES, Scan, flops_of, signal_of, s
 from scipy import stats
 
 from automl_nas.errors import ConfigurationError, DataError, EvaluationError
+from automl_nas.search.problem import Problem
+from automl_nas.space.space import SearchSpace
 from automl_nas_benchmarks.comparison import Comparison, compare
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.statistics import censored_quantile, wilcoxon
@@ -182,6 +184,22 @@ def test_classes_of_a_notebook_can_be_compared_in_this_process(table: Path) -> N
     assert result.findings.strategies == ("Mine", "Scan")
     with pytest.raises(ConfigurationError, match="cannot be imported by worker processes"):
         compare([Mine], [spec(table)], seeds=5, evaluations=10, workers=2)
+
+
+def test_a_strategy_may_ask_for_a_runtime(table: Path) -> None:
+    from automl_nas.evaluation.runtime import Runtime
+
+    given: list[object] = []
+
+    class Heavy(Scan):
+        def __init__(self, space: SearchSpace, problem: Problem, runtime: Runtime, *, seed: int) -> None:
+            super().__init__(space, problem, seed=seed)
+            given.append((str(runtime.device), runtime.threads))
+
+    # It is imported here, so it cannot be found by its name in the module.
+    Heavy.__init__.__annotations__["runtime"] = Runtime
+    compare([Heavy], [spec(table)], seeds=1, evaluations=5)
+    assert set(given) == {("cpu", 1)}
 
 
 def test_a_function_can_be_a_benchmark(table: Path) -> None:
