@@ -47,8 +47,8 @@ class Controller:
     last one, by a factor of 2 at most. If nothing need die gamma does not rise. From 60 % on it rises by 15 % at least
     while the measure is behind the plan. Nothing changes while the momentum builds up (2 / (1 - mu) steps).
 
-    Edges that are dead twice in succession are to be removed for good. Once the target is met everything dead is, and
-    gamma is 0: nothing more dies, but for what the loss alone takes to 0.
+    An edge that is dead twice in succession is to be removed for good (near 0 lambda comes and goes). Once what is left
+    meets the target it is the result, and goes on training without a penalty.
 
     Args:
         target: measure (``edges``, ``flops``, ``memory_access``) -> the share of it that is to be left.
@@ -58,6 +58,7 @@ class Controller:
     Attributes:
         measure: what is counted.
         share: what is to be left of it.
+        lasting: which edges were alive at the last update or the one before; the others are to be removed.
         reached: whether it was.
 
     Raises:
@@ -78,6 +79,7 @@ class Controller:
             )
         self._steps, self._momentum = steps, momentum
         self._seen: list[tuple[int, float, Tensor]] = []
+        self.lasting = torch.ones(0, dtype=torch.bool)
         self.reached = False
 
     def first(self, rate: float) -> float:
@@ -106,7 +108,8 @@ class Controller:
             share: measures.
         """
         sizes = sizes.double()
-        left = share(sizes > 0)
+        self.lasting = (sizes > 0) | (self._seen[-1][2] > 0) if self._seen else torch.ones_like(sizes, dtype=torch.bool)
+        left = share(self.lasting)
         if left <= self.share:
             self.reached = True
             return 0.0
@@ -122,22 +125,12 @@ class Controller:
         pull = rate * factors / (1 - self._momentum)
         critical = mean + (sizes / ahead - drift) / pull
         critical[pull == 0] = math.inf
-        wanted = _killing(critical, sizes > 0, share, self.plan(step + ahead))
+        wanted = _killing(critical, self.lasting, share, self.plan(step + ahead))
         if wanted is None:
-            wanted = min(gamma, float(critical[sizes > 0].min()))
+            wanted = min(gamma, float(critical[self.lasting].min()))
         if step >= LATE * self._steps and left > self.plan(step):
             wanted = max(wanted, PUSH * gamma)
         return min(max(wanted, gamma / LARGEST_CHANGE), gamma * LARGEST_CHANGE)
-
-    def lasting(self, sizes: Tensor) -> Tensor:
-        """Return which edges are not to be removed: those alive now or the time before; all living once it is reached.
-
-        Args:
-            sizes: as given to `update` last.
-        """
-        if self.reached or len(self._seen) < 2:
-            return sizes > 0 if self.reached else torch.ones_like(sizes, dtype=torch.bool)
-        return (sizes > 0) | (self._seen[-2][2] > 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was measured lately."""

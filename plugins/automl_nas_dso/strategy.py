@@ -113,11 +113,8 @@ class DSO(Strategy):
         prune_epochs: int | None = 10,
         iterations_per_step: int = 20,
     ) -> None:
-        for name, value in (
-            ("gamma_every", gamma_every),
-            ("prune_epochs", prune_epochs),
-            ("iterations_per_step", iterations_per_step),
-        ):
+        counts = {"gamma_every": gamma_every, "prune_epochs": prune_epochs, "iterations_per_step": iterations_per_step}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise ConfigurationError(f"must be at least 1, not {value}", path=name)
         schedule = Schedule(
@@ -160,9 +157,9 @@ class DSO(Strategy):
         self, gamma: float | Literal["auto"], sparsity: Mapping[str, float] | None, momentum: float
     ) -> float:
         rates = self._training.rates()
+        if sparsity is not None and gamma != "auto":
+            raise ConfigurationError("sparsity sets gamma: leave gamma out", path="gamma")
         if sparsity is not None:
-            if gamma != "auto":
-                raise ConfigurationError("sparsity sets gamma: leave gamma out", path="gamma")
             self._controller = Controller(sparsity, steps=len(rates), momentum=momentum)
             if self._controller.measure not in self._life().shares:
                 raise ConfigurationError(
@@ -210,12 +207,18 @@ class DSO(Strategy):
         return torch.where(alive(values), values.abs(), 0.0).cpu()
 
     def _live(self, living: Tensor) -> Architecture:
-        """Return the architecture of some living edges, and of those that must stay."""
+        """Return the architecture of living edges, and of those that must stay."""
         chosen = (living & self._gates.present) | self._gates.protected(self._sizes())
         return self._anatomy.live(self._gates.chosen(chosen))
 
+    def _living(self) -> Tensor:
+        """Return which edges are alive; once a target is reached, all that are left."""
+        if self._controller is not None and self._controller.reached:
+            return self._gates.present
+        return self._sizes() > 0
+
     def _life(self) -> Life:
-        return self._anatomy.life(self._live(self._sizes() > 0))
+        return self._anatomy.life(self._live(self._living()))
 
     def _penalise(self) -> None:
         """Set the penalty of every edge."""
@@ -233,7 +236,7 @@ class DSO(Strategy):
                 step=training.lambda_steps,
                 share=lambda living: self._anatomy.life(self._live(living)).shares[controller.measure],
             )
-            self._prune(controller.lasting(sizes))
+            self._prune(controller.lasting)
         training.penalised.set_gamma(self._gates.values, self._gamma * factors.to(self._gates.values))
 
     def _end_epoch(self, services: Services) -> None:
@@ -242,12 +245,11 @@ class DSO(Strategy):
         searched = epoch - self._pretrain_epochs
         if searched < 1:
             return
-        momentum = training.penalised.param_groups[0]["momentum"]
-        k = strength(self._gamma, training.rates(), momentum)
+        k = strength(self._gamma, training.rates(), training.penalised.param_groups[0]["momentum"])
         told = advice(self._gamma, k, self._controller)
         services.log(self._history.record(self._life(), epoch, gamma=self._gamma, advice=told), step=training.iteration)
         if self._prune_epochs is not None and searched % self._prune_epochs == 0:
-            self._prune(self._sizes() > 0)
+            self._prune(self._living())
 
     def _prune(self, living: Tensor) -> None:
         """Remove for good what is dead."""
@@ -260,7 +262,7 @@ class DSO(Strategy):
         self._training.restrict()
 
     def _finish(self, services: Services) -> None:
-        live = self._live(self._sizes() > 0)
+        live = self._live(self._living())
         life = self._anatomy.life(live)
         judge(life, self._controller)
         values = self._training.penalised.iterate(self._gates.values).cpu()
