@@ -57,13 +57,25 @@ def corner(decisions: Mapping[str, Decision], *, first: bool) -> Architecture:
     return Architecture(values)
 
 
-def checked_estimate(model: CostModel, architecture: Architecture) -> float:
+def checked_estimate(model: CostModel, architecture: Architecture, *, endless: bool = False) -> float:
     """Return the model's value, as an int for a metric of whole numbers.
 
+    Args:
+        model: any cost model.
+        architecture: of its space.
+        endless: whether infinity, which says that a network does not run, is a value too.
+
     Raises:
-        SpaceError: it is not finite, or not whole although the metric says so.
+        NotAdditiveError: it is infinite, and that is no value here.
+        SpaceError: it is not a number, or not whole although the metric says so.
     """
     value = model.estimate(architecture)
+    if value == math.inf:
+        if endless:
+            return value
+        raise NotAdditiveError(
+            f"the cost model '{model.metric}' gives inf for {architecture.key}: a sum over decisions is finite"
+        )
     if not math.isfinite(value):
         raise SpaceError(f"the cost model '{model.metric}' gives {value} for {architecture.key}")
     if not model.integral:

@@ -30,5 +30,8 @@ class CostModel(ABC):
         """Return the cost of each module: module path in the built network -> value, in the metric's unit."""
 
     def estimate(self, architecture: Architecture) -> float:
-        """Return the cost of the whole network (default: the sum of `breakdown`)."""
+        """Return the cost of the whole network (default: the sum of `breakdown`).
+
+        Infinity says that the network does not run where the cost is measured: it violates every limit.
+        """
         return sum(self.breakdown(architecture).values())

@@ -66,7 +66,7 @@ class TabulatedCost(CostModel):
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
         self._counted: Callable[[Architecture], float] = lru_cache(maxsize=_KEPT)(
-            lambda architecture: checked_estimate(model, architecture)
+            lambda architecture: checked_estimate(model, architecture, endless=True)
         )
         self._checks, self._asked = checks, 0
         self._worth = checks + sum(len(decision.options) for decision in space.decisions.values())
@@ -141,6 +141,8 @@ class TabulatedCost(CostModel):
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)
         if self._space.size <= ENUMERABLE:
             known = {architecture: self.estimate(architecture) for architecture in enumerate_all(self._space.decisions)}
+            # What does not run is no larger than what does: limits are relative to networks that run.
+            known = {item: value for item, value in known.items() if math.isfinite(value)} or known
             low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
             return Extremes(low, known[low], high, known[high], exact=True)
         ends = [self._climb(sign) for sign in (-1, 1)]
@@ -149,18 +151,23 @@ class TabulatedCost(CostModel):
     def _climb(self, sign: int) -> Architecture:
         """Return the best of several local searches; ``sign`` 1 looks for the largest, -1 for the smallest."""
         decisions = self._space.decisions
+
+        def height(architecture: Architecture) -> float:
+            cost = self.estimate(architecture)
+            return sign * cost if math.isfinite(cost) else -math.inf  # it does not run, and is no extreme
+
         starts = [corner(decisions, first=True), corner(decisions, first=False)]
         starts += [sample(decisions, stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
         best, best_value = starts[0], -math.inf
         for here in starts:
-            value = sign * self.estimate(here)
+            value = height(here)
             improved = True
             while improved:
                 improved = False
                 for name, decision in decisions.items():
                     for option in decision.neighbours(here[name]):
                         other = here.replaced({name: option})
-                        if (found := sign * self.estimate(other)) > value:
+                        if (found := height(other)) > value:
                             here, value, improved = other, found, True
             if value > best_value:
                 best, best_value = here, value

@@ -127,7 +127,7 @@ class ProblemBuilder:
 
     def _check_known(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
         known = metrics or frozenset(self._task.metrics if self._task is not None else ())
-        if name in known or (not metrics and metrics is not None and self._task is None):
+        if name in known or (metrics is not None and not metrics):
             return
         names = {*known, *settings.costs, *self._components.registry.names("cost_models")}
         raise ConfigurationError(

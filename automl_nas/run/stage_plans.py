@@ -92,7 +92,8 @@ def plan_stage(
     if stage.evaluator is not None:
         evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
         components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
-        metrics = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
+        given = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
+        metrics = given or frozenset()
         _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
         run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
         if colon:  # recorded absolute: a run is resumed from any folder

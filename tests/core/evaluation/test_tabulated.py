@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -134,3 +135,23 @@ def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
 
     with pytest.raises(SpaceError, match="gives nan"):
         TabulatedCost(Broken(), ToySpace()).extremes()
+
+
+def test_a_network_that_does_not_run_is_above_every_limit_and_no_extreme() -> None:
+    class Device(Product):
+        """Networks without a single first option do not run."""
+
+        def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+            return {"": float(sum(digits(architecture))) if 0 in digits(architecture) else math.inf}
+
+        integral = False
+
+    space = ToySpace(blocks=3, options=3)
+    cost = TabulatedCost(Device(), space)
+    assert not cost.additive and "gives inf" in cost.reason
+    extremes = cost.extremes()
+    assert (extremes.smallest_value, extremes.largest_value) == (0, 4)
+    limit = parse_constraint("params", "<= 1000")
+    problem = Problem({"accuracy": "maximize"}, [limit], {"params": cost})
+    feasible = [problem.feasible(architecture) for architecture in enumerate_all(space.decisions)]
+    assert feasible == [0 in digits(architecture) for architecture in enumerate_all(space.decisions)]
