@@ -118,10 +118,12 @@ class Architecture(Mapping[str, Value]):
         return self._values.items()
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Architecture):
             return NotImplemented
         # By the keys, for 1, 1.0 and True are equal in Python but not in JSON.
-        return self is other or self.key == other.key
+        return (self._key or self.key) == (other._key or other.key)
 
     def __hash__(self) -> int:
         return hash(self._key or self.key)

@@ -112,7 +112,14 @@ class Choice(Decision):
 
     def sample(self, rng: random.Random) -> Value:
         """Draw an option uniformly."""
-        return self.options[rng.randrange(len(self.options))]
+        # What rng.randrange does, without its five checks: searches draw more often than they do anything else.
+        options = self.options
+        count = len(options)
+        bits = count.bit_length()
+        place = rng.getrandbits(bits)
+        while place >= count:
+            place = rng.getrandbits(bits)
+        return options[place]
 
     def neighbours(self, value: Value) -> Iterator[Value]:
         """Yield every other option."""

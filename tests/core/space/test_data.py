@@ -286,3 +286,9 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(automl_nas.space, name).__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         automl_nas.space.Nothing  # noqa: B018
+
+
+def test_options_are_drawn_as_the_standard_library_draws_numbers() -> None:
+    for count in range(1, 40):
+        choice, ours, theirs = Choice(tuple(range(count))), random.Random(count), random.Random(count)
+        assert [choice.sample(ours) for _ in range(20)] == [theirs.randrange(count) for _ in range(20)]
