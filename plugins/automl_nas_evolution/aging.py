@@ -67,7 +67,7 @@ class AgingEvolution(Explorer):
         alive = len(self._members)
         if alive < self._size and alive + sum(self._outstanding.values()) >= self._size:
             return None
-        rng = self._stream("aging", self._proposed)
+        rng = self._of_this_ask("aging")
         if alive == self._size and self._mutable:
             members = list(self._members)
             for _ in range(self._child_attempts):

@@ -41,6 +41,7 @@ class Explorer(AskTellStrategy):
         self._taken: Container[Architecture] = () if duplicates else self._claimed
         self._outstanding: dict[Architecture, int] = {}
         self._proposed = 0
+        self._generator: random.Random | None = None
 
     @abstractmethod
     def _propose(self) -> Proposal | None:
@@ -72,6 +73,7 @@ class Explorer(AskTellStrategy):
             InfeasibleError: no architecture that meets the constraints was ever found.
         """
         proposals: list[Proposal] = []
+        self._generator = None
         while len(proposals) < n and (proposal := self._propose()) is not None:
             key = self._space.canonical(proposal.architecture)
             self._outstanding[key] = self._outstanding.get(key, 0) + 1
@@ -120,6 +122,13 @@ class Explorer(AskTellStrategy):
     @final
     def _stream(self, purpose: str, counter: int) -> random.Random:
         return stream(self._seed, purpose, counter)
+
+    @final
+    def _of_this_ask(self, purpose: str) -> random.Random:
+        """Return the generator of one call of `ask`: to make one takes as long as ten draws do."""
+        if self._generator is None:
+            self._generator = self._stream(purpose, self._proposed)
+        return self._generator
 
     @final
     def _free(self, architecture: Architecture) -> bool:

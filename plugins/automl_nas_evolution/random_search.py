@@ -31,7 +31,7 @@ class RandomSearch(Explorer):
         super().__init__(space, problem, seed=seed, duplicates=duplicates, attempts=attempts)
 
     def _propose(self) -> Proposal | None:
-        drawn = self._draw(self._stream("random", self._proposed))
+        drawn = self._draw(self._of_this_ask("random"))
         return None if drawn is None else Proposal(drawn)
 
     def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
