@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from automl_nas.run.plan import Plan
     from automl_nas.run.results import Result
 
+Scores: TypeAlias = dict[Architecture, float]
+
 SURVEY = "survey"
 """The strategy whose stages are compared with the truth."""
 
@@ -30,7 +32,7 @@ class Predictor:
     """What says which networks are better.
 
     Attributes:
-        name: the stage that scored them, or of a cost.
+        name: the stage that scored them, with the metric if it is not the main one; or of a cost.
         trivial: whether it is known without training anything.
         scores: of each run, larger for better; a trivial one has a single row. Shape ``(runs, networks)``.
     """
@@ -120,8 +122,12 @@ class Study:
         Raises:
             DataError: fewer than three were, and have a true value.
         """
-        scored = [[_scores(run, stage) for run in self.runs] for stage in self.stages]
-        everywhere = [found for stage in scored for found in stage]
+        scored: dict[str, list[Scores]] = {}
+        for stage in self.stages:
+            for run in self.runs:
+                for name, found in _scores(run, stage).items():
+                    scored.setdefault(name, []).append(found)
+        everywhere = [found for predictor in scored.values() for found in predictor]
         met = {architecture for found in everywhere for architecture in found}
         # In the order of the first survey; sets have none.
         common = [a for a in everywhere[0] if all(a in found for found in everywhere) and self.truth(a) is not None]
@@ -131,8 +137,8 @@ class Study:
                 f"'{self.benchmark.name}': nothing to compare"
             )
         predictors = [
-            Predictor(name, False, np.array([[found[a] for a in common] for found in stage]))
-            for name, stage in zip(self.stages, scored, strict=True)
+            Predictor(name, False, np.array([[found[a] for a in common] for found in predictor]))
+            for name, predictor in scored.items()
         ]
         trivial = {name: np.array([model.estimate(a) for a in common]) for name, model in self.benchmark.costs.items()}
         cut = next(iter(trivial), "")
@@ -191,10 +197,22 @@ def _stages(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]
     return surveys, tuple(stage["name"] for stage in scoring if stage["name"] not in surveys)
 
 
-def _scores(run: Result, stage: str) -> dict[Architecture, float]:
-    """Return the main objective of a stage's complete trials, larger for better."""
+def _scores(run: Result, stage: str) -> dict[str, Scores]:
+    """Return what a stage's complete trials scored, larger for better: the main objective, and other metrics.
+
+    The first stands under the name of the stage, the task's other metrics under that and their own.
+    """
     problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
-    return {trial.architecture: problem.scores(trial)[0] for trial in trials_of(run, stage)}
+    trials = trials_of(run, stage)
+    found: dict[str, Scores] = {stage: {trial.architecture: problem.scores(trial)[0] for trial in trials}}
+    main = next(iter(problem.objectives))
+    for metric, direction in run.plan.task.metrics.items() if run.plan.task is not None else ():
+        if metric != main:
+            sign = 1.0 if direction == "maximize" else -1.0
+            found[f"{stage} {metric}"] = {
+                t.architecture: sign * t.metrics[metric] for t in trials if metric in t.metrics
+            }
+    return found
 
 
 def _tenths(costs: Values) -> Rows:

@@ -51,10 +51,10 @@ checkpoint_seconds: 0
 stages:
   - {name: supernet, strategy: {name: single_path, iterations_per_step: 5, train: {epochs: 1}}}
   - name: recalibrated
-    strategy: {name: survey, count: 12}
+    strategy: {name: survey, count: 8}
     evaluator: {name: inherited, recalibration_images: 64}
   - name: running_statistics
-    strategy: {name: survey, count: 12}
+    strategy: {name: survey, count: 8}
     evaluator: {name: inherited, recalibration_images: 0}
 final: null
 """
@@ -285,8 +285,12 @@ def test_a_study_from_options_alone(tmp_path: Path) -> None:
     assert report(tmp_path / "out")["networks"] == 5
     assert {each["predictor"] for each in report(tmp_path / "out")["findings"] if not each["trivial"]} == {
         "recalibrated",
+        "recalibrated loss",
         "running_statistics",
+        "running_statistics loss",
     }
+    # Larger is better for a predictor, so a loss is its negative: that of guessing among ten is about -ln 10.
+    assert -20 < column(tmp_path / "out", "recalibrated loss").mean() < -1
 
 
 def test_a_study_survives_being_killed(tmp_path: Path) -> None:
@@ -296,7 +300,7 @@ def test_a_study_survives_being_killed(tmp_path: Path) -> None:
     options = ["--seeds", 1, "--resamples", 5, "-q", "--out"]
     invoke(config, *options, tmp_path / "whole")
     run = tmp_path / "killed" / "seed-0"
-    for file, lines in ((run / "metrics.jsonl", 2), (run / "trials.jsonl", 8)):
+    for file, lines in ((run / "metrics.jsonl", 2), (run / "trials.jsonl", 6)):
         child = in_child(lambda: invoke(config, *options, tmp_path / "killed"), quiet=True)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (file.exists() and file.read_bytes().count(b"\n") >= lines):
