@@ -39,7 +39,8 @@ def test_loading_all_installed_plugins_imports_nothing_heavy(installed: Any, reg
     loaded = modules_after(code, str(installed.folder))
     assert "extra_package" in loaded
     assert "extra_package.heavy" not in loaded
-    assert loaded.isdisjoint(HEAVY)
+    # What a command is made of is light, and plugins that add one need it.
+    assert loaded.isdisjoint({*HEAVY} - {"click"})
 
 
 def test_every_public_name_is_there() -> None:
