@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from automl_nas_dso.edges import Block, Cost, Edge, EdgeSpace
     from automl_nas_dso.optimiser import APGNAG
     from automl_nas_dso.space import DsoSpace, transfer
+    from automl_nas_dso.sss import SparseSelection
 
-__all__ = ["APGNAG", "Block", "Cost", "DsoSpace", "Edge", "EdgeSpace", "transfer"]
+__all__ = ["APGNAG", "Block", "Cost", "DsoSpace", "Edge", "EdgeSpace", "SparseSelection", "transfer"]
 
 _LAZY = {
     "APGNAG": "automl_nas_dso.optimiser",
@@ -24,6 +25,7 @@ _LAZY = {
     "DsoSpace": "automl_nas_dso.space",
     "Edge": "automl_nas_dso.edges",
     "EdgeSpace": "automl_nas_dso.edges",
+    "SparseSelection": "automl_nas_dso.sss",
     "transfer": "automl_nas_dso.space",
 }
 
