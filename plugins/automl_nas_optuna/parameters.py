@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from typing import Any, Self, final
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
@@ -13,8 +15,34 @@ from automl_nas.space.decisions import Ordinal, Subset
 from automl_nas.space.operators import decode, encode
 from automl_nas.space.space import SearchSpace
 
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+
+class _Shared(BaseDistribution):
+    """A distribution that is never changed: its copies are itself.
+
+    Samplers copy and compare the distributions of all parameters for each trial, which takes about as long as the
+    random sampler takes in all.
+    """
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __eq__(self, other: object) -> Any:
+        return self is other or super().__eq__(other)
+
+    __hash__ = BaseDistribution.__hash__
+
+
+@final
+class _Options(_Shared, CategoricalDistribution):
+    """A categorical over 0, 1, ..."""
+
+
+@final
+class _Places(_Shared, IntDistribution):
+    """An integer from 0."""
 
 
 @final
@@ -37,8 +65,6 @@ class Parameters:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        from optuna.distributions import CategoricalDistribution, IntDistribution
-
         self._decisions = space.decisions
         self.distributions: dict[str, BaseDistribution] = {}
         # (first place in the code, one behind the last, min, max) of subsets with limits on their size.
@@ -47,18 +73,18 @@ class Parameters:
         for name, decision in self._decisions.items():
             made: dict[str, BaseDistribution]
             if isinstance(decision, Subset):
-                made = {subset_parameter(name, option): CategoricalDistribution((0, 1)) for option in decision.options}
+                made = {subset_parameter(name, option): _Options((0, 1)) for option in decision.options}
                 if decision.min > 0 or decision.largest < decision.width:
                     self._limits.append((place, place + decision.width, decision.min, decision.largest))
             elif isinstance(decision, Ordinal):
-                made = {name: IntDistribution(0, decision.size - 1)}
+                made = {name: _Places(0, decision.size - 1)}
             else:
-                made = {name: CategoricalDistribution(tuple(range(decision.size)))}
+                made = {name: _Options(tuple(range(decision.size)))}
             if taken := made.keys() & self.distributions.keys():
                 raise SpaceError(f"the decision '{name}' needs a parameter '{min(taken)}', and there is one already")
             self.distributions.update(made)
             place += decision.width
-        self.ordered = any(isinstance(item, IntDistribution) for item in self.distributions.values())
+        self.ordered = any(isinstance(item, _Places) for item in self.distributions.values())
         self._names = tuple(self.distributions)
 
     def code(self, values: Mapping[str, object]) -> list[int]:

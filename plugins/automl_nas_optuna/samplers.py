@@ -35,6 +35,8 @@ class Traits:
         several: it takes several objectives.
         ordered: it models ordered decisions only; there must be at least one.
         measured: it can be used with constraints on metrics. Constraints on costs never depend on the sampler.
+        population: it waits for so many results before it goes on, so the result of a network that it suggests again
+            is told again. Models of densities and surfaces are led astray by that (the documentation has numbers).
         requires: the distribution it needs beside Optuna.
         defaults: settings that differ from Optuna's defaults.
     """
@@ -46,6 +48,7 @@ class Traits:
     several: bool = True
     ordered: bool = False
     measured: bool = True
+    population: bool = False
     requires: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,8 +59,8 @@ KNOWN: Mapping[str, Traits] = MappingProxyType(
         "tpe": Traits("optuna.samplers:TPESampler", fresh=False),
         # Its last fit is where the next one starts, and is kept in the object: made anew, it has no such memory.
         "gp": Traits("optuna.samplers:GPSampler", defaults=_QUIET),
-        "nsgaii": Traits("optuna.samplers:NSGAIISampler", fresh=False),
-        "nsgaiii": Traits("optuna.samplers:NSGAIIISampler", fresh=False),
+        "nsgaii": Traits("optuna.samplers:NSGAIISampler", fresh=False, population=True),
+        "nsgaiii": Traits("optuna.samplers:NSGAIIISampler", fresh=False, population=True),
         # Its optimiser is a pickle in the attributes of trials.
         "cmaes": Traits(
             "optuna.samplers:CmaEsSampler",
@@ -65,6 +68,7 @@ KNOWN: Mapping[str, Traits] = MappingProxyType(
             several=False,
             ordered=True,
             measured=False,
+            population=True,
             requires="cmaes",
             defaults=_QUIET,
         ),
@@ -107,7 +111,11 @@ class Sampler:
     @property
     def traits(self) -> Traits:
         """What is known of it."""
-        return KNOWN[self.name] if self.name in KNOWN else Traits(self.name, replay=True)
+        if self.name in KNOWN:
+            return KNOWN[self.name]
+        from optuna.samplers import BaseGASampler
+
+        return Traits(self.name, replay=True, population=issubclass(self._load(self.name), BaseGASampler))
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -131,24 +139,17 @@ class Sampler:
             from optuna.exceptions import ExperimentalWarning
 
             warnings.simplefilter("ignore", ExperimentalWarning)
-            made: BaseSampler = self._load()(**keywords)
+            made: BaseSampler = self._load(traits.path)(**keywords)
         return made
 
-    def _load(self) -> Any:
+    def _load(self, path: str) -> Any:
         from optuna.samplers import BaseSampler
 
-        path = self.traits.path
         module, colon, names = path.partition(":")
         if not colon:
             raise ConfigurationError(
                 f"unknown sampler '{self.name}'{did_you_mean(self.name, KNOWN)}; any other one is given by its class, "
                 "'package.module:Class'",
-                path="name",
-            )
-        if self.traits.requires and importlib.util.find_spec(self.traits.requires) is None:
-            raise ConfigurationError(
-                f"the sampler '{self.name}' needs the library '{self.traits.requires}': "
-                f"pip install {self.traits.requires}",
                 path="name",
             )
         try:
@@ -164,11 +165,15 @@ class Sampler:
         return found
 
     def _parameters(self) -> dict[str, str]:
-        signature = inspect.signature(self._load().__init__)
+        signature = inspect.signature(self._load(self.traits.path).__init__)
         kept = (item for item in list(signature.parameters.values())[1:] if item.kind is not item.VAR_POSITIONAL)
         return {item.name: str(item.annotation) for item in kept if item.kind is not item.VAR_KEYWORD}
 
     def _check_settings(self) -> None:
+        if (library := self.traits.requires) and importlib.util.find_spec(library) is None:
+            raise ConfigurationError(
+                f"the sampler '{self.name}' needs the library '{library}': pip install {library}", path="name"
+            )
         parameters = self._parameters()
         if "seed" not in parameters:
             raise ConfigurationError(
@@ -196,8 +201,17 @@ class Sampler:
 
 
 def sampler_of(given: str | Sampler) -> Sampler:
-    """Return a sampler that may be given by its name alone."""
-    return given if isinstance(given, Sampler) else Sampler(given)
+    """Return a sampler that may be given by its name alone.
+
+    Raises:
+        ConfigurationError: as `Sampler`.
+    """
+    if isinstance(given, Sampler):
+        return given
+    try:
+        return Sampler(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message, path="sampler") from error
 
 
 def require_optuna() -> None:
@@ -208,7 +222,7 @@ def require_optuna() -> None:
     """
     import optuna
 
-    if not hasattr(optuna.trial.Trial, "set_constraint"):
+    if int(optuna.__version__.partition(".")[0]) < 5:
         raise ConfigurationError(
             f"Optuna {optuna.__version__} is too old: trials have constraints of their own since version 5; "
             "pip install 'optuna>=5'"

@@ -27,10 +27,11 @@ _STEPS = ("step", "epochs")
 class OptunaStrategy(AskTellStrategy):
     """Propose what one of Optuna's samplers suggests.
 
-    A suggestion that misses a constraint on costs is told back at once, as pruned with its constraint values, and one
-    that equals a finished candidate with that candidate's result: the sampler sees what it would see if both had been
-    evaluated. After ``attempts`` such suggestions in a row one candidate is drawn uniformly from what is feasible and
-    new, and the sampler learns of it like of its own. The search ends when nothing new is left.
+    A suggestion that misses a constraint on costs is told back at once, as pruned with its constraint values. One that
+    equals an earlier candidate is never evaluated again: samplers with a population are told that candidate's result
+    once more, others go on as if they had not made it. After ``attempts`` such suggestions in a row one candidate is
+    drawn uniformly from what is feasible and new, and the sampler learns of it like of its own. The search ends when
+    nothing new is left.
 
     Args:
         space: what is searched.
@@ -53,7 +54,7 @@ class OptunaStrategy(AskTellStrategy):
         seed: int,
         sampler: SamplerName | Sampler = "tpe",
         duplicates: bool = False,
-        attempts: int = 20,
+        attempts: int = 10,
         draws: int = 1000,
     ) -> None:
         for name, value in (("attempts", attempts), ("draws", draws)):
@@ -64,7 +65,7 @@ class OptunaStrategy(AskTellStrategy):
         self._parameters = Parameters(space)
         chosen = sampler_of(sampler)
         _check(chosen, problem, self._parameters)
-        self._constrained = chosen.traits.measured
+        self._constrained, self._population = chosen.traits.measured, chosen.traits.population
         self._notebook = Notebook(self._parameters, tuple(problem.objectives.values()), chosen, seed)
         self._metrics = {*problem.objectives, *(item.metric for item in problem.constraints)}
         # Canonical architecture -> state and metrics of the evaluation.
@@ -98,7 +99,9 @@ class OptunaStrategy(AskTellStrategy):
             if self._duplicates or (waiting is None and key not in self._known):
                 self._pending.setdefault(key, []).append(number)
                 return Proposal(architecture, info={"origin": "sampler"})
-            if waiting is not None:
+            if not self._population:
+                self._notebook.tell(number, FAILED)
+            elif waiting is not None:
                 waiting.append(number)
             else:
                 self._notebook.tell(number, self._told(architecture, *self._known[key]))

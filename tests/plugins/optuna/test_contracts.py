@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
+from plugins.optuna.spaces import Mixed
 
-from automl_nas.errors import SpaceError
 from automl_nas.search import AskTellStrategy, Deduplicate, Problem, Proposal
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing import AskTellContract
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy
-
-
-class Mixed(SearchSpace):
-    """All kinds of decisions; which of two operations a dead branch has does not matter."""
-
-    def __init__(self, widths: int = 4) -> None:
-        self._decisions: dict[str, Decision] = {
-            "branch": Choice((True, False)),
-            "operation": Choice(("conv", "pool")),
-            "width": Ordinal(tuple(16 * (place + 1) for place in range(widths))),
-            "edges": Subset(("a", "b", "c", "d"), min=1, max=2),
-        }
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> None:  # type: ignore[override]
-        raise SpaceError("nothing to build")
-
-    def canonical(self, architecture: Architecture) -> Architecture:
-        return architecture if architecture["branch"] else architecture.replace(operation="conv")
 
 
 class OnMixed(AskTellContract):
