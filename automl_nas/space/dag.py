@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.dag_flow import Flow, Inflow, Program, inflow_of
 from automl_nas.space.dag_graph import INPUT, OUTPUT, DagGraph
-from automl_nas.space.dag_view import DagView, Inflow, Program, inflow_of
+from automl_nas.space.dag_view import DagView
 from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.weighted import call_module, emit_sum, finish, weighted_sum
+from automl_nas.space.weighted import call_module, emit_sum, finish
 
 
 @final
@@ -25,15 +26,16 @@ class Dag(ChoiceModule):
 
     Every target (each node, and ``output``) has a decision `Subset` of its sources, called ``<name or path>.<target>``.
     A value adds up the sources it names; a tensor or `Weighted` multiplies each by its weight (lambda in DSO-NAS,
-    Zhang et al. 2018). A node without a live source, or without a path of taken edges to the
-    output, does not run: what is dead costs nothing, and a NaN in it goes nowhere. Weights' values are never looked
-    at.
+    Zhang et al. 2018), in dense graphs by one matrix product Lambda @ [h_1, ..., h_n] for a whole level. A node without
+    a live source, or without a path of taken edges to the output, does not run: what is dead costs nothing, and a NaN
+    in it goes nowhere. Weights' values are never looked at.
 
     The result is ``after(combine(live sources of output)) + shortcut(x)``. When nothing is alive it is the bare
     shortcut, or zeros in the shape of the input (with the projection's channels) without one.
 
     Args:
-        nodes: name -> module; one tensor in, one out, all nodes reading and writing the same shape. ``input`` and
+        nodes: name -> module; one tensor in, one out, all nodes reading and writing the same shape. They must not
+            change what they read, as a leading ``nn.ReLU(inplace=True)`` would: others may read it too. ``input`` and
             ``output`` are reserved.
         edges: target -> its possible sources, nodes or ``input``; every node and ``output`` must have some.
         output: how the sources of ``output`` are combined: None adds them up; a 1x1 ``nn.Conv2d`` is applied to their
@@ -167,13 +169,15 @@ class Dag(ChoiceModule):
         shortcut = resolve(self.shortcut) if self.shortcut is not None else None
         return DagView(self, nodes, after, shortcut, program, final_inflow)
 
-    def combine(self, values: Mapping[str, Tensor], inflow: Inflow) -> Tensor:
+    def combine(self, flow: Flow, inflow: Inflow) -> Tensor:
         """Return what flows out: the weighted sum, or the convolution of the concatenation."""
-        terms = [values[source] for source in inflow.sources]
         if self.projection is None:
-            return weighted_sum(terms, inflow.weights)
-        stacked = terms[0] if len(terms) == 1 else torch.cat(terms, dim=1)
-        return F.conv2d(stacked, self.folded(inflow), self.projection_bias, stride=self._stride)
+            return flow.into([inflow])[0]
+        if inflow.weights is None or not flow.channels_last or self._stride != (1, 1):
+            return F.conv2d(flow.concatenated(inflow), self.folded(inflow), self.projection_bias, stride=self._stride)
+        slices = torch.stack([self.projection[source] for source in inflow.sources]).flatten(2)
+        result = flow.projected(inflow, inflow.weights.view(-1, 1, 1) * slices)
+        return result if self.projection_bias is None else result + self.projection_bias.view(-1, 1, 1)
 
     def projection_of(self, inflow: Inflow) -> Mapping[str, nn.Parameter]:
         """Return the Parameters that `combine` uses."""
@@ -206,10 +210,17 @@ class Dag(ChoiceModule):
         root, graph = nn.Module(), fx.Graph()
         x = graph.placeholder("x")
         values = {INPUT: x}
+        sums: dict[tuple[str, ...], fx.Node] = {}
         root.nodes = nn.ModuleDict()
         for level in program:
             for inflow in level:
-                total = emit_sum(graph, [values[s] for s in inflow.sources], _buffer(root, inflow))
+                weights = _buffer(root, inflow)
+                total = None if weights is not None else sums.get(inflow.sources)
+                if total is None:
+                    total = emit_sum(graph, [values[s] for s in inflow.sources], weights)
+                if weights is None:
+                    # As in a view: nodes that read the same sources share the sum.
+                    sums[inflow.sources] = total
                 root.nodes[inflow.target] = resolve(self.nodes[inflow.target])
                 values[inflow.target] = call_module(graph, f"nodes.{inflow.target}", total)
         result: fx.Node | None = None
