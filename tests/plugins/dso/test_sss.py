@@ -68,8 +68,8 @@ def kill(selection: SparseSelection, keep: Callable[[int], float]) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "parts", "scales"),
     [
-        # By the papers' tables: 8 and 16 residual branches; one inner layer of each basic block, two of each bottleneck,
-        # and the stem where only convolutions read it; of the 11 layers of VGG-11 all but the last.
+        # By the papers' tables: 8 and 16 residual branches; one inner layer of a basic block, two of a bottleneck, and
+        # the stem where only convolutions read it; of the 11 layers of VGG-11 all but the last.
         ("resnet18", "blocks", 8, 8),
         ("resnet50", "blocks", 16, 16),
         ("resnet18", "neurons", 8, 2 * (64 + 128 + 256 + 512)),

@@ -1,0 +1,98 @@
+"""A search in a real run: killed and resumed, with its artifacts, files and final network."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from end_to_end.runs import in_child, kill_at, progress, record
+
+import automl_nas
+from automl_nas.run.artifacts import load_weights
+from automl_nas.run.builtin import complete_manager
+from automl_nas.run.plan import make_plan
+from automl_nas.space.selection import Weighted
+from automl_nas_dso.space import DsoSpace
+
+SPACE: dict[str, Any] = {"blocks": [1, 1], "width": 4, "levels": 2, "operations": ["sep3", "max3"], "sharing": "full"}
+CONFIG: dict[str, Any] = {
+    "seed": 2,
+    "task": {"name": "digits", "batch_size": 128, "search_fraction": 0.5},
+    "space": {"name": "dso", **SPACE},
+    "runtime": {"device": "cpu", "threads": 1},
+    "stages": [
+        {
+            "name": "search",
+            "strategy": {
+                "name": "dso",
+                "train": {"epochs": 5, "learning_rate": 0.1, "schedule": "constant"},
+                "pretrain_epochs": 1,
+                "prune_epochs": 1,
+                "gamma": 0.07,
+                "lambda_learning_rate": 0.5,
+                "lambda_momentum": 0.5,
+                "iterations_per_step": 3,
+            },
+        }
+    ],
+    "final": {"space": {"variant": "final"}, "train": {"epochs": 1}},
+    "checkpoint_seconds": 0.0,
+}
+
+
+def preload() -> None:
+    """Import what a run needs, so that forked processes begin with it."""
+    import automl_nas.run.session  # noqa: F401
+
+    plan = make_plan(CONFIG, complete_manager().registry)
+    plan.components.factory("strategies", "dso", "")
+    plan.components.factory("exporters", "safetensors", "")
+    torch.optim.SGD([torch.zeros(1)])  # the first optimiser of a process imports the compiler
+
+
+def run(out: Path) -> None:
+    automl_nas.search(CONFIG, out=out, resume=True)
+
+
+def test_killed_on_the_way_it_ends_the_same(tmp_path: Path) -> None:
+    """In phase 2, while edges are removed, and when the trial is made."""
+    preload()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    pid = in_child(partial(run, whole))
+    assert os.waitpid(pid, 0)[1] == 0
+    length = progress(whole)
+    assert kill_at(partial(run, killed), killed, [length // 2, length - 4], seed=1) == 2
+    assert record(killed) == record(whole)
+
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    live = [line["live_edges"] for line in lines if "live_edges" in line]
+    assert len(live) == 4
+    (trial,) = record(whole)["trials"]
+    assert 0 < trial["info"]["live_edges"] < live[0]
+
+    # The file for people says what the ledger says, and the artifacts are the network.
+    for folder in (whole, killed):
+        found = json.loads((folder / "lambda" / "search.json").read_text())
+        assert found["lambda"] == trial["info"]["lambda"]
+        assert (found["trial"], found["live_edges"], found["edges"]) == (0, trial["info"]["live_edges"], 24)
+    space = DsoSpace(**{**SPACE, "input_shape": (1, 8, 8)})
+    architecture = space.validate(trial["architecture"])
+    supernet = space.build_supernet().eval()
+    supernet.load_state_dict(load_weights(whole / "artifacts" / "search" / "weights.safetensors"))
+    scales = load_weights(whole / "artifacts" / "search" / "lambda.safetensors")
+    selection = {}
+    for name, decision in space.decisions.items():
+        sources = architecture[name]
+        assert isinstance(sources, tuple)
+        weights = scales[name][[decision.position(source) for source in sources]]
+        assert dict(zip(sources, weights.tolist(), strict=True)) == found["lambda"].get(name, {})
+        selection[name] = Weighted(sources, weights)
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = supernet.extract(selection)
+    # Lambda is multiplied into the projection's weights when it is extracted.
+    torch.testing.assert_close(network(x), supernet(x, selection), rtol=1e-5, atol=1e-6)
+    assert record(whole)["result"]["final"]["networks"][0]["role"] == "found"
