@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from automl_nas.cli.common import debug_option, json_option, working_plugins
-from automl_nas.cli.logs import Logs, quiet_libraries
-from automl_nas.cli.overrides import Configuration, Override
-from automl_nas.cli.progress import shown
 from automl_nas.errors import ConfigurationError, RunInterrupted
 
 if TYPE_CHECKING:
+    from automl_nas.cli.overrides import Configuration
     from automl_nas.run.results import Result
     from automl_nas_benchmarks.tabular import Benchmark
 
@@ -73,6 +71,9 @@ def rank(
     from automl_nas_benchmarks.ranking_report import as_text, make_report, write_report
     from automl_nas_benchmarks.ranking_study import Study, open_runs
 
+    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas.cli.overrides import Override
+
     working_plugins()
     finished = bool(sources) and all((source / "config.yaml").is_file() for source in sources)
     if finished and overrides:
@@ -107,6 +108,7 @@ def _configuration(
     sources: Sequence[Path], space: str | None, task: str | None, strategy: str, count: int
 ) -> Configuration:
     """Return the configuration of a file, or one made of the options."""
+    from automl_nas.cli.overrides import Configuration
     from automl_nas.run.yaml import Document, parse_yaml
 
     if len(sources) > 1:
@@ -160,6 +162,8 @@ def _check(config: Mapping[str, Any], benchmark: Benchmark) -> None:
 
 def _run_all(config: Mapping[str, Any], out: Path, seeds: int, quiet: bool) -> list[Result]:
     """Start, continue, or read the runs of all seeds."""
+    from automl_nas.cli.logs import Logs
+    from automl_nas.cli.progress import shown
     from automl_nas.run.api import search
 
     first = config.get("seed", 0)
