@@ -67,12 +67,11 @@ def rank(
 
     The report goes to OUT: ranking.json, ranking.csv, scores.csv and ranking.png.
     """
+    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas.cli.overrides import Override
     from automl_nas_benchmarks.ranking_report import as_json as to_json
     from automl_nas_benchmarks.ranking_report import as_text, make_report, write_report
     from automl_nas_benchmarks.ranking_study import Study, open_runs
-
-    from automl_nas.cli.logs import quiet_libraries
-    from automl_nas.cli.overrides import Override
 
     working_plugins()
     finished = bool(sources) and all((source / "config.yaml").is_file() for source in sources)
