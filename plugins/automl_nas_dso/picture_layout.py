@@ -1,0 +1,145 @@
+"""Where the operations and edges of a block stand in a picture: a layered drawing (Sugiyama et al. 1981)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from automl_nas_dso.edges import Block
+
+INPUT, OUTPUT = "input", "output"
+BOX = 66.0
+"""Width of a box, in pixels like all lengths here."""
+SPREAD = 84.0
+"""Between two columns of boxes: room for curves and numbers."""
+PORT = 13.0
+"""Between two edges that end at the same box."""
+_LOWEST, _LANE, _GAP = 32.0, 5.0, 12.0
+_SWEEPS = 12
+
+Item: TypeAlias = tuple[str, int]
+"""A source and a column: the box of the source, or, in a later column, the lane in which its edges pass by."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture in numbers.
+
+    Attributes:
+        live: target -> live sources.
+        columns: for each column, from the input to the output, its boxes and lanes from top to bottom.
+        column: name of a box -> its column.
+        middle: box or lane -> the height of its middle.
+        tall: box or lane -> how tall it is.
+        width: of the picture.
+        height: of the picture.
+    """
+
+    live: Mapping[str, tuple[str, ...]]
+    columns: Sequence[Sequence[Item]]
+    column: Mapping[str, int]
+    middle: Mapping[Item, float] = field(default_factory=dict)
+    tall: Mapping[Item, float] = field(default_factory=dict)
+    width: float = 0.0
+    height: float = 0.0
+
+    def left(self, column: int) -> float:
+        """Return where the boxes of a column begin."""
+        return column * (BOX + SPREAD)
+
+    def box(self, name: str) -> Item:
+        """Return the box of a node, of ``input`` or of ``output``."""
+        return name, self.column[name]
+
+    def before(self, source: str, target: str) -> Item:
+        """Return the last box or lane of an edge before its target."""
+        return source, self.column[target] - 1
+
+    def ports(self, target: str) -> dict[str, float]:
+        """Return live source -> the height at which its edge ends at a target; edges do not cross there."""
+        sources = sorted(self.live.get(target, ()), key=lambda source: self.middle[self.before(source, target)])
+        top = self.middle[self.box(target)] - PORT * (len(sources) - 1) / 2
+        return {source: top + PORT * number for number, source in enumerate(sources)}
+
+
+def arrange(block: Block, live: Mapping[str, tuple[str, ...]]) -> Drawing:
+    """Return the drawing of the live part of a block.
+
+    Args:
+        block: whose levels are the columns; empty ones are left out.
+        live: from `Block.live`.
+    """
+    levels = [[node for node in level if node in live] for level in block.levels]
+    boxes = [[INPUT], *(level for level in levels if level), [OUTPUT]]
+    column = {name: number for number, names in enumerate(boxes) for name in names}
+    last: dict[str, int] = {}
+    for target, sources in live.items():
+        for source in sources:
+            last[source] = max(last.get(source, 0), column[target])
+    columns: list[list[Item]] = [[(name, number) for name in names] for number, names in enumerate(boxes)]
+    for source, end in last.items():
+        for number in range(column[source] + 1, end):
+            columns[number].append((source, number))
+    drawing = Drawing(live, columns, column)
+    columns = _order(drawing)
+    tall = {
+        item: max(_LOWEST, PORT * len(live.get(item[0], ())) + 6) if column[item[0]] == item[1] else _LANE
+        for items in columns
+        for item in items
+    }
+    heights = [sum(tall[item] + _GAP for item in items) - _GAP for items in columns]
+    height = max(heights)
+    middle = {}
+    for items, own in zip(columns, heights, strict=True):
+        y = (height - own) / 2
+        for item in items:
+            middle[item] = y + tall[item] / 2
+            y += tall[item] + _GAP
+    width = drawing.left(len(columns) - 1) + BOX
+    return Drawing(live, columns, column, middle, tall, width, height)
+
+
+def _links(drawing: Drawing) -> Iterator[tuple[Item, Item]]:
+    """Yield every piece of an edge, from a column to the next; pieces that edges share are yielded once."""
+    seen = set()
+    for target, sources in drawing.live.items():
+        for source in sources:
+            for number in range(drawing.column[source], drawing.column[target]):
+                end = drawing.box(target) if number + 1 == drawing.column[target] else (source, number + 1)
+                if ((source, number), end) not in seen:
+                    seen.add(((source, number), end))
+                    yield (source, number), end
+
+
+def _order(drawing: Drawing) -> list[list[Item]]:
+    """Sort each column by the mean place of its neighbours, to and fro, and return the order with fewest crossings."""
+    links = list(_links(drawing))
+    columns = [list(items) for items in drawing.columns]
+    best, fewest = columns, _crossings(columns, links)
+    for sweep in range(_SWEEPS):
+        forth = sweep % 2 == 0
+        order = range(1, len(columns)) if forth else range(len(columns) - 2, -1, -1)
+        columns = [list(items) for items in columns]
+        for number in order:
+            place = {item: spot for spot, item in enumerate(columns[number - 1 if forth else number + 1])}
+            means = {}
+            for spot, item in enumerate(columns[number]):
+                near = [place[a] for a, b in links if b == item] if forth else [place[b] for a, b in links if a == item]
+                means[item] = sum(near) / len(near) if near else float(spot)
+            columns[number].sort(key=lambda item: means[item])
+        crossings = _crossings(columns, links)
+        if crossings < fewest:
+            best, fewest = columns, crossings
+    return best
+
+
+def _crossings(columns: Sequence[Sequence[Item]], links: Sequence[tuple[Item, Item]]) -> int:
+    place = {item: spot for items in columns for spot, item in enumerate(items)}
+    total = 0
+    for number in range(len(columns) - 1):
+        pairs = sorted((place[a], place[b]) for a, b in links if a[1] == number)
+        total += sum(
+            one[0] < other[0] and one[1] > other[1] for spot, one in enumerate(pairs) for other in pairs[spot + 1 :]
+        )
+    return total
