@@ -26,8 +26,8 @@ class APGNAG(torch.optim.Optimizer):
         v = (s - x) + mu * v              the step from the last s to this one
         x = s + mu * v
 
-    This is FISTA with a constant momentum that stores the point it looks ahead to (Huang & Wang 2017, arXiv 1707.01213,
-    equations 7-9; Zhang et al. 2018, arXiv 1811.01567, equations 8-10). What converges is s (`iterate`), and so does x:
+    This is FISTA with a constant momentum that stores the point it looks ahead to: APG-NAG (Huang & Wang 2017, arXiv
+    1707.01213, section 3; Zhang et al. 2018, arXiv 1811.01567). What converges is s (`iterate`), and so does x:
     an entry of x is exactly 0 from the second step on in which S gives 0. With gamma 0 it is
     ``torch.optim.SGD(nesterov=True)`` at a constant learning rate. It is stable on a quadratic of largest curvature L
     while ``lr * L < (2 + 2 mu) / (1 + 2 mu)``. An entry without gradient moves by ``lr * gamma / (1 - mu)`` a step.

@@ -92,8 +92,8 @@ class SparseSelection:
 
     @property
     def scales(self) -> Mapping[str, Tensor]:
-        """Path -> lambda of that part, as it is used now; views of ``values``."""
-        pieces = torch.split(self.values, [part.count for part in self.parts])
+        """Path -> lambda of that part, as it is used now; views of ``values`` without gradients."""
+        pieces = torch.split(self.values.detach(), [part.count for part in self.parts])
         return {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
 
     def live(self) -> dict[str, Tensor]:

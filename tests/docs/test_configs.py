@@ -20,6 +20,7 @@ from automl_nas_costs.models import Flops
 from automl_nas_spaces.shufflenet_v2 import from_codes
 
 SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
+DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/test_ranking_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -83,7 +84,7 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 
 def test_every_configuration_is_tested_here() -> None:
-    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [QUICKSTART, RANKING, SMALL_IMAGES]
+    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [*DSO, QUICKSTART, RANKING, SMALL_IMAGES]
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
@@ -105,6 +106,26 @@ def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
     assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
 
 
+@pytest.mark.parametrize("config", DSO, ids=lambda path: path.stem)
+def test_dso_runs_at_toy_size(config: Path, images: Path, tmp_path: Path) -> None:
+    """Without a penalty: in so few steps all edges would die at once."""
+    search, changes = "stages.search.strategy", ["runtime.threads=1", "final.export=[safetensors]", "final.seeds=1"]
+    changes += [
+        f"{search}.train.epochs=2",
+        f"{search}.pretrain_epochs=1",
+        f"{search}.sparsity=null",
+        f"{search}.gamma=0",
+    ]
+    changes += ["space.blocks=[1, 1]", "space.width=4", "space.levels=1", "final.train.epochs=1"]
+    if config.stem == "dso_digits":
+        changes += ["task.search_fraction=0.95"]
+    else:
+        changes += ["task.batch_size=8", "task.workers=0", f"task.path={images}"]
+    result = automl_nas.search(Configuration.read(config, changes).value, out=tmp_path / "run")
+    assert result.best is not None
+    assert result.data["final"]["networks"][0]["role"] == "found"
+
+
 def test_the_shortest_configuration_is_enough() -> None:
     """configuration.md begins with it, and says what its defaults are."""
     shown, _ = blocks(ROOT / "docs" / "configuration.md", "yaml")[0]
@@ -115,7 +136,9 @@ def test_the_shortest_configuration_is_enough() -> None:
     assert [spec["name"] for spec in plan.final.export] == ["safetensors"]
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "spos.md", "strategies.md", "costs.md", "export.md", "tasks.md"])
+@pytest.mark.parametrize(
+    "page", ["configuration.md", "dso.md", "spos.md", "strategies.md", "costs.md", "export.md", "tasks.md"]
+)
 def test_every_piece_of_a_configuration_resolves(page: str, images: Path) -> None:
     """Pieces are put into a whole configuration; its space is a small one, so that tables are soon made."""
     for text, _ in blocks(ROOT / "docs" / page, "yaml"):
