@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from automl_nas.plugin.markers import Register, hookimpl
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.events import ResultInfo, RunInfo
-    from automl_nas.search.trial import Trial
+    from automl_nas.plugin.events import RunInfo, StepInfo
     from automl_nas_dso.edges import Block, Cost, Edge, EdgeSpace
     from automl_nas_dso.optimiser import APGNAG
     from automl_nas_dso.space import DsoSpace, transfer
@@ -64,17 +63,11 @@ def register_strategies(register: Register) -> None:
 
 
 @hookimpl
-def trial_finished(run: RunInfo, trial: Trial) -> None:
-    """Write what a search has found to the run directory."""
-    from automl_nas_dso.strategy_files import write_found
+def step_finished(run: RunInfo, step: StepInfo) -> None:
+    """Write what a search has found to the run directory, once it has proposed it."""
+    if step.trials and any(
+        stage["name"] == step.stage and stage["strategy"]["name"] == "dso" for stage in run.config["stages"]
+    ):
+        from automl_nas_dso.strategy_files import write_found
 
-    write_found(run.directory, trial)
-
-
-@hookimpl
-def search_finished(run: RunInfo, result: ResultInfo) -> None:
-    """Write it again: a process that was killed may have recorded the trial and not the file."""
-    from automl_nas_dso.strategy_files import write_found
-
-    for trial in result.pareto:
-        write_found(run.directory, trial)
+        write_found(run.directory, step.stage, run.config["space"])

@@ -1,4 +1,4 @@
-"""What a search leaves in the run directory for people to read: lambda as JSON."""
+"""What a search leaves in the run directory for people to read: lambda as JSON, the found blocks as pictures."""
 
 from __future__ import annotations
 
@@ -7,31 +7,61 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automl_nas.run.ledger import Ledger
 from automl_nas.search.trial import Trial
 
 FOLDER = "lambda"
 
 
-def write_found(directory: Path, trial: Trial) -> None:
-    """Write what a trial of the strategy `dso` found to ``lambda/STAGE.json``; trials of others are left alone.
+def write_found(directory: Path, stage: str, space: Mapping[str, Any]) -> None:
+    """Write what a stage of the strategy `dso` found to ``lambda/STAGE.json``.
+
+    Where the space is `dso`, ``lambda/STAGE-BLOCK.svg`` shows each block that differs from the others.
 
     Args:
-        directory: of the run.
-        trial: a finished one.
+        directory: of the run; the trial is read from its ledger.
+        stage: its name.
+        space: its resolved configuration.
     """
-    scales = trial.info.get("lambda")
-    if not isinstance(scales, Mapping) or "live_edges" not in trial.info:
-        return
+    trials = Ledger(directory / "trials.jsonl", writable=False).trials.values()
+    trial = next(trial for trial in trials if trial.stage == stage)
+    scales = trial.info["lambda"]
+    assert isinstance(scales, Mapping)
     found: dict[str, Any] = {
         "trial": trial.number,
         "live_edges": trial.info["live_edges"],
-        "edges": trial.info.get("edges"),
+        "edges": trial.info["edges"],
         "costs": dict(trial.costs),
         "lambda": {name: dict(weights) for name, weights in scales.items()},
     }
-    path = directory / FOLDER / f"{trial.stage}.json"
-    path.parent.mkdir(exist_ok=True)
-    # Put in place whole: a run that is killed here writes it anew when it ends.
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    files = {f"{stage}.json": json.dumps(found, indent=1) + "\n"}
+    if space.get("name") == "dso":
+        drawn = _pictures(trial, scales, space)
+        files |= {f"{stage}-{block}.svg": picture for block, picture in drawn.items()}
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        # Put in place whole.
+        part = folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / name)
+
+
+def _pictures(trial: Trial, scales: Mapping[str, Mapping[str, float]], space: Mapping[str, Any]) -> dict[str, str]:
+    import torch
+
+    from automl_nas.space.selection import Selection, Weighted
+    from automl_nas_dso.picture import pictures
+    from automl_nas_dso.space import DsoSpace
+
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list | tuple) else value for key, value in space.items()
+    }
+    del settings["name"]
+    selection: Selection = {
+        name: Weighted(sources, torch.tensor([scales[name][str(source)] for source in sources]))
+        if isinstance(sources, tuple) and sources
+        else sources
+        for name, sources in trial.architecture.items()
+    }
+    return pictures(DsoSpace(**settings), selection)

@@ -79,6 +79,10 @@ def test_killed_on_the_way_it_ends_the_same(tmp_path: Path) -> None:
         found = json.loads((folder / "lambda" / "search.json").read_text())
         assert found["lambda"] == trial["info"]["lambda"]
         assert (found["trial"], found["live_edges"], found["edges"]) == (0, trial["info"]["live_edges"], 24)
+        drawn = sorted(path.name for path in (folder / "lambda").iterdir())
+        assert drawn == ["search-stage1.block1.svg", "search-stage2.block1.svg", "search.json"]
+        edges = (folder / "lambda" / "search-stage1.block1.svg").read_text().count('class="edge"')
+        assert edges == sum(len(sources) for name, sources in trial["architecture"].items() if "stage1" in name)
     space = DsoSpace(**{**SPACE, "input_shape": (1, 8, 8)})
     architecture = space.validate(trial["architecture"])
     supernet = space.build_supernet().eval()
