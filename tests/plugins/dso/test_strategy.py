@@ -43,8 +43,7 @@ SETTINGS: dict[str, Any] = {
     "pretrain_epochs": 1,
     "prune_epochs": None,
     "iterations_per_step": 4,
-    # So few steps that lambda must take large ones for the loss to count beside the penalty.
-    "lambda_learning_rate": 1.0,
+    "lambda_learning_rate": 0.004,
     "lambda_momentum": 0.5,
 }
 """5 iterations in an epoch of 80 images, of which lambda gets 3 batches: 20 iterations, 15 steps of lambda."""
@@ -102,6 +101,26 @@ def make(
     )
 
 
+def doomed(strategy: DSO, *targets: str) -> DSO:
+    """Let edges be nearly dead under a penalty that takes no other to 0 in 15 steps.
+
+    What dies does not hang on rounding: the penalty is 5 and gradients are clipped at 2, so a step is 0.024 to 0.056.
+
+    Args:
+        strategy: fresh.
+        targets: parts of names of decisions, all of whose edges are to die; none: every third edge.
+    """
+    edges = enumerate(strategy._gates.edges)
+    places = [
+        place for place, (name, _) in edges if any(t in name for t in targets) or (not targets and place % 3 == 0)
+    ]
+    with torch.no_grad():
+        strategy._gates.values[places] = 0.05
+    strategy._gamma = 5.0
+    strategy._penalise()
+    return strategy
+
+
 def services() -> SimulatedServices:
     def judge(number: int, proposal: Proposal) -> Trial:
         return finished(PROBLEM, number, proposal, {})
@@ -124,8 +143,7 @@ class TestContract(StrategyContract):
     steps = 5
 
     def make(self, seed: int) -> DSO:
-        # Edges die in the last epochs and are removed after each of them.
-        return make(one_block(), seed=seed, gamma=0.04, prune_epochs=1)
+        return doomed(make(one_block(), seed=seed, gamma=0, prune_epochs=1))
 
     def services(self) -> SimulatedServices:
         return services()
@@ -133,18 +151,18 @@ class TestContract(StrategyContract):
 
 class TestContractWithATarget(TestContract):
     def make(self, seed: int) -> DSO:
-        return make(one_block(), seed=seed, sparsity={"edges": 0.8}, lambda_momentum=0.0)
+        return doomed(make(one_block(), seed=seed, sparsity={"edges": 0.9}))
 
 
 class TestContractWithoutBlocks(TestContract):
     def make(self, seed: int) -> DSO:
-        return make(graph_space(), seed=seed, lambda_split="train", nonnegative="none")
+        return doomed(make(graph_space(), seed=seed, gamma=0, lambda_split="train", nonnegative="none"))
 
 
 @pytest.mark.parametrize("weight_steps", [1, 2])
 def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
     space, task, artifacts = small_space(), make_task(), MemoryArtifacts()
-    given = run(make(space, artifacts, gamma=0.045 * weight_steps, weight_steps=weight_steps, clip=0.05))
+    given = run(doomed(make(space, artifacts, gamma=0, weight_steps=weight_steps, clip=0.05)))
 
     runtime = Runtime(device="cpu")
     with runtime.seeded(5, "init"):
@@ -157,10 +175,16 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
         [{"params": sides[0], "weight_decay": 1e-3}, {"params": sides[1]}], lr=0.1, momentum=0.9, nesterov=True
     )
     lambdas = {name: nn.Parameter(torch.ones(len(d.options))) for name, d in space.decisions.items()}
-    penalised = APGNAG(lambdas.values(), 1.0, momentum=0.5, gamma=0.045 * weight_steps, nonnegative="prox")
+    with torch.no_grad():
+        for place, (name, source) in enumerate((n, o) for n, d in space.decisions.items() for o in d.options):
+            lambdas[name][space.decisions[name].position(source)] = 0.05 if place % 3 == 0 else 1.0
+    penalised = APGNAG(lambdas.values(), 0.004, momentum=0.5, gamma=5.0, nonnegative="prox")
 
-    def loss(batch: Batch) -> Tensor:
-        selection = {name: Weighted(d.options, lambdas[name]) for name, d in space.decisions.items()}
+    def loss(batch: Batch, searching: bool) -> Tensor:
+        selection = {
+            name: Weighted(d.options, lambdas[name] if searching else torch.ones(len(d.options)))
+            for name, d in space.decisions.items()
+        }
         return F.cross_entropy(network(batch[0].to(memory_format=torch.channels_last), selection), batch[1])
 
     def search() -> Iterator[Batch]:
@@ -171,13 +195,13 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
     for epoch in range(4):
         for place, batch in enumerate(task.batches("train", epoch, stream_seed(5, "data"))):
             network.zero_grad()
-            loss(batch).backward()
+            loss(batch, epoch >= 1).backward()
             torch.nn.utils.clip_grad_value_(network.parameters(), 0.05)
             weights.step()
             searched = 5 * (epoch - 1) + place
             if epoch >= 1 and searched % weight_steps == weight_steps - 1:
                 penalised.zero_grad()
-                loss(next(images)).backward()
+                loss(next(images), True).backward()
                 for each in lambdas.values():
                     # A parameter without gradient would not be penalised either.
                     each.grad = torch.zeros_like(each) if each.grad is None else each.grad.clamp(-0.05, 0.05)
@@ -195,14 +219,12 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
     assert proposal.architecture == space.canonical(space.validate(expected))
 
 
-@pytest.mark.parametrize(
-    "settings", [{"prune_epochs": 1, "gamma": 0.04}, {"sparsity": {"edges": 0.8}, "lambda_momentum": 0.0}]
-)
+@pytest.mark.parametrize("settings", [{"prune_epochs": 1, "gamma": 0}, {"sparsity": {"edges": 0.8}}])
 def test_stopped_anywhere_it_ends_the_same(settings: dict[str, Any]) -> None:
     """Compare state, artifacts, trial and log, after every step: in both phases, before and after a prune."""
     settings = {"space": one_block(), "iterations_per_step": 4, **settings}
     whole, kept = MemoryArtifacts(), services()
-    strategy, states = make(artifacts=whole, **settings), []
+    strategy, states = doomed(make(artifacts=whole, **settings)), []
     while not strategy.done:
         strategy.step(kept)
         states.append(stored(strategy.state_dict()))
@@ -224,7 +246,8 @@ def test_the_steps_length_changes_nothing() -> None:
     found = []
     for length in (1, 7):
         artifacts = MemoryArtifacts()
-        given = run(make(one_block(), artifacts, gamma=0.04, prune_epochs=1, gamma_every=2, iterations_per_step=length))
+        settings = {"gamma": 0, "prune_epochs": 1, "gamma_every": 2, "iterations_per_step": length}
+        given = run(doomed(make(one_block(), artifacts, **settings)))
         found.append((artifacts.stored, given.submitted))
     assert all(same(stored_, found[0][0]) and submitted == found[0][1] for stored_, submitted in found[1:])
 
@@ -232,11 +255,12 @@ def test_the_steps_length_changes_nothing() -> None:
 def test_what_is_left_computes_the_same_alone() -> None:
     """After a search with removal: restricted supernet, whole supernet with these weights, and extracted network."""
     space, artifacts = small_space(blocks=(2, 1)), MemoryArtifacts()
-    strategy = make(space, artifacts, gamma=0.055, prune_epochs=1)
+    strategy = doomed(make(space, artifacts, gamma=0, prune_epochs=1), "block1.output", "block2.sep3_2")
     given = run(strategy)
     (proposal,) = given.submitted
     dead = [block.path for block in space.blocks if not block.live(proposal.architecture)]
-    assert dead and len(dead) < 3
+    assert dead == ["stage1.block1", "stage2.block1"]
+    assert proposal.architecture["stage1.block2.sep3_2"] == ()
     supernet = space.build_supernet()
     supernet.load_state_dict(artifacts.stored["weights"])
     trained = strategy._supernet
@@ -261,7 +285,7 @@ def test_what_is_left_computes_the_same_alone() -> None:
 
 
 def test_removal_keeps_the_optimisers_state() -> None:
-    strategy = make(gamma=0.06, iterations_per_step=1)
+    strategy = doomed(make(gamma=0, iterations_per_step=1), "stage1.block1.output")
     given = services()
     for _ in range(16):
         strategy.step(given)
@@ -277,13 +301,12 @@ def test_removal_keeps_the_optimisers_state() -> None:
 
 
 def test_lambda_is_alone_in_phase_2_and_still_in_phase_1() -> None:
-    given = run(make(gamma=0.04, iterations_per_step=5))
+    given = run(doomed(make(gamma=0, iterations_per_step=5)))
     assert [step for step, values in given.logged if "lambda_loss" in values] == [10, 15, 20]
     assert [step for step, values in given.logged if "live_edges" in values] == [10, 15, 20]
     assert logged(given, "epoch") == [2, 3, 4]
-    space = small_space()
-    assert logged(given, "live_edges")[0] == len(space.edges) == 24
-    assert logged(given, "gamma") == [0.04] * 3
+    assert logged(given, "live_edges")[-1] < len(small_space().edges) == 24
+    assert logged(given, "gamma") == [5.0] * 3
     keys = {"epoch", "gamma", "live_edges", "sparsity", "dead_blocks", "flops_left", "memory_access_left"}
     assert set(next(values for _, values in given.logged if "epoch" in values)) == keys
 
@@ -333,29 +356,29 @@ def test_without_penalty_all_edges_stay_and_lambda_moves_all_the_same() -> None:
 
 
 def test_a_decision_that_must_keep_an_option_keeps_its_largest() -> None:
-    space, artifacts = small_space(gate_reductions=True), MemoryArtifacts()
-    (proposal,) = run(make(space, artifacts, gamma=0.05, prune_epochs=1)).submitted
-    kept = proposal.architecture["stage2.reduction.output"]
-    assert len(kept) == 1  # type: ignore[arg-type]
-    assert proposal.info["live_edges"] < 20  # type: ignore[operator]
+    space = small_space(gate_reductions=True)
+    (proposal,) = run(doomed(make(space, gamma=0, prune_epochs=1), "reduction")).submitted
+    assert len(proposal.architecture["stage2.reduction.output"]) == 1  # type: ignore[arg-type]
+    assert proposal.info["live_edges"] == 25
 
 
 def test_tied_edges_live_and_die_together() -> None:
     space, artifacts = small_space(sharing="share"), MemoryArtifacts()
-    given = run(make(space, artifacts, gamma=0.06))
+    given = run(doomed(make(space, artifacts, gamma=0), "sep3_2"))
     (proposal,) = given.submitted
     assert len(artifacts.stored["lambda"]) == 5
-    edges = sum(len(sources) for sources in proposal.architecture.values())  # type: ignore[arg-type]
-    assert 0 < edges < 12
-    assert logged(given, "live_edges")[-1] == 2 * edges
+    assert proposal.architecture["block.sep3_2"] == ()
+    # The three edges into that operation and the one out of it, in both blocks.
+    assert logged(given, "live_edges")[-1] == proposal.info["live_edges"] == 24 - 2 * 4
 
 
-def test_a_target_is_reached_and_kept() -> None:
-    train = Recipe(epochs=16, learning_rate=0.1, schedule="constant", nesterov=True)
-    given = run(make(sparsity={"flops": 0.7}, train=train))
-    left = logged(given, "flops_left")
-    # One operation of the second stage has 14 % of all FLOPs, and an edge may take several with it.
-    assert 0.4 <= left[-1] <= 0.7
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_target_is_reached_and_kept(seed: int) -> None:
+    train = Recipe(epochs=13, learning_rate=0.1, schedule="constant", nesterov=True)
+    given = run(make(sparsity={"edges": 0.7}, train=train, lambda_learning_rate=0.3, seed=seed))
+    left = [1 - value for value in logged(given, "sparsity")]
+    assert 0 < left[-1] <= 0.7
+    # From then on neither death nor revival.
     assert len(set(left[next(i for i, value in enumerate(left) if value <= 0.7) :])) == 1
     assert logged(given, "gamma")[-1] == 0
 
