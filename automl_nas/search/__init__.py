@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automl_nas.search.asktell import AskTellStrategy
+    from automl_nas.search.drawing import Drawer
     from automl_nas.search.problem import Constraint, Direction, Problem, parse_constraint
     from automl_nas.search.strategy import Services, Strategy
     from automl_nas.search.trial import Proposal, Trial
@@ -23,6 +24,7 @@ _WHERE = {
     "Constraint": "problem",
     "Deduplicate": "wrappers",
     "Direction": "problem",
+    "Drawer": "drawing",
     "Filter": "wrappers",
     "Problem": "problem",
     "Proposal": "trial",
@@ -38,6 +40,7 @@ __all__ = [
     "Constraint",
     "Deduplicate",
     "Direction",
+    "Drawer",
     "Filter",
     "Problem",
     "Proposal",

@@ -9,12 +9,12 @@ from typing import Any, final
 
 from automl_nas.errors import InfeasibleError
 from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.drawing import Drawer
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
-from automl_nas_evolution.drawing import Drawer
 from automl_nas_evolution.members import Member
 
 

@@ -1,1 +1,15 @@
 """Search guided by a model of what was evaluated."""
+
+from __future__ import annotations
+
+from automl_nas.plugin.markers import Register, hookimpl
+
+
+@hookimpl
+def register_strategies(register: Register) -> None:
+    """Register the search guided by a Gaussian process."""
+    register(
+        "surrogate",
+        "automl_nas_surrogate.search:SurrogateSearch",
+        summary="local search guided by a Gaussian process over decisions and known costs",
+    )

@@ -1,0 +1,103 @@
+"""The Gaussian process against scikit-learn's and SciPy's, the acquisition against quadrature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+from automl_nas_surrogate.process import (
+    PRIOR,
+    SPREAD,
+    Array,
+    Process,
+    fit,
+    kernel,
+    log_expected_improvement,
+    negative_log_posterior,
+    normal_scores,
+)
+
+
+def points(count: int, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Squared distances of random costs, no decisions, and values of a smooth function of the costs."""
+    x = np.random.default_rng(seed).normal(size=(count, 2))
+    y = np.sin(x[:, 0]) + 0.3 * x[:, 1]
+    return ((x[:, None] - x[None]) ** 2).sum(-1), x, y - y.mean()
+
+
+def test_prediction_is_that_of_another_library() -> None:
+    squares, x, y = points(25)
+    new = np.random.default_rng(1).normal(size=(7, 2))
+    theta = (0.0, 0.2, math.log(0.03))
+    process = Process(np.zeros_like(squares), squares, y, theta)
+    mean, deviation = process.predict(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1))
+    # Their kernel is exp(-d^2 / (2 l^2)); ours has no 2. The amplitude scales both parts of theirs.
+    amplitude = process._amplitude
+    theirs = ConstantKernel(amplitude) * RBF(math.exp(0.2) / math.sqrt(2)) + WhiteKernel(amplitude * 0.03)
+    other = GaussianProcessRegressor(theirs, optimizer=None, alpha=amplitude * 1e-8).fit(x, y)
+    expected, spread = other.predict(new, return_std=True)
+    np.testing.assert_allclose(mean, expected, atol=1e-7)
+    # Theirs includes the noise of a new measurement.
+    np.testing.assert_allclose(deviation**2 + amplitude * 0.03, spread**2, rtol=1e-5)
+
+
+def test_posterior_density_is_that_of_the_multivariate_normal() -> None:
+    squares, _, y = points(12)
+    nothing = np.zeros_like(squares)
+
+    def reference(theta: tuple[float, float, float]) -> float:
+        matrix = kernel(nothing, squares, theta) + (math.exp(theta[2]) + 1e-8) * np.eye(12)
+        amplitude = y @ np.linalg.solve(matrix, y) / 12
+        _, determinant = np.linalg.slogdet(amplitude * matrix)
+        likelihood = -0.5 * (y @ np.linalg.solve(amplitude * matrix, y)) - 0.5 * determinant - 6 * math.log(2 * math.pi)
+        return float(likelihood + sum(norm(m, s).logpdf(t) for t, m, s in zip(theta, PRIOR, SPREAD, strict=True)))
+
+    here, there = (0.1, -0.3, -2.0), (-1.0, 0.5, -4.0)
+    ours = negative_log_posterior(nothing, squares, y, here) - negative_log_posterior(nothing, squares, y, there)
+    assert ours == pytest.approx(reference(there) - reference(here), abs=1e-6)
+
+
+def test_fit_finds_what_made_the_data() -> None:
+    """Values drawn with little noise and a long length are not taken for noise with a short one."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 2))
+    squares = ((x[:, None] - x[None]) ** 2).sum(-1)
+    drawn = np.linalg.cholesky(np.exp(-squares / 4) + 1e-4 * np.eye(60)) @ rng.normal(size=60)
+    theta = fit(np.zeros_like(squares), squares, drawn - drawn.mean())
+    # Within a factor of two: 60 points say no more about a length.
+    assert abs(theta[1] - math.log(2)) < math.log(2)
+    assert theta[2] < math.log(0.01)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.3, 0.5), (-1.0, 0.7), (-4.0, 0.5), (2.0, 1e-3)])
+def test_expected_improvement_is_its_integral(mean: float, deviation: float) -> None:
+    def improvement(value: float) -> float:
+        return max(value - 0.5, 0.0) * float(norm(mean, deviation).pdf(value))
+
+    expected, _ = quad(improvement, max(0.5, mean - 12 * deviation), max(0.5, mean) + 12 * deviation, epsabs=1e-60)
+    found = log_expected_improvement(np.array([mean]), np.array([deviation]), 0.5)
+    assert found[0] == pytest.approx(math.log(expected), abs=1e-6)
+
+
+def test_hopeless_candidates_are_still_ordered() -> None:
+    z = -np.linspace(5, 60, 400)
+    found = log_expected_improvement(z, np.ones_like(z), 0.0)
+    assert np.isfinite(found).all()
+    assert (np.diff(found) < 0).all()
+    # log(phi(z) / z^2) plus terms of order 1 / z^2 (Mills' ratio).
+    np.testing.assert_allclose(found, norm.logpdf(z) - 2 * np.log(-z), atol=3.5 / 25)
+
+
+def test_scores_depend_on_the_order_alone() -> None:
+    first, second = normal_scores([0.1, 5.0, 3.0, 3.0, 900.0]), normal_scores([-9, 2, 1, 1, 3])
+    np.testing.assert_array_equal(first, second)
+    assert first[2] == first[3]
+    assert first.mean() == pytest.approx(0, abs=1e-12)
+    assert first.std() == pytest.approx(1)
+    np.testing.assert_array_equal(normal_scores([1, 1]), [0, 0])
