@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from typing import TYPE_CHECKING
 
 from automl_nas_benchmarks.ranking import kendall_tau
 from automl_nas_benchmarks.ranking_study import Sample
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def scatter(sample: Sample) -> bytes | None:
-    """Return a PNG with a panel for each predictor (of several runs the first); None without matplotlib.
-
-    The colour of a network is its cost.
-    """
+    """Return the picture as PNG; None without matplotlib."""
     if importlib.util.find_spec("matplotlib") is None:
         return None
+    image = io.BytesIO()
+    draw(sample).savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
+def draw(sample: Sample) -> Figure:
+    """Return a figure with a panel for each predictor (of several runs the first). A network's colour is its cost."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,7 +32,9 @@ def scatter(sample: Sample) -> bytes | None:
     rows = -(-count // columns)
     figure = Figure(figsize=(4.0 * columns, 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.remove()
     cost = next((each.scores[0] for each in sample.predictors if each.name == sample.cut), None)
     for axes, predictor in zip(panels, sample.predictors, strict=False):
         scores = predictor.scores[0]
@@ -33,10 +43,6 @@ def scatter(sample: Sample) -> bytes | None:
         axes.set_title(f"{predictor.name}{free}: tau {kendall_tau(scores, sample.truth):.2f}", fontsize=9)
         axes.set_xlabel("true value", fontsize=8)
         axes.tick_params(labelsize=7)
-    for axes in list(panels):
-        axes.set_visible(False)
     if cost is not None:
-        figure.colorbar(points, ax=figure.axes, label=sample.cut, shrink=0.8)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    return image.getvalue()
+        figure.colorbar(points, ax=panels[:count], label=sample.cut, shrink=0.8)
+    return figure

@@ -21,6 +21,8 @@ from automl_nas.cli import cli
 from automl_nas_benchmarks.coded import CodedSpace
 from automl_nas_benchmarks.packaged import load_table
 from automl_nas_benchmarks.rank_command import rank
+from automl_nas_benchmarks.ranking_plot import draw
+from automl_nas_benchmarks.ranking_study import Study, open_runs
 from automl_nas_benchmarks.tabular import load_benchmark
 
 ROOT = Path(__file__).parents[3]
@@ -198,6 +200,19 @@ def test_the_report_as_text_table_and_picture(oracle: Path) -> None:
     text = invoke(oracle / "seed-0", oracle / "seed-1", "--resamples", 5).output
     assert "40 networks of nasbench_macro, 2 runs (seeds 0, 1)" in text
     assert "flops (free)" in text and "published <= 30M" in text
+
+
+def test_the_picture_has_a_panel_for_each_predictor(oracle: Path) -> None:
+    study = Study(load_benchmark("nasbench_macro"), open_runs([oracle / "seed-0"]))
+    sample = study.sample()
+    *panels, bar = draw(sample).axes
+    titles = [axes.get_title().partition(":")[0].removesuffix(", known for free") for axes in panels]
+    assert titles == [predictor.name for predictor in sample.predictors]
+    assert len(titles) % 3, "one place is left over, and empty"
+    assert bar.get_ylabel() == "flops"
+    for axes, predictor in zip(panels, sample.predictors, strict=True):
+        points = np.asarray(axes.collections[0].get_offsets())
+        assert np.array_equal(points, np.stack([sample.truth, predictor.scores[0]], axis=1))
 
 
 def test_the_same_command_again_reads_what_is_there(oracle: Path) -> None:
