@@ -31,6 +31,7 @@ def test_public_names() -> None:
         "Constraint",
         "Deduplicate",
         "Direction",
+        "Drawer",
         "Filter",
         "Problem",
         "Proposal",

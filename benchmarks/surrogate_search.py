@@ -1,0 +1,132 @@
+"""How many evaluations it takes to find one of the truly best networks: `surrogate` beside everything else.
+
+All strategies search the same tables with the same seeds, behind core's `Deduplicate`, so what is counted are
+evaluations of distinct networks, until one of the truly best 0.1 % of all distinct networks has been evaluated.
+Shown are median, upper quartile and the share of seeds that arrive within the budget. With a noisy signal (12 epochs of
+validation; one of three runs) the truth stays what it was. The last column is the geometric mean of the medians,
+searches that do not arrive counted as the budget.
+
+    python benchmarks/surrogate_search.py [--seeds 100] [--slow-seeds 20] [--workers 2] [--only LABEL,...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+
+from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.problem import Problem
+from automl_nas.search.trial import Trial
+from automl_nas.search.wrappers import Deduplicate
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream_seed
+from automl_nas_benchmarks.tabular import load_benchmark
+from automl_nas_evolution.aging import AgingEvolution
+from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_surrogate.search import SurrogateSearch
+
+CLEAN = ("nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16-120", "nasbench_macro")
+NOISY = (
+    "nasbench201-cifar10-12ep",
+    "nasbench201-cifar100-12ep",
+    "nasbench201-imagenet16-120-12ep",
+    "nasbench_macro-run1",
+)
+Maker = Callable[[SearchSpace, Problem, int], AskTellStrategy]
+STRATEGIES: dict[str, Maker] = {
+    "surrogate": lambda space, problem, seed: SurrogateSearch(space, problem, seed=seed),
+    "local search, first": lambda space, problem, seed: LocalSearch(space, problem, seed=seed, improvement="first"),
+    "local search, steepest": lambda space, problem, seed: LocalSearch(space, problem, seed=seed),
+    "aging, 30/10": lambda space, problem, seed: AgingEvolution(
+        space, problem, seed=seed, population=30, sample_size=10
+    ),
+    "SPOS evolution": lambda space, problem, seed: EvolutionarySearch(space, problem, seed=seed, generations=None),
+    "random": lambda space, problem, seed: RandomSearch(space, problem, seed=seed),
+    "Optuna TPE": lambda space, problem, seed: OptunaStrategy(space, problem, seed=seed, sampler="tpe"),
+    "Optuna NSGA-II": lambda space, problem, seed: OptunaStrategy(space, problem, seed=seed, sampler="nsgaii"),
+    "Optuna GP": lambda space, problem, seed: OptunaStrategy(space, problem, seed=seed, sampler="gp"),
+}
+SLOW = ("Optuna GP",)
+TOP = 0.001
+
+
+def arrival(task: tuple[str, str, int, int]) -> tuple[float, float, int]:
+    """Return how many evaluations one search takes (infinity: more than the budget), its own seconds, its proposals."""
+    label, name, seed, budget = task
+    benchmark = load_benchmark(name)
+    problem = Problem({"accuracy": "maximize"}, (), benchmark.costs)
+    threshold = benchmark.truths[math.ceil(TOP * len(benchmark.truths)) - 1]
+    made = STRATEGIES[label](benchmark.space, problem, stream_seed(seed, name))
+    search = Deduplicate(benchmark.space, problem, strategy=made)
+    spent = 0.0
+    for number in range(budget):
+        begun = time.process_time()
+        proposals = search.ask(1)
+        spent += time.process_time() - begun
+        if not proposals:
+            return math.inf, spent, number + 1
+        architecture = proposals[0].architecture
+        if benchmark.truth(architecture) >= threshold:
+            return number + 1, spent, number + 1
+        metrics = {"accuracy": benchmark.signal(architecture)}
+        begun = time.process_time()
+        search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
+        spent += time.process_time() - begun
+    return math.inf, spent, budget
+
+
+def count(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--slow-seeds", type=int, default=20, help="of Optuna's Gaussian process; 0: leave it out")
+    parser.add_argument("--evaluations", type=int, default=300, help="the budget of a search")
+    parser.add_argument("--problems", default=",".join(CLEAN + NOISY), help="names of benchmarks")
+    parser.add_argument("--only", help="labels of strategies, separated by semicolons")
+    parser.add_argument("--workers", type=int, default=2)
+    settings = parser.parse_args()
+    problems, labels = settings.problems.split(","), (settings.only.split(";") if settings.only else list(STRATEGIES))
+
+    print(f"distinct evaluations to the true top {TOP:.1%}: median / upper quartile (seeds that arrive)")
+    print("| strategy | seeds | " + " | ".join(problems) + " | geometric mean | ms a proposal |")
+    print("|---" * (len(problems) + 4) + "|")
+    means: dict[str, float] = {}
+    with multiprocessing.get_context("spawn").Pool(settings.workers) as pool:
+        for label in labels:
+            seeds = settings.slow_seeds if label in SLOW else settings.seeds
+            if not seeds:
+                continue
+            cells, logs, spent, asked = [], [], 0.0, 0
+            for problem in problems:
+                tasks = [(label, problem, seed, settings.evaluations) for seed in range(seeds)]
+                found = pool.map(arrival, tasks, chunksize=1)
+                taken = sorted(evaluations for evaluations, _, _ in found)
+                spent, asked = spent + sum(item[1] for item in found), asked + sum(item[2] for item in found)
+                median, upper = taken[math.ceil(seeds / 2) - 1], taken[math.ceil(0.75 * seeds) - 1]
+                share = sum(map(math.isfinite, taken)) / seeds
+                cells.append(f"{count(median)} / {count(upper)} ({share:.0%})")
+                logs.append(math.log(min(median, settings.evaluations)))
+            means[label] = math.exp(sum(logs) / len(logs))
+            row = " | ".join([label, str(seeds), *cells, f"{means[label]:.1f}", f"{spent / asked * 1000:.1f}"])
+            print(f"| {row} |", flush=True)
+        pool.close()
+        pool.join()
+    rivals = {label: mean for label, mean in means.items() if label.startswith("Optuna")}
+    if rivals and "surrogate" in means:
+        best = min(rivals, key=rivals.__getitem__)
+        ratio = means["surrogate"] / rivals[best]
+        verdict = "met" if ratio <= 0.7 else "MISSED"
+        print(f"surrogate / {best} (the best of Optuna's): {ratio:.2f}; goal at most 0.7: {verdict}")
+
+
+if __name__ == "__main__":
+    main()
