@@ -1,8 +1,52 @@
-"""Optuna's samplers as search strategies."""
+"""Optuna, both ways: its samplers search our spaces, our strategies serve its studies.
+
+Names are loaded when they are used, so importing this package does not import Optuna.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from automl_nas.plugin.markers import Register, hookimpl
+
+if TYPE_CHECKING:
+    from automl_nas_optuna.objectives import evaluate
+    from automl_nas_optuna.samplers import Sampler
+    from automl_nas_optuna.strategy import OptunaStrategy
+    from automl_nas_optuna.strategy_sampler import StrategySampler
+    from automl_nas_optuna.suggesting import architecture_of, parameters_of, suggest
+
+__all__ = [
+    "OptunaStrategy",
+    "Sampler",
+    "StrategySampler",
+    "architecture_of",
+    "evaluate",
+    "parameters_of",
+    "suggest",
+]
+
+_LAZY = {
+    "OptunaStrategy": "automl_nas_optuna.strategy",
+    "Sampler": "automl_nas_optuna.samplers",
+    "StrategySampler": "automl_nas_optuna.strategy_sampler",
+    "architecture_of": "automl_nas_optuna.suggesting",
+    "evaluate": "automl_nas_optuna.objectives",
+    "parameters_of": "automl_nas_optuna.suggesting",
+    "suggest": "automl_nas_optuna.suggesting",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Hooks are found by it, so nothing is left out.
+    return sorted({*globals(), *__all__})
 
 
 @hookimpl

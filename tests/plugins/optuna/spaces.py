@@ -1,13 +1,15 @@
-"""Spaces that the tests of this plugin share."""
+"""Spaces and a loop that the tests of this plugin share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from automl_nas.errors import SpaceError
+from automl_nas.search import AskTellStrategy, Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
+from automl_nas.testing import toy_metric
 
 
 class Mixed(SearchSpace):
@@ -54,3 +56,16 @@ class Widths(SearchSpace):
 
     def build(self, architecture: Architecture) -> None:  # type: ignore[override]
         raise SpaceError("nothing to build")
+
+
+def search(strategy: AskTellStrategy, count: int, space: SearchSpace, first: int = 0) -> list[Proposal]:
+    """Ask and tell one at a time."""
+    proposals: list[Proposal] = []
+    for number in range(first, first + count):
+        found = strategy.ask(1)
+        if not found:
+            break
+        proposals += found
+        metrics = {"accuracy": toy_metric(found[0].architecture, space)}
+        strategy.tell([Trial(number, found[0].architecture, metrics)])
+    return proposals
