@@ -204,18 +204,18 @@ def shrink(name: str, decision: Decision, kept: Sequence[Scalar]) -> Decision | 
     """Return a decision with fewer options, in their old order; None when a `Subset` has none left.
 
     Raises:
-        SpaceError: an unknown option, or a `Choice` or `Ordinal` without any option left.
+        SpaceError: an unknown option, or no option left of a decision that must take one.
     """
     try:
         positions = sorted({decision.position(option) for option in kept})
     except SpaceError as error:
         raise SpaceError(f"decision '{name}': {error}") from None
     options = tuple(decision.options[position] for position in positions)
+    if not options and not (isinstance(decision, Subset) and decision.min == 0):
+        raise SpaceError(f"decision '{name}': at least one option must stay alive")
     if isinstance(decision, Subset):
         most = None if decision.max is None else min(decision.max, len(options))
         return Subset(options, min(decision.min, len(options)), most) if options else None
-    if not options:
-        raise SpaceError(f"decision '{name}': at least one option must stay alive")
     return type(decision)(options)
 
 

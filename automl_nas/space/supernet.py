@@ -68,7 +68,7 @@ class Supernet(nn.Module, ABC):
             live: decision name -> the options to keep.
 
         Raises:
-            SpaceError: an unknown decision or option, or a Choice without any option left.
+            SpaceError: an unknown decision or option, or no option left of a decision that must take one.
         """
 
     def segments(self) -> tuple[Segment, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from automl_nas.space import Architecture, SupernetSpace, Weighted, operators
 from automl_nas.streams import stream
 from automl_nas.testing.spaces import SupernetContract
 from automl_nas_dso.edges import Edge
+from automl_nas_dso.layout import Layout
+from automl_nas_dso.network import network
 from automl_nas_dso.space import DsoSpace, transfer
 
 SMALL: dict[str, Any] = {"input_shape": (1, 8, 8), "num_classes": 3, "blocks": (1, 2), "width": 4, "levels": 2}
@@ -35,12 +37,12 @@ def nothing(space: SupernetSpace) -> Architecture:
 
 class TestShare(SupernetContract):
     def make_space(self) -> SupernetSpace:
-        return make()
+        return make(operations=("sep3", "max3"))
 
 
 class TestFull(SupernetContract):
     def make_space(self) -> SupernetSpace:
-        return make(sharing="full", gate_reductions=True, gate_inputs=False)
+        return make(sharing="full", gate_reductions=True, gate_inputs=False, operations=("avg3", "sep5"))
 
     def architectures(self, space: Any) -> list[Architecture]:
         """Also those in which blocks are pruned entirely."""
@@ -53,6 +55,8 @@ class TestFinal(SupernetContract):
     def make_space(self) -> SupernetSpace:
         return make(
             variant="final",
+            blocks=(1, 1),
+            levels=1,
             operations=("dil3", "conv3", "avg3", "max5"),
             stage_shortcut="identity",
             pool_norm=False,
@@ -80,37 +84,37 @@ def test_number_of_edges(gated: bool, edges: int) -> None:
     assert len(space.edges) == 2 * edges
 
 
-def points(network: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+def points(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
     """Output positions of each convolution and linear layer, by hooks: a multiply-add per weight at each of them."""
     found: dict[str, int] = {}
 
     def hook(name: str) -> Any:
         return lambda _, __, output: found.__setitem__(name, output[0, 0].numel())
 
-    for name, layer in network.named_modules():
+    for name, layer in net.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(hook(name))
     with torch.no_grad():
-        network.eval()(torch.zeros(1, *shape))
+        net.eval()(torch.zeros(1, *shape))
     return found
 
 
-def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
+def multiply_adds(net: nn.Module, shape: tuple[int, ...]) -> int:
     """One per weight and output position."""
-    return sum(count * weight(network, name) for name, count in points(network, shape).items())
+    return sum(count * weights_of(net, name) for name, count in points(net, shape).items())
 
 
-def weight(network: nn.Module, name: str) -> int:
-    parameter = network.get_submodule(name).weight
-    assert isinstance(parameter, nn.Parameter)
-    return parameter.numel()
+def weights_of(net: nn.Module, name: str) -> int:
+    """Weights of a layer, without a bias; in a supernet the 1x1 convolution of a block has one part per source."""
+    layer = net.get_submodule(name)
+    return sum(parameter.numel() for key, parameter in layer.named_parameters() if key != "bias")
 
 
 @pytest.fixture(scope="module")
-def positions() -> dict[str, int]:
-    """Of each layer of the CIFAR-10 network; they do not depend on its width."""
+def cifar10() -> tuple[Layout, dict[str, int]]:
+    """The CIFAR-10 network, and the output positions of each of its layers, which do not depend on its width."""
     space = DsoSpace(width=1)
-    return points(space.build(everything(space)), (3, 32, 32))
+    return space.layout, points(space.build(everything(space)), (3, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -122,22 +126,15 @@ def positions() -> dict[str, int]:
     ],
 )
 def test_supernet_sizes(
-    width: int,
-    parameters: int,
-    flops: int,
-    published: tuple[str, str],
-    positions: dict[str, int],
-    monkeypatch: pytest.MonkeyPatch,
+    width: int, parameters: int, flops: int, published: tuple[str, str], cifar10: tuple[Layout, dict[str, int]]
 ) -> None:
-    """The code's layout for CIFAR-10, in M with as many digits as are published."""
-    # A new space runs two networks to see that they fit: seconds at this size, and other tests do so.
-    monkeypatch.setattr("automl_nas.space.module_space.check_extremes", lambda *_: None)
-    space = DsoSpace(width=width)
+    """The code's layout for CIFAR-10, in M with as many digits as are published; weights without data."""
+    layout, positions = cifar10
     with torch.device("meta"):
-        network = space.build(everything(space))
+        supernet = network(dataclasses.replace(layout, width=width))
     counted = (
-        sum(parameter.numel() for parameter in network.parameters()),
-        sum(count * weight(network, name) for name, count in positions.items()),
+        sum(parameter.numel() for parameter in supernet.parameters()),
+        sum(count * weights_of(supernet, name) for name, count in positions.items()),
     )
     assert counted == (parameters, flops)
     assert (f"{counted[0] / 1e6:.2f}", f"{counted[1] / 1e6:.0f}") == published
@@ -146,13 +143,13 @@ def test_supernet_sizes(
 def test_imagenet() -> None:
     """Stages of 2, 2, 13 and 6 blocks; 28 to 224 channels; two convolutions of stride 2 and three reductions."""
     space = DsoSpace(preset="imagenet", input_shape=(3, 64, 64), num_classes=1000, levels=1)
-    network = space.build(nothing(space))
+    net = space.build(nothing(space))
     maps = []
     for name in ("stem", *(f"stage{stage}" for stage in range(1, 5))):
-        network.get_submodule(name).register_forward_hook(lambda _, __, out: maps.append(tuple(out.shape[1:])))
-    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+        net.get_submodule(name).register_forward_hook(lambda _, __, out: maps.append(tuple(out.shape[1:])))
+    assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
     assert maps == [(28, 16, 16), (28, 16, 16), (56, 8, 8), (112, 4, 4), (224, 2, 2)]
-    strides = [conv.stride for conv in network.get_submodule("stem").modules() if isinstance(conv, nn.Conv2d)]
+    strides = [conv.stride for conv in net.get_submodule("stem").modules() if isinstance(conv, nn.Conv2d)]
     assert strides == [(2, 2), (2, 2)]
     assert [block.path.partition(".")[0] for block in space.blocks] == (
         ["stage1"] * 2 + ["stage2"] * 2 + ["stage3"] * 13 + ["stage4"] * 6
@@ -190,7 +187,7 @@ def costs(space: DsoSpace, architecture: Architecture) -> int:
 def test_memory_access_is_that_of_the_layers() -> None:
     """Elements that the layers of operations read and write, weights included, counted by hooks."""
     space = make(operations=("sep3", "dil5", "conv3", "max3"), repeats=2, gate_reductions=True)
-    network = space.build(everything(space))
+    net = space.build(everything(space))
     moved: dict[str, int] = {}
 
     def count(path: str) -> Any:
@@ -200,10 +197,10 @@ def test_memory_access_is_that_of_the_layers() -> None:
 
         return hook
 
-    for path, layer in network.named_modules():
+    for path, layer in net.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
             layer.register_forward_hook(count(path.rpartition(".")[0]))
-    network.eval()(torch.zeros(1, *space.input_shape))
+    net.eval()(torch.zeros(1, *space.input_shape))
     for block in space.blocks:
         branches = block.output if block.path.endswith("reduction") else block.costs
         for node, cost in branches.items():
@@ -228,7 +225,7 @@ def test_edges_of_tied_decisions() -> None:
             assert isinstance(edge, Edge)
 
 
-def weights(space: SupernetSpace, names: Iterator[str] | None = None) -> dict[str, Tensor]:
+def lambdas(space: SupernetSpace) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
         name: torch.rand(len(decision.options), dtype=torch.float64, generator=generator)
@@ -251,7 +248,7 @@ def test_shared_lambda_is_full_lambda_with_equal_values() -> None:
     supernet, other = tied.build_supernet().double(), free.build_supernet().double()
     other.load_state_dict(supernet.state_dict())
     x = torch.randn(4, 1, 8, 8, dtype=torch.float64)
-    shared = {name: weight.requires_grad_() for name, weight in weights(tied).items()}
+    shared = {name: weight.requires_grad_() for name, weight in lambdas(tied).items()}
     full = {
         name: shared["block." + name.rpartition(".")[2]].detach().clone().requires_grad_() for name in free.decisions
     }
@@ -295,7 +292,7 @@ def test_masked_restricted_and_extracted_agree(training: bool, sharing: str) -> 
         if sharing == "full":
             drawn = drawn.replaced({name: () for name in drawn if name.startswith("stage2.block2.")})
         live = space.canonical(drawn)
-        full = weights(space)
+        full = lambdas(space)
         lam = {name: full[name][[space.decisions[name].position(s) for s in live[name]]] for name in live}  # type: ignore[union-attr]
         x = torch.randn(4, 1, 8, 8, dtype=torch.float64)
 
@@ -348,8 +345,7 @@ def test_scale_is_fixed_in_operations_only_and_only_in_the_search() -> None:
         assert all((layer.weight == 1).all() and layer.bias.requires_grad for layer in inside)
         assert all(layer.weight.requires_grad for layer in rest)
     search, final = make(), make(variant="final")
-    weights_ = search.build_supernet().state_dict()
-    final.build_supernet().load_state_dict(weights_)
+    final.build_supernet().load_state_dict(search.build_supernet().state_dict())
 
 
 def test_tied_architectures_are_portable() -> None:
@@ -376,6 +372,12 @@ def test_a_reduction_keeps_a_branch() -> None:
     assert space.decisions["reduction.output"].min == 1  # type: ignore[attr-defined]
     with pytest.raises(SpaceError, match="takes 0 options"):
         space.build(everything(space).replaced({"reduction.output": ()}))
+    supernet = space.build_supernet()
+    with pytest.raises(SpaceError, match="'reduction.output': at least one option must stay alive"):
+        supernet.restrict({"reduction.output": ()})
+    supernet.restrict({"reduction.output": ("conv3",)})
+    x = torch.randn(2, *space.input_shape)
+    assert supernet(x, {**everything(space), "reduction.output": ("conv3",)}).shape == (2, 3)
 
 
 def test_drop_path_grows_with_depth_and_time() -> None:
