@@ -44,14 +44,16 @@ class ProblemBuilder:
         self._spaces = {"final": final_space, "search": space}
         self._models: dict[str, TabulatedCost] = {}
 
-    def resolve(self, given: ProblemSettings, path: str, *, partial: bool = False) -> ProblemSettings:
+    def resolve(self, given: ProblemSettings, path: str, *, over: ProblemSettings | None = None) -> ProblemSettings:
         """Return the section with its cost models resolved and every default filled in.
 
         Args:
             given: as written.
             path: where it stands.
-            partial: whether it is merged over another one, and so gets no defaults.
+            over: the resolved one that it is merged over, if any: then it gets no defaults, and the cost models named
+                there keep their names.
         """
+        partial = over is not None
         registered = self._components.registry.names("cost_models")
         costs = given.costs
         if costs is None:
@@ -72,7 +74,7 @@ class ProblemBuilder:
             name: self._components.resolve("cost_models", spec, f"{path}.costs.{name}") for name, spec in costs.items()
         }
         for name in (*given.objectives, *given.constraints):
-            if name not in resolved and name in registered:
+            if name not in resolved and name in registered and (over is None or name not in over.costs):
                 resolved[name] = self._components.resolve("cost_models", name, f"{path}.costs.{name}")
         objectives = dict(given.objectives)
         if not objectives and not partial:

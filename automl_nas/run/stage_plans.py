@@ -99,7 +99,7 @@ def plan_stage(
         if colon:  # recorded absolute: a run is resumed from any folder
             evaluator["weights"] = f"{Path(run).expanduser().resolve()}:{local}"
     own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
-    merged = builder.merge(top, builder.resolve(own, f"{path}.problem", partial=True))
+    merged = builder.merge(top, builder.resolve(own, f"{path}.problem", over=top))
     # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
     problem = builder.build(
         merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"

@@ -198,6 +198,14 @@ def test_a_stage_may_have_a_problem_of_its_own(registry: Registry) -> None:
     assert plan.stages[2].problem.objectives == {"accuracy": "maximize"}
 
 
+def test_a_stage_s_limit_is_on_the_cost_of_that_name(registry: Registry) -> None:
+    """Also where a cost model of another kind is registered under the name that the top problem gives its own."""
+    given = named(problem={"costs": {"flops": "params"}})
+    stage = {"name": "small", "strategy": "random", "evaluator": "train", "problem": {"constraints": {"flops": "<= 1M"}}}
+    (small,) = make_plan({**given, "stages": [stage], "final": None}, registry).stages
+    assert small.problem.cost_models["flops"].metric == "params"
+
+
 def test_costs_describe_what_is_delivered_unless_they_say_otherwise(registry: Registry) -> None:
     """The final variant has affine batch normalisation, so it has more parameters than the one that is searched."""
     given = named(final={"space": {"variant": "final"}}, problem={"constraints": {"params": "<= 1M"}})
