@@ -48,13 +48,15 @@ def automatic(rates: Iterable[float], momentum: float) -> float:
 
 
 def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
-    """Check that a useless edge gets from 1 to 0 in time.
+    """Check that a penalty is a number, and that it takes a useless edge from 1 to 0 in time.
 
     A penalty of exactly 0 passes: it removes nothing, and says so.
 
     Raises:
         ConfigurationError: it does not; the message has the prediction and a penalty that would do.
     """
+    if not 0 <= gamma < math.inf:
+        raise ConfigurationError(f"must be finite and at least 0, not {gamma}", path="gamma")
     k = strength(gamma, rates, momentum)
     if gamma > 0 and k < 1:
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.recalibration import full_batches
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
@@ -131,10 +132,6 @@ class DSO(Strategy):
         self._space, self._runtime, self._artifacts, self._seed = space, runtime, artifacts, seed
         self._gates = Gates(space.decisions, runtime.device)
         self._anatomy = Anatomy(space)
-        self._supernet = runtime.place(fresh_supernet(space, runtime, seed))
-        if fix_scale:
-            fix_scales(self._supernet)
-        self._training = Alternation(self._supernet, self._gates, task, runtime, schedule, seed=seed)
         self._factors = make_factors(
             gamma_schedule,
             self._gates,
@@ -143,8 +140,13 @@ class DSO(Strategy):
             latency=latency,
             models=problem.cost_models,
         )
+        self._rates = schedule.rates(full_batches(task, weight_split))
         self._controller: Controller | None = None
         self._gamma = self._first_gamma(gamma, sparsity, lambda_momentum)
+        self._supernet = runtime.place(fresh_supernet(space, runtime, seed))
+        if fix_scale:
+            fix_scales(self._supernet)
+        self._training = Alternation(self._supernet, self._gates, task, runtime, schedule, seed=seed)
         self._gamma_every, self._prune_epochs = gamma_every, prune_epochs
         if self._controller is not None:
             self._gamma_every = min(gamma_every, self._controller.interval)
@@ -156,20 +158,18 @@ class DSO(Strategy):
     def _first_gamma(
         self, gamma: float | Literal["auto"], sparsity: Mapping[str, float] | None, momentum: float
     ) -> float:
-        rates = self._training.rates()
+        rates = self._rates
         if sparsity is not None and gamma != "auto":
             raise ConfigurationError("sparsity sets gamma: leave gamma out", path="gamma")
         if sparsity is not None:
             self._controller = Controller(sparsity, steps=len(rates), momentum=momentum)
-            if self._controller.measure not in self._life().shares:
+            if self._controller.measure not in self._anatomy.measures:
                 raise ConfigurationError(
                     f"this space does not know its {self._controller.measure}; give a share of edges", path="sparsity"
                 )
             return self._controller.first(rates[0])
         if gamma == "auto":
             return automatic(rates, momentum)
-        if not 0 <= gamma < float("inf"):
-            raise ConfigurationError(f"must be finite and at least 0, not {gamma}", path="gamma")
         check_reach(gamma, rates, momentum)
         return gamma
 
@@ -245,7 +245,7 @@ class DSO(Strategy):
         searched = epoch - self._pretrain_epochs
         if searched < 1:
             return
-        k = strength(self._gamma, training.rates(), training.penalised.param_groups[0]["momentum"])
+        k = strength(self._gamma, self._rates, training.penalised.param_groups[0]["momentum"])
         told = advice(self._gamma, k, self._controller)
         services.log(self._history.record(self._life(), epoch, gamma=self._gamma, advice=told), step=training.iteration)
         if self._prune_epochs is not None and searched % self._prune_epochs == 0:

@@ -44,6 +44,7 @@ class Anatomy:
     Attributes:
         blocks: of an `EdgeSpace`, otherwise none.
         total: edges when all are alive.
+        measures: what `life` gives shares of.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -53,7 +54,8 @@ class Anatomy:
         self._full = [block.full_cost for block in self.blocks]
         self._optional = [_optional(block, space) for block in self.blocks]
         self.total = 1
-        self.total = self.life(full).edges
+        whole = self.life(full)
+        self.total, self.measures = whole.edges, tuple(whole.shares)
 
     def live(self, values: Mapping[str, object]) -> Architecture:
         """Return the architecture without the edges that lead to or come from dead operations."""

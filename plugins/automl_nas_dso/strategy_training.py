@@ -71,6 +71,28 @@ class Schedule:
         if self.clip is not None and not self.clip > 0:
             raise ConfigurationError(f"must be positive, not {self.clip}", path="clip")
 
+    def rates(self, per_epoch: int) -> list[float]:
+        """Return the learning rate of lambda at each of its steps.
+
+        Args:
+            per_epoch: iterations of an epoch.
+
+        Raises:
+            ConfigurationError: lambda has no step.
+        """
+        first, last = self.pretrain_epochs * per_epoch, self.train.epochs * per_epoch
+        own, every = self.lambda_learning_rate, self.weight_steps
+        found = [
+            learning_rate(self.train, iteration, per_epoch) if own is None else own
+            for iteration in range(first + every - 1, last, every)
+        ]
+        if not found:
+            raise ConfigurationError(
+                f"{every} steps of the weights for each of lambda leave lambda none in {last - first} iterations",
+                path="weight_steps",
+            )
+        return found
+
 
 @final
 class Alternation:
@@ -90,9 +112,10 @@ class Alternation:
         per_epoch: iterations of an epoch.
         iterations: in all.
         penalised: the optimiser of lambda.
+        lambda_rate: the learning rate of lambda that belongs to the last step of the weights.
 
     Raises:
-        ConfigurationError: a split holds no full batch, or lambda has no step.
+        ConfigurationError: a split holds no full batch.
     """
 
     def __init__(
@@ -100,6 +123,7 @@ class Alternation:
     ) -> None:
         self._supernet, self._gates, self._task, self._runtime = supernet, gates, task, runtime
         self._schedule, self._seed = schedule, seed
+        rates = schedule.rates(full_batches(task, schedule.weight_split))
         self._suffix = f"/{runtime.rank}" if runtime.rank else ""
         self.per_epoch = full_batches(task, schedule.weight_split)
         self.iterations = schedule.train.epochs * self.per_epoch
@@ -108,22 +132,16 @@ class Alternation:
         self._weights = _Batches(task, schedule.weight_split, stream_seed(seed, "data"))
         # A stream of its own: with one split for both, the two kinds of steps still see different batches.
         self._search = _Batches(task, schedule.lambda_split, stream_seed(seed, "lambda/data"))
-        if not self.rates():
-            raise ConfigurationError(
-                f"{schedule.weight_steps} steps of the weights for each of lambda leave lambda none in "
-                f"{self.iterations - self._pretrain} iterations",
-                path="weight_steps",
-            )
         self._parallel = runtime.parallel(supernet)
         self._optimizer = make_optimizer(supernet, schedule.train)
         self._parameters = list(supernet.parameters())
         self.penalised = APGNAG(
             [gates.values],
-            self.rates()[0],
+            rates[0],
             momentum=schedule.lambda_momentum,
             nonnegative=schedule.nonnegative,
         )
-        self._rate = self.rates()[0]
+        self.lambda_rate = rates[0]
         self._losses: list[tuple[str, int, Tensor]] = []
 
     @property
@@ -135,15 +153,6 @@ class Alternation:
     def rate(self) -> float:
         """The learning rate of the weights at the next iteration."""
         return learning_rate(self._schedule.train, min(self.iteration, self.iterations - 1), self.per_epoch)
-
-    def rates(self) -> list[float]:
-        """Return the learning rate of lambda at each of its steps."""
-        own, recipe = self._schedule.lambda_learning_rate, self._schedule.train
-        every = self._schedule.weight_steps
-        return [
-            learning_rate(recipe, iteration, self.per_epoch) if own is None else own
-            for iteration in range(self._pretrain + every - 1, self.iterations, every)
-        ]
 
     def advance_weights(self) -> bool:
         """Make one step of the weights; return whether a step of lambda is due."""
@@ -165,14 +174,9 @@ class Alternation:
         self._optimizer.step()
         self._losses.append(("loss", self.iteration, loss.detach()))
         due = self.searching and (self.iteration - self._pretrain) % schedule.weight_steps == schedule.weight_steps - 1
-        self._rate = schedule.lambda_learning_rate or self.rate
+        self.lambda_rate = schedule.lambda_learning_rate or self.rate
         self.iteration += 1
         return due
-
-    @property
-    def lambda_rate(self) -> float:
-        """The learning rate of lambda that belongs to the last step of the weights."""
-        return self._rate
 
     def advance_lambda(self) -> None:
         """Make one step of lambda, with the penalty that `penalised` holds."""
@@ -186,7 +190,7 @@ class Alternation:
         if self._schedule.clip is not None:
             gradient.clamp_(-self._schedule.clip, self._schedule.clip)
         values.grad = gradient
-        self.penalised.param_groups[0]["lr"] = self._rate
+        self.penalised.param_groups[0]["lr"] = self.lambda_rate
         self.penalised.step()
         values.grad = None
         self._losses.append(("lambda_loss", self.lambda_steps, loss.detach()))

@@ -219,10 +219,9 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
     assert proposal.architecture == space.canonical(space.validate(expected))
 
 
-@pytest.mark.parametrize("settings", [{"prune_epochs": 1, "gamma": 0}, {"sparsity": {"edges": 0.8}}])
-def test_stopped_anywhere_it_ends_the_same(settings: dict[str, Any]) -> None:
+def test_stopped_anywhere_it_ends_the_same() -> None:
     """Compare state, artifacts, trial and log, after every step: in both phases, before and after a prune."""
-    settings = {"space": one_block(), "iterations_per_step": 4, **settings}
+    settings: dict[str, Any] = {"space": one_block(), "prune_epochs": 1, "gamma": 0}
     whole, kept = MemoryArtifacts(), services()
     strategy, states = doomed(make(artifacts=whole, **settings)), []
     while not strategy.done:
@@ -337,7 +336,7 @@ def test_splits_of_any_size_have_their_own_epochs(
     settings: dict[str, Any], search: int, expected: list[tuple[str, int]]
 ) -> None:
     task = Watched(train=89, search=search)
-    run(make(task=task, gamma=0, **settings))
+    run(make(one_block(), task=task, gamma=0, **settings))
     weights = [("train", epoch) for epoch in range(4)]
     assert sorted(task.asked) == sorted(weights + expected)
 
@@ -350,8 +349,8 @@ def test_lambda_and_weights_are_trained_on_different_batches_of_one_split() -> N
 
 def test_without_penalty_all_edges_stay_and_lambda_moves_all_the_same() -> None:
     artifacts = MemoryArtifacts()
-    (proposal,) = run(make(artifacts=artifacts, gamma=0, prune_epochs=1)).submitted
-    assert proposal.info["live_edges"] == proposal.info["edges"] == 24
+    (proposal,) = run(make(one_block(), artifacts, gamma=0, prune_epochs=1)).submitted
+    assert proposal.info["live_edges"] == proposal.info["edges"] == 12
     assert any(bool((values != 1).any()) for values in artifacts.stored["lambda"].values())
 
 
@@ -372,10 +371,9 @@ def test_tied_edges_live_and_die_together() -> None:
     assert logged(given, "live_edges")[-1] == proposal.info["live_edges"] == 24 - 2 * 4
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_target_is_reached_and_kept(seed: int) -> None:
-    train = Recipe(epochs=13, learning_rate=0.1, schedule="constant", nesterov=True)
-    given = run(make(sparsity={"edges": 0.7}, train=train, lambda_learning_rate=0.3, seed=seed))
+def test_a_target_is_reached_and_kept() -> None:
+    train = Recipe(epochs=12, learning_rate=0.1, schedule="constant", nesterov=True)
+    given = run(make(sparsity={"edges": 0.7}, train=train, lambda_learning_rate=0.3))
     left = [1 - value for value in logged(given, "sparsity")]
     assert 0 < left[-1] <= 0.7
     # From then on neither death nor revival.

@@ -20,7 +20,7 @@ from automl_nas_dso.space import DsoSpace
 
 SPACE: dict[str, Any] = {"blocks": [1, 1], "width": 4, "levels": 2, "operations": ["sep3", "max3"], "sharing": "full"}
 CONFIG: dict[str, Any] = {
-    "seed": 2,
+    "seed": 1,
     "task": {"name": "digits", "batch_size": 128, "search_fraction": 0.5},
     "space": {"name": "dso", **SPACE},
     "runtime": {"device": "cpu", "threads": 1},
