@@ -6,6 +6,7 @@ operations, so second derivatives can be taken.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,9 +102,9 @@ def project(weights: Tensor, rows: Sequence[Sequence[int]], bundles: Sequence[Te
     return result
 
 
-def _exact(like: Tensor) -> torch.autocast:
-    # The maps' own precision: autocast would round maps of float32 on their way.
-    return torch.autocast(like.device.type, enabled=False)
+def _exact(like: Tensor) -> contextlib.AbstractContextManager[object]:
+    # The maps' own precision: autocast would round maps of float32 on their way. Not every device knows autocast.
+    return contextlib.nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:

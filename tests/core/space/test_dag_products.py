@@ -267,6 +267,15 @@ def test_under_autocast(precision: torch.dtype) -> None:
     assert all(grad.isfinite().all() and grad.dtype == torch.float32 for grad in grads)
 
 
+def test_without_data() -> None:
+    """Shapes are found on tensors without data; all edges can be weighted."""
+    space = make_space()
+    assert space.weighable == set(space.decisions)
+    supernet = space.build_supernet().to("meta")
+    gates = {name: torch.ones(len(d.options), device="meta") for name, d in space.decisions.items()}
+    assert supernet(torch.zeros(2, *SHAPE, device="meta"), gates).shape == (2, 5, 4, 4)
+
+
 def test_equal_unweighted_sums_are_made_once() -> None:
     """All nodes of a level that take the same sources read the same tensor; networks are the same as before."""
     space = make_space(projected=False)
