@@ -201,7 +201,8 @@ def test_a_stage_may_have_a_problem_of_its_own(registry: Registry) -> None:
 def test_a_stage_s_limit_is_on_the_cost_of_that_name(registry: Registry) -> None:
     """Also where a cost model of another kind is registered under the name that the top problem gives its own."""
     given = named(problem={"costs": {"flops": "params"}})
-    stage = {"name": "small", "strategy": "random", "evaluator": "train", "problem": {"constraints": {"flops": "<= 1M"}}}
+    limit = {"constraints": {"flops": "<= 1M"}}
+    stage = {"name": "small", "strategy": "random", "evaluator": "train", "problem": limit}
     (small,) = make_plan({**given, "stages": [stage], "final": None}, registry).stages
     assert small.problem.cost_models["flops"].metric == "params"
 
