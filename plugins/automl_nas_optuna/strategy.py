@@ -27,9 +27,10 @@ _STEPS = ("step", "epochs")
 class OptunaStrategy(AskTellStrategy):
     """Propose what one of Optuna's samplers suggests.
 
-    A suggestion that misses a constraint on costs is told back at once, as pruned with its constraint values. One that
-    equals an earlier candidate is never evaluated again: samplers with a population are told that candidate's result
-    once more, others go on as if they had not made it. After ``attempts`` such suggestions in a row one candidate is
+    A suggestion that misses a constraint on costs is not evaluated: the first one for each candidate is told back as
+    pruned, with its constraint values, the others count as never made. One that equals an earlier candidate is not
+    evaluated again: samplers with a population are told that candidate's result once more, for others it counts as
+    never made. After ``attempts`` such suggestions in a row one candidate is
     drawn uniformly from what is feasible and new, and the sampler learns of it like of its own. The search ends when
     nothing new is left.
 
@@ -88,11 +89,15 @@ class OptunaStrategy(AskTellStrategy):
     def _propose(self) -> Proposal | None:
         if self._exhausted_space:
             return None
+        warned = False
         for _ in range(self._attempts):
             number, architecture = self._suggestion()
             violations = self._problem.violations(architecture)
             if any(missed > 0 for missed in violations.values()):
-                self._notebook.tell(number, Told("pruned", constraints=self._limits(violations)))
+                # Told of all, a model of densities counts them among the results of which it takes the best tenth.
+                told = FAILED if warned else Told("pruned", constraints=self._limits(violations))
+                self._notebook.tell(number, told)
+                warned = True
                 continue
             key = self._space.canonical(architecture)
             waiting = self._pending.get(key)
@@ -185,9 +190,10 @@ class OptunaStrategy(AskTellStrategy):
             return Told("pruned", constraints=self._limits(self._problem.violations(architecture)), steps=steps)
         costs = self._problem.costs(architecture)
         values = tuple(metrics.get(name, costs.get(name, math.nan)) for name in self._problem.objectives)
-        if not all(map(math.isfinite, values)):
+        limits = self._limits(self._problem.violations(architecture, metrics))
+        if not all(map(math.isfinite, (*values, *limits.values()))):
             return FAILED
-        return Told("complete", values, self._limits(self._problem.violations(architecture, metrics)))
+        return Told("complete", values, limits)
 
     def _limits(self, violations: Mapping[str, float]) -> Mapping[str, float]:
         return violations if self._constrained else {}

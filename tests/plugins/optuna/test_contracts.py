@@ -17,7 +17,7 @@ from automl_nas_optuna.strategy import OptunaStrategy
 
 
 class OnMixed(AskTellContract):
-    trials: ClassVar[int] = 20
+    trials: ClassVar[int] = 15
 
     def space(self) -> SearchSpace:
         return Mixed()
@@ -45,17 +45,10 @@ class OnMixed(AskTellContract):
 
 
 class TestRandom(AskTellContract):
-    trials: ClassVar[int] = 24
+    trials: ClassVar[int] = 18
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler="random")
-
-
-class TestTpe(AskTellContract):
-    trials: ClassVar[int] = 24
-
-    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-        return OptunaStrategy(space, problem, seed=seed, sampler="tpe")
 
 
 class TestTpeOnMixedDecisions(OnMixed):
@@ -64,7 +57,7 @@ class TestTpeOnMixedDecisions(OnMixed):
 
 
 class TestNsgaii(AskTellContract):
-    trials: ClassVar[int] = 24
+    trials: ClassVar[int] = 18
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler=Sampler("nsgaii", {"population_size": 6}))
@@ -80,13 +73,6 @@ class TestQmc(OnMixed):
         return OptunaStrategy(space, problem, seed=seed, sampler="qmc")
 
 
-class TestBruteForce(AskTellContract):
-    trials: ClassVar[int] = 24
-
-    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-        return OptunaStrategy(space, problem, seed=seed, sampler="brute_force")
-
-
 @pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason="CMA-ES needs the library cmaes")
 class TestCmaes(OnMixed):
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
@@ -94,7 +80,7 @@ class TestCmaes(OnMixed):
 
 
 class TestRandomWithDuplicates(AskTellContract):
-    trials: ClassVar[int] = 24
+    trials: ClassVar[int] = 18
     may_repeat = True
     ends = False
     exhaustive = False
@@ -104,7 +90,7 @@ class TestRandomWithDuplicates(AskTellContract):
 
 
 class TestTpeInsideDeduplicate(AskTellContract):
-    trials: ClassVar[int] = 20
+    trials: ClassVar[int] = 15
     exhaustive = False
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:

@@ -30,10 +30,16 @@ def of_another_space() -> BaseSampler:
     return StrategySampler(Mixed(), PROBLEM, "random", sampler=TPESampler(n_startup_trials=0, seed=0))
 
 
-class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return of_another_space
+
+
+class TestContractForSeveralObjectives(MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: StrategySampler(Mixed(), PROBLEM, "random", sampler=RandomSampler(seed=0))
 
 
 class Recorder(AskTellStrategy):
