@@ -136,6 +136,10 @@ class TabulatedCost(CostModel):
             self._extremes = self._find()
         return self._extremes
 
+    def exact_extremes(self) -> Extremes | None:
+        """Return what `extremes` does, or None where that would be a search, which takes minutes in a large graph."""
+        return self.extremes() if self.table is not None or self._space.size <= ENUMERABLE else None
+
     def _find(self) -> Extremes:
         if self.table is not None:
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)

@@ -152,8 +152,8 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
     Raises:
         InfeasibleError: none does; says by how much the nearest misses it.
     """
-    extremes = model.extremes()
-    if not extremes.exact:
+    extremes = model.exact_extremes()
+    if extremes is None:
         return
     name = constraint.metric
     where = f"{path}.constraints.{name}: " if path else ""

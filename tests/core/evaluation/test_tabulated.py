@@ -155,3 +155,20 @@ def test_a_network_that_does_not_run_is_above_every_limit_and_no_extreme() -> No
     problem = Problem({"accuracy": "maximize"}, [limit], {"params": cost})
     feasible = [problem.feasible(architecture) for architecture in enumerate_all(space.decisions)]
     assert feasible == [0 in digits(architecture) for architecture in enumerate_all(space.decisions)]
+
+
+def test_inexact_extremes_are_not_searched_for_where_only_exact_ones_serve() -> None:
+    asked: list[Architecture] = []
+
+    class Counted(Product):
+        def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+            asked.append(architecture)
+            return super().breakdown(architecture)
+
+    large = TabulatedCost(Counted(), ToySpace(blocks=12, options=4))
+    assert large.exact_extremes() is None
+    looked = len(asked)
+    large.extremes()
+    assert len(asked) > looked
+    small = TabulatedCost(Product(), ToySpace(blocks=3, options=3))
+    assert small.exact_extremes() == small.extremes()
