@@ -23,7 +23,7 @@ DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_ma
 """Name of a space -> the benchmark its networks are compared with."""
 
 
-@click.command(short_help="Show how well a supernet ranks networks whose true values are known.")
+@click.command(short_help="Show how well a supernet ranks networks of known value.")
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[CONFIG | RUN...]")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder of the runs and the report.")
 @click.option("--space", help="Without CONFIG: the space, nasbench201 or nasbench_macro, or YAML with settings.")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,11 +27,10 @@ HEAVY = ("torch", "pydantic", "rich", "numpy")
 
 def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(program: Any) -> None:
     lines = program("--help").stdout.splitlines()
-    commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line]
+    commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
     core, others = commands[:6], commands[6:]
     assert core == ["run", "resume", "show", "cost", "export", "plugins"]
-    assert "greet" in others
-    assert others == sorted(others)
+    assert {*others} == {"benchmark", "rank", "greet"}
 
 
 def test_a_plugin_s_command_works(program: Any) -> None:
