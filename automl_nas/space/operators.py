@@ -46,7 +46,10 @@ def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -
     if not free:
         raise SpaceError("the space holds a single architecture: there is nothing to mutate")
     name = free[rng.randrange(len(free))]
-    while (value := decisions[name].sample(rng)) == parent[name]:
+    decision = decisions[name]
+    # By their codes: 1 and True are different options, though equal in Python.
+    here = decision.encode(parent[name])
+    while decision.encode(value := decision.sample(rng)) == here:
         pass
     return Architecture._of(dict(parent.items()) | {name: value}, _same(parent, decisions))
 

@@ -292,3 +292,9 @@ def test_options_are_drawn_as_the_standard_library_draws_numbers() -> None:
     for count in range(1, 40):
         choice, ours, theirs = Choice(tuple(range(count))), random.Random(count), random.Random(count)
         assert [choice.sample(ours) for _ in range(20)] == [theirs.randrange(count) for _ in range(20)]
+
+
+@pytest.mark.parametrize("decision", [Choice((1, True)), Subset((0, False), min=1, max=1)])
+def test_options_that_python_calls_equal_are_mutated_into_each_other(decision: Decision) -> None:
+    parent = Architecture({"a": decision.sample(random.Random(0))})
+    assert operators.mutate_one(parent, {"a": decision}, random.Random(1)) != parent
