@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from automl_nas.evaluation.cost_table import CostTable, NotAdditiveError
     from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
     from automl_nas.evaluation.exporter import Delivery, Exporter
+    from automl_nas.evaluation.measured import MeasuredCost, Measurement
     from automl_nas.evaluation.recalibration import recalibrate
     from automl_nas.evaluation.recipe import Recipe
     from automl_nas.evaluation.runtime import Runtime
@@ -36,6 +37,8 @@ __all__ = [
     "Outcome",
     "State",
     "CostModel",
+    "MeasuredCost",
+    "Measurement",
     "CostTable",
     "NotAdditiveError",
     "TabulatedCost",
@@ -59,6 +62,8 @@ _HOMES = {
     "Outcome": "evaluator",
     "State": "evaluator",
     "CostModel": "cost",
+    "MeasuredCost": "measured",
+    "Measurement": "measured",
     "CostTable": "cost_table",
     "NotAdditiveError": "cost_table",
     "TabulatedCost": "tabulated",
