@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ge, neg
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.cost import CostModel
@@ -90,6 +90,15 @@ def parse_constraint(metric: str, text: str, extremes: Callable[[], tuple[float,
     )
 
 
+class _Judgement(NamedTuple):
+    """The costs of an architecture, by how much the constraints on them are missed, and whether all are met."""
+
+    problem: Problem
+    costs: dict[str, float]
+    gaps: dict[str, float]
+    feasible: bool
+
+
 class Problem:
     """Objectives and constraints over metrics and costs.
 
@@ -114,36 +123,37 @@ class Problem:
         named = [(f"{c.metric} {c.text}", c) for c in self.constraints]
         self._cost_constraints = tuple((text, c) for text, c in named if c.metric in self.cost_models)
         self._metric_constraints = tuple((text, c) for text, c in named if c.metric not in self.cost_models)
-        self._known: dict[Architecture, tuple[dict[str, float], dict[str, float], bool]] = {}
 
-    def _judge(self, architecture: Architecture) -> tuple[dict[str, float], dict[str, float], bool]:
-        """Return the costs, by how much the constraints on them are missed, and whether all are met."""
-        known = self._known.get(architecture)
-        if known is None:
-            costs: dict[str, float] = {}
-            for name, model in self.cost_models.items():
-                cost = model.estimate(architecture)
-                costs[name] = cost if math.isfinite(cost) else math.nan  # as the record gives it back
-            gaps: dict[str, float] = {}
-            feasible = True
-            for text, constraint in self._cost_constraints:
-                gap = gaps[text] = constraint.violation(costs[constraint.metric])
-                feasible = feasible and gap <= 0
-            if len(self._known) >= 1 << 17:
-                self._known.clear()
-            known = self._known[architecture] = (costs, gaps, feasible)
+    def _judge(self, architecture: Architecture) -> _Judgement:
+        """Return what is known of an architecture without evaluating it.
+
+        It is kept with the architecture: a search asks two or three times for each of them, in different places.
+        """
+        known = architecture._judged
+        if isinstance(known, _Judgement) and known.problem is self:
+            return known
+        costs: dict[str, float] = {}
+        for name, model in self.cost_models.items():
+            cost = model.estimate(architecture)
+            costs[name] = cost if math.isfinite(cost) else math.nan  # as the record gives it back
+        gaps: dict[str, float] = {}
+        feasible = True
+        for text, constraint in self._cost_constraints:
+            gap = gaps[text] = constraint.violation(costs[constraint.metric])
+            feasible = feasible and gap <= 0
+        architecture._judged = known = _Judgement(self, costs, gaps, feasible)
         return known
 
     def costs(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the value of every cost model; NaN where there is none (it misses every limit)."""
-        return self._judge(architecture)[0]
+        return self._judge(architecture).costs
 
     def violations(self, architecture: Architecture, metrics: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return constraint text -> by how much it is missed; <= 0 is met.
 
         Without ``metrics`` only the constraints on costs are judged, which needs no evaluation.
         """
-        found = dict(self._judge(architecture)[1]) if self._cost_constraints else {}
+        found = dict(self._judge(architecture).gaps) if self._cost_constraints else {}
         if metrics is not None:
             for text, c in self._metric_constraints:
                 found[text] = c.violation(metrics.get(c.metric, math.nan))
@@ -151,7 +161,7 @@ class Problem:
 
     def feasible(self, architecture: Architecture) -> bool:
         """Whether all constraints on costs are met."""
-        return not self._cost_constraints or self._judge(architecture)[2]
+        return not self._cost_constraints or self._judge(architecture).feasible
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """Return the objectives of a trial with signs such that larger is better; NaN and missing count as -inf."""

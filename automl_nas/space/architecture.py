@@ -54,19 +54,20 @@ class Architecture(Mapping[str, Value]):
         TypeError: a value is not a JSON scalar or a sequence of them.
     """
 
-    __slots__ = ("_key", "_origin", "_values")
+    __slots__ = ("_judged", "_key", "_origin", "_values")
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._values: dict[str, Value] = {name: _freeze(value) for name, value in values.items()}
         self._key: str | None = None
         self._origin: object = None
+        self._judged: object = None  # what the last problem said of it; see `Problem`
 
     @classmethod
     def _of(cls, values: dict[str, Value], origin: object) -> Architecture:
         # For operators only: values that decisions gave are frozen already, and the dict now belongs to the result.
         # The origin is the mapping of decisions that gave all of them; None if that is not sure.
         new = object.__new__(cls)
-        new._values, new._key, new._origin = values, None, origin
+        new._values, new._key, new._origin, new._judged = values, None, origin, None
         return new
 
     @property

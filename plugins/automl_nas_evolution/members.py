@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.problem import Problem
@@ -13,8 +12,7 @@ from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """An evaluated candidate.
 
     Attributes:

@@ -167,7 +167,7 @@ def test_a_cost_is_asked_for_once() -> None:
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("count", "<= 2")], {"count": model})
     assert not problem.feasible(ANY)
     assert problem.violations(ANY) == {"count <= 2": 0.5}
-    assert problem.costs(Architecture({"d": 0})) == {"count": 3.0}
+    assert problem.costs(ANY) == {"count": 3.0}
     assert model.calls == 1
 
 
