@@ -4,18 +4,23 @@ All strategies search the same tables with the same seeds, behind core's `Dedupl
 evaluations of distinct networks, until one of the truly best 0.1 % of all distinct networks has been evaluated.
 Shown are median, upper quartile and the share of seeds that arrive within the budget. With a noisy signal (12 epochs of
 validation; one of three runs) the truth stays what it was. The last column is the geometric mean of the medians,
-searches that do not arrive counted as the budget.
+searches that do not arrive counted as the budget. With `--record FILE` every search that is over is a line of FILE, and
+the same command again makes only those that are missing; a search does not depend on the others.
 
-    python benchmarks/surrogate_search.py [--seeds 100] [--slow-seeds 20] [--workers 2] [--only LABEL,...]
+    python benchmarks/surrogate_search.py [--seeds 100] [--slow-seeds 20] [--workers 2] [--only LABEL;...]
+        [--record FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing.pool import Pool
+from pathlib import Path
 
 from automl_nas.search.asktell import AskTellStrategy
 from automl_nas.search.problem import Problem
@@ -56,8 +61,14 @@ SLOW = ("Optuna GP",)
 TOP = 0.001
 
 
-def arrival(task: tuple[str, str, int, int]) -> tuple[float, float, int]:
-    """Return how many evaluations one search takes (infinity: more than the budget), its own seconds, its proposals."""
+Task = tuple[str, str, int, int]  # strategy, problem, seed, budget
+Outcome = tuple[
+    float, float, int
+]  # evaluations (infinity: more than the budget), the strategy's own seconds, proposals
+
+
+def arrival(task: Task) -> Outcome:
+    """Search until one of the best is evaluated."""
     label, name, seed, budget = task
     benchmark = load_benchmark(name)
     problem = Problem({"accuracy": "maximize"}, (), benchmark.costs)
@@ -81,6 +92,36 @@ def arrival(task: tuple[str, str, int, int]) -> tuple[float, float, int]:
     return math.inf, spent, budget
 
 
+def arrival_of(task: Task) -> tuple[Task, Outcome]:
+    return task, arrival(task)
+
+
+class Record:
+    """Searches that are over, one a line: the task and its outcome, null for infinity.
+
+    Args:
+        path: of the file; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._known = path, dict[Task, Outcome]()
+        if path is not None and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                (label, problem, seed, budget), (taken, spent, asked) = json.loads(line)
+                self._known[label, problem, seed, budget] = (math.inf if taken is None else taken, spent, asked)
+
+    def complete(self, tasks: list[Task], pool: Pool) -> Mapping[Task, Outcome]:
+        """Make the searches that are missing, and return all outcomes."""
+        missing = [task for task in tasks if task not in self._known]
+        for task, outcome in pool.imap_unordered(arrival_of, missing):
+            self._known[task] = outcome
+            if self._path is not None:
+                written = (outcome[0] if math.isfinite(outcome[0]) else None, *outcome[1:])
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([task, written]) + "\n")
+        return self._known
+
+
 def count(value: float) -> str:
     return f"{value:.0f}" if math.isfinite(value) else "-"
 
@@ -93,6 +134,7 @@ def main() -> None:
     parser.add_argument("--problems", default=",".join(CLEAN + NOISY), help="names of benchmarks")
     parser.add_argument("--only", help="labels of strategies, separated by semicolons")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--record", type=Path, help="where finished searches are kept")
     settings = parser.parse_args()
     problems, labels = settings.problems.split(","), (settings.only.split(";") if settings.only else list(STRATEGIES))
 
@@ -100,6 +142,7 @@ def main() -> None:
     print("| strategy | seeds | " + " | ".join(problems) + " | geometric mean | ms a proposal |")
     print("|---" * (len(problems) + 4) + "|")
     means: dict[str, float] = {}
+    record = Record(settings.record)
     with multiprocessing.get_context("spawn").Pool(settings.workers) as pool:
         for label in labels:
             seeds = settings.slow_seeds if label in SLOW else settings.seeds
@@ -108,7 +151,8 @@ def main() -> None:
             cells, logs, spent, asked = [], [], 0.0, 0
             for problem in problems:
                 tasks = [(label, problem, seed, settings.evaluations) for seed in range(seeds)]
-                found = pool.map(arrival, tasks, chunksize=1)
+                known = record.complete(tasks, pool)
+                found = [known[task] for task in tasks]
                 taken = sorted(evaluations for evaluations, _, _ in found)
                 spent, asked = spent + sum(item[1] for item in found), asked + sum(item[2] for item in found)
                 median, upper = taken[math.ceil(seeds / 2) - 1], taken[math.ceil(0.75 * seeds) - 1]
