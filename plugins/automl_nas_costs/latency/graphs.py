@@ -1,0 +1,133 @@
+"""ONNX models as data: with a fixed batch, without free dimensions, and recognised when seen again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from automl_nas.errors import SpaceError
+
+_LARGEST = (1 << 31) - 1  # bytes of a protocol buffer
+
+
+def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
+    """Return an ONNX model with a free first dimension of its inputs set to the batch.
+
+    A fixed size lets ONNX Runtime plan its memory and fold shapes, as it would for a network exported with it.
+
+    Args:
+        model: serialised, or a file (with its weights in a second one beside it, if there is one).
+        batch: how many inputs at once.
+        name: for messages.
+
+    Raises:
+        SpaceError: the file cannot be read, a dimension other than the first is free, a dimension is 0, or the batch
+            is fixed to another number.
+    """
+    name = name or (str(model) if isinstance(model, Path) else "the ONNX model")
+    try:
+        proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    except FileNotFoundError as error:
+        raise SpaceError(f"{name} cannot be read: {error.strerror}: {error.filename}") from None
+    except Exception as error:
+        # Protocol buffers' own exceptions share no base class; whatever it is, the file is no model.
+        raise SpaceError(f"{name} is no ONNX model: {type(error).__name__}: {error}") from error
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [item for item in proto.graph.input if item.name not in weights]
+    changed = False
+    for item in inputs:
+        for place, dimension in enumerate(item.type.tensor_type.shape.dim):
+            free = not dimension.HasField("dim_value")
+            if free and place == 0:
+                dimension.dim_value = batch
+                changed = True
+            elif free:
+                raise SpaceError(
+                    f"{name}: dimension {place} of the input '{item.name}' has no fixed size "
+                    f"('{dimension.dim_param or '?'}'); latency depends on it: export the network with a fixed shape"
+                )
+            elif dimension.dim_value < 1:
+                raise SpaceError(
+                    f"{name}: dimension {place} of the input '{item.name}' is {dimension.dim_value}; a network cannot "
+                    "be measured on nothing"
+                )
+            elif place == 0 and dimension.dim_value != batch:
+                raise SpaceError(
+                    f"{name}: the input '{item.name}' has the fixed batch {dimension.dim_value}, not {batch}; set "
+                    f"batch: {dimension.dim_value}, or export it with a free batch"
+                )
+    if changed:
+        # What shape inference noted for the free batch would contradict the fixed one.
+        del proto.graph.value_info[:]
+        for item in proto.graph.output:
+            if item.type.tensor_type.shape.dim and not item.type.tensor_type.shape.dim[0].HasField("dim_value"):
+                item.type.tensor_type.shape.dim[0].Clear()
+    if proto.ByteSize() > _LARGEST:
+        raise SpaceError(f"{name} has more than 2 GiB of weights; ONNX Runtime cannot take it from memory")
+    found: bytes = proto.SerializeToString()
+    return found
+
+
+def digest(model: bytes) -> str:
+    """Return a SHA-256 of what a model computes with: operators, attributes, how they are connected, shapes.
+
+    Names and the values of weights are left out: networks that differ only in these take equally long. Whole numbers
+    and scalars are kept, since shapes and bounds are among them.
+    """
+    proto = onnx.load_from_string(model)
+    state = hashlib.sha256()
+    for opset in sorted((item.domain, item.version) for item in proto.opset_import):
+        state.update(repr(opset).encode())
+    for part in _graph(proto.graph, {}):
+        state.update(part)
+    for function in sorted(proto.functions, key=lambda item: (item.domain, item.name)):
+        state.update(function.SerializeToString(deterministic=True))
+    return state.hexdigest()
+
+
+def _graph(graph: Any, outer: dict[str, bytes]) -> Iterator[bytes]:
+    known = dict(outer)
+    known[""] = b"none"
+    for tensor in graph.initializer:
+        known[tensor.name] = _tensor(tensor)
+    for number, item in enumerate(item for item in graph.input if item.name not in known):
+        known[item.name] = f"input {len(outer)} {number}".encode()
+        yield known[item.name] + item.type.SerializeToString(deterministic=True)
+    for number, node in enumerate(graph.node):
+        for place, output in enumerate(node.output):
+            known[output] = f"node {len(outer)} {number} {place}".encode() if output else b"none"
+        yield repr((node.domain, node.op_type, len(node.output))).encode()
+        for name in node.input:
+            yield known.get(name, name.encode()) + b";"
+        for attribute in sorted(node.attribute, key=lambda item: item.name):
+            yield attribute.name.encode()
+            if attribute.HasField("t"):
+                yield _tensor(attribute.t)
+            elif attribute.HasField("g"):
+                yield from _graph(attribute.g, known)
+            else:
+                plain = onnx.AttributeProto()
+                plain.CopyFrom(attribute)
+                plain.doc_string = ""
+                yield plain.SerializeToString(deterministic=True)
+    for item in graph.output:
+        yield known.get(item.name, item.name.encode())
+
+
+def _tensor(tensor: Any) -> bytes:
+    floating = tensor.data_type in (
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.BFLOAT16,
+    )
+    head = repr((tensor.data_type, tuple(tensor.dims))).encode()
+    size = 1
+    for dimension in tensor.dims:
+        size *= dimension
+    return head if floating and size > 1 else head + numpy_helper.to_array(tensor).tobytes()

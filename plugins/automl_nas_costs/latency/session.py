@@ -1,0 +1,136 @@
+"""Measuring many networks in one session, so that they can be compared: `LatencySession`, `measure`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import SpaceError
+from automl_nas.evaluation.measured import Measurement
+from automl_nas.streams import stream_seed
+from automl_nas_costs.latency.control import control_model
+from automl_nas_costs.latency.graphs import fixed
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.latency.rounds import DRIFT_LIMIT, ModelError, measure_models
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SessionReport:
+    """What a session found out about itself.
+
+    Attributes:
+        control_ms: latency of the control network.
+        drift: by which share of it the control's rounds differ at most.
+        steady: whether that is at most 5 %.
+        environment: processor, versions, the provider's full name.
+    """
+
+    control_ms: float
+    drift: float
+    steady: bool
+    environment: dict[str, Any]
+
+    def notes(self) -> list[str]:
+        """Return what whoever reads the values should know; empty if there is nothing."""
+        if self.steady:
+            return []
+        return [
+            f"the machine was not steady: the control network's latency moved by {100 * self.drift:.0f} % between "
+            f"rounds (more than {100 * DRIFT_LIMIT:.0f} %); measure again when nothing else runs, or with more rounds"
+        ]
+
+
+class LatencySession:
+    """Models that are measured together: in every round each runs once, in random order, and with them the control.
+
+    Args:
+        options: what is measured, and how.
+        seed: of the orders, and of the resampling behind the intervals.
+    """
+
+    def __init__(self, options: LatencyOptions | None = None, *, seed: int = 0) -> None:
+        self.options = options or LatencyOptions()
+        self._seed = seed
+        self._names: list[str] = []
+        self._models: list[bytes] = []
+
+    def add(self, model: bytes | Path, name: str = "") -> int:
+        """Add a model, and return its number.
+
+        Args:
+            model: a serialised ONNX model or a file; a free batch gets the session's.
+            name: for messages.
+
+        Raises:
+            SpaceError: it cannot be measured; see `automl_nas_costs.latency.graphs.fixed`.
+        """
+        name = name or (str(model) if isinstance(model, Path) else f"model {len(self._models)}")
+        self._models.append(fixed(model, self.options.batch, name))
+        self._names.append(name)
+        return len(self._models) - 1
+
+    def run(self) -> tuple[list[Measurement], SessionReport]:
+        """Measure all models, and return a measurement for each, in order, and how steady the machine was.
+
+        ``details`` of a measurement holds ``rounds`` (the medians of all rounds, in ms), ``control`` (``value`` in ms,
+        ``drift``), ``options``, ``environment`` and ``notes``.
+
+        Raises:
+            SpaceError: ONNX Runtime cannot run a model.
+        """
+        rounds = self.options.rounds
+        seeds = [stream_seed(self._seed, "latency/order", number) for number in range(rounds)]
+        seeds.append(stream_seed(self._seed, "latency/bootstrap"))
+        options = self.options.as_dict()
+        try:
+            found = measure_models(self._models, control_model(), options, seeds)
+        except ModelError as error:
+            name = self._names[error.number] if error.number < len(self._names) else "the control network"
+            raise SpaceError(f"{name} cannot be measured: {error.reason}") from error
+        control = found["control"]
+        report = SessionReport(control["value"], control["drift"], found["steady"], found["environment"])
+        notes = report.notes()
+        for note in notes:
+            _log.warning("%s", note)
+        shared = {
+            "options": options,
+            "environment": report.environment,
+            "control": {"value": report.control_ms, "drift": report.drift},
+            "notes": notes,
+        }
+        measured = [
+            Measurement(
+                item["value"], item["low"], item["high"], item["confidence"], {"rounds": item["rounds"], **shared}
+            )
+            for item in found["models"]
+        ]
+        return measured, report
+
+
+def measure(
+    models: Sequence[bytes | Path],
+    options: LatencyOptions | None = None,
+    *,
+    names: Sequence[str] = (),
+    seed: int = 0,
+) -> list[Measurement]:
+    """Measure models in one session; see `LatencySession`.
+
+    Args:
+        models: serialised ONNX models (`automl_nas_costs.latency.export.export` makes them) or files.
+        options: what is measured, and how.
+        names: of the models, for messages.
+        seed: of the orders, and of the resampling behind the intervals.
+
+    Raises:
+        SpaceError: a model cannot be measured.
+    """
+    session = LatencySession(options, seed=seed)
+    for number, model in enumerate(models):
+        session.add(model, names[number] if names else "")
+    return session.run()[0]
