@@ -14,13 +14,13 @@ the same command again makes only those that are missing; a search does not depe
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping
-from multiprocessing.pool import Pool
+from collections.abc import Callable
 from pathlib import Path
+
+from surrogate_record import Record, Task
 
 from automl_nas.search.asktell import AskTellStrategy
 from automl_nas.search.problem import Problem
@@ -61,15 +61,12 @@ SLOW = ("Optuna GP",)
 TOP = 0.001
 
 
-Task = tuple[str, str, int, int]  # strategy, problem, seed, budget
-Outcome = tuple[
-    float, float, int
-]  # evaluations (infinity: more than the budget), the strategy's own seconds, proposals
+Outcome = tuple[float | None, float, int]  # evaluations (None: more than the budget), the strategy's seconds, proposals
 
 
-def arrival(task: Task) -> Outcome:
-    """Search until one of the best is evaluated."""
-    label, name, seed, budget = task
+def arrival(task: Task) -> tuple[Task, Outcome]:
+    """Search until one of the best is evaluated; the task is strategy, problem, seed, budget."""
+    label, name, seed, budget = str(task[0]), str(task[1]), int(task[2]), int(task[3])
     benchmark = load_benchmark(name)
     problem = Problem({"accuracy": "maximize"}, (), benchmark.costs)
     threshold = benchmark.truths[math.ceil(TOP * len(benchmark.truths)) - 1]
@@ -81,45 +78,15 @@ def arrival(task: Task) -> Outcome:
         proposals = search.ask(1)
         spent += time.process_time() - begun
         if not proposals:
-            return math.inf, spent, number + 1
+            break
         architecture = proposals[0].architecture
         if benchmark.truth(architecture) >= threshold:
-            return number + 1, spent, number + 1
+            return task, (number + 1, spent, number + 1)
         metrics = {"accuracy": benchmark.signal(architecture)}
         begun = time.process_time()
         search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
         spent += time.process_time() - begun
-    return math.inf, spent, budget
-
-
-def arrival_of(task: Task) -> tuple[Task, Outcome]:
-    return task, arrival(task)
-
-
-class Record:
-    """Searches that are over, one a line: the task and its outcome, null for infinity.
-
-    Args:
-        path: of the file; None keeps nothing.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path, self._known = path, dict[Task, Outcome]()
-        if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                (label, problem, seed, budget), (taken, spent, asked) = json.loads(line)
-                self._known[label, problem, seed, budget] = (math.inf if taken is None else taken, spent, asked)
-
-    def complete(self, tasks: list[Task], pool: Pool) -> Mapping[Task, Outcome]:
-        """Make the searches that are missing, and return all outcomes."""
-        missing = [task for task in tasks if task not in self._known]
-        for task, outcome in pool.imap_unordered(arrival_of, missing):
-            self._known[task] = outcome
-            if self._path is not None:
-                written = (outcome[0] if math.isfinite(outcome[0]) else None, *outcome[1:])
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([task, written]) + "\n")
-        return self._known
+    return task, (None, spent, number + 1)
 
 
 def count(value: float) -> str:
@@ -150,10 +117,10 @@ def main() -> None:
                 continue
             cells, logs, spent, asked = [], [], 0.0, 0
             for problem in problems:
-                tasks = [(label, problem, seed, settings.evaluations) for seed in range(seeds)]
-                known = record.complete(tasks, pool)
+                tasks: list[Task] = [(label, problem, seed, settings.evaluations) for seed in range(seeds)]
+                known = record.complete(arrival, tasks, pool)
                 found = [known[task] for task in tasks]
-                taken = sorted(evaluations for evaluations, _, _ in found)
+                taken = sorted(math.inf if evaluations is None else evaluations for evaluations, _, _ in found)
                 spent, asked = spent + sum(item[1] for item in found), asked + sum(item[2] for item in found)
                 median, upper = taken[math.ceil(seeds / 2) - 1], taken[math.ceil(0.75 * seeds) - 1]
                 share = sum(map(math.isfinite, taken)) / seeds

@@ -1,0 +1,156 @@
+"""Several objectives: how much of the true front's volume `surrogate` has found, beside other strategies.
+
+Accuracy against the latency of a device (HW-NAS-Bench) on NAS-Bench-201. All strategies search the same tables with the
+same seeds, behind core's `Deduplicate`, so what is counted are evaluations of distinct networks. Shown is the
+hypervolume (area) that the networks evaluated so far dominate, as a share of that of the whole table: mean and standard
+deviation over seeds. The reference point is the median accuracy and the largest latency of the table: with the worst
+accuracy, 10 %, as the reference, nearly all of the volume lies below networks that nobody wants. The latency is either
+a cost, which strategies may look up before an evaluation, or is told with the accuracy only (`--measured`). With
+`--record FILE` every search that is over is a line of FILE, and the same command again makes only those that are
+missing.
+
+    python benchmarks/surrogate_front.py [--seeds 20] [--devices edgegpu,raspi4] [--measured] [--record FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+from surrogate_record import Record, Task
+
+from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.problem import Problem
+from automl_nas.search.trial import Trial
+from automl_nas.search.wrappers import Deduplicate
+from automl_nas.space.operators import enumerate_all
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream_seed
+from automl_nas_benchmarks.comparison.statistics import hypervolume
+from automl_nas_benchmarks.tabular import load_benchmark
+from automl_nas_evolution.aging import AgingEvolution
+from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_optuna.samplers import Sampler
+from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_surrogate.search import SurrogateSearch
+
+Maker = Callable[[SearchSpace, Problem, int], AskTellStrategy]
+STRATEGIES: dict[str, Maker] = {
+    "surrogate": lambda space, problem, seed: SurrogateSearch(space, problem, seed=seed),
+    "evolution, 20": lambda space, problem, seed: EvolutionarySearch(
+        space, problem, seed=seed, population=20, generations=None
+    ),
+    "aging, 30/10": lambda space, problem, seed: AgingEvolution(
+        space, problem, seed=seed, population=30, sample_size=10
+    ),
+    "local search, first": lambda space, problem, seed: LocalSearch(space, problem, seed=seed, improvement="first"),
+    "random": lambda space, problem, seed: RandomSearch(space, problem, seed=seed),
+    "Optuna TPE": lambda space, problem, seed: OptunaStrategy(space, problem, seed=seed, sampler="tpe"),
+    "Optuna NSGA-II": lambda space, problem, seed: OptunaStrategy(space, problem, seed=seed, sampler="nsgaii"),
+    "Optuna NSGA-II, 20": lambda space, problem, seed: OptunaStrategy(
+        space, problem, seed=seed, sampler=Sampler("nsgaii", {"population_size": 20})
+    ),
+}
+MARKS = (50, 100, 200, 300)
+Point = tuple[float, float]  # accuracy, negative latency: larger is better
+
+
+class Race:
+    """One table and device.
+
+    Args:
+        name: of the benchmark.
+        device: of HW-NAS-Bench.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        self.benchmark, self.latency = load_benchmark(name), f"{device}_latency"
+        self.model = self.benchmark.devices[self.latency]
+        everything = [
+            (self.benchmark.signal(item), -self.model.estimate(item))
+            for item in enumerate_all(self.benchmark.space.decisions)
+        ]
+        runs = [point for point in everything if math.isfinite(point[1])]
+        self.reference = statistics.median(point[0] for point in runs), min(point[1] for point in runs)
+        self.whole = hypervolume(runs, self.reference)
+
+    def run(self, label: str, seed: int, measured: bool) -> tuple[list[float], float]:
+        """Return the shares of the volume at `MARKS`, and the strategy's own seconds for each proposal."""
+        costs = dict(self.benchmark.costs) | ({} if measured else {self.latency: self.model})
+        problem = Problem({"accuracy": "maximize", self.latency: "minimize"}, (), costs)
+        space = self.benchmark.space
+        made = STRATEGIES[label](space, problem, stream_seed(seed, f"{self.benchmark.name}/{self.latency}"))
+        search = Deduplicate(space, problem, strategy=made)
+        found: list[Point] = []
+        shares, spent = [], 0.0
+        for number in range(MARKS[-1]):
+            begun = time.process_time()
+            (proposal,) = search.ask(1)
+            spent += time.process_time() - begun
+            architecture = proposal.architecture
+            accuracy, latency = self.benchmark.signal(architecture), self.model.estimate(architecture)
+            found.append((accuracy, -latency))
+            metrics = {"accuracy": accuracy} | ({self.latency: latency} if measured else {})
+            begun = time.process_time()
+            search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
+            spent += time.process_time() - begun
+            if number + 1 in MARKS:
+                shares.append(hypervolume(found, self.reference) / self.whole)
+        return shares, spent / MARKS[-1]
+
+
+race = cache(Race)
+
+
+def search(task: Task) -> tuple[Task, tuple[list[float], float]]:
+    """Run the search of a task: strategy, benchmark, device, whether the latency is measured, seed."""
+    label, name, device, measured, seed = task
+    return task, race(str(name), str(device)).run(str(label), int(seed), bool(measured))
+
+
+def spread(values: Iterable[float]) -> float:
+    known = list(values)
+    return statistics.stdev(known) if len(known) > 1 else math.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--benchmarks", default="nasbench201-cifar10,nasbench201-imagenet16-120")
+    parser.add_argument("--devices", default="edgegpu,raspi4")
+    parser.add_argument("--only", help="labels of strategies, separated by semicolons")
+    parser.add_argument("--measured", action="store_true", help="the latency is not known before an evaluation")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--record", type=Path, help="where finished searches are kept")
+    settings = parser.parse_args()
+    races = [(name, device) for name in settings.benchmarks.split(",") for device in settings.devices.split(",")]
+    record = Record(settings.record)
+    print(f"% of the true volume after {' / '.join(map(str, MARKS))} evaluations, mean over {settings.seeds} seeds")
+    print("(standard deviation at the end); ms of CPU a proposal")
+    print("| strategy | " + " | ".join(f"{name}, {device}" for name, device in races) + " | ms |")
+    print("|---" * (len(races) + 2) + "|")
+    with multiprocessing.get_context("spawn").Pool(settings.workers) as pool:
+        for label in settings.only.split(";") if settings.only else STRATEGIES:
+            cells, spent = [], []
+            for name, device in races:
+                tasks: list[Task] = [(label, name, device, settings.measured, seed) for seed in range(settings.seeds)]
+                known = record.complete(search, tasks, pool)
+                shares = [[100 * share for share in known[task][0]] for task in tasks]
+                means = " / ".join(f"{statistics.fmean(column):.2f}" for column in zip(*shares, strict=True))
+                cells.append(f"{means} ({spread(row[-1] for row in shares):.2f})")
+                spent += [known[task][1] for task in tasks]
+            print(f"| {label} | {' | '.join(cells)} | {statistics.fmean(spent) * 1000:.1f} |", flush=True)
+        pool.close()
+        pool.join()
+
+
+if __name__ == "__main__":
+    main()
