@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from automl_nas.plugin.kinds import KINDS, Kind
     from automl_nas.plugin.located import join
     from automl_nas.plugin.manager import Plugin, PluginManager, default_manager
+    from automl_nas.plugin.observer import Observer
     from automl_nas.plugin.registered import Component, Source
     from automl_nas.plugin.registry import Registry
     from automl_nas.plugin.settings import Setting
@@ -28,6 +29,7 @@ _HOMES = {
     "located": ("join",),
     "faults": ("Fault",),
     "manager": ("Plugin", "PluginManager", "default_manager"),
+    "observer": ("Observer",),
     "registered": ("Component", "Source"),
     "registry": ("Registry",),
     "settings": ("Setting",),
@@ -52,6 +54,7 @@ __all__ = [
     "Collaborator",
     "from_config",
     "join",
+    "Observer",
     "RunInfo",
     "StepInfo",
     "ResultInfo",

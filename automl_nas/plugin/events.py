@@ -52,16 +52,19 @@ class RunInfo:
         name: a short name for logs, the directory's by default.
         config: the resolved configuration.
         resumed: whether this process continues an earlier one.
+        objectives: stage -> metric -> ``maximize`` or ``minimize``, the main one first.
     """
 
     directory: Path
     name: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False
+    objectives: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.directory.name)
         object.__setattr__(self, "config", frozen(self.config))
+        object.__setattr__(self, "objectives", frozen(self.objectives))
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ def register_executors(register: Register) -> None:
 
 
 @hookspec
+def register_observers(register: Register) -> None:
+    """Register observers that are configured: classes derived from `Observer`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands to the command line: ``@cli.command()`` or ``cli.add_command(...)``.
 

@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "tasks": Kind("task", "automl_nas.evaluation.task:Task"),
         "exporters": Kind("exporter", "automl_nas.evaluation.exporter:Exporter"),
         "executors": Kind("executor", "automl_nas.run.executors:Executor"),
+        "observers": Kind("observer", "automl_nas.plugin.observer:Observer"),
     }
 )
 """Kind -> its noun and base class; ``register_<kind>`` is the hook that registers it."""

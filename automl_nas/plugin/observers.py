@@ -39,7 +39,7 @@ class Observers:
     """
 
     def __init__(self, *, strict: bool = False) -> None:
-        self._strict = strict
+        self.strict = strict
         self._plugged: dict[str, list[_Observer]] = {hook: [] for hook in OBSERVERS}
         self._unplugged: dict[Source, Fault] = {}
 
@@ -91,6 +91,6 @@ class Observers:
                 fault = Fault(observer.source, f"{hook}: {one_line(error)}", error)
                 self.silence(observer.source)
                 self._unplugged[observer.source] = fault
-                if self._strict:
+                if self.strict:
                     raise PluginError(str(fault)) from error
                 _log.warning("%s does not watch this run any more: %s", observer.source, fault.error, exc_info=error)

@@ -9,8 +9,7 @@ from typing import Any
 
 import automl_nas
 from automl_nas.errors import RunInterrupted
-from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-from automl_nas.plugin.manager import PluginManager
+from automl_nas.plugin.events import ResultInfo, StepInfo
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.checkpoints import Checkpoints
 from automl_nas.run.delivery import make_final
@@ -27,6 +26,7 @@ from automl_nas.run.settings import StageSettings
 from automl_nas.run.stage_evaluator import StageEvaluator
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.run.trials import StageServices
+from automl_nas.run.watching import Watchers, run_info
 from automl_nas.run.workers import WorkerProcesses
 from automl_nas.search.strategy import Strategy
 from automl_nas.search.trial import Trial
@@ -39,7 +39,7 @@ class Driver:
     Args:
         directory: of the run, locked.
         plan: the run.
-        manager: of plugins: its observers are told.
+        watchers: are told.
         reporter: is told.
         stop: whether to stop at the next safe point.
         resumed: whether the run has been worked on before.
@@ -49,16 +49,16 @@ class Driver:
         self,
         directory: RunDirectory,
         plan: Plan,
-        manager: PluginManager,
+        watchers: Watchers,
         reporter: Reporter,
         stop: StopFlag,
         *,
         resumed: bool,
     ) -> None:
-        self._directory, self._plan, self._observers, self._reporter = directory, plan, manager.observers, reporter
+        self._directory, self._plan, self._observers, self._reporter = directory, plan, watchers, reporter
         self._stop, self._digest = stop, plan.digest
         self._changes = directory.changed_packages() if resumed else []
-        self._info = RunInfo(directory.path, config=plan.config, resumed=resumed)
+        self._info = run_info(directory.path, plan, resumed=resumed)
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._ledger = Ledger(directory.trials, writable=True)
         for damage in self._ledger.damage:
@@ -104,6 +104,7 @@ class Driver:
         finally:
             ledger.close()
             self._metrics.close()
+            self._observers.close()
 
     def _run_stage(self, index: int, state: Mapping[str, Any]) -> tuple[Strategy, StageServices]:
         plan = self._plan

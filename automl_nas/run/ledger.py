@@ -191,6 +191,25 @@ class Ledger:
             attempts.started += 1 if record["event"] == "started" else -1
 
 
+def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
+    """Return the trials recorded after an offset in bytes, and the offset after them: for whoever follows a run.
+
+    Lines that are not whole yet are left for the next time, damaged ones are left out.
+    """
+    found: list[Trial] = []
+    if path.exists():
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                offset += len(line)
+                record = _checked(line)
+                if record is not None and record["event"] == "finished":
+                    found.append(_trial(record))
+    return found, offset
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     if path.exists():
         with path.open("rb") as file:

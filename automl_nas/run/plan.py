@@ -135,6 +135,10 @@ def make_plan(
             "export": [dict(spec) for spec in final.export],
         }
     config["executor"] = components.resolve("executors", wanted.executor, "executor")
+    config["observers"] = [
+        components.resolve("observers", spec, f"observers[{position}]")
+        for position, spec in enumerate(wanted.observers)
+    ]
     config["checkpoint_seconds"] = wanted.checkpoint_seconds
     config = json.loads(json.dumps(config))  # tuples as lists: what a file gives back
     return Plan(
@@ -153,7 +157,7 @@ def make_plan(
 
 def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a configuration that decide what is found."""
-    return {key: value for key, value in config.items() if key not in ("executor", "checkpoint_seconds")}
+    return {key: value for key, value in config.items() if key not in ("executor", "observers", "checkpoint_seconds")}
 
 
 def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:

@@ -15,10 +15,12 @@ from automl_nas.plugin.settings import to_json
 from automl_nas.run.builtin import complete_manager
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.driver import Driver
+from automl_nas.run.files import write_json
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.plan import Plan, make_plan, what_matters
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.settings import RuntimeSettings
+from automl_nas.run.watching import Watchers, make_watchers, run_info
 
 
 class Session:
@@ -27,16 +29,16 @@ class Session:
     Args:
         directory: created or opened, and locked.
         plan: resolved from its configuration.
-        manager: of plugins: its observers are told.
+        watchers: plugins and observers that are told.
         reporter: is told.
         resumed: whether the run has been worked on before.
     """
 
     def __init__(
-        self, directory: RunDirectory, plan: Plan, manager: PluginManager, reporter: Reporter, *, resumed: bool
+        self, directory: RunDirectory, plan: Plan, watchers: Watchers, reporter: Reporter, *, resumed: bool
     ) -> None:
         self.directory, self.plan = directory, plan
-        self._manager, self._reporter, self._resumed = manager, reporter, resumed
+        self._watchers, self._reporter, self._resumed = watchers, reporter, resumed
         self._stop = StopFlag()
 
     @classmethod
@@ -57,8 +59,13 @@ class Session:
         RunDirectory.check_new(out)
         manager = manager or complete_manager()
         plan = make_plan(raw, manager.registry)
+        watchers = make_watchers(plan, manager)
+        watchers.check(run_info(out, plan, resumed=False))
+        measured = plan.measurements()  # before there is a run: what it begins with, it goes on with
         directory = RunDirectory.create(out, plan.config)
-        return cls(directory, plan, manager, reporter or Reporter(), resumed=False)
+        if measured:
+            write_json(directory.measured, measured)
+        return cls(directory, plan, watchers, reporter or Reporter(), resumed=False)
 
     @classmethod
     def resume(
@@ -95,8 +102,8 @@ class Session:
                 given = make_plan(_settled(raw, config["runtime"]), manager.registry)
                 objects = given.components.objects
                 _check_same(config, given.config, path)
-            plan = make_plan(config, manager.registry, objects, checked=True)
-            return cls(directory, plan, manager, reporter or Reporter(), resumed=True)
+            plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
+            return cls(directory, plan, make_watchers(plan, manager), reporter or Reporter(), resumed=True)
         except BaseException:
             directory.unlock()
             raise
@@ -119,7 +126,7 @@ class Session:
             ):
                 self.plan.runtime.activate()
                 driver = Driver(
-                    self.directory, self.plan, self._manager, self._reporter, self._stop, resumed=self._resumed
+                    self.directory, self.plan, self._watchers, self._reporter, self._stop, resumed=self._resumed
                 )
                 return driver.drive()
         except (KeyboardInterrupt, RunInterrupted):

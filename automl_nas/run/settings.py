@@ -131,6 +131,7 @@ class RunSettings:
         stages: in order; null: SPOS.
         final: retraining, test and export; null: none. Left out: with its defaults where there is a task.
         executor: a component: where trials are evaluated. It does not change what is found.
+        observers: components that watch the run. They do not change what is found.
         checkpoint_seconds: how much work may pass between checkpoints.
     """
 
@@ -142,6 +143,7 @@ class RunSettings:
     stages: list[StageSettings] | None = None
     final: dict[str, Any] | None = None
     executor: Any = "in_process"
+    observers: list[Any] = field(default_factory=list)
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:

@@ -54,6 +54,7 @@ def test_every_public_name_is_there() -> None:
         "Fault",
         "KINDS",
         "Kind",
+        "Observer",
         "Plugin",
         "PluginManager",
         "Register",
