@@ -29,7 +29,12 @@ class Recipe:
         decay: ``weights``: only parameters with more than one dimension; ``all``: biases and BN too.
         schedule: ``linear`` to 0 (SPOS), ``cosine`` to 0, or ``constant``; set at each iteration.
         warmup_epochs: the learning rate rises linearly from 0 over so many epochs first; may be a fraction.
+        restart_epochs: length of the first cycle of a ``cosine`` schedule that starts anew whenever it has come to 0
+            (SGDR: Loshchilov and Hutter 2017, arXiv 1608.03983); None: one cycle. A last cycle must end with the
+            training, since a network that stops at a high learning rate is far from its best.
+        restart_factor: how many times as long as the one before each further cycle is.
         clip_norm: largest norm of the whole gradient; None: no clipping.
+        auxiliary: weight of the losses of auxiliary outputs, if the network has any in training; 0: they are ignored.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -44,14 +49,17 @@ class Recipe:
     decay: Literal["weights", "all"] = "weights"
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_epochs: float = 0.0
+    restart_epochs: int | None = None
+    restart_factor: int = 1
     clip_norm: float | None = None
+    auxiliary: float = 0.4
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
                 raise ConfigurationError(f"unknown {name} {value!r}{did_you_mean(str(value), known)}", path=name)
-        for name, low in (("epochs", 1), ("weight_decay", 0), ("warmup_epochs", 0)):
+        for name, low in (("epochs", 1), ("weight_decay", 0), ("warmup_epochs", 0), ("auxiliary", 0)):
             value = getattr(self, name)
             # Written so that NaN fails as well.
             if not low <= value < math.inf:
@@ -67,4 +75,28 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise ConfigurationError(
                 f"a warm-up of {self.warmup_epochs} epochs leaves nothing of {self.epochs}", path="warmup_epochs"
+            )
+        self._check_restarts()
+
+    def _check_restarts(self) -> None:
+        if self.restart_factor < 1:
+            raise ConfigurationError(f"must be at least 1, not {self.restart_factor}", path="restart_factor")
+        if self.restart_epochs is None:
+            if self.restart_factor != 1:
+                raise ConfigurationError("without restart_epochs there is nothing to lengthen", path="restart_factor")
+            return
+        if self.restart_epochs < 1:
+            raise ConfigurationError(f"must be at least 1, not {self.restart_epochs}", path="restart_epochs")
+        if self.schedule != "cosine":
+            raise ConfigurationError(f"a {self.schedule} schedule has no restarts: set cosine", path="restart_epochs")
+        end, length, ends = self.warmup_epochs, self.restart_epochs, []
+        while end < self.epochs:
+            end, length = end + length, length * self.restart_factor
+            ends.append(end)
+        if end != self.epochs:
+            told = " or ".join(f"{each:g}" for each in ends[-2:])
+            raise ConfigurationError(
+                f"{self.epochs} epochs end inside a cycle, at a high learning rate; with restart_epochs "
+                f"{self.restart_epochs} and restart_factor {self.restart_factor} cycles end after {told}",
+                path="epochs",
             )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError, DataError, DivergedError
+from automl_nas.evaluation.auxiliary import Outputs, training_form, training_loss
 from automl_nas.evaluation.recalibration import full_batches
 from automl_nas.evaluation.recalibration import recalibrate as recalibrate
 from automl_nas.evaluation.recipe import Recipe
@@ -19,13 +20,13 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.streams import stream_seed
 
-Forward = Callable[[nn.Module, Tensor, int], Tensor]
+Forward = Callable[[nn.Module, Tensor, int], Outputs]
 """``forward(network, inputs, count) -> outputs``; a supernet strategy puts its selection in here. ``count`` numbers the
 passes: the iteration, or ``iteration * passes + pass``."""
 
 
-def _plain(network: nn.Module, inputs: Tensor, count: int) -> Tensor:
-    outputs: Tensor = network(inputs)
+def _plain(network: nn.Module, inputs: Tensor, count: int) -> Outputs:
+    outputs: Outputs = network(inputs)
     return outputs
 
 
@@ -52,7 +53,8 @@ class Fit:
     """Train a network on a split of a task: resumable at any iteration, bit for bit.
 
     Args:
-        network: already placed on the runtime's device; it is trained in place.
+        network: already placed on the runtime's device; it is trained in place. If it has a training form, with
+            auxiliary heads (`automl_nas.evaluation.auxiliary`), that is trained, and kept apart from ``network``.
         task: data and loss.
         runtime: where it runs.
         recipe: optimiser, schedule and length.
@@ -87,8 +89,10 @@ class Fit:
         self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
         self._per_epoch = full_batches(task, split)
         self.iterations = recipe.epochs * self._per_epoch
-        self._parallel = runtime.parallel(network)
-        self._optimizer = make_optimizer(network, recipe)
+        with runtime.seeded(seed, "auxiliary"):
+            self._trained = runtime.place(training_form(network))
+        self._parallel = runtime.parallel(self._trained)
+        self._optimizer = make_optimizer(self._trained, recipe)
         self._batches: Iterator[Batch] | None = None
 
     @property
@@ -111,7 +115,7 @@ class Fit:
         first = self.iteration
         examples = 0
         losses = []
-        self.network.train()
+        self._trained.train()
         with self.runtime.seeded(self._seed, self._purpose, first):
             for _ in range(min(iterations, self.iterations - self.iteration)):
                 inputs, targets = self._next_batch()
@@ -138,13 +142,13 @@ class Fit:
         """Return iteration, weights and the optimiser's state; the tensors are the live ones, not copies."""
         return {
             "iteration": self.iteration,
-            "network": self.network.state_dict(),
+            "network": self._trained.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, with the same network, recipe and data."""
-        self.network.load_state_dict(state["network"])
+        self._trained.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
         self._batches = None
@@ -174,21 +178,29 @@ class Fit:
         for turn in range(self._passes):
             with runtime.autocast():
                 outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
-                loss = self.task.loss(outputs, y)
+                loss = training_loss(self.task, outputs, y, self.recipe.auxiliary)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         if self.recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self.recipe.clip_norm)
         optimizer.step()
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
 
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
-    """Return the learning rate of an iteration: linear warm-up, then the schedule over what is left."""
+    """Return the learning rate of an iteration: linear warm-up, then the schedule over what is left.
+
+    With restarts the schedule is that of each cycle (SGDR: Loshchilov and Hutter 2017, equation 5).
+    """
     warmup = round(recipe.warmup_epochs * per_epoch)
     if iteration < warmup:
         return recipe.learning_rate * (iteration + 1) / (warmup + 1)
-    passed = (iteration - warmup) / (recipe.epochs * per_epoch - warmup)
+    start, length = warmup, recipe.epochs * per_epoch - warmup
+    if recipe.restart_epochs is not None:
+        length = recipe.restart_epochs * per_epoch
+        while iteration >= start + length:
+            start, length = start + length, length * recipe.restart_factor
+    passed = (iteration - start) / length
     if recipe.schedule == "linear":
         return recipe.learning_rate * (1 - passed)
     if recipe.schedule == "cosine":

@@ -34,6 +34,12 @@ def test_the_defaults_are_those_of_spos() -> None:
         ({"clip_norm": math.nan}, "clip_norm"),
         ({"warmup_epochs": -1.0}, "warmup_epochs"),
         ({"epochs": 5, "warmup_epochs": 5.0}, "warmup_epochs"),
+        ({"auxiliary": -0.1}, "auxiliary"),
+        ({"auxiliary": math.nan}, "auxiliary"),
+        ({"schedule": "cosine", "restart_epochs": 0}, "restart_epochs"),
+        ({"schedule": "linear", "restart_epochs": 10}, "restart_epochs"),
+        ({"schedule": "cosine", "restart_epochs": 10, "restart_factor": 0}, "restart_factor"),
+        ({"schedule": "cosine", "restart_factor": 2}, "restart_factor"),
     ],
 )
 def test_values_out_of_range_are_refused_at_once(settings: dict[str, Any], field: str) -> None:
@@ -49,3 +55,12 @@ def test_values_out_of_range_are_refused_at_once(settings: dict[str, Any], field
 def test_a_typo_is_answered_with_the_nearest_name(field: str, wrong: str, right: str) -> None:
     with pytest.raises(ConfigurationError, match=f"did you mean '{right}'"):
         Recipe(**{field: wrong})  # type: ignore[arg-type]
+
+
+def test_a_training_that_would_end_inside_a_cycle_is_refused_with_the_lengths_that_do() -> None:
+    with pytest.raises(ConfigurationError, match="cycles end after 310 or 630") as caught:
+        Recipe(epochs=600, schedule="cosine", restart_epochs=10, restart_factor=2)
+    assert caught.value.path == "epochs"
+    # 10 (2^6 - 1) = 630, the length of DSO-NAS's retraining.
+    assert Recipe(epochs=630, schedule="cosine", restart_epochs=10, restart_factor=2).restart_epochs == 10
+    assert Recipe(epochs=35, warmup_epochs=5, schedule="cosine", restart_epochs=10).warmup_epochs == 5

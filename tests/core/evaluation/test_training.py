@@ -259,6 +259,30 @@ def test_learning_rates_are_those_of_torch_after_a_linear_warm_up(schedule: str)
         reference.step()
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize(("factor", "epochs"), [(1, 12), (2, 28)])
+def test_restarts_are_those_of_torch_after_the_warm_up(factor: int, epochs: int) -> None:
+    per_epoch, first, warmup = 5, 4, 2
+    recipe = Recipe(
+        epochs=epochs + warmup,
+        learning_rate=0.3,
+        schedule="cosine",
+        warmup_epochs=warmup,
+        restart_epochs=first,
+        restart_factor=factor,
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    reference = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first * per_epoch, factor)
+    rates = []
+    for iteration in range(epochs * per_epoch):
+        rates.append(learning_rate(recipe, warmup * per_epoch + iteration, per_epoch))
+        # The same cosine of the same quotient; rel for its rounding, abs for the values near 0.
+        assert rates[-1] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
+        reference.step()
+    # It starts anew three times in either case: 4 + 4 + 4 and 4 + 8 + 16 epochs.
+    assert sum(rate == 0.3 for rate in rates) == 3
+
+
 def test_weight_decay_reaches_what_the_recipe_says() -> None:
     net = network()
     narrow = make_optimizer(net, Recipe(weight_decay=0.5)).param_groups
