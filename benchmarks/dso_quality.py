@@ -1,0 +1,258 @@
+"""What DSO-NAS finds, retrained, beside random networks of equal FLOPs and a plain residual network.
+
+    python benchmarks/dso_quality.py DATA.npz OUT [--stem-stride 2] [--strengths 2] [--seeds 3] [--epochs 6 6 6]
+    python benchmarks/dso_quality_report.py OUT
+
+Searches three blocks of 4 x 4 operations (8, 16, 32 channels) with constant, adaptive-FLOPs and adaptive-MAC penalties
+of several strengths k (see docs/dso.md). Each network that is found is retrained from scratch on all training images,
+and so is a network drawn at random from the same space that has the same FLOPs to 3 %: an edge is alive with a
+probability which itself is drawn uniformly. The residual network has a block of two 3x3 convolutions and a 1x1 one
+where the others have theirs, in several widths. Searches of one seed share phase 1, which knows no penalty.
+
+Every search and every retraining leaves a JSON file in OUT and is skipped where that exists, so the script can be ended
+at any time and started again; the report is about what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from automl_nas.errors import RunFailedError
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.training import Fit, score
+from automl_nas.search.problem import Problem
+from automl_nas.space.architecture import Architecture
+from automl_nas.streams import stream, stream_seed
+from automl_nas.testing.services import SimulatedServices, finished
+from automl_nas_costs.models import Flops
+from automl_nas_dso.gamma import automatic
+from automl_nas_dso.space import DsoSpace
+from automl_nas_dso.strategy import DSO
+from automl_nas_vision.npz import Npz
+
+SCHEDULES = ("constant", "adaptive_flops", "adaptive_mac")
+STRENGTHS = (2.0, 6.0, 3.5, 1.2)
+MIDDLE = 2.0
+SEEDS = 3
+WIDTHS = (4, 6, 8)
+TOLERANCE = 0.03
+PROBLEM = Problem({"accuracy": "maximize"})
+
+
+class Dropped(Artifacts):
+    """Takes weights and forgets them."""
+
+    def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
+        """Do nothing."""
+
+    def load(self, reference: str) -> dict[str, Tensor]:
+        """Fail."""
+        raise KeyError(reference)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A search."""
+
+    schedule: str
+    k: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.schedule}-k{self.k:g}-s{self.seed}"
+
+
+@dataclass
+class Experiment:
+    """A data set, and how long to train on it."""
+
+    data: Path
+    out: Path
+    stem_stride: int
+    epochs: tuple[int, int, int]  # phase 1, phase 2, retraining
+
+    def __post_init__(self) -> None:
+        self.task = Npz(
+            path=self.data,
+            batch_size=128,
+            search_fraction=0.5,
+            augment=[{"name": "crop", "padding": 2}, "flip"],
+            label_smoothing=0.0,
+        )
+        self.runtime = Runtime(device="cpu", threads=1)
+        self.runtime.activate()
+        self.search_space, self.space = self.make_space(variant="search"), self.make_space(variant="final")
+        self.flops = Flops(self.space)
+
+    def make_space(self, **settings: Any) -> DsoSpace:
+        """Return the space, or another one of the same outline."""
+        settings = {"width": 8, "blocks": (1, 1, 1), "sharing": "full", **settings}
+        return DsoSpace(stem_strides=(self.stem_stride,), input_shape=self.task.input_shape, **settings)  # type: ignore[arg-type]
+
+    def strategy(self, row: Row) -> DSO:
+        """Return a search with nothing done yet."""
+        first, second, _ = self.epochs
+        rate, momentum = 0.1, 0.9
+        steps = second * self.task.batches_per_epoch("train")
+        recipe = Recipe(
+            epochs=first + second,
+            learning_rate=rate,
+            schedule="constant",
+            nesterov=True,
+            momentum=momentum,
+            weight_decay=1e-4,
+        )
+        return DSO(
+            self.search_space,
+            self.task,
+            self.runtime,
+            Dropped(),
+            PROBLEM,
+            seed=row.seed,
+            train=recipe,
+            pretrain_epochs=first,
+            gamma=row.k / 2 * automatic([rate] * steps, momentum),  # automatic's k is 2
+            gamma_schedule=row.schedule,  # type: ignore[arg-type]
+            prune_epochs=1,
+            iterations_per_step=self.task.batches_per_epoch("train"),
+        )
+
+    def search(self, row: Row) -> dict[str, Any]:
+        """Search, from the end of a phase 1 that all searches of a seed share."""
+        file = self.out / f"phase1-s{row.seed}.pt"
+        services = SimulatedServices(lambda number, proposal: finished(PROBLEM, number, proposal, {}))
+        strategy = self.strategy(row)
+        begun = time.process_time()
+        if file.exists():
+            fresh, state = strategy.state_dict(), torch.load(file, weights_only=True)
+            # The penalty is the row's own.
+            state["training"]["lambda_optimizer"] = fresh["training"]["lambda_optimizer"]
+            strategy.load_state_dict({**state, "gamma": fresh["gamma"]})
+        last = self.epochs[0] * self.task.batches_per_epoch("train")
+        try:
+            while not strategy.done:
+                strategy.step(services)
+                state = strategy.state_dict()
+                if state["training"]["iteration"] == last and not file.exists():
+                    torch.save(state, file.with_suffix(".part"))
+                    file.with_suffix(".part").replace(file)
+        except RunFailedError as error:
+            return {**asdict(row), "dead": str(error), "seconds": time.process_time() - begun}
+        (trial,) = services.trials()
+        history = [values for _, values in services.logged if "live_edges" in values]
+        return {
+            **asdict(row),
+            "architecture": trial.architecture.to_dict(),
+            "flops": self.flops.estimate(trial.architecture),
+            "live_edges": trial.info["live_edges"],
+            "dead_blocks": history[-1]["dead_blocks"],
+            "history": [values["live_edges"] for values in history],
+            "seconds": time.process_time() - begun,
+        }
+
+    def retrain(self, space: DsoSpace, architecture: Architecture, seed: int) -> dict[str, Any]:
+        """Train on all training images, and test."""
+        begun = time.process_time()
+        with self.runtime.seeded(seed, "build"):
+            network = self.runtime.place(space.build(architecture))
+        recipe = Recipe(epochs=self.epochs[2], learning_rate=0.1, schedule="cosine", nesterov=True, weight_decay=3e-4)
+        fit = Fit(network, self.task, self.runtime, recipe, seed=stream_seed(seed, "fit"), split="train+search")
+        while not fit.done:
+            fit.advance(100)
+        return {
+            "flops": Flops(space).estimate(architecture),
+            "architecture": architecture.to_dict(),
+            "error": 100 * (1 - score(network, self.task, self.runtime, "test")["accuracy"]),
+            "seconds": time.process_time() - begun,
+        }
+
+    def random(self, flops: float, row: Row) -> Architecture:
+        """Return a random network of so many FLOPs."""
+        space, rng = self.space, stream(row.seed, f"random/{row.schedule}/{row.k}")
+        full = space.validate({name: decision.options for name, decision in space.decisions.items()})
+        outside = self.flops.estimate(full) - sum(block.full_cost.flops for block in space.blocks)
+        while True:
+            share = rng.random()
+            drawn = space.canonical(
+                Architecture(
+                    {
+                        name: tuple(source for source in decision.options if rng.random() < share)
+                        for name, decision in space.decisions.items()
+                    }
+                )
+            )
+            cost = outside + sum(block.cost(block.live(drawn)).flops for block in space.blocks)
+            if abs(cost / flops - 1) <= TOLERANCE:
+                return drawn
+
+    def do(self, name: str, work: Any) -> dict[str, Any]:
+        """Return what a file says, having written it if it was not there."""
+        file = self.out / f"{name}.json"
+        if not file.exists():
+            found = work()
+            file.with_suffix(".part").write_text(json.dumps(found) + "\n", encoding="utf-8")
+            file.with_suffix(".part").replace(file)
+            shown = {key: found[key] for key in ("live_edges", "flops", "error", "seconds") if key in found}
+            print(time.strftime("%H:%M:%S"), name, shown, flush=True)
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return known
+
+    def run(self, row: Row) -> None:
+        """Search, retrain what was found, and a random network of the same cost."""
+        found = self.do(f"search-{row.name}", lambda: self.search(row))
+        if "dead" in found:
+            return
+        architecture = self.space.validate(found["architecture"])
+        self.do(f"found-{row.name}", lambda: self.retrain(self.space, architecture, row.seed))
+        self.do(
+            f"random-{row.name}",
+            lambda: self.retrain(self.space, self.random(found["flops"], row), row.seed),
+        )
+
+    def residual(self, width: int, seed: int) -> None:
+        """Train the plain network."""
+        space = self.make_space(width=width, levels=2, operations=("conv3",), sharing="share", variant="final")
+        plain = space.validate(
+            {"block.conv3_1": ("input",), "block.conv3_2": ("conv3_1",), "block.output": ("conv3_2",)}
+        )
+        self.do(f"residual-w{width}-s{seed}", lambda: self.retrain(space, plain, seed))
+
+
+def rows(strengths: Sequence[float], seeds: int) -> list[Row]:
+    """Return all searches, the most telling first: several seeds at the middle strength, one at the others."""
+    pairs = [(MIDDLE, 0), *((k, 0) for k in strengths if k != MIDDLE), *((MIDDLE, seed) for seed in range(1, seeds))]
+    return [Row(schedule, k, seed) for k, seed in pairs for schedule in SCHEDULES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="an .npz file as the task npz reads it")
+    parser.add_argument("out", type=Path, help="folder of the records")
+    parser.add_argument("--stem-stride", type=int, default=1, help="of the first convolution")
+    parser.add_argument("--epochs", type=int, nargs=3, default=(6, 6, 6), help="of phase 1, phase 2 and retraining")
+    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="one seed each, but the middle")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at strength {MIDDLE:g}")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    experiment = Experiment(options.data, options.out, options.stem_stride, tuple(options.epochs))
+    for row in rows(options.strengths, options.seeds):
+        experiment.run(row)
+        for width in WIDTHS:
+            experiment.residual(width, row.seed)
+
+
+if __name__ == "__main__":
+    main()
