@@ -116,6 +116,18 @@ class Curve:
         low, high = np.quantile(self.values, [0.25, 0.75], axis=0)
         return low, high
 
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """The mean over seeds, shape (evaluations,)."""
+        return np.asarray(self.values.mean(axis=0), dtype=np.float64)
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """The sample standard deviation over seeds, shape (evaluations,); NaN for a single one."""
+        if len(self.values) < 2:
+            return np.full(self.values.shape[1], np.nan)
+        return np.asarray(self.values.std(axis=0, ddof=1), dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Findings:

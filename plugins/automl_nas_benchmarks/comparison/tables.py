@@ -169,13 +169,14 @@ def pairs_csv(findings: Findings) -> str:
 
 
 def curves_csv(findings: Findings) -> str:
-    """Return one line for each benchmark, strategy and evaluation: median and quartiles of what the plots show."""
+    """Return one line for each benchmark, strategy and evaluation: median, quartiles, mean and standard deviation."""
     rows = []
     for curve in findings.curves:
-        low, high = curve.quartiles()
-        for step, values in enumerate(zip(curve.median, low, high, strict=True), start=1):
+        columns = (curve.median, *curve.quartiles(), curve.mean, curve.deviation)
+        for step, values in enumerate(zip(*columns, strict=True), start=1):
             rows.append([curve.benchmark, curve.strategy, step, *map(float, values)])
-    return _csv(["benchmark", "strategy", "evaluations", "median", "lower_quartile", "upper_quartile"], rows)
+    header = ["benchmark", "strategy", "evaluations", "median", "lower_quartile", "upper_quartile", "mean", "std"]
+    return _csv(header, rows)
 
 
 def plain(findings: Findings) -> dict[str, Any]:

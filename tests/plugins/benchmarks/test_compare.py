@@ -328,6 +328,8 @@ def test_the_report_says_the_same_in_every_format(table: Path, tmp_path: Path) -
     curves = lines(page.parent / "curves.csv")
     assert len(curves) == 40
     assert float(curves[19]["median"]) == np.median(result.findings.curves[0].values[:, -1])
+    assert float(curves[19]["mean"]) == pytest.approx(score.regret)
+    assert float(curves[19]["std"]) == pytest.approx(score.deviation)
     pairs = lines(page.parent / "pairs.csv")
     assert [row["scope"] for row in pairs] == ["all benchmarks", "small"]
     assert f"{score.regret:.3f} ± {score.deviation:.3f}" in str(result)
