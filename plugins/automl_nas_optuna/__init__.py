@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from automl_nas.plugin.markers import Register, hookimpl
 
 if TYPE_CHECKING:
+    import click
+
     from automl_nas_optuna.objectives import evaluate
     from automl_nas_optuna.samplers import Sampler
     from automl_nas_optuna.strategy import OptunaStrategy
@@ -57,3 +59,21 @@ def register_strategies(register: Register) -> None:
         "automl_nas_optuna.strategy:OptunaStrategy",
         summary="any sampler of Optuna: TPE, GP, NSGA-II, NSGA-III, CMA-ES, QMC, ...",
     )
+
+
+@hookimpl
+def register_observers(register: Register) -> None:
+    """Register the observer that mirrors runs."""
+    register(
+        "optuna",
+        "automl_nas_optuna.recording:MirrorObserver",
+        summary="copies finished trials into an Optuna storage, for its dashboard and visualisations",
+    )
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add the command that mirrors a run afterwards."""
+    from automl_nas_optuna.commands import mirror
+
+    cli.add_command(mirror)

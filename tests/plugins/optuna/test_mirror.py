@@ -1,0 +1,182 @@
+"""Runs that are mirrored into an Optuna storage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from click.testing import CliRunner
+from plugins.optuna.spaces import Mixed
+
+from automl_nas.errors import ConfigurationError, UserError
+from automl_nas.run.ledger import Ledger
+from automl_nas.run.session import Session
+from automl_nas.search.trial import Trial
+from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
+from automl_nas_optuna.catching_up import catch_up
+from automl_nas_optuna.commands import mirror as command
+from automl_nas_optuna.mirror import NUMBER, Mirror
+from automl_nas_optuna.portraits import Portrait
+from automl_nas_optuna.recording import MirrorObserver
+from automl_nas_optuna.storages import StorageError, open_storage, shown
+from automl_nas_optuna.suggesting import architecture_of
+
+SPACE = ToySpace(blocks=3, options=4)
+
+
+def configuration(*observers: Any, trials: int = 12) -> dict[str, Any]:
+    return {
+        "space": SPACE,
+        "problem": {
+            "objectives": {"accuracy": "maximize", "toy_cost": "minimize"},
+            "constraints": {"toy_cost": "<= 6"},
+            "costs": {"toy_cost": ToyCost(SPACE)},
+        },
+        "runtime": {"device": "cpu", "threads": 1},
+        "observers": list(observers),
+        "stages": [
+            {"name": "search", "strategy": "random", "evaluator": ToyEvaluator(SPACE), "budget": {"trials": trials}}
+        ],
+    }
+
+
+def recorded(run: Path) -> dict[int, Trial]:
+    return Ledger(run / "trials.jsonl", writable=False).trials
+
+
+def mirrored(storage: str, name: str) -> dict[int, optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name=name, storage=open_storage(storage))
+    trials = study.get_trials()
+    found = {trial.user_attrs[NUMBER]: trial for trial in trials}
+    assert len(found) == len(trials), "a trial was copied twice"
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody mirrored."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    Session.start(configuration(), run).run()
+    Portrait.of(run, {"search": {"accuracy": "maximize", "toy_cost": "minimize"}}, SPACE)
+    return run
+
+
+def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/trials.db"
+    run = tmp_path / "first"
+    Session.start(configuration({"name": "optuna", "storage": storage}), run).run()
+    found = mirrored(storage, "first/search")
+    assert found.keys() == recorded(run).keys() == set(range(12))
+    for number, trial in recorded(run).items():
+        copy = found[number]
+        assert architecture_of(copy.params, SPACE) == trial.architecture
+        assert copy.values == [trial.metrics["accuracy"], trial.costs["toy_cost"]]
+        assert copy.constraints == trial.violations
+        assert copy.duration is not None
+        assert copy.duration.total_seconds() == pytest.approx(trial.seconds, abs=2e-6)
+    with pytest.raises(ConfigurationError, match=r"a study called 'first/search' is already there"):
+        Session.start(configuration({"name": "optuna", "storage": storage}), tmp_path / "other" / "first")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_is_mirrored_afterwards_and_each_trial_once(finished: Path, tmp_path: Path) -> None:
+    storage = str(tmp_path / "trials.journal")
+    assert catch_up(finished, storage, None) == (12, ["finished/search"])
+    assert catch_up(finished, storage, None) == (0, ["finished/search"])
+    assert mirrored(storage, "finished/search").keys() == set(range(12))
+    told = CliRunner().invoke(command, [str(finished), storage, "--study", "again"])
+    assert told.output == "12 trials copied; studies: again/search\n"
+
+
+def test_what_a_storage_missed_while_it_was_down_is_copied_when_it_is_back(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    storage = f"sqlite:///{folder}/trials.db"
+    mirror = Mirror(finished, Portrait.read(finished), storage, "x")
+    with pytest.raises(StorageError, match="unable to open database file"):
+        mirror.copy()
+    assert mirror.behind == 12
+    folder.mkdir()
+    for _ in range(5):
+        assert mirror.copy()
+    folder.rename(tmp_path / "gone")
+    mirror.close()  # the connection is lost
+    with pytest.raises(StorageError):
+        mirror.copy()
+    (tmp_path / "gone").rename(folder)
+    while mirror.copy():
+        pass
+    assert mirror.behind == 0
+    assert mirrored(storage, "x/search").keys() == set(range(12))
+
+
+def test_a_run_whose_storage_is_down_goes_on_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    storage = f"sqlite:///{folder}/trials.db"
+    observer = {"name": "optuna", "storage": storage, "patience": 1.0}
+    session = Session.start(configuration(observer), tmp_path / "run")
+    (folder / "trials.db").unlink()
+    folder.rmdir()
+    session.run()
+    assert recorded(tmp_path / "run").keys() == set(range(12))
+    assert "unable to open database file; the search goes on" in caplog.text
+    assert "12 trials were not copied in time; to catch up: automl-nas mirror" in caplog.text
+    folder.mkdir()
+    assert catch_up(tmp_path / "run", storage, None)[0] == 12
+
+
+def test_studies_of_others_are_left_alone(finished: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/trials.db"
+    ways = ["maximize", "minimize"]
+    optuna.create_study(storage=storage, study_name="theirs/search", directions=ways).ask()
+    with pytest.raises(ConfigurationError, match=r"'theirs/search' .* belongs to somebody else"):
+        catch_up(finished, storage, "theirs")
+    optuna.create_study(storage=storage, study_name="empty/search", directions=["minimize"])
+    with pytest.raises(ConfigurationError, match=r"has the directions minimize, .* want maximize, minimize"):
+        catch_up(finished, storage, "empty")
+    catch_up(finished, storage, "ours")
+    (finished / "optuna.json").write_text(
+        json.dumps({**json.loads((finished / "optuna.json").read_text()), "run": "another"})
+    )
+    with pytest.raises(ConfigurationError, match=r"'ours/search' .* belongs to another run"):
+        catch_up(finished, storage, "ours")
+
+
+def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
+    space = Mixed()
+    objectives = {"search": {"accuracy": "maximize"}}
+    portrait = Portrait.of(tmp_path, objectives, space)
+    assert dict(Portrait.read(tmp_path).decisions) == dict(space.decisions)
+    assert Portrait.of(tmp_path, objectives, space) == portrait
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("", "no storage is given; write a URL such as sqlite"),
+        ("nosuch://host/x", r"'nosuch://host/x' is no storage"),
+        ("postgresql://me:secret@127.0.0.1:1/x", r"postgresql://me:\*\*\*@127.0.0.1:1/x"),
+        ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+        ("mysql://u:${NO_SUCH_VARIABLE}@h/x", "a variable in .* is not set"),
+        ("grpc://host", "needs a host and a port"),
+    ],
+)
+def test_storages_that_cannot_be_had_are_refused_before_the_run(storage: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        Session.start(configuration({"name": "optuna", "storage": storage}), tmp_path / "run")
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_old_optuna_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "4.6.0")
+    with pytest.raises(ConfigurationError, match=r"Optuna 4\.6\.0 is too old"):
+        MirrorObserver(SPACE, storage="x.journal")
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("postgresql://me:pa:ss@w@host:1/db") == "postgresql://me:***@host:1/db"
+    assert shown("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"
