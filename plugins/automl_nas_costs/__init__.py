@@ -1,4 +1,4 @@
-"""The plugin `costs`: multiply-adds, parameters and memory access of the networks of any search space."""
+"""The plugin `costs`: multiply-adds, parameters, memory and measured latency of the networks of any search space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from automl_nas.plugin import hookimpl
 
 @hookimpl
 def register_cost_models(register: Any) -> None:
-    """Register the cost models that need nothing but the space."""
+    """Register the cost models."""
     register(
         "flops",
         "automl_nas_costs.models:Flops",
@@ -20,4 +20,9 @@ def register_cost_models(register: Any) -> None:
         "memory_access",
         "automl_nas_costs.models:MemoryAccess",
         summary="Elements read and written by convolutions, linear layers and pools, batch 1.",
+    )
+    register(
+        "latency_ms",
+        "automl_nas_costs.latency.model:LatencyMs",
+        summary="Latency in ONNX Runtime, each network measured in rounds, with its interval.",
     )

@@ -17,12 +17,6 @@ _OPERATOR = re.compile(r"(?:aten|prims|torchvision|torch\.ops\.\w+)(?:::|\.)(\w+
 _SHOWN = 300
 
 
-def place_of(error: BaseException) -> str:
-    """Return `` in module 'path'`` if `watched` noticed where an error was raised, else nothing."""
-    path = getattr(error, "automl_nas_module", None)
-    return "" if path is None else f" (in {_module(path)})"
-
-
 @contextlib.contextmanager
 def watched(network: nn.Module) -> Iterator[list[str]]:
     """Yield a list whose last item is the path of the innermost module that is running."""
@@ -65,8 +59,8 @@ def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
 
 def _dependent(operator: Any, path: str, what: str) -> str:
     return (
-        f"{what} (operation {operator} in {_module(path)}), so its latency depends on the data; compute both branches "
-        "and choose with torch.where, or take the decision out of forward"
+        f"{what} (operation {operator} in {module_text(path)}), so its latency depends on the data; compute both "
+        "branches and choose with torch.where, or take the decision out of forward"
     )
 
 
@@ -76,7 +70,7 @@ def unsupported_operator(network: nn.Module, example: tuple[Tensor, ...], first:
     for name, place in ((name, _caller(network, example, name)) for name in names):
         if place is not None:
             return (
-                f"ONNX cannot express the operation '{name}', called in {_module(place)}; write it with operations "
+                f"ONNX cannot express the operation '{name}', called in {module_text(place)}; write it with operations "
                 "that ONNX has, or leave this option out of the space"
             )
     return (
@@ -111,7 +105,8 @@ def _caller(network: nn.Module, example: tuple[Tensor, ...], name: str) -> str |
     return found[0] if found else None
 
 
-def _module(path: str) -> str:
+def module_text(path: str) -> str:
+    """Return a module's path in words."""
     return f"module '{path}'" if path else "the network itself"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.streams import stream_seed
-from automl_nas_costs.latency.blame import data_dependence, place_of, unsupported_operator
+from automl_nas_costs.latency.blame import data_dependence, module_text, unsupported_operator, watched
 
 OPSET = 18
 """What torch's newer exporter writes by itself, and with it the exporter of this project's networks."""
@@ -45,13 +45,14 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             )
     with _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
-        try:
-            network(*example)
-        except Exception as error:
-            raise SpaceError(
-                f"the network cannot be run on an input of shape {' and '.join(map(str, shapes))}{place_of(error)}: "
-                f"{type(error).__name__}: {_brief(error)}"
-            ) from error
+        with watched(network) as paths:
+            try:
+                network(*example)
+            except Exception as error:
+                raise SpaceError(
+                    f"the network cannot be run on an input of shape {' and '.join(map(str, shapes))} "
+                    f"({module_text(paths[-1])}): {type(error).__name__}: {_brief(error)}"
+                ) from error
         try:
             return _traced(network, example)
         except SpaceError:

@@ -1,0 +1,119 @@
+"""Measurements kept on disk: one JSON file each, under a key of everything they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.measured import Measurement
+from automl_nas_costs.latency.graphs import digest
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.latency.rounds import METHOD, environment
+
+_log = logging.getLogger(__name__)
+
+USER = "user"
+"""The setting that stands for the user's cache folder."""
+
+
+def user_folder() -> Path:
+    """Return ``automl_nas/latency`` in the user's cache folder (``XDG_CACHE_HOME``, by default ``~/.cache``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "automl_nas" / "latency"
+
+
+def key(model: bytes, options: LatencyOptions) -> str:
+    """Return what a measurement depends on, as a SHA-256: graph, options, processor, version of ONNX Runtime, method.
+
+    Args:
+        model: with fixed shapes; the values of its weights do not matter.
+        options: all of them: a measurement of few rounds does not stand for one of many.
+    """
+    parts = {
+        "method": METHOD,
+        "graph": digest(model),
+        "options": options.as_dict(),
+        "environment": environment(options.provider),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def to_json(measurement: Measurement) -> dict[str, Any]:
+    """Return a measurement as plain data."""
+    return {**asdict(measurement), "details": dict(measurement.details)}
+
+
+def from_json(data: Mapping[str, Any]) -> Measurement:
+    """Return a measurement from plain data.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    value, low, high = (float(data[name]) for name in ("value", "low", "high"))
+    return Measurement(value, low, high, float(data["confidence"]), dict(data["details"]))
+
+
+class LatencyCache:
+    """A folder of measurements. Several processes may use it at once.
+
+    Args:
+        folder: where; made when something is kept. ``user`` stands for the user's cache folder; None keeps nothing.
+
+    Raises:
+        ConfigurationError: the place is no folder, or cannot be written to.
+    """
+
+    def __init__(self, folder: str | None = USER) -> None:
+        self.folder = None if folder is None else user_folder() if folder == USER else Path(folder).expanduser()
+        if self.folder is None:
+            return
+        there = self.folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ConfigurationError(
+                f"measurements cannot be kept in {self.folder}: {there} is no folder that can be written to; give "
+                "another one, or null to keep none",
+                path="cache",
+            )
+
+    def get(self, name: str) -> Measurement | None:
+        """Return what was kept under a key; None if there is nothing, or nothing that can be read."""
+        if self.folder is None:
+            return None
+        path = self._path(name)
+        try:
+            return from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s is no measurement (%s: %s); it is made again", path, type(error).__name__, error)
+            return None
+
+    def put(self, name: str, measurement: Measurement) -> None:
+        """Keep a measurement: written beside its place and renamed, so nobody reads half of it."""
+        if self.folder is None:
+            return
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(to_json(measurement), file, indent=1, allow_nan=False)
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / name[:2] / f"{name}.json"

@@ -1,0 +1,175 @@
+"""The cost model `latency_ms`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import nn
+
+from automl_nas.errors import SpaceError, UserError
+from automl_nas.evaluation.measured import MeasuredCost, Measurement
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream_seed
+from automl_nas_costs.counting import untouched
+from automl_nas_costs.latency.cache import USER, LatencyCache, from_json, key, to_json
+from automl_nas_costs.latency.export import export
+from automl_nas_costs.latency.graphs import fixed
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.latency.profile import by_module, node_times
+from automl_nas_costs.latency.session import measure
+
+
+@final
+class LatencyMs(MeasuredCost):
+    """Latency in ONNX Runtime, measured: the median of rounds of short bursts, with its interval.
+
+    Every value is an export of about half a second and a measurement of ``rounds * max(round_ms, burst_ms)`` ms, unless
+    the same graph was measured before with the same options, processor and version of ONNX Runtime.
+
+    Args:
+        space: any search space that can build networks.
+        seed: of the order in which networks are measured, and of the resampling behind the intervals.
+        threads: CPU threads of each operator; operators run one after another.
+        optimisation: ONNX Runtime's graph optimisation.
+        provider: the execution provider, e.g. ``cpu`` or ``CUDAExecutionProvider``.
+        batch: inputs at once; the latency is that of the whole batch.
+        rounds: how often each network is measured, at least 5.
+        burst_ms: how long a network runs in one round, in ms; at least three runs.
+        warmup_ms: how long it runs before the first round, in ms.
+        round_ms: time from the beginning of a round to that of the next, at least, in ms: what slows a machine down for
+            a moment must not fill all rounds.
+        clock: ``wall``; or ``cpu``, the time that the processor computed, which leaves out what other programs took.
+        cache: folder of measurements; ``user`` for the one in the user's cache folder, null for none.
+
+    Raises:
+        ConfigurationError: a setting out of range, a provider that is not installed, a folder that cannot be used.
+    """
+
+    metric: ClassVar[str] = "latency_ms"
+    unit: ClassVar[str] = "ms"
+    exported_suffix: ClassVar[str] = ".onnx"
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int = 0,
+        threads: int = 1,
+        optimisation: Literal["none", "basic", "extended", "all"] = "all",
+        provider: str = "cpu",
+        batch: int = 1,
+        rounds: int = 9,
+        burst_ms: float = 30.0,
+        warmup_ms: float = 60.0,
+        round_ms: float = 200.0,
+        clock: Literal["wall", "cpu"] = "wall",
+        cache: str | None = USER,
+    ) -> None:
+        self._space, self._seed = space, seed
+        self.options = LatencyOptions(
+            threads=threads,
+            optimisation=optimisation,
+            provider=provider,
+            batch=batch,
+            rounds=rounds,
+            burst_ms=burst_ms,
+            warmup_ms=warmup_ms,
+            round_ms=round_ms,
+            clock=clock,
+        )
+        self._cache = LatencyCache(cache)
+        self._known: dict[str, Measurement] = {}
+        self._sessions = 0
+
+    def measurement(self, architecture: Architecture) -> Measurement:
+        """Return the latency of an architecture's network with its interval; measured once.
+
+        Raises:
+            SpaceError: the network cannot be built, exported or run; names what stands in the way.
+        """
+        found = self._known.get(architecture.key)
+        if found is None:
+            model = export(self._network(architecture), self._shape(), batch=self.options.batch)
+            name = key(model, self.options)
+            found = self._cache.get(name)
+            if found is None:
+                (found,) = self._measure([model], [f"the network of {architecture.key}"])
+                self._cache.put(name, found)
+            self._known[architecture.key] = found
+        return found
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the measured latency in ms; see `measurement`."""
+        return self.measurement(architecture).value
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return module path -> its share of the measured latency, as ONNX Runtime's profile divides it.
+
+        What is fused into a convolution counts for the convolution; changes of layout and operations of no module stand
+        under the empty path.
+
+        Raises:
+            SpaceError: as `measurement`.
+        """
+        total = self.measurement(architecture).value
+        network = self._network(architecture)
+        model = export(network, self._shape(), batch=self.options.batch)
+        parts = by_module(node_times(model, self.options), [name for name, _ in network.named_modules()], model)
+        whole = sum(parts.values())
+        return {path: total * part / whole for path, part in parts.items()} if whole else {"": total}
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        """Measure networks in one session, anew; see `MeasuredCost.measure`."""
+        models = []
+        for number, network in enumerate(networks):
+            try:
+                with untouched():
+                    models.append(export(network, input_shape, batch=self.options.batch))
+            except SpaceError as error:
+                raise SpaceError(f"network {number}: {error}") from error
+        return self._measure(models, [f"network {number}" for number in range(len(models))])
+
+    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
+        """Measure ONNX files in one session, anew; a free batch takes the setting `batch`.
+
+        Raises:
+            SpaceError: a file cannot be read or run, or has free dimensions besides the batch.
+        """
+        models = [fixed(Path(path), self.options.batch) for path in paths]
+        return self._measure(models, [str(path) for path in paths])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the measurements of architectures, as plain data."""
+        return {"measurements": {name: to_json(found) for name, found in self._known.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with what `state_dict` returned, measuring none of it again."""
+        self._known = {str(name): from_json(found) for name, found in state["measurements"].items()}
+
+    def _measure(self, models: Sequence[bytes], names: Sequence[str]) -> list[Measurement]:
+        if not models:
+            return []
+        self._sessions += 1
+        seed = stream_seed(self._seed, "latency/session", self._sessions)
+        return measure(models, self.options, names=names, seed=seed)
+
+    def _shape(self) -> tuple[int, ...]:
+        shape = tuple(self._space.input_shape)
+        if not shape:
+            raise SpaceError(f"{type(self._space).__name__} has no input shape, so its networks cannot be measured")
+        return shape
+
+    def _network(self, architecture: Architecture) -> nn.Module:
+        with untouched(), torch.device("cpu"):
+            try:
+                return self._space.build(architecture)
+            except UserError:
+                raise
+            except Exception as error:
+                raise SpaceError(
+                    f"the network of {architecture.key} cannot be built: {type(error).__name__}: {error}"
+                ) from error

@@ -1,0 +1,124 @@
+"""Where a network's time goes: ONNX Runtime's own account of its operators, by module."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.latency.rounds import inputs, open_session, session_options
+
+RUNS = 20
+"""Runs that are profiled, after half as many that are not looked at: the median leaves out the disturbed ones."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_FUSED = 3  # nodes that ONNX Runtime merges at most into the one before them: a sum, an activation, a clip
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """One node that ONNX Runtime runs.
+
+    Attributes:
+        name: after optimisation; a fused node is often called after the last of what it stands for.
+        operator: e.g. ``Conv``.
+        ms: median time of one run.
+    """
+
+    name: str
+    operator: str
+    ms: float
+
+
+def node_times(model: bytes, options: LatencyOptions) -> list[NodeTime]:
+    """Return what ONNX Runtime runs, in order.
+
+    Optimisation fuses nodes: a convolution's time holds that of the activation after it. Nodes that ONNX Runtime adds
+    (to change layouts) are among them. Profiling takes time itself, so the sum is above the latency; shares are right.
+
+    Args:
+        model: with fixed shapes.
+        options: threads, optimisation, provider and batch of the session.
+    """
+    settings = session_options(options.threads, options.optimisation)
+    with tempfile.TemporaryDirectory() as folder:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(model, settings, options.provider)
+        feeds = inputs(session, options.batch, 0)
+        for _ in range(RUNS + RUNS // 2):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    found: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"].removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
+            found.setdefault(key, []).append(event["dur"] / 1000)
+    return [NodeTime(*key, statistics.median(times[RUNS // 2 :])) for key, times in found.items()]
+
+
+def by_module(times: Collection[NodeTime], modules: Collection[str], model: bytes) -> dict[str, float]:
+    """Return module path -> ms of its own nodes; what belongs to no module stands under the empty path.
+
+    Args:
+        times: what `node_times` returned.
+        modules: the paths of all modules of the network.
+        model: as torch exported it.
+    """
+    graph = onnx.load_from_string(model).graph
+    makers = {output: node for node in graph.node for output in node.output if output}
+    named = {node.name: node for node in graph.node}
+    found: dict[str, float] = {}
+    for item in times:
+        plain = item.name.removesuffix("_nchwc")
+        node = named.get(plain) or makers.get(plain)
+        node = node and _fused_into(node, item.operator, makers)
+        path = _path(_scopes(node) if node else item.name.split("/")[1:-1], modules)
+        found[path] = found.get(path, 0.0) + item.ms
+    return found
+
+
+def _fused_into(node: Any, operator: str, makers: Mapping[str, Any]) -> Any:
+    """Return the node that gave a fused one its operator: the convolution of a convolution called after its ReLU."""
+    wanted = operator.removeprefix("Fused").removeprefix("Nhwc")
+    level = [node]
+    for _ in range(_FUSED + 1):
+        for candidate in level:
+            if candidate.op_type == wanted:
+                return candidate
+        level = [makers[name] for candidate in level for name in candidate.input if name in makers]
+    return node
+
+
+def _scopes(node: Any) -> list[str]:
+    """Return the modules around a node: in its name (torch's older exporter) or its metadata (the newer one)."""
+    for item in node.metadata_props:
+        if item.key == _SCOPES:
+            return [part.strip(" '\"") for part in item.value.strip("[]").split(",")][:-1]
+    parts: list[str] = node.name.split("/")[1:-1]
+    return parts
+
+
+def _path(scopes: list[str], modules: Collection[str]) -> str:
+    """Return the module that scopes such as ``["f", "f.0", "f.0.1"]`` or ``["layer1", "layer1.0", "conv1"]`` mean.
+
+    Torch writes a module's path from some module above it on, not always the nearest.
+    """
+    here = ""
+    for scope in scopes:
+        tails = [f"{here}.{scope}" if here else scope]
+        head = scope.rpartition(".")[0]
+        while head:
+            if here == head or here.endswith(f".{head}"):
+                tails.insert(0, here[: len(here) - len(head)] + scope)
+                break
+            head = head.rpartition(".")[0]
+        here = next((path for path in (*tails, scope) if path in modules), here)
+    return here
