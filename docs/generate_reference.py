@@ -56,7 +56,8 @@ MORE_OF_FINAL = (
         dict | None,
         None,
         "the space of the networks that are delivered, with the same decisions; without a name these settings change "
-        "those of the space that is searched; null: that one.",
+        "those of the space that is searched; null: that one. `{setting: {fit: {cost: limit}}}` gives each network the "
+        "largest whole number whose exact cost meets the limit; see [delivery](delivery.md).",
     ),
     Setting("export", list[Any], ["safetensors"], "the formats to write, each a component; an empty list: none."),
 )

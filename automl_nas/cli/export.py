@@ -56,9 +56,8 @@ def _export(result: Result, wanted: list[dict[str, Any]], folder: Path, force: b
     network = result.load_trained()  # raises if the run trained none
     record = result.data["final"]["networks"][result.data["final"]["chosen"]]
     measured = {key: record[key] for key in ("costs", "test", "test_interval")}
-    delivery = Delivery(
-        network, Architecture(record["architecture"]), plan.final_space.input_shape, describe(plan, measured)
-    )
+    description = describe(plan, measured, record.get("space"))
+    delivery = Delivery(network, Architecture(record["architecture"]), plan.final_space.input_shape, description)
     exporters = [
         plan.components.construct("exporters", spec, plan.collaborators(), stream_seed(plan.seed, "final"), "--format")
         for spec in wanted

@@ -160,7 +160,15 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
         from automl_nas.run.delivery import nothing_found
 
         raise RunFailedError(nothing_found(result["stage"], trials))
-    failed = [item["format"] for item in (result["final"] or {}).get("not_exported", ())]
+    final = result["final"] or {}
+    missed = [row for row in final.get("budget", ()) if not row["met"]]
+    if missed:
+        raise RunFailedError(
+            "the run is complete, but what it delivers misses "
+            + ", ".join(f"{row['cost']} {row['limit']} by {-row['margin']:.1%}" for row in missed)
+            + "; it is the nearest network found: search with a lower limit, or measure more candidates (final.measure)"
+        )
+    failed = [item["format"] for item in final.get("not_exported", ())]
     if failed:
         raise RunFailedError(
             f"the run is complete, but not exported as {', '.join(failed)}; to write other formats: "

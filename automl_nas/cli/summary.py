@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
     final = result["final"]
     if final is not None:
         lines += ["", *_networks(final, units), "", *(_comparison(item, final) for item in final["comparison"])]
+        if any(row["measured"] for row in final.get("budget", ())):
+            lines += ["", *_budget(final["budget"])]
         lines += [
             "",
             "exported:" if final["files"] else "exported: nothing",
@@ -62,6 +64,27 @@ def _networks(final: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
             test = measured(network["test"][metric], network["test_interval"].get(metric))
         rows.append([role, *(cost(network["costs"][name]) for name in costs), test])
     return [*table(header, rows), "* delivered"]
+
+
+def _budget(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return limit, predicted, measured, margin and verdict of each cost that is limited."""
+    header = ["cost", "limit", "predicted", "measured", "exported file", "margin", ""]
+    lines = []
+    for row in rows:
+        found = [row["measured"], row["exported"]]
+        values = ["" if item is None else measured(item["value"], (item["low"], item["high"])) for item in found]
+        verdict = "pass" if row["met"] else "FAIL"
+        lines.append(
+            [
+                f"{row['cost']} ({row['unit']})",
+                row["limit"],
+                cost(row["predicted"]),
+                *values,
+                f"{row['margin']:+.1%}",
+                verdict,
+            ]
+        )
+    return table(header, lines)
 
 
 def _comparison(item: Mapping[str, Any], final: Mapping[str, Any]) -> str:

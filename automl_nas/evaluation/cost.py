@@ -19,11 +19,13 @@ class CostModel(ABC):
         metric: its name in constraints and tables, e.g. ``flops``.
         unit: e.g. ``multiply-adds``, ``ms``.
         integral: whether all values are whole numbers (then sums are exact).
+        noisy: whether each estimate measures anew and takes its time: nothing is tabulated or enumerated then.
     """
 
     metric: ClassVar[str]
     unit: ClassVar[str]
     integral: ClassVar[bool] = False
+    noisy: ClassVar[bool] = False
 
     @abstractmethod
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:

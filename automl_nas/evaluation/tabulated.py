@@ -64,6 +64,7 @@ class TabulatedCost(CostModel):
     def __init__(self, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> None:
         # The metric is a class's own in every other model; here it is that of the model inside.
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
+        self.noisy = model.noisy  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
         self._counted: Callable[[Architecture], float] = lru_cache(maxsize=_KEPT)(
             lambda architecture: checked_estimate(model, architecture, endless=True)
@@ -86,12 +87,21 @@ class TabulatedCost(CostModel):
     def _prepare(self) -> None:
         if self._estimate != self._first_estimate:
             return
+        if self.noisy:
+            self._reason = "it is measured, so no two estimates agree exactly"
+            self._estimate = self._counted
+            return
         try:
             self._table = CostTable.build(self._model, self._space, seed=self._seed, checks=self._checks)
             self._estimate = self._table.estimate
         except NotAdditiveError as error:
             self._reason = str(error)
             self._estimate = self._counted
+
+    @property
+    def model(self) -> CostModel:
+        """The model inside."""
+        return self._model
 
     @property
     def table(self) -> CostTable | None:
@@ -138,6 +148,8 @@ class TabulatedCost(CostModel):
 
     def exact_extremes(self) -> Extremes | None:
         """Return what `extremes` does, or None where that would be a search, which takes minutes in a large graph."""
+        if self.noisy:
+            return None
         return self.extremes() if self.table is not None or self._space.size <= ENUMERABLE else None
 
     def _find(self) -> Extremes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,29 +10,22 @@ from torch import nn
 
 import automl_nas
 from automl_nas.errors import RunFailedError
-from automl_nas.evaluation.cost_table import CostTable
 from automl_nas.evaluation.exporter import Delivery, Exporter
-from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.run.artifacts import RunArtifacts
+from automl_nas.run.baselines import baseline
+from automl_nas.run.budget import Budget, limits_of
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.files import disk_errors
 from automl_nas.run.final import Candidate, Final
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.plan import Plan
+from automl_nas.run.spaces import make_space
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import neighbours
 from automl_nas.space.space import SearchSpace, SupernetSpace
-from automl_nas.streams import stream, stream_seed
 
 _log = logging.getLogger(__name__)
-
-TRIES = 10_000
-"""How many architectures are drawn to find a feasible one for a baseline."""
-
-STARTS = 16
-"""From how many feasible architectures the dearest one is climbed to, where it cannot be computed."""
 
 
 def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: RunDirectory, seed: int) -> Final:
@@ -47,37 +39,62 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     trials = [
         ledger.trials[number] for number in sorted(ledger.trials) if ledger.trials[number].stage == plan.final.source
     ]
-    found = best_distinct(stage.problem, plan.space, trials, plan.final.settings.top_k)
+    limits = limits_of(stage.problem)
+    settings = plan.final.settings
+    measured = any(limit.model is not None for limit in limits)
+    count = max(settings.top_k, settings.measure) if measured else settings.top_k
+    found = best_distinct(stage.problem, plan.space, trials, count)
     if not found:
         raise RunFailedError(nothing_found(plan.final.source, trials))
-    candidates = [Candidate("found", trial.architecture, trial.number) for trial in found]
-    for position, role in enumerate(plan.final.settings.baselines):
-        architecture = (
-            largest_feasible(plan.space, stage.problem, seed)
-            if role == "largest"
-            else random_feasible(plan.space, stage.problem, stream_seed(seed, "baseline", position))
+    candidates = [_candidate(plan, stage.problem, "found", trial.architecture, trial.number) for trial in found]
+    for position, role in enumerate(settings.baselines):
+        architecture = baseline(
+            role,
+            plan.space,
+            stage.problem,
+            candidates[0].architecture,
+            within=settings.equal_within,
+            position=position,
+            seed=seed,
         )
-        if architecture is None:
-            _log.warning("the baseline '%s' is left out: no feasible network was found in %d draws", role, TRIES)
-        else:
-            candidates.append(Candidate(role, architecture))
+        if architecture is not None:
+            candidates.append(_candidate(plan, stage.problem, role, architecture, None))
     exporters = [
         (spec["name"], plan.components.construct("exporters", spec, plan.collaborators(), seed, f"final.export[{n}]"))
         for n, spec in enumerate(plan.final.export)
     ]
     return Final(
-        plan.final_space,
         plan.task,
         plan.runtime,
         artifacts,
-        settings=plan.final.settings,
+        settings=settings,
         candidates=candidates,
+        budget=Budget(limits, [item.costs for item in candidates if item.role == "found"], settings.top_k),
+        folder=directory.path,
         seed=seed,
         inherit=_inherit(plan, artifacts),
         deliver=lambda delivery: export(delivery, exporters, directory),
-        costs=stage.problem.costs,
-        describe=lambda measured: describe(plan, measured),
+        describe=lambda candidate, values: describe(plan, values, candidate.spec),
     )
+
+
+def _candidate(plan: Plan, problem: Problem, role: str, architecture: Architecture, trial: int | None) -> Candidate:
+    if plan.fitter is None:
+        return Candidate(role, architecture, plan.final_space, problem.costs(architecture), trial)
+    fitted = plan.fitter.fit(architecture)
+    return Candidate(role, architecture, fitted.space, fitted.costs, trial, fitted.spec)
+
+
+def delivered_space(plan: Plan, record: Mapping[str, Any]) -> SearchSpace:
+    """Return the space that builds a network of the last stage: the run's, or the one that was fitted to it.
+
+    Args:
+        plan: of the run.
+        record: of the network, as ``result.json`` holds it.
+    """
+    if "space" not in record:
+        return plan.final_space
+    return make_space(plan.components, record["space"], plan.seed, "final.space")
 
 
 def best_distinct(problem: Problem, space: SearchSpace, trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -117,82 +134,21 @@ def export(
     return {"files": files, "not_exported": failures}
 
 
-def describe(plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what goes with an exported network: how it was configured and what was measured."""
+def describe(plan: Plan, measured: Mapping[str, Any], space: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what goes with an exported network: how it was configured and what was measured.
+
+    Args:
+        plan: of the run.
+        measured: on the network.
+        space: its configuration, if it has one of its own.
+    """
     final = plan.config["final"] or {}
     return {
         "framework": f"automl_nas {automl_nas.__version__}",
-        "space": final.get("space", plan.config["space"]),
+        "space": dict(space) if space is not None else final.get("space", plan.config["space"]),
         "task": plan.config.get("task"),
         **measured,
     }
-
-
-def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
-    """Draw a feasible architecture uniformly: from the table of the one limited cost, else by rejection.
-
-    Returns:
-        None if rejection finds none in `TRIES` draws.
-    """
-    rng = stream(seed, "feasible")
-    limited = [c for c in problem.constraints if c.metric in problem.cost_models]
-    model = problem.cost_models[limited[0].metric] if len(limited) == 1 else None
-    if isinstance(model, TabulatedCost) and model.table is not None:
-        low, high = limited[0].low, limited[0].high
-        return model.table.sample(rng, low, high) if model.table.count(low, high) else None
-    for _ in range(TRIES):
-        architecture = space.sample(rng)
-        if problem.feasible(architecture):
-            return architecture
-    return None
-
-
-def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
-    """Return the dearest feasible architecture, in the cost that is limited (the first cost, where none is).
-
-    With one limited cost that has a table it is exact; otherwise it is climbed to from `STARTS` feasible
-    architectures, one step or one exchange at a time. None if there is no cost, or no feasible start.
-    """
-    limited = [c for c in problem.constraints if c.metric in problem.cost_models]
-    name = limited[0].metric if limited else next(iter(problem.cost_models), None)
-    if name is None:
-        return None
-    model = problem.cost_models[name]
-    if isinstance(model, TabulatedCost) and len(limited) <= 1:
-        if not limited:
-            return model.extremes().largest
-        if model.table is not None:
-            return dearest(model.table, limited[0].low, limited[0].high, seed)
-    starts = [random_feasible(space, problem, stream_seed(seed, "largest", number)) for number in range(STARTS)]
-    peaks = [_climb(start, space, problem, name) for start in starts if start is not None]
-    return max(peaks, key=lambda a: (problem.costs(a)[name], a.key), default=None)
-
-
-def dearest(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
-    """Return an architecture with the largest cost in an interval (drawn, where several do); None if it is empty."""
-    high = min(high, table.largest[1])
-    floor = max(low, table.smallest[1])
-    if floor > high or not table.count(floor, high):
-        return None
-    # Bisection on the counts: `floor` always has architectures above it, `ceiling` none. It ends between two
-    # neighbouring floats, so on the largest cost itself.
-    ceiling = math.nextafter(high, math.inf)
-    while (middle := (floor + ceiling) / 2) not in (floor, ceiling):
-        if table.count(middle, high):
-            floor = middle
-        else:
-            ceiling = middle
-    return table.sample(stream(seed, "dearest"), floor, high)
-
-
-def _climb(start: Architecture, space: SearchSpace, problem: Problem, name: str) -> Architecture:
-    here = start
-    while True:
-        better = [a for a in neighbours(here, space.decisions) if problem.feasible(a)]
-        best = max(better, key=lambda a: (problem.costs(a)[name], a.key), default=here)
-        if problem.costs(best)[name] <= problem.costs(here)[name]:
-            return here
-        here = best
 
 
 def _inherit(plan: Plan, artifacts: RunArtifacts) -> Callable[[Architecture], nn.Module] | None:

@@ -24,7 +24,8 @@ RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime
 
 class RunDirectory:
     """A folder with ``config.yaml``, ``environment.json``, ``trials.jsonl``, ``metrics.jsonl``, ``checkpoints/``,
-    ``artifacts/``, ``export/``, ``result.json`` and ``lock``. Opening one never executes code.
+    ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` where costs are measured. Opening
+    one never executes code.
 
     Use `create` for a new run and `open` for an old one.
     """
@@ -40,6 +41,7 @@ class RunDirectory:
         self.export = path / "export"
         self.scratch = path / "scratch"
         self.result = path / "result.json"
+        self.measured = path / "measured.json"
         self._lock: BinaryIO | None = None
 
     @classmethod
@@ -150,6 +152,15 @@ class RunDirectory:
             raise DamagedError(f"{self.config} is damaged: it lacks {', '.join(missing)}; restore it from a copy")
         assert isinstance(value, dict)
         return value
+
+    def read_measured(self) -> dict[str, Any]:
+        """Return what cost models measured; nothing where none did.
+
+        Raises:
+            DamagedError: the file is not whole.
+        """
+        found: dict[str, Any] = read_json(self.measured) if self.measured.exists() else {}
+        return found
 
     def read_result(self) -> dict[str, Any] | None:
         """Return ``result.json``, or None while the run is not complete."""

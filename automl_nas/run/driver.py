@@ -186,6 +186,8 @@ class Driver:
 
     def _checkpoint(self, index: int, steps: int, strategy: Strategy, services: StageServices) -> None:
         self._ledger.sync()
+        if self._plan.measured:
+            write_json(self._directory.measured, self._plan.measurements())
         self._checkpoints.save(
             {
                 "version": automl_nas.__version__,
@@ -226,4 +228,4 @@ def _final_stage(plan: Plan) -> StagePlan:
     """The last stage as the driver sees it: no evaluator, no budget, the problem of the stage it builds on."""
     assert plan.final is not None
     source = next(stage for stage in plan.stages if stage.settings.name == plan.final.source)
-    return StagePlan(StageSettings(name="final", strategy="final"), source.problem, "final")
+    return StagePlan(StageSettings(name="final", strategy="final"), source.problem, "final", source.wanted)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.statistics import difference_interval
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training import Fit, score
+from automl_nas.run.budget import Budget
 from automl_nas.search.strategy import Services, Strategy
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
@@ -34,8 +36,13 @@ class FinalSettings:
         data: what to retrain on. ``train+search`` uses every image but the test images, and leaves nothing to choose
             by, so it needs ``top_k: 1``; None: ``train+search`` for top_k 1, else ``train``.
         baselines: networks retrained in the same way, for comparison: ``largest`` (the dearest feasible network),
-            ``random`` (a feasible network drawn at random; may be named several times).
+            ``random`` (a feasible network drawn at random), ``equal`` (one drawn at random of the cost of the found
+            one). ``random`` and ``equal`` may be named several times.
+        equal_within: how much the cost of an ``equal`` network may differ, relative to that of the found one. It is the
+            cost that is limited, or the first one.
         seeds: how many times each network is retrained, from different seeds.
+        measure: where a limit is on a measured cost (a latency): how many of the best trials are measured at most, to
+            find ``top_k`` that keep it.
         verify: whether the saved weights are read back into a fresh network and compared with the trained one.
         iterations_per_step: how many training iterations make one step of the run.
     """
@@ -44,15 +51,19 @@ class FinalSettings:
     weights: Literal["scratch", "inherited"] = "scratch"
     train: Recipe = field(default_factory=lambda: Recipe(epochs=25))
     data: Literal["train+search", "train"] | None = None
-    baselines: list[Literal["largest", "random"]] = field(default_factory=list)
+    baselines: list[Literal["largest", "random", "equal"]] = field(default_factory=list)
+    equal_within: float = 0.02
     seeds: int = 1
+    measure: int = 20
     verify: bool = True
     iterations_per_step: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "seeds", "iterations_per_step"):
+        for name in ("top_k", "seeds", "measure", "iterations_per_step"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}", path=name)
+        if not 0 < self.equal_within < 1:
+            raise ConfigurationError(f"must be between 0 and 1, not {self.equal_within}", path="equal_within")
         if self.top_k > 1 and self.data == "train+search":
             raise ConfigurationError(
                 f"top_k is {self.top_k}, and choosing among retrained networks needs images they were not trained on: "
@@ -71,51 +82,70 @@ class Candidate:
     """A network to retrain.
 
     Attributes:
-        role: ``found``, ``largest`` or ``random``.
+        role: ``found``, ``largest``, ``random`` or ``equal``.
         architecture: what to build.
+        space: that builds it.
+        costs: of the network.
         trial: the number of the trial it comes from, if any.
+        spec: the resolved configuration of the space, where it is the network's own.
     """
 
     role: str
     architecture: Architecture
+    space: SearchSpace
+    costs: Mapping[str, float]
     trial: int | None = None
+    spec: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One training: a candidate, its place in the budget (baselines have negative ones), and which repetition."""
+
+    candidate: Candidate
+    place: int
+    number: int = 0
 
 
 class Final(Strategy):
     """Retrains candidates one after the other, then tests and delivers. Resumable at every step.
 
     Args:
-        space: of the networks to deliver.
         task: what they are trained and tested on.
         runtime: where.
         artifacts: where weights are saved.
         settings: what to do.
-        candidates: what to retrain, the best first.
+        candidates: what may be retrained: those that were found, the best first, of which the first ``top_k`` that keep
+            the budget are taken, and the baselines.
+        budget: the limits on costs.
+        folder: of the run, in which exported files lie.
         seed: of this stage.
         inherit: architecture -> a network with the supernet's weights, for ``weights: inherited``.
         deliver: exports a delivery and returns what the report says of it: the names of the files, what failed.
-        describe: architecture -> its costs and the description that goes with an export.
+        describe: candidate and what was measured -> the description that goes with an export.
     """
 
     def __init__(
         self,
-        space: SearchSpace,
         task: Task,
         runtime: Runtime,
         artifacts: Artifacts,
         *,
         settings: FinalSettings,
         candidates: Sequence[Candidate],
+        budget: Budget,
+        folder: Path,
         seed: int,
         inherit: Callable[[Architecture], nn.Module] | None,
         deliver: Callable[[Delivery], Mapping[str, Any]],
-        costs: Callable[[Architecture], Mapping[str, float]],
-        describe: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        describe: Callable[[Candidate, Mapping[str, Any]], Mapping[str, Any]],
     ) -> None:
-        self._space, self._task, self._runtime, self._artifacts = space, task, runtime, artifacts
+        self._task, self._runtime, self._artifacts = task, runtime, artifacts
         self._settings, self._seed, self._inherit, self._deliver = settings, seed, inherit, deliver
-        self._costs, self._describe = costs, describe
-        self._entries = [(candidate, number) for candidate in candidates for number in range(settings.seeds)]
+        self._describe, self._budget, self._folder = describe, budget, folder
+        self._found = [candidate for candidate in candidates if candidate.role == "found"]
+        self._baselines = [candidate for candidate in candidates if candidate.role != "found"]
+        self._settled: list[_Entry] | None = None
         self._networks: list[dict[str, Any]] = []
         self._trained = 0
         self._fit: Fit | None = None
@@ -123,7 +153,10 @@ class Final(Strategy):
         self._metric = next(iter(task.metrics))
 
     def step(self, services: Services) -> None:
-        """Train the present network for a while; when all are trained, test and deliver."""
+        """Measure what has to be measured; then train a network for a while; when all are trained, test and deliver."""
+        if self._budget.pending:
+            self._measure(services)
+            return
         if len(self._networks) == len(self._entries):
             self._finish()
             return
@@ -154,6 +187,7 @@ class Final(Strategy):
         """Return the finished networks' records and the state of the one in training."""
         return {
             "networks": self._networks,
+            "measured": self._budget.state_dict(),
             "trained": self._trained,
             "fit": self._fit.state_dict() if self._fit else None,
             "report": self._report,
@@ -162,21 +196,44 @@ class Final(Strategy):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self._networks, self._trained, self._report = list(state["networks"]), state["trained"], state["report"]
-        self._fit = None
+        self._budget.load_state_dict(state["measured"])
+        self._fit, self._settled = None, None
         if state["fit"] is not None:
             self._fit = self._start()
             self._fit.load_state_dict(state["fit"])
 
+    @property
+    def _entries(self) -> list[_Entry]:
+        """What is trained: known when everything is measured."""
+        if self._settled is None:
+            chosen = [_Entry(self._found[place], place) for place in self._budget.chosen]
+            chosen += [_Entry(candidate, -1 - place) for place, candidate in enumerate(self._baselines)]
+            self._settled = [replace(entry, number=n) for entry in chosen for n in range(self._settings.seeds)]
+        return self._settled
+
+    def _measure(self, services: Services) -> None:
+        places = self._budget.pending
+        if not self._budget.measured:
+            places += [-1 - place for place in range(len(self._baselines))]
+        candidates = [self._found[place] if place >= 0 else self._baselines[-1 - place] for place in places]
+        networks = []
+        for candidate in candidates:
+            with self._runtime.seeded(self._seed, "build", 0):
+                networks.append(candidate.space.build(candidate.architecture).eval())
+        self._budget.measure(places, networks, candidates[0].space.input_shape)
+        count = sum(place >= 0 for place in self._budget.measured)
+        services.log({"measured": float(count)}, step=count)
+
     def _build(self, entry: int) -> nn.Module:
-        candidate, number = self._entries[entry]
+        candidate, number = self._entries[entry].candidate, self._entries[entry].number
         # By repetition, not by entry: networks that are compared start from the same stream.
         with self._runtime.seeded(self._seed, "build", number):
-            network = self._space.build(candidate.architecture)
+            network = candidate.space.build(candidate.architecture)
         return network
 
     def _start(self) -> Fit:
         entry = len(self._networks)
-        candidate, number = self._entries[entry]
+        candidate, number = self._entries[entry].candidate, self._entries[entry].number
         network = self._build(entry)
         if self._inherit is not None:
             take_weights(network, self._inherit(candidate.architecture))
@@ -191,14 +248,18 @@ class Final(Strategy):
 
     def _keep(self, fit: Fit) -> None:
         entry = len(self._networks)
-        candidate, number = self._entries[entry]
+        candidate, number = self._entries[entry].candidate, self._entries[entry].number
         record: dict[str, Any] = {
             "role": candidate.role,
             "trial": candidate.trial,
             "seed": number,
             "architecture": candidate.architecture.to_dict(),
-            "costs": dict(self._costs(candidate.architecture)),
+            "costs": dict(candidate.costs),
         }
+        if candidate.spec is not None:
+            record["space"] = dict(candidate.spec)
+        if known := self._budget.measured.get(self._entries[entry].place):
+            record["measured"] = {name: asdict(found) for name, found in known.items()}
         if self._settings.split == "train":
             record["search"] = score(fit.network, self._task, self._runtime, "search")
         self._artifacts.save(fit.network.state_dict(), name=f"network-{entry}")
@@ -212,17 +273,18 @@ class Final(Strategy):
 
     def _finish(self) -> None:
         sign = 1 if self._task.metrics[self._metric] == "maximize" else -1
-        found = [entry for entry, (candidate, _) in enumerate(self._entries) if candidate.role == "found"]
+        found = [number for number, entry in enumerate(self._entries) if entry.candidate.role == "found"]
         # Without a held-out split there is one candidate: its first repetition is delivered, whatever the test says.
         chosen = (
             max(found, key=lambda e: (sign * self._networks[e]["search"][self._metric], -e))
             if "search" in self._networks[0]
             else found[0]
         )
+        delivered = self._entries[chosen].candidate
         tested = [
-            entry
-            for entry, (candidate, _) in enumerate(self._entries)
-            if candidate.role != "found" or candidate.architecture == self._entries[chosen][0].architecture
+            number
+            for number, entry in enumerate(self._entries)
+            if entry.candidate.role != "found" or entry.candidate.architecture == delivered.architecture
         ]
         for entry in tested:
             metrics = score(self._load(entry), self._task, self._runtime, "test")
@@ -237,7 +299,7 @@ class Final(Strategy):
         if self._settings.verify:
             self._verify(chosen, network)
         record = self._networks[chosen]
-        others = [entry for entry in tested if self._entries[entry][0].role != "found"]
+        others = [entry for entry in tested if self._entries[entry].candidate.role != "found"]
         report = {
             "metric": self._metric,
             "chosen": chosen,
@@ -246,13 +308,15 @@ class Final(Strategy):
             "settings": asdict(self._settings),
         }
         network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        architecture = self._entries[chosen][0].architecture
-        description = self._describe({key: record[key] for key in ("costs", "test", "test_interval")})
-        delivery = Delivery(network.eval(), architecture, self._space.input_shape, description)
-        self._report = {**report, **self._deliver(delivery)}
+        description = self._describe(delivered, {key: record[key] for key in ("costs", "test", "test_interval")})
+        delivery = Delivery(network.eval(), delivered.architecture, delivered.space.input_shape, description)
+        exported = self._deliver(delivery)
+        budget = self._budget.report(self._entries[chosen].place, delivered.costs, self._folder, exported["files"])
+        self._report = {**report, **exported, "budget": budget}
 
     def _verify(self, chosen: int, network: nn.Module) -> None:
-        copy = self._space.build(self._entries[chosen][0].architecture)
+        candidate = self._entries[chosen].candidate
+        copy = candidate.space.build(candidate.architecture)
         copy.load_state_dict(self._artifacts.load("final"))
         inputs, _ = next(self._task.batches("train", 0, stream_seed(self._seed, "verify")))
         before = self._runtime.predictor(network)(inputs)

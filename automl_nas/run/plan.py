@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.measured import MeasuredCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.tuning import tune
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.components import Components, separate_objects
+from automl_nas.run.fitted import SpaceFitter, separate_fit
 from automl_nas.run.problems import ProblemBuilder
 from automl_nas.run.settings import (
     DEFAULT_STAGES,
@@ -22,6 +24,7 @@ from automl_nas.run.settings import (
     read_settings,
 )
 from automl_nas.run.shapes import check_shapes
+from automl_nas.run.spaces import make_space, resolve_space
 from automl_nas.run.stage_plans import FinalPlan, StagePlan, plan_final, plan_stage
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
@@ -39,9 +42,11 @@ class Plan:
         task: what is learned; None where a search needs none.
         space: what is searched.
         final_space: the space of the networks that are delivered; it has the same decisions.
+        fitter: fits a setting of the final space to what was found; None: it has no such setting.
         stages: in order.
         final: the last stage; None: nothing is retrained.
         fingerprint: of the space; weights belong to one.
+        measured: the cost models that rest on measurements, by a text that tells them apart.
     """
 
     config: dict[str, Any]
@@ -51,14 +56,20 @@ class Plan:
     task: Task | None
     space: SearchSpace
     final_space: SearchSpace
+    fitter: SpaceFitter | None
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
     fingerprint: str
+    measured: Mapping[str, MeasuredCost]
 
     @property
     def digest(self) -> str:
         """A digest of what decides what is found: checkpoints belong to one."""
         return hashlib.sha256(json.dumps(what_matters(self.config), sort_keys=True).encode()).hexdigest()
+
+    def measurements(self) -> dict[str, Any]:
+        """Return what the cost models measured so far, as plain data."""
+        return {key: model.state_dict() for key, model in self.measured.items()}
 
     def collaborators(self, *more: object) -> list[object]:
         """Return what constructors may ask for, by type."""
@@ -66,7 +77,12 @@ class Plan:
 
 
 def make_plan(
-    raw: Mapping[str, Any], registry: Registry, objects: Mapping[str, object] | None = None, *, checked: bool = False
+    raw: Mapping[str, Any],
+    registry: Registry,
+    objects: Mapping[str, object] | None = None,
+    *,
+    checked: bool = False,
+    measured: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Resolve and check a configuration.
 
@@ -75,6 +91,7 @@ def make_plan(
         registry: of components.
         objects: Python objects that names in ``raw`` stand for, from an earlier `separate_objects`.
         checked: whether this resolved configuration has passed the checks that build networks; they are left out then.
+        measured: what `Plan.measurements` gave when the run was worked on before.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
@@ -90,8 +107,8 @@ def make_plan(
     if wanted.task is not None:
         config["task"] = components.resolve("tasks", wanted.task, "task")
         task = components.construct("tasks", config["task"], [], stream_seed(wanted.seed, "task"), "task")
-    config["space"] = _resolve_space(components, wanted.space, task, "space")
-    space = _construct_space(components, config["space"], wanted.seed, "space")
+    config["space"] = resolve_space(components, wanted.space, task, "space")
+    space = make_space(components, config["space"], wanted.seed, "space")
     if task is not None and not checked:
         check_shapes(space, task, "space")
 
@@ -101,11 +118,14 @@ def make_plan(
     elif "final" not in data and task is not None and space.input_shape:
         final_spec = {}
     config["final"], final_space = final_spec, space
+    fitted: str | None = None
+    limits: Mapping[str, str] = {}
     if final_spec is not None and "space" in final_spec:
-        final_spec["space"] = _resolve_space(
-            components, _merged(final_spec["space"], config["space"]), task, "final.space"
-        )
-        final_space = _construct_space(components, final_spec["space"], wanted.seed, "final.space")
+        own, fitted, limits = separate_fit(final_spec["space"], "final.space")
+        if fitted in config["space"] and own.get("name", config["space"]["name"]) == config["space"]["name"]:
+            own = {**own, fitted: config["space"][fitted]}  # what is fitted begins where the search was
+        final_spec["space"] = resolve_space(components, _merged(own, config["space"]), task, "final.space")
+        final_space = make_space(components, final_spec["space"], wanted.seed, "final.space")
         if dict(final_space.decisions) != dict(space.decisions):
             raise ConfigurationError(
                 "the final space must have the same decisions as the space that is searched", path="final.space"
@@ -113,7 +133,7 @@ def make_plan(
         if task is not None and not checked:
             check_shapes(final_space, task, "final.space")
 
-    builder = ProblemBuilder(components, space, final_space, task, wanted.seed, checked=checked)
+    builder = ProblemBuilder(components, space, final_space, task, wanted.seed, checked=checked, known=measured)
     top = builder.resolve(wanted.problem, "problem")
     config["problem"] = asdict(top)
     runtime = _runtime(wanted, space, task)
@@ -125,12 +145,15 @@ def make_plan(
         path = f"stages[{position}]"
         stages.append(plan_stage(stage, path, stages, components, builder, top, space, task))
     config["stages"] = [asdict(stage.settings) for stage in stages]
-    final = None
+    final, fitter = None, None
     if final_spec is not None:
         final = plan_final(final_spec, components, stages, space, task)
+        if fitted is not None:
+            fitter = _fitter(components, final_spec["space"], fitted, limits, final, stages, space, wanted.seed)
+        section = fitter.config if fitter is not None else final_spec.get("space")
         config["final"] = {
             "from": final.source,
-            **({"space": final_spec["space"]} if "space" in final_spec else {}),
+            **({"space": section} if section is not None else {}),
             **asdict(final.settings),
             "export": [dict(spec) for spec in final.export],
         }
@@ -149,9 +172,11 @@ def make_plan(
         task,
         space,
         final_space,
+        fitter,
         tuple(stages),
         final,
         fingerprint(space, config["space"]),
+        builder.measured,
     )
 
 
@@ -167,29 +192,33 @@ def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _fitter(
+    components: Components,
+    spec: Mapping[str, Any],
+    setting: str,
+    limits: Mapping[str, str],
+    final: FinalPlan,
+    stages: Sequence[StagePlan],
+    space: SearchSpace,
+    seed: int,
+) -> SpaceFitter:
+    if final.inherit is not None:
+        raise ConfigurationError(
+            f"the supernet's weights do not fit networks whose {setting} is fitted after the search; use weights: "
+            "scratch",
+            path="final.weights",
+        )
+    source = next(stage for stage in stages if stage.settings.name == final.source)
+    fitter = SpaceFitter(components, spec, setting, limits, source.wanted.costs, space, seed, "final.space")
+    fitter.check(source.problem, final.source)
+    return fitter
+
+
 def _merged(spec: Any, base: Mapping[str, Any]) -> Any:
     """Settings without a name change those of the space that is searched."""
     if isinstance(spec, Mapping) and "name" not in spec:
         return {**base, **spec}
     return spec
-
-
-def _resolve_space(components: Components, spec: Any, task: Task | None, path: str) -> dict[str, Any]:
-    name = spec if isinstance(spec, str) else spec.get("name") if isinstance(spec, Mapping) else None
-    if task is not None and isinstance(name, str):
-        known = {setting.name for setting in components.settings("spaces", name, path)}
-        given = {} if isinstance(spec, str) else dict(spec)
-        defaults = {"num_classes": task.num_classes, "input_shape": list(task.input_shape)}
-        spec = {**{key: value for key, value in defaults.items() if key in known}, **given, "name": name}
-    return components.resolve("spaces", spec, path)
-
-
-def _construct_space(components: Components, spec: Mapping[str, Any], seed: int, path: str) -> SearchSpace:
-    space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
-    assert isinstance(space, SearchSpace)
-    if not space.decisions:
-        raise ConfigurationError("the space has no decisions: there is nothing to search", path=path)
-    return space
 
 
 def _runtime(wanted: RunSettings, space: SearchSpace, task: Task | None) -> Runtime:

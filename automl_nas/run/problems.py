@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
+from automl_nas.evaluation.measured import MeasuredCost
 from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.evaluation.task import Task
 from automl_nas.run.components import Components
@@ -19,7 +20,7 @@ SEARCHED = " of search"
 
 
 class ProblemBuilder:
-    """Builds the problems of a run; each cost model is made once.
+    """Builds the problems of a run; each cost model is made once, and those that measure stand in ``measured``.
 
     Args:
         components: makes cost models.
@@ -28,6 +29,7 @@ class ProblemBuilder:
         task: gives the default objective.
         seed: of the run.
         checked: whether the limits are known to be possible.
+        known: what was measured before: key -> state of a cost model in ``measured``.
     """
 
     def __init__(
@@ -39,10 +41,13 @@ class ProblemBuilder:
         seed: int,
         *,
         checked: bool = False,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         self._components, self._task, self._seed, self._checked = components, task, seed, checked
         self._spaces = {"final": final_space, "search": space}
         self._models: dict[str, TabulatedCost] = {}
+        self._known = known or {}
+        self.measured: dict[str, MeasuredCost] = {}
 
     def resolve(self, given: ProblemSettings, path: str, *, over: ProblemSettings | None = None) -> ProblemSettings:
         """Return the section with its cost models resolved and every default filled in.
@@ -142,6 +147,10 @@ class ProblemBuilder:
             space = self._spaces[of]
             seed = stream_seed(self._seed, f"cost/{name}")
             model = self._components.construct("cost_models", spec, [space], seed, f"{path}.costs.{name}")
+            if isinstance(model, MeasuredCost):
+                self.measured[key] = model
+                if key in self._known:
+                    model.load_state_dict(self._known[key])
             self._models[key] = TabulatedCost(model, space)
         return self._models[key]
 
@@ -194,6 +203,12 @@ def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
 
 def _bounds(model: TabulatedCost) -> Callable[[], tuple[float, float]]:
     def bounds() -> tuple[float, float]:
+        if model.noisy:
+            raise ConfigurationError(
+                f"a limit relative to the space would measure thousands of networks; give {model.metric} in "
+                f"{model.unit}",
+                path=f"problem.constraints.{model.metric}",
+            )
         extremes = model.extremes()
         return extremes.smallest_value, extremes.largest_value
 

@@ -136,8 +136,14 @@ class Result:
         Raises:
             RunFailedError: no feasible network was found.
         """
+        from automl_nas.run.delivery import delivered_space
+
+        final = self.data["final"]
+        space = (
+            self.plan.final_space if final is None else delivered_space(self.plan, final["networks"][final["chosen"]])
+        )
         with self.plan.runtime.seeded(self.plan.seed, "result"):
-            return self.plan.final_space.build(self._found())
+            return space.build(self._found())
 
     def load_trained(self) -> nn.Module:
         """Return the delivered network with its trained weights, on the CPU and in evaluation mode: a plain nn.Module.

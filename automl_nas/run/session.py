@@ -99,7 +99,9 @@ class Session:
                 config["executor"] = executor
             objects: Mapping[str, object] = {}
             if raw is not None:
-                given = make_plan(_settled(raw, config["runtime"]), manager.registry)
+                given = make_plan(
+                    _settled(raw, config["runtime"]), manager.registry, measured=directory.read_measured()
+                )
                 objects = given.components.objects
                 _check_same(config, given.config, path)
             plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())

@@ -8,6 +8,7 @@ from typing import Any
 from automl_nas.evaluation.evaluator import Evaluator
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.builtin import complete_manager
+from automl_nas.run.directory import RunDirectory
 from automl_nas.run.plan import Plan, make_plan
 from automl_nas.streams import stream_seed
 
@@ -29,7 +30,13 @@ class StageEvaluator:
 
     def __call__(self) -> Evaluator:
         """Make it."""
-        plan = self._plan or make_plan(self._config, complete_manager().registry, self._objects, checked=True)
+        plan = self._plan or make_plan(
+            self._config,
+            complete_manager().registry,
+            self._objects,
+            checked=True,
+            measured=RunDirectory(self._directory).read_measured(),
+        )
         plan.runtime.activate()
         stage = plan.stages[self._stage]
         artifacts = RunArtifacts(

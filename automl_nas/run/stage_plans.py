@@ -28,11 +28,13 @@ class StagePlan:
         settings: with resolved specifications of strategy and evaluator.
         problem: what this stage is to find.
         path: where it stands in the configuration.
+        wanted: the section that the problem was made from, resolved and merged.
     """
 
     settings: StageSettings
     problem: Problem
     path: str
+    wanted: ProblemSettings
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def plan_stage(
         merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"
     )
     settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
-    return StagePlan(settings, problem, path)
+    return StagePlan(settings, problem, path, merged)
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:

@@ -110,7 +110,7 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("final.from", "serch", r"final.from: no stage is called 'serch'; did you mean 'search'\?"),
         ("final.export", ["onx"], r"final.export\[0\].name: unknown exporter 'onx'; did you mean 'onnx'\?"),
         ("final.top_k", 0, "final.top_k: top_k must be at least 1, not 0"),
-        ("final.baselines", ["biggest"], r"final.baselines\[0\]: must be 'largest' or 'random'"),
+        ("final.baselines", ["biggest"], r"final.baselines\[0\]: must be 'largest', 'random' or 'equal'"),
         ("executor", "threads", "executor.name: unknown executor 'threads'"),
         ("runtime.device", "gpu7", "runtime.device: no device 'gpu7' here"),
     ],

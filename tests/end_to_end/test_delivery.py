@@ -1,0 +1,330 @@
+"""What is delivered keeps its budget: fitted widths, measured latencies, baselines of equal cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from click.testing import CliRunner
+from end_to_end.runs import config
+from torch import nn
+
+import automl_nas
+from automl_nas import ModuleSpace, OneOf
+from automl_nas.cli.app import cli
+from automl_nas.cli.summary import summary
+from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
+from automl_nas.evaluation import MeasuredCost, Measurement
+from automl_nas.plugin import Register, hookimpl
+from automl_nas.plugin.manager import default_manager
+from automl_nas.run import Reporter
+from automl_nas.run.builtin import complete_manager
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.space.operators import enumerate_all
+
+
+def block(channels: int) -> OneOf:
+    return OneOf({"conv": nn.Conv2d(channels, channels, 3, padding=1), "skip": nn.Identity()})
+
+
+def sized(*, width: int = 4, groups: int = 1, kind: str = "plain") -> ModuleSpace:
+    """Three choices; the width must be a multiple of the groups."""
+    if width % groups:
+        raise ConfigurationError(f"{width} is no multiple of {groups}", path="width")
+
+    def network() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1),
+            *(block(width) for _ in range(3)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, 10),
+        )
+
+    return ModuleSpace(network, input_shape=(1, 8, 8))
+
+
+def parameters(width: int, convolutions: int) -> int:
+    """Return the number of parameters by hand."""
+    return 10 * width + convolutions * (9 * width**2 + width) + 11 * width - width + 10
+
+
+def short(**changes: Any) -> dict[str, Any]:
+    """Return a search that looks at all eight networks, without an evaluator: by their costs."""
+    stages = [{"name": "search", "strategy": {"name": "random"}, "budget": {"trials": 8}}]
+    problem = {"objectives": {"params": "maximize"}, "costs": ["params", "flops"]}
+    return {**config(), "space": {"name": sized, "width": 4}, "problem": problem, "stages": stages, **changes}
+
+
+def final(**settings: Any) -> dict[str, Any]:
+    return {"train": {"epochs": 1}, "export": ["safetensors"], **settings}
+
+
+@pytest.mark.parametrize("limit", [500, 2_000, 12_345])
+def test_the_largest_width_that_meets_the_limit_is_taken(limit: int, tmp_path: Path) -> None:
+    """Against the closed form: parameters(w) <= limit < parameters(w + 1)."""
+    section = final(space={"width": {"fit": {"params": f"<= {limit}"}}}, baselines=["random"])
+    result = automl_nas.search(short(final=section), out=tmp_path / "run")
+    for network in result.data["final"]["networks"]:
+        convolutions = list(network["architecture"].values()).count("conv")
+        width = network["space"]["width"]
+        assert network["costs"]["params"] == parameters(width, convolutions) <= limit
+        assert parameters(width + 1, convolutions) > limit
+    # What is delivered can be built again and has that width.
+    built = result.load_trained()
+    assert sum(p.numel() for p in built.parameters()) == result.data["final"]["networks"][0]["costs"]["params"]
+    described = json.loads((tmp_path / "run" / "export" / "architecture.json").read_text())
+    assert described["description"]["space"]["width"] == result.data["final"]["networks"][0]["space"]["width"]
+
+
+def test_widths_that_the_space_refuses_are_passed_over(tmp_path: Path) -> None:
+    section = final(space={"width": {"fit": {"params": "<= 20k"}}})
+    space = {"name": sized, "width": 12, "groups": 12}
+    result = automl_nas.search(short(space=space, final=section), out=tmp_path / "run")
+    (network,) = result.data["final"]["networks"]
+    convolutions = list(network["architecture"].values()).count("conv")
+    width = network["space"]["width"]
+    assert width % 12 == 0 and parameters(width, convolutions) <= 20_000 < parameters(width + 12, convolutions)
+
+
+def test_a_run_with_a_fitted_width_resumes_to_the_same(tmp_path: Path) -> None:
+    section = final(space={"width": {"fit": {"params": "<= 2k"}}})
+    whole = automl_nas.search(short(final=section), out=tmp_path / "whole")
+    with pytest.raises(RunInterrupted):
+        automl_nas.search(short(final=section), out=tmp_path / "cut", reporter=_StopsAt("final"))
+    resumed = automl_nas.search(short(final=section), out=tmp_path / "cut", resume=True)
+    assert resumed.data == whole.data
+
+
+class _StopsAt(Reporter):
+    """Presses Ctrl-C when a stage begins."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    def stage_started(self, name: str, position: int, count: int) -> None:
+        if name == self._stage:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"width": {"fit": {"parms": "<= 2k"}}}, r"final.space.width.fit.parms: there is no cost 'parms'.*params"),
+        ({"width": {"fit": {"params": ">= 2k"}}}, "an upper limit is needed"),
+        ({"width": {"fit": {"params": "2 thousand"}}}, "cannot read the constraint"),
+        ({"width": {"fit": {}}}, "write cost: limit"),
+        ({"width": {"fit": {"params": "<= 2k"}}, "groups": {"fit": {"params": "<= 2k"}}}, "one setting can be fitted"),
+        ({"depth": {"fit": {"params": "<= 2k"}}}, "has no setting 'depth'"),
+        ({"kind": {"fit": {"params": "<= 2k"}}}, "a whole number of at least 1, and this is 'plain'"),
+    ],
+)
+def test_mistakes_in_what_is_fitted_are_said_before_the_search(
+    space: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        automl_nas.search(short(final=final(space=space)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_on_networks_whose_width_is_not_known_is_refused(tmp_path: Path) -> None:
+    section = final(space={"width": {"fit": {"params": "<= 2k"}}})
+    problem = {**short()["problem"], "constraints": {"flops": "<= 20k"}}
+    with pytest.raises(ConfigurationError, match=r"only known after the search.*of: search"):
+        automl_nas.search(short(final=section, problem=problem), out=tmp_path / "run")
+
+
+def test_a_limit_that_no_width_meets_says_so(tmp_path: Path) -> None:
+    section = final(space={"width": {"fit": {"params": "<= 10"}}})
+    with pytest.raises(RunFailedError, match=r"no width meets params <= 10: with 1, the smallest .* has params"):
+        automl_nas.search(short(final=section), out=tmp_path / "run")
+
+
+# --- measured limits -------------------------------------------------------------------------------------------------
+
+
+class Stopwatch(MeasuredCost):
+    """Predicts 1 ms for each convolution; the truth, which it measures on networks, is 2 ms, give or take 0.1."""
+
+    metric: ClassVar[str] = "stopwatch_ms"
+    unit: ClassVar[str] = "ms"
+    exported_suffix: ClassVar[str] = ".safetensors"
+    sessions: ClassVar[list[int]] = []
+    file_value: ClassVar[float | None] = None
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._measured: dict[str, float] = {}
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {name: float(value == "conv") for name, value in architecture.items()}
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        self.sessions.append(len(networks))
+        counts = [sum(isinstance(part, nn.Conv2d) for part in network.modules()) - 1 for network in networks]
+        return [Measurement(2.0 * n, 2.0 * n - 0.1, 2.0 * n + 0.1, details={"rounds": 5}) for n in counts]
+
+    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
+        assert all(path.is_file() for path in paths)
+        value = self.file_value
+        return [Measurement(3.9, 3.8, 3.99)] if value is None else [Measurement(value, value, value)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": [1.0]}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    Stopwatch.sessions = []
+    Stopwatch.file_value = None
+
+
+def timed(limit: str, **settings: Any) -> dict[str, Any]:
+    problem = {
+        "objectives": {"params": "maximize"},
+        "constraints": {"latency": limit},
+        "costs": {"params": "params", "latency": Stopwatch},
+    }
+    return short(problem=problem, final=final(**settings))
+
+
+def convolutions(network: Mapping[str, Any]) -> int:
+    return list(network["architecture"].values()).count("conv")
+
+
+def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_path: Path) -> None:
+    """All eight are predicted to meet 4.2 ms; those of three convolutions need 6, and the next best are delivered."""
+    result = automl_nas.search(timed("<= 4.2", baselines=["random"]), out=tmp_path / "run")
+    networks = result.data["final"]["networks"]
+    assert convolutions(networks[0]) == 2
+    assert networks[0]["measured"]["latency"]["value"] == 4.0
+    assert networks[1]["measured"]["latency"]["value"] == 2.0 * convolutions(networks[1])
+    (row,) = result.data["final"]["budget"]
+    assert (row["predicted"], row["measured"]["value"], row["exported"]["value"]) == (2.0, 4.0, 3.9)
+    assert row["met"] and row["margin"] == pytest.approx((4.2 - 3.99) / 4.2)
+    # First the best one with the baseline, then one of the next best: with the correction, 2, no hopeless one is tried.
+    assert Stopwatch.sessions == [2, 1]
+    assert any("pass" in line for line in summary(tmp_path / "run", result.data))
+    assert json.loads((tmp_path / "run" / "measured.json").read_text())
+
+
+def test_an_interval_that_reaches_over_the_limit_misses_it(tmp_path: Path) -> None:
+    """4.0 ms is under 4.05, its upper end, 4.1, is not."""
+    result = automl_nas.search(timed("<= 4.05"), out=tmp_path / "run")
+    assert convolutions(result.data["final"]["networks"][0]) == 1
+
+
+def test_where_none_meets_the_limit_the_nearest_is_delivered_and_said_to_miss(tmp_path: Path) -> None:
+    Stopwatch.file_value = 2.0
+    raw = timed("1..1.5", measure=8)
+    result = automl_nas.search(raw, out=tmp_path / "run")
+    assert convolutions(result.data["final"]["networks"][0]) == 1
+    (row,) = result.data["final"]["budget"]
+    assert not row["met"] and row["margin"] == pytest.approx(-(2.0 - 1.5) / 1.5)
+    assert any("FAIL" in line for line in summary(tmp_path / "run", result.data))
+
+
+def test_the_exported_file_has_the_last_word(tmp_path: Path) -> None:
+    Stopwatch.file_value = 5.0
+    result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run")
+    (row,) = result.data["final"]["budget"]
+    assert row["measured"]["high"] < 4.2 and not row["met"]
+
+
+class Toys:
+    """A plugin with the space and the cost model of these tests."""
+
+    @hookimpl
+    def register_spaces(self, register: Register) -> None:
+        register("sized", "end_to_end.test_delivery:sized")
+
+    @hookimpl
+    def register_cost_models(self, register: Register) -> None:
+        register("stopwatch_ms", "end_to_end.test_delivery:Stopwatch")
+
+
+@pytest.fixture
+def _toys() -> Iterator[None]:
+    def forget() -> None:
+        default_manager.cache_clear()
+        complete_manager.cache_clear()
+
+    forget()
+    complete_manager().register_module(Toys(), "toys")
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("_toys")
+def test_the_command_fails_where_the_delivery_misses(tmp_path: Path) -> None:
+    import_module("end_to_end.test_delivery").Stopwatch.file_value = 5.0  # the registered one
+    raw = timed("<= 4.2")
+    raw["space"]["name"] = "sized"
+    raw["problem"]["costs"]["latency"] = "stopwatch_ms"
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(raw))
+    done = CliRunner().invoke(cli, ["run", str(file), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 1, done.output
+    assert "misses latency <= 4.2 by 19.0%" in done.output
+    assert "FAIL" in done.output
+    shown = CliRunner().invoke(cli, ["show", str(tmp_path / "run")])
+    assert shown.exit_code == 0 and "FAIL" in shown.output
+
+
+def test_a_limit_relative_to_measured_networks_is_refused(tmp_path: Path) -> None:
+    class Slow(Stopwatch):
+        noisy: ClassVar[bool] = True
+
+    raw = timed("<= 0.5 * largest")
+    raw["problem"]["costs"]["latency"] = Slow
+    with pytest.raises(ConfigurationError, match="would measure thousands of networks; give stopwatch_ms in ms"):
+        automl_nas.search(raw, out=tmp_path / "run")
+
+
+# --- baselines of equal cost -----------------------------------------------------------------------------------------
+
+
+def test_an_equal_baseline_costs_the_same_and_is_another_network(tmp_path: Path) -> None:
+    """By brute force over the eight networks: one of those of the same number of convolutions."""
+    problem = {"objectives": {"params": "maximize"}, "constraints": {"flops": "<= 0.8 * largest"}, "costs": ["flops"]}
+    problem["costs"] = ["flops", "params"]
+    result = automl_nas.search(short(problem=problem, final=final(baselines=["equal", "equal"])), out=tmp_path / "run")
+    found, *equal = result.data["final"]["networks"]
+    assert [network["role"] for network in equal] == ["equal", "equal"]
+    same = [
+        a.to_dict() for a in enumerate_all(sized().decisions) if list(a.values()).count("conv") == convolutions(found)
+    ]
+    for network in equal:
+        assert network["costs"]["flops"] == found["costs"]["flops"]
+        assert network["architecture"] != found["architecture"] and network["architecture"] in same
+
+
+def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
+    """A cost that is no sum over decisions: the square of one."""
+    from automl_nas.evaluation.cost import CostModel
+    from automl_nas.evaluation.tabulated import TabulatedCost
+    from automl_nas.run.baselines import equal_cost
+    from automl_nas.search.problem import Problem
+    from automl_nas.testing import ToySpace
+
+    class Square(CostModel):
+        metric: ClassVar[str] = "square"
+        unit: ClassVar[str] = "1"
+
+        def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+            return {"": float(sum(int(str(value)) for value in architecture.values())) ** 2}
+
+    space = ToySpace(blocks=12, options=4)
+    problem = Problem({"accuracy": "maximize"}, (), {"square": TabulatedCost(Square(), space)})
+    found = Architecture(dict.fromkeys(space.decisions, 3))
+    low = Architecture({name: int(place < 4) for place, name in enumerate(space.decisions)})
+    for architecture in (low, found.replaced(dict.fromkeys([*space.decisions][:3], 2))):
+        other = equal_cost(space, problem, architecture, 0.05, seed=1)
+        assert other is not None and other != architecture
+        assert abs(Square().estimate(other) / Square().estimate(architecture) - 1) <= 0.05
+    # Only one network has the largest cost, and the next one is 5.5 % cheaper.
+    assert equal_cost(space, problem, found, 0.05, seed=1) is None
