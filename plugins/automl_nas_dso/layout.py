@@ -56,6 +56,7 @@ class Layout:
         dropout: before the linear layer.
         drop_path: in the last block, at the end of training.
         drop_path_iterations: until it is reached.
+        auxiliary: whether networks are trained with an auxiliary head.
     """
 
     num_classes: int
@@ -75,6 +76,7 @@ class Layout:
     dropout: float
     drop_path: float
     drop_path_iterations: int
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
         _check_counts(self)
@@ -82,6 +84,8 @@ class Layout:
         for name, value in (("dropout", self.dropout), ("drop_path", self.drop_path)):
             if not 0 <= value < 1:
                 raise SpaceError(f"{name} is a probability from 0 to below 1, not {value}")
+        if self.auxiliary and len(self.blocks) < 2:
+            raise SpaceError("the auxiliary head reads what the last reduction gives, so it needs two stages or more")
         _check_size(self)
 
     def channels(self, stage: int) -> int:

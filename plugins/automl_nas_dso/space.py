@@ -17,6 +17,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision
 from automl_nas.space.module_space import ModuleSpace
 from automl_nas.space.supernet import Supernet
+from automl_nas_dso.auxiliary import DsoNetwork, auxiliary_head
 from automl_nas_dso.edges import Block, Cost, EdgeSpace
 from automl_nas_dso.layout import Layout, Sharing, StageShortcut, preset
 from automl_nas_dso.network import BLOCK, REDUCTION, REDUCTION_SOURCES, network
@@ -62,6 +63,8 @@ class DsoSpace(EdgeSpace):
         drop_path: the probability with which an operation's output is dropped for a sample, in the last block; it
             grows linearly with depth.
         drop_path_iterations: training batches in which ``drop_path`` grows from 0; 1: it is there at once.
+        auxiliary: whether a network that is trained alone has a second head then, after the last reduction (paper); its
+            loss counts as `Recipe.auxiliary` says. It is no part of the network: not counted, saved or exported.
 
     Attributes:
         layout: all settings in force.
@@ -92,6 +95,7 @@ class DsoSpace(EdgeSpace):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         drop_path_iterations: int = 1,
+        auxiliary: bool = False,
     ) -> None:
         macro = _preset(preset)
         self.layout = Layout(
@@ -112,6 +116,7 @@ class DsoSpace(EdgeSpace):
             dropout=dropout,
             drop_path=drop_path,
             drop_path_iterations=drop_path_iterations,
+            auxiliary=auxiliary,
         )
         self._space = ModuleSpace(partial(network, self.layout), input_shape=self.layout.input_shape)
         self._blocks = tuple(_blocks(self.layout))
@@ -133,7 +138,12 @@ class DsoSpace(EdgeSpace):
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return a stand-alone network with fresh weights, without lambda; see `SearchSpace.build`."""
-        return self._space.build(architecture)
+        built, layout = self._space.build(architecture), self.layout
+        if not layout.auxiliary:
+            return built
+        stage = len(layout.blocks) - 1
+        head = partial(auxiliary_head, layout.channels(stage), layout.size(stage), layout.num_classes)
+        return DsoNetwork(built, head, f"stage{stage + 1}")
 
     def build_supernet(self) -> Supernet:
         """Return the fully connected network with fresh weights."""

@@ -64,6 +64,7 @@ class TestFinal(SupernetContract):
             drop_path=0.3,
             drop_path_iterations=3,
             dropout=0.1,
+            auxiliary=True,
         )
 
 
@@ -410,6 +411,7 @@ def test_drop_path_grows_with_depth_and_time() -> None:
         ({"stem_strides": ()}, "at least one"),
         ({"blocks": (1, 1, 1, 1, 1)}, "images of 8x8 are too small for 4 halvings"),
         ({"dropout": 1.0}, "dropout is a probability"),
+        ({"blocks": (2,), "auxiliary": True}, "two stages or more"),
         ({"drop_path": -0.1}, "drop_path is a probability"),
         ({"width": 0}, "width is at least 1"),
         ({"input_shape": (1, 0, 4)}, "at least one pixel"),

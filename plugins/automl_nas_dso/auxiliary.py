@@ -1,0 +1,96 @@
+"""An auxiliary head, for training only: a second classifier on the maps after the last reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast, final
+
+from torch import Tensor, nn
+
+from automl_nas_dso.network import REDUCTION
+from automl_nas_dso.operations import conv_norm_relu, norm
+
+NARROW, WIDE = 128, 768
+"""Channels of the two convolutions, as in NASNet (Zoph et al. 2018, arXiv 1707.07012)."""
+
+
+def auxiliary_head(channels: int, size: tuple[int, int], num_classes: int) -> nn.Sequential:
+    """Return NASNet's head for CIFAR-10: ReLU, average pooling, convolutions of 1x1 and 2x2, linear layer.
+
+    Maps of 8x8 are pooled by windows of 5x5 with stride 3, as there; other sizes come down to 2x2 in the same way, by
+    two windows that overlap as little.
+
+    Args:
+        channels: of the maps.
+        size: their height and width.
+        num_classes: outputs.
+    """
+    height, width = size
+    (window_y, stride_y, left_y), (window_x, stride_x, left_x) = _pooling(height), _pooling(width)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AvgPool2d((window_y, window_x), (stride_y, stride_x)),
+        conv_norm_relu(channels, NARROW, 1),
+        nn.Conv2d(NARROW, WIDE, (left_y, left_x), bias=False),
+        norm(WIDE),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(WIDE, num_classes),
+    )
+
+
+def _pooling(length: int) -> tuple[int, int, int]:
+    """Return window, stride and what is left of a length: 2, or 1 of 1."""
+    window = max(1, min(length // 2 + 1, length - 1))
+    return window, max(1, length - window), min(length, 2)
+
+
+@final
+class WithHead(nn.Module):
+    """A network and its auxiliary head: ``(outputs, auxiliary)`` in training, outputs otherwise.
+
+    Args:
+        network: stem, stages and head; its last stage begins with a reduction.
+        head: reads what the reduction gives.
+        stage: the name of the last stage.
+    """
+
+    def __init__(self, network: nn.Sequential, head: nn.Module, stage: str) -> None:
+        super().__init__()
+        self.network, self.head, self._stage = network, head, stage
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits, shape ``(batch, num_classes)``; in training those of both heads."""
+        if not self.training:
+            return cast(Tensor, self.network(x))
+        tapped = x
+        for name, part in self.network.named_children():
+            if name != self._stage:
+                x = part(x)
+                continue
+            for place, module in part.named_children():
+                x = module(x)
+                if place == REDUCTION:
+                    tapped = x
+        return x, self.head(tapped)
+
+
+@final
+class DsoNetwork(nn.Sequential):
+    """A network that is trained with an auxiliary head, which is no part of it.
+
+    Args:
+        network: whose children it takes over, under their names.
+        head: makes the head.
+        stage: see `WithHead`.
+    """
+
+    def __init__(self, network: nn.Module, head: Callable[[], nn.Module], stage: str) -> None:
+        super().__init__()
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        self._head, self._last = head, stage
+
+    def training_form(self) -> nn.Module:
+        """Return the network with a fresh head; see `automl_nas.evaluation.auxiliary`."""
+        return WithHead(self, self._head(), self._last)
