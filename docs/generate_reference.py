@@ -22,7 +22,7 @@ from automl_nas.plugin.kinds import KINDS, kind_of
 from automl_nas.plugin.registered import Component
 from automl_nas.plugin.settings import Setting, describe, fields_of, is_union
 from automl_nas.run.builtin import complete_manager
-from automl_nas.run.final import FinalSettings
+from automl_nas.run.final_settings import FinalSettings
 from automl_nas.run.settings import BudgetSettings, ProblemSettings, RunSettings, RuntimeSettings, StageSettings
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -58,6 +58,13 @@ MORE_OF_FINAL = (
         "the space of the networks that are delivered, with the same decisions; without a name these settings change "
         "those of the space that is searched; null: that one. `{setting: {fit: {cost: limit}}}` gives each network the "
         "largest whole number whose exact cost meets the limit; see [delivery](delivery.md).",
+    ),
+    Setting(
+        "task",
+        dict | None,
+        None,
+        "the task that is trained: other augmentation, say (`{augment: [flip, {name: cutout, size: 8}]}`). Without a "
+        "name these settings change those of the run's task; images and splits must be the same; null: that one.",
     ),
     Setting("export", list[Any], ["safetensors"], "the formats to write, each a component; an empty list: none."),
 )

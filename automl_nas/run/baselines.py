@@ -23,10 +23,13 @@ STARTS = 16
 """From how many feasible architectures the dearest one is climbed to, where it cannot be computed."""
 
 STEPS = 2_000
-"""How many changes are tried to find a network of a given cost that has no table: each counts a network anew."""
+"""How many changes are tried where a cost has no table: each counts a network anew."""
+
+MEASUREMENTS = 30
+"""How many networks are looked at where a cost is measured, which takes about a second each."""
 
 PATIENCE = 100
-"""After so many changes in a row that bring the cost no nearer, another random network is begun from."""
+"""After so many changes in a row that lead nowhere, another random network is begun from."""
 
 
 def baseline(
@@ -101,7 +104,7 @@ def equal_cost(
                 return here
     else:
         here, missing, idle = space.sample(rng), math.inf, 0
-        for _ in range(STEPS):
+        for _ in range(_patience(problem, STEPS)):
             other = _step(here, space, rng) if missing < math.inf else here
             if (found_gap := gap(other)) < missing:
                 here, missing, idle = other, found_gap, 0
@@ -150,7 +153,7 @@ def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architec
     if isinstance(model, TabulatedCost) and model.table is not None:
         low, high = limited[0].low, limited[0].high
         return model.table.sample(rng, low, high) if model.table.count(low, high) else None
-    for _ in range(TRIES):
+    for _ in range(_patience(problem, TRIES)):
         architecture = space.sample(rng)
         if problem.feasible(architecture):
             return architecture
@@ -160,8 +163,9 @@ def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architec
 def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
     """Return the dearest feasible architecture, in the cost that is limited (the first cost, where none is).
 
-    With one limited cost that has a table it is exact; otherwise it is climbed to from `STARTS` feasible
-    architectures, one step or one exchange at a time. None if there is no cost, or no feasible start.
+    With one limited cost that has a table it is exact; with several it is climbed to from `STARTS` feasible
+    architectures. Where a cost has no table, random steps upwards are taken, at most `STEPS`. None if there is no cost,
+    or no feasible start.
     """
     limited = [c for c in problem.constraints if c.metric in problem.cost_models]
     name = leading_cost(problem)
@@ -169,10 +173,12 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
         return None
     model = problem.cost_models[name]
     if isinstance(model, TabulatedCost) and len(limited) <= 1:
-        if not limited:
+        if not limited and not model.noisy:
             return model.extremes().largest
         if model.table is not None:
             return dearest(model.table, limited[0].low, limited[0].high, seed)
+    if not all(isinstance(m, TabulatedCost) and m.additive for m in problem.cost_models.values()):
+        return _wander(space, problem, name, seed)
     starts = [random_feasible(space, problem, stream_seed(seed, "largest", number)) for number in range(STARTS)]
     peaks = [_climb(start, space, problem, name) for start in starts if start is not None]
     return max(peaks, key=lambda a: (problem.costs(a)[name], a.key), default=None)
@@ -203,3 +209,29 @@ def _climb(start: Architecture, space: SearchSpace, problem: Problem, name: str)
         if problem.costs(best)[name] <= problem.costs(here)[name]:
             return here
         here = best
+
+
+def _wander(space: SearchSpace, problem: Problem, name: str, seed: int) -> Architecture | None:
+    best: Architecture | None = None
+    here: Architecture | None = None
+    rng, idle = stream(seed, "wander"), 0
+    for number in range(_patience(problem, STEPS)):
+        if here is None:
+            here, idle = random_feasible(space, problem, stream_seed(seed, "largest", number)), 0
+            if here is None:
+                return best
+        other = _step(here, space, rng)
+        if problem.feasible(other) and problem.costs(other)[name] > problem.costs(here)[name]:
+            here, idle = other, 0
+        else:
+            idle += 1
+        if best is None or problem.costs(here)[name] > problem.costs(best)[name]:
+            best = here
+        if idle == PATIENCE:
+            here = None
+    return best
+
+
+def _patience(problem: Problem, count: int) -> int:
+    """Return how many networks are looked at: fewer where that means to measure each."""
+    return min(count, MEASUREMENTS) if any(model.noisy for model in problem.cost_models.values()) else count

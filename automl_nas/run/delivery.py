@@ -34,7 +34,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     Raises:
         RunFailedError: no feasible network was found; says by how much the nearest one missed.
     """
-    assert plan.final is not None and plan.task is not None
+    assert plan.final is not None and plan.final_task is not None
     stage = next(stage for stage in plan.stages if stage.settings.name == plan.final.source)
     trials = [
         ledger.trials[number] for number in sorted(ledger.trials) if ledger.trials[number].stage == plan.final.source
@@ -64,7 +64,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         for n, spec in enumerate(plan.final.export)
     ]
     return Final(
-        plan.task,
+        plan.final_task,
         plan.runtime,
         artifacts,
         settings=settings,
@@ -146,7 +146,7 @@ def describe(plan: Plan, measured: Mapping[str, Any], space: Mapping[str, Any] |
     return {
         "framework": f"automl_nas {automl_nas.__version__}",
         "space": dict(space) if space is not None else final.get("space", plan.config["space"]),
-        "task": plan.config.get("task"),
+        "task": final.get("task", plan.config.get("task")),
         **measured,
     }
 

@@ -131,6 +131,8 @@ class Evaluations:
         attempts = self._ledger.attempts.get(number)
         if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
             self._give_up(number, attempts.crashed or attempts.started, "")
+        elif attempts is not None and attempts.started and self._executor.resubmit(request):
+            pass
         elif attempts is not None and attempts.started and self._isolating:
             # It was being evaluated when its process died. In one of its own it can do so again without harm, and if it
             # does, we know that it was the candidate.

@@ -53,6 +53,15 @@ class Executor(ABC):
     def submit(self, request: Request) -> None:
         """Accept a request; return at once."""
 
+    def resubmit(self, request: Request) -> bool:
+        """Accept a request whose evaluation an earlier process began, and did not see the end of; return at once.
+
+        Returns:
+            False, the default: it was not accepted; the caller evaluates it apart, in case it was the candidate that
+            ended that process. True says that evaluations outlive the driver: this one may be going on, or be done.
+        """
+        return False
+
     @abstractmethod
     def next(self) -> Outcome | Crash | None:
         """Wait for something to happen and return it; None after a short while, so that the caller can look round."""

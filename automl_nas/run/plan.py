@@ -11,7 +11,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.measured import MeasuredCost
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.task import SPLITS, Task
 from automl_nas.evaluation.tuning import tune
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.components import Components, separate_objects
@@ -24,7 +24,7 @@ from automl_nas.run.settings import (
     read_settings,
 )
 from automl_nas.run.shapes import check_shapes
-from automl_nas.run.spaces import make_space, resolve_space
+from automl_nas.run.spaces import first_difference, make_space, resolve_space
 from automl_nas.run.stage_plans import FinalPlan, StagePlan, plan_final, plan_stage
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
@@ -40,6 +40,7 @@ class Plan:
         seed: of the run.
         runtime: where tensors are computed.
         task: what is learned; None where a search needs none.
+        final_task: what the delivered networks learn: the task, perhaps with other augmentation.
         space: what is searched.
         final_space: the space of the networks that are delivered; it has the same decisions.
         fitter: fits a setting of the final space to what was found; None: it has no such setting.
@@ -54,6 +55,7 @@ class Plan:
     seed: int
     runtime: Runtime
     task: Task | None
+    final_task: Task | None
     space: SearchSpace
     final_space: SearchSpace
     fitter: SpaceFitter | None
@@ -128,10 +130,16 @@ def make_plan(
         final_space = make_space(components, final_spec["space"], wanted.seed, "final.space")
         if dict(final_space.decisions) != dict(space.decisions):
             raise ConfigurationError(
-                "the final space must have the same decisions as the space that is searched", path="final.space"
+                "the final space must have the same decisions as the space that is searched; "
+                f"{first_difference(space, final_space)}",
+                path="final.space",
             )
         if task is not None and not checked:
             check_shapes(final_space, task, "final.space")
+
+    final_task = task
+    if final_spec is not None and "task" in final_spec:
+        final_spec["task"], final_task = _final_task(components, final_spec["task"], config, task, wanted.seed)
 
     builder = ProblemBuilder(components, space, final_space, task, wanted.seed, checked=checked, known=measured)
     top = builder.resolve(wanted.problem, "problem")
@@ -154,6 +162,7 @@ def make_plan(
         config["final"] = {
             "from": final.source,
             **({"space": section} if section is not None else {}),
+            **({"task": final_spec["task"]} if "task" in final_spec else {}),
             **asdict(final.settings),
             "export": [dict(spec) for spec in final.export],
         }
@@ -170,6 +179,7 @@ def make_plan(
         wanted.seed,
         runtime,
         task,
+        final_task,
         space,
         final_space,
         fitter,
@@ -214,8 +224,30 @@ def _fitter(
     return fitter
 
 
+def _final_task(
+    components: Components, spec: Any, config: Mapping[str, Any], task: Task | None, seed: int
+) -> tuple[dict[str, Any], Task]:
+    """Make the task of the last stage; it must see the same images in the same splits."""
+    if task is None:
+        raise ConfigurationError("the run has no task that this could change", path="final.task")
+    resolved = components.resolve("tasks", _merged(spec, config["task"]), "final.task")
+    made: Task = components.construct("tasks", resolved, [], stream_seed(seed, "task"), "final.task")
+    for what, ours, theirs in (
+        ("input shape", tuple(made.input_shape), tuple(task.input_shape)),
+        ("number of classes", made.num_classes, task.num_classes),
+        *((f"number of images in '{split}'", made.size(split), task.size(split)) for split in SPLITS),
+    ):
+        if ours != theirs:
+            raise ConfigurationError(
+                f"must differ from the task of the search in how training images are augmented and batched only: the "
+                f"{what} is {ours} here and {theirs} there",
+                path="final.task",
+            )
+    return resolved, made
+
+
 def _merged(spec: Any, base: Mapping[str, Any]) -> Any:
-    """Settings without a name change those of the space that is searched."""
+    """Settings without a name change those of the component of the search."""
     if isinstance(spec, Mapping) and "name" not in spec:
         return {**base, **spec}
     return spec

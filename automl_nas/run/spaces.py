@@ -34,3 +34,13 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
     if not space.decisions:
         raise ConfigurationError("the space has no decisions: there is nothing to search", path=path)
     return space
+
+
+def first_difference(space: SearchSpace, other: SearchSpace) -> str:
+    """Say of two spaces with different decisions where they differ first."""
+    names = [*space.decisions, *other.decisions]
+    name = next(name for name in names if space.decisions.get(name) != other.decisions.get(name))
+    mine, theirs = space.decisions.get(name), other.decisions.get(name)
+    if mine is None or theirs is None:
+        return f"only the {'searched' if theirs is None else 'final'} one has '{name}'"
+    return f"'{name}' is {mine!r} in the searched one and {theirs!r} in the final one"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.builtin import complete_manager
@@ -24,6 +26,33 @@ class StageEvaluator:
             directory,
             stage,
         )
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self._directory
+
+    def portable(self) -> dict[str, Any]:
+        """Return what another machine needs to make the evaluator, as plain data; `read` takes it.
+
+        Raises:
+            ConfigurationError: the configuration holds Python objects.
+        """
+        if self._objects:
+            raise ConfigurationError(
+                f"other machines need a configuration of names, and this one holds Python objects: "
+                f"{', '.join(self._objects)}; register them in a plugin, or use executor: processes",
+                path="executor",
+            )
+        return {"config": self._config, "directory": str(self._directory), "stage": self._stage}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any], directory: Path) -> StageEvaluator:
+        """Return what `portable` was called on, with the run directory as it is called here."""
+        made = cls.__new__(cls)
+        made._plan, made._config, made._objects = None, told["config"], {}
+        made._directory, made._stage = directory, told["stage"]
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plan": None}

@@ -13,7 +13,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.plugin.located import join
 from automl_nas.run.components import Components
-from automl_nas.run.final import FinalSettings
+from automl_nas.run.final_settings import FinalSettings
 from automl_nas.run.problems import ProblemBuilder
 from automl_nas.run.settings import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.search.problem import Problem
@@ -151,7 +151,7 @@ def plan_final(
     """
     if task is None:
         raise ConfigurationError("retraining needs a task; add one, or set final: null", path="final")
-    rest = {key: value for key, value in spec.items() if key not in ("from", "space", "export")}
+    rest = {key: value for key, value in spec.items() if key not in ("from", "space", "task", "export")}
     settings = read_settings(FinalSettings, rest, "final", owner="'final'")
     names = [stage.settings.name for stage in stages]
     source = spec.get("from", names[-1])

@@ -14,7 +14,7 @@ from docs.pages import DOCS, PAGES, ROOT, anchors, blocks, name, prose
 from automl_nas.cli import cli
 from automl_nas.plugin.settings import fields_of
 from automl_nas.run.builtin import complete_manager
-from automl_nas.run.final import FinalSettings
+from automl_nas.run.final_settings import FinalSettings
 from automl_nas.run.plan import Plan
 from automl_nas.run.settings import RunSettings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from automl_nas.plugin import Register, hookimpl
 from automl_nas.plugin.manager import default_manager
 from automl_nas.run import Reporter
 from automl_nas.run.builtin import complete_manager
+from automl_nas.run.plan import make_plan
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.space.operators import enumerate_all
 
@@ -328,3 +330,67 @@ def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
         assert abs(Square().estimate(other) / Square().estimate(architecture) - 1) <= 0.05
     # Only one network has the largest cost, and the next one is 5.5 % cheaper.
     assert equal_cost(space, problem, found, 0.05, seed=1) is None
+
+
+# --- the task of the last stage --------------------------------------------------------------------------------------
+
+
+def test_the_last_stage_may_augment_otherwise(tmp_path: Path) -> None:
+    """It is trained on other pictures and tested on the same ones."""
+    plain = automl_nas.search(short(final=final()), out=tmp_path / "plain")
+    other = automl_nas.search(short(final=final(task={"augment": "none"})), out=tmp_path / "other")
+    assert other.plan.final_task is not other.plan.task
+    assert other.data["architecture"] == plain.data["architecture"]
+    assert other.metrics != plain.metrics
+    direct = short(final=final())
+    direct["task"] = {**direct["task"], "augment": "none"}
+    assert automl_nas.search(direct, out=tmp_path / "direct").metrics == other.metrics
+    described = json.loads((tmp_path / "other" / "export" / "architecture.json").read_text())
+    assert described["description"]["task"]["augment"] == "none"
+    # The recorded configuration resolves to itself.
+    recorded = other.plan.config
+    assert make_plan(recorded, complete_manager().registry, other.plan.components.objects).config == recorded
+
+
+@pytest.mark.parametrize("change", [{"test_fraction": 0.3}, {"search_fraction": 0.3}])
+def test_a_final_task_with_other_splits_is_refused(change: dict[str, float], tmp_path: Path) -> None:
+    """Images that the search was trained on would be in the test split."""
+    with pytest.raises(ConfigurationError, match=r"final.task: must differ .* the number of images in"):
+        automl_nas.search(short(final=final(task=change)), out=tmp_path / "run")
+
+
+def test_a_final_space_with_other_decisions_names_the_first(tmp_path: Path) -> None:
+    def deeper() -> ModuleSpace:
+        return ModuleSpace(
+            lambda: nn.Sequential(nn.Conv2d(1, 4, 1), block(4), nn.Flatten(), nn.Linear(256, 10)), input_shape=(1, 8, 8)
+        )
+
+    with pytest.raises(ConfigurationError, match=r"same decisions.*; only the searched one has"):
+        automl_nas.search(short(final=final(space={"name": deeper})), out=tmp_path / "run")
+
+
+def test_the_largest_network_without_a_table_is_wandered_to() -> None:
+    """A cost that is no sum: brute force over 4^5 networks says which feasible one is the dearest."""
+    from automl_nas.evaluation.cost import CostModel
+    from automl_nas.evaluation.tabulated import TabulatedCost
+    from automl_nas.run.baselines import largest_feasible
+    from automl_nas.search.problem import Problem, parse_constraint
+    from automl_nas.testing import ToySpace
+
+    class Product(CostModel):
+        metric: ClassVar[str] = "product"
+        unit: ClassVar[str] = "1"
+
+        def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+            return {"": float(math.prod(1 + int(str(value)) for value in architecture.values()))}
+
+    space = ToySpace(blocks=5, options=4)
+    problem = Problem(
+        {"accuracy": "maximize"},
+        [parse_constraint("product", "<= 150")],
+        {"product": TabulatedCost(Product(), space)},
+    )
+    best = max(Product().estimate(a) for a in enumerate_all(space.decisions) if problem.feasible(a))
+    found = largest_feasible(space, problem, seed=0)
+    assert found is not None
+    assert Product().estimate(found) == best == 144
