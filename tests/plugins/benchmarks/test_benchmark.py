@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import statistics
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -162,12 +162,50 @@ def test_expectation_without_replacement_is_that_of_all_subsets(draws: int) -> N
     assert got.deviation == pytest.approx(math.sqrt(statistics.fmean(squares) - mean**2), rel=1e-9)
 
 
+@pytest.mark.parametrize("draws", [1, 2, 4, 5])
+def test_expectation_by_weight_without_replacement_is_that_of_all_orders(draws: int) -> None:
+    # Without ties, for which the first to come is taken to be independent of the rest.
+    signals = (1.0, 2.0, 2.5, 3.0, 0.5)
+    chances: dict[tuple[int, ...], float] = {}
+    for order in permutations(range(5), draws):
+        left, chance = sum(WEIGHTS), 1.0
+        for place in order:
+            chance, left = chance * WEIGHTS[place] / left, left - WEIGHTS[place]
+        chances[order] = chance
+    found = {order: TRUTHS[max(order, key=signals.__getitem__)] for order in chances}
+    mean = sum(chance * found[order] for order, chance in chances.items())
+    deviation = math.sqrt(sum(chance * (found[order] - mean) ** 2 for order, chance in chances.items()))
+    got = expected_best(signals, TRUTHS, draws, weights=WEIGHTS, replacement=False)
+    # A quadrature, of a smooth function.
+    assert got.mean == pytest.approx(mean, rel=1e-8)
+    assert got.deviation == pytest.approx(deviation, rel=1e-7, abs=1e-4)
+
+
+def test_equal_weights_are_no_weights() -> None:
+    signals = np.random.default_rng(0).permutation(400).astype(float)
+    for draws in (3, 60):
+        plain = expected_best(signals, np.sqrt(signals), draws, replacement=False)
+        weighted = expected_best(signals, np.sqrt(signals), draws, weights=np.full(400, 2.5), replacement=False)
+        assert weighted.mean == pytest.approx(plain.mean, rel=1e-8)
+        assert weighted.deviation == pytest.approx(plain.deviation, rel=1e-6)
+
+
+def test_random_search_of_distinct_functions_finds_what_the_table_says() -> None:
+    benchmark = load_benchmark("nasbench201-cifar10")
+    table = benchmark.told.table
+    assert table.representatives is not None
+    functions, codes = np.unique(table.representatives, return_counts=True)
+    values = np.array(benchmark.told.values)[functions]
+    exact = expected_best(values, values, 50, weights=codes, replacement=False)
+    found = [found_by_random(benchmark, 50, seed, duplicates=False) for seed in range(60)]
+    # Three standard errors, as above; to draw all functions alike would be better by four.
+    assert abs(statistics.fmean(found) - exact.mean) < 3 * exact.deviation / math.sqrt(60)
+
+
 def test_expectations_that_do_not_exist() -> None:
     for draws in (0, 6):
         with pytest.raises(ConfigurationError, match=f"cannot draw {draws} of 5"):
             expected_best(SIGNALS, TRUTHS, draws, replacement=False)
-    with pytest.raises(ConfigurationError, match="with weights"):
-        expected_best(SIGNALS, TRUTHS, 2, weights=WEIGHTS, replacement=False)
 
 
 def found_by_random(
