@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from automl_nas.space.architecture import Architecture
@@ -37,3 +37,10 @@ class CostModel(ABC):
         Infinity says that the network does not run where the cost is measured: it violates every limit.
         """
         return sum(self.breakdown(architecture).values())
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return what whoever reads the cost of an architecture should know, in sentences (default: nothing).
+
+        The convention it is counted by, say, what was left out, how it was measured and how sure it is.
+        """
+        return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, final
@@ -123,6 +123,10 @@ class TabulatedCost(CostModel):
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the model's own account, module path -> value."""
         return self._model.breakdown(architecture)
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return the model's own remarks."""
+        return self._model.remarks(architecture)
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the cost of one architecture: microseconds with a table, else one count, remembered."""

@@ -19,6 +19,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.meta import keeps_shape
 from automl_nas.space.space import SearchSpace
 from automl_nas_costs.formulas import Cost, formula
+from automl_nas_costs.memory import Recorder, peak
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,25 @@ class Counts:
     Attributes:
         macs: module path -> multiply-adds of the operators called by that module itself, not by its children.
         accesses: module path -> elements read and written by them.
+        uncounted: operator -> how often it was called, of all that compute something and count nothing; views and
+            what only makes a tensor are left out.
+        memory: module path -> bytes of the activations it wrote that live at the most demanding moment; empty unless
+            asked for.
     """
 
     macs: Mapping[str, int] = field(default_factory=dict)
     accesses: Mapping[str, int] = field(default_factory=dict)
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 class UncountableError(SpaceError):
     """A network calls an operator whose cost is unknown."""
+
+
+# What makes a tensor or changes how it is looked at, and is no view in torch's own terms.
+_FREE = frozenset(("_unsafe_view", "arange", "empty", "empty_like", "full", "full_like", "lift_fresh", "new_empty"))
+_FREE |= frozenset(("ones", "ones_like", "scalar_tensor", "zeros", "zeros_like", "_to_copy", "_reshape_alias"))
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -47,6 +59,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.paths: list[str] = [""]
         self.macs: dict[str, int] = {}
         self.accesses: dict[str, int] = {}
+        self.uncounted: dict[str, int] = {}
+        self.recorder: Recorder | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -59,11 +73,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         namespace, name = func.namespace, func.overloadpacket.__name__
         # Operators that keep their operand's shape count nothing; torch's Python versions of them took most of the
         # time.
-        out = keeps_shape(name, args) if namespace == "aten" else None
-        if out is not None:
-            return out
-        out = func(*args, **kwargs)
-        if f"{namespace}::{name}" in self.ignore:
+        out: Any = keeps_shape(name, args) if namespace == "aten" else None
+        known = out is not None
+        if not known:
+            out = func(*args, **kwargs)
+        if self.recorder is not None:
+            self.recorder.note(self.paths[-1], func, args, kwargs, out)
+        if known or f"{namespace}::{name}" in self.ignore:
+            self._leave_out(func, namespace, name)
             return out
         try:
             rule = formula(namespace, name, args)
@@ -74,7 +91,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ) from None
         if rule is not None:
             self._add(rule(args, out[0] if isinstance(out, tuple | list) else out))
+        else:
+            self._leave_out(func, namespace, name)
         return out
+
+    def _leave_out(self, func: Any, namespace: str, name: str) -> None:
+        if not func.is_view and name not in _FREE:
+            key = f"{namespace}::{name}"
+            self.uncounted[key] = self.uncounted.get(key, 0) + 1
 
     def _add(self, cost: Cost) -> None:
         path = self.paths[-1]
@@ -153,7 +177,9 @@ _WAYS: tuple[tuple[Callable[[SearchSpace, Architecture], nn.Module], str], ...] 
 )
 
 
-def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[str] = ()) -> Counts:
+def count(
+    space: SearchSpace, architecture: Architecture, *, ignore: Collection[str] = (), memory: bool = False
+) -> Counts:
     """Build the network, run it once in evaluation mode on one input, and return what its operators cost.
 
     Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a
@@ -165,6 +191,7 @@ def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[
         space: gives the network and the shape of one input.
         architecture: which network.
         ignore: operators such as ``torchvision::roi_align`` that count nothing.
+        memory: whether to follow activations too, which takes a little longer.
 
     Raises:
         UncountableError: an operator multiplies in an unknown way; the message names it and its module.
@@ -178,9 +205,11 @@ def count(space: SearchSpace, architecture: Architecture, *, ignore: Collection[
                 x = _input(space, network, device)
                 counter = _Counter(ignore)
                 counter.follow(network)
+                recorder = counter.recorder = Recorder(network, x) if memory else None
                 with counter:
-                    network(x)
-                return Counts(counter.macs, counter.accesses)
+                    result = network(x)
+                living = peak(recorder, recorder.outputs(result)) if recorder is not None else {}
+                return Counts(counter.macs, counter.accesses, counter.uncounted, living)
             except UserError:
                 raise
             except Exception as error:

@@ -1,14 +1,14 @@
-"""The cost models `flops`, `params` and `memory_access`."""
+"""The cost models `flops`, `params`, `memory_access` and `peak_memory`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, final
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, final
 
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_costs.counting import count, parameters
+from automl_nas_costs.counting import Counts, count, parameters
 
 
 @final
@@ -21,15 +21,27 @@ class Flops(CostModel):
         space: any search space that can build networks.
         ignore: operators of other libraries that count nothing, e.g. ``torchvision::roi_align``; an operator that might
             multiply and is not known is an error otherwise.
+        convention: ``multiply_adds``, as papers on architectures count; ``flops`` counts a multiplication and an
+            addition as two operations, which doubles every number. The unit says which.
     """
 
     metric: ClassVar[str] = "flops"
     unit: ClassVar[str] = "multiply-adds"
     integral: ClassVar[bool] = True
 
-    def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        ignore: tuple[str, ...] = (),
+        convention: Literal["multiply_adds", "flops"] = "multiply_adds",
+    ) -> None:
         self._space = space
         self._ignore = frozenset(ignore)
+        self._factor = 2 if convention == "flops" else 1
+        if convention == "flops":
+            # The unit is a class's own in every other model; here a setting decides on it.
+            self.unit = "operations"  # type: ignore[misc]
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return module path -> multiply-adds of the module itself; modules that do none are left out.
@@ -37,7 +49,20 @@ class Flops(CostModel):
         Raises:
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
-        return count(self._space, architecture, ignore=self._ignore).macs
+        counted = count(self._space, architecture, ignore=self._ignore).macs
+        return {path: self._factor * value for path, value in counted.items()}
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return the convention, and which operators were called and count nothing.
+
+        Raises:
+            SpaceError: as `breakdown`.
+        """
+        return [
+            "one multiplication and one addition are "
+            + ("two operations" if self._factor == 2 else "one multiply-add"),
+            _uncounted(count(self._space, architecture, ignore=self._ignore)),
+        ]
 
 
 @final
@@ -93,3 +118,52 @@ class MemoryAccess(CostModel):
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
         return count(self._space, architecture, ignore=self._ignore).accesses
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return which operators were called and count nothing.
+
+        Raises:
+            SpaceError: as `breakdown`.
+        """
+        return [_uncounted(count(self._space, architecture, ignore=self._ignore))]
+
+
+@final
+class PeakMemory(CostModel):
+    """Peak memory of activations for one input in evaluation mode: bytes that live at the most demanding moment.
+
+    Operators run in the order of ``forward``. A tensor lives from the operator that makes it to the last one that reads
+    it; during an operator everything it reads and writes exists. Views share memory, and the result of an elementwise
+    operator or of batch normalisation takes the place of an operand of equal size that is not needed any more, except
+    the network's input. So the peak of a convolution with normalisation and activation is its input plus its output,
+    and that of a residual block includes the shortcut. Parameters, workspaces of kernels and alignment count nothing.
+
+    It is no sum over decisions, and networks of different depth share their peak.
+
+    Args:
+        space: any search space that can build networks.
+        ignore: operators of other libraries that count nothing; see `Flops`.
+    """
+
+    metric: ClassVar[str] = "peak_memory"
+    unit: ClassVar[str] = "bytes"
+    integral: ClassVar[bool] = True
+
+    def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
+        self._space = space
+        self._ignore = frozenset(ignore)
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return module path -> bytes it wrote that live at the peak; the input stands under the empty path.
+
+        Raises:
+            SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
+        """
+        return count(self._space, architecture, ignore=self._ignore, memory=True).memory
+
+
+def _uncounted(counts: Counts) -> str:
+    """Return the operators that count nothing, the most frequent first."""
+    names = sorted(counts.uncounted.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{name.removeprefix('aten::')} ({calls})" for name, calls in names)
+    return f"called and not counted: {listed}" if listed else "everything that was called is counted"

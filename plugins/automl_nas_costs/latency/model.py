@@ -20,7 +20,7 @@ from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
-from automl_nas_costs.latency.session import measure
+from automl_nas_costs.latency.session import measure, sentences
 
 
 @final
@@ -51,6 +51,7 @@ class LatencyMs(MeasuredCost):
 
     metric: ClassVar[str] = "latency_ms"
     unit: ClassVar[str] = "ms"
+    noisy: ClassVar[bool] = True
     exported_suffix: ClassVar[str] = ".onnx"
 
     def __init__(
@@ -121,6 +122,14 @@ class LatencyMs(MeasuredCost):
         parts = by_module(node_times(model, self.options), [name for name, _ in network.named_modules()], model)
         whole = sum(parts.values())
         return {path: total * part / whole for path, part in parts.items()} if whole else {"": total}
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return the interval, how it was measured, and whether the machine was steady.
+
+        Raises:
+            SpaceError: as `measurement`.
+        """
+        return sentences(self.measurement(architecture))
 
     def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
         """Measure networks in one session, anew; see `MeasuredCost.measure`."""

@@ -109,7 +109,8 @@ def _scopes(node: Any) -> list[str]:
 def _path(scopes: list[str], modules: Collection[str]) -> str:
     """Return the module that scopes such as ``["f", "f.0", "f.0.1"]`` or ``["layer1", "layer1.0", "conv1"]`` mean.
 
-    Torch writes a module's path from some module above it on, not always the nearest.
+    Torch writes a module's path from some module above it on, not always the nearest, and leaves out containers that
+    are not called themselves.
     """
     here = ""
     for scope in scopes:
@@ -120,5 +121,10 @@ def _path(scopes: list[str], modules: Collection[str]) -> str:
                 tails.insert(0, here[: len(here) - len(head)] + scope)
                 break
             head = head.rpartition(".")[0]
-        here = next((path for path in (*tails, scope) if path in modules), here)
+        found = next((path for path in (*tails, scope) if path in modules), None)
+        if found is None:
+            start, end = f"{here}." if here else "", f".{scope}"
+            below = [path for path in modules if path.startswith(start) and path.endswith(end)]
+            found = below[0] if len(below) == 1 else here
+        here = found
     return here

@@ -134,3 +134,16 @@ def measure(
     for number, model in enumerate(models):
         session.add(model, names[number] if names else "")
     return session.run()[0]
+
+
+def sentences(measurement: Measurement) -> list[str]:
+    """Return what belongs beside a measured latency: its interval, how it was measured, what was noticed."""
+    details = measurement.details
+    options, control = details["options"], details["control"]
+    return [
+        f"median of {options['rounds']} rounds; {100 * measurement.confidence:.0f} % interval {measurement.low:.4g} to "
+        f"{measurement.high:.4g} ms; control {control['value']:.4g} ms, moved by {100 * control['drift']:.1f} %",
+        f"{LatencyOptions(**options).text()}; {details['environment']['runtime']} on "
+        f"{details['environment']['processor']}",
+        *details["notes"],
+    ]
