@@ -59,7 +59,7 @@ def _networks(final: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
             + (f", seed {network['seed']}" if repeated else "")
             + (" *" if number == final["chosen"] else "")
         )
-        test = "not tested"
+        test = "diverged" if "failed" in network else "not tested"
         if "test" in network:
             test = measured(network["test"][metric], network["test_interval"].get(metric))
         rows.append([role, *(cost(network["costs"][name]) for name in costs), test])

@@ -14,9 +14,10 @@ from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.run.artifacts import RunArtifacts
 from automl_nas.run.baselines import baseline
 from automl_nas.run.budget import Budget, limits_of
+from automl_nas.run.candidates import Candidate
 from automl_nas.run.directory import RunDirectory
 from automl_nas.run.files import disk_errors
-from automl_nas.run.final import Candidate, Final
+from automl_nas.run.final import Final
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.plan import Plan
 from automl_nas.run.spaces import make_space

@@ -10,40 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from automl_nas.errors import ConfigurationError, RunFailedError
+from automl_nas.errors import DivergedError, RunFailedError
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.exporter import Delivery
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.statistics import difference_interval
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training import Fit, score
 from automl_nas.run.budget import Budget
+from automl_nas.run.candidates import Candidate, compare, take_weights
 from automl_nas.run.final_settings import FinalSettings
 from automl_nas.search.strategy import Services, Strategy
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network to retrain.
-
-    Attributes:
-        role: ``found``, ``largest``, ``random`` or ``equal``.
-        architecture: what to build.
-        space: that builds it.
-        costs: of the network.
-        trial: the number of the trial it comes from, if any.
-        spec: the resolved configuration of the space, where it is the network's own.
-    """
-
-    role: str
-    architecture: Architecture
-    space: SearchSpace
-    costs: Mapping[str, float]
-    trial: int | None = None
-    spec: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +87,11 @@ class Final(Strategy):
             self._finish()
             return
         fit = self._fit or self._start()
-        progress = fit.advance(self._settings.iterations_per_step)
+        try:
+            progress = fit.advance(self._settings.iterations_per_step)
+        except DivergedError as error:
+            self._give_up(error)
+            return
         self._fit = fit
         self._trained += progress.iterations
         services.log(
@@ -194,20 +176,35 @@ class Final(Strategy):
             split=self._settings.split,
         )
 
-    def _keep(self, fit: Fit) -> None:
-        entry = len(self._networks)
-        candidate, number = self._entries[entry].candidate, self._entries[entry].number
+    def _record(self) -> dict[str, Any]:
+        """Return what is known of the present network before it is trained."""
+        entry = self._entries[len(self._networks)]
+        candidate = entry.candidate
         record: dict[str, Any] = {
             "role": candidate.role,
             "trial": candidate.trial,
-            "seed": number,
+            "seed": entry.number,
             "architecture": candidate.architecture.to_dict(),
             "costs": dict(candidate.costs),
         }
         if candidate.spec is not None:
             record["space"] = dict(candidate.spec)
-        if known := self._budget.measured.get(self._entries[entry].place):
+        if known := self._budget.measured.get(entry.place):
             record["measured"] = {name: asdict(found) for name, found in known.items()}
+        return record
+
+    def _give_up(self, error: DivergedError) -> None:
+        """Leave a training that diverged out of the comparison; there must be another one to deliver."""
+        left = self._entries[len(self._networks) + 1 :]
+        done = [network for network in self._networks if network["role"] == "found" and "failed" not in network]
+        if not done and not any(entry.candidate.role == "found" for entry in left):
+            raise error
+        self._networks.append({**self._record(), "failed": str(error)})
+        self._fit = None
+
+    def _keep(self, fit: Fit) -> None:
+        entry = len(self._networks)
+        record = self._record()
         if self._settings.split == "train":
             record["search"] = score(fit.network, self._task, self._runtime, "search")
         self._artifacts.save(fit.network.state_dict(), name=f"network-{entry}")
@@ -221,18 +218,20 @@ class Final(Strategy):
 
     def _finish(self) -> None:
         sign = 1 if self._task.metrics[self._metric] == "maximize" else -1
-        found = [number for number, entry in enumerate(self._entries) if entry.candidate.role == "found"]
+        trained = [number for number, network in enumerate(self._networks) if "failed" not in network]
+        found = [number for number in trained if self._entries[number].candidate.role == "found"]
         # Without a held-out split there is one candidate: its first repetition is delivered, whatever the test says.
         chosen = (
             max(found, key=lambda e: (sign * self._networks[e]["search"][self._metric], -e))
-            if "search" in self._networks[0]
+            if "search" in self._networks[found[0]]
             else found[0]
         )
         delivered = self._entries[chosen].candidate
         tested = [
             number
-            for number, entry in enumerate(self._entries)
-            if entry.candidate.role != "found" or entry.candidate.architecture == delivered.architecture
+            for number in trained
+            if (candidate := self._entries[number].candidate).role != "found"
+            or candidate.architecture == delivered.architecture
         ]
         for entry in tested:
             metrics = score(self._load(entry), self._task, self._runtime, "test")
@@ -252,7 +251,7 @@ class Final(Strategy):
             "metric": self._metric,
             "chosen": chosen,
             "networks": self._networks,
-            "comparison": [self._compare(chosen, entry) for entry in others],
+            "comparison": [compare(self._metric, self._networks, chosen, entry) for entry in others],
             "settings": asdict(self._settings),
         }
         network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -275,35 +274,3 @@ class Final(Strategy):
                 "to "
                 f"{(before - after).abs().max().item():.3g}"
             )
-
-    def _compare(self, chosen: int, other: int) -> dict[str, Any]:
-        mine, theirs = self._networks[chosen], self._networks[other]
-        difference = mine["test"][self._metric] - theirs["test"][self._metric]
-        comparison: dict[str, Any] = {"with": theirs["role"], "network": other, "difference": difference}
-        if self._metric in mine["test_interval"] and self._metric in theirs["test_interval"]:
-            low, high = difference_interval(
-                mine["test"][self._metric],
-                tuple(mine["test_interval"][self._metric]),
-                theirs["test"][self._metric],
-                tuple(theirs["test_interval"][self._metric]),
-            )
-            comparison |= {"interval": [low, high], "exceeds_noise": low > 0 or high < 0}
-        return comparison
-
-
-def take_weights(network: nn.Module, donor: nn.Module) -> None:
-    """Copy a donor's weights into a network of the same layout, which may have more of them (an affine BN, say).
-
-    Raises:
-        ConfigurationError: a tensor of the donor has no place in the network, or another shape.
-    """
-    own, given = network.state_dict(), donor.state_dict()
-    wrong = [name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape]
-    if wrong:
-        raise ConfigurationError(
-            "the supernet's weights do not fit the final network "
-            f"({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
-            "use a final.space of the same widths, or weights: scratch",
-            path="final.weights",
-        )
-    network.load_state_dict(given, strict=False)

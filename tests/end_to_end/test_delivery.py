@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner
 from end_to_end.runs import config
-from torch import nn
+from torch import Tensor, nn
 
 import automl_nas
 from automl_nas import ModuleSpace, OneOf
 from automl_nas.cli.app import cli
 from automl_nas.cli.summary import summary
-from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
+from automl_nas.errors import ConfigurationError, DivergedError, RunFailedError, RunInterrupted
 from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.plugin import Register, hookimpl
 from automl_nas.plugin.manager import default_manager
@@ -394,3 +394,50 @@ def test_the_largest_network_without_a_table_is_wandered_to() -> None:
     found = largest_feasible(space, problem, seed=0)
     assert found is not None
     assert Product().estimate(found) == best == 144
+
+
+# --- networks that diverge -------------------------------------------------------------------------------------------
+
+
+class Explode(nn.Module):
+    """Overflows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1e30 * 1e30
+
+
+def fragile() -> ModuleSpace:
+    """Three choices, of which one option cannot be trained."""
+
+    def network() -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            *(OneOf({"conv": nn.Conv2d(4, 4, 3, padding=1), "explode": Explode()}) for _ in range(3)),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+
+    return ModuleSpace(network, input_shape=(1, 8, 8))
+
+
+def test_a_baseline_that_diverges_is_left_out_of_the_comparison(tmp_path: Path) -> None:
+    raw = short(space={"name": fragile}, final=final(baselines=["random"] * 4))
+    raw["stages"][0]["budget"]["trials"] = 8
+    result = automl_nas.search(raw, out=tmp_path / "run")
+    found, *others = result.data["final"]["networks"]
+    assert set(found["architecture"].values()) == {"conv"} and "test" in found
+    for network in others:
+        explodes = "explode" in network["architecture"].values()
+        assert ("failed" in network) == explodes
+        assert ("test" in network) == (not explodes)
+    failed = [network for network in others if "failed" in network]
+    assert failed and "the training loss became" in failed[0]["failed"]
+    assert len(result.data["final"]["comparison"]) == 4 - len(failed)
+    assert any("diverged" in line for line in summary(tmp_path / "run", result.data))
+
+
+def test_a_run_whose_network_diverges_fails(tmp_path: Path) -> None:
+    raw = short(space={"name": fragile}, final=final())
+    raw["problem"]["objectives"] = {"params": "minimize"}
+    with pytest.raises(DivergedError, match="the training loss became"):
+        automl_nas.search(raw, out=tmp_path / "run")
