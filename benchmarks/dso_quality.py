@@ -1,6 +1,6 @@
 """What DSO-NAS finds, retrained, beside random networks of equal FLOPs and a plain residual network.
 
-    python benchmarks/dso_quality.py DATA.npz OUT [--stem-stride 2] [--strengths 2] [--seeds 3] [--epochs 6 6 6]
+    python benchmarks/dso_quality.py DATA.npz OUT [--stem-strides 2 2] [--strengths 2] [--seeds 3] [--epochs 6 6 6]
     python benchmarks/dso_quality_report.py OUT
 
 Searches three blocks of 4 x 4 operations (8, 16, 32 channels) with constant, adaptive-FLOPs and adaptive-MAC penalties
@@ -81,7 +81,7 @@ class Experiment:
 
     data: Path
     out: Path
-    stem_stride: int
+    stem_strides: tuple[int, ...]
     epochs: tuple[int, int, int]  # phase 1, phase 2, retraining
 
     def __post_init__(self) -> None:
@@ -100,7 +100,7 @@ class Experiment:
     def make_space(self, **settings: Any) -> DsoSpace:
         """Return the space, or another one of the same outline."""
         settings = {"width": 8, "blocks": (1, 1, 1), "sharing": "full", **settings}
-        return DsoSpace(stem_strides=(self.stem_stride,), input_shape=self.task.input_shape, **settings)  # type: ignore[arg-type]
+        return DsoSpace(stem_strides=self.stem_strides, input_shape=self.task.input_shape, **settings)  # type: ignore[arg-type]
 
     def strategy(self, row: Row) -> DSO:
         """Return a search with nothing done yet."""
@@ -241,13 +241,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="an .npz file as the task npz reads it")
     parser.add_argument("out", type=Path, help="folder of the records")
-    parser.add_argument("--stem-stride", type=int, default=1, help="of the first convolution")
+    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="of the first convolutions")
     parser.add_argument("--epochs", type=int, nargs=3, default=(6, 6, 6), help="of phase 1, phase 2 and retraining")
     parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="one seed each, but the middle")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at strength {MIDDLE:g}")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    experiment = Experiment(options.data, options.out, options.stem_stride, tuple(options.epochs))
+    experiment = Experiment(options.data, options.out, tuple(options.stem_strides), tuple(options.epochs))
     for row in rows(options.strengths, options.seeds):
         experiment.run(row)
         for width in WIDTHS:

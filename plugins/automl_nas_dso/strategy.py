@@ -23,7 +23,7 @@ from automl_nas_dso.gamma import Schedule as GammaSchedule
 from automl_nas_dso.gamma import automatic, check_reach, make_factors, strength
 from automl_nas_dso.gamma_control import Controller
 from automl_nas_dso.optimiser import Nonnegative, alive
-from automl_nas_dso.strategy_anatomy import Anatomy, Life
+from automl_nas_dso.strategy_anatomy import Anatomy
 from automl_nas_dso.strategy_gates import Gates
 from automl_nas_dso.strategy_report import History, advice, judge
 from automl_nas_dso.strategy_training import Alternation, Schedule, Split
@@ -49,13 +49,13 @@ class DSO(Strategy):
         artifacts: takes weights and lambda.
         problem: has the cost model for ``adaptive_latency``.
         seed: of weights and batches.
-        train: how to train the weights, over both phases (paper, CIFAR-10: the defaults).
+        train: how to train the weights, over both phases (defaults: CIFAR-10, paper).
         pretrain_epochs: phase 1, of ``train.epochs``.
         weight_steps: steps of the weights for each step of lambda (paper: 1; ImageNet: 4).
-        weight_split: what the weights are trained on.
-        lambda_split: what lambda is trained on; it may be smaller or larger.
+        weight_split: for the weights.
+        lambda_split: for lambda; it may be smaller or larger.
         lambda_learning_rate: constant; null: that of the weights, at each moment.
-        lambda_momentum: of lambda.
+        lambda_momentum: its momentum.
         gamma: the penalty; ``auto``: an edge that nothing needs could travel twice the way from 1 to 0
             (k, about ``lr * gamma * steps / (1 - momentum)``, is 2). 0 removes nothing.
         gamma_schedule: the penalty of an edge, relative to gamma: ``constant``; ``adaptive_flops``: the share of its
@@ -63,7 +63,7 @@ class DSO(Strategy):
             relative to the largest; ``adaptive_latency``: half to whole, by the latency its removal saves.
         gamma_every: the penalty is set anew after so many steps of lambda (for a target 50 times at least).
         mac_reference: whether the largest memory access cost is that of the ``block`` or of the ``network``.
-        latency: the cost of the problem that ``adaptive_latency`` uses.
+        latency: the cost of the problem that ``adaptive_latency`` uses; one that is measured is measured once.
         sparsity: a target instead of a gamma: ``{flops: 0.4}`` lets a controller set gamma so that 40 % of the blocks'
             FLOPs are left; also ``memory_access`` and ``edges``.
         nonnegative: whether lambda may be negative: ``none``; ``prox`` and ``clamp`` keep it at 0 or above (exactly,
@@ -147,13 +147,11 @@ class DSO(Strategy):
         if fix_scale:
             fix_scales(self._supernet)
         self._training = Alternation(self._supernet, self._gates, task, runtime, schedule, seed=seed)
-        self._gamma_every, self._prune_epochs = gamma_every, prune_epochs
-        if self._controller is not None:
-            self._gamma_every = min(gamma_every, self._controller.interval)
+        self._prune_epochs = prune_epochs
+        self._gamma_every = min(gamma_every, self._controller.interval if self._controller else gamma_every)
         self._pretrain_epochs, self._iterations_per_step = pretrain_epochs, iterations_per_step
         self._history = History(self._anatomy.total)
         self._proposed = False
-        self._penalise()
 
     def _first_gamma(
         self, gamma: float | Literal["auto"], sparsity: Mapping[str, float] | None, momentum: float
@@ -189,6 +187,8 @@ class DSO(Strategy):
         if training.iteration == training.iterations:
             self._finish(services)
             return
+        if training.lambda_steps == 0:
+            self._penalise()  # not in the constructor: to measure a latency takes seconds, and a resumed run has it
         self._supernet.train()
         with self._runtime.seeded(self._seed, "training", training.iteration):
             for _ in range(min(self._iterations_per_step, training.iterations - training.iteration)):
@@ -217,9 +217,6 @@ class DSO(Strategy):
             return self._gates.present
         return self._sizes() > 0
 
-    def _life(self) -> Life:
-        return self._anatomy.life(self._live(self._living()))
-
     def _penalise(self) -> None:
         """Set the penalty of every edge."""
         sizes = self._sizes()
@@ -227,7 +224,7 @@ class DSO(Strategy):
         # Without a penalty a decision that must keep an option keeps its largest.
         factors[self._gates.protected(sizes)] = 0.0
         controller, training = self._controller, self._training
-        if controller is not None and not controller.reached and training.lambda_steps:
+        if controller and not controller.reached and training.lambda_steps:
             self._gamma = controller.update(
                 sizes,
                 factors,
@@ -247,7 +244,10 @@ class DSO(Strategy):
             return
         k = strength(self._gamma, self._rates, training.penalised.param_groups[0]["momentum"])
         told = advice(self._gamma, k, self._controller)
-        services.log(self._history.record(self._life(), epoch, gamma=self._gamma, advice=told), step=training.iteration)
+        services.log(
+            self._history.record(self._anatomy.life(self._live(self._living())), epoch, gamma=self._gamma, advice=told),
+            step=training.iteration,
+        )
         if self._prune_epochs is not None and searched % self._prune_epochs == 0:
             self._prune(self._living())
 
@@ -268,11 +268,8 @@ class DSO(Strategy):
         values = self._training.penalised.iterate(self._gates.values).cpu()
         self._artifacts.save(whole_weights(self._supernet, self._space, self._runtime, self._seed))
         self._artifacts.save(self._gates.split(values), name="lambda")
-        info = {
-            "lambda": self._gates.named(values, self._gates.mask(live)),
-            "live_edges": life.edges,
-            "edges": self._anatomy.total,
-        }
+        scales = self._gates.named(values, self._gates.mask(live))
+        info = {"lambda": scales, "live_edges": life.edges, "edges": self._anatomy.total}
         services.evaluate([Proposal(live, info=info)])
         self._proposed = True
 
@@ -284,6 +281,7 @@ class DSO(Strategy):
             "gamma": self._gamma,
             "controller": None if self._controller is None else self._controller.state_dict(),
             "history": self._history.state_dict(),
+            "factors": self._factors.state_dict(),
             "proposed": self._proposed,
         }
 
@@ -296,5 +294,6 @@ class DSO(Strategy):
         self._training.load_state_dict(state["training"])
         self._gamma, self._proposed = state["gamma"], state["proposed"]
         self._history.load_state_dict(state["history"])
-        if self._controller is not None:
+        self._factors.load_state_dict(state["factors"])
+        if self._controller:
             self._controller.load_state_dict(state["controller"])

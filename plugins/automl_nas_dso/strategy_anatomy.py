@@ -43,6 +43,7 @@ class Anatomy:
 
     Attributes:
         blocks: of an `EdgeSpace`, otherwise none.
+        full: the architecture with all edges.
         total: edges when all are alive.
         measures: what `life` gives shares of.
     """
@@ -50,11 +51,11 @@ class Anatomy:
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
         self.blocks: tuple[Block, ...] = space.blocks if isinstance(space, EdgeSpace) else ()
-        full = space.validate({name: decision.options for name, decision in space.decisions.items()})
+        self.full = space.validate({name: decision.options for name, decision in space.decisions.items()})
         self._full = [block.full_cost for block in self.blocks]
         self._optional = [_optional(block, space) for block in self.blocks]
         self.total = 1
-        whole = self.life(full)
+        whole = self.life(self.full)
         self.total, self.measures = whole.edges, tuple(whole.shares)
 
     def live(self, values: Mapping[str, object]) -> Architecture:

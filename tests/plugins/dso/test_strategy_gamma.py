@@ -172,6 +172,66 @@ def test_a_latency_that_knows_no_operation_is_refused() -> None:
     assert caught.value.path == "latency"
 
 
+class Noisy(Latency):
+    """The same, measured: every measurement gives something else, and they are counted."""
+
+    noisy: ClassVar[bool] = True
+    measured = 0
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        self.measured += 1
+        return {path: value * self.measured for path, value in super().breakdown(architecture).items()}
+
+
+def test_what_is_measured_is_measured_once_and_kept() -> None:
+    space = small(blocks=(1,), operations=("sep3",))
+    model = Noisy(space, {"sep3_1": 1.0, "sep3_2": 3.0})
+    gates, factors = make("adaptive_latency", space, models={"latency_ms": model})
+    path = space.blocks[0].path
+    full = everything(space)
+    assert model.measured == 0
+    _, exact = make("adaptive_latency", space, models={"latency_ms": Latency(space, {"sep3_1": 1.0, "sep3_2": 3.0})})
+    assert torch.equal(factors(full), exact(full))
+
+    # Without the edge from input to b: a takes 1 + 3 and the projection with it, b 3 and half of the projection.
+    live = Architecture(
+        {f"{path}.sep3_1": ("input",), f"{path}.sep3_2": ("sep3_1",), f"{path}.output": full[f"{path}.output"]}
+    )
+    found = by_edge(gates, factors(live))
+    saved = {"input-a": 1 + 3 + 4, "a-b": 3 + 2, "a-out": 2, "b-out": 3 + 2}
+    names = {
+        "input-a": (f"{path}.sep3_1", "input"),
+        "a-b": (f"{path}.sep3_2", "sep3_1"),
+        "a-out": (f"{path}.output", "sep3_1"),
+        "b-out": (f"{path}.output", "sep3_2"),
+    }
+    assert {name: found[names[name]] for name in names} == pytest.approx(
+        {name: 0.5 + 0.5 * (value - 2) / (8 - 2) for name, value in saved.items()}
+    )
+    assert model.measured == 1
+
+    _, resumed = make("adaptive_latency", space, models={"latency_ms": model})
+    resumed.load_state_dict(factors.state_dict())
+    assert torch.equal(resumed(live), factors(live))
+    assert model.measured == 1
+
+
+def test_a_latency_measured_in_onnx_runtime_says_what_operations_take() -> None:
+    pytest.importorskip("onnxruntime")
+    from automl_nas_costs.latency.model import LatencyMs
+
+    space = small(blocks=(1,), operations=("sep5", "avg3"))
+    model = LatencyMs(space, rounds=5, burst_ms=0, warmup_ms=0, round_ms=0, cache=None)
+    _, factors = make("adaptive_latency", space, models={"latency_ms": model})
+    found = factors(everything(space))
+    assert found.min() == 0.5
+    assert found.max() == 1.0
+    measured = factors.state_dict()["measured"]
+    block = space.blocks[0]
+    for node in block.operations:
+        assert sum(value for path, value in measured.items() if path.startswith(f"{block.path}.nodes.{node}")) > 0
+
+
 class Edges:
     """A model of training: each edge has a quadratic loss, with noise; half of the edges are hardly needed."""
 
