@@ -124,6 +124,8 @@ class InProcess(Executor):
                 return _failure(failed[0], error, begun)
             self._alone.extend(failed)
             return None
+        if not isinstance(outcome, Outcome):
+            raise _no_outcome(self._evaluator, outcome)
         request = self._running.pop(outcome.number, None)
         if request is None:
             raise EvaluationError(
@@ -168,11 +170,21 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
         outcomes = list(evaluator.evaluate(iter([replace(request, report=reports)])))
     except (Exception, SystemExit) as error:
         return _failure(request, error, begun)
+    for outcome in outcomes:
+        if not isinstance(outcome, Outcome):
+            raise _no_outcome(evaluator, outcome)
     if [outcome.number for outcome in outcomes] != [request.number]:
         raise EvaluationError(
             f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone"
         )
     return _completed(outcomes[0], reports, begun)
+
+
+def _no_outcome(evaluator: Evaluator, given: object) -> EvaluationError:
+    return EvaluationError(
+        f"{type(evaluator).__name__}.evaluate gave {given!r}, a {type(given).__name__}; what it yields is "
+        "Outcome(request.number, {metric: value})"
+    )
 
 
 def _completed(outcome: Outcome, report: Callable[[int, float], None], begun: float) -> Outcome:

@@ -72,8 +72,19 @@ def register_observers(register: Register) -> None:
 
 
 @hookimpl
+def register_executors(register: Register) -> None:
+    """Register the executor whose workers are processes of any machine."""
+    register(
+        "optuna",
+        "automl_nas_optuna.executor:OptunaExecutor",
+        summary="workers of any machine (automl-nas worker) take evaluations from an Optuna storage",
+    )
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add the command that mirrors a run afterwards."""
-    from automl_nas_optuna.commands import mirror
+    """Add the commands that mirror a run afterwards and join one as a worker."""
+    from automl_nas_optuna.commands import mirror, worker
 
     cli.add_command(mirror)
+    cli.add_command(worker)

@@ -1,4 +1,4 @@
-"""``automl-nas mirror``; what commands need is imported inside of them."""
+"""``automl-nas mirror`` and ``automl-nas worker``; what commands need is imported inside of them."""
 
 from __future__ import annotations
 
@@ -24,3 +24,31 @@ def mirror(directory: Path, storage: str, study: str | None) -> None:
 
     copied, names = catch_up(directory, storage, study)
     click.echo(f"{copied} trials copied; studies: {', '.join(names)}")
+
+
+@click.command(short_help="Join a run as a worker, from any machine.")
+@click.argument("storage")
+@click.option("--study", help="The queue (default: the one that a run has opened): <run>/queue.")
+@click.option(
+    "--idle", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Leave after so many idle seconds."
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="Where the run directory is on this machine (default: where it is for the run).",
+)
+@debug_option
+def worker(storage: str, study: str | None, idle: float, directory: Path | None) -> None:
+    """Evaluate what a run puts into the Optuna STORAGE, one candidate at a time.
+
+    The run is started with executor: {name: optuna, storage: STORAGE}. Any number of workers may join and leave at any
+    time; Ctrl-C gives back what is being evaluated. A run that inherits weights, or has data of its own, needs its run
+    directory to be visible from here.
+    """
+    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas_optuna.worker import Worker
+
+    made = Worker(storage, study, idle=idle, directory=directory)
+    with quiet_libraries():
+        made.run()
+    click.echo(f"{made.evaluated} evaluations")

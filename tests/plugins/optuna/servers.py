@@ -1,0 +1,53 @@
+"""A PostgreSQL server of its own, for as long as a test lasts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def binary(name: str) -> str | None:
+    """Return the path of a program of PostgreSQL, which distributions keep out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else shutil.which(name)
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """Run a server in a folder; yield the URL of its database. Skips the test where PostgreSQL is not installed."""
+    pytest.importorskip("psycopg2", reason="no driver for PostgreSQL (psycopg2) is installed")
+    initdb, control = binary("initdb"), binary("pg_ctl")
+    if initdb is None or control is None:
+        pytest.skip("PostgreSQL is not installed")
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        # The server refuses to be run by root.
+        if shutil.which("runuser") is None:
+            pytest.skip("PostgreSQL is not run by root, and there is no runuser")
+        prefix = ["runuser", "-u", "postgres", "--"]
+        for parent in (folder, *folder.parents[:3]):
+            if str(parent).startswith("/tmp/"):
+                parent.chmod(parent.stat().st_mode | 0o055)
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = str(folder / "data")
+
+    def run(*command: str) -> None:
+        subprocess.run([*prefix, *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+
+    run(initdb, "-D", data, "-A", "trust", "-U", "tester", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    run(control, "-D", data, "-w", "-o", options, "-l", str(folder / "log"), "start")
+    try:
+        yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
+    finally:
+        run(control, "-D", data, "-m", "immediate", "stop")

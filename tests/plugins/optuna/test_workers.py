@@ -1,0 +1,302 @@
+"""Workers in processes of their own, some of which are killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from plugins.optuna.crews import configuration, entries, install, start
+from plugins.optuna.servers import postgresql
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.plugin.manager import PluginManager
+from automl_nas.run.builtin import with_builtin
+from automl_nas.run.ledger import Ledger
+from automl_nas.run.reporter import Reporter
+from automl_nas.run.session import Session
+from automl_nas.run.stage_evaluator import StageEvaluator
+from automl_nas.search.trial import Trial
+from automl_nas.space.architecture import Architecture
+from automl_nas.testing import ToyEvaluator, ToySpace
+from automl_nas_optuna.executor import OptunaExecutor
+from automl_nas_optuna.queues import LEFT, OUTCOME, Queue, open_queues, read_request, told_outcome
+from automl_nas_optuna.worker import Worker
+
+KINDS = ["journal", "sqlite", "postgresql"]
+
+
+@pytest.fixture(params=KINDS)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "journal":
+        yield str(tmp_path / "queue.journal")
+    elif request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/queue.db"
+    else:
+        folder = tmp_path / "server"
+        folder.mkdir()
+        with postgresql(folder) as url:
+            yield url
+
+
+def waited(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait for other processes, which may be slow on a busy machine."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+CLAIMER = """
+import sys
+from automl_nas_optuna.queues import Queue
+queue = Queue(sys.argv[1], "q")
+queue.join()
+print("ready", flush=True)
+sys.stdin.readline()
+while (entry := queue.claim()) is not None:
+    print(entry.request["number"], flush=True)
+"""
+
+
+def test_an_evaluation_is_claimed_by_one_worker(storage: str) -> None:
+    queue = Queue(storage, "q")
+    queue.create({"run": "x"})
+    for number in range(24):
+        queue.put({"number": number}, {})
+    command = [sys.executable, "-c", CLAIMER, storage]
+    claimers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for claimer in claimers:
+        assert claimer.stdout is not None
+        assert claimer.stdout.readline() == "ready\n"
+    for claimer in claimers:
+        assert claimer.stdin is not None
+        claimer.stdin.write("go\n")
+        claimer.stdin.flush()
+    claimed = [int(line) for claimer in claimers for line in claimer.communicate()[0].split()]
+    assert sorted(claimed) == list(range(24))
+    queue.close()
+
+
+def test_a_killed_workers_trial_is_evaluated_by_another(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = install(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AUTOML_NAS_PLUGINS", environment["AUTOML_NAS_PLUGINS"])
+    diary = tmp_path / "diary"
+    workers = [start(environment, "worker", storage, "--idle", "120") for _ in range(2)]
+    killed: list[int] = []
+
+    class Killing(Reporter):
+        """Kills a worker in the middle of an evaluation, once both are at work."""
+
+        def trial(self, trial: Trial) -> None:
+            busy = {process for _, process in set(entries(diary, "begin")) - set(entries(diary, "end"))}
+            if not killed and busy == {worker.pid for worker in workers}:
+                workers[0].kill()
+                killed.append(workers[0].pid)
+
+    executor = {"name": "optuna", "storage": storage, "grace": 3.0, "poll": 0.05}
+    try:
+        manager = with_builtin(PluginManager().load())
+        Session.start(
+            configuration(diary, executor, seconds=0.3, trials=10, ahead=4),
+            tmp_path / "run",
+            manager=manager,
+            reporter=Killing(),
+        ).run()
+    finally:
+        for worker in workers:
+            worker.send_signal(signal.SIGINT)
+            worker.communicate()
+    assert len(killed) == 1
+    trials = Ledger(tmp_path / "run" / "trials.jsonl", writable=False).trials
+    assert {number: trial.state for number, trial in trials.items()} == dict.fromkeys(range(10), State.COMPLETE)
+    begun, ended = entries(diary, "begin"), entries(diary, "end")
+    assert sorted(number for number, _ in ended) == list(range(10)), "one was lost, or evaluated twice"
+    lost = [number for number, _ in set(begun) - set(ended)]
+    assert sorted(number for number, _ in begun) == sorted([*range(10), *lost])
+    assert len(lost) == 1
+    assert set(begun) - set(ended) == {(lost[0], killed[0])}
+
+
+class Unused(StageEvaluator):
+    """A source for an executor whose workers are in the test itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def portable(self) -> dict[str, Any]:
+        return {"config": {}, "directory": str(self._directory), "stage": 0}
+
+
+SPACE = ToySpace(blocks=3, options=3)
+CANDIDATE = Architecture({name: decision.options[0] for name, decision in SPACE.decisions.items()})
+
+
+def opened(tmp_path: Path, begun: list[int], **settings: Any) -> OptunaExecutor:
+    made = OptunaExecutor(storage=str(tmp_path / "queue.journal"), poll=0.01, **settings)
+    made.open(Unused(tmp_path), begun.extend, None)
+    return made
+
+
+def answered(queue: Queue, accuracy: float) -> int:
+    """Evaluate what waits first, as a worker does; return the trial's number."""
+    entry = queue.claim()
+    assert entry is not None
+    number = read_request(entry.request, None).number
+    queue.note(entry.key, **{OUTCOME: told_outcome(Outcome(number, {"accuracy": accuracy}))})
+    assert queue.end(entry.key, complete=True)
+    return number
+
+
+def joined(tmp_path: Path) -> Queue:
+    queue = Queue(str(tmp_path / "queue.journal"), f"{tmp_path.name}/queue")
+    queue.join()
+    return queue
+
+
+def test_what_came_in_while_the_run_was_dead_is_found(tmp_path: Path) -> None:
+    begun: list[int] = []
+    first = opened(tmp_path, begun)
+    for number in range(3):
+        first.submit(Request(number, CANDIDATE, seed=number))
+    assert first.next() is None
+    assert begun == [0, 1, 2]
+    # The run is killed: nothing is closed. One result comes in, one evaluation goes on, one waits.
+    queue = joined(tmp_path)
+    assert answered(queue, 0.5) == 0
+    going = queue.claim()
+    assert going is not None
+
+    second = opened(tmp_path, begun)
+    for number in range(3):
+        assert second.resubmit(Request(number, CANDIDATE, seed=number))
+    outcome = second.next()
+    assert isinstance(outcome, Outcome)
+    assert (outcome.number, outcome.metrics) == (0, {"accuracy": 0.5})
+    assert begun == [0, 1, 2], "nothing was begun anew"
+    assert answered(queue, 0.25) == 2
+    queue.note(going.key, **{OUTCOME: told_outcome(Outcome(1, {"accuracy": 1.0}))})
+    queue.end(going.key, complete=True)
+    found = {outcome.number for _ in range(4) if isinstance(outcome := second.next(), Outcome)}
+    assert found == {1, 2}
+    assert second.close() == []
+    assert [entry.state for entry in queue.entries()] == [TrialState.COMPLETE] * 3
+
+
+def test_a_worker_that_was_given_up_cannot_answer(tmp_path: Path) -> None:
+    executor = opened(tmp_path, [], grace=0.05, retries=1)
+    executor.submit(Request(7, CANDIDATE, seed=1))
+    assert executor.next() is None
+    queue = joined(tmp_path)
+    silent = queue.claim()
+    assert silent is not None
+    waited(lambda: executor.next() is None and len(queue.entries(TrialState.WAITING)) == 1)
+    queue.note(silent.key, **{OUTCOME: told_outcome(Outcome(7, {"accuracy": 9.0}))})
+    assert not queue.end(silent.key, complete=True)
+    assert answered(queue, 0.5) == 7
+    outcome = executor.next()
+    assert isinstance(outcome, Outcome)
+    assert outcome.metrics == {"accuracy": 0.5}
+    executor.close()
+
+
+def test_a_candidate_that_kills_every_worker_fails(tmp_path: Path) -> None:
+    executor = opened(tmp_path, [], grace=0.05, retries=2)
+    executor.submit(Request(0, CANDIDATE, seed=1))
+    queue = joined(tmp_path)
+    outcomes: list[Any] = []
+
+    def over() -> bool:
+        queue.claim()
+        outcomes.append(executor.next())
+        return outcomes[-1] is not None
+
+    waited(over)
+    assert outcomes[-1].state is State.FAILED
+    assert outcomes[-1].error == "3 workers died while they evaluated it"
+    executor.close()
+
+
+def test_a_worker_that_leaves_gives_back_without_blame(tmp_path: Path) -> None:
+    executor = opened(tmp_path, [], retries=0)
+    executor.submit(Request(0, CANDIDATE, seed=1))
+    assert executor.next() is None
+    queue = joined(tmp_path)
+    for _ in range(3):
+        entry = queue.claim()
+        assert entry is not None
+        queue.note(entry.key, **{LEFT: True})
+        queue.end(entry.key, complete=False)
+        assert executor.next() is None
+    assert answered(queue, 0.5) == 0
+    assert isinstance(executor.next(), Outcome)
+    executor.close()
+
+
+def test_what_nobody_has_begun_is_taken_back_when_the_run_stops(tmp_path: Path) -> None:
+    executor = opened(tmp_path, [])
+    for number in range(2):
+        executor.submit(Request(number, CANDIDATE, seed=number))
+    assert executor.next() is None
+    queue = joined(tmp_path)
+    going = queue.claim()
+    assert going is not None
+    assert open_queues(str(tmp_path / "queue.journal")) == [queue.name]
+    assert executor.close() == [0, 1]
+    assert [entry.state for entry in queue.entries()] == [TrialState.RUNNING, TrialState.FAIL]
+    assert open_queues(str(tmp_path / "queue.journal")) == []
+
+
+def test_a_storage_that_goes_away_makes_the_run_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    executor = OptunaExecutor(storage=f"sqlite:///{folder}/queue.db", poll=0.01)
+    executor.open(Unused(tmp_path), lambda numbers: None, None)
+    executor.submit(Request(0, CANDIDATE, seed=1))
+    assert executor.next() is None
+    executor._queue.drop_connection()
+    folder.rename(tmp_path / "gone")
+    assert executor.next() is None
+    assert "unable to open database file; the run waits until it is back" in caplog.text
+    (tmp_path / "gone").rename(folder)
+    queue = Queue(f"sqlite:///{folder}/queue.db", f"{tmp_path.name}/queue")
+    queue.join()
+    assert answered(queue, 0.5) == 0
+    assert isinstance(executor.next(), Outcome)
+    executor.close()
+    queue.close()
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    address = str(tmp_path / "queue.journal")
+    with pytest.raises(ConfigurationError, match="must be positive"):
+        OptunaExecutor(storage=address, grace=0.0)
+    executor = OptunaExecutor(storage=address, study="taken")
+    (tmp_path / "other").mkdir()
+    Queue(address, "taken").create({"run": "other"})
+    with pytest.raises(ConfigurationError, match=r"the study 'taken' .* is the queue of another run"):
+        executor.open(Unused(tmp_path), lambda numbers: None, None)
+    Queue(address, "second").create({"run": "other"})
+    with pytest.raises(ConfigurationError, match="several runs have work here; name one with --study: taken, second"):
+        Worker(address, None, idle=0.0)._found()
+    with pytest.raises(ConfigurationError, match="no run has put work into this storage"):
+        Worker(str(tmp_path / "empty.journal"), None, idle=0.0)._found()
+    session = {
+        "space": SPACE,
+        "problem": {"objectives": {"accuracy": "maximize"}},
+        "runtime": {"device": "cpu", "threads": 1},
+        "executor": {"name": "optuna", "storage": str(tmp_path / "objects.journal")},
+        "stages": [{"name": "search", "strategy": "random", "evaluator": ToyEvaluator(SPACE), "budget": {"trials": 3}}],
+    }
+    with pytest.raises(ConfigurationError, match="other machines need a configuration of names"):
+        Session.start(session, tmp_path / "run").run()
