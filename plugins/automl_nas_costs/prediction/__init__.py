@@ -1,0 +1,1 @@
+"""Latency predicted from measured samples, and from tables of parts."""

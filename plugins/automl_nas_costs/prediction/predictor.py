@@ -1,0 +1,175 @@
+"""A cost predicted from samples: `Predictor`, whose model is chosen by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import decode
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream_seed
+from automl_nas_costs.prediction.accuracy import Accuracy, losses, selected_accuracy
+from automl_nas_costs.prediction.codings import CODINGS, CodingName, reducers
+from automl_nas_costs.prediction.counts import Counts
+from automl_nas_costs.prediction.features import Array, Options
+from automl_nas_costs.prediction.regressors import AdditiveRegressor, GaussianProcess, Regressor
+
+ModelName: TypeAlias = Literal["auto", "additive", "gaussian_process"]
+"""Which regressors are tried: all, or one kind."""
+
+FEWEST = 10
+"""With fewer samples a fold of the cross-validation has a single one, and its choice is luck."""
+
+_KEPT = 1 << 16
+
+
+@final
+@dataclass(frozen=True)
+class Candidate:
+    """A regressor and what it is told.
+
+    Attributes:
+        kind: ``additive`` or ``gaussian_process``.
+        coding: of the architectures.
+        counts: whether it is told the counts of whole networks, too.
+    """
+
+    kind: Literal["additive", "gaussian_process"]
+    coding: CodingName
+    counts: bool
+
+    @property
+    def name(self) -> str:
+        """For people, e.g. ``gaussian_process, used, counts``."""
+        return ", ".join([self.kind, self.coding] + ["counts"] * self.counts)
+
+    def regressor(self) -> Regressor:
+        """Return one that is not fitted."""
+        return AdditiveRegressor() if self.kind == "additive" else GaussianProcess()
+
+
+@final
+class Predictor:
+    """Predicts a cost from the architecture alone, in microseconds.
+
+    Every candidate, a regressor on one coding of the architectures (`CodingName`), is cross-validated on the samples;
+    the one of the smallest mean relative error is fitted to all of them. Codings that are the same on all samples are
+    tried once.
+
+    Args:
+        space: of the architectures.
+        architectures: the samples.
+        values: their cost, above 0.
+        model: which regressors are tried.
+        counts: whether they may be told multiply-adds, parameters and memory access where those are in a table.
+        folds: of the cross-validation.
+        seed: of the folds.
+
+    Raises:
+        DataError: samples that are too few, or a value that is no positive number.
+        ConfigurationError: fewer than two folds, or more than samples.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        architectures: Sequence[Architecture],
+        values: Sequence[float],
+        *,
+        model: ModelName = "auto",
+        counts: bool = True,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self._space = space
+        samples = [space.validate(architecture) for architecture in architectures]
+        known = np.asarray(values, dtype=np.float64)
+        _check(samples, known, folds)
+        self._options, self._counts = Options(space), Counts(space, enabled=counts)
+        self._reduced = reducers(space)
+        candidates = self._candidates(samples, model)
+        held_out = {c.name: self._held_out(c, samples, known, folds, seed) for c in candidates}
+        self.scores = {name: float(losses(predicted, known).mean()) for name, predicted in held_out.items()}
+        names = [candidate.name for candidate in candidates]
+        self.chosen = min(candidates, key=lambda candidate: self.scores[candidate.name])
+        self.accuracy: Accuracy = selected_accuracy(held_out, known, names, seed)
+        self._regressor = self.chosen.regressor().fit(self._features(self.chosen, samples), known)
+        self._known: dict[Architecture, float] = {}
+
+    def _candidates(self, samples: Sequence[Architecture], model: ModelName) -> list[Candidate]:
+        codings: list[CodingName] = []
+        seen: list[list[Architecture]] = []
+        for coding in CODINGS:
+            reduced = [self._reduced[coding](sample) for sample in samples]
+            if reduced not in seen:
+                seen.append(reduced)
+                codings.append(coding)
+        # The simpler one first: of equal ones the first is chosen.
+        found = [Candidate("additive", coding, False) for coding in codings if model != "gaussian_process"]
+        if model != "additive":
+            for counts in (False, True) if self._counts.width else (False,):
+                found += [Candidate("gaussian_process", coding, counts) for coding in codings]
+        return found
+
+    def _features(self, candidate: Candidate, architectures: Sequence[Architecture]) -> Array:
+        reduce = self._reduced[candidate.coding]
+        found = self._options([reduce(architecture) for architecture in architectures])
+        if candidate.kind == "additive":
+            return found[:, : self._options.additive_width]
+        return np.concatenate((found, self._counts(architectures)), axis=1) if candidate.counts else found
+
+    def _held_out(
+        self, candidate: Candidate, samples: Sequence[Architecture], values: Array, folds: int, seed: int
+    ) -> Array:
+        features, found = self._features(candidate, samples), np.empty(len(samples))
+        order = np.random.default_rng(stream_seed(seed, "prediction/folds")).permutation(len(samples))
+        for fold in np.array_split(order, folds):
+            rest = np.setdiff1d(order, fold)
+            found[fold] = candidate.regressor().fit(features[rest], values[rest]).predict(features[fold])
+        return found
+
+    def predict(self, architectures: Sequence[Architecture]) -> Array:
+        """Return the predicted costs, shape ``(n,)``, none below 0."""
+        found: Array = np.maximum(self._regressor.predict(self._features(self.chosen, architectures)), 0.0)
+        return found
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the predicted cost of one architecture.
+
+        Raises:
+            SpaceError: it is not of the space.
+        """
+        found = self._known.get(architecture)
+        if found is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            found = self._known[architecture] = float(self.predict([self._space.validate(architecture)])[0])
+        return found
+
+    def estimates(self, codes: NDArray[Any]) -> Array:
+        """Return the predicted costs of architectures given by their codes (`CostTable.encode`), shape ``(n,)``."""
+        if self.chosen.coding == "raw" and not self.chosen.counts:
+            features = self._options.of_codes(np.asarray(codes))
+            if self.chosen.kind == "additive":
+                features = features[:, : self._options.additive_width]
+            found: Array = np.maximum(self._regressor.predict(features), 0.0)
+            return found
+        return self.predict([decode(code, self._space.decisions) for code in np.asarray(codes).tolist()])
+
+
+def _check(samples: Sequence[Architecture], values: Array, folds: int) -> None:
+    if len(samples) != len(values):
+        raise DataError(f"there are {len(samples)} architectures and {len(values)} values")
+    if len(samples) < FEWEST:
+        raise DataError(f"a prediction needs at least {FEWEST} samples, and there are {len(samples)}; measure more")
+    for sample, value in zip(samples, values.tolist(), strict=True):
+        if not (np.isfinite(value) and value > 0):
+            raise DataError(f"the sample {sample.key} has the value {value}; a cost is a number above 0; leave it out")
+    if not 2 <= folds <= len(samples):
+        raise ConfigurationError(f"must be from 2 to the number of samples, {len(samples)}, not {folds}", path="folds")
