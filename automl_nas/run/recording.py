@@ -46,11 +46,14 @@ class Recorder:
         complete = state is State.COMPLETE
         metrics: dict[str, float] = {}
         for name, value in outcome.metrics.items():
-            number = float(value)
+            try:
+                number, said = float(value), ""
+            except (TypeError, ValueError):
+                number, said = math.nan, f"{value!r}, no number"
             if math.isfinite(number):
                 metrics[name] = number
             elif complete:
-                complete, state, error = False, State.FAILED, f"{name} is {number}"
+                complete, state, error = False, State.FAILED, f"{name} is {said or number}"
         if complete and not metrics.keys() >= self._needed:
             missing = min(self._needed - metrics.keys())
             complete, state = False, State.FAILED

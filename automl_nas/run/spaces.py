@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.evaluation.task import Task
 from automl_nas.run.components import Components
 from automl_nas.space.space import SearchSpace
@@ -28,9 +28,11 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
 
     Raises:
         ConfigurationError: a value is refused, or the space has no decisions.
+        PluginError: what was made is no space.
     """
     space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
-    assert isinstance(space, SearchSpace)
+    if not isinstance(space, SearchSpace):
+        raise PluginError(f"{path}: '{spec['name']}' made a {type(space).__name__}, which is no SearchSpace")
     if not space.decisions:
         raise ConfigurationError("the space has no decisions: there is nothing to search", path=path)
     return space

@@ -8,7 +8,7 @@ from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError
+from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, ReplayError
 from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.plugin.located import join
 from automl_nas.run.directory import MetricsFile, RunDirectory
@@ -159,6 +159,11 @@ class StageServices(Services):
         numbers = []
         free: list[Trial] = []
         for proposal in proposals:
+            if not isinstance(proposal, Proposal):
+                raise PluginError(
+                    f"the strategy of the stage '{self._settings.name}' proposed {proposal!r}, a "
+                    f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
+                )
             number = self.next_number
             architecture = self._members.validate(proposal.architecture)
             if architecture is not proposal.architecture:
