@@ -53,12 +53,13 @@ def __dir__() -> list[str]:
 
 @hookimpl
 def register_strategies(register: Register) -> None:
-    """Register the strategy that asks one of Optuna's samplers."""
+    """Register the strategy that asks one of Optuna's samplers, and the one that proposes what it is given."""
     register(
         "optuna",
         "automl_nas_optuna.strategy:OptunaStrategy",
         summary="any sampler of Optuna: TPE, GP, NSGA-II, NSGA-III, CMA-ES, QMC, ...",
     )
+    register("given", "automl_nas_optuna.given:Given", summary="the architectures that the configuration names")
 
 
 @hookimpl
@@ -83,8 +84,8 @@ def register_executors(register: Register) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add the commands that mirror a run afterwards and join one as a worker."""
-    from automl_nas_optuna.commands import mirror, worker
+    """Add the commands that mirror a run afterwards, join one as a worker, and tune the settings of searches."""
+    from automl_nas_optuna.commands import mirror, study, worker
 
-    cli.add_command(mirror)
-    cli.add_command(worker)
+    for command in (mirror, worker, study):
+        cli.add_command(command)

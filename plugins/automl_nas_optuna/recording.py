@@ -13,7 +13,8 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import Observer
 from automl_nas.space.space import SearchSpace
 from automl_nas_optuna.portraits import Portrait
-from automl_nas_optuna.storages import check_version, close, open_storage
+from automl_nas_optuna.samplers import require_optuna
+from automl_nas_optuna.storages import close, open_storage
 
 if TYPE_CHECKING:
     from automl_nas.plugin import RunInfo
@@ -42,7 +43,7 @@ class MirrorObserver(Observer):
             raise ConfigurationError(f"must not be negative, but is {patience}", path="patience")
         if study is not None and not study.strip():
             raise ConfigurationError("a study needs a name", path="study")
-        check_version()
+        require_optuna()
         self._space, self._storage, self._study, self._patience = space, storage, study, patience
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None

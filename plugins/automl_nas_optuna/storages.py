@@ -6,17 +6,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, UserError
+from automl_nas_optuna.samplers import require_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-
-OLDEST = 5
-"""The first version of Optuna in which a constraint belongs to a trial."""
 
 PATIENCE = 30.0
 """Seconds that SQLite waits for another process to let go of the file."""
@@ -29,21 +26,6 @@ FORMS = (
 
 class StorageError(UserError):
     """An Optuna storage cannot be reached, or does not do what it is asked."""
-
-
-def check_version() -> None:
-    """Refuse an Optuna that is too old.
-
-    Raises:
-        ConfigurationError: with the version that is there and the way out.
-    """
-    version = metadata.version("optuna")
-    major = version.partition(".")[0]
-    if not major.isdigit() or int(major) < OLDEST:
-        raise ConfigurationError(
-            f"Optuna {version} is too old: constraints of trials need {OLDEST}.0 or newer; pip install -U 'optuna>="
-            f"{OLDEST}.0'"
-        )
 
 
 def shown(storage: str) -> str:
@@ -66,7 +48,7 @@ def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
         ConfigurationError: it is malformed, a variable is not set, or a driver or Optuna itself is too old or missing.
         StorageError: it cannot be reached.
     """
-    check_version()
+    require_optuna()
     full = os.path.expandvars(storage).strip()
     if "$" in full:
         raise ConfigurationError(f"a variable in '{shown(storage)}' is not set in the environment", path=path)

@@ -172,7 +172,7 @@ def test_storages_that_cannot_be_had_are_refused_before_the_run(storage: str, me
 
 
 def test_an_old_optuna_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "4.6.0")
+    monkeypatch.setattr(optuna, "__version__", "4.6.0")
     with pytest.raises(ConfigurationError, match=r"Optuna 4\.6\.0 is too old"):
         MirrorObserver(SPACE, storage="x.journal")
 

@@ -1,0 +1,199 @@
+"""Studies over searches."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from optuna.trial import TrialState
+from plugins.optuna.crews import configuration, entries, install, start
+from plugins.optuna.test_workers import waited
+
+from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
+from automl_nas.plugin.manager import PluginManager
+from automl_nas.run.builtin import with_builtin
+from automl_nas.run.session import Session
+from automl_nas.run.yaml import dump_yaml
+from automl_nas.space.architecture import Architecture
+from automl_nas.testing import ToySpace, toy_metric
+from automl_nas_optuna.commands import study as command
+from automl_nas_optuna.tuning import Tuning
+from automl_nas_optuna.tuning_settings import StudyFile
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The slow plugin, in this process and for others."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    made = install(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("AUTOML_NAS_PLUGINS", made["AUTOML_NAS_PLUGINS"])
+    manager = with_builtin(PluginManager().load())
+    for module in ("automl_nas_optuna.tuning", "automl_nas.run.session"):
+        monkeypatch.setattr(f"{module}.complete_manager", lambda: manager)
+    return made
+
+
+def written(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Path:
+    """Write a study over evolutionary searches."""
+    base = configuration(folder / "diary", "in_process", seconds=seconds, trials=6, ahead=1)
+    base["stages"][0]["strategy"] = {"name": "aging", "population": 4}
+    (folder / "search.yaml").write_text(dump_yaml(base))
+    told: dict[str, Any] = {
+        "configuration": "search.yaml",
+        "parameters": {
+            "stages.search.strategy.population": {"low": 2, "high": 6},
+            "stages.search.strategy.sample_size": {"options": [1, 2]},
+        },
+        "trials": 5,
+        "seed": 7,
+        "sampler": {"name": "tpe", "settings": {"n_startup_trials": 3}},
+        **sections,
+    }
+    path = folder / "study.yaml"
+    path.write_text(dump_yaml({key: value for key, value in told.items() if value is not None}))
+    return path
+
+
+def told(tuning: Tuning) -> list[tuple[Mapping[str, Any], Any]]:
+    return [(trial.user_attrs["settings"], trial.values) for trial in tuning.study.trials]
+
+
+def test_each_trial_is_a_run_whose_best_is_its_value(environment: dict[str, str], tmp_path: Path) -> None:
+    file = written(tmp_path, repeats=2)
+    tuning = Tuning(StudyFile(file), tmp_path / "out")
+    tuning.run()
+    assert tuning.objectives == {"accuracy": "maximize"}
+    assert [trial.state for trial in tuning.study.trials] == [TrialState.COMPLETE] * 5
+    for trial in tuning.study.trials:
+        found = []
+        for repeat in range(2):
+            run = tmp_path / "out" / f"{trial.number:04d}-{repeat}"
+            found.append(json.loads((run / "result.json").read_text())["best"]["metrics"]["accuracy"])
+            strategy = StudyFile(file).given(trial.user_attrs["settings"]).value["stages"][0]["strategy"]
+            assert strategy["population"] == trial.params["stages.search.strategy.population"]
+            assert f"seed: {7 + repeat}" in (run / "config.yaml").read_text()
+        assert trial.value == pytest.approx(sum(found) / 2)
+    (best,) = tuning.best()
+    assert best.value == max(trial.value or 0.0 for trial in tuning.study.trials)
+    shown = CliRunner().invoke(command, ["best", str(file), "--out", str(tmp_path / "out"), "--json"])
+    assert json.loads(shown.output)[0]["settings"] == best.user_attrs["settings"]
+
+
+def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
+    undisturbed = Tuning(StudyFile(written(tmp_path)), tmp_path / "undisturbed")
+    undisturbed.run()
+    (tmp_path / "diary").unlink()
+    file = written(tmp_path, seconds=0.05)
+    process = start(environment, "study", "run", str(file), "--out", str(tmp_path / "killed"))
+    waited(lambda: len(entries(tmp_path / "diary", "end")) >= 15)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    resumed = Tuning(StudyFile(file), tmp_path / "killed")
+    states = [trial.state for trial in resumed.study.trials]
+    assert 0 < sum(state.is_finished() for state in states) < 5
+    resumed.run()
+    assert told(resumed) == told(undisturbed)
+    ended = [number for number, _ in entries(tmp_path / "diary", "end")]
+    assert len(ended) <= 30 + 1, "finished trials were evaluated again"
+
+
+def test_an_interrupted_trial_is_continued(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Tuning(StudyFile(written(tmp_path)), tmp_path / "undisturbed")
+    undisturbed.run()
+    tuning = Tuning(StudyFile(written(tmp_path)), tmp_path / "out")
+    with monkeypatch.context() as patched:
+
+        def stop(trial: object) -> None:
+            raise RunInterrupted("stopped")
+
+        with pytest.raises(RunInterrupted):
+            tuning.run(stop)
+
+        def stop_run(session: Session) -> None:
+            session.directory.unlock()
+            raise RunInterrupted("stopped")
+
+        patched.setattr(Session, "run", stop_run)
+        with pytest.raises(RunInterrupted):
+            tuning.run()
+    assert [trial.state for trial in tuning.study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+    again = Tuning(StudyFile(written(tmp_path)), tmp_path / "out")
+    again.run()
+    assert told(again) == told(undisturbed)
+
+
+def test_architectures_and_settings_are_searched_together(environment: dict[str, str], tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        joint="search",
+        parameters={"stages.search.evaluator.seconds": {"low": 0.0, "high": 0.001}},
+        sampler="random",
+        trials=8,
+    )
+    tuning = Tuning(StudyFile(file), tmp_path / "out")
+    tuning.run()
+    space = ToySpace(blocks=4, options=3)
+    for trial in tuning.study.trials:
+        (values,) = trial.user_attrs["settings"]["stages.search.strategy"]["architectures"]
+        assert trial.value == pytest.approx(toy_metric(Architecture(values), space))
+        assert values == {name: trial.params[name] for name in space.decisions}
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in tuning.study.trials}) == 8
+
+
+def test_settings_that_do_not_go_together_are_a_failed_trial(environment: dict[str, str], tmp_path: Path) -> None:
+    parameters = {"stages.search.strategy.population": {"options": [4, 0]}}
+    tuning = Tuning(StudyFile(written(tmp_path, parameters=parameters, trials=6, sampler="random")), tmp_path / "out")
+    tuning.run()
+    states = {trial.user_attrs["settings"][next(iter(parameters))]: trial.state for trial in tuning.study.trials}
+    assert states == {0: TrialState.FAIL, 4: TrialState.COMPLETE}
+
+
+def test_a_study_whose_runs_all_fail_ends(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(session: Session) -> None:
+        session.directory.unlock()
+        raise RunFailedError("the disk is full")
+
+    monkeypatch.setattr(Session, "run", fail)
+    with pytest.raises(RunFailedError, match="the last 2 trials of the study failed; the last one: the disk is full"):
+        Tuning(StudyFile(written(tmp_path, max_failures=2)), tmp_path / "never").run()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"parameters": {}}, "there is nothing to tune"),
+        ({"parameters": {"x": {"low": 3, "high": 1}}}, r"study.yaml:\d+: parameters.x.low: low \(3\) is above high"),
+        ({"parameters": {"x": {"low": 3}}}, "write options"),
+        ({"parameters": {"x": {"optoins": [1]}}}, "did you mean 'options'"),
+        ({"parameters": {"stages.serch.x": {"low": 1, "high": 2}}}, "'stages' has no item 'serch'"),
+        ({"sampler": "tpee"}, "sampler.name: unknown sampler 'tpee'; did you mean 'tpe'"),
+        ({"trials": 0}, "trials: must be at least 1"),
+        ({"configuration": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"parameters": {"stages.search.strategy.popultion": {"options": [4]}}}, "did you mean 'population'"),
+        ({"joint": "nostage"}, "no stage is called 'nostage'"),
+        ({"objectives": {"acuracy": "maximize"}}, "a run has no number called 'acuracy'; there are accuracy"),
+    ],
+)
+def test_mistakes_are_named(
+    environment: dict[str, str], tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Tuning(StudyFile(written(tmp_path, **sections)), tmp_path / "out").run()
+
+
+def test_a_study_is_not_continued_with_other_settings(environment: dict[str, str], tmp_path: Path) -> None:
+    Tuning(StudyFile(written(tmp_path)), tmp_path / "out").close()
+    Tuning(StudyFile(written(tmp_path, trials=50)), tmp_path / "out").close()  # more trials are no other study
+    with pytest.raises(ConfigurationError, match=r"was begun with other settings \(seed\)"):
+        Tuning(StudyFile(written(tmp_path, seed=8)), tmp_path / "out")
