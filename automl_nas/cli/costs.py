@@ -22,6 +22,9 @@ from automl_nas.streams import stream_seed
 SHOWN = (*DEFAULT_COSTS, "memory_access")
 """Costs shown even if the problem does not name them, where they are registered."""
 
+MEASURED = "latency_ms"
+"""The cost that is added by ``--latency``."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -33,6 +36,7 @@ class Cost:
         summary: what it counts, in the words of its plugin.
         value: of the architecture asked about; None if there is none.
         layers: the same by module; empty if not asked for.
+        remarks: what belongs beside the value.
     """
 
     name: str
@@ -40,11 +44,12 @@ class Cost:
     summary: str
     value: float | None
     layers: Mapping[str, float]
+    remarks: Sequence[str] = ()
 
     @property
-    def extremes(self) -> Extremes:
-        """The cheapest and the dearest network."""
-        return self.model.extremes()
+    def extremes(self) -> Extremes | None:
+        """The cheapest and the dearest network; None where each value is a measurement, and a search takes hours."""
+        return None if self.model.noisy else self.model.extremes()
 
 
 @dataclass(frozen=True)
@@ -80,20 +85,15 @@ class Account:
         rows = []
         for cost in self.costs:
             ends = cost.extremes
-            values = [ends.smallest_value, ends.largest_value]
-            given = [] if cost.value is None else [cost.value]
-            rows.append(
-                [
-                    cost.name,
-                    cost.model.unit,
-                    *map(exact, given + values),
-                    "exact" if ends.exact else "found by local search",
-                ]
-            )
+            values = ["", ""] if ends is None else [exact(ends.smallest_value), exact(ends.largest_value)]
+            given = [] if self.architecture is None else ["" if cost.value is None else exact(cost.value)]
+            how = "not measured" if ends is None else "exact" if ends.exact else "found by local search"
+            rows.append([cost.name, cost.model.unit, *given, *values, how])
         lines += ["", *table([*header, *columns, "extremes"], rows, left=2), ""]
         for cost in self.costs:
             how = "additive over decisions" if cost.model.additive else f"not additive ({cost.model.reason})"
             lines.append(f"{cost.name}: {cost.summary.rstrip('.') or cost.model.metric}; {how}")
+            lines += [f"  {remark}" for remark in cost.remarks]
         if self.by_layer:
             lines += ["", *self._layers()]
         return lines
@@ -125,42 +125,52 @@ class Account:
 
 def _as_json(cost: Cost) -> dict[str, Any]:
     ends = cost.extremes
+    extremes: dict[str, Any] = {"smallest": None, "largest": None, "exact": None}
+    if ends is not None:
+        extremes = {
+            "smallest": {"value": ends.smallest_value, "architecture": ends.smallest.to_dict()},
+            "largest": {"value": ends.largest_value, "architecture": ends.largest.to_dict()},
+            "exact": ends.exact,
+        }
     return {
         "unit": cost.model.unit,
         "summary": cost.summary,
         "additive": cost.model.additive,
         "reason": cost.model.reason or None,
         "value": cost.value,
-        "smallest": {"value": ends.smallest_value, "architecture": ends.smallest.to_dict()},
-        "largest": {"value": ends.largest_value, "architecture": ends.largest.to_dict()},
-        "exact": ends.exact,
+        **extremes,
+        "remarks": list(cost.remarks),
         **({"by_layer": dict(cost.layers)} if cost.layers else {}),
     }
 
 
-def account(plan: Plan, wanted: str | None, *, by_layer: bool) -> Account:
+def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = False) -> Account:
     """Count.
 
     Args:
         plan: a resolved run.
         wanted: the architecture as given on the command line.
         by_layer: whether the costs of modules are wanted.
+        latency: whether to measure the latency of the architecture, too.
 
     Raises:
-        ConfigurationError: the space has no costs.
+        ConfigurationError: the space has no costs, or no plugin measures latency.
         SpaceError: the architecture is not of the space.
     """
-    models = _models(plan)
+    models = _models(plan, (*SHOWN, MEASURED) if latency else SHOWN)
+    if latency and MEASURED not in models:
+        raise ConfigurationError(f"no plugin that works has the cost '{MEASURED}', or the space has no networks")
     if not models:
         raise ConfigurationError(
             "no cost model is registered for this space; add one under problem.costs", path="problem.costs"
         )
-    first = next(iter(models.values()))
+    # The extremes of what is measured are not searched for.
+    first_name, first = next((item for item in models.items() if not item[1].noisy), next(iter(models.items())))
     architecture, title = None, ""
     if wanted in ("smallest", "largest"):
         ends = first.extremes()
         architecture = ends.smallest if wanted == "smallest" else ends.largest
-        title = f"{wanted} network in {next(iter(models))}"
+        title = f"{wanted} network in {first_name}"
     elif wanted is not None:
         architecture, title = read_architecture(wanted, plan.final_space), "architecture"
     summaries = {
@@ -170,7 +180,8 @@ def account(plan: Plan, wanted: str | None, *, by_layer: bool) -> Account:
     for name, model in models.items():
         value = None if architecture is None else model.estimate(architecture)
         layers = model.breakdown(architecture) if by_layer and architecture is not None else {}
-        costs.append(Cost(name, model, summaries.get(model.metric, ""), value, layers))
+        remarks = () if architecture is None else model.remarks(architecture)
+        costs.append(Cost(name, model, summaries.get(model.metric, ""), value, layers, remarks))
     met: dict[str, bool] = {}
     if architecture is not None:
         for stage in plan.stages:
@@ -214,13 +225,13 @@ def read_architecture(text: str, space: SearchSpace) -> Architecture:
     return space.validate(found)
 
 
-def _models(plan: Plan) -> dict[str, TabulatedCost]:
-    """Return the costs of all problems, and those of `SHOWN` that can be counted."""
+def _models(plan: Plan, shown: Sequence[str]) -> dict[str, TabulatedCost]:
+    """Return the costs of all problems, and those of ``shown`` that are registered and can be counted."""
     models: dict[str, TabulatedCost] = {}
     for stage in plan.stages:
         for name, model in stage.problem.cost_models.items():
             models[name] = model if isinstance(model, TabulatedCost) else TabulatedCost(model, plan.final_space)
-    for name in SHOWN:
+    for name in shown:
         if (
             name not in models
             and name in plan.components.registry.names("cost_models")

@@ -8,6 +8,14 @@ from automl_nas.plugin import hookimpl
 
 
 @hookimpl
+def register_commands(cli: Any) -> None:
+    """Add the commands for single networks and other devices."""
+    from automl_nas_costs.commands import network_cost
+
+    cli.add_command(network_cost)
+
+
+@hookimpl
 def register_cost_models(register: Any) -> None:
     """Register the cost models."""
     register(
@@ -22,7 +30,22 @@ def register_cost_models(register: Any) -> None:
         summary="Elements read and written by convolutions, linear layers and pools, batch 1.",
     )
     register(
+        "peak_memory",
+        "automl_nas_costs.models:PeakMemory",
+        summary="Bytes of activations that live at the most demanding moment, batch 1, without parameters.",
+    )
+    register(
         "latency_ms",
         "automl_nas_costs.latency.model:LatencyMs",
         summary="Latency in ONNX Runtime, each network measured in rounds, with its interval.",
+    )
+    register(
+        "latency_predictor",
+        "automl_nas_costs.prediction.models:LatencyPredictor",
+        summary="Latency predicted from measured samples, the regressor chosen by cross-validation.",
+    )
+    register(
+        "cost_predictor",
+        "automl_nas_costs.prediction.models:CostPredictor",
+        summary="A cost predicted from samples of another cost model or of a file, such as a device's latency.",
     )

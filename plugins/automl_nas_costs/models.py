@@ -23,6 +23,9 @@ class Flops(CostModel):
             multiply and is not known is an error otherwise.
         convention: ``multiply_adds``, as papers on architectures count; ``flops`` counts a multiplication and an
             addition as two operations, which doubles every number. The unit says which.
+
+    Attributes:
+        factor: units for one multiply-add.
     """
 
     metric: ClassVar[str] = "flops"
@@ -38,7 +41,7 @@ class Flops(CostModel):
     ) -> None:
         self._space = space
         self._ignore = frozenset(ignore)
-        self._factor = 2 if convention == "flops" else 1
+        self.factor = 2 if convention == "flops" else 1
         if convention == "flops":
             # The unit is a class's own in every other model; here a setting decides on it.
             self.unit = "operations"  # type: ignore[misc]
@@ -50,7 +53,14 @@ class Flops(CostModel):
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
         counted = count(self._space, architecture, ignore=self._ignore).macs
-        return {path: self._factor * value for path, value in counted.items()}
+        return {path: self.factor * value for path, value in counted.items()}
+
+    @property
+    def convention(self) -> str:
+        """What one unit is, in words."""
+        return "one multiplication and one addition are " + (
+            "two operations" if self.factor == 2 else "one multiply-add"
+        )
 
     def remarks(self, architecture: Architecture) -> Sequence[str]:
         """Return the convention, and which operators were called and count nothing.
@@ -59,8 +69,7 @@ class Flops(CostModel):
             SpaceError: as `breakdown`.
         """
         return [
-            "one multiplication and one addition are "
-            + ("two operations" if self._factor == 2 else "one multiply-add"),
+            self.convention,
             _uncounted(count(self._space, architecture, ignore=self._ignore)),
         ]
 
