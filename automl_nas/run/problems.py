@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -142,7 +143,7 @@ class ProblemBuilder:
         )
 
     def _model(self, name: str, spec: Mapping[str, Any], of: str, path: str) -> TabulatedCost:
-        key = f"{name}/{of}/{sorted(spec.items())}"
+        key = f"{name}/{of}/{json.dumps(dict(spec), sort_keys=True, default=str)}"
         if key not in self._models:
             space = self._spaces[of]
             seed = stream_seed(self._seed, f"cost/{name}")

@@ -157,6 +157,7 @@ class Stopwatch(MeasuredCost):
     exported_suffix: ClassVar[str] = ".safetensors"
     sessions: ClassVar[list[int]] = []
     file_value: ClassVar[float | None] = None
+    loaded: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
@@ -178,11 +179,15 @@ class Stopwatch(MeasuredCost):
     def state_dict(self) -> dict[str, Any]:
         return {"values": [1.0]}
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.loaded.append(dict(state))
+
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     Stopwatch.sessions = []
     Stopwatch.file_value = None
+    Stopwatch.loaded = []
 
 
 def timed(limit: str, **settings: Any) -> dict[str, Any]:
@@ -212,6 +217,14 @@ def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_p
     assert Stopwatch.sessions == [2, 1]
     assert any("pass" in line for line in summary(tmp_path / "run", result.data))
     assert json.loads((tmp_path / "run" / "measured.json").read_text())
+
+
+def test_a_resumed_run_goes_on_with_the_measurements_it_began_with(tmp_path: Path) -> None:
+    with pytest.raises(RunInterrupted):
+        automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", reporter=_StopsAt("final"))
+    assert not Stopwatch.loaded
+    automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", resume=True)
+    assert Stopwatch.loaded and all(state == {"values": [1.0]} for state in Stopwatch.loaded)
 
 
 def test_an_interval_that_reaches_over_the_limit_misses_it(tmp_path: Path) -> None:
