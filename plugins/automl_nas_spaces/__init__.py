@@ -15,3 +15,8 @@ def register_spaces(register: Callable[..., None]) -> None:
         "automl_nas_spaces.shufflenet_v2:shufflenet_v2",
         summary="the block search of SPOS: ShuffleNetV2 with four candidates for every block, for images of any size",
     )
+    register(
+        "shufflenet_v2_channels",
+        "automl_nas_spaces.channels:ShuffleNetV2Channels",
+        summary="blocks and channels of SPOS together: a candidate and a width for every block; no supernet",
+    )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -93,8 +93,9 @@ def shufflenet_v2(
         channel_scales=channel_scales,
     )
     factory = partial(
-        _network,
+        network,
         places,
+        partial(_choice, affine=variant == "final"),
         channels=channels,
         stem_stride=stem_stride,
         last_channels=last_channels,
@@ -129,8 +130,13 @@ def to_codes(space: SearchSpace, architecture: Architecture) -> list[int]:
     return list(encode(space.validate(architecture), space.decisions))
 
 
-def _network(
+def _choice(place: Place, affine: bool) -> nn.Module:
+    return OneOf({name: candidate(name, place, affine) for name in CANDIDATES})
+
+
+def network(
     places: Sequence[Place],
+    block: Callable[[Place], nn.Module],
     *,
     channels: int,
     stem_stride: int,
@@ -139,6 +145,7 @@ def _network(
     dropout: float,
     affine: bool,
 ) -> nn.Sequential:
+    """Return the network with ``block(place)`` in each place; the other settings are those of `shufflenet_v2`."""
     stem_channels, width = places[0].inp, places[-1].out
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["stem"] = nn.Sequential(
@@ -147,11 +154,7 @@ def _network(
         nn.ReLU(inplace=True),
     )
     for stage in range(1, places[-1].stage + 1):
-        blocks = {
-            f"block{place.block}": OneOf({name: candidate(name, place, affine) for name in CANDIDATES})
-            for place in places
-            if place.stage == stage
-        }
+        blocks = {f"block{place.block}": block(place) for place in places if place.stage == stage}
         parts[f"stage{stage}"] = nn.Sequential(OrderedDict(blocks))
     parts["last"] = nn.Sequential(*pointwise(width, last_channels, affine))
     parts["pool"] = nn.AdaptiveAvgPool2d(1)

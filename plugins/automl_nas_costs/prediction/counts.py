@@ -1,4 +1,4 @@
-"""What is counted of whole networks, as features."""
+"""What is counted of whole networks, as features: sums over their blocks, so that no network has to be traced."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from functools import cached_property
 from typing import final
 
 import numpy as np
+import torch
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.tabulated import TabulatedCost
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_costs.models import Flops, MemoryAccess, Params
+from automl_nas_costs.counting import count, parameters, untouched
+from automl_nas_costs.prediction.blocks import Key, Plan, plan
 from automl_nas_costs.prediction.features import Array
+
+NAMES = ("dense multiply-adds", "grouped multiply-adds", "memory access", "parameters", "layers")
+"""Devices run dense layers at another speed than depthwise ones, and each layer takes some time to start."""
 
 
 @final
 class Counts:
-    """Multiply-adds, parameters and memory access, each divided by the range it has in the space.
+    """`NAMES` of each network, each divided by the range it may have.
 
-    Only what adds up over the decisions is used, since a network would have to be traced for anything else. A space
-    that builds no networks, or one with operations that cannot be counted, has none.
+    A space that builds no networks has none, nor one whose networks cannot be cut into blocks or counted.
 
     Args:
         space: of the architectures.
@@ -33,33 +36,62 @@ class Counts:
         self._space, self._enabled = space, enabled and bool(space.input_shape)
 
     @cached_property
-    def _counters(self) -> list[tuple[TabulatedCost, float, float]]:
-        found: list[tuple[TabulatedCost, float, float]] = []
-        for model in (Flops(self._space), Params(self._space), MemoryAccess(self._space)) if self._enabled else ():
-            cost = TabulatedCost(model, self._space)
-            try:
-                if not cost.additive:
-                    continue
-                extremes = cost.extremes()
-            except SpaceError:
-                continue
-            if extremes.largest_value > extremes.smallest_value:
-                found.append((cost, extremes.smallest_value, extremes.largest_value - extremes.smallest_value))
-        return found
+    def _table(self) -> tuple[Plan, dict[Key, Array], Array, Array] | None:
+        if not self._enabled:
+            return None
+        try:
+            found = plan(self._space)
+            blocks = _count_blocks(self._space, found)
+        except SpaceError:
+            return None
+        ends = np.zeros((2, len(NAMES)))
+        for uses in found.uses:
+            sums = np.array([sum((blocks[key] for key in keys), np.zeros(len(NAMES))) for keys in uses.values()])
+            ends += np.stack([sums.min(axis=0), sums.max(axis=0)])
+        return found, blocks, ends[0], ends[1] - ends[0]
 
     @property
     def width(self) -> int:
         """How many there are."""
-        return len(self._counters)
+        return 0 if self._table is None else int((self._table[3] > 0).sum())
 
     def __call__(self, architectures: Sequence[Architecture]) -> Array:
         """Return the counts, shape ``(n, width)``, from 0 to the root of the number of decisions.
 
-        As far apart as architectures are that differ in all decisions: so counts weigh as much as options do.
+        That is as far apart as architectures are that differ in half of their decisions.
         """
-        weight = math.sqrt(len(self._space.decisions))
-        rows = [
-            [weight * (cost.estimate(architecture) - low) / length for cost, low, length in self._counters]
-            for architecture in architectures
-        ]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), self.width)
+        if self._table is None:
+            return np.zeros((len(architectures), 0))
+        found, blocks, low, length = self._table
+        rows = [sum((blocks[key] for _, key in found.keys(item)), np.zeros(len(NAMES))) for item in architectures]
+        useful = length > 0
+        scaled = (np.array(rows).reshape(len(rows), len(NAMES)) - low)[:, useful] / length[useful]
+        return scaled * math.sqrt(len(self._space.decisions))
+
+
+def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
+    shown: dict[Architecture, list[tuple[Key, int]]] = {}
+    for key, (architecture, place) in found.blocks.items():
+        shown.setdefault(architecture, []).append((key, place))
+    counted: dict[Key, Array] = {}
+    for architecture, keys in shown.items():
+        counts, sizes = count(space, architecture), parameters(space, architecture)
+        with untouched(), torch.device("meta"):
+            network = space.build(architecture)
+        for key, place in keys:
+            part = found.parts[place]
+            # A module that is called several times shares what was counted of it among its calls.
+            calls = len(found.uses[place][tuple(architecture[name] for name in part.decisions)])
+            inside = [path for path, _ in network.named_modules() if _within(path, part.paths)]
+            total = np.zeros(len(NAMES))
+            for path in inside:
+                macs = counts.macs.get(path, 0)
+                grouped = getattr(network.get_submodule(path), "groups", 1) > 1
+                own = (0.0 if grouped else macs, macs if grouped else 0.0, counts.accesses.get(path, 0))
+                total += (*own, sizes.get(path, 0), float(macs > 0))
+            counted[key] = total / calls
+    return counted
+
+
+def _within(path: str, roots: Sequence[str]) -> bool:
+    return any(not root or path == root or path.startswith(f"{root}.") for root in roots)

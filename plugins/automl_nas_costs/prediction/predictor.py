@@ -94,12 +94,13 @@ class Predictor:
         self._options, self._counts = Options(space), Counts(space, enabled=counts)
         self._reduced = reducers(space)
         candidates = self._candidates(samples, model)
-        held_out = {c.name: self._held_out(c, samples, known, folds, seed) for c in candidates}
+        fitted = {c.name: c.regressor().fit(self._features(c, samples), known) for c in candidates}
+        held_out = {c.name: self._held_out(c, fitted[c.name], samples, known, folds, seed) for c in candidates}
         self.scores = {name: float(losses(predicted, known).mean()) for name, predicted in held_out.items()}
         names = [candidate.name for candidate in candidates]
         self.chosen = min(candidates, key=lambda candidate: self.scores[candidate.name])
         self.accuracy: Accuracy = selected_accuracy(held_out, known, names, seed)
-        self._regressor = self.chosen.regressor().fit(self._features(self.chosen, samples), known)
+        self._regressor = fitted[self.chosen.name]
         self._known: dict[Architecture, float] = {}
 
     def _candidates(self, samples: Sequence[Architecture], model: ModelName) -> list[Candidate]:
@@ -125,13 +126,19 @@ class Predictor:
         return np.concatenate((found, self._counts(architectures)), axis=1) if candidate.counts else found
 
     def _held_out(
-        self, candidate: Candidate, samples: Sequence[Architecture], values: Array, folds: int, seed: int
+        self,
+        candidate: Candidate,
+        fitted: Regressor,
+        samples: Sequence[Architecture],
+        values: Array,
+        folds: int,
+        seed: int,
     ) -> Array:
         features, found = self._features(candidate, samples), np.empty(len(samples))
         order = np.random.default_rng(stream_seed(seed, "prediction/folds")).permutation(len(samples))
         for fold in np.array_split(order, folds):
             rest = np.setdiff1d(order, fold)
-            found[fold] = candidate.regressor().fit(features[rest], values[rest]).predict(features[fold])
+            found[fold] = fitted.again().fit(features[rest], values[rest]).predict(features[fold])
         return found
 
     def predict(self, architectures: Sequence[Architecture]) -> Array:

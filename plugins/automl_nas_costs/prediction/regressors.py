@@ -21,6 +21,10 @@ class Regressor(ABC):
         """Fit to values, shape ``(n,)``, of features, shape ``(n, k)``; return itself."""
 
     @abstractmethod
+    def again(self) -> Regressor:
+        """Return one to be fitted to part of the same data: where it searches, it begins at what was found here."""
+
+    @abstractmethod
     def predict(self, features: Array) -> Array:
         """Return predictions, shape ``(m,)``."""
 
@@ -35,6 +39,10 @@ class AdditiveRegressor(Regressor):
 
         self._model: Any = RidgeCV(alphas=_ALPHAS).fit(features, values)
         return self
+
+    def again(self) -> Regressor:
+        """See `Regressor.again`."""
+        return AdditiveRegressor()
 
     def predict(self, features: Array) -> Array:
         """See `Regressor.predict`."""
@@ -56,7 +64,13 @@ class GaussianProcess(Regressor):
 
     Attributes:
         noise: its fitted variance, that of the values being 1.
+
+    Args:
+        start: where the search for the four numbers begins: sizes a and b, length l, variance of the noise.
     """
+
+    def __init__(self, start: tuple[float, float, float, float] = (1.0, 1.0, 3.0, 0.05)) -> None:
+        self._start = start
 
     def fit(self, features: Array, values: Array) -> Regressor:
         """See `Regressor.fit`."""
@@ -65,9 +79,10 @@ class GaussianProcess(Regressor):
         from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 
         # Values are standardised and a taken option is a step of length 1.4, so these ranges leave out nothing.
-        additive = ConstantKernel(1.0, (1e-5, 1e5)) * DotProduct(1.0, sigma_0_bounds="fixed")
-        smooth = ConstantKernel(1.0, (1e-5, 1e5)) * RBF(3.0, (0.5, 50.0))
-        kernel = additive + smooth + WhiteKernel(0.05, (1e-6, 1.0))
+        size, deviation, length, noise = self._start
+        additive = ConstantKernel(size, (1e-5, 1e5)) * DotProduct(1.0, sigma_0_bounds="fixed")
+        smooth = ConstantKernel(deviation, (1e-5, 1e5)) * RBF(length, (0.5, 50.0))
+        kernel = additive + smooth + WhiteKernel(noise, (1e-6, 1.0))
         self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
         with warnings.catch_warnings():
             # A part that is not needed goes to the end of its range, of which scikit-learn warns.
@@ -80,6 +95,10 @@ class GaussianProcess(Regressor):
         self._features, self._weights = features, fitted.alpha_
         self._squares = (features**2).sum(axis=1)
         return self
+
+    def again(self) -> Regressor:
+        """See `Regressor.again`."""
+        return GaussianProcess((*self._sizes, self._length, self.noise))
 
     def predict(self, features: Array) -> Array:
         """See `Regressor.predict`."""

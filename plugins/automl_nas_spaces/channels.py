@@ -1,0 +1,134 @@
+"""Blocks and channels of SPOS searched together: every block has a candidate and a width inside.
+
+"Single Path One-Shot Neural Architecture Search with Uniform Sampling", Guo et al., arXiv 1904.00420, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, final
+
+from torch import nn
+
+from automl_nas.errors import SpaceError
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Choice, Decision, Ordinal
+from automl_nas.space.space import SearchSpace
+from automl_nas_spaces.layout import Place, place_blocks
+from automl_nas_spaces.shufflenet_v2 import CANDIDATES, candidate, network
+
+SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
+"""The widths of the paper's channel search, relative to half of a block's output."""
+
+
+@final
+class ShuffleNetV2Channels(SearchSpace):
+    """The block search of `automl_nas_spaces.shufflenet_v2.shufflenet_v2` with a width for every block.
+
+    Decisions ``stage1.block1`` (one of the candidates) and ``stage1.block1.scale`` (one of ``scales``) for each block:
+    its main branch has ``int(width // 2 * scale)`` channels inside. Networks are built alone; there is no supernet.
+
+    Args:
+        num_classes: outputs.
+        input_shape: channels, height and width of an image. For small ones set ``stem_stride`` and some ``strides``
+            to 1.
+        scales: the options of every width, increasing.
+        stem_channels: output channels of the 3x3 convolution at the beginning.
+        stem_stride: its stride, 1 or 2.
+        widths: output channels of each stage, multiples of 4; no stage narrower than the one before.
+        repeats: blocks of each stage.
+        strides: stride of each stage, 1 or 2.
+        last_channels: output channels of the 1x1 convolution after the stages.
+        dropout: its probability before the linear layer.
+        variant: ``final``: batch normalisation has weights and biases; ``search``: it has none.
+
+    Raises:
+        SpaceError: settings that contradict each other, a scale that leaves no channel, or images that are too small
+            for the strides.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 1000,
+        input_shape: tuple[int, int, int] = (3, 224, 224),
+        scales: tuple[float, ...] = SCALES,
+        stem_channels: int = 16,
+        stem_stride: int = 2,
+        widths: tuple[int, ...] = (64, 160, 320, 640),
+        repeats: tuple[int, ...] = (4, 4, 8, 4),
+        strides: tuple[int, ...] = (2, 2, 2, 2),
+        last_channels: int = 1024,
+        dropout: float = 0.1,
+        variant: Literal["search", "final"] = "final",
+    ) -> None:
+        channels, height, width = input_shape
+        for name, value in (
+            ("num_classes", num_classes),
+            ("input channels", channels),
+            ("stem_channels", stem_channels),
+            ("last_channels", last_channels),
+        ):
+            if value < 1:
+                raise SpaceError(f"{name} is at least 1, not {value}")
+        if not 0 <= dropout < 1:
+            raise SpaceError(f"dropout is a probability from 0 to below 1, not {dropout}")
+        if not scales or min(scales) <= 0:
+            raise SpaceError(f"scales are one or more numbers above 0, not {scales}")
+        # Checked at the smallest scale, where a block may be left without channels.
+        self._places = place_blocks(
+            input_size=(height, width),
+            stem_channels=stem_channels,
+            stem_stride=stem_stride,
+            widths=widths,
+            repeats=repeats,
+            strides=strides,
+            channel_scales=(min(scales),) * sum(repeats),
+        )
+        self._decisions: dict[str, Decision] = {}
+        for place in self._places:
+            self._decisions[_name(place)] = Choice(CANDIDATES)
+            self._decisions[f"{_name(place)}.scale"] = Ordinal(scales)
+        self._input_shape = (channels, height, width)
+        self._channels, self._stem_stride, self._last_channels = channels, stem_stride, last_channels
+        self._num_classes, self._dropout, self._affine = num_classes, dropout, variant == "final"
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """Decision name -> decision, block after block."""
+        return self._decisions
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input without the batch."""
+        return self._input_shape
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Return a stand-alone network with fresh weights; see `SearchSpace.build`."""
+        checked = self.validate(architecture)
+
+        def block(place: Place) -> nn.Module:
+            scale = checked[f"{_name(place)}.scale"]
+            assert isinstance(scale, int | float)
+            mid = int(place.out // 2 * scale)
+            return candidate(str(checked[_name(place)]), replace(place, mid=mid), self._affine)
+
+        return network(
+            self._places,
+            block,
+            channels=self._channels,
+            stem_stride=self._stem_stride,
+            last_channels=self._last_channels,
+            num_classes=self._num_classes,
+            dropout=self._dropout,
+            affine=self._affine,
+        )
+
+    def segments(self) -> tuple[tuple[str, ...], ...]:
+        """Return the two decisions of each block."""
+        return tuple((_name(place), f"{_name(place)}.scale") for place in self._places)
+
+
+def _name(place: Place) -> str:
+    return f"stage{place.stage}.block{place.block}"
