@@ -85,7 +85,7 @@ class Race:
         self.whole = hypervolume(runs, self.reference)
 
     def run(self, label: str, seed: int, measured: bool, evaluations: int) -> tuple[list[float], float]:
-        """Return the shares of the volume at those of `MARKS` within the budget, and the strategy's own seconds for each proposal."""
+        """Return the shares of the volume at `MARKS`, as far as the budget goes, and its seconds a proposal."""
         costs = dict(self.benchmark.costs) | ({} if measured else {self.latency: self.model})
         problem = Problem({"accuracy": "maximize", self.latency: "minimize"}, (), costs)
         space = self.benchmark.space
