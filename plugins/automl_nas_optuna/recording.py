@@ -99,7 +99,7 @@ class MirrorObserver(Observer):
             self._process = None
 
 
-_GRACE = 15.0
+_GRACE = 5.0
 
 
 def _pass_on(lines: IO[str]) -> None:

@@ -9,12 +9,12 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.drawing import Drawer
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
-from automl_nas_optuna.drawing import draw_new
 from automl_nas_optuna.notebook import FAILED, Notebook, Told
 from automl_nas_optuna.parameters import Parameters
 from automl_nas_optuna.samplers import Sampler, SamplerName, sampler_of
@@ -62,7 +62,8 @@ class OptunaStrategy(AskTellStrategy):
             if value < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
         self._space, self._problem, self._seed = space, problem, seed
-        self._duplicates, self._attempts, self._draws = duplicates, attempts, draws
+        self._duplicates, self._attempts = duplicates, attempts
+        self._drawer = Drawer(space, problem, draws)
         self._parameters = Parameters(space)
         chosen = sampler_of(sampler)
         _check(chosen, problem, self._parameters)
@@ -125,7 +126,7 @@ class OptunaStrategy(AskTellStrategy):
         taken = () if self._duplicates else _Either(self._known, self._pending)
         rng = stream(self._seed, "optuna/draw", self._notebook.asked)
         try:
-            drawn = draw_new(self._space, self._problem, rng, taken, self._draws)
+            drawn = self._drawer.draw(rng, taken)
         except InfeasibleError:
             if not self._known and not self._pending:
                 raise

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.asktell import AskTellStrategy
+from automl_nas.search.drawing import Drawer
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
@@ -23,6 +24,7 @@ from automl_nas.streams import stream, stream_seed
 from automl_nas_optuna.suggesting import architecture_of, distributions_of, parameters_of
 
 _log = logging.getLogger("automl_nas")
+_DRAWS = 1000  # uniform draws for one architecture before other ways are tried
 _STATES = {TrialState.COMPLETE: State.COMPLETE, TrialState.PRUNED: State.PRUNED, TrialState.FAIL: State.FAILED}
 
 
@@ -61,6 +63,7 @@ class StrategySampler(BaseSampler):
         seed: int = 0,
     ) -> None:
         self._space, self._problem, self._seed = space, problem, seed
+        self._drawer = Drawer(space, problem, _DRAWS)
         self._strategy = strategy if isinstance(strategy, AskTellStrategy) else _made(strategy, space, problem, seed)
         self._other = TPESampler(seed=stream_seed(seed, "optuna/other") >> 31) if sampler is None else sampler
         self._own = distributions_of(space)
@@ -133,9 +136,7 @@ class StrategySampler(BaseSampler):
         return chosen, parameters_of(chosen, self._space), bool(proposals)
 
     def _drawn(self, rng: Any) -> Architecture:
-        from automl_nas_optuna.drawing import draw_new
-
-        found = draw_new(self._space, self._problem, rng, (), draws=1000)
+        found = self._drawer.draw(rng, ())
         if found is None:
             raise InfeasibleError("no architecture was found that meets the constraints; relax them")
         return found

@@ -8,9 +8,8 @@ from typing import ClassVar
 import pytest
 from plugins.optuna.spaces import Mixed
 
-from automl_nas.search import AskTellStrategy, Deduplicate, Problem, Proposal
+from automl_nas.search import AskTellStrategy, Deduplicate, Problem
 from automl_nas.space.space import SearchSpace
-from automl_nas.streams import stream
 from automl_nas.testing import AskTellContract
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy
@@ -24,24 +23,6 @@ class OnMixed(AskTellContract):
 
     def small_space(self) -> SearchSpace:
         return Mixed(widths=1)
-
-    def limit(self, space: SearchSpace) -> float:
-        return 4.0  # of costs from 1 to 7
-
-    def test_it_learns_from_trials_it_never_asked_for(self) -> None:
-        """As the contract's, whose foreign architectures take no subsets."""
-        space = self.space()
-        problem = self.problem(space)
-        strategy, judge = self.make(space, problem, 1), self.judge(space, problem)
-        foreign = [Proposal(space.sample(stream(0, "foreign", number))) for number in range(4)]
-        strategy.tell([judge(100 + number, proposal) for number, proposal in enumerate(foreign[:2])])
-        proposals = strategy.ask(3)
-        strategy.tell([judge(200 + number, proposal) for number, proposal in enumerate(foreign)])
-        strategy.tell([judge(number, proposal) for number, proposal in enumerate(proposals)])
-        later = strategy.ask(3)
-        assert len(later) == 3
-        told = {space.canonical(proposal.architecture) for proposal in foreign + proposals}
-        assert not told & {space.canonical(proposal.architecture) for proposal in later}
 
 
 class TestRandom(AskTellContract):

@@ -11,14 +11,13 @@ from plugins.optuna.spaces import Mixed, search
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search import Problem, Trial, parse_constraint
+from automl_nas.search import Drawer, Problem, Trial, parse_constraint
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice, Decision, Subset
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToySpace
-from automl_nas_optuna.drawing import draw_new
 from automl_nas_optuna.parameters import Parameters
 from automl_nas_optuna.samplers import KNOWN, Sampler
 from automl_nas_optuna.strategy import OptunaStrategy
@@ -55,7 +54,8 @@ def test_what_is_drawn_instead_is_uniform(draws: int) -> None:
     taken = {item for item in enumerate_all(SPACE.decisions) if set(item.values()) <= {0, 1}}
     free = [item for item in enumerate_all(SPACE.decisions) if item not in taken]
     assert len(free) == 65
-    counts = Counter(draw_new(SPACE, PROBLEM, stream(0, "test", n), taken, draws) for n in range(2000))
+    drawer = Drawer(SPACE, PROBLEM, draws)
+    counts = Counter(drawer.draw(stream(0, "test", n), taken) for n in range(2000))
     assert set(counts) == set(free)
     expected = 2000 / len(free)
     assert sum((counts[item] - expected) ** 2 / expected for item in free) < 105
@@ -71,7 +71,7 @@ def test_a_large_space_with_a_tight_limit() -> None:
     assert set(proposal.architecture.values()) == {0}
     assert strategy.ask(1) == []
     impossible = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", "<= -1")], cost)
-    with pytest.raises(InfeasibleError, match=r"none of 20 architectures drawn .* misses 'toy_cost <= -1' by 1 of its"):
+    with pytest.raises(InfeasibleError, match=r"none of the 20 .* misses 'toy_cost <= -1' by 1 of its"):
         OptunaStrategy(space, impossible, seed=0, sampler="random", draws=20).ask(1)
 
 
