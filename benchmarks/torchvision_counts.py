@@ -1,7 +1,7 @@
 """Multiply-adds and parameters of every classification model of torchvision, beside what torchvision publishes.
 
-Each set of published weights says how many multiply-adds (``_ops``, in 10^9, three digits) and parameters its model has,
-at the resolution the weights are evaluated at. Run: ``python benchmarks/torchvision_counts.py``.
+Each set of published weights says how many multiply-adds (``_ops``, in 10^9, three digits) and parameters its model
+has, at the resolution the weights are evaluated at. Run: ``python benchmarks/torchvision_counts.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class One(SearchSpace):
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return the model with random weights."""
-        arguments = {"init_weights": False} if self._name in ("googlenet", "inception_v3") else {}
+        arguments: dict[str, Any] = {"init_weights": False} if self._name in ("googlenet", "inception_v3") else {}
+        if self._name.startswith("vit_"):
+            arguments["image_size"] = self._size  # their positions are made for one resolution
         network: nn.Module = models().get_model(self._name, **arguments)
         return network
 

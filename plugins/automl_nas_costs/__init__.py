@@ -10,9 +10,10 @@ from automl_nas.plugin import hookimpl
 @hookimpl
 def register_commands(cli: Any) -> None:
     """Add the commands for single networks and other devices."""
-    from automl_nas_costs.commands import network_cost
+    from automl_nas_costs.commands import bundle, collect, network_cost
 
-    cli.add_command(network_cost)
+    for command in (network_cost, bundle, collect):
+        cli.add_command(command)
 
 
 @hookimpl

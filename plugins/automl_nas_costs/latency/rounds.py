@@ -4,7 +4,7 @@ Every model runs once in every round, in random order, as a short burst of runs.
 model was just then; the median of all rounds is the result, and resampling whole rounds gives its interval: runs that
 follow each other are slowed down by the same things, so a burst's own spread says little about the next burst.
 
-This file needs only Python, NumPy and ONNX Runtime: it is also what a bundle for another device runs.
+This file needs only Python 3.9, NumPy and ONNX Runtime: it is also what a bundle for another device runs.
 """
 
 from __future__ import annotations
@@ -283,8 +283,8 @@ def measure_models(
         "control": {"value": found[-1][0], "rounds": medians[-1], "drift": moved},
         "steady": moved <= DRIFT_LIMIT,
         "models": [
-            {"value": value, "low": low, "high": high, "confidence": CONFIDENCE, "rounds": rounds}
-            for (value, low, high), rounds in zip(found[:-1], medians[:-1], strict=True)
+            {"value": value, "low": low, "high": high, "confidence": CONFIDENCE, "rounds": medians[number]}
+            for number, (value, low, high) in enumerate(found[:-1])
         ],
     }
 

@@ -96,11 +96,10 @@ def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int
     name = text.lower()
     # Their default initialisation needs minutes of scipy and is the only one that says so by a warning.
     given = {"init_weights": False, **arguments} if name in ("googlenet", "inception_v3") else dict(arguments)
-    return FoundNetwork(
-        f"{name} (torchvision)",
-        _checked(text, lambda: models.get_model(name, **given)),
-        input_shape or _resolution(models, name),
-    )
+    shape = input_shape or _resolution(models, name)
+    if name.startswith("vit_"):
+        given.setdefault("image_size", shape[-1])  # their positions are made for one resolution
+    return FoundNetwork(f"{name} (torchvision)", _checked(text, lambda: models.get_model(name, **given)), shape)
 
 
 def torchvision_models() -> ModuleType:

@@ -30,7 +30,7 @@ def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(progr
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
     core, others = commands[:6], commands[6:]
     assert core == ["run", "resume", "show", "cost", "export", "plugins"]
-    assert {*others} == {"benchmark", "network-cost", "rank", "mirror", "worker", "study", "greet"}
+    assert {*others} == {"benchmark", "network-cost", "bundle", "collect", "rank", "mirror", "worker", "study", "greet"}
 
 
 def test_a_plugin_s_command_works(program: Any) -> None:

@@ -1,0 +1,129 @@
+"""What goes into a bundle: architectures of a configuration, or networks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_nas.cli.costs import read_architecture
+from automl_nas.cli.overrides import Configuration
+from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import encode
+from automl_nas.streams import stream
+from automl_nas_costs.bundle.write import Bundle, BundledModel
+from automl_nas_costs.counting import untouched
+from automl_nas_costs.latency.export import export
+from automl_nas_costs.latency.graphs import fixed
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.network.find import find_network
+
+if TYPE_CHECKING:
+    from automl_nas.plugin.registry import Registry
+    from automl_nas.space.space import SearchSpace
+
+SAMPLES = 100
+"""How many architectures are drawn by default: as many as a predictor is usually fitted on."""
+
+_TRIES = 20  # draws for each architecture wanted, before a small space is taken to be exhausted
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+def of_configuration(
+    path: Path,
+    registry: Registry,
+    overrides: Sequence[str],
+    settings: Settings,
+    samples: int | None,
+    wanted: Sequence[str],
+) -> Bundle:
+    """Return a bundle of architectures of a configuration's space, as they are delivered.
+
+    Args:
+        path: of the configuration.
+        registry: of components.
+        overrides: of its settings.
+        settings: ``latency_ms`` -> its settings.
+        samples: how many architectures are drawn; None: `SAMPLES`, or none if some are named.
+        wanted: architectures by name.
+
+    Raises:
+        ConfigurationError: the configuration is wrong.
+        SpaceError: an architecture is not of the space, or its network cannot be exported.
+    """
+    from automl_nas.run.plan import make_plan
+
+    options = _options(settings)
+    given = Configuration.read(path, overrides)
+    try:
+        plan = make_plan(given.value, registry)
+    except ConfigurationError as error:
+        raise given.locate(error) from error
+    space = plan.final_space
+    count = (0 if wanted else SAMPLES) if samples is None else samples
+    architectures = dict.fromkeys(
+        [*(read_architecture(text, space) for text in wanted), *_drawn(space, count, plan.seed)]
+    )
+    models = []
+    for architecture in architectures:
+        with untouched():
+            network = space.build(architecture)
+            model = export(network, space.input_shape, batch=options.batch)
+        codes = ",".join(map(str, encode(architecture, space.decisions)))
+        models.append(BundledModel(model, codes, architecture.to_dict()))
+    return Bundle(models, options, plan.config["space"], plan.seed)
+
+
+def of_networks(targets: Sequence[str], input_shape: tuple[int, ...] | None, settings: Settings) -> Bundle:
+    """Return a bundle of networks: models of torchvision, ``package.module:Class``, ONNX files.
+
+    Args:
+        targets: the networks.
+        input_shape: of PyTorch networks that are not torchvision's.
+        settings: ``latency_ms`` -> its settings, ``network`` -> arguments of classes.
+
+    Raises:
+        UserError: a network cannot be found or exported.
+    """
+    options = _options(settings)
+    models = []
+    for target in targets:
+        if target.endswith(".onnx"):
+            models.append(BundledModel(fixed(Path(target), options.batch), target))
+            continue
+        found = find_network(target, settings.get("network", {}), input_shape)
+        with untouched():
+            try:
+                models.append(BundledModel(export(found.make(), found.input_shape, batch=options.batch), target))
+            except SpaceError as error:
+                raise SpaceError(f"{target}: {error}") from error
+    return Bundle(models, options)
+
+
+def _drawn(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    rng = stream(seed, "bundle/samples")
+    found: dict[Architecture, None] = {}
+    for _ in range(_TRIES * count):
+        if len(found) == min(count, space.size):
+            break
+        found[space.sample(rng)] = None
+    return list(found)
+
+
+def _options(settings: Settings) -> LatencyOptions:
+    known = tuple(LatencyOptions.__dataclass_fields__)
+    for name in settings:
+        if name not in ("latency_ms", "network"):
+            raise ConfigurationError(f"a bundle has no '{name}'{did_you_mean(name, ('latency_ms', 'network'))}")
+    given = settings.get("latency_ms", {})
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"latency_ms has no setting '{name}'{did_you_mean(name, known)}", path="latency_ms"
+            )
+    try:
+        return LatencyOptions(**given)
+    except TypeError as error:
+        raise ConfigurationError(f"a setting is of the wrong type: {error}", path="latency_ms") from None

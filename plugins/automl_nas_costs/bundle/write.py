@@ -1,0 +1,119 @@
+"""Writing a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import SpaceError, UserError
+from automl_nas_costs.bundle import runner
+from automl_nas_costs.latency import rounds
+from automl_nas_costs.latency.control import control_model
+from automl_nas_costs.latency.graphs import digest
+from automl_nas_costs.latency.options import LatencyOptions
+
+VERSION = 1
+
+MANIFEST, RUNNER, CONTROL = "manifest.json", "run.py", "control.onnx"
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A network of a bundle.
+
+    Attributes:
+        model: ONNX with fixed shapes.
+        name: for people.
+        architecture: what it is in its space; None outside of one.
+    """
+
+    model: bytes
+    name: str
+    architecture: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What goes to another device.
+
+    Attributes:
+        models: the networks.
+        options: how they are measured there; the provider is that of the device and is not checked here.
+        space: the configuration of their space, for whoever reads the manifest; None outside of one.
+        seed: of the orders.
+    """
+
+    models: Sequence[BundledModel]
+    options: LatencyOptions = field(default_factory=LatencyOptions)
+    space: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> Path:
+    """Write a folder that measures itself: ``python run.py`` there, with numpy and onnxruntime, writes results.json.
+
+    The folder is put in place whole.
+
+    Args:
+        bundle: what goes into it.
+        folder: new, or empty.
+
+    Raises:
+        SpaceError: there is nothing to measure.
+        UserError: the folder is not empty, or cannot be written.
+    """
+    if not bundle.models:
+        raise SpaceError("a bundle needs at least one network")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not empty; give a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as name:
+            stage = Path(name) / "bundle"
+            _fill(stage, bundle)
+            if folder.exists():
+                folder.rmdir()
+            stage.replace(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _fill(stage: Path, bundle: Bundle) -> None:
+    (stage / "models").mkdir(parents=True)
+    digits = len(str(len(bundle.models) - 1))
+    entries: list[dict[str, Any]] = []
+    known: dict[str, str] = {}
+    for number, item in enumerate(bundle.models):
+        graph = digest(item.model)
+        # Networks with the same graph take equally long: one of them is measured.
+        file = known.setdefault(graph, f"models/{number:0{digits}}.onnx")
+        if not (stage / file).exists():
+            (stage / file).write_bytes(item.model)
+        entry: dict[str, Any] = {"name": item.name, "file": file, "graph": graph}
+        if item.architecture is not None:
+            entry["architecture"] = dict(item.architecture)
+        entries.append(entry)
+    (stage / CONTROL).write_bytes(control_model())
+    shutil.copyfile(rounds.__file__, stage / "rounds.py")
+    shutil.copyfile(runner.__file__, stage / RUNNER)
+    options = bundle.options.as_dict()
+    identity = hashlib.sha256(json.dumps([entries, options["batch"], rounds.METHOD], sort_keys=True).encode())
+    manifest = {
+        "version": VERSION,
+        "bundle": identity.hexdigest(),
+        "method": rounds.METHOD,
+        "seed": bundle.seed,
+        "options": options,
+        "control": CONTROL,
+        "space": None if bundle.space is None else dict(bundle.space),
+        "models": [{"file": file} for file in dict.fromkeys(entry["file"] for entry in entries)],
+        "networks": entries,
+    }
+    (stage / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
