@@ -45,7 +45,7 @@ SCHEDULES = ("constant", "adaptive_flops", "adaptive_mac")
 STRENGTHS = (2.0, 6.0, 3.5, 1.2)
 MIDDLE = 2.0
 SEEDS = 3
-WIDTHS = (4, 6, 8)
+WIDTHS = (4, 6, 8, 10)
 TOLERANCE = 0.03
 PROBLEM = Problem({"accuracy": "maximize"})
 
