@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from click.testing import CliRunner
 from plugins.optuna.spaces import Mixed
 
 from automl_nas.errors import ConfigurationError, UserError
+from automl_nas.evaluation.evaluator import State
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.search.trial import Trial
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Choice
 from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
 from automl_nas_optuna.catching_up import catch_up
 from automl_nas_optuna.commands import mirror as command
-from automl_nas_optuna.mirror import NUMBER, Mirror
+from automl_nas_optuna.mirror import NUMBER, Mirror, Parameters
 from automl_nas_optuna.portraits import Portrait
 from automl_nas_optuna.recording import MirrorObserver
 from automl_nas_optuna.storages import StorageError, open_storage, shown
@@ -67,7 +71,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/trials.db"
     run = tmp_path / "first"
-    Session.start(configuration({"name": "optuna", "storage": storage}), run).run()
+    # However busy the machine is.
+    Session.start(configuration({"name": "optuna", "storage": storage, "patience": 300.0}), run).run()
     found = mirrored(storage, "first/search")
     assert found.keys() == recorded(run).keys() == set(range(12))
     for number, trial in recorded(run).items():
@@ -130,8 +135,7 @@ def test_a_run_whose_storage_is_down_goes_on_and_says_so(tmp_path: Path, caplog:
 
 def test_studies_of_others_are_left_alone(finished: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/trials.db"
-    ways = ["maximize", "minimize"]
-    optuna.create_study(storage=storage, study_name="theirs/search", directions=ways).ask()
+    optuna.create_study(storage=storage, study_name="theirs/search", directions=["maximize", "minimize"]).ask()
     with pytest.raises(ConfigurationError, match=r"'theirs/search' .* belongs to somebody else"):
         catch_up(finished, storage, "theirs")
     optuna.create_study(storage=storage, study_name="empty/search", directions=["minimize"])
@@ -147,10 +151,43 @@ def test_studies_of_others_are_left_alone(finished: Path, tmp_path: Path) -> Non
 
 def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
     space = Mixed()
-    objectives = {"search": {"accuracy": "maximize"}}
-    portrait = Portrait.of(tmp_path, objectives, space)
+    portrait = Portrait.of(tmp_path, {"search": {"accuracy": "maximize"}}, space)
     assert dict(Portrait.read(tmp_path).decisions) == dict(space.decisions)
-    assert Portrait.of(tmp_path, objectives, space) == portrait
+    assert Portrait.of(tmp_path, {}, space) == portrait, "a portrait is drawn once"
+    architecture = space.validate({"branch": True, "operation": "pool", "width": 32, "edges": ["b", "d"]})
+    trials = [
+        Trial(
+            0, architecture, {"accuracy": 0.5, "loss": 2.0}, {"flops": 7.0}, {"flops <= 9": math.inf}, stage="search"
+        ),
+        Trial(1, architecture, state=State.PRUNED, stage="search", info={"intermediate": [[1, 0.1], [3, 0.2]]}),
+        Trial(2, architecture, state=State.FAILED, stage="search", error="out of memory", fidelity=3.0),
+        Trial(3, architecture, {"accuracy": 0.9}, stage="final"),
+    ]
+    ledger = Ledger(tmp_path / "trials.jsonl", writable=True)
+    ledger.finished(trials)
+    ledger.close()
+    mirror = Mirror(tmp_path, Portrait.read(tmp_path), f"sqlite:///{tmp_path}/trials.db", "run")
+    while mirror.copy():
+        pass
+    mirror.close()
+    found = mirrored(f"sqlite:///{tmp_path}/trials.db", "run/search")
+    assert found.keys() == {0, 1, 2}
+    for copy in found.values():
+        assert architecture_of(copy.params, space) == architecture
+    assert [copy.state.name for copy in found.values()] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert found[0].constraints == {"flops": math.inf}
+    assert (found[0].user_attrs["loss"], found[0].user_attrs["flops"]) == (2.0, 7.0)
+    assert (found[1].value, found[1].intermediate_values) == (0.2, {1: 0.1, 3: 0.2})
+    assert found[2].user_attrs["automl_nas:error"] == "out of memory"
+    assert found[2].user_attrs["automl_nas:fidelity"] == 3.0
+
+
+def test_options_that_are_equal_to_python_stay_apart(tmp_path: Path) -> None:
+    portrait = Portrait("x", {}, {"a": Choice((1, True, 1.0)), "b": Choice(("p", "q"))})
+    parameters = Parameters(portrait)
+    values = [parameters.values(Architecture({"a": option, "b": "q"})) for option in (1, True, 1.0)]
+    assert values == [{"a": "1", "b": "q"}, {"a": "true", "b": "q"}, {"a": "1.0", "b": "q"}]
+    assert parameters.distributions(Architecture({"a": 1, "b": "p"}))["a"].choices == ("1", "true", "1.0")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
