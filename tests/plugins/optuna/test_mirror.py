@@ -175,7 +175,7 @@ def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
     for copy in found.values():
         assert architecture_of(copy.params, space) == architecture
     assert [copy.state.name for copy in found.values()] == ["COMPLETE", "PRUNED", "FAIL"]
-    assert found[0].constraints == {"flops": math.inf}
+    assert found[0].constraints == {"flops <= 9": math.inf}
     assert (found[0].user_attrs["loss"], found[0].user_attrs["flops"]) == (2.0, 7.0)
     assert (found[1].value, found[1].intermediate_values) == (0.2, {1: 0.1, 3: 0.2})
     assert found[2].user_attrs["automl_nas:error"] == "out of memory"

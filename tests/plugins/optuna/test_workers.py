@@ -95,14 +95,25 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     workers = [start(environment, "worker", storage, "--idle", "120") for _ in range(2)]
     killed: list[int] = []
 
-    class Killing(Reporter):
-        """Kills a worker in the middle of an evaluation, once both are at work."""
+    def kill_one() -> bool:
+        """Kill a worker in the middle of an evaluation: held still first, so that it cannot end meanwhile."""
+        for worker in workers:
+            if worker.pid in busy():
+                worker.send_signal(signal.SIGSTOP)
+                if worker.pid in busy():
+                    worker.kill()
+                    killed.append(worker.pid)
+                    return True
+                worker.send_signal(signal.SIGCONT)
+        return False
 
+    def busy() -> set[int]:
+        return {process for _, process in set(entries(diary, "begin")) - set(entries(diary, "end"))}
+
+    class Killing(Reporter):
         def trial(self, trial: Trial) -> None:
-            busy = {process for _, process in set(entries(diary, "begin")) - set(entries(diary, "end"))}
-            if not killed and busy == {worker.pid for worker in workers}:
-                workers[0].kill()
-                killed.append(workers[0].pid)
+            if trial.number == 2:
+                waited(kill_one)
 
     executor = {"name": "optuna", "storage": storage, "grace": 3.0, "poll": 0.05}
     try:
