@@ -187,7 +187,7 @@ def test_a_configuration_becomes_a_table_and_the_table_a_cost(program: Callable[
     assert shown["networks"] == rows
     registry = default_manager().registry
     space = registry.construct("spaces", shown["space"])
-    spec = {"name": "cost_predictor", "file": {"path": "table.json"}}
+    spec = {"name": "cost_predictor", "file": {"path": "table.json"}, "model": "additive", "counts": False}
     model = registry.construct("cost_models", spec, [space], 0)
     architecture = space.validate(rows[0]["architecture"])
     assert isinstance(architecture, Architecture)
