@@ -180,7 +180,8 @@ def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = F
     for name, model in models.items():
         value = None if architecture is None else model.estimate(architecture)
         layers = model.breakdown(architecture) if by_layer and architecture is not None else {}
-        remarks = () if architecture is None else model.remarks(architecture)
+        remarks = [model.note()] if model.note() else []
+        remarks += [] if architecture is None else model.remarks(architecture)
         costs.append(Cost(name, model, summaries.get(model.metric, ""), value, layers, remarks))
     met: dict[str, bool] = {}
     if architecture is not None:

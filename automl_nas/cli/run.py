@@ -142,6 +142,8 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
         reporter = shown(quiet)
         session = start(reporter)
         reporter.message(f"run directory: {directory}")
+        for note in _notes(session):
+            reporter.message(note)
         try:
             with Logs(reporter.warning), reporter:
                 problems = {stage.settings.name: stage.problem for stage in session.plan.stages}
@@ -174,6 +176,17 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
             f"the run is complete, but not exported as {', '.join(failed)}; to write other formats: "
             f"automl-nas export {shlex.quote(str(directory))} --format NAME"
         )
+
+
+def _notes(session: Session) -> list[str]:
+    """Return what cost models say of their values, each once."""
+    found = [
+        f"{name}: {note}"
+        for stage in session.plan.stages
+        for name, model in stage.problem.cost_models.items()
+        if (note := model.note())
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _recorded(session: Session) -> Any:

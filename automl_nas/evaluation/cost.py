@@ -31,6 +31,13 @@ class CostModel(ABC):
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the cost of each module: module path in the built network -> value, in the metric's unit."""
 
+    def note(self) -> str:
+        """Return what a user should know of all values, e.g. the error of a prediction (default: nothing).
+
+        A run says it when it begins. It must not take long: what it speaks of has been measured or fitted by then.
+        """
+        return ""
+
     def estimate(self, architecture: Architecture) -> float:
         """Return the cost of the whole network (default: the sum of `breakdown`).
 

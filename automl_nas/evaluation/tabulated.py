@@ -120,6 +120,10 @@ class TabulatedCost(CostModel):
         """Whether values come from a table."""
         return self.table is not None
 
+    def note(self) -> str:
+        """Return the model's own note."""
+        return self._model.note()
+
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the model's own account, module path -> value."""
         return self._model.breakdown(architecture)

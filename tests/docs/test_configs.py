@@ -21,6 +21,7 @@ from automl_nas_spaces.shufflenet_v2 import from_codes
 
 SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
+LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/test_ranking_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -84,7 +85,7 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 
 def test_every_configuration_is_tested_here() -> None:
-    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [*DSO, QUICKSTART, RANKING, SMALL_IMAGES]
+    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [*DSO, LATENCY, QUICKSTART, RANKING, SMALL_IMAGES]
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
@@ -104,6 +105,21 @@ def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
     assert result.best is not None
     assert result.plan.stages[1].problem.feasible(result.best.architecture)
     assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
+
+
+def test_a_limit_on_latency_runs_at_toy_size(tmp_path: Path) -> None:
+    """What is delivered has been measured, as a network and as a file, and a prediction says how good it is."""
+    changes = [change for change in TOY if "flops" not in change]
+    quick = "{name: latency_ms, rounds: 5, round_ms: 0, burst_ms: 1, warmup_ms: 1, cache: null}"
+    changes += ["problem.constraints.latency_ms=<= 1 * largest"]  # networks this small differ by little
+    changes += ["problem.costs.latency_ms.samples=10", f"problem.costs.latency_ms.latency={quick}"]
+    result = automl_nas.search(Configuration.read(LATENCY, changes).value, out=tmp_path / "run")
+    (row,) = result.data["final"]["budget"]
+    assert row["cost"] == "latency_ms" and row["met"] == (row["margin"] >= 0)
+    for measured in (row["measured"], row["exported"]):
+        assert 0 < measured["low"] <= measured["value"] <= measured["high"]
+    note = result.plan.stages[-1].problem.cost_models["latency_ms"].note()  # type: ignore[attr-defined]
+    assert "predicted from 10 samples" in note and "on held-out networks tau" in note
 
 
 @pytest.mark.parametrize("config", DSO, ids=lambda path: path.stem)

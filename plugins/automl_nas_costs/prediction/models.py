@@ -142,6 +142,12 @@ class LatencyPredictor(MeasuredCost):
             found += zip(part, measured, strict=True)
         return found
 
+    def note(self) -> str:
+        """Return from how many samples it is predicted, by what, and the error on networks it was not fitted on."""
+        found = self.predictor
+        made = f"predicted from {len(self._measured)} samples by {found.chosen.name}"
+        return f"{made}; on held-out networks {found.accuracy.text()}"
+
     def estimate(self, architecture: Architecture) -> float:
         """Return the predicted latency."""
         return self.predictor.estimate(architecture)
@@ -252,6 +258,12 @@ class CostPredictor(CostModel):
         if not known:
             raise DataError(f"'{self._of.metric}' has no value for any of {len(drawn)} architectures")
         return [architecture for architecture, _ in known], [value for _, value in known]
+
+    def note(self) -> str:
+        """Return from how many samples it is predicted, by what, and the error on networks it was not fitted on."""
+        found = self.predictor
+        made = f"predicted from {found.accuracy.count} samples by {found.chosen.name}"
+        return f"{made}; on held-out networks {found.accuracy.text()}"
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the predicted cost."""

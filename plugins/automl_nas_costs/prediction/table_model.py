@@ -85,6 +85,12 @@ class LatencyTable(MeasuredCost):
                 _log.info("latency table of %d blocks: %s", len(self._measured), self._table.accuracy.text())
         return self._table
 
+    def note(self) -> str:
+        """Return of how many measured blocks it consists, and the error of its sums on whole networks."""
+        accuracy = self.table.accuracy
+        measured = "" if accuracy is None else f"; on whole networks {accuracy.text()}"
+        return f"a table of {len(self._measured)} measured blocks{measured}"
+
     def estimate(self, architecture: Architecture) -> float:
         """Return the corrected sum over blocks, in ms."""
         return self.table.estimate(architecture)
