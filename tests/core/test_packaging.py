@@ -24,7 +24,7 @@ PACKAGES_OF = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 OPTIONAL = {"pytest", *(re.split(r"[<>=~!\[ ;]", item)[0] for item in EXTRAS["benchmark"])}
 # Part of another one's interface.
-INCLUDED = {"pydantic_core"}  # pydantic
+INCLUDED = {"pydantic_core", "sqlalchemy"}  # pydantic, optuna
 
 
 def test_versions_agree() -> None:
