@@ -41,6 +41,16 @@ def register_cost_models(register: Any) -> None:
         summary="Latency in ONNX Runtime, each network measured in rounds, with its interval.",
     )
     register(
+        "latency_table",
+        "automl_nas_costs.prediction.table_model:LatencyTable",
+        summary="Latency as a sum over measured blocks, corrected by a few measured networks.",
+    )
+    register(
+        "device_table",
+        "automl_nas_costs.prediction.imported:DeviceTable",
+        summary="A cost as a sum over a table of operations that was measured elsewhere.",
+    )
+    register(
         "latency_predictor",
         "automl_nas_costs.prediction.models:LatencyPredictor",
         summary="Latency predicted from measured samples, the regressor chosen by cross-validation.",

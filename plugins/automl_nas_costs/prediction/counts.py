@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 import torch
+from torch import nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
@@ -17,8 +18,19 @@ from automl_nas_costs.counting import count, parameters, untouched
 from automl_nas_costs.prediction.blocks import Key, Plan, plan
 from automl_nas_costs.prediction.features import Array
 
-NAMES = ("dense multiply-adds", "grouped multiply-adds", "memory access", "parameters", "layers")
-"""Devices run dense layers at another speed than depthwise ones, and each layer takes some time to start."""
+NAMES = (
+    "dense multiply-adds",
+    "grouped multiply-adds",
+    "unaligned dense multiply-adds",
+    "unaligned grouped multiply-adds",
+    "memory access",
+    "parameters",
+    "layers",
+)
+"""Devices run dense layers at another speed than depthwise ones, and each layer takes some time to start. Unaligned are
+those of layers whose channels are no multiple of `ALIGNMENT`: runtimes have kernels for whole vectors of channels."""
+
+ALIGNMENT = 16
 
 
 @final
@@ -85,12 +97,21 @@ def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
             inside = [path for path, _ in network.named_modules() if _within(path, part.paths)]
             total = np.zeros(len(NAMES))
             for path in inside:
-                macs = counts.macs.get(path, 0)
-                grouped = getattr(network.get_submodule(path), "groups", 1) > 1
-                own = (0.0 if grouped else macs, macs if grouped else 0.0, counts.accesses.get(path, 0))
-                total += (*own, sizes.get(path, 0), float(macs > 0))
+                total += _row(network.get_submodule(path), counts.macs.get(path, 0))
+                total[4] += counts.accesses.get(path, 0)
+                total[5] += sizes.get(path, 0)
             counted[key] = total / calls
     return counted
+
+
+def _row(module: nn.Module, macs: int) -> Array:
+    row = np.zeros(len(NAMES))
+    grouped = int(getattr(module, "groups", 1) > 1)
+    channels = (getattr(module, "in_channels", 0), getattr(module, "out_channels", 0))
+    row[grouped] = macs
+    row[2 + grouped] = macs if any(channel % ALIGNMENT for channel in channels) else 0
+    row[6] = macs > 0
+    return row
 
 
 def _within(path: str, roots: Sequence[str]) -> bool:

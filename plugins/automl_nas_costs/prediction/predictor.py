@@ -14,7 +14,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import decode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas_costs.prediction.accuracy import Accuracy, losses, selected_accuracy
+from automl_nas_costs.prediction.accuracy import Accuracy, criterion, selected_accuracy
 from automl_nas_costs.prediction.codings import CODINGS, CodingName, reducers
 from automl_nas_costs.prediction.counts import Counts
 from automl_nas_costs.prediction.features import Array, Options
@@ -27,6 +27,7 @@ FEWEST = 10
 """With fewer samples a fold of the cross-validation has a single one, and its choice is luck."""
 
 _KEPT = 1 << 16
+_RESOLUTION = 1e-12  # far above the rounding in sums of a few hundred doubles, far below what is verified of tables
 
 
 @final
@@ -35,12 +36,12 @@ class Candidate:
     """A regressor and what it is told.
 
     Attributes:
-        kind: ``additive`` or ``gaussian_process``.
+        kind: ``least_squares``, ``ridge`` (both additive) or ``gaussian_process``.
         coding: of the architectures.
         counts: whether it is told the counts of whole networks, too.
     """
 
-    kind: Literal["additive", "gaussian_process"]
+    kind: Literal["least_squares", "ridge", "gaussian_process"]
     coding: CodingName
     counts: bool
 
@@ -51,7 +52,12 @@ class Candidate:
 
     def regressor(self) -> Regressor:
         """Return one that is not fitted."""
-        return AdditiveRegressor() if self.kind == "additive" else GaussianProcess()
+        return AdditiveRegressor(ridge=self.kind == "ridge") if self.additive else GaussianProcess()
+
+    @property
+    def additive(self) -> bool:
+        """Whether it predicts a sum over the options of the coding."""
+        return self.kind != "gaussian_process"
 
 
 @final
@@ -59,7 +65,7 @@ class Predictor:
     """Predicts a cost from the architecture alone, in microseconds.
 
     Every candidate, a regressor on one coding of the architectures (`CodingName`), is cross-validated on the samples;
-    the one of the smallest mean relative error is fitted to all of them. Codings that are the same on all samples are
+    the one of the smallest `criterion` is fitted to all of them. Codings that are the same on all samples are
     tried once.
 
     Args:
@@ -91,12 +97,13 @@ class Predictor:
         samples = [space.validate(architecture) for architecture in architectures]
         known = np.asarray(values, dtype=np.float64)
         _check(samples, known, folds)
+        self._quantum = _RESOLUTION * float(np.abs(known).max())
         self._options, self._counts = Options(space), Counts(space, enabled=counts)
         self._reduced = reducers(space)
         candidates = self._candidates(samples, model)
         fitted = {c.name: c.regressor().fit(self._features(c, samples), known) for c in candidates}
         held_out = {c.name: self._held_out(c, fitted[c.name], samples, known, folds, seed) for c in candidates}
-        self.scores = {name: float(losses(predicted, known).mean()) for name, predicted in held_out.items()}
+        self.scores = {name: criterion(predicted, known) for name, predicted in held_out.items()}
         names = [candidate.name for candidate in candidates]
         self.chosen = min(candidates, key=lambda candidate: self.scores[candidate.name])
         self.accuracy: Accuracy = selected_accuracy(held_out, known, names, seed)
@@ -112,7 +119,10 @@ class Predictor:
                 seen.append(reduced)
                 codings.append(coding)
         # The simpler one first: of equal ones the first is chosen.
-        found = [Candidate("additive", coding, False) for coding in codings if model != "gaussian_process"]
+        found: list[Candidate] = []
+        if model != "gaussian_process":
+            found += [Candidate("least_squares", coding, False) for coding in codings]
+            found += [Candidate("ridge", coding, False) for coding in codings]
         if model != "additive":
             for counts in (False, True) if self._counts.width else (False,):
                 found += [Candidate("gaussian_process", coding, counts) for coding in codings]
@@ -121,7 +131,7 @@ class Predictor:
     def _features(self, candidate: Candidate, architectures: Sequence[Architecture]) -> Array:
         reduce = self._reduced[candidate.coding]
         found = self._options([reduce(architecture) for architecture in architectures])
-        if candidate.kind == "additive":
+        if candidate.additive:
             return found[:, : self._options.additive_width]
         return np.concatenate((found, self._counts(architectures)), axis=1) if candidate.counts else found
 
@@ -139,12 +149,16 @@ class Predictor:
         for fold in np.array_split(order, folds):
             rest = np.setdiff1d(order, fold)
             found[fold] = fitted.again().fit(features[rest], values[rest]).predict(features[fold])
+        return self._resolved(found)
+
+    def _resolved(self, predicted: Array) -> Array:
+        # Sums that differ by rounding alone are equal: otherwise equal costs would be ranked by chance.
+        found: Array = np.maximum(np.round(predicted / self._quantum) * self._quantum, 0.0)
         return found
 
     def predict(self, architectures: Sequence[Architecture]) -> Array:
         """Return the predicted costs, shape ``(n,)``, none below 0."""
-        found: Array = np.maximum(self._regressor.predict(self._features(self.chosen, architectures)), 0.0)
-        return found
+        return self._resolved(self._regressor.predict(self._features(self.chosen, architectures)))
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the predicted cost of one architecture.
@@ -163,10 +177,9 @@ class Predictor:
         """Return the predicted costs of architectures given by their codes (`CostTable.encode`), shape ``(n,)``."""
         if self.chosen.coding == "raw" and not self.chosen.counts:
             features = self._options.of_codes(np.asarray(codes))
-            if self.chosen.kind == "additive":
+            if self.chosen.additive:
                 features = features[:, : self._options.additive_width]
-            found: Array = np.maximum(self._regressor.predict(features), 0.0)
-            return found
+            return self._resolved(self._regressor.predict(features))
         return self.predict([decode(code, self._space.decisions) for code in np.asarray(codes).tolist()])
 
 

@@ -31,18 +31,27 @@ class Regressor(ABC):
 
 @final
 class AdditiveRegressor(Regressor):
-    """Ridge regression: a constant and a contribution for each feature; the penalty by leave-one-out."""
+    """A constant and a contribution for each feature.
+
+    Args:
+        ridge: whether contributions are penalised, by as much as leave-one-out says; otherwise plain least squares,
+            which finds a cost that is a sum over the options exactly.
+    """
+
+    def __init__(self, *, ridge: bool = True) -> None:
+        self._ridge = ridge
 
     def fit(self, features: Array, values: Array) -> Regressor:
         """See `Regressor.fit`."""
-        from sklearn.linear_model import RidgeCV
+        from sklearn.linear_model import LinearRegression, RidgeCV
 
-        self._model: Any = RidgeCV(alphas=_ALPHAS).fit(features, values)
+        model: Any = RidgeCV(alphas=_ALPHAS) if self._ridge else LinearRegression()
+        self._model = model.fit(features, values)
         return self
 
     def again(self) -> Regressor:
         """See `Regressor.again`."""
-        return AdditiveRegressor()
+        return AdditiveRegressor(ridge=self._ridge)
 
     def predict(self, features: Array) -> Array:
         """See `Regressor.predict`."""

@@ -1,0 +1,189 @@
+"""Latency from blocks, against networks of known parts; and tables measured elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from automl_nas.errors import ConfigurationError, DataError, SpaceError
+from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.cost_table import CostTable
+from automl_nas.space.choice import OneOf
+from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream
+from automl_nas.testing.costs import CostModelContract
+from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.prediction.blocks import plan
+from automl_nas_costs.prediction.counts import Counts
+from automl_nas_costs.prediction.imported import DeviceTable
+from automl_nas_costs.prediction.table import BlockTable, Correction
+from automl_nas_costs.prediction.table_model import LatencyTable
+
+
+def choice() -> OneOf:
+    return OneOf({"conv": nn.Conv2d(4, 4, 3, padding=1), "wide": nn.Conv2d(4, 4, 5, padding=2), "skip": nn.Identity()})
+
+
+def chain() -> nn.Module:
+    """Two equal choices, then one behind a pooling; the rest is fixed."""
+    stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    body = nn.Sequential(choice(), choice(), nn.MaxPool2d(2), choice())
+    return nn.Sequential(stem, body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def make_space() -> ModuleSpace:
+    return ModuleSpace(chain, input_shape=(3, 8, 8))
+
+
+SPACE = make_space()
+QUICK = LatencyOptions(rounds=5, burst_ms=0.0, warmup_ms=0.0, round_ms=0.0)
+
+
+def test_equal_blocks_at_equal_shapes_are_one() -> None:
+    found = plan(SPACE)
+    # By hand: three options at 8 x 8 (in two places) and at 4 x 4, the stem, the pooling, what follows the choices.
+    assert len(found.blocks) == 3 + 3 + 3
+    assert [part.paths for part in found.parts] == [("0",), ("1.0",), ("1.1",), ("1.2",), ("1.3",), ("2", "3", "4")]
+    first, second = found.uses[1], found.uses[2]
+    assert first == second != found.uses[4]
+
+
+def test_a_block_is_the_module_of_the_network() -> None:
+    found = plan(SPACE)
+    for key in found.blocks:
+        block = found.block(SPACE, key)
+        assert block.module(torch.zeros(1, *block.shapes[0])).shape[0] == 1
+        assert not block.module.training
+
+
+class Mixed(nn.Module):
+    """A width decided outside of the module that it shapes: the same module, and another input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = OneOf({"full": nn.Identity(), "half": nn.AvgPool2d(2)})
+        self.work = OneOf({"relu": nn.ReLU(), "conv": nn.Conv2d(3, 3, 1)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.work(self.size(x)).mean((2, 3))
+
+
+def test_what_changes_the_input_shapes_the_block() -> None:
+    found = plan(ModuleSpace(Mixed, input_shape=(3, 8, 8)))
+    # Both shape the second module, and nothing is left to cut: the network is one block, in four forms.
+    assert [(part.name, part.decisions) for part in found.parts] == [("", ("size", "work"))]
+    assert len(found.blocks) == 4
+
+
+def test_counts_are_those_of_the_whole_network() -> None:
+    """Multiply-adds summed over blocks, against the tracer on whole networks."""
+    from automl_nas_costs.models import Flops
+
+    counts = Counts(SPACE)
+    drawn = [SPACE.sample(stream(0, "test", number)) for number in range(12)]
+    macs = [Flops(SPACE).estimate(architecture) for architecture in drawn]
+    # All convolutions here are dense, so the first count is a line through the multiply-adds.
+    assert np.corrcoef(counts(drawn)[:, 0], macs)[0, 1] == pytest.approx(1.0, abs=1e-12)
+    assert Counts(SPACE, enabled=False).width == 0
+
+
+def test_the_sum_and_its_correction() -> None:
+    found = plan(SPACE)
+    blocks = {key: float(place + 1) for place, key in enumerate(found.blocks)}
+    drawn = [SPACE.sample(stream(0, "test", number)) for number in range(8)]
+    plain = BlockTable(found, blocks)
+    for architecture in drawn:
+        assert plain.estimate(architecture) == sum(blocks[key] for _, key in found.keys(architecture))
+    table = BlockTable(found, blocks, [(item, 2.0 + 0.5 * plain.raw(item)) for item in drawn])
+    # Eight points on a line, in double precision.
+    assert table.correction.constant == pytest.approx(2.0, abs=1e-9)
+    assert table.correction.factor == pytest.approx(0.5, abs=1e-9)
+    assert table.accuracy is not None
+    assert table.accuracy.within_10 == 1
+    with pytest.raises(SpaceError, match="lacks a decision"):
+        table.estimate(drawn[0].__class__({}))
+
+
+def test_a_correction_never_turns_the_order_around() -> None:
+    sums, values = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])
+    assert Correction.fit(sums, values).factor > 0
+    assert Correction.fit(np.ones(3), 2 * np.ones(3)) == Correction(0.0, 2.0)
+
+
+class TestLatencyTableContract(CostModelContract):
+    repeatable = False
+
+    def make_space(self) -> SearchSpace:
+        return SPACE
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return LatencyTable(space, calibration=4, options=QUICK)
+
+
+def test_a_table_is_measured_once_and_kept() -> None:
+    model = LatencyTable(SPACE, calibration=5, options=QUICK)
+    drawn = [SPACE.sample(stream(0, "test", number)) for number in range(6)]
+    values = [model.estimate(architecture) for architecture in drawn]
+    state = json.loads(json.dumps(model.state_dict()))
+    again = LatencyTable(make_space(), calibration=5, options=QUICK)
+    again.load_state_dict(state)
+    assert [again.estimate(architecture) for architecture in drawn] == values
+    # It is a sum over decisions, so it serves soft selections and counting, too.
+    assert CostTable.build(again, SPACE).estimate(drawn[0]) == pytest.approx(values[0], rel=1e-9)
+    (measured,) = model.measure([SPACE.build(drawn[0])], SPACE.input_shape)
+    assert 0 < measured.low <= measured.value <= measured.high
+
+
+def test_choices_in_a_list_are_blocks_whatever_the_forward_around_them() -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList(OneOf({"a": nn.Linear(4, 4), "b": nn.Identity()}) for _ in range(13))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                x = part(x)
+            return x
+
+    assert len(plan(ModuleSpace(Whole, input_shape=(4,))).blocks) == 2
+
+
+ROWS = {name: {"conv": "c3", "wide": "c5", "skip": None} for name in SPACE.decisions}
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def test_a_device_table_is_added_up(tmp_path: Path) -> None:
+    listed = write(tmp_path / "a.csv.gz", "block,count,mean_ms\nfirst,3,0.25\nc3,5,1.5\nc5,5,2.5\n")
+    mapped = write(tmp_path / "a.json", '{"first": 0.25, "c3": 1.5, "c5": 2.5}')
+    names = list(SPACE.decisions)
+    architecture = SPACE.validate(dict(zip(names, ("conv", "wide", "skip"), strict=True)))
+    for path in (listed, mapped):
+        model = DeviceTable(SPACE, path=path, rows=dict(ROWS), fixed=("first",))
+        assert model.estimate(architecture) == 0.25 + 1.5 + 2.5
+        assert CostTable.build(model, SPACE).smallest[1] == 0.25
+
+
+def test_an_operation_without_a_row_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "block,mean_ms\nc3,1.5\n")
+    name = next(iter(SPACE.decisions))
+    with pytest.raises(DataError, match=f"no operation 'c5'.*option 'wide' of the layer '{name}'"):
+        DeviceTable(SPACE, path=path, rows=dict(ROWS))
+    with pytest.raises(DataError, match="every network"):
+        DeviceTable(SPACE, path=path, rows=dict(ROWS), fixed=("stem",))
+    with pytest.raises(ConfigurationError, match="no row is given for the option 'skip'"):
+        DeviceTable(SPACE, path=path, rows={**ROWS, name: {"conv": "c3", "wide": "c3"}})
+    with pytest.raises(ConfigurationError, match="has no column 'mean'"):
+        DeviceTable(SPACE, path=path, rows=dict(ROWS), value="mean")
+    with pytest.raises(DataError, match="which is no cost"):
+        DeviceTable(SPACE, path=write(tmp_path / "b.csv", "block,mean_ms\nc3,-1\n"), rows=dict(ROWS))
