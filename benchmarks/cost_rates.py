@@ -50,11 +50,16 @@ def blocks(space: SearchSpace, architecture: Architecture) -> list[tuple[nn.Modu
     """Return the modules that stand where the decisions are named, with the shapes of their inputs."""
     network = space.build(architecture).eval()
     found: list[tuple[nn.Module, tuple[int, ...]]] = []
+    hooks = []
     for name in space.decisions:
         module = network.get_submodule(name)
-        module.register_forward_pre_hook(lambda module, args: found.append((module, tuple(args[0].shape[1:]))))
+        hooks.append(
+            module.register_forward_pre_hook(lambda module, args: found.append((module, tuple(args[0].shape[1:]))))
+        )
     with torch.no_grad():
         network(torch.zeros(1, *space.input_shape))
+    for hook in hooks:
+        hook.remove()
     return found
 
 
