@@ -72,6 +72,7 @@ class MirrorObserver(Observer):
 
     def search_started(self, run: RunInfo) -> None:
         """Start the process that mirrors the run."""
+        self._directory = run.directory
         Portrait.of(run.directory, run.objectives, self._space)
         command = [sys.executable, "-m", "automl_nas_optuna.follower"]
         told = [str(run.directory), self._storage, self._study or run.name, str(self._patience)]
@@ -91,7 +92,10 @@ class MirrorObserver(Observer):
             # It ends by itself; importing Optuna and one hanging connection may take longer than its patience.
             self._process.wait(self._patience + _GRACE)
         except subprocess.TimeoutExpired:
-            _log.warning("the mirror of the run did not end in time; to catch up: automl-nas mirror DIR STORAGE")
+            _log.warning(
+                "the mirror of the run did not end in time; to catch up: automl-nas mirror %s STORAGE",
+                self._directory,
+            )
         finally:
             self._process.kill()
             self._process.wait()
