@@ -68,7 +68,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size = OneOf({"full": nn.Identity(), "half": nn.AvgPool2d(2)})
+        self.size = OneOf({"same": nn.Identity(), "pooled": nn.AvgPool2d(2)})
         self.work = OneOf({"relu": nn.ReLU(), "conv": nn.Conv2d(3, 3, 1)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
