@@ -187,3 +187,39 @@ def test_an_operation_without_a_row_is_named(tmp_path: Path) -> None:
         DeviceTable(SPACE, path=path, rows=dict(ROWS), value="mean")
     with pytest.raises(DataError, match="which is no cost"):
         DeviceTable(SPACE, path=write(tmp_path / "b.csv", "block,mean_ms\nc3,-1\n"), rows=dict(ROWS))
+
+
+PIXEL = Path(__file__).parents[4] / "shared" / "data" / "proxylessnas_pixel_latency.csv.gz"
+
+
+@pytest.mark.skipif(not PIXEL.exists(), reason="ProxylessNAS's table of a Pixel phone is not beside the repository")
+def test_the_published_table_of_a_phone() -> None:
+    """Two layers of ProxylessNAS's space with the first and the last layer, against rows added up by hand."""
+
+    def named(shape: str, stride: str) -> dict[str, str | None]:
+        return {
+            f"mb{expand}_k{kernel}": f"expanded_conv-input:{shape}-expand:{expand}-kernel:{kernel}-{stride}"
+            for expand in (3, 6)
+            for kernel in (3, 5, 7)
+        }
+
+    def option(stride: int) -> OneOf:
+        return OneOf({f"mb{e}_k{k}": nn.Conv2d(4, 4, k, stride, k // 2) for e in (3, 6) for k in (3, 5, 7)})
+
+    space = ModuleSpace(lambda: nn.Sequential(option(2), option(1)), input_shape=(4, 8, 8))
+    first, second = space.decisions
+    model = DeviceTable(
+        space,
+        path=PIXEL,
+        rows={
+            first: named("112x112x16-output:56x56x24", "stride:2-idskip:0"),
+            second: named("56x56x24-output:56x56x24", "stride:1-idskip:1"),
+        },
+        fixed=("Conv-input:224x224x3-output:112x112x32", "Logits-input:7x7x1280-output:1000"),
+    )
+    architecture = space.validate({first: "mb6_k5", second: "mb3_k7"})
+    assert model.estimate(architecture) == pytest.approx(4.3970379 + 0.93482613 + 13.576893 + 8.712114, rel=1e-12)
+    table = CostTable.build(model, space)
+    cheapest, least = table.smallest
+    assert set(cheapest.values()) == {"mb3_k3"}
+    assert least == pytest.approx(4.3970379 + 0.93482613 + 5.6088205 + 4.1324482, rel=1e-9)
