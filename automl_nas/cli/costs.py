@@ -176,13 +176,15 @@ def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = F
     summaries = {
         component.name: component.summary for component in plan.components.registry if component.kind == "cost_models"
     }
+    # By component: a predictor of a latency has the metric of what it predicts.
+    components = {name: spec["name"] for stage in plan.stages for name, spec in stage.wanted.costs.items()}
     costs = []
     for name, model in models.items():
         value = None if architecture is None else model.estimate(architecture)
         layers = model.breakdown(architecture) if by_layer and architecture is not None else {}
         remarks = [model.note()] if model.note() else []
         remarks += [] if architecture is None else model.remarks(architecture)
-        costs.append(Cost(name, model, summaries.get(model.metric, ""), value, layers, remarks))
+        costs.append(Cost(name, model, summaries.get(components.get(name, model.metric), ""), value, layers, remarks))
     met: dict[str, bool] = {}
     if architecture is not None:
         for stage in plan.stages:
