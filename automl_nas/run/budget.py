@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -80,9 +81,9 @@ class Budget:
         """The candidates to train, best first; the nearest one where none keeps the limits."""
         if not self._measurable:
             return list(range(min(self._top_k, len(self._costs))))
-        return [place for place in self._wanted() if place in self.measured] or [
-            min(self.measured, key=lambda place: (self._excess(place), place))
-        ]
+        kept = [place for place in self._wanted() if place in self.measured]
+        found = [place for place in self.measured if place >= 0]  # a baseline is never delivered
+        return kept or [min(found, key=lambda place: (self._excess(place), place))]
 
     def measure(self, places: Sequence[int], networks: Sequence[nn.Module], input_shape: Sequence[int]) -> None:
         """Measure candidates, or baselines (which have negative places), in one session for each cost."""
@@ -164,17 +165,13 @@ class Budget:
             else:
                 costs = self._costs[place]
                 hopeful = not self.measured or all(
-                    limit.constraint.violation(costs[name] * corrections[name]) <= 0
-                    for limit in self._measurable
-                    for name in [limit.constraint.metric]
+                    c.violation(costs[c.metric] * corrections[c.metric]) <= 0
+                    for c in (limit.constraint for limit in self._measurable)
                 )
             if hopeful:
                 found.append(place)
         return found
 
     def _excess(self, place: int) -> float:
-        return max(
-            limit.excess(self.measured[place][name], self._costs[place][name])
-            for limit in self._measurable
-            for name in [limit.constraint.metric]
-        )
+        known = self.measured[place]
+        return max(limit.excess(known[limit.constraint.metric], math.nan) for limit in self._measurable)

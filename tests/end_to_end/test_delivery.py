@@ -23,8 +23,10 @@ from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.plugin import Register, hookimpl
 from automl_nas.plugin.manager import default_manager
 from automl_nas.run import Reporter
+from automl_nas.run.budget import Budget, Limit
 from automl_nas.run.builtin import complete_manager
 from automl_nas.run.plan import make_plan
+from automl_nas.search.problem import parse_constraint
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.space.operators import enumerate_all
 
@@ -241,6 +243,14 @@ def test_where_none_meets_the_limit_the_nearest_is_delivered_and_said_to_miss(tm
     (row,) = result.data["final"]["budget"]
     assert not row["met"] and row["margin"] == pytest.approx(-(2.0 - 1.5) / 1.5)
     assert any("FAIL" in line for line in summary(tmp_path / "run", result.data))
+
+
+def test_a_baseline_that_comes_nearer_is_not_delivered() -> None:
+    limit = Limit(parse_constraint("ms", "<= 1"), "ms", Stopwatch(sized()))
+    budget = Budget([limit], [{"ms": 1.0}, {"ms": 0.9}], top_k=1)
+    for place, value in ((0, 3.0), (1, 2.0), (-1, 1.5)):
+        budget.measured[place] = {"ms": Measurement(value, value, value)}
+    assert budget.chosen == [1]
 
 
 def test_the_exported_file_has_the_last_word(tmp_path: Path) -> None:
