@@ -15,8 +15,8 @@ from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice, Decision, Ordinal
 from automl_nas.space.space import SearchSpace
-from automl_nas_spaces.layout import Place, place_blocks
-from automl_nas_spaces.shufflenet_v2 import CANDIDATES, candidate, network
+from automl_nas_spaces.layout import Place
+from automl_nas_spaces.network import CANDIDATES, Outline, candidate
 
 SCALES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
 """The widths of the paper's channel search, relative to half of a block's output."""
@@ -63,36 +63,26 @@ class ShuffleNetV2Channels(SearchSpace):
         dropout: float = 0.1,
         variant: Literal["search", "final"] = "final",
     ) -> None:
-        channels, height, width = input_shape
-        for name, value in (
-            ("num_classes", num_classes),
-            ("input channels", channels),
-            ("stem_channels", stem_channels),
-            ("last_channels", last_channels),
-        ):
-            if value < 1:
-                raise SpaceError(f"{name} is at least 1, not {value}")
-        if not 0 <= dropout < 1:
-            raise SpaceError(f"dropout is a probability from 0 to below 1, not {dropout}")
-        if not scales or min(scales) <= 0:
-            raise SpaceError(f"scales are one or more numbers above 0, not {scales}")
-        # Checked at the smallest scale, where a block may be left without channels.
-        self._places = place_blocks(
-            input_size=(height, width),
+        self._outline = Outline(
+            num_classes=num_classes,
+            input_shape=input_shape,
             stem_channels=stem_channels,
             stem_stride=stem_stride,
             widths=widths,
             repeats=repeats,
             strides=strides,
-            channel_scales=(min(scales),) * sum(repeats),
+            last_channels=last_channels,
+            dropout=dropout,
+            affine=variant == "final",
         )
+        if not scales or min(scales) <= 0:
+            raise SpaceError(f"scales are one or more numbers above 0, not {scales}")
+        # Checked at the smallest scale, where a block may be left without channels.
+        self._places = self._outline.places((min(scales),) * sum(repeats))
         self._decisions: dict[str, Decision] = {}
         for place in self._places:
             self._decisions[_name(place)] = Choice(CANDIDATES)
             self._decisions[f"{_name(place)}.scale"] = Ordinal(scales)
-        self._input_shape = (channels, height, width)
-        self._channels, self._stem_stride, self._last_channels = channels, stem_stride, last_channels
-        self._num_classes, self._dropout, self._affine = num_classes, dropout, variant == "final"
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -102,7 +92,7 @@ class ShuffleNetV2Channels(SearchSpace):
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input without the batch."""
-        return self._input_shape
+        return self._outline.input_shape
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return a stand-alone network with fresh weights; see `SearchSpace.build`."""
@@ -112,18 +102,9 @@ class ShuffleNetV2Channels(SearchSpace):
             scale = checked[f"{_name(place)}.scale"]
             assert isinstance(scale, int | float)
             mid = int(place.out // 2 * scale)
-            return candidate(str(checked[_name(place)]), replace(place, mid=mid), self._affine)
+            return candidate(str(checked[_name(place)]), replace(place, mid=mid), self._outline.affine)
 
-        return network(
-            self._places,
-            block,
-            channels=self._channels,
-            stem_stride=self._stem_stride,
-            last_channels=self._last_channels,
-            num_classes=self._num_classes,
-            dropout=self._dropout,
-            affine=self._affine,
-        )
+        return self._outline.network(self._places, block)
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
         """Return the two decisions of each block."""

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -18,13 +17,8 @@ from automl_nas.space.choice import OneOf
 from automl_nas.space.module_space import ModuleSpace
 from automl_nas.space.operators import decode, encode
 from automl_nas.space.space import SearchSpace, SupernetSpace
-from automl_nas_spaces.blocks import ProjectionBlock, ShuffleBlock, pointwise, projection, shuffle_main, xception_main
-from automl_nas_spaces.layout import Place, place_blocks
-
-CANDIDATES = ("shuffle3", "shuffle5", "shuffle7", "xception")
-"""The candidates of every block, in the order of the paper's codes 0 to 3."""
-
-_KERNELS = {"shuffle3": 3, "shuffle5": 5, "shuffle7": 7}
+from automl_nas_spaces.layout import Place
+from automl_nas_spaces.network import CANDIDATES, Outline, candidate
 
 
 def shufflenet_v2(
@@ -72,38 +66,21 @@ def shufflenet_v2(
     Raises:
         SpaceError: settings that contradict each other, or images that are too small for the strides.
     """
-    channels, height, width = input_shape
-    for name, value in (
-        ("num_classes", num_classes),
-        ("input channels", channels),
-        ("stem_channels", stem_channels),
-        ("last_channels", last_channels),
-    ):
-        if value < 1:
-            raise SpaceError(f"{name} is at least 1, not {value}")
-    if not 0 <= dropout < 1:
-        raise SpaceError(f"dropout is a probability from 0 to below 1, not {dropout}")
-    places = place_blocks(
-        input_size=(height, width),
+    outline = Outline(
+        num_classes=num_classes,
+        input_shape=input_shape,
         stem_channels=stem_channels,
         stem_stride=stem_stride,
         widths=widths,
         repeats=repeats,
         strides=strides,
-        channel_scales=channel_scales,
-    )
-    factory = partial(
-        network,
-        places,
-        partial(_choice, affine=variant == "final"),
-        channels=channels,
-        stem_stride=stem_stride,
         last_channels=last_channels,
-        num_classes=num_classes,
         dropout=dropout,
         affine=variant == "final",
     )
-    return ModuleSpace(factory, input_shape=(channels, height, width))
+    places = outline.places(channel_scales)
+    factory = partial(outline.network, places, partial(_choice, affine=outline.affine))
+    return ModuleSpace(factory, input_shape=input_shape)
 
 
 def from_codes(space: SearchSpace, codes: Sequence[int]) -> Architecture:
@@ -132,47 +109,3 @@ def to_codes(space: SearchSpace, architecture: Architecture) -> list[int]:
 
 def _choice(place: Place, affine: bool) -> nn.Module:
     return OneOf({name: candidate(name, place, affine) for name in CANDIDATES})
-
-
-def network(
-    places: Sequence[Place],
-    block: Callable[[Place], nn.Module],
-    *,
-    channels: int,
-    stem_stride: int,
-    last_channels: int,
-    num_classes: int,
-    dropout: float,
-    affine: bool,
-) -> nn.Sequential:
-    """Return the network with ``block(place)`` in each place; the other settings are those of `shufflenet_v2`."""
-    stem_channels, width = places[0].inp, places[-1].out
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts["stem"] = nn.Sequential(
-        nn.Conv2d(channels, stem_channels, 3, stem_stride, 1, bias=False),
-        nn.BatchNorm2d(stem_channels, affine=affine),
-        nn.ReLU(inplace=True),
-    )
-    for stage in range(1, places[-1].stage + 1):
-        blocks = {f"block{place.block}": block(place) for place in places if place.stage == stage}
-        parts[f"stage{stage}"] = nn.Sequential(OrderedDict(blocks))
-    parts["last"] = nn.Sequential(*pointwise(width, last_channels, affine))
-    parts["pool"] = nn.AdaptiveAvgPool2d(1)
-    parts["flatten"] = nn.Flatten()
-    parts["dropout"] = nn.Dropout(dropout)
-    parts["classifier"] = nn.Linear(last_channels, num_classes, bias=False)
-    return nn.Sequential(parts)
-
-
-def candidate(name: str, place: Place, affine: bool) -> nn.Module:
-    """Return one of the `CANDIDATES` for a place."""
-    # Either the whole input goes through the main branch, or the half of it that does not pass.
-    inp = place.inp if place.projects else place.out // 2
-    rest, kernel = place.out - inp, _KERNELS.get(name, 3)
-    if name == "xception":
-        main = xception_main(inp, place.mid, rest, place.stride, affine)
-    else:
-        main = shuffle_main(inp, place.mid, rest, kernel, place.stride, affine)
-    if place.projects:
-        return ProjectionBlock(projection(inp, kernel, place.stride, affine), main)
-    return ShuffleBlock(main)
