@@ -50,7 +50,11 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     print(f"{len(found.blocks)} distinct blocks found in {time.perf_counter() - begin:.1f} s", flush=True)
     networks = draw(space, arguments.calibration + arguments.held_out, arguments.seed)
     options = LatencyOptions(
-        rounds=arguments.rounds, burst_ms=arguments.burst_ms, warmup_ms=20.0, clock=arguments.clock
+        rounds=arguments.rounds,
+        burst_ms=arguments.burst_ms,
+        warmup_ms=20.0,
+        clock=arguments.clock,
+        paired=arguments.paired,
     )
     begin = time.perf_counter()
     blocks, whole, report = measure_blocks(space, found, networks, options, seed=arguments.seed)
@@ -101,7 +105,10 @@ def report(data: dict[str, Any]) -> None:
     }
     where = data["environment"]
     print(f"space {data['space']}, {data['size']}x{data['size']}, {len(blocks)} blocks, {count} calibration networks")
-    print(f"{where['processor']}, {where['runtime']}, clock {data['options']['clock']}, {rounds.shape[1]} rounds")
+    print(
+        f"{where['processor']}, {where['runtime']}, clock {data['options']['clock']}, {rounds.shape[1]} rounds"
+        f"{', paired' if data['options'].get('paired') else ''}"
+    )
     print(f"control moved by {100 * data['drift']:.1f} %; export and measurement of everything {data['seconds']:.0f} s")
     print(f"{len(truth)} held-out networks, {truth.min():.2f} to {truth.max():.2f} ms, median {np.median(truth):.2f}")
     print(f"{'':18}{'tau':>8}{'MAPE %':>9}{'within 10 %':>13}")
@@ -130,6 +137,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--burst-ms", type=float, default=15.0)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--paired", action="store_true", help="bursts are relative to the control beside them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="write the rounds to this file")
     parser.add_argument("--load", type=Path, help="read the rounds from this file instead of measuring")

@@ -3,7 +3,7 @@
     python run.py
     python run.py --provider CUDAExecutionProvider --threads 4 --rounds 15
 
-All models run once in every round, in random order; see rounds.py. Keep the device idle otherwise.
+All models run once in every round, in random order; see latency/rounds.py. Keep the device idle otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-OPTIONS = ("threads", "optimisation", "provider", "batch", "rounds", "burst_ms", "warmup_ms", "round_ms", "clock")
+OPTIONS = (
+    "threads",
+    "optimisation",
+    "provider",
+    "batch",
+    "rounds",
+    "burst_ms",
+    "warmup_ms",
+    "round_ms",
+    "clock",
+    "paired",
+)
 
 
 def main() -> int:
@@ -26,9 +37,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the latency of this folder's models in ONNX Runtime.")
     for name in OPTIONS:
         if name != "batch":  # the models are made for one
-            kind = float if name.endswith("_ms") else type(manifest["options"][name])
-            text = "default: " + str(manifest["options"][name])
-            parser.add_argument("--" + name.replace("_", "-"), type=kind, default=manifest["options"][name], help=text)
+            default = manifest["options"][name]
+            flag, text = "--" + name.replace("_", "-"), "default: " + str(default)
+            if isinstance(default, bool):
+                parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+            else:
+                kind = float if name.endswith("_ms") else type(default)
+                parser.add_argument(flag, type=kind, default=default, help=text)
     parser.add_argument("--at-once", type=int, default=0, help="models in one session (default: all of them)")
     parser.add_argument("--out", type=Path, default=folder / "results.json", help="default: results.json")
     given = parser.parse_args()
@@ -36,9 +51,9 @@ def main() -> int:
     if options["rounds"] < 5:
         parser.error("--rounds must be at least 5")
     sys.path.insert(0, str(folder))
-    rounds = importlib.import_module("rounds")
+    engine, rounds = (importlib.import_module(f"latency.{name}") for name in ("engine", "rounds"))
     try:
-        rounds.provider_name(options["provider"])
+        engine.provider_name(options["provider"])
     except ValueError as error:
         parser.error(str(error))
     files = [item["file"] for item in manifest["models"]]

@@ -13,14 +13,14 @@ from typing import Any
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas_costs.bundle import runner
-from automl_nas_costs.latency import rounds
+from automl_nas_costs.latency import engine, rounds
 from automl_nas_costs.latency.control import control_model
 from automl_nas_costs.latency.graphs import digest
 from automl_nas_costs.latency.options import LatencyOptions
 
 VERSION = 1
 
-MANIFEST, RUNNER, CONTROL = "manifest.json", "run.py", "control.onnx"
+MANIFEST, RUNNER, CONTROL, PACKAGE = "manifest.json", "run.py", "control.onnx", "latency"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,11 @@ def _fill(stage: Path, bundle: Bundle) -> None:
             entry["architecture"] = dict(item.architecture)
         entries.append(entry)
     (stage / CONTROL).write_bytes(control_model())
-    shutil.copyfile(rounds.__file__, stage / "rounds.py")
+    (stage / PACKAGE).mkdir()
+    (stage / PACKAGE / "__init__.py").touch()
+    for module in (engine, rounds):
+        assert module.__file__ is not None
+        shutil.copy(module.__file__, stage / PACKAGE)
     shutil.copyfile(runner.__file__, stage / RUNNER)
     options = bundle.options.as_dict()
     identity = hashlib.sha256(json.dumps([entries, options["batch"], rounds.METHOD], sort_keys=True).encode())

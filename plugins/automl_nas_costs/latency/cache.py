@@ -15,9 +15,10 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.measured import Measurement
+from automl_nas_costs.latency.engine import environment
 from automl_nas_costs.latency.graphs import digest
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.latency.rounds import METHOD, environment
+from automl_nas_costs.latency.rounds import METHOD
 
 _log = logging.getLogger(__name__)
 

@@ -43,6 +43,8 @@ class LatencyMs(MeasuredCost):
         round_ms: time from the beginning of a round to that of the next, at least, in ms: what slows a machine down for
             a moment must not fill all rounds.
         clock: ``wall``; or ``cpu``, the time that the processor computed, which leaves out what other programs took.
+        paired: whether each burst stands between bursts of the control network, and counts by its ratio to them: for
+            machines whose speed changes from second to second.
         cache: folder of measurements; ``user`` for the one in the user's cache folder, null for none.
 
     Raises:
@@ -68,6 +70,7 @@ class LatencyMs(MeasuredCost):
         warmup_ms: float = 60.0,
         round_ms: float = 200.0,
         clock: Literal["wall", "cpu"] = "wall",
+        paired: bool = False,
         cache: str | None = USER,
     ) -> None:
         self._space, self._seed = space, seed
@@ -81,6 +84,7 @@ class LatencyMs(MeasuredCost):
             warmup_ms=warmup_ms,
             round_ms=round_ms,
             clock=clock,
+            paired=paired,
         )
         self._cache = LatencyCache(cache)
         self._known: dict[str, Measurement] = {}

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from automl_nas.errors import ConfigurationError
-from automl_nas_costs.latency.rounds import CLOCKS, OPTIMISATIONS, provider_name
+from automl_nas_costs.latency.engine import OPTIMISATIONS, provider_name
+from automl_nas_costs.latency.rounds import CLOCKS
 
 LEAST_ROUNDS = 5
 """With fewer rounds the interval of a median covers the truth in less than 90 % of cases: 1 - 2 * 0.5**rounds."""
@@ -28,6 +29,8 @@ class LatencyOptions:
         clock: ``wall``, or ``cpu`` for the time that the processor computed. The latter leaves out what other programs
             took, for machines that are never idle; it is a latency only with one thread on the CPU.
         round_ms: time from the beginning of a round to that of the next, at least, in ms.
+        paired: whether each burst stands between bursts of the control, and counts by its ratio to them: for machines
+            whose speed changes from second to second.
 
     Raises:
         ConfigurationError: a value out of range, or a provider that is not installed.
@@ -42,6 +45,7 @@ class LatencyOptions:
     warmup_ms: float = 60.0
     round_ms: float = 200.0
     clock: str = "wall"
+    paired: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("threads", 1), ("batch", 1), ("rounds", LEAST_ROUNDS)):
@@ -74,4 +78,8 @@ class LatencyOptions:
         """Return the options that change what is measured, for people."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         clock = ", processor time" if self.clock == "cpu" else ""
-        return f"{provider_name(self.provider)}, {threads}, batch {self.batch}, optimisation {self.optimisation}{clock}"
+        paired = ", paired with the control" if self.paired else ""
+        return (
+            f"{provider_name(self.provider)}, {threads}, batch {self.batch}, optimisation {self.optimisation}{clock}"
+            f"{paired}"
+        )

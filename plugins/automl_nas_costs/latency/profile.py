@@ -12,8 +12,8 @@ from typing import Any
 
 import onnx
 
+from automl_nas_costs.latency.engine import inputs, open_session, session_options
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.latency.rounds import inputs, open_session, session_options
 
 RUNS = 20
 """Runs that are profiled, after half as many that are not looked at: the median leaves out the disturbed ones."""

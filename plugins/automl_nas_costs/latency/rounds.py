@@ -4,24 +4,25 @@ Every model runs once in every round, in random order, as a short burst of runs.
 model was just then; the median of all rounds is the result, and resampling whole rounds gives its interval: runs that
 follow each other are slowed down by the same things, so a burst's own spread says little about the next burst.
 
-This file needs only Python 3.9, NumPy and ONNX Runtime: it is also what a bundle for another device runs.
+On a machine whose speed changes all the time bursts can be paired with bursts of the control: what counts is then by
+how much a model takes longer than the control did just before and just after it.
+
+This file and `engine.py` need only Python 3.9, NumPy and ONNX Runtime: a bundle for another device runs them, too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
+
+from .engine import environment, inputs, open_session, session_options  # relative: in a bundle the package is another
 
 METHOD = 1
 """Version of the way of measuring; values of other versions are not compared."""
@@ -40,112 +41,22 @@ DRIFT_LIMIT = 0.05
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 """What a run is timed with, in seconds."""
 
-OPTIMISATIONS = ("none", "basic", "extended", "all")
 
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-}
+PACE_MS = 4.0
+"""Length of the control's bursts in a paired session: well under the tenths of a second in which shared processors
+change their speed, and long enough for `LEAST_RUNS` runs of a millisecond."""
 
 
-def provider_name(provider: str) -> str:
-    """Return the full name of an execution provider: ``cpu`` stands for ``CPUExecutionProvider``.
+class Timed(NamedTuple):
+    """What was timed, in ms.
 
-    Raises:
-        ValueError: it is not among those of the installed ONNX Runtime.
+    Attributes:
+        medians: of the bursts, [what][round].
+        paces: of the control beside each burst, [what][round]; empty in a session that is not paired.
     """
-    known = onnxruntime.get_available_providers()
-    for name in known:
-        if provider.lower() in (name.lower(), name.removesuffix("ExecutionProvider").lower()):
-            return str(name)
-    raise ValueError(
-        f"the execution provider '{provider}' is not in the installed ONNX Runtime {onnxruntime.__version__}, which "
-        f"has {', '.join(known)}; install the build of onnxruntime that has it, or measure on the device with a bundle"
-    )
 
-
-def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Model", "Hardware") and value.strip():
-                return f"{value.strip()} ({platform.machine()})"
-    return f"{platform.processor() or 'unknown'} ({platform.machine()})"
-
-
-def session_options(threads: int, optimisation: str) -> Any:
-    """Return ONNX Runtime's options: operators one after another, each on ``threads`` threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = {
-        "none": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "all": levels.ORT_ENABLE_ALL,
-    }[optimisation]
-    options.log_severity_level = 3
-    return options
-
-
-def open_session(model: bytes | str, options: Any, provider: str) -> Any:
-    """Return an ONNX Runtime session on exactly this provider.
-
-    Args:
-        model: a serialised model, or the path of a file.
-        options: as `session_options` makes them.
-        provider: a name that `provider_name` takes.
-
-    Raises:
-        ValueError: the provider is not there, or cannot be started here: ONNX Runtime itself would go on silently
-            with the CPU.
-    """
-    wanted = provider_name(provider)
-    # The CPU takes the operators that another provider lacks.
-    providers = [wanted] if wanted.startswith("CPU") else [wanted, "CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
-    if session.get_providers()[0] != wanted:
-        raise ValueError(
-            f"ONNX Runtime cannot start {wanted} here and would use {session.get_providers()[0]} instead; its "
-            "libraries are missing or do not fit the driver"
-        )
-    return session
-
-
-def inputs(session: Any, batch: int, seed: int) -> dict[str, Any]:
-    """Return an input for every input of a model: standard normal numbers, zeros for whole numbers.
-
-    A first dimension that is free takes the batch.
-
-    Raises:
-        ValueError: another dimension is free or 0, or the type is none that can be made up.
-    """
-    draw = np.random.default_rng(seed)
-    feeds: dict[str, Any] = {}
-    for item in session.get_inputs():
-        shape = [batch if place == 0 and not isinstance(n, int) else n for place, n in enumerate(item.shape)]
-        if not all(isinstance(n, int) and n > 0 for n in shape):
-            raise ValueError(
-                f"the input '{item.name}' has the shape {item.shape}; every dimension but the first must be a fixed "
-                "number above 0: export the network with a fixed input shape"
-            )
-        if item.type not in _TYPES:
-            raise ValueError(
-                f"the input '{item.name}' is of type {item.type}; latency is measured on tensors of numbers"
-            )
-        kind = _TYPES[item.type]
-        floating = np.issubdtype(kind, np.floating)
-        feeds[item.name] = draw.standard_normal(shape).astype(kind) if floating else np.zeros(shape, kind)
-    return feeds
+    medians: list[list[float]]
+    paces: list[list[float]]
 
 
 def time_rounds(
@@ -156,8 +67,9 @@ def time_rounds(
     burst_ms: float,
     round_ms: float,
     clock: str = "wall",
-) -> list[list[float]]:
-    """Run everything in every round and return the medians of the bursts, [what][round], in ms.
+    pace: Callable[[], object] | None = None,
+) -> Timed:
+    """Run everything in every round.
 
     Args:
         runs: what to time.
@@ -168,9 +80,15 @@ def time_rounds(
         round_ms: the time from one round's beginning to the next one's, at least, so that few models are not measured
             in one moment only.
         clock: ``wall``, or ``cpu`` for the time that this process computed.
+        pace: runs for `PACE_MS` before the first burst of a round and after each one.
     """
-    medians: list[list[float]] = [[] for _ in runs]
+    timed = Timed([[] for _ in runs], [[] for _ in runs] if pace else [])
     now = CLOCKS[clock]
+
+    def burst(run: Callable[[], object], length_ms: float) -> float:
+        run()
+        return statistics.median(_burst(run, length_ms, LEAST_RUNS, now))
+
     with _no_collection():
         for run in runs:
             run()
@@ -179,13 +97,17 @@ def time_rounds(
             begin = time.perf_counter()
             order = list(range(len(runs)))
             random.Random(seed).shuffle(order)
+            before = burst(pace, PACE_MS) if pace else 0.0
             for index in order:
-                runs[index]()
-                medians[index].append(statistics.median(_burst(runs[index], burst_ms, LEAST_RUNS, now)))
+                timed.medians[index].append(burst(runs[index], burst_ms))
+                if pace:
+                    after = burst(pace, PACE_MS)
+                    timed.paces[index].append((before + after) / 2)
+                    before = after
             rest = round_ms / 1000 - (time.perf_counter() - begin)
             if rest > 0 and number < len(seeds) - 1:
                 time.sleep(rest)
-    return medians
+    return timed
 
 
 def _burst(run: Callable[[], object], length_ms: float, least: int, now: Callable[[], float]) -> list[float]:
@@ -210,35 +132,51 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def median_interval(medians: Sequence[Sequence[float]], seed: int) -> list[tuple[float, float, float]]:
+def median_interval(
+    medians: Sequence[Sequence[float]], seed: int, levels: Sequence[float] | None = None
+) -> list[tuple[float, float, float]]:
     """Return (value, low, high) for each row of round medians: their median and its 95 % bootstrap interval.
 
     The rounds are resampled, the same ones for all rows.
+
+    Args:
+        medians: of the rounds, shape ``(rows, rounds)``.
+        seed: of the resampling.
+        levels: of the rounds, by whose median everything is multiplied; resampled along.
     """
     table = np.asarray(medians, dtype=np.float64)
     count = table.shape[1]
+    level = np.ones(count) if levels is None else np.asarray(levels, dtype=np.float64)
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    scale, scales = float(np.median(level)), np.median(level[drawn], axis=1)
     tail = (1 - CONFIDENCE) / 2
     found = []
     for row in table:
-        low, high = np.quantile(np.median(row[drawn], axis=1), (tail, 1 - tail))
-        found.append((float(np.median(row)), float(low), float(high)))
+        low, high = np.quantile(np.median(row[drawn], axis=1) * scales, (tail, 1 - tail))
+        found.append((float(np.median(row)) * scale, float(low), float(high)))
     return found
+
+
+def paired(timed: Timed, seed: int) -> tuple[list[list[float]], list[tuple[float, float, float]]]:
+    """Return the rounds as they would have been at the same pace, and (value, low, high) for each row.
+
+    A burst counts by its ratio to the control beside it, and the ratio's median by the control's own: the median over
+    rounds of a round's median. Both are resampled for the interval, since how fast the machine is by and large is
+    uncertain as well.
+
+    Args:
+        timed: of a paired session.
+        seed: of the resampling.
+    """
+    paces = np.asarray(timed.paces)
+    ratios, levels = np.asarray(timed.medians) / paces, np.median(paces, axis=0)
+    rounds: list[list[float]] = (ratios * np.median(levels)).tolist()
+    return rounds, median_interval(ratios.tolist(), seed, levels.tolist())
 
 
 def drift(control: Sequence[float]) -> float:
     """Return by which share of its median the control's rounds differ at most."""
     return (max(control) - min(control)) / statistics.median(control)
-
-
-def environment(provider: str) -> dict[str, Any]:
-    """Return where something is measured: processor, ONNX Runtime's version, the provider's full name."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count() or 0,
-        "runtime": f"onnxruntime {onnxruntime.__version__}",
-        "provider": provider_name(provider),
-    }
 
 
 def measure_models(
@@ -250,7 +188,7 @@ def measure_models(
         models: serialised models or paths.
         control: a model that tells how steady the machine was.
         options: ``threads``, ``optimisation``, ``provider``, ``batch``, ``warmup_ms``, ``burst_ms``, ``round_ms``,
-            ``clock``.
+            ``clock``, ``paired``.
         seeds: of the orders of the rounds, then one for the bootstrap: one more than there are rounds.
 
     Raises:
@@ -274,16 +212,21 @@ def measure_models(
 
         runs.append(run)
     times = {name: options[name] for name in ("warmup_ms", "burst_ms", "round_ms", "clock")}
-    medians = time_rounds(runs, seeds[:-1], **times)
-    found = median_interval(medians, seeds[-1])
-    moved = drift(medians[-1])
+    timed = time_rounds(runs, seeds[:-1], pace=runs[-1] if options["paired"] else None, **times)
+    # The control itself is never corrected: it is to tell how steady the machine was.
+    control_rounds, rounds = timed.medians[-1], timed.medians
+    found = median_interval(rounds, seeds[-1])
+    control_value = found[-1][0]
+    if options["paired"]:
+        rounds, found = paired(timed, seeds[-1])
+    moved = drift(control_rounds)
     return {
         "method": METHOD,
         "environment": environment(options["provider"]),
-        "control": {"value": found[-1][0], "rounds": medians[-1], "drift": moved},
+        "control": {"value": control_value, "rounds": control_rounds, "drift": moved},
         "steady": moved <= DRIFT_LIMIT,
         "models": [
-            {"value": value, "low": low, "high": high, "confidence": CONFIDENCE, "rounds": medians[number]}
+            {"value": value, "low": low, "high": high, "confidence": CONFIDENCE, "rounds": rounds[number]}
             for number, (value, low, high) in enumerate(found[:-1])
         ],
     }

@@ -28,21 +28,26 @@ class SessionReport:
         drift: by which share of it the control's rounds differ at most.
         steady: whether that is at most 5 %.
         environment: processor, versions, the provider's full name.
+        paired: whether the values are corrected for it.
     """
 
     control_ms: float
     drift: float
     steady: bool
     environment: dict[str, Any]
+    paired: bool = False
 
     def notes(self) -> list[str]:
         """Return what whoever reads the values should know; empty if there is nothing."""
         if self.steady:
             return []
-        return [
+        moved = (
             f"the machine was not steady: the control network's latency moved by {100 * self.drift:.0f} % between "
-            f"rounds (more than {100 * DRIFT_LIMIT:.0f} %); measure again when nothing else runs, or with more rounds"
-        ]
+            f"rounds (more than {100 * DRIFT_LIMIT:.0f} %)"
+        )
+        if self.paired:
+            return [f"{moved}; values are relative to the control beside each burst, at its median of the session"]
+        return [f"{moved}; measure again when nothing else runs, with more rounds, or with paired: true"]
 
 
 class LatencySession:
@@ -93,7 +98,9 @@ class LatencySession:
             name = self._names[error.number] if error.number < len(self._names) else "the control network"
             raise SpaceError(f"{name} cannot be measured: {error.reason}") from error
         control = found["control"]
-        report = SessionReport(control["value"], control["drift"], found["steady"], found["environment"])
+        report = SessionReport(
+            control["value"], control["drift"], found["steady"], found["environment"], self.options.paired
+        )
         notes = report.notes()
         for note in notes:
             _log.warning("%s", note)

@@ -254,7 +254,8 @@ def test_the_key_holds_all_that_matters(monkeypatch: pytest.MonkeyPatch) -> None
     keys = [key(model, LatencyOptions()), key(relu([1, 4]), LatencyOptions())]
     keys += [key(model, LatencyOptions(**{name: 7})) for name in ("threads", "batch", "rounds", "burst_ms", "round_ms")]
     keys += [key(model, LatencyOptions(optimisation="none")), key(model, LatencyOptions(clock="cpu"))]
-    monkeypatch.setattr("automl_nas_costs.latency.rounds.processor", lambda: "another one")
+    keys.append(key(model, LatencyOptions(paired=True)))
+    monkeypatch.setattr("automl_nas_costs.latency.engine.processor", lambda: "another one")
     keys.append(key(model, LatencyOptions()))
     monkeypatch.setattr("onnxruntime.__version__", "0.0.1")
     keys.append(key(model, LatencyOptions()))

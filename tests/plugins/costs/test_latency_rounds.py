@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import onnxruntime
 import pytest
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas_costs.latency import rounds
+from automl_nas_costs.bundle.write import Bundle, BundledModel, write_bundle
+from automl_nas_costs.latency import engine, rounds
 from automl_nas_costs.latency.control import control_model
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.session import LatencySession, measure
@@ -71,7 +74,8 @@ def test_a_burst_counts_by_its_median_and_not_its_first_run(clock: Clock) -> Non
     found = rounds.time_rounds(
         [clock.run("a", [], lambda: next(warm, None) or next(times))], range(5), warmup_ms=0, burst_ms=0, round_ms=0
     )
-    assert found == [pytest.approx([3.0] * 5)]
+    assert found.medians == [pytest.approx([3.0] * 5)]
+    assert found.paces == []
 
 
 def test_bursts_and_warming_up_last_as_long_as_asked(clock: Clock) -> None:
@@ -79,6 +83,73 @@ def test_bursts_and_warming_up_last_as_long_as_asked(clock: Clock) -> None:
     rounds.time_rounds([clock.run("a", log, lambda: 2.0)], range(5), warmup_ms=19, burst_ms=9, round_ms=0)
     # 1 + 10 runs of 2 ms to warm up, then 1 + 5 in each of 5 rounds.
     assert len(log) == 11 + 5 * 6
+
+
+def test_in_a_paired_session_the_control_runs_between_all_bursts(clock: Clock) -> None:
+    log: list[str] = []
+    runs = [clock.run(name, log, lambda: 2.0) for name in "ab"]
+    control = clock.run("c", log, lambda: 1.0)
+    found = rounds.time_rounds(runs, range(5), warmup_ms=0, burst_ms=0, round_ms=0, pace=control)
+    # Warming up: each twice. Then bursts of one run and three more, of the control one and four: 4 ms of 1 ms each.
+    bursts = ["".join(group) for _, group in itertools.groupby(log[4:])]
+    assert [burst[0] for burst in bursts[0::2]] == ["c"] * len(bursts[0::2])
+    inner = [burst for burst in bursts if burst[0] != "c"]
+    assert len(inner) == 10
+    assert all(len(burst) == 4 for burst in inner)
+    # A round's last burst of the control and the next round's first one follow each other.
+    assert [len(burst) for burst in bursts[0::2]] == [5, 5] + [10, 5] * 4 + [5]
+    assert found.paces == [pytest.approx([1.0] * 5)] * 2
+
+
+def test_pairing_takes_a_changing_pace_out(clock: Clock) -> None:
+    """A machine that has one of two speeds at a time, for tenths of a second, as a shared processor does."""
+    draw = random.Random(5)
+    blocks = [draw.choice((1.0, 1.4)) for _ in range(10_000)]
+
+    def at(milliseconds: float) -> Callable[[], float]:
+        return lambda: milliseconds * blocks[int(clock.now / 0.2)]
+
+    lengths = [2.0 + 0.05 * number for number in range(20)]
+    runs = [clock.run("", [], at(length)) for length in lengths]
+    control = clock.run("c", [], at(1.0))
+    times = {"warmup_ms": 0.0, "burst_ms": 10.0, "round_ms": 0.0}
+    plain = rounds.median_interval(rounds.time_rounds(runs, range(9), **times).medians, 0)
+    timed = rounds.time_rounds(runs, range(9), **times, pace=control)
+    _, fair = rounds.paired(timed, 0)
+    # At every speed the truth is the same: 2.0 to 2.95 times the control.
+    level = statistics.median(statistics.median(row) for row in zip(*timed.paces, strict=True))
+
+    def error(found: Sequence[tuple[float, float, float]]) -> float:
+        scale = statistics.fmean(value / length for (value, _, _), length in zip(found, lengths, strict=True))
+        return max(abs(value / length / scale - 1) for (value, _, _), length in zip(found, lengths, strict=True))
+
+    # A burst during which the speed changes is off by up to a fifth; of nine rounds it takes five to move the median.
+    assert error(fair) < 0.02
+    assert error(plain) > 0.1
+    assert fair[0][0] == pytest.approx(lengths[0] * level, rel=0.02)
+
+
+def test_a_paired_interval_holds_the_uncertainty_of_the_pace() -> None:
+    """All ratios are the same, so what is left is the interval of the control's median over rounds."""
+    levels = [1.0, 1.1, 1.3, 0.9, 1.2, 1.05, 0.95]
+    timed = rounds.Timed([[3.0 * level for level in levels], levels], [levels, levels])
+    values, found = rounds.paired(timed, 4)
+    (alone,) = rounds.median_interval([levels], 4)
+    assert found[0] == pytest.approx([3.0 * end for end in alone])
+    assert found[1] == pytest.approx(alone)
+    assert values[0] == pytest.approx([3.0 * 1.05] * 7)
+
+
+def test_a_paired_session_says_so() -> None:
+    options = replace(QUICK, paired=True)
+    found = measure([control_model(), control_model()], options)
+    assert options.text().endswith("paired with the control")
+    for item in found:
+        assert item.value == pytest.approx(statistics.median(item.details["rounds"]))
+        assert item.low <= item.value <= item.high
+        assert item.details["options"]["paired"]
+        # The control's ratio to itself: bursts next to each other differ by less than a factor of two.
+        assert 0.5 < item.value / item.details["control"]["value"] < 2
 
 
 def test_rounds_are_spread_over_time(clock: Clock) -> None:
@@ -116,8 +187,9 @@ def test_drift_is_the_range_of_the_control() -> None:
 
 
 def test_an_unsteady_session_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def moved(by: float) -> Callable[..., list[list[float]]]:
-        return lambda runs, seeds, **more: [[1.0 + by * (n == 0 and r == 2) for r in range(5)] for n in (1, 0)]
+    def moved(by: float) -> Callable[..., rounds.Timed]:
+        times = [[1.0 + by * (n == 0 and r == 2) for r in range(5)] for n in (1, 0)]
+        return lambda runs, seeds, **more: rounds.Timed(times, [])
 
     for by, steady in ((0.04, True), (0.2, False)):
         monkeypatch.setattr(rounds, "time_rounds", moved(by))
@@ -142,7 +214,7 @@ def test_a_measurement_says_how_it_was_made() -> None:
 
 def test_the_control_never_changes() -> None:
     """Sessions of different days are compared through it."""
-    session = rounds.open_session(control_model(), rounds.session_options(1, "all"), "cpu")
+    session = engine.open_session(control_model(), engine.session_options(1, "all"), "cpu")
     (output,) = session.run(None, {"input": np.ones((1, 32, 28, 28), np.float32)})
     assert output.shape == (1, 32, 28, 28)
     # He's variance keeps the size of the values from layer to layer.
@@ -151,7 +223,7 @@ def test_the_control_never_changes() -> None:
 
 def test_options_reach_onnx_runtime() -> None:
     for level, expected in (("none", "ORT_DISABLE_ALL"), ("basic", "ORT_ENABLE_BASIC"), ("all", "ORT_ENABLE_ALL")):
-        options = rounds.session_options(3, level)
+        options = engine.session_options(3, level)
         assert options.graph_optimization_level.name == expected
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
         assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -181,8 +253,8 @@ def test_a_provider_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
         LatencyOptions(provider="tensorrt")
     # One that is installed and does not start: ONNX Runtime would go on with the CPU and only log it.
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(rounds.onnxruntime, "get_available_providers", lambda: names)
-    monkeypatch.setattr(rounds.onnxruntime, "InferenceSession", lambda *more, providers: FellBack())
+    monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(engine.onnxruntime, "InferenceSession", lambda *more, providers: FellBack())
     with pytest.raises(SpaceError, match="cannot start CUDAExecutionProvider here"):
         measure([control_model()], LatencyOptions(provider="cuda", rounds=5))
 
@@ -198,14 +270,13 @@ def test_processor_time_is_a_latency_of_one_thread_only() -> None:
     assert LatencyOptions(clock="cpu").text().endswith("processor time")
 
 
-def test_the_file_that_measures_needs_only_numpy_and_onnx_runtime() -> None:
-    """It is copied to devices: importing it by its path must bring in nothing else of this project, nor torch."""
+def test_what_measures_needs_only_numpy_and_onnx_runtime(tmp_path: Path) -> None:
+    """It is copied to devices: importing it from there must bring in nothing of this project, nor torch."""
+    write_bundle(Bundle([BundledModel(control_model(), "the control")]), tmp_path / "bundle")
     code = (
-        "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('rounds', {str(Path(rounds.__file__))!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'onnx', 'automl_nas'}))"
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'bundle')!r})\n"
+        "import latency.rounds\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'onnx', 'automl_nas_costs'}))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
