@@ -57,7 +57,12 @@ def search(
     if resume and RunDirectory(path).config.exists():
         session = Session.resume(path, raw=raw, executor=raw.get("executor"), reporter=reporter)
     else:
-        session = Session.start(raw, path, reporter=reporter)
+        try:
+            session = Session.start(raw, path, reporter=reporter)
+        except BaseException:
+            if out is None:
+                path.rmdir()
+            raise
     return Result(path, session.run(), session.plan)
 
 

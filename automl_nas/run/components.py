@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.component import Signature, from_config
-from automl_nas.plugin.kinds import KINDS, derives
+from automl_nas.plugin.kinds import KINDS, derives, product
 from automl_nas.plugin.located import join
 from automl_nas.plugin.registry import Registry
 from automl_nas.plugin.schema import Setting, to_json
@@ -64,6 +64,11 @@ class Components:
             return self._object(name, kind, path)
         return self.registry.get(kind, name, path=join(path, "name")).load()
 
+    def product(self, kind: str, name: str, path: str) -> Any:
+        """Return the class of what a name makes."""
+        made = self.factory(kind, name, path)
+        return type(made) if _finished(made, kind) else product(made)
+
     def settings(self, kind: str, name: str, path: str) -> tuple[Setting, ...]:
         """Return the settings a component has; none for a finished object."""
         made = self.factory(kind, name, path)
@@ -83,6 +88,48 @@ class Components:
                 raise ConfigurationError(
                     f"'{name}' needs a {wanted.type.__name__}, and this run has none that fits", path=path
                 )
+
+    def check(
+        self,
+        kind: str,
+        spec: Mapping[str, Any],
+        checker: Callable[..., object],
+        collaborators: Sequence[object],
+        seed: int,
+        path: str,
+    ) -> None:
+        """Call a function that checks some of the arguments which a class will be constructed with.
+
+        It is not called for a finished object, for what a function makes, or if a collaborator it needs is not there.
+
+        Args:
+            kind: of the component.
+            spec: resolved.
+            checker: has some of the constructor's parameters.
+            collaborators: what there is so far.
+            seed: as for `construct`.
+            path: where the component stands in the configuration.
+
+        Raises:
+            PluginError: the checker asks for a setting that the component does not have.
+            UserError: from the checker.
+        """
+        name = spec["name"]
+        if not isinstance(self.factory(kind, name, path), type):
+            return
+        signature = Signature.of(checker, name=name)
+        if not all(
+            wanted.optional or any(isinstance(have, wanted.type) for have in collaborators)
+            for wanted in signature.collaborators
+        ):
+            return
+        wanted = [setting.name for setting in signature.settings]
+        if foreign := [setting for setting in wanted if setting not in spec]:
+            raise PluginError(
+                f"{path}: the checker of '{name}' asks for '{foreign[0]}', which is no setting of its constructor"
+            )
+        given = {setting: spec[setting] for setting in wanted}
+        signature.construct(checker, given, collaborators, seed, path=path, registry=self.registry)
 
     def _object(self, name: str, kind: str, path: str) -> object:
         if name not in self.objects:

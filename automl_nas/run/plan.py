@@ -25,7 +25,7 @@ from automl_nas.run.settings import (
 )
 from automl_nas.run.shapes import check_shapes
 from automl_nas.run.spaces import first_difference, make_space, resolve_space
-from automl_nas.run.stage_plans import FinalPlan, StagePlan, plan_final, plan_stage
+from automl_nas.run.stage_plans import FinalPlan, StagePlan, check_strategy, plan_final, plan_stage
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
@@ -151,7 +151,11 @@ def make_plan(
     given = wanted.stages or [read_settings(StageSettings, stage, "stages") for stage in DEFAULT_STAGES]
     for position, stage in enumerate(given):
         path = f"stages[{position}]"
-        stages.append(plan_stage(stage, path, stages, components, builder, top, space, task))
+        planned = plan_stage(stage, path, stages, components, builder, top, space, task)
+        if not checked:
+            known = [part for part in (space, task, runtime, planned.problem) if part is not None]
+            check_strategy(planned, components, known, runtime, stream_seed(wanted.seed, stage.name))
+        stages.append(planned)
     config["stages"] = [asdict(stage.settings) for stage in stages]
     final, fitter = None, None
     if final_spec is not None:

@@ -81,7 +81,7 @@ def plan_stage(
         InfeasibleError: no architecture meets the stage's constraints.
     """
     strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
-    made = components.factory("strategies", strategy["name"], f"{path}.strategy")
+    made = components.product("strategies", strategy["name"], f"{path}.strategy")
     if not isinstance(space, made.space_type):
         raise ConfigurationError(
             f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
@@ -108,6 +108,27 @@ def plan_stage(
     )
     settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
     return StagePlan(settings, problem, path, merged)
+
+
+def check_strategy(
+    stage: StagePlan, components: Components, known: Sequence[object], runtime: Runtime, seed: int
+) -> None:
+    """Let a stage's strategy refuse, before there is a run, what its constructor would refuse when the stage starts.
+
+    Args:
+        stage: resolved.
+        components: makes components.
+        known: the collaborators that there are before a run.
+        runtime: where networks would be.
+        seed: of the stage.
+
+    Raises:
+        UserError: from the strategy.
+    """
+    spec, path = stage.settings.strategy, f"{stage.path}.strategy"
+    checker = components.product("strategies", spec["name"], path).checker()
+    with runtime.seeded(seed, "strategy"):
+        components.check("strategies", spec, checker, known, seed, path)
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:

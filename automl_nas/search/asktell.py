@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from automl_nas.search.strategy import Services, Strategy
@@ -18,10 +18,16 @@ class AskTellStrategy(Strategy):
     (both are settings of the stage, see `Services`). So what is proposed does not depend on timing, nor on the number
     of workers.
 
-    An author implements `ask`, `tell`, `search_state` and `load_search_state`; all else is final.
+    An author implements `ask`, `tell`, `search_state` and `load_search_state`; all else is final, but for `checker`: a
+    constructor that builds networks, reads large files or leaves something behind needs one of its own.
     """
 
     _exhausted = False
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return the class: one is constructed when the configuration is checked, and dropped."""
+        return cls
 
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:

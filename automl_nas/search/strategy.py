@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from automl_nas.evaluation.evaluator import State
@@ -68,6 +68,10 @@ class Services(ABC):
         """How many more trials the stage's budget allows to submit; None: no limit."""
 
 
+def _nothing() -> None:
+    """Check nothing."""
+
+
 class Strategy(ABC):
     """One way to search.
 
@@ -81,6 +85,18 @@ class Strategy(ABC):
     """
 
     space_type: ClassVar[type[SearchSpace]] = SearchSpace  # type: ignore[type-abstract]
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return what checks the constructor's arguments before there is a run (default: nothing is checked).
+
+        A stage may begin hours after its run, and a constructor is called when its stage begins. The checker is called
+        when the configuration is checked, before anything is written. It is a function with some of the constructor's
+        parameters, by the same names and annotations, without defaults; or the class itself, where constructing costs
+        nothing and leaves nothing behind. It raises what the constructor would raise; what it returns is not used.
+        `Artifacts` belong to a run: a checker that cannot do without them is not called.
+        """
+        return _nothing
 
     @abstractmethod
     def step(self, services: Services) -> None:

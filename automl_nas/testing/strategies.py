@@ -9,6 +9,7 @@ Derive a class whose name begins with ``Test`` and give the abstract methods; py
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -26,6 +27,17 @@ from automl_nas.testing.services import Judge, SimulatedServices, finished
 from automl_nas.testing.states import require_plain, same, stored
 from automl_nas.testing.toys import ToyCost, ToySpace, toy_metric
 from automl_nas.testing.values import most, some
+
+
+def require_checker(strategy: type[Strategy]) -> None:
+    """Assert that what checks a strategy's arguments early asks for its constructor's parameters and for no others."""
+    constructor = inspect.signature(strategy, eval_str=True).parameters
+    checker = strategy.checker()
+    for name, asked in inspect.signature(checker, eval_str=True).parameters.items():
+        assert name in constructor, f"checker(): '{name}' is no parameter of the constructor"
+        own = constructor[name]
+        assert (asked.annotation, asked.kind) == (own.annotation, own.kind), f"checker(): '{name}' is {own} there"
+        assert checker is strategy or asked.default is asked.empty, f"checker(): leave out the default of '{name}'"
 
 
 class StrategyContract(ABC):
@@ -73,6 +85,10 @@ class StrategyContract(ABC):
         other = self.make(1)
         other.load_state_dict(state)
         assert same(stored(other.state_dict()), state)
+
+    def test_what_is_checked_early_is_what_it_is_made_of(self) -> None:
+        """`Strategy.checker` has parameters of the constructor."""
+        require_checker(type(self.make(1)))
 
     def test_it_resumes_at_every_step(self) -> None:
         """Stopped after any step and resumed from a stored state, it ends the same, bit for bit."""
@@ -190,6 +206,11 @@ class AskTellContract(ABC):
         proposals = strategy.ask(9)
         strategy.tell([judge(number, proposal) for number, proposal in enumerate(proposals[:6])])
         require_plain(strategy.search_state(), "search_state()")
+
+    def test_what_is_checked_early_is_what_it_is_made_of(self) -> None:
+        """`Strategy.checker` has parameters of the constructor."""
+        space = self.space()
+        require_checker(type(self.make(space, self.problem(space), 1)))
 
     def test_the_order_of_completion_changes_nothing(self) -> None:
         """The same proposals whichever candidate is evaluated first."""

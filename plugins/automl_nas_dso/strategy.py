@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recalibration import full_batches
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
@@ -20,13 +18,11 @@ from automl_nas.search.trial import Proposal
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas_dso.gamma import Schedule as GammaSchedule
-from automl_nas_dso.gamma import automatic, check_reach, make_factors, strength
-from automl_nas_dso.gamma_control import Controller
+from automl_nas_dso.gamma import strength
 from automl_nas_dso.optimiser import Nonnegative, alive
-from automl_nas_dso.strategy_anatomy import Anatomy
-from automl_nas_dso.strategy_gates import Gates
 from automl_nas_dso.strategy_report import History, advice, judge
-from automl_nas_dso.strategy_training import Alternation, Schedule, Split
+from automl_nas_dso.strategy_setup import set_up
+from automl_nas_dso.strategy_training import Alternation, Split
 from automl_nas_dso.strategy_weights import fix_scales, fresh_supernet, whole_weights
 
 
@@ -114,62 +110,46 @@ class DSO(Strategy):
         prune_epochs: int | None = 10,
         iterations_per_step: int = 20,
     ) -> None:
-        counts = {"gamma_every": gamma_every, "prune_epochs": prune_epochs, "iterations_per_step": iterations_per_step}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise ConfigurationError(f"must be at least 1, not {value}", path=name)
-        schedule = Schedule(
-            train,
-            pretrain_epochs,
-            weight_steps,
-            weight_split,
-            lambda_split,
-            lambda_learning_rate,
-            lambda_momentum,
-            nonnegative,
-            clip,
+        setup = set_up(
+            space,
+            task,
+            runtime,
+            problem,
+            train=train,
+            pretrain_epochs=pretrain_epochs,
+            weight_steps=weight_steps,
+            weight_split=weight_split,
+            lambda_split=lambda_split,
+            lambda_learning_rate=lambda_learning_rate,
+            lambda_momentum=lambda_momentum,
+            gamma=gamma,
+            gamma_schedule=gamma_schedule,
+            gamma_every=gamma_every,
+            mac_reference=mac_reference,
+            latency=latency,
+            sparsity=sparsity,
+            nonnegative=nonnegative,
+            clip=clip,
+            prune_epochs=prune_epochs,
+            iterations_per_step=iterations_per_step,
         )
         self._space, self._runtime, self._artifacts, self._seed = space, runtime, artifacts, seed
-        self._gates = Gates(space.decisions, runtime.device)
-        self._anatomy = Anatomy(space)
-        self._factors = make_factors(
-            gamma_schedule,
-            self._gates,
-            self._anatomy,
-            reference=mac_reference,
-            latency=latency,
-            models=problem.cost_models,
-        )
-        self._rates = schedule.rates(full_batches(task, weight_split))
-        self._controller: Controller | None = None
-        self._gamma = self._first_gamma(gamma, sparsity, lambda_momentum)
+        self._gates, self._anatomy, self._factors = setup.gates, setup.anatomy, setup.factors
+        self._rates, self._controller, self._gamma = setup.rates, setup.controller, setup.gamma
         self._supernet = runtime.place(fresh_supernet(space, runtime, seed))
         if fix_scale:
             fix_scales(self._supernet)
-        self._training = Alternation(self._supernet, self._gates, task, runtime, schedule, seed=seed)
+        self._training = Alternation(self._supernet, self._gates, task, runtime, setup.schedule, seed=seed)
         self._prune_epochs = prune_epochs
         self._gamma_every = min(gamma_every, self._controller.interval if self._controller else gamma_every)
         self._pretrain_epochs, self._iterations_per_step = pretrain_epochs, iterations_per_step
         self._history = History(self._anatomy.total)
         self._proposed = False
 
-    def _first_gamma(
-        self, gamma: float | Literal["auto"], sparsity: Mapping[str, float] | None, momentum: float
-    ) -> float:
-        rates = self._rates
-        if sparsity is not None and gamma != "auto":
-            raise ConfigurationError("sparsity sets gamma: leave gamma out", path="gamma")
-        if sparsity is not None:
-            self._controller = Controller(sparsity, steps=len(rates), momentum=momentum)
-            if self._controller.measure not in self._anatomy.measures:
-                raise ConfigurationError(
-                    f"this space does not know its {self._controller.measure}; give a share of edges", path="sparsity"
-                )
-            return self._controller.first(rates[0])
-        if gamma == "auto":
-            return automatic(rates, momentum)
-        check_reach(gamma, rates, momentum)
-        return gamma
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return what makes all but the networks."""
+        return set_up
 
     @property
     def done(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.recalibration import full_batches
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
@@ -17,6 +18,34 @@ from automl_nas.search.problem import Problem
 from automl_nas.search.strategy import Services, Strategy
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths
+
+
+def _choose(
+    space: SupernetSpace,
+    task: Task,
+    problem: Problem,
+    *,
+    seed: int,
+    paths: Literal["uniform", "feasible", "fair"],
+    iterations_per_step: int,
+    split: Literal["train", "train+search"],
+    max_draws: int,
+) -> Paths:
+    """Return the paths; refuse what does not suit the space or the task, and constraints that nobody can meet."""
+    if iterations_per_step < 1:
+        raise ConfigurationError(
+            f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
+        )
+    full_batches(task, split)
+    chosen: Paths
+    if paths == "feasible":
+        chosen = FeasiblePaths(space.decisions, seed, problem, max_draws)
+    elif paths == "fair":
+        chosen = FairPaths(space.decisions, seed)
+    else:
+        chosen = UniformPaths(space.decisions, seed)
+    chosen(0)
+    return chosen
 
 
 class SinglePath(Strategy):
@@ -64,20 +93,18 @@ class SinglePath(Strategy):
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
     ) -> None:
-        if iterations_per_step < 1:
-            raise ConfigurationError(
-                f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
-            )
+        self._paths = _choose(
+            space,
+            task,
+            problem,
+            seed=seed,
+            paths=paths,
+            iterations_per_step=iterations_per_step,
+            split=split,
+            max_draws=max_draws,
+        )
         self._artifacts, self._runtime = artifacts, runtime
         self._iterations_per_step = iterations_per_step
-        self._paths: Paths
-        if paths == "feasible":
-            self._paths = FeasiblePaths(space.decisions, seed, problem, max_draws)
-        elif paths == "fair":
-            self._paths = FairPaths(space.decisions, seed)
-        else:
-            self._paths = UniformPaths(space.decisions, seed)
-        self._paths(0)  # so that constraints nobody can meet are known before the training
         with runtime.seeded(seed, "init"):
             self._supernet = runtime.place(space.build_supernet())
         self._fit = Fit(
@@ -90,6 +117,11 @@ class SinglePath(Strategy):
             forward=self._forward,
             passes=self._paths.passes,
         )
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return what chooses the paths."""
+        return _choose
 
     def step(self, services: Services) -> None:
         """Train for a fixed number of iterations; the last step saves the weights."""

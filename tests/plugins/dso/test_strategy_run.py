@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from end_to_end.runs import in_child, kill_at, progress, record
 
 import automl_nas
+from automl_nas.errors import ConfigurationError
 from automl_nas.run.artifacts import load_weights
 from automl_nas.run.builtin import complete_manager
 from automl_nas.run.plan import make_plan
@@ -56,6 +61,52 @@ def preload() -> None:
 
 def run(out: Path) -> None:
     automl_nas.search(CONFIG, out=out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        # 4 epochs of 5 full batches: 718 images of 1,437 are for the weights.
+        ("strategy", {"gamma": 1e-3}, r"stages\[0\].strategy.gamma: 0.001 is too small: in the 20 steps of lambda"),
+        ("strategy", {"gamma_schedule": "adaptive_latency"}, r"stages\[0\].strategy.latency: the problem has no cost"),
+        ("strategy", {"weight_steps": 21}, r"stages\[0\].strategy.weight_steps: .* leave lambda none in 20 iterations"),
+        ("task", {"search_fraction": 0.05}, r"task.batch_size: the split 'search' \(72 samples\) holds no full batch"),
+        ("space", {"name": "nasbench201"}, r"dso weights edges, but the decision '.*' is a Choice"),
+    ],
+)
+def test_what_cannot_work_is_said_before_there_is_a_run(
+    section: str, changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copy.deepcopy(CONFIG)
+    if section == "space":
+        config |= {"space": changes, "final": None}
+    else:
+        place = config["stages"][0] if section == "strategy" else config
+        place[section] |= changes
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for out in (tmp_path / "run", None):
+        with pytest.raises(ConfigurationError, match=message):
+            automl_nas.search(config, out=out)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_penalty_that_would_do_does(tmp_path: Path) -> None:
+    """The penalty that the message names is accepted, and one a little smaller than the least is not."""
+    registry = complete_manager().registry
+
+    def refused(gamma: float) -> str:
+        config = copy.deepcopy(CONFIG)
+        config["stages"][0]["strategy"]["gamma"] = gamma
+        try:
+            make_plan(config, registry)
+        except ConfigurationError as error:
+            return str(error)
+        return ""
+
+    least, better = re.findall(r"(\S+) is the least, (\S+) would do", refused(1e-3))[0]
+    assert not refused(float(better))
+    assert not refused(1.05 * float(least))
+    assert refused(0.95 * float(least))
 
 
 def test_killed_on_the_way_it_ends_the_same(tmp_path: Path) -> None:
