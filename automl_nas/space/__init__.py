@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.space.architecture import Architecture
     from automl_nas.space.choice import OneOf
     from automl_nas.space.dag import Dag
+    from automl_nas.space.decision_space import DecisionSpace
     from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
     from automl_nas.space.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
     from automl_nas.space.module_space import ModuleSpace
@@ -26,6 +27,7 @@ _HOME = {
     "Ordinal": "decisions",
     "Subset": "decisions",
     "Decision": "decisions",
+    "DecisionSpace": "decision_space",
     "SearchSpace": "space",
     "SupernetSpace": "space",
     "Supernet": "supernet",
@@ -45,6 +47,7 @@ __all__ = [
     "Ordinal",
     "Subset",
     "Decision",
+    "DecisionSpace",
     "SearchSpace",
     "SupernetSpace",
     "Supernet",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from automl_nas.errors import SpaceError
 from automl_nas.run.files import read_json, write_json
-from automl_nas.space.architecture import Architecture
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
 
@@ -59,23 +58,7 @@ class Portrait:
     @property
     def space(self) -> SearchSpace:
         """The decisions, as a space that builds nothing."""
-        return _Drawn(self.decisions)
-
-
-class _Drawn(SearchSpace):
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
-        self._decisions = dict(decisions)
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> Any:
-        raise SpaceError("only the decisions of this space are known")
+        return DecisionSpace(self.decisions)
 
 
 def _plain(decision: Decision) -> dict[str, Any]:

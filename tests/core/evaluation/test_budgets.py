@@ -9,35 +9,15 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.budgets import Limit, best_within
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.cost_table import CostTable
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
 from automl_nas.space.operators import enumerate_all
-from automl_nas.space.space import SearchSpace
-
-
-class Plain(SearchSpace):
-    """Decisions alone."""
-
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
-        self._decisions = decisions
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        raise AssertionError
-
 
 Weights = Mapping[str, list[float]]
 
@@ -86,7 +66,7 @@ def test_the_best_is_that_of_all_architectures(seed: int, limited: int, whole: b
     limits: list[Limit] = []
     feasible = ALL
     for _ in range(limited):
-        table = CostTable.build(Given(DECISIONS, weights(rng, whole=whole), whole), Plain(DECISIONS), checks=8)
+        table = CostTable.build(Given(DECISIONS, weights(rng, whole=whole), whole), DecisionSpace(DECISIONS), checks=8)
         costs = sorted(table.estimate(architecture) for architecture in ALL)
         low, high = (costs[len(costs) // 10] if both else -math.inf), costs[len(costs) // 3]
         limits.append(Limit(table, low, high))
@@ -109,7 +89,7 @@ def knapsack(seed: int, count: int) -> tuple[Mapping[str, Decision], Weights, Co
     decisions = {f"d{place}": Choice(("out", "in")) for place in range(count)}
     sizes = {name: [0.0, float(rng.randrange(100, 1000))] for name in decisions}
     score = {name: [0.0, sizes[name][1] + rng.uniform(-20, 20)] for name in decisions}
-    return decisions, score, CostTable.build(Given(decisions, sizes, True), Plain(decisions))
+    return decisions, score, CostTable.build(Given(decisions, sizes, True), DecisionSpace(decisions))
 
 
 def test_a_knapsack_agrees_with_dynamic_programming() -> None:
@@ -136,7 +116,7 @@ def test_a_search_cut_short_says_how_far_off_it_may_be() -> None:
 
 
 def test_without_limits_it_is_the_extreme_of_a_table() -> None:
-    table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), Plain(DECISIONS))
+    table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), DecisionSpace(DECISIONS))
     dearest = best_within(DECISIONS, table.contributions, [])
     cheapest = best_within(
         DECISIONS, {name: [-value for value in row] for name, row in table.contributions.items()}, []
@@ -146,7 +126,7 @@ def test_without_limits_it_is_the_extreme_of_a_table() -> None:
 
 
 def test_a_limit_nobody_meets_is_named() -> None:
-    table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), Plain(DECISIONS))
+    table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), DecisionSpace(DECISIONS))
     score = {name: [0.0] * len(decision.options) for name, decision in DECISIONS.items()}
     with pytest.raises(InfeasibleError, match="given from -inf to -1 units"):
         best_within(DECISIONS, score, [Limit(table, high=-1)])

@@ -19,28 +19,11 @@ from automl_nas.evaluation.additive import spread
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.cost_table import CostTable, NotAdditiveError
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.selection import Weighted
 from automl_nas.space.space import SearchSpace
-
-
-class Bare(SearchSpace):
-    """Decisions without networks."""
-
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
-        self._decisions = dict(decisions)
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> torch.nn.Module:
-        raise SpaceError("no networks")
 
 
 class Formula(CostModel):
@@ -113,7 +96,7 @@ def spos_architecture(codes: list[int]) -> Architecture:
 
 @pytest.fixture(scope="module")
 def spos() -> CostTable:
-    space = Bare({f"block{number}": Choice((0, 1, 2, 3)) for number in range(20)})
+    space = DecisionSpace({f"block{number}": Choice((0, 1, 2, 3)) for number in range(20)})
     options: dict[str, list[float]] = {f"block{place}": list(costs) for place, costs in enumerate(spos_blocks())}
     return CostTable.build(Formula(additive(space, options, SPOS_FIXED)), space)
 
@@ -190,7 +173,7 @@ def contributions(decisions: Mapping[str, Decision], seed: int, integral: bool) 
 def case(request: pytest.FixtureRequest) -> tuple[CostTable, dict[Architecture, float]]:
     """A table, and the cost of every architecture by enumeration."""
     name, integral = request.param
-    space = Bare(SPACES[name])
+    space = DecisionSpace(SPACES[name])
     cost = additive(space, contributions(space.decisions, len(name), integral), 40)
     model = Formula(cost) if integral else Milliseconds(cost)
     known = {architecture: cost(architecture) for architecture in enumerate_all(space.decisions)}
@@ -319,7 +302,7 @@ def test_expectation_of_an_architecture_is_its_cost(case: Case) -> None:
 
 
 def test_gradients_are_the_contributions() -> None:
-    space = Bare({"a": Choice(("x", "y", "z")), "s": Subset(("p", "q", "r"))})
+    space = DecisionSpace({"a": Choice(("x", "y", "z")), "s": Subset(("p", "q", "r"))})
     options: dict[str, list[float]] = {"a": [10, 4, 7], "s": [1, 2, 4]}
     table = CostTable.build(Formula(additive(space, options, 100)), space)
     a = torch.tensor([0.5, 0.25, 0.25], requires_grad=True)
@@ -335,7 +318,7 @@ def test_gradients_are_the_contributions() -> None:
 
 
 def test_a_gate_on_one_option() -> None:
-    space = Bare({"a": Choice(("x", "y"))})
+    space = DecisionSpace({"a": Choice(("x", "y"))})
     table = CostTable.build(Formula(additive(space, {"a": [3, 8]}, 10)), space)
     assert table.expectation({"a": Weighted("y", torch.tensor(1.0))}).item() == 18
     with pytest.raises(SpaceError, match="takes 2 weights, not 3"):
@@ -349,7 +332,7 @@ def test_a_gate_on_one_option() -> None:
 
 def test_an_interaction_of_one_pair_of_options_is_found() -> None:
     """One pair of options out of 190 x 16 costs one unit more."""
-    space = Bare({f"d{number}": Choice((0, 1, 2, 3)) for number in range(20)})
+    space = DecisionSpace({f"d{number}": Choice((0, 1, 2, 3)) for number in range(20)})
     plain = additive(space, {name: [0, 10, 20, 30] for name in space.decisions}, 5)
     CostTable.build(Formula(plain), space)
     rng = random.Random(4)
@@ -371,13 +354,13 @@ def test_spread_architectures_hold_every_pair_of_options() -> None:
         (one, a[one], other, a[other]) for a in found for one, other in combinations([f"d{n}" for n in range(20)], 2)
     }
     assert len(pairs) == 190 * 16
-    assert all(Bare(decisions).validate(architecture) == architecture for architecture in found)
+    assert all(DecisionSpace(decisions).validate(architecture) == architecture for architecture in found)
 
 
 def test_a_node_that_dies_with_its_last_edge_is_found() -> None:
     """Uniform draws from 2^24 subsets hardly ever hit the empty node: the neighbours of the smallest do."""
     names = [f"n{number}" for number in range(4)]
-    space = Bare({name: Subset(tuple(range(6))) for name in names})
+    space = DecisionSpace({name: Subset(tuple(range(6))) for name in names})
     model = Formula(lambda a: sum(50 * bool(a[name]) + 3 * len(a[name]) for name in names))  # type: ignore[arg-type]
     with pytest.raises(NotAdditiveError):
         CostTable.build(model, space)
@@ -385,7 +368,7 @@ def test_a_node_that_dies_with_its_last_edge_is_found() -> None:
 
 def test_a_small_space_is_tested_completely() -> None:
     """The only interaction is in one of 64 architectures."""
-    space = Bare({name: Choice((0, 1, 2, 3)) for name in "abc"})
+    space = DecisionSpace({name: Choice((0, 1, 2, 3)) for name in "abc"})
     model = Formula(lambda a: 1 + (a["a"] == 2 and a["b"] == 1 and a["c"] == 3))
     with pytest.raises(NotAdditiveError):
         CostTable.build(model, space)
@@ -393,7 +376,7 @@ def test_a_small_space_is_tested_completely() -> None:
 
 def test_a_table_needs_few_estimates() -> None:
     calls = Counter[Architecture]()
-    space = Bare({f"d{number}": Choice((0, 1, 2, 3)) for number in range(20)})
+    space = DecisionSpace({f"d{number}": Choice((0, 1, 2, 3)) for number in range(20)})
 
     def cost(architecture: Architecture) -> float:
         calls[architecture] += 1
@@ -405,7 +388,7 @@ def test_a_table_needs_few_estimates() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2.5])
 def test_a_model_that_gives_no_whole_number(value: float) -> None:
-    space = Bare({"a": Choice((0, 1))})
+    space = DecisionSpace({"a": Choice((0, 1))})
     with pytest.raises(SpaceError, match=str(value)):
         CostTable.build(Formula(lambda a: value if a["a"] else 1), space)
 
@@ -415,7 +398,7 @@ def test_a_model_that_gives_no_whole_number(value: float) -> None:
 
 def test_counts_beyond_64_bits() -> None:
     """100 decisions of cost 0 or 1: binomial coefficients."""
-    space = Bare({f"d{number}": Choice((0, 1)) for number in range(100)})
+    space = DecisionSpace({f"d{number}": Choice((0, 1)) for number in range(100)})
     table = CostTable.build(Formula(lambda a: sum(int(str(v)) for v in a.values())), space)
     for high in (0, 1, 37, 50, 99):
         assert table.count(high=high) == sum(math.comb(100, ones) for ones in range(high + 1))
@@ -424,7 +407,7 @@ def test_counts_beyond_64_bits() -> None:
 
 
 def test_values_beyond_64_bits() -> None:
-    space = Bare({"a": Choice((0, 1)), "s": Subset((0, 1, 2), min=1, max=2)})
+    space = DecisionSpace({"a": Choice((0, 1)), "s": Subset((0, 1, 2), min=1, max=2)})
     options: dict[str, list[float]] = {"a": [10**30, 1], "s": [10**25, 3, 5]}
     cost = additive(space, options, 7)
     table = CostTable.build(Formula(cost), space)
@@ -440,7 +423,7 @@ def test_a_small_part_of_a_large_set() -> None:
     """Subsets of 3 to 5 of 90 elements, and of at least 88: sizes that cannot end well are dropped on the way."""
     rng = random.Random(2)
     weights = [rng.randint(1, 10**6) for _ in range(90)]
-    space = Bare({"few": Subset(tuple(range(90)), min=1, max=2), "most": Subset(tuple(range(90)), min=89)})
+    space = DecisionSpace({"few": Subset(tuple(range(90)), min=1, max=2), "most": Subset(tuple(range(90)), min=89)})
     table = CostTable.build(
         Formula(lambda a: sum(weights[int(str(e))] for e in (*a["few"], *a["most"]))),  # type: ignore[misc]
         space,
@@ -452,7 +435,7 @@ def test_a_small_part_of_a_large_set() -> None:
 
 def test_too_many_sums_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sums, "MOST_SUMS", 200)
-    space = Bare({f"d{number}": Choice((0, 1, 2, 3)) for number in range(12)})
+    space = DecisionSpace({f"d{number}": Choice((0, 1, 2, 3)) for number in range(12)})
     options = contributions(space.decisions, 0, integral=False)
     table = CostTable.build(Milliseconds(additive(space, options, 0)), space)
     with pytest.raises(SpaceError, match="too many different costs to count exactly"):
@@ -464,7 +447,7 @@ def test_too_many_sums_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small() -> CostTable:
-    space = Bare({"a": Choice((0, 1, 2)), "s": Subset(("p", "q", "r"), min=1, max=2)})
+    space = DecisionSpace({"a": Choice((0, 1, 2)), "s": Subset(("p", "q", "r"), min=1, max=2)})
     return CostTable.build(Formula(additive(space, {"a": [1, 2, 3], "s": [4, 5, 6]}, 0)), space)
 
 
@@ -517,7 +500,7 @@ def test_the_order_of_a_subset_does_not_matter() -> None:
 
 
 def test_options_that_python_takes_for_equal() -> None:
-    space = Bare({"a": Choice((1, True, 0, False))})
+    space = DecisionSpace({"a": Choice((1, True, 0, False))})
     costs = {"1": 5, "true": 7, "0": 11, "false": 13}
     model = Formula(lambda a: costs[a.key.partition(":")[2].rstrip("}")])
     table = CostTable.build(model, space)

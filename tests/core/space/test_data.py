@@ -10,7 +10,6 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import Architecture, Choice, Decision, Ordinal, SearchSpace, Subset, operators
+from automl_nas.space import Architecture, Choice, Decision, DecisionSpace, Ordinal, Subset, operators
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.floats(-2, 2), st.text("ab.é", max_size=3))
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3))
@@ -194,30 +193,14 @@ def test_ill_formed_decisions_are_refused() -> None:
 # Operators and spaces.
 
 
-class Plain(SearchSpace):
-    """A space without networks, which leaves every documented default as it is."""
-
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
-        self._decisions = decisions
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        raise SpaceError("no networks here")
-
-
-spaces = st.lists(decisions(), min_size=1, max_size=4).map(lambda ds: Plain({f"d{i}": d for i, d in enumerate(ds)}))
+spaces = st.lists(decisions(), min_size=1, max_size=4).map(
+    lambda ds: DecisionSpace({f"d{i}": d for i, d in enumerate(ds)})
+)
 
 
 @settings(max_examples=60)
 @given(spaces, st.integers(0, 99))
-def test_laws_of_operators(space: Plain, seed: int) -> None:
+def test_laws_of_operators(space: DecisionSpace, seed: int) -> None:
     rng = random.Random(seed)
     first, second = space.sample(rng), space.sample(rng)
     child = operators.crossover(first, second, rng)
@@ -245,7 +228,7 @@ def test_laws_of_operators(space: Plain, seed: int) -> None:
 
 
 def test_enumeration_counts_with_the_last_decision_fastest() -> None:
-    space = Plain({"a": Choice(("x", "y")), "b": Ordinal((1, 2, 3)), "c": Subset((0, 1))})
+    space = DecisionSpace({"a": Choice(("x", "y")), "b": Ordinal((1, 2, 3)), "c": Subset((0, 1))})
     everything = list(operators.enumerate_all(space.decisions))
     assert len(everything) == space.size == 2 * 3 * 4 == len(set(everything))
     assert [dict(each) for each in everything[:2]] == [{"a": "x", "b": 1, "c": ()}, {"a": "x", "b": 1, "c": (0,)}]
@@ -280,7 +263,7 @@ def test_every_public_name_can_be_had() -> None:
     assert set(automl_nas.space.__all__) == {
         *("Architecture", "Choice", "Ordinal", "Subset", "Decision", "SearchSpace", "SupernetSpace", "Supernet"),
         *("Segment", "Weighted", "ModuleSpace", "OneOf", "Dag", "ElasticConv2d", "ElasticBatchNorm2d"),
-        *("ElasticLinear", "operators"),
+        *("ElasticLinear", "operators", "DecisionSpace"),
     }
     for name in automl_nas.space.__all__:
         assert getattr(automl_nas.space, name).__name__.rpartition(".")[2] == name

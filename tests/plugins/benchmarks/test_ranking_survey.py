@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NoReturn
-
 import pytest
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.search import Problem
-from automl_nas.space import Architecture, Choice, SearchSpace
+from automl_nas.space import Architecture, Choice, DecisionSpace, SearchSpace
 from automl_nas.testing import AskTellContract, ToyCost, ToySpace
 from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
 from automl_nas_benchmarks.survey import Survey
@@ -64,23 +61,8 @@ def test_strata_hold_equally_many() -> None:
             assert inside <= prefix // 4 <= sum(low <= value <= high for value in values)
 
 
-class Wide(SearchSpace):
-    """A space too large to count: 4^20."""
-
-    @property
-    def decisions(self) -> Mapping[str, Choice]:
-        return dict.fromkeys((f"d{number}" for number in range(20)), Choice((0, 1, 2, 3)))
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> NoReturn:
-        raise AssertionError
-
-
 def test_a_large_space_is_drawn_from() -> None:
-    space = Wide()
+    space = DecisionSpace(dict.fromkeys((f"d{number}" for number in range(20)), Choice((0, 1, 2, 3))))  # 4^20
     problem = Problem({"accuracy": "maximize"})
     assert len(set(proposed(Survey(space, problem, seed=0, count=50)))) == 50
     with pytest.raises(ConfigurationError, match="give a number") as raised:

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from automl_nas.errors import SpaceError
 from automl_nas.search.asktell import AskTellStrategy
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision
-from automl_nas.space.space import SearchSpace
+from automl_nas.space.decision_space import DecisionSpace
+from automl_nas.space.decisions import Choice
 from automl_nas_evolution.aging import AgingEvolution
 from automl_nas_evolution.random_search import RandomSearch
 
@@ -30,25 +28,7 @@ BUDGET = 100
 pytestmark = pytest.mark.skipif(not TABLE.exists(), reason="the table of NAS-Bench-201 is not here")
 
 
-class Cells(SearchSpace):
-    """Six edges with one of five operations each."""
-
-    def __init__(self) -> None:
-        self._decisions: dict[str, Decision] = {f"edge{place}": Choice(tuple("01234")) for place in range(6)}
-
-    @property
-    def decisions(self) -> dict[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> None:  # type: ignore[override]
-        raise SpaceError("a table has no networks")
-
-
-SPACE = Cells()
+SPACE = DecisionSpace({f"edge{place}": Choice(tuple("01234")) for place in range(6)})
 
 
 @pytest.fixture(scope="module")

@@ -2,60 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from automl_nas.errors import SpaceError
 from automl_nas.search import AskTellStrategy, Proposal, Trial
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision, Ordinal, Subset
+from automl_nas.space.decision_space import DecisionSpace
+from automl_nas.space.decisions import Choice, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import toy_metric
 
 
-class Mixed(SearchSpace):
+class Mixed(DecisionSpace):
     """All kinds of decisions; which operation a dead branch has does not matter."""
 
     def __init__(self, widths: int = 4) -> None:
-        self._decisions: dict[str, Decision] = {
-            "branch": Choice((True, False)),
-            "operation": Choice(("conv", "pool")),
-            "width": Ordinal(tuple(16 * (place + 1) for place in range(widths))),
-            "edges": Subset(("a", "b", "c", "d"), min=1, max=2),
-        }
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> None:  # type: ignore[override]
-        raise SpaceError("nothing to build")
+        super().__init__(
+            {
+                "branch": Choice((True, False)),
+                "operation": Choice(("conv", "pool")),
+                "width": Ordinal(tuple(16 * (place + 1) for place in range(widths))),
+                "edges": Subset(("a", "b", "c", "d"), min=1, max=2),
+            }
+        )
 
     def canonical(self, architecture: Architecture) -> Architecture:
         return architecture if architecture["branch"] else architecture.replace(operation="conv")
 
 
-class Widths(SearchSpace):
+class Widths(DecisionSpace):
     """Ordered decisions only."""
 
     def __init__(self, count: int = 3, options: int = 8) -> None:
-        self._decisions: dict[str, Decision] = {
-            f"width{place}": Ordinal(tuple(8 * (option + 1) for option in range(options))) for place in range(count)
-        }
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> None:  # type: ignore[override]
-        raise SpaceError("nothing to build")
+        options_of_each = tuple(8 * (option + 1) for option in range(options))
+        super().__init__({f"width{place}": Ordinal(options_of_each) for place in range(count)})
 
 
 def search(strategy: AskTellStrategy, count: int, space: SearchSpace, first: int = 0) -> list[Proposal]:

@@ -13,9 +13,9 @@ from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search import Drawer, Problem, Trial, parse_constraint
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Subset
 from automl_nas.space.operators import enumerate_all
-from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToySpace
 from automl_nas_optuna.parameters import Parameters
@@ -129,14 +129,7 @@ def test_an_own_trial_is_told_however_it_was_asked_for() -> None:
 
 
 def test_subsets_outside_their_limits_are_mended_as_little_as_possible() -> None:
-    class Edges(SearchSpace):
-        decisions: dict[str, Decision] = {"kind": Choice((1, 2)), "edges": Subset(tuple("abcdefgh"), min=2, max=3)}  # type: ignore[assignment] # noqa: RUF012
-        input_shape = ()  # type: ignore[assignment]
-
-        def build(self, architecture: Architecture) -> None:  # type: ignore[override]
-            raise SpaceError("nothing to build")
-
-    space = Edges()
+    space = DecisionSpace({"kind": Choice((1, 2)), "edges": Subset(tuple("abcdefgh"), min=2, max=3)})
     parameters = Parameters(space)
     for trial in range(200):
         rng = stream(0, "codes", trial)

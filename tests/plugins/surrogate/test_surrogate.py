@@ -9,14 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from torch import nn
 
-from automl_nas.errors import ConfigurationError, SpaceError
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.problem import Problem, parse_constraint
 from automl_nas.search.trial import Trial
-from automl_nas.space import Architecture, Choice, Decision, Ordinal, SearchSpace, Subset
+from automl_nas.space import Architecture, Choice, DecisionSpace, Ordinal, SearchSpace, Subset
 from automl_nas.space.operators import encode, sample
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
@@ -31,26 +30,14 @@ class TestSurrogateContract(AskTellContract):
         return SurrogateSearch(space, problem, seed=seed)
 
 
-class Mixed(SearchSpace):
-    """One decision of each kind; 3 * 5 * 8 architectures."""
-
-    def __init__(self) -> None:
-        self._decisions: dict[str, Decision] = {
-            "kind": Choice(("a", "b", "c")),
-            "width": Ordinal((8, 16, 32, 64, 128)),
-            "edges": Subset(("x", "y", "z")),
-        }
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        return self._decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return ()
-
-    def build(self, architecture: Architecture) -> nn.Module:
-        raise SpaceError("it has no networks")
+MIXED = DecisionSpace(
+    {
+        "kind": Choice(("a", "b", "c")),
+        "width": Ordinal((8, 16, 32, 64, 128)),
+        "edges": Subset(("x", "y", "z")),
+    }
+)
+"""One decision of each kind; 3 * 5 * 8 architectures."""
 
 
 class Width(CostModel):
@@ -96,7 +83,7 @@ def drive(search: SurrogateSearch, value: object, trials: int) -> list[Architect
 
 
 def test_distances_by_hand() -> None:
-    space = Mixed()
+    space = MIXED
     make = Featurizer(space, Problem({"accuracy": "maximize"}, (), {"width": Width(), "constant": Constant()}), True, 0)
     one = Architecture({"kind": "a", "width": 8, "edges": ("x",)})
     other = Architecture({"kind": "b", "width": 32, "edges": ("x", "z")})
@@ -110,7 +97,7 @@ def test_distances_by_hand() -> None:
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
-    make = Featurizer(Mixed(), Problem({"accuracy": "maximize"}, (), {"latency": Broken()}), True, 0)
+    make = Featurizer(MIXED, Problem({"accuracy": "maximize"}, (), {"latency": Broken()}), True, 0)
     rows = [Architecture({"kind": "a", "width": width, "edges": ()}) for width in (32, 64, 128)]
     _, costs = make(rows).distances(make(rows))
     np.testing.assert_array_equal(costs, np.zeros((3, 3)))
@@ -155,7 +142,7 @@ def test_a_free_cost_that_tells_all_is_used() -> None:
 
 
 def test_equal_networks_are_never_proposed_twice_and_the_end_is_clean() -> None:
-    space = Mixed()
+    space = MIXED
     search = SurrogateSearch(space, PROBLEM, seed=0, patience=2)
     met = drive(search, lambda a: float(len(a["edges"])), 1000)
     assert len(met) == len(set(met)) == 3 * 5 * 8
@@ -163,7 +150,7 @@ def test_equal_networks_are_never_proposed_twice_and_the_end_is_clean() -> None:
 
 
 def test_only_feasible_candidates_are_proposed() -> None:
-    space = Mixed()
+    space = MIXED
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("width", "<= 16")], {"width": Width()})
     met = drive(SurrogateSearch(space, problem, seed=0), lambda a: float(str(a["width"])), 1000)
     assert len(met) == 3 * 2 * 8
@@ -178,7 +165,7 @@ def test_waiting_for_results_it_proposes_different_ones() -> None:
 
 
 def test_what_failed_or_missed_a_limit_is_worse_than_all_else() -> None:
-    space, rng = Mixed(), random.Random(0)
+    space, rng = MIXED, random.Random(0)
     drawn = [space.sample(rng) for _ in range(5)]
     trials = [
         trial(0, drawn[0], 0.1),
@@ -204,7 +191,7 @@ def test_a_stall_makes_it_look_where_it_knows_least() -> None:
 
 
 def test_a_higher_fidelity_replaces_what_was_learnt_from_a_lower_one() -> None:
-    space, rng = Mixed(), random.Random(0)
+    space, rng = MIXED, random.Random(0)
     search = SurrogateSearch(space, PROBLEM, seed=0)
     low = [space.sample(rng) for _ in range(6)]
     search.tell([trial(number, item, 0.5, fidelity=1.0) for number, item in enumerate(low)])
@@ -241,7 +228,7 @@ def test_improvement_is_by_pareto_dominance() -> None:
 @pytest.mark.parametrize("setting", ["initial", "parents", "patience", "period", "memory", "neighbourhood"])
 def test_a_setting_out_of_range(setting: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{setting} must be at least"):
-        SurrogateSearch(Mixed(), PROBLEM, seed=0, **{setting: 0})  # type: ignore[arg-type]
+        SurrogateSearch(MIXED, PROBLEM, seed=0, **{setting: 0})  # type: ignore[arg-type]
 
 
 def test_more_trials_than_it_remembers() -> None:
