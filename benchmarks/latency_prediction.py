@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import encode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas_costs.latency.options import LatencyOptions
@@ -30,16 +31,17 @@ from automl_nas_costs.prediction.features import Array
 from automl_nas_costs.prediction.models import draw
 from automl_nas_costs.prediction.predictor import Predictor
 from automl_nas_costs.prediction.table import BlockTable, Correction, measure_blocks
-from automl_nas_spaces.channels import ShuffleNetV2Channels
+from automl_nas_spaces.channels import shufflenet_v2_channels
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
 
 CANDIDATES_COSTED = 2000
+FEWER = 30  # calibration networks more, from one fit to the next
 
 
 def make_space(name: str, size: int) -> SearchSpace:
     if name == "blocks":
         return shufflenet_v2(input_shape=(3, size, size), variant="final")
-    return ShuffleNetV2Channels(input_shape=(3, size, size))
+    return shufflenet_v2_channels(input_shape=(3, size, size), variant="final")
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -116,15 +118,26 @@ def report(data: dict[str, Any]) -> None:
         print(f"{name:18}{row.tau:8.3f}{100 * row.mape:9.2f}{100 * row.within_10:12.0f} %")
     print(f"predictor: {predictor.chosen.name}, own estimate {predictor.accuracy.text()}; fitted in {fitting:.1f} s")
     print(f"table: {table.correction}, own estimate {table.accuracy.text() if table.accuracy else 'none'}")
+    for some in range(FEWER, count, FEWER):
+        fewer = Predictor(space, networks[:some], values[:some].tolist(), seed=0)
+        found_by = accuracy(fewer.predict(unseen), truth).text()
+        print(f"predictor from {some} networks: {found_by}; {fewer.chosen.name}, own estimate {fewer.accuracy.text()}")
     drawn = [space.sample(stream(7, "speed", number)) for number in range(CANDIDATES_COSTED)]
     for name, call in (("table", table.estimate), ("predictor", predictor.estimate)):
         begin = time.process_time()
         for architecture in drawn:
             call(architecture)
         print(f"{name}: {1e6 * (time.process_time() - begin) / len(drawn):.1f} us a network, one at a time")
-    begin = time.process_time()
-    predictor.predict(drawn)
-    print(f"predictor: {1e6 * (time.process_time() - begin) / len(drawn):.1f} us a network, {len(drawn)} at once")
+    codes = np.array([encode(architecture, space.decisions) for architecture in drawn])
+    for name, bulk in (
+        ("table", lambda: table.estimates(codes, space)),
+        ("predictor", lambda: predictor.estimates(codes)),
+    ):
+        begin = time.process_time()
+        bulk()
+        print(
+            f"{name}: {1e6 * (time.process_time() - begin) / len(drawn):.1f} us a network, {len(drawn)} codes at once"
+        )
 
 
 def main() -> None:

@@ -1,84 +1,73 @@
-"""What is counted of whole networks, as features: sums over their blocks, so that no network has to be traced."""
+"""What is counted of blocks, and how often each block stands in a network."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import final
 
 import numpy as np
 import torch
 from torch import nn
 
-from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas_costs.counting import count, parameters, untouched
 from automl_nas_costs.prediction.blocks import Key, Plan, plan
 from automl_nas_costs.prediction.features import Array
 
-NAMES = (
-    "dense multiply-adds",
-    "grouped multiply-adds",
-    "unaligned dense multiply-adds",
-    "unaligned grouped multiply-adds",
-    "memory access",
-    "parameters",
-    "layers",
-)
-"""Devices run dense layers at another speed than depthwise ones, and each layer takes some time to start. Unaligned are
-those of layers whose channels are no multiple of `ALIGNMENT`: runtimes have kernels for whole vectors of channels."""
+KINDS = ("dense", "grouped", "depthwise")
+"""Of layers that multiply: devices run them at different speeds. Grouped ones have several channels in a group."""
 
-ALIGNMENT = 16
+ALIGNMENTS = (16, 8, 4, 1)
+"""A layer's multiply-adds count under the first of these that divides its channels (of a group): runtimes have kernels
+for whole vectors of numbers, which are 4, 8 or 16 long, and channels that do not fill them may take many times as
+long."""
+
+_OF_KIND = (*(f"multiply-adds, channels in {n}s" for n in ALIGNMENTS), "multiply-adds to fill up", "activations")
+
+NAMES = (
+    *(f"{kind} {what}" for kind in KINDS for what in (*_OF_KIND, "layers")),
+    "parameters",
+    "activations of other layers",
+)
+"""Multiply-adds to fill up are those of channels that would complete vectors of 16; activations are elements read and
+written; each layer takes some time to start."""
 
 
 @final
-class Counts:
-    """`NAMES` of each network, each divided by the range it may have.
+class BlockCounts:
+    """The blocks of a space's networks, and what is counted of each.
 
-    A space that builds no networks has none, nor one whose networks cannot be cut into blocks or counted.
+    Attributes:
+        plan: how networks are put together.
+        keys: of the blocks, in order.
+        counted: `NAMES` of each block, shape ``(blocks, names)``, each relative to the mean of all networks; what no
+            block has is left out.
 
-    Args:
-        space: of the architectures.
-        enabled: whether anything is counted.
+    Raises:
+        SpaceError: the space builds no networks, or they cannot be cut into blocks or counted.
     """
 
-    def __init__(self, space: SearchSpace, *, enabled: bool = True) -> None:
-        self._space, self._enabled = space, enabled and bool(space.input_shape)
-
-    @cached_property
-    def _table(self) -> tuple[Plan, dict[Key, Array], Array, Array] | None:
-        if not self._enabled:
-            return None
-        try:
-            found = plan(self._space)
-            blocks = _count_blocks(self._space, found)
-        except SpaceError:
-            return None
-        ends = np.zeros((2, len(NAMES)))
-        for uses in found.uses:
-            sums = np.array([sum((blocks[key] for key in keys), np.zeros(len(NAMES))) for keys in uses.values()])
-            ends += np.stack([sums.min(axis=0), sums.max(axis=0)])
-        return found, blocks, ends[0], ends[1] - ends[0]
-
-    @property
-    def width(self) -> int:
-        """How many there are."""
-        return 0 if self._table is None else int((self._table[3] > 0).sum())
+    def __init__(self, space: SearchSpace) -> None:
+        self.plan: Plan = plan(space)
+        blocks = _count_blocks(space, self.plan)
+        self.keys: tuple[Key, ...] = tuple(blocks)
+        self._places = {key: place for place, key in enumerate(self.keys)}
+        counted = np.array([blocks[key] for key in self.keys])
+        mean = np.zeros(len(NAMES))
+        for uses in self.plan.uses:
+            for keys in uses.values():
+                mean += sum((blocks[key] for key in keys), np.zeros(len(NAMES))) / len(uses)
+        self.names: tuple[str, ...] = tuple(name for name, value in zip(NAMES, mean, strict=True) if value > 0)
+        self.counted: Array = counted[:, mean > 0] / mean[mean > 0]
 
     def __call__(self, architectures: Sequence[Architecture]) -> Array:
-        """Return the counts, shape ``(n, width)``, from 0 to the root of the number of decisions.
-
-        That is as far apart as architectures are that differ in half of their decisions.
-        """
-        if self._table is None:
-            return np.zeros((len(architectures), 0))
-        found, blocks, low, length = self._table
-        rows = [sum((blocks[key] for _, key in found.keys(item)), np.zeros(len(NAMES))) for item in architectures]
-        useful = length > 0
-        scaled = (np.array(rows).reshape(len(rows), len(NAMES)) - low)[:, useful] / length[useful]
-        return scaled * math.sqrt(len(self._space.decisions))
+        """Return how often each block stands in each network, shape ``(n, blocks)``."""
+        found = np.zeros((len(architectures), len(self.keys)))
+        for row, architecture in enumerate(architectures):
+            for _, key in self.plan.keys(architecture):
+                found[row, self._places[key]] += 1
+        return found
 
 
 def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
@@ -97,20 +86,34 @@ def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
             inside = [path for path, _ in network.named_modules() if _within(path, part.paths)]
             total = np.zeros(len(NAMES))
             for path in inside:
-                total += _row(network.get_submodule(path), counts.macs.get(path, 0))
-                total[4] += counts.accesses.get(path, 0)
-                total[5] += sizes.get(path, 0)
+                module, size = network.get_submodule(path), sizes.get(path, 0)
+                total += _row(module, counts.macs.get(path, 0), counts.accesses.get(path, 0), size)
             counted[key] = total / calls
     return counted
 
 
-def _row(module: nn.Module, macs: int) -> Array:
+def _row(module: nn.Module, macs: int, accesses: int, size: int) -> Array:
     row = np.zeros(len(NAMES))
-    grouped = int(getattr(module, "groups", 1) > 1)
-    channels = (getattr(module, "in_channels", 0), getattr(module, "out_channels", 0))
-    row[grouped] = macs
-    row[2 + grouped] = macs if any(channel % ALIGNMENT for channel in channels) else 0
-    row[6] = macs > 0
+    row[-2] = size
+    # Memory access includes the weights, which are most of the parameters.
+    activations = max(accesses - size, 0)
+    if not macs:
+        row[-1] = activations
+        return row
+    groups = int(getattr(module, "groups", 1))
+    ends = [
+        int(getattr(module, f"{end}_channels", getattr(module, f"{end}_features", 0)) or 0) for end in ("in", "out")
+    ]
+    kind = 0 if groups == 1 else 2 if groups == ends[0] else 1
+    channels = [channel // groups for channel in ends] if kind == 1 else ends
+    aligned = next(place for place, n in enumerate(ALIGNMENTS) if all(channel % n == 0 for channel in channels))
+    # A depthwise layer has one filter for each output channel, and nothing to fill up on the other side.
+    filled: float = macs
+    for channel in channels[1:] if kind == 2 else channels:
+        filled *= -(-channel // ALIGNMENTS[0]) * ALIGNMENTS[0] / channel if channel else 1
+    start = kind * (len(_OF_KIND) + 1)
+    row[start + aligned] = macs
+    row[start + len(ALIGNMENTS) :][:3] = filled - macs, activations, 1
     return row
 
 

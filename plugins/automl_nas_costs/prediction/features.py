@@ -31,35 +31,41 @@ class Options:
 
     def __init__(self, space: SearchSpace) -> None:
         self._decisions = space.decisions
-        self._sizes = np.array(
-            [2 if isinstance(d, Subset) else len(d.options) for d in self._decisions.values() for _ in range(d.width)]
-        )
-        self._places: list[tuple[int, ...]] = []
+        sizes = [
+            2 if isinstance(d, Subset) else len(d.options) for d in self._decisions.values() for _ in range(d.width)
+        ]
+        self._starts = np.cumsum([0, *sizes])
         groups: dict[tuple[Any, ...], list[int]] = {}
         column = 0
         for decision in self._decisions.values():
             if not isinstance(decision, Subset):
                 groups.setdefault(_kinds(decision), []).append(column)
             column += decision.width
-        self._groups = [columns for columns in groups.values() if len(columns) > 1]
+        counted = [(kinds, columns) for kinds, columns in groups.items() if len(columns) > 1]
+        # Which option each count counts, and with which weight.
+        self._counted = np.zeros((self.additive_width, sum(len(kinds) for kinds, _ in counted)))
+        place = 0
+        for kinds, columns in counted:
+            for start in self._starts[columns]:
+                self._counted[start : start + len(kinds), place : place + len(kinds)] += np.eye(len(kinds))
+            self._counted[:, place : place + len(kinds)] /= math.sqrt(len(columns))
+            place += len(kinds)
 
     @property
     def additive_width(self) -> int:
         """How many of the columns stand for single options; the counts, which are sums of them, follow."""
-        return int(self._sizes.sum())
+        return int(self._starts[-1])
 
     def __call__(self, architectures: Sequence[Architecture]) -> Array:
         """Return the features, shape ``(n, options + counts)``."""
         rows = [encode(architecture, self._decisions) for architecture in architectures]
-        return self.of_codes(np.array(rows, dtype=np.int64).reshape(len(rows), len(self._sizes)))
+        return self.of_codes(np.array(rows, dtype=np.int64).reshape(len(rows), len(self._starts) - 1))
 
     def of_codes(self, codes: NDArray[Any]) -> Array:
         """Return the features of architectures given by their codes, shape ``(n, width)``."""
-        taken = [codes[:, [column]] == np.arange(size) for column, size in enumerate(self._sizes)]
-        counts = [
-            sum(taken[column].astype(float) for column in group) / math.sqrt(len(group)) for group in self._groups
-        ]
-        return np.concatenate([*(part.astype(float) for part in taken), *counts], axis=1)
+        taken = np.zeros((len(codes), self.additive_width))
+        taken[np.arange(len(codes))[:, None], codes + self._starts[:-1]] = 1.0
+        return np.concatenate((taken, taken @ self._counted), axis=1) if self._counted.shape[1] else taken
 
 
 def _kinds(decision: Decision) -> tuple[Any, ...]:

@@ -81,9 +81,9 @@ class LatencyPredictor(MeasuredCost):
         samples: how many networks are measured.
         latency: what measures them; by default ``latency_ms`` with its default settings.
         at_once: networks of one measuring session, all of which are kept in memory.
-        model: ``auto``, or only ``additive`` or ``gaussian_process`` regressors. ``additive`` gives a sum over
+        model: ``auto``, or only ``additive``, ``gaussian_process`` or ``blocks``. ``additive`` gives a sum over
             decisions, which also serves soft selections.
-        counts: whether multiply-adds, parameters and memory access may be features.
+        counts: whether networks may be taken apart into blocks of which multiply-adds and so on are counted.
         folds: of the cross-validation.
 
     Raises:
@@ -203,7 +203,7 @@ class CostPredictor(CostModel):
         samples: how many values of ``of`` are asked; an architecture for which it gives none is left out.
         unit: of the values in the file.
         model: see `LatencyPredictor`.
-        counts: whether multiply-adds, parameters and memory access may be features.
+        counts: whether networks may be taken apart into blocks of which multiply-adds and so on are counted.
         folds: of the cross-validation.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
@@ -9,19 +10,24 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Subset
 from automl_nas.space.operators import decode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 from automl_nas_costs.prediction.accuracy import Accuracy, criterion, selected_accuracy
+from automl_nas_costs.prediction.block_process import BlockProcess
 from automl_nas_costs.prediction.codings import CODINGS, CodingName, reducers
-from automl_nas_costs.prediction.counts import Counts
+from automl_nas_costs.prediction.counts import BlockCounts
 from automl_nas_costs.prediction.features import Array, Options
+from automl_nas_costs.prediction.part_sums import PartSums
 from automl_nas_costs.prediction.regressors import AdditiveRegressor, GaussianProcess, Regressor
 
-ModelName: TypeAlias = Literal["auto", "additive", "gaussian_process"]
+ModelName: TypeAlias = Literal["auto", "additive", "gaussian_process", "blocks"]
 """Which regressors are tried: all, or one kind."""
+
+Kind: TypeAlias = Literal["least_squares", "ridge", "gaussian_process", "blocks"]
 
 FEWEST = 10
 """With fewer samples a fold of the cross-validation has a single one, and its choice is luck."""
@@ -36,50 +42,45 @@ class Candidate:
     """A regressor and what it is told.
 
     Attributes:
-        kind: ``least_squares``, ``ridge`` (both additive) or ``gaussian_process``.
-        coding: of the architectures.
-        counts: whether it is told the counts of whole networks, too.
+        kind: ``least_squares``, ``ridge`` (both additive), ``gaussian_process`` or ``blocks`` (`BlockProcess`).
+        coding: of the architectures; always ``raw`` for blocks, which say themselves what matters.
     """
 
-    kind: Literal["least_squares", "ridge", "gaussian_process"]
-    coding: CodingName
-    counts: bool
+    kind: Kind
+    coding: CodingName = "raw"
 
     @property
     def name(self) -> str:
-        """For people, e.g. ``gaussian_process, used, counts``."""
-        return ", ".join([self.kind, self.coding] + ["counts"] * self.counts)
-
-    def regressor(self) -> Regressor:
-        """Return one that is not fitted."""
-        return AdditiveRegressor(ridge=self.kind == "ridge") if self.additive else GaussianProcess()
+        """For people, e.g. ``gaussian_process, used``."""
+        return self.kind if self.kind == "blocks" else f"{self.kind}, {self.coding}"
 
     @property
     def additive(self) -> bool:
         """Whether it predicts a sum over the options of the coding."""
-        return self.kind != "gaussian_process"
+        return self.kind in ("least_squares", "ridge")
 
 
 @final
 class Predictor:
     """Predicts a cost from the architecture alone, in microseconds.
 
-    Every candidate, a regressor on one coding of the architectures (`CodingName`), is cross-validated on the samples;
-    the one of the smallest `criterion` is fitted to all of them. Codings that are the same on all samples are
-    tried once.
+    Every candidate, a regressor on one coding of the architectures (`CodingName`) or on the blocks of their networks,
+    is cross-validated on the samples; the one of the smallest `criterion` is fitted to all of them. Codings that are
+    the same on all samples are tried once.
 
     Args:
         space: of the architectures.
         architectures: the samples.
         values: their cost, above 0.
         model: which regressors are tried.
-        counts: whether they may be told multiply-adds, parameters and memory access where those are in a table.
+        counts: whether networks may be taken apart into blocks of which multiply-adds, memory access and so on are
+            counted, where that is possible.
         folds: of the cross-validation.
         seed: of the folds.
 
     Raises:
         DataError: samples that are too few, or a value that is no positive number.
-        ConfigurationError: fewer than two folds, or more than samples.
+        ConfigurationError: fewer than two folds, or more than samples; only blocks are wanted, and there are none.
     """
 
     def __init__(
@@ -98,17 +99,22 @@ class Predictor:
         known = np.asarray(values, dtype=np.float64)
         _check(samples, known, folds)
         self._quantum = _RESOLUTION * float(np.abs(known).max())
-        self._options, self._counts = Options(space), Counts(space, enabled=counts)
+        self._options = Options(space)
+        self._blocks = _block_counts(space, model, counts)
         self._reduced = reducers(space)
         candidates = self._candidates(samples, model)
-        fitted = {c.name: c.regressor().fit(self._features(c, samples), known) for c in candidates}
+        fitted = {c.name: self._regressor_of(c).fit(self._features(c, samples), known) for c in candidates}
         held_out = {c.name: self._held_out(c, fitted[c.name], samples, known, folds, seed) for c in candidates}
         self.scores = {name: criterion(predicted, known) for name, predicted in held_out.items()}
         names = [candidate.name for candidate in candidates]
         self.chosen = min(candidates, key=lambda candidate: self.scores[candidate.name])
         self.accuracy: Accuracy = selected_accuracy(held_out, known, names, seed)
         self._regressor = fitted[self.chosen.name]
+        self._sums = self._block_sums(self._regressor)
         self._known: dict[Architecture, float] = {}
+        looked_up = space.decisions.keys() if self._sums is None else self._sums[1].decisions
+        subsets = any(isinstance(decision, Subset) for decision in space.decisions.values())
+        self._finds_errors = looked_up == space.decisions.keys() and not subsets
 
     def _candidates(self, samples: Sequence[Architecture], model: ModelName) -> list[Candidate]:
         codings: list[CodingName] = []
@@ -120,20 +126,38 @@ class Predictor:
                 codings.append(coding)
         # The simpler one first: of equal ones the first is chosen.
         found: list[Candidate] = []
-        if model != "gaussian_process":
-            found += [Candidate("least_squares", coding, False) for coding in codings]
-            found += [Candidate("ridge", coding, False) for coding in codings]
-        if model != "additive":
-            for counts in (False, True) if self._counts.width else (False,):
-                found += [Candidate("gaussian_process", coding, counts) for coding in codings]
+        if model in ("auto", "additive"):
+            found += [Candidate("least_squares", coding) for coding in codings]
+            found += [Candidate("ridge", coding) for coding in codings]
+        if self._blocks is not None:
+            found.append(Candidate("blocks"))
+        if model in ("auto", "gaussian_process"):
+            found += [Candidate("gaussian_process", coding) for coding in codings]
         return found
 
+    def _regressor_of(self, candidate: Candidate) -> Regressor:
+        """Return one that is not fitted."""
+        if candidate.kind == "blocks":
+            assert self._blocks is not None
+            return BlockProcess(self._blocks.counted)
+        return AdditiveRegressor(ridge=candidate.kind == "ridge") if candidate.additive else GaussianProcess()
+
     def _features(self, candidate: Candidate, architectures: Sequence[Architecture]) -> Array:
+        if candidate.kind == "blocks":
+            assert self._blocks is not None
+            return self._blocks(architectures)
         reduce = self._reduced[candidate.coding]
         found = self._options([reduce(architecture) for architecture in architectures])
-        if candidate.additive:
-            return found[:, : self._options.additive_width]
-        return np.concatenate((found, self._counts(architectures)), axis=1) if candidate.counts else found
+        return found[:, : self._options.additive_width] if candidate.additive else found
+
+    def _block_sums(self, regressor: Regressor) -> tuple[float, PartSums] | None:
+        """Return what a fitted `BlockProcess` says of each block, from which its predictions are looked up."""
+        if not isinstance(regressor, BlockProcess):
+            return None
+        assert self._blocks is not None
+        constant, costs = regressor.coefficients
+        values = dict(zip(self._blocks.keys, costs.tolist(), strict=True))
+        return constant, PartSums(self._blocks.plan, values)
 
     def _held_out(
         self,
@@ -158,6 +182,9 @@ class Predictor:
 
     def predict(self, architectures: Sequence[Architecture]) -> Array:
         """Return the predicted costs, shape ``(n,)``, none below 0."""
+        if self._sums is not None:
+            constant, sums = self._sums
+            return self._resolved(constant + np.array([sums(item) for item in architectures], dtype=np.float64))
         return self._resolved(self._regressor.predict(self._features(self.chosen, architectures)))
 
     def estimate(self, architecture: Architecture) -> float:
@@ -170,17 +197,42 @@ class Predictor:
         if found is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            found = self._known[architecture] = float(self.predict([self._space.validate(architecture)])[0])
+            found = self._known[architecture] = self._estimate(architecture)
         return found
+
+    def _estimate(self, architecture: Architecture) -> float:
+        # Looking up every decision finds what is wrong; checking all of them before would take twice as long.
+        if self._finds_errors and len(architecture) == len(self._space.decisions):
+            with contextlib.suppress(SpaceError, KeyError):
+                return float(self.predict([architecture])[0])
+        return float(self.predict([self._space.validate(architecture)])[0])
 
     def estimates(self, codes: NDArray[Any]) -> Array:
         """Return the predicted costs of architectures given by their codes (`CostTable.encode`), shape ``(n,)``."""
-        if self.chosen.coding == "raw" and not self.chosen.counts:
-            features = self._options.of_codes(np.asarray(codes))
+        codes = np.asarray(codes)
+        if self._sums is not None:
+            constant, sums = self._sums
+            return self._resolved(constant + sums.of_codes(codes, self._space))
+        if self.chosen.coding == "raw":
+            features = self._options.of_codes(codes)
             if self.chosen.additive:
                 features = features[:, : self._options.additive_width]
             return self._resolved(self._regressor.predict(features))
-        return self.predict([decode(code, self._space.decisions) for code in np.asarray(codes).tolist()])
+        return self.predict([decode(code, self._space.decisions) for code in codes.tolist()])
+
+
+def _block_counts(space: SearchSpace, model: ModelName, counts: bool) -> BlockCounts | None:
+    """Return what is counted of blocks, if it is wanted and there is any."""
+    if model not in ("auto", "blocks") or not (counts or model == "blocks"):
+        return None
+    try:
+        return BlockCounts(space)
+    except SpaceError as error:
+        if model == "blocks":
+            raise ConfigurationError(
+                f"networks cannot be predicted from their blocks: {error}", path="model"
+            ) from error
+        return None
 
 
 def _check(samples: Sequence[Architecture], values: Array, folds: int) -> None:

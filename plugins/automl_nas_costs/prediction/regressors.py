@@ -1,4 +1,4 @@
-"""The regressors a predictor chooses among, all of scikit-learn."""
+"""The regressors of scikit-learn that a predictor chooses among, and what all regressors have in common."""
 
 from __future__ import annotations
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation.measured import Measurement
-from automl_nas.space.architecture import Architecture, Value
+from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.export import export
@@ -21,6 +22,7 @@ from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.blocks import Key, Plan
 from automl_nas_costs.prediction.building import networks_of
 from automl_nas_costs.prediction.features import Array
+from automl_nas_costs.prediction.part_sums import PartSums
 
 _log = logging.getLogger(__name__)
 
@@ -78,16 +80,11 @@ class BlockTable:
     def __init__(
         self, plan: Plan, blocks: Mapping[Key, float], calibration: Sequence[tuple[Architecture, float]] = ()
     ) -> None:
-        self.plan = plan
-        self._parts: list[tuple[tuple[str, ...], dict[tuple[Value, ...], float]]] = []
-        for part, uses in zip(plan.parts, plan.uses, strict=True):
-            self._parts.append(
-                (part.decisions, {values: sum(blocks[key] for key in keys) for values, keys in uses.items()})
-            )
+        self._sums = PartSums(plan, blocks)
         self.correction = Correction()
         self.accuracy: Accuracy | None = None
         if calibration:
-            sums = np.array([self.raw(architecture) for architecture, _ in calibration])
+            sums = np.array([self._sums(architecture) for architecture, _ in calibration])
             values = np.array([value for _, value in calibration])
             self.correction = Correction.fit(sums, values)
             self.accuracy = _leave_one_out(sums, values) if len(values) > 3 else None
@@ -98,22 +95,16 @@ class BlockTable:
         Raises:
             SpaceError: the architecture is not of the space.
         """
-        try:
-            return sum(times[tuple([architecture[name] for name in names])] for names, times in self._parts)
-        except KeyError:
-            for part, (names, times) in zip(self.plan.parts, self._parts, strict=True):
-                if any(name not in architecture for name in names):
-                    raise SpaceError(
-                        f"the architecture lacks a decision of '{part.name}': {', '.join(names)}"
-                    ) from None
-                if tuple([architecture[name] for name in names]) not in times:
-                    taken = ", ".join(f"{name} = {architecture[name]!r}" for name in names)
-                    raise SpaceError(f"the latency table has no block '{part.name}' with {taken}") from None
-            raise
+        return self._sums(architecture)
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the corrected latency in ms, not below 0."""
-        return max(self.correction.constant + self.correction.factor * self.raw(architecture), 0.0)
+        return max(self.correction.constant + self.correction.factor * self._sums(architecture), 0.0)
+
+    def estimates(self, codes: NDArray[Any], space: SearchSpace) -> Array:
+        """Return the corrected latencies of architectures of the space given by their codes, shape ``(n,)``."""
+        found: Array = np.maximum(self.correction(self._sums.of_codes(codes, space)), 0.0)
+        return found
 
     def breakdown(self, architecture: Architecture) -> dict[str, float]:
         """Return place -> latency in ms.
@@ -124,8 +115,8 @@ class BlockTable:
         spread = self.correction.constant < 0
         factor = total / raw if spread and raw else self.correction.factor
         found = {} if spread else {"": self.correction.constant}
-        for part, (names, times) in zip(self.plan.parts, self._parts, strict=True):
-            found[part.name] = found.get(part.name, 0.0) + factor * times[tuple([architecture[name] for name in names])]
+        for name, value in self._sums.parts(architecture):
+            found[name] = found.get(name, 0.0) + factor * value
         return found
 
 

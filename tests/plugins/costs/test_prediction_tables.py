@@ -21,7 +21,6 @@ from automl_nas.streams import stream
 from automl_nas.testing.costs import CostModelContract
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.counts import Counts
 from automl_nas_costs.prediction.imported import DeviceTable
 from automl_nas_costs.prediction.table import BlockTable, Correction
 from automl_nas_costs.prediction.table_model import LatencyTable
@@ -80,18 +79,6 @@ def test_what_changes_the_input_shapes_the_block() -> None:
     # Both shape the second module, and nothing is left to cut: the network is one block, in four forms.
     assert [(part.name, part.decisions) for part in found.parts] == [("", ("size", "work"))]
     assert len(found.blocks) == 4
-
-
-def test_counts_are_those_of_the_whole_network() -> None:
-    """Multiply-adds summed over blocks, against the tracer on whole networks."""
-    from automl_nas_costs.models import Flops
-
-    counts = Counts(SPACE)
-    drawn = [SPACE.sample(stream(0, "test", number)) for number in range(12)]
-    macs = [Flops(SPACE).estimate(architecture) for architecture in drawn]
-    # All convolutions here are dense, so the first count is a line through the multiply-adds.
-    assert np.corrcoef(counts(drawn)[:, 0], macs)[0, 1] == pytest.approx(1.0, abs=1e-12)
-    assert Counts(SPACE, enabled=False).width == 0
 
 
 def test_the_sum_and_its_correction() -> None:
