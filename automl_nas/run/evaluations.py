@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Evaluations:
         ledger: of the run: it counts attempts.
         scratch: the folder in which each trial may have one of its own.
         seed_of: number -> the trial's seed.
-        finished: told each outcome, with its job.
+        finished: told of outcomes, each with its job.
         stop: whether to stop.
         reporter: is told.
     """
@@ -58,7 +58,7 @@ class Evaluations:
         ledger: Ledger,
         scratch: Path,
         seed_of: Callable[[int], int],
-        finished: Callable[[Job, Outcome], None],
+        finished: Callable[[Sequence[tuple[Job, Outcome]]], None],
         stop: StopFlag,
         reporter: Reporter,
     ) -> None:
@@ -77,19 +77,21 @@ class Evaluations:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, number: int, proposal: Proposal) -> None:
-        """Have a proposal evaluated in the background."""
-        fields: dict[str, object] = {
-            "number": number,
-            "architecture": proposal.architecture,
-            "seed": self._seed_of(number),
-            "fidelity": proposal.fidelity,
-            "_scratch": f"{self._scratch}/{number}",
-            "report": Reports(),
-        }
-        request = frozen(Request, fields)
-        self._jobs[number] = Job(proposal, request)
-        self._send(request)
+    def add(self, proposals: Iterable[tuple[int, Proposal]]) -> None:
+        """Have proposals, each with its trial's number, evaluated in the background."""
+        jobs, seed_of, scratch = self._jobs, self._seed_of, self._scratch
+        for number, proposal in proposals:
+            fields: dict[str, object] = {
+                "number": number,
+                "architecture": proposal.architecture,
+                "seed": seed_of(number),
+                "fidelity": proposal.fidelity,
+                "_scratch": f"{scratch}/{number}",
+                "report": Reports(),
+            }
+            request = frozen(Request, fields)
+            jobs[number] = Job(proposal, request)
+            self._send(request)
 
     def advance(self, wanted: int) -> None:
         """Wait a little for an outcome, of whichever trial.
@@ -110,14 +112,14 @@ class Evaluations:
         for executor in (isolated, ordinary):
             if self._stop.requested:
                 raise RunInterrupted
-            event = self._next(executor) if executor is not None else None
-            if isinstance(event, Crash):
-                if self._stop.requested:  # the signal was for the whole group: the candidate is not to blame
-                    self._ledger.released([event.number])
-                    raise RunInterrupted
-                self._crashed(event)
-            elif event is not None:
-                self._finish(event)
+            events = self._next(executor) if executor is not None else ()
+            self._finish([event for event in events if not isinstance(event, Crash)])
+            for crash in events:
+                if isinstance(crash, Crash):
+                    if self._stop.requested:  # the signal was for the whole group: the candidate is not to blame
+                        self._ledger.released([crash.number])
+                        raise RunInterrupted
+                    self._crashed(crash)
 
     def close(self) -> None:
         """Stop the executors; what was being evaluated is released."""
@@ -129,11 +131,13 @@ class Evaluations:
     def _send(self, request: Request) -> None:
         number = request.number
         attempts = self._ledger.attempts.get(number)
-        if attempts is not None and (attempts.crashed >= CRASHES or attempts.started >= STARTS):
+        if attempts is None:
+            self._executor.submit(request)
+        elif attempts.crashed >= CRASHES or attempts.started >= STARTS:
             self._give_up(number, attempts.crashed or attempts.started, "")
-        elif attempts is not None and attempts.started and self._executor.resubmit(request):
+        elif attempts.started and self._executor.resubmit(request):
             pass
-        elif attempts is not None and attempts.started and self._isolating:
+        elif attempts.started and self._isolating:
             # It was being evaluated when its process died. In one of its own it can do so again without harm, and if it
             # does, we know that it was the candidate.
             self._suspects.add(number)
@@ -145,9 +149,9 @@ class Evaluations:
         else:
             self._executor.submit(request)
 
-    def _next(self, executor: Executor) -> Outcome | Crash | None:
+    def _next(self, executor: Executor) -> Sequence[Outcome | Crash]:
         try:
-            return executor.next()
+            return executor.next_all()
         except Exception as error:
             if self._stop.requested and isinstance(error, EvaluationError):
                 raise RunInterrupted from None  # a worker that was just starting got the same signal
@@ -156,7 +160,7 @@ class Evaluations:
             # A worker process that cannot be made, for classes of a notebook, say, or in a script without a guard round
             # its calls. Where the candidate or the evaluator is to blame, the ordinary executor meets the same error.
             self._accept_suspects(error)
-            return None
+            return ()
 
     def _accept_suspects(self, error: Exception) -> None:
         """Evaluate suspects like all others: a process of their own cannot be had."""
@@ -186,12 +190,18 @@ class Evaluations:
 
     def _give_up(self, number: int, times: int, reason: str) -> None:
         error = f"its evaluation ended with the process {times} times{reason}"
-        self._finish(Outcome(number, state=State.FAILED, error=error))
+        self._finish([Outcome(number, state=State.FAILED, error=error)])
 
-    def _finish(self, outcome: Outcome) -> None:
-        job = self._jobs.pop(outcome.number)
-        self._suspects.discard(outcome.number)
-        self._finished(job, outcome)
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:
+            return
+        jobs = self._jobs
+        done = [(jobs.pop(outcome.number), outcome) for outcome in outcomes]
+        if self._suspects:
+            self._suspects.difference_update([outcome.number for outcome in outcomes])
+        self._finished(done)
         # Most runs never have a folder of folders, and to see that is quicker than to look for one of them.
-        if os.access(self._scratch, os.F_OK) and job.request.scratch is not None:
-            shutil.rmtree(job.request.scratch, ignore_errors=True)
+        if os.access(self._scratch, os.F_OK):
+            for job, _ in done:
+                if job.request.scratch is not None:
+                    shutil.rmtree(job.request.scratch, ignore_errors=True)

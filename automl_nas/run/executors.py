@@ -7,11 +7,15 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
 from automl_nas.evaluation.frozen import frozen
 from automl_nas.run.seeding import seed_globally
+
+QUICK = 1e-3
+"""Seconds. What evaluations have found may wait for so long before it is recorded: it is as quickly found again."""
 
 EvaluatorSource = Callable[[], Evaluator]
 """Makes the stage's evaluator. It can be pickled: in a worker process it does so from the configuration."""
@@ -66,16 +70,28 @@ class Executor(ABC):
     def next(self) -> Outcome | Crash | None:
         """Wait for something to happen and return it; None after a short while, so that the caller can look round."""
 
+    def next_all(self) -> Sequence[Outcome | Crash]:
+        """Wait as `next` does, and return what has happened by then (default: what `next` returns, if anything)."""
+        event = self.next()
+        return () if event is None else (event,)
+
     @abstractmethod
     def close(self) -> list[int]:
         """Stop, drop what is left, and return the numbers of the trials whose evaluation was begun and not finished."""
 
 
 class InProcess(Executor):
-    """Evaluates in the process of the driver, one request after the other: breakpoints work."""
+    """Evaluates in the process of the driver, one request after the other: breakpoints work.
+
+    As many evaluations as take about a millisecond, going by those before, are recorded as started together.
+    """
 
     def __init__(self) -> None:
         self._queue: deque[Request] = deque()
+        self._announced = 0  # so many at the head of the queue are recorded as started
+        self._now = 0.0  # when the last outcome came
+        self._measured, self._spent = 0, 0.0  # outcomes since the last such record, and the seconds they took
+        self._error: Exception | None = None
         self._running: dict[int, Request] = {}
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
@@ -96,6 +112,9 @@ class InProcess(Executor):
 
     def next(self) -> Outcome | Crash | None:
         """Evaluate until there is an outcome."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         if self._evaluator is None:
             self._evaluator = self._source()
         if self._alone:
@@ -131,11 +150,31 @@ class InProcess(Executor):
             raise EvaluationError(
                 f"{type(self._evaluator).__name__}.evaluate answered trial {outcome.number}, which was not asked"
             )
-        return _completed(outcome, request.report, begun)
+        self._now = time.perf_counter()
+        spent = self._now - begun
+        self._measured += 1
+        self._spent += spent
+        return _completed(outcome, request.report, spent)
+
+    def next_all(self) -> Sequence[Outcome | Crash]:
+        """Evaluate for a millisecond, or until there is an outcome; see `Executor.next_all`."""
+        events: list[Outcome | Crash] = []
+        until = time.perf_counter() + QUICK
+        try:
+            while (event := self.next()) is not None:
+                events.append(event)
+                if self._now >= until:
+                    break
+        except Exception as error:
+            if not events:
+                raise
+            self._error = error  # what was found before it counts first
+        return events
 
     def close(self) -> list[int]:
         """Drop what is left."""
-        begun = list(self._running)
+        begun = [*self._running, *(request.number for request in islice(self._queue, self._announced))]
+        self._announced = 0
         self._queue.clear()
         self._alone.clear()
         self._running.clear()
@@ -144,14 +183,23 @@ class InProcess(Executor):
 
     def _take(self) -> Iterator[Request]:
         assert self._evaluator is not None
-        queue, running, starting, stochastic = self._queue, self._running, self._starting, self._evaluator.stochastic
+        queue, running, stochastic = self._queue, self._running, self._evaluator.stochastic
         while queue:
+            if not self._announced:
+                self._announce()
+            self._announced -= 1
             request = queue.popleft()
-            starting((request.number,))
             running[request.number] = request
             if stochastic:
                 seed_globally(request.seed)
             yield request
+
+    def _announce(self) -> None:
+        quick = int(self._measured * QUICK / self._spent) if self._spent else 1
+        numbers = [request.number for request in islice(self._queue, max(1, quick))]
+        self._starting(numbers)
+        self._announced = len(numbers)
+        self._measured, self._spent = 0, 0.0
 
     def _repeat(self, request: Request) -> Outcome:
         assert self._evaluator is not None
@@ -177,7 +225,7 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
         raise EvaluationError(
             f"{type(evaluator).__name__}.evaluate gave {len(outcomes)} outcomes for trial {request.number} alone"
         )
-    return _completed(outcomes[0], reports, begun)
+    return _completed(outcomes[0], reports, time.perf_counter() - begun)
 
 
 def _no_outcome(evaluator: Evaluator, given: object) -> EvaluationError:
@@ -187,12 +235,12 @@ def _no_outcome(evaluator: Evaluator, given: object) -> EvaluationError:
     )
 
 
-def _completed(outcome: Outcome, report: Callable[[int, float], None], begun: float) -> Outcome:
+def _completed(outcome: Outcome, report: Callable[[int, float], None], spent: float) -> Outcome:
     """Return an outcome with its duration, where the evaluator gave none, and what it reported on the way."""
     values = report.values if isinstance(report, Reports) else []
     if outcome.seconds and not values:
         return outcome
-    fields = {**vars(outcome), "seconds": outcome.seconds or time.perf_counter() - begun}
+    fields = {**vars(outcome), "seconds": outcome.seconds or spent}
     if values:
         fields["info"] = {**outcome.info, "intermediate": values}
     return frozen(Outcome, fields)

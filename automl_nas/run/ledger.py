@@ -31,6 +31,7 @@ from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 
 _QUICK = 1e-3
+_STATES = {state: state.value for state in State}
 
 
 @dataclass(slots=True)
@@ -90,12 +91,15 @@ class Ledger:
     def started(self, numbers: Sequence[int]) -> None:
         """Record that trials are about to be evaluated."""
         lines = []
+        known = self.attempts
         for number in numbers:
-            attempts = self.attempts.get(number)
+            attempts = known.get(number)
             if attempts is None:
-                attempts = self.attempts[number] = Attempts()
-            attempts.started += 1
-            lines.append(b'{"event":"started","number":%d,"attempt":%d' % (number, attempts.started))
+                known[number] = Attempts(1)
+                lines.append(b'{"event":"started","number":%d,"attempt":1' % number)
+            else:
+                attempts.started += 1
+                lines.append(b'{"event":"started","number":%d,"attempt":%d' % (number, attempts.started))
         self._append(lines)
 
     def released(self, numbers: Sequence[int]) -> None:
@@ -151,7 +155,8 @@ class Ledger:
         self._held = ()
         if not bodies:
             return
-        text = b"".join([b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body)) for body in bodies])
+        crc = zlib.crc32
+        text = b"".join([b'%b,"crc":"%08x"}\n' % (body, crc(body)) for body in bodies])
         try:
             written = self._file.write(text)
             if written != len(text):  # a full disk can take a part
@@ -237,7 +242,7 @@ def _finished_line(trial: Trial) -> bytes:
         "number": trial.number,
         "stage": trial.stage,
         "architecture": orjson.Fragment(trial.architecture.key),
-        "state": trial.state.value,
+        "state": _STATES[trial.state],
         "metrics": trial.metrics,
         "costs": trial.costs,
         "violations": trial.violations,

@@ -12,6 +12,9 @@ from automl_nas.run.plain import plain
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.trial import Proposal, Trial
 
+_SURE = frozenset((str, int, bool, type(None)))
+_TEXT = frozenset((str,))
+
 
 @final
 class Recorder:
@@ -46,6 +49,9 @@ class Recorder:
         complete = state is State.COMPLETE
         metrics: dict[str, float] = {}
         for name, value in outcome.metrics.items():
+            if type(value) is float and -math.inf < value < math.inf:
+                metrics[name] = value
+                continue
             try:
                 number, said = float(value), ""
             except (TypeError, ValueError):
@@ -59,7 +65,7 @@ class Recorder:
             complete, state = False, State.FAILED
             error = f"'{missing}' was not measured, only {', '.join(metrics) or 'nothing'}"
         try:
-            info = plain(proposal.info if not outcome.info else {**proposal.info, **outcome.info})
+            info = _plain({**proposal.info, **outcome.info})
         except TypeError as wrong:
             where = f"trial {outcome.number} in the stage '{self._stage}'"
             raise EvaluationError(f"the info of {where} cannot be recorded: {wrong}") from None
@@ -79,3 +85,13 @@ class Recorder:
             "info": info,
         }
         return frozen(Trial, fields)
+
+
+def _plain(info: dict[str, object]) -> dict[str, object]:
+    """Return what `plain` does, sooner where there is nothing to turn into anything else but in lists."""
+    if not _TEXT.issuperset(map(type, info)):
+        return plain(info)  # type: ignore[no-any-return]
+    return {
+        name: value if type(value) in _SURE or (type(value) is float and math.isfinite(value)) else plain(value)
+        for name, value in info.items()
+    }

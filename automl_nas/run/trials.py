@@ -117,7 +117,7 @@ class StageServices(Services):
             if item["number"] not in self._ledger.trials:
                 assert self._evaluations is not None
                 proposal = Proposal(Architecture(item["architecture"]), item["fidelity"], item["info"])
-                self._evaluations.add(item["number"], proposal)
+                self._evaluations.add([(item["number"], proposal)])
 
     @property
     def seconds(self) -> float:
@@ -156,33 +156,35 @@ class StageServices(Services):
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """See `Services.submit`."""
-        numbers = []
+        first = self.next_number
+        known_trials, validate = self._ledger.trials, self._members.validate
         free: list[Trial] = []
-        for proposal in proposals:
+        unknown: list[tuple[int, Proposal]] = []
+        for number, proposal in enumerate(proposals, start=first):
             if not isinstance(proposal, Proposal):
                 raise PluginError(
                     f"the strategy of the stage '{self._settings.name}' proposed {proposal!r}, a "
                     f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
                 )
-            number = self.next_number
-            architecture = self._members.validate(proposal.architecture)
+            architecture = validate(proposal.architecture)
             if architecture is not proposal.architecture:
                 proposal = Proposal(architecture, proposal.fidelity, proposal.info)
             self.next_number += 1
             self._submitted += 1
             self._uncollected.add(number)
-            numbers.append(number)
-            known = self._ledger.trials.get(number)
+            known = known_trials.get(number)
             if known is not None:
                 self._check_replay(known, proposal)
             elif self._evaluations is None:
                 self._check_comparable()
                 free.append(self._recorder.trial(proposal, Outcome(number), self._trial_seed(number)))
             else:
-                self._evaluations.add(number, proposal)
+                unknown.append((number, proposal))
         if free:
             self._record(free)
-        return numbers
+        if self._evaluations is not None and unknown:
+            self._evaluations.add(unknown)
+        return list(range(first, self.next_number))
 
     def results(self, numbers: Sequence[int]) -> list[Trial]:
         """See `Services.results`."""
@@ -193,9 +195,10 @@ class StageServices(Services):
                 self._evaluations.advance(number)
         self._ledger.flush()  # nobody is told what is not recorded
         trials = [known[number] for number in numbers]
+        uncollected = self._uncollected
         for trial in trials:
-            if trial.number in self._uncollected:
-                self._uncollected.discard(trial.number)
+            if trial.number in uncollected:
+                uncollected.discard(trial.number)
                 self._collect(trial)
                 self._count_failure(trial)
         self._report_count()
@@ -230,8 +233,15 @@ class StageServices(Services):
 
     # --- record ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
-        self._record((self._recorder.trial(job.proposal, outcome, job.request.seed),))
+    def _finish(self, done: Sequence[tuple[Job, Outcome]]) -> None:
+        make = self._recorder.trial
+        trials: list[Trial] = []
+        try:
+            for job, outcome in done:
+                trials.append(make(job.proposal, outcome, job.request.seed))
+        finally:  # one that cannot be recorded does not take those before it along
+            if trials:
+                self._record(trials)
 
     def _record(self, trials: Sequence[Trial]) -> None:
         self._ledger.finished(trials)
@@ -254,14 +264,16 @@ class StageServices(Services):
 
     def _collect(self, trial: Trial) -> None:
         # By number, in whatever order a strategy asks for results: so it is after a resume.
-        for found in (self._collected, *([self._complete] if trial.state is State.COMPLETE else [])):
-            if not found or found[-1].number < trial.number:
-                found.append(trial)
-            else:
-                insort(found, trial, key=lambda known: known.number)
+        _insert(self._collected, trial)
+        if trial.state is State.COMPLETE:
+            _insert(self._complete, trial)
 
     def _count_failure(self, trial: Trial) -> None:
-        self._failures = self._failures + 1 if trial.state is State.FAILED else 0
+        if trial.state is not State.FAILED:
+            self._failures = 0
+            self._fresh.discard(trial.number)
+            return
+        self._failures += 1
         # Those that an earlier process recorded are counted, but only a new one ends the run: otherwise a run that
         # was ended by failures could never be resumed.
         fresh = trial.number in self._fresh
@@ -296,3 +308,10 @@ class StageServices(Services):
             f"trial {known.number} of {self._ledger.path} is {known.architecture.key} in stage '{known.stage}', but "
             f"the resumed stage '{self._settings.name}' asks for {proposal.architecture.key}; since then: {changed}"
         )
+
+
+def _insert(trials: list[Trial], trial: Trial) -> None:
+    if not trials or trials[-1].number < trial.number:
+        trials.append(trial)
+    else:
+        insort(trials, trial, key=lambda known: known.number)

@@ -11,7 +11,8 @@ from typing import final
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.search.problem import Problem
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import enumerate_all, neighbours, sample
+from automl_nas.space.operators import enumerate_all, neighbours
+from automl_nas.space.packing import Packing
 from automl_nas.space.space import SearchSpace
 
 # A space of at most so many raw assignments is counted through when drawing fails: a fraction of a second, once.
@@ -34,6 +35,9 @@ class Drawer:
         problem: whose constraints on costs must be met.
         attempts: how many uniform draws are rejected at most; also how many architectures are looked at around a
             repaired one.
+
+    Attributes:
+        packing: the numbers of architectures in ``refused``.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, attempts: int) -> None:
@@ -41,29 +45,41 @@ class Drawer:
             raise ConfigurationError(f"attempts must be at least 1, not {attempts}", path="attempts")
         self._space, self._problem, self._attempts = space, problem, attempts
         self._decisions = space.decisions
+        self.packing = Packing(space.decisions)
         self._all: list[Architecture] | None = None
 
-    def draw(self, rng: random.Random, taken: Container[Architecture]) -> Architecture | None:
+    def draw(
+        self, rng: random.Random, taken: Container[Architecture], refused: set[int] | None = None
+    ) -> Architecture | None:
         """Return a feasible architecture whose canonical form is not taken; None if none is found.
+
+        Args:
+            rng: a generator.
+            taken: canonical forms.
+            refused: numbers of architectures that are known to be infeasible or taken; those that are found to be are
+                added. It makes no difference but in time.
 
         Raises:
             InfeasibleError: nothing feasible was found, taken or not; the message says by how much the nearest missed.
         """
-        starts: list[Architecture] = []
-        met = False
+        sample, unpack = self.packing.sample, self.packing.unpack
+        refused = set() if refused is None else refused
+        drawn: list[int] = []
         for _ in range(self._attempts):
-            drawn = sample(self._decisions, rng)
-            if self._problem.feasible(drawn):
-                met = True
-                if self._space.canonical(drawn) not in taken:
-                    return drawn
-            elif len(starts) < _REPAIRS:
-                starts.append(drawn)
+            code = sample(rng)
+            if code not in refused:
+                candidate = unpack(code)
+                if self._problem.feasible(candidate) and self._space.canonical(candidate) not in taken:
+                    return candidate
+                refused.add(code)
+            drawn.append(code)
         if self._space.size <= _COUNTABLE:
             free = [item for item in self._feasible() if self._space.canonical(item) not in taken]
             return free[rng.randrange(len(free))] if free else None
         missed: list[Architecture] = []
-        for start in starts:
+        infeasible = [item for item in map(unpack, drawn) if not self._problem.feasible(item)]
+        met = len(infeasible) < len(drawn)
+        for start in infeasible[:_REPAIRS]:
             found = self._repair(start)
             if not self._problem.feasible(found):
                 missed.append(found)

@@ -20,6 +20,10 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
+# Values of these types are JSON scalars, whatever they are.
+_SURE = frozenset((str, int, bool, type(None)))
+
+
 def _text(values: Mapping[str, Value]) -> str:
     try:
         return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
@@ -57,7 +61,10 @@ class Architecture(Mapping[str, Value]):
     __slots__ = ("_judged", "_key", "_origin", "_values")
 
     def __init__(self, values: Mapping[str, object]) -> None:
-        self._values: dict[str, Value] = {name: _freeze(value) for name, value in values.items()}
+        if _SURE.issuperset(map(type, values.values())):  # as options mostly are: nothing to look at one by one
+            self._values: dict[str, Value] = {**values}  # type: ignore[dict-item]
+        else:
+            self._values = {name: _freeze(value) for name, value in values.items()}
         self._key: str | None = None
         self._origin: object = None
         self._judged: object = None  # what the last problem said of it; see `Problem`

@@ -65,7 +65,7 @@ class CodedSpace(SupernetSpace):
             code = self.canonical_code(self.code(architecture))
             found = self._first.get(code)
             if found is None:
-                found = self._first[code] = self.architecture(code)
+                found = self._first[code] = self._made(code)
             self._canonical[architecture] = found
         return found
 
@@ -107,7 +107,10 @@ class CodedSpace(SupernetSpace):
         if wrong := [digit for digit in code if digit not in self._options]:
             known = ", ".join(f"{digit} ({option})" for digit, option in self._options.items())
             raise SpaceError(f"'{wrong[0]}' in the code '{code}' stands for nothing; a digit is one of {known}")
-        return Architecture({name: self._options[digit] for name, digit in zip(self._decisions, code, strict=True)})
+        return self._made(code)
+
+    def _made(self, code: str) -> Architecture:
+        return Architecture(dict(zip(self._decisions, map(self._options.__getitem__, code), strict=True)))
 
     def parametric(self, architecture: Architecture) -> int:
         """Return how many decisions chose a layer with weights: the simplest guess at how good a network is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import random
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -10,10 +10,9 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Proposal
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import mutate_one
 from automl_nas.space.space import SearchSpace
 from automl_nas_evolution.explorer import Explorer
-from automl_nas_evolution.members import Member, fittest
+from automl_nas_evolution.members import Member, Rank, fittest
 
 
 @final
@@ -61,7 +60,11 @@ class AgingEvolution(Explorer):
                 raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
         self._size, self._sample_size, self._child_attempts = population, sample_size, child_attempts
         self._mutable = space.size > 1
-        self._members: deque[Member] = deque()
+        self._single = len(problem.objectives) == 1
+        # The members, the oldest first, and beside them their ranks and numbers.
+        self._members: list[Member] = []
+        self._ranks: list[Rank] = []
+        self._codes: list[int] = []
 
     def _propose(self) -> Proposal | None:
         alive = len(self._members)
@@ -69,24 +72,39 @@ class AgingEvolution(Explorer):
             return None
         rng = self._of_this_ask("aging")
         if alive == self._size and self._mutable:
-            members = list(self._members)
+            mutate_one, codes, refused = self._packing.mutate_one, self._codes, self._refused
             for _ in range(self._child_attempts):
-                rivals = [members[int(rng.random() * alive)] for _ in range(self._sample_size)]
-                parent = fittest(rivals, 1)[0]
-                child = mutate_one(parent.architecture, self._decisions, rng)
-                if self._claim(child):
-                    return Proposal(child, info={"origin": "mutation", "parents": [parent.number]})
+                parent = self._tournament(rng)
+                code = mutate_one(codes[parent], rng)
+                if code not in refused and (child := self._claimed_of(code)) is not None:
+                    return Proposal(child, info={"origin": "mutation", "parents": [self._members[parent].number]})
         drawn = self._draw(rng)
         return None if drawn is None else Proposal(drawn, info={"origin": "random"})
 
+    def _tournament(self, rng: random.Random) -> int:
+        """Return the place of the best of some members."""
+        draw, alive = rng.random, len(self._members)
+        rivals = [int(draw() * alive) for _ in range(self._sample_size)]
+        if self._single:
+            return min(rivals, key=self._ranks.__getitem__)
+        best = fittest([self._members[place] for place in rivals], 1)[0]
+        return next(place for place in rivals if self._members[place] is best)
+
     def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
         if member is not None:
-            self._members.append(member)
+            self._join(member)
             if len(self._members) > self._size:
-                self._members.popleft()
+                del self._members[0], self._ranks[0], self._codes[0]
+
+    def _join(self, member: Member) -> None:
+        self._members.append(member)
+        self._ranks.append(member.rank())
+        self._codes.append(self._packing.pack(member.architecture))
 
     def _own_state(self) -> dict[str, Any]:
         return {"members": [member.state() for member in self._members]}
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        self._members = deque(Member.load(item) for item in state["members"])
+        self._members, self._ranks, self._codes = [], [], []
+        for item in state["members"]:
+            self._join(Member.load(item))

@@ -37,6 +37,10 @@ class Explorer(AskTellStrategy):
         self._space, self._problem, self._decisions = space, problem, space.decisions
         self._seed, self._duplicates = seed, duplicates
         self._drawer = Drawer(space, problem, attempts)
+        self._packing = self._drawer.packing
+        # The numbers of architectures that need not be looked at again: infeasible ones, and unless duplicates are
+        # asked for those that are claimed. Most of what is tried late is in here.
+        self._refused: set[int] = set()
         self._claimed: dict[Architecture, None] = {}
         self._taken: Container[Architecture] = () if duplicates else self._claimed
         self._outstanding: dict[Architecture, int] = {}
@@ -115,6 +119,7 @@ class Explorer(AskTellStrategy):
         """Continue from what `search_state` returned."""
         self._proposed = state["proposed"]
         self._claimed.clear()
+        self._refused.clear()
         self._claimed.update(dict.fromkeys(Architecture.from_json(text) for text in state["claimed"]))
         self._outstanding = {Architecture(item): count for item, count in state["outstanding"]}
         self._load_own_state(state)
@@ -145,10 +150,23 @@ class Explorer(AskTellStrategy):
         return True
 
     @final
+    def _claimed_of(self, code: int) -> Architecture | None:
+        """Return the architecture of a number, now claimed; None if it was not free."""
+        if code in self._refused:
+            return None
+        architecture = self._packing.unpack(code)
+        if self._claim(architecture):
+            if not self._duplicates:
+                self._refused.add(code)
+            return architecture
+        self._refused.add(code)
+        return None
+
+    @final
     def _draw(self, rng: random.Random) -> Architecture | None:
         """Draw a free architecture at random and claim it; None when none is left."""
         try:
-            drawn = self._drawer.draw(rng, self._taken)
+            drawn = self._drawer.draw(rng, self._taken, self._refused)
         except InfeasibleError:
             if self._claimed:
                 return None

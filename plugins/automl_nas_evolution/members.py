@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
+
+Rank: TypeAlias = tuple[bool, float, float, int]
+"""Sorts members of one objective as `fittest` does, best first."""
 
 
 class Member(NamedTuple):
@@ -59,6 +62,10 @@ class Member(NamedTuple):
         """Invert `state`."""
         architecture = Architecture(state["architecture"])
         return cls(state["number"], architecture, tuple(state["scores"]), state["gap"], state["fidelity"])
+
+    def rank(self) -> Rank:
+        """Return its place among members of any kind, by the first objective alone."""
+        return self.gap > 0, -self.fidelity, self.gap if self.gap > 0 else -self.scores[0], self.number
 
     def beats(self, other: Member) -> bool:
         """Whether it dominates the other: smaller gap first, then Pareto (Deb et al. 2002, section VI)."""

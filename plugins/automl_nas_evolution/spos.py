@@ -10,7 +10,6 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.search.problem import Problem
 from automl_nas.search.trial import Proposal
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import crossover, mutate
 from automl_nas.space.space import SearchSpace
 from automl_nas_evolution.explorer import Explorer
 from automl_nas_evolution.members import Member, fittest
@@ -123,16 +122,17 @@ class EvolutionarySearch(Explorer):
     def _breed(self) -> None:
         self._select()
         rng = self._stream("evolution", self._generation)
-        parents = self._archive[: self._top_k]
+        packing, probability = self._packing, self._probability
+        parents = [(packing.pack(member.architecture), member.number) for member in self._archive[: self._top_k]]
         draw, count = rng.random, len(parents)  # faster than randrange, and uniform to 2**-53
 
-        def mutation() -> tuple[Architecture, list[int]]:
-            parent = parents[int(draw() * count)]
-            return mutate(parent.architecture, self._decisions, rng, self._probability), [parent.number]
+        def mutation() -> tuple[int, tuple[int, ...]]:
+            parent, number = parents[int(draw() * count)]
+            return packing.mutate(parent, rng, probability), (number,)
 
-        def recombination() -> tuple[Architecture, list[int]]:
-            first, second = parents[int(draw() * count)], parents[int(draw() * count)]
-            return crossover(first.architecture, second.architecture, rng), [first.number, second.number]
+        def recombination() -> tuple[int, tuple[int, ...]]:
+            (first, one), (second, other) = parents[int(draw() * count)], parents[int(draw() * count)]
+            return packing.crossover(first, second, rng), (one, other)
 
         if parents:
             self._children("mutation", mutation, self._mutations)
@@ -142,13 +142,14 @@ class EvolutionarySearch(Explorer):
             self._pending.append(Proposal(drawn, info=info))
         self._generation += 1
 
-    def _children(self, origin: str, make: Callable[[], tuple[Architecture, list[int]]], count: int) -> None:
+    def _children(self, origin: str, make: Callable[[], tuple[int, tuple[int, ...]]], count: int) -> None:
+        refused = self._refused
         for _ in range(count * self._child_attempts):
             if count == 0:
                 break
-            child, numbers = make()
-            if self._claim(child):
-                info = {"generation": self._generation, "origin": origin, "parents": numbers}
+            code, numbers = make()
+            if code not in refused and (child := self._claimed_of(code)) is not None:
+                info = {"generation": self._generation, "origin": origin, "parents": [*numbers]}
                 self._pending.append(Proposal(child, info=info))
                 count -= 1
 
