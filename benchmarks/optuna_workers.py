@@ -22,57 +22,10 @@ from pathlib import Path
 
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.yaml import dump_yaml
+from automl_nas.testing.diary import read_diary
+from automl_nas.testing.toy_plugin import installed_toys
 
-PLUGIN = """
-import os, time
-from automl_nas.evaluation.evaluator import Evaluator, Outcome
-from automl_nas.plugin import hookimpl
-from automl_nas.space.space import SearchSpace
-from automl_nas.testing import ToySpace, toy_metric
-
-
-def space() -> ToySpace:
-    return ToySpace(blocks=8, options=4)
-
-
-class Asleep(Evaluator):
-    stochastic = False
-
-    def __init__(self, space: SearchSpace, *, diary: str, seconds: float) -> None:
-        self.space, self.diary, self.seconds = space, diary, seconds
-
-    def note(self, what, number):
-        with open(self.diary, "a") as file:
-            file.write(f"{what} {number} {os.getpid()} {time.time()}\\n")
-
-    def evaluate(self, requests):
-        for request in requests:
-            self.note("begin", request.number)
-            time.sleep(self.seconds)
-            self.note("end", request.number)
-            yield Outcome(request.number, {"accuracy": toy_metric(request.architecture, self.space)})
-
-
-@hookimpl
-def register_spaces(register):
-    register("asleep_toy", "asleep_plugin:space")
-
-
-@hookimpl
-def register_evaluators(register):
-    register("asleep", "asleep_plugin:Asleep")
-"""
 SECONDS, GRACE = 0.2, 3.0
-
-
-def install(folder: Path) -> Mapping[str, str]:
-    """Write the plugin as an installed distribution; return the environment that finds it."""
-    (folder / "asleep_plugin.py").write_text(PLUGIN)
-    info = folder / "asleep-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: asleep\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[automl_nas]\nasleep = asleep_plugin\n")
-    return {**os.environ, "PYTHONPATH": str(folder), "AUTOML_NAS_PLUGINS": "asleep,optuna,evolution"}
 
 
 def program(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
@@ -86,17 +39,11 @@ def program(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen
     )
 
 
-def read(diary: Path) -> list[tuple[str, int, int, float]]:
-    """Return (begin or end, trial, process, time)."""
-    lines = [line.split() for line in diary.read_text().splitlines()] if diary.exists() else []
-    return [(what, int(number), int(process), float(at)) for what, number, process, at in lines]
-
-
 def victim(diary: Path, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes] | None:
     """Return a worker that is in the middle of an evaluation."""
-    notes = read(diary)
-    ended = {(number, process) for what, number, process, _ in notes if what == "end"}
-    busy = {process for what, number, process, _ in notes if what == "begin" and (number, process) not in ended}
+    notes = read_diary(diary)
+    ended = {(note.number, note.process) for note in notes if note.what == "end"}
+    busy = {note.process for note in notes if (note.number, note.process) not in ended}
     return next((worker for worker in workers if worker.pid in busy), None)
 
 
@@ -104,19 +51,19 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
     """Return seconds, killed workers, lost trials and trials that ended twice."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        environment, diary = install(folder), folder / "diary"
+        environment, diary = installed_toys(folder, "optuna", "evolution"), folder / "diary"
         made = {"sqlite": f"sqlite:///{folder}/queue.db", "journal": str(folder / "queue.journal")}
         address = made.get(storage, storage)
         executor = {"name": "optuna", "storage": address, "study": f"queue{os.getpid()}-{count}", "grace": GRACE}
         stage = {
             "name": "search",
             "strategy": "random",
-            "evaluator": {"name": "asleep", "diary": str(diary), "seconds": SECONDS},
+            "evaluator": {"name": "diary", "diary": str(diary), "seconds": SECONDS},
             "budget": {"trials": trials},
             "ahead": 2 * count,
         }
         config = {
-            "space": "asleep_toy",
+            "space": {"name": "toy", "blocks": 8, "options": 4},
             "problem": {"objectives": {"accuracy": "maximize"}},
             "runtime": {"device": "cpu", "threads": 1},
             "executor": executor,
@@ -129,7 +76,7 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
         killed = 0
         while run.poll() is None:
             time.sleep(0.02)
-            ended = sum(note[0] == "end" for note in read(diary))
+            ended = sum(note.what == "end" for note in read_diary(diary))
             if killed < kill and ended >= (killed + 1) * trials // (kill + 2) and (found := victim(diary, workers)):
                 found.send_signal(signal.SIGKILL)
                 workers.remove(found)
@@ -138,10 +85,10 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
         for worker in workers:
             worker.send_signal(signal.SIGINT)
             worker.wait()
-        notes = read(diary)
-        ends = [number for what, number, _, _ in notes if what == "end"]
+        notes = read_diary(diary)
+        ends = [note.number for note in notes if note.what == "end"]
         recorded = Ledger(folder / "run" / "trials.jsonl", writable=False).trials
-        seconds = max(note[3] for note in notes) - min(note[3] for note in notes)
+        seconds = max(note.time for note in notes) - min(note.time for note in notes)
         return seconds, killed, trials - len(recorded), len(ends) - len(set(ends))
 
 

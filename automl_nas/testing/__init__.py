@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from automl_nas.testing.costs import CostModelContract
     from automl_nas.testing.evaluators import EvaluatorContract
+    from automl_nas.testing.executors import ExecutorContract
     from automl_nas.testing.exporters import ExporterContract
+    from automl_nas.testing.observers import ObserverContract
     from automl_nas.testing.plugins import PluginContract
     from automl_nas.testing.services import SimulatedServices, finished
     from automl_nas.testing.spaces import SearchSpaceContract, SupernetContract
@@ -24,7 +26,9 @@ _WHERE = {
     "AskTellContract": "strategies",
     "CostModelContract": "costs",
     "EvaluatorContract": "evaluators",
+    "ExecutorContract": "executors",
     "ExporterContract": "exporters",
+    "ObserverContract": "observers",
     "PluginContract": "plugins",
     "SearchSpaceContract": "spaces",
     "SimulatedServices": "services",
@@ -45,7 +49,9 @@ __all__ = [
     "AskTellContract",
     "CostModelContract",
     "EvaluatorContract",
+    "ExecutorContract",
     "ExporterContract",
+    "ObserverContract",
     "PluginContract",
     "SearchSpaceContract",
     "StrategyContract",

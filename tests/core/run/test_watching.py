@@ -12,7 +12,8 @@ from automl_nas.plugin import Observer, ResultInfo, RunInfo, StepInfo
 from automl_nas.run.ledger import Ledger, finished_after
 from automl_nas.run.session import Session
 from automl_nas.search.trial import Trial
-from automl_nas.testing import ToyEvaluator, ToySpace
+from automl_nas.space import SearchSpace
+from automl_nas.testing import ObserverContract, ToyEvaluator, ToySpace
 
 SPACE = ToySpace(blocks=3, options=3)
 
@@ -58,6 +59,18 @@ class Refusing(Observer):
 
     def search_started(self, run: RunInfo) -> None:
         raise AssertionError("it has refused")
+
+
+class TestDiary(ObserverContract):
+    def make(self, space: SearchSpace, folder: Path) -> Observer:
+        return Diary()
+
+    def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:
+        assert isinstance(observer, Diary)
+        told = [call[1] for call in observer.calls if call[0] == "trial"]
+        assert told == sorted(told)
+        assert told[-1] == max(trials)
+        assert [call[0] for call in observer.calls][-2:] == ["finished", "closed"]
 
 
 def configuration(*observers: Observer) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from automl_nas_optuna.tuning_settings import StudyFile
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The slow plugin, in this process and for others."""
+    """The plugin of toys, in this process and for others."""
     folder = tmp_path / "installed"
     folder.mkdir()
     made = install(folder)

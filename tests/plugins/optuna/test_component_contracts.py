@@ -1,0 +1,56 @@
+"""The observer and the executor keep the contracts of their kinds."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from plugins.optuna.crews import start
+from plugins.optuna.test_mirror import mirrored
+
+from automl_nas.plugin.manager import PluginManager
+from automl_nas.plugin.observer import Observer
+from automl_nas.plugin.registry import Registry
+from automl_nas.run.builtin import with_builtin
+from automl_nas.run.executors import Executor
+from automl_nas.search.trial import Trial
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing import ExecutorContract, ObserverContract, toy_plugin
+from automl_nas.testing.toy_plugin import installed_toys
+from automl_nas_optuna.executor import OptunaExecutor
+from automl_nas_optuna.recording import MirrorObserver
+
+
+class TestMirrorObserver(ObserverContract):
+    def make(self, space: SearchSpace, folder: Path) -> Observer:
+        # However busy the machine is.
+        return MirrorObserver(space, storage=str(folder / "trials.journal"), study="watched", patience=300.0)
+
+    def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:
+        for stage in ("first", "second"):
+            found = mirrored(str(folder / "trials.journal"), f"watched/{stage}")
+            assert found.keys() == {number for number, trial in trials.items() if trial.stage == stage}
+
+
+class TestOptunaExecutor(ExecutorContract):
+    """With one worker, ``automl-nas worker``, which stops a slow evaluation by beginning anew."""
+
+    def make(self, folder: Path) -> Executor:
+        return OptunaExecutor(storage=str(folder / "queue.journal"), poll=0.02)
+
+    def names(self) -> tuple[Registry, Mapping[str, Any]]:
+        manager = PluginManager({"AUTOML_NAS_PLUGINS": "optuna"}).load()
+        manager.register_module(toy_plugin, "toys")
+        return with_builtin(manager).registry, {"space": "suspects", "strategy": "drawn", "evaluator": "suspects"}
+
+    @contextmanager
+    def workers(self, folder: Path) -> Iterator[None]:
+        worker = start(installed_toys(folder, "optuna"), "worker", str(folder / "queue.journal"), "--idle", "120")
+        try:
+            yield
+        finally:
+            worker.send_signal(signal.SIGINT)
+            worker.communicate()
