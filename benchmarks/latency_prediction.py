@@ -31,7 +31,7 @@ from automl_nas_costs.prediction.features import Array
 from automl_nas_costs.prediction.models import draw
 from automl_nas_costs.prediction.predictor import Predictor
 from automl_nas_costs.prediction.table import BlockTable, Correction, measure_blocks
-from automl_nas_spaces.channels import shufflenet_v2_channels
+from automl_nas_spaces.channels import ShuffleNetV2Channels
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
 
 CANDIDATES_COSTED = 2000
@@ -40,8 +40,8 @@ FEWER = 30  # calibration networks more, from one fit to the next
 
 def make_space(name: str, size: int) -> SearchSpace:
     if name == "blocks":
-        return shufflenet_v2(input_shape=(3, size, size), variant="final")
-    return shufflenet_v2_channels(input_shape=(3, size, size), variant="final")
+        return shufflenet_v2(input_shape=(3, size, size))
+    return ShuffleNetV2Channels(input_shape=(3, size, size), variant="final")
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, Any]:

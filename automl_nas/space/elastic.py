@@ -25,8 +25,9 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
 
     Args:
         in_channels: the largest number of input channels.
-        out_channels: a number: no decision; several, increasing: an `Ordinal` among them. A depthwise convolution
-            (``groups == in_channels == out_channels``) follows its input and decides nothing.
+        out_channels: a number: no decision; several, increasing: an `Ordinal` among them; option -> number: an
+            `Ordinal` of the options, such as scales that are tied among layers of different widths. A depthwise
+            convolution (``groups == in_channels == out_channels``) follows its input and decides nothing.
         kernel_size: as in ``nn.Conv2d``.
         stride: as in ``nn.Conv2d``.
         padding: as in ``nn.Conv2d``.
@@ -43,7 +44,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
     def __init__(
         self,
         in_channels: int,
-        out_channels: int | Sequence[int],
+        out_channels: int | Sequence[int] | Mapping[Scalar, int],
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] | str = 0,
@@ -52,9 +53,12 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         bias: bool = True,
         name: str | None = None,
     ) -> None:
-        widths = (out_channels,) if isinstance(out_channels, int) else tuple(out_channels)
+        options = _options(out_channels)
+        widths = tuple(options.values())
         if not widths:
             raise SpaceError("an ElasticConv2d needs at least one output width")
+        if min(widths) < 1:
+            raise SpaceError(f"an ElasticConv2d has at least one output channel, not {min(widths)}")
         if groups != 1 and (groups != in_channels or widths != (in_channels,)):
             raise SpaceError(
                 "an elastic convolution has groups=1, or is depthwise and decides nothing (groups == in_channels == "
@@ -62,7 +66,8 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             )
         nn.Conv2d.__init__(self, in_channels, max(widths), kernel_size, stride, padding, dilation, groups, bias)
         self._init_choice(name)
-        self._widths = None if isinstance(out_channels, int) else Ordinal(widths)
+        self._options = options
+        self._widths = None if isinstance(out_channels, int) else Ordinal(tuple(out_channels))
         self._active: int | None = None
 
     def decisions(self) -> Mapping[str, Decision]:
@@ -75,13 +80,13 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             return self
         twin = shallow(self)
         assert isinstance(twin, ElasticConv2d)
-        twin._active = _width(self.path, taken)
+        twin._active = self._width(taken)
         return twin
 
     def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
         """Return a plain ``nn.Conv2d`` with copies of the rows and columns in use."""
         inputs = resolve.input_shape(self)[1]
-        outputs = _width(self.path, taken) if self._widths is not None else self._follow(inputs)
+        outputs = self._width(taken) if self._widths is not None else self._follow(inputs)
         settings: dict[str, Any] = {
             "kernel_size": self.kernel_size,
             "stride": self.stride,
@@ -112,6 +117,15 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         weight, bias = self._slices(inputs, self._follow(inputs) if self._active is None else self._active)
         groups = 1 if self.groups == 1 else inputs
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def _width(self, taken: Mapping[str, Taken]) -> int:
+        width = taken[""]
+        if width.weights is not None:
+            raise SpaceError(
+                f"the width '{self.path}' takes values only: outputs of different widths cannot be weighted "
+                "(ModuleSpace.weighable names the decisions that can)"
+            )
+        return self._options[width.options[0]]
 
     def _follow(self, inputs: int) -> int:
         return self.out_channels if self.groups == 1 else inputs
@@ -246,16 +260,11 @@ class ElasticLinear(ChoiceModule, nn.Linear):
         return F.linear(x, self.weight[:, : x.shape[-1]], self.bias)
 
 
-def _width(path: str, taken: Mapping[str, Taken]) -> int:
-    width = taken[""]
-    if width.weights is not None:
-        raise SpaceError(
-            f"the width '{path}' takes values only: outputs of different widths cannot be weighted "
-            "(ModuleSpace.weighable names the decisions that can)"
-        )
-    number = width.options[0]
-    assert isinstance(number, int)
-    return number
+def _options(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
+    """Return option of the decision -> output channels."""
+    if isinstance(out_channels, int):
+        return {out_channels: out_channels}
+    return dict(out_channels) if isinstance(out_channels, Mapping) else {width: width for width in out_channels}
 
 
 def _check_width(path: str, width: int, largest: int) -> None:

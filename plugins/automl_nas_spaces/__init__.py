@@ -18,5 +18,5 @@ def register_spaces(register: Callable[..., None]) -> None:
     register(
         "shufflenet_v2_channels",
         "automl_nas_spaces.channels:ShuffleNetV2Channels",
-        summary="blocks and channels of SPOS together: a candidate and a width for every block; no supernet",
+        summary="blocks and channels of SPOS together: a candidate and a width for every block",
     )

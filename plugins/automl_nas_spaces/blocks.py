@@ -1,12 +1,37 @@
 """The building blocks of the SPOS search space (Guo et al., arXiv 1904.00420, section 4): plain torch modules.
 
-Convolutions have no bias. Batch normalisation is affine or not, all alike.
+Convolutions have no bias. Batch normalisation is affine or not, all alike. A width inside a block may be searched: then
+layers are elastic, and hold weights for the largest width, of which the first are used (section 3.4).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
 import torch
 from torch import Tensor, nn
+
+from automl_nas.space.architecture import Scalar
+from automl_nas.space.elastic import ElasticBatchNorm2d, ElasticConv2d
+
+
+@final
+@dataclass(frozen=True)
+class Searched:
+    """A width that is decided.
+
+    Attributes:
+        name: of the decision.
+        options: option -> channels.
+    """
+
+    name: str
+    options: Mapping[Scalar, int]
+
+
+Width: TypeAlias = int | Searched
 
 
 class ShuffleBlock(nn.Module):
@@ -48,25 +73,43 @@ class ProjectionBlock(nn.Module):
         return torch.cat((self.projection(x), self.main(x)), 1)
 
 
-def pointwise(inp: int, out: int, affine: bool) -> list[nn.Module]:
+def pointwise(inp: Width, out: Width, affine: bool) -> list[nn.Module]:
     """Return a 1x1 convolution, BN and ReLU."""
-    return [nn.Conv2d(inp, out, 1, bias=False), nn.BatchNorm2d(out, affine=affine), nn.ReLU(inplace=True)]
+    convolution: nn.Module
+    if isinstance(out, Searched):
+        convolution = ElasticConv2d(_largest(inp), out.options, 1, bias=False, name=out.name)
+    elif isinstance(inp, Searched):
+        convolution = ElasticConv2d(_largest(inp), out, 1, bias=False)
+    else:
+        convolution = nn.Conv2d(inp, out, 1, bias=False)
+    return [convolution, _norm(out, affine), nn.ReLU(inplace=True)]
 
 
-def depthwise(channels: int, kernel: int, stride: int, affine: bool) -> list[nn.Module]:
+def depthwise(channels: Width, kernel: int, stride: int, affine: bool) -> list[nn.Module]:
     """Return a depthwise convolution that keeps the size (but for the stride), and BN; no ReLU."""
-    convolution = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
-    return [convolution, nn.BatchNorm2d(channels, affine=affine)]
+    most = _largest(channels)
+    make = ElasticConv2d if isinstance(channels, Searched) else nn.Conv2d
+    convolution = make(most, most, kernel, stride, kernel // 2, groups=most, bias=False)
+    return [convolution, _norm(channels, affine)]
 
 
-def shuffle_main(inp: int, mid: int, out: int, kernel: int, stride: int, affine: bool) -> nn.Sequential:
+def _norm(channels: Width, affine: bool) -> nn.Module:
+    make = ElasticBatchNorm2d if isinstance(channels, Searched) else nn.BatchNorm2d
+    return make(_largest(channels), affine=affine)
+
+
+def _largest(width: Width) -> int:
+    return max(width.options.values()) if isinstance(width, Searched) else width
+
+
+def shuffle_main(inp: int, mid: Width, out: int, kernel: int, stride: int, affine: bool) -> nn.Sequential:
     """Return the main branch of a shuffle block: 1x1, depthwise, 1x1."""
     return nn.Sequential(
         *pointwise(inp, mid, affine), *depthwise(mid, kernel, stride, affine), *pointwise(mid, out, affine)
     )
 
 
-def xception_main(inp: int, mid: int, out: int, stride: int, affine: bool) -> nn.Sequential:
+def xception_main(inp: int, mid: Width, out: int, stride: int, affine: bool) -> nn.Sequential:
     """Return the main branch of an Xception block: three times depthwise 3x3 and 1x1; the first has the stride."""
     return nn.Sequential(
         *depthwise(inp, 3, stride, affine),

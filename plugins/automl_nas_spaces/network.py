@@ -10,7 +10,15 @@ from typing import final
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas_spaces.blocks import ProjectionBlock, ShuffleBlock, pointwise, projection, shuffle_main, xception_main
+from automl_nas_spaces.blocks import (
+    ProjectionBlock,
+    ShuffleBlock,
+    Width,
+    pointwise,
+    projection,
+    shuffle_main,
+    xception_main,
+)
 from automl_nas_spaces.layout import Place, place_blocks
 
 CANDIDATES = ("shuffle3", "shuffle5", "shuffle7", "xception")
@@ -83,15 +91,23 @@ class Outline:
         return nn.Sequential(parts)
 
 
-def candidate(name: str, place: Place, affine: bool) -> nn.Module:
-    """Return one of the `CANDIDATES` for a place."""
+def candidate(name: str, place: Place, affine: bool, mid: Width | None = None) -> nn.Module:
+    """Return one of the `CANDIDATES` for a place.
+
+    Args:
+        name: of the candidate.
+        place: where it stands.
+        affine: whether batch normalisation has weights and biases.
+        mid: the width inside its main branch; None: that of the place.
+    """
+    mid = place.mid if mid is None else mid
     # Either the whole input goes through the main branch, or the half of it that does not pass.
     inp = place.inp if place.projects else place.out // 2
     rest, kernel = place.out - inp, _KERNELS.get(name, 3)
     if name == "xception":
-        main = xception_main(inp, place.mid, rest, place.stride, affine)
+        main = xception_main(inp, mid, rest, place.stride, affine)
     else:
-        main = shuffle_main(inp, place.mid, rest, kernel, place.stride, affine)
+        main = shuffle_main(inp, mid, rest, kernel, place.stride, affine)
     if place.projects:
         return ProjectionBlock(projection(inp, kernel, place.stride, affine), main)
     return ShuffleBlock(main)

@@ -137,6 +137,27 @@ def test_the_first_module_that_does_not_follow_is_named() -> None:
         ModuleSpace(lambda: nn.Sequential(ElasticConv2d(3, [2, 8], 1), ElasticConv2d(4, 2, 1)), input_shape=(3, 4, 4))
 
 
+def test_a_scale_ties_layers_of_different_widths() -> None:
+    def scaled() -> nn.Module:
+        def block(inp: int, out: int) -> list[nn.Module]:
+            widths = {scale: int(out * scale) for scale in (0.25, 0.5, 1.0)}
+            return [ElasticConv2d(inp, widths, 3, padding=1, bias=False, name="scale"), ElasticBatchNorm2d(out)]
+
+        return nn.Sequential(*block(3, 8), *block(8, 20), nn.AdaptiveAvgPool2d(1), nn.Flatten(), ElasticLinear(20, 2))
+
+    space = ModuleSpace(scaled, input_shape=(3, 5, 5))
+    assert dict(space.decisions) == {"scale": Ordinal((0.25, 0.5, 1.0))}
+    supernet, x = space.build_supernet().eval(), torch.randn(2, 3, 5, 5)
+    for scale, first, second in ((0.25, 2, 5), (0.5, 4, 10), (1.0, 8, 20)):
+        network = supernet.extract({"scale": scale})
+        assert [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)] == [first, second]
+        assert torch.equal(network(x), supernet(x, {"scale": scale}))
+        built = space.build(Architecture({"scale": scale}))
+        assert built[2].weight.shape == (second, first, 3, 3)  # type: ignore[index]
+    supernet.restrict({"scale": [0.5, 1.0]})
+    assert supernet.decisions == {"scale": Ordinal((0.5, 1.0))}
+
+
 def test_widths_take_values_only() -> None:
     space = ModuleSpace(make, input_shape=(3, 6, 6))
     assert dict(space.decisions) == {"width": Ordinal((2, 4, 8))}
@@ -177,6 +198,9 @@ def test_weighted_branches_of_one_width() -> None:
         ((8, 8, 1, 1, 0, 1, 2), "groups=2"),
         ((8, [], 1), "at least one"),
         ((8, [8, 4], 1), "increasing"),
+        ((8, [4, 4], 1), "the same option twice"),
+        ((8, {}, 1), "at least one"),
+        ((8, {0.1: 0, 1.0: 4}, 1), "at least one output channel, not 0"),
     ],
 )
 def test_convolutions_that_cannot_be_narrowed_are_refused(arguments: tuple[object, ...], message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -11,8 +11,8 @@ from torch import nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas.testing.spaces import SearchSpaceContract
+from automl_nas.space.space import SupernetSpace
+from automl_nas.testing.spaces import SupernetContract
 from automl_nas_spaces.channels import SCALES, ShuffleNetV2Channels
 from automl_nas_spaces.shufflenet_v2 import CANDIDATES, shufflenet_v2
 
@@ -28,9 +28,12 @@ SMALL: Mapping[str, Any] = {
 }
 
 
-class TestChannelsContract(SearchSpaceContract):
-    def make_space(self) -> SearchSpace:
+class TestChannelsContract(SupernetContract):
+    def make_space(self) -> SupernetSpace:
         return ShuffleNetV2Channels(**SMALL)
+
+    def weighable(self, space: SupernetSpace) -> Collection[str]:
+        return [name for name in space.decisions if not name.endswith(".scale")]
 
 
 # The network of SPOS's joint search (megvii-model/SinglePathOneShot): 327.9M multiply-adds, 3.43M parameters.
@@ -53,7 +56,7 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def test_the_published_network() -> None:
-    space = ShuffleNetV2Channels()
+    space = ShuffleNetV2Channels(variant="final")
     values: dict[str, object] = {}
     for names, block, width in zip(space.segments(), BLOCKS, WIDTHS, strict=True):
         values.update(zip(names, (CANDIDATES[block], SCALES[width]), strict=True))
@@ -65,13 +68,43 @@ def test_the_published_network() -> None:
 
 def test_scale_one_is_the_block_search() -> None:
     """The same modules with the same shapes as the space whose supernet is searched."""
-    blocks, both = shufflenet_v2(**SMALL, variant="final"), ShuffleNetV2Channels(**SMALL)
+    blocks, both = shufflenet_v2(**SMALL, variant="final"), ShuffleNetV2Channels(**SMALL, variant="final")
     values = {name: CANDIDATES[place % 4] for place, name in enumerate(blocks.decisions)}
     scales = {f"{name}.scale": 1.0 for name in values}
     with torch.device("meta"):
         mine, theirs = both.build(Architecture({**values, **scales})), blocks.build(Architecture(values))
     shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (mine, theirs)]
     assert shapes[0] == shapes[1]
+
+
+def test_narrow_blocks_use_the_first_weights_of_the_widest() -> None:
+    """As in the paper's code: rows of the outputs, columns of the inputs, ``int(half * scale)`` of each."""
+    space = ShuffleNetV2Channels(**SMALL)
+    supernet = space.build_supernet()
+    values = {name: "xception" if "scale" not in name else 0.4 for name in space.decisions}
+    network = supernet.extract(values)
+    for place, half in (("stage1.block2", 10), ("stage2.block1", 20)):
+        whole = {name: tensor for name, tensor in supernet.state_dict().items() if f"{place}.xception.main" in name}
+        mid, largest = int(half * 0.4), int(half * 1.6)
+        checked = 0
+        for name, tensor in network.state_dict().items():
+            if name.startswith(f"{place}.main") and name.endswith("weight"):
+                theirs = next(t for n, t in whole.items() if n.endswith(name.partition(".main.")[2]))
+                cut = theirs[: tensor.shape[0], : tensor.shape[1]]
+                assert torch.equal(tensor, cut)
+                assert {mid} & {*tensor.shape[:2]} or theirs.shape == tensor.shape
+                assert {largest} & {*theirs.shape[:2]} or theirs.shape == tensor.shape
+                checked += 1
+        assert checked == 6  # three depthwise and three 1x1 convolutions
+
+
+def test_the_supernet_holds_the_decisions_of_the_space() -> None:
+    space = ShuffleNetV2Channels(input_shape=(3, 64, 64))
+    with torch.device("meta"):
+        supernet = space.build_supernet()
+    assert dict(supernet.decisions) == dict(space.decisions)
+    assert [*supernet.decisions] == [*space.decisions]
+    assert space.size == 32**20
 
 
 @pytest.mark.parametrize(
