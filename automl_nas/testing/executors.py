@@ -89,8 +89,7 @@ class ExecutorContract(ABC):
         until = time.monotonic() + self.patience
         while len(outcomes) < count:
             assert time.monotonic() < until, f"{count - len(outcomes)} of {count} outcomes did not come"
-            event = executor.next()
-            if event is not None:
+            for event in executor.next_all():
                 assert isinstance(event, Outcome), f"trial {event.number} took its process with it: {event.reason}"
                 assert event.number in begun, f"trial {event.number} has an outcome and was not announced as started"
                 outcomes.append(event)

@@ -103,6 +103,8 @@ def close(storage: BaseStorage) -> None:
     engine = getattr(storage, "engine", None)
     with suppress(Exception):
         storage.remove_session()
+    with suppress(Exception):
+        storage.close()  # type: ignore[attr-defined]  # a proxy has a channel, the others have nothing to close
     if engine is not None:
         engine.dispose()
 

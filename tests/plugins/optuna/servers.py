@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own, for as long as a test lasts."""
+"""Servers of their own, for as long as a test lasts: PostgreSQL, and Optuna's gRPC proxy."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def binary(name: str) -> str | None:
@@ -36,9 +45,7 @@ def postgresql(folder: Path) -> Iterator[str]:
             if str(parent).startswith("/tmp/"):
                 parent.chmod(parent.stat().st_mode | 0o055)
         shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     data = str(folder / "data")
 
     def run(*command: str) -> None:
@@ -51,3 +58,31 @@ def postgresql(folder: Path) -> Iterator[str]:
         yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
     finally:
         run(control, "-D", data, "-m", "immediate", "stop")
+
+
+PROXY = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from optuna.storages import run_grpc_proxy_server
+from automl_nas_optuna.storages import open_storage
+run_grpc_proxy_server(open_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@contextmanager
+def grpc_proxy(storage: str, port: int | None = None) -> Iterator[str]:
+    """Run Optuna's gRPC proxy of a storage; yield its address. Skips the test where gRPC is not installed.
+
+    Args:
+        storage: a URL of SQLAlchemy.
+        port: of an earlier server; None: any that is free.
+    """
+    pytest.importorskip("grpc", reason="gRPC (grpcio) is not installed")
+    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    made = free_port() if port is None else port
+    server = subprocess.Popen([sys.executable, "-c", PROXY, storage, str(made)], stderr=subprocess.DEVNULL)
+    try:
+        yield f"grpc://127.0.0.1:{made}"
+    finally:
+        server.kill()
+        server.wait()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from plugins.optuna.crews import configuration, entries, install, start
-from plugins.optuna.servers import postgresql
+from plugins.optuna.servers import grpc_proxy, postgresql
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
@@ -39,6 +39,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield str(tmp_path / "queue.journal")
     elif request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/queue.db"
+    elif request.param == "grpc":
+        with grpc_proxy(f"sqlite:///{tmp_path}/queue.db") as address:
+            yield address
     else:
         folder = tmp_path / "server"
         folder.mkdir()
@@ -66,6 +69,7 @@ while (entry := queue.claim()) is not None:
 """
 
 
+@pytest.mark.parametrize("storage", [*KINDS, "grpc"], indirect=True)
 def test_an_evaluation_is_claimed_by_one_worker(storage: str) -> None:
     queue = Queue(storage, "q")
     queue.create({"run": "x"})
