@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.search.problem import Problem
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision
+from automl_nas.space.decisions import Choice, Decision, Ordinal
 from automl_nas.space.operators import sample
 from automl_nas.streams import stream
 
@@ -41,6 +41,43 @@ class UniformPaths(Paths):
     def __call__(self, count: int) -> Architecture:
         """Return the path of a pass."""
         return sample(self._decisions, stream(self._seed, "path", count))
+
+
+class WideningPaths(Paths):
+    """Uniformly among what is open: of an `Ordinal` the last option at first, then one after the other.
+
+    Wide networks are trained before narrow ones, which use a part of their weights (progressive shrinking: Cai et al.
+    2020, arXiv 1908.09791). Of k options ``1 + (k - 1) t // n`` are open at pass t; from pass n on all are, and paths
+    are those of `UniformPaths`.
+
+    Args:
+        decisions: of the space.
+        seed: of the stream.
+        passes: n, until everything is open.
+
+    Raises:
+        ConfigurationError: no decision is ordered.
+    """
+
+    def __init__(self, decisions: Mapping[str, Decision], seed: int, passes: int) -> None:
+        self._decisions, self._seed, self._until = dict(decisions), seed, passes
+        self._ordered = {name: each for name, each in decisions.items() if isinstance(each, Ordinal)}
+        if not self._ordered:
+            raise ConfigurationError(
+                f"none of the decisions {', '.join(list(decisions)[:5])}, ... is ordered, so nothing can be widened; "
+                "leave it out",
+                path="widen_epochs",
+            )
+
+    def __call__(self, count: int) -> Architecture:
+        """Return the path of a pass."""
+        open_now = self._decisions
+        if count < self._until:
+            open_now = dict(open_now)
+            for name, decision in self._ordered.items():
+                number = 1 + (len(decision.options) - 1) * count // self._until
+                open_now[name] = Ordinal(decision.options[-number:])
+        return sample(open_now, stream(self._seed, "path", count))
 
 
 class FeasiblePaths(Paths):

@@ -17,7 +17,7 @@ from automl_nas.evaluation.training import Fit
 from automl_nas.search.problem import Problem
 from automl_nas.search.strategy import Services, Strategy
 from automl_nas.space.space import SearchSpace, SupernetSpace
-from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths
+from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths, WideningPaths
 
 
 def _choose(
@@ -26,7 +26,9 @@ def _choose(
     problem: Problem,
     *,
     seed: int,
+    train: Recipe,
     paths: Literal["uniform", "feasible", "fair"],
+    widen_epochs: int,
     iterations_per_step: int,
     split: Literal["train", "train+search"],
     max_draws: int,
@@ -36,9 +38,17 @@ def _choose(
         raise ConfigurationError(
             f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
         )
-    full_batches(task, split)
+    batches = full_batches(task, split)
+    if not 0 <= widen_epochs <= train.epochs:
+        raise ConfigurationError(
+            f"must be from 0 to the {train.epochs} epochs of training, not {widen_epochs}", path="widen_epochs"
+        )
+    if widen_epochs and paths != "uniform":
+        raise ConfigurationError(f"widening is for paths: uniform, not {paths}", path="widen_epochs")
     chosen: Paths
-    if paths == "feasible":
+    if widen_epochs:
+        chosen = WideningPaths(space.decisions, seed, widen_epochs * batches)
+    elif paths == "feasible":
         chosen = FeasiblePaths(space.decisions, seed, problem, max_draws)
     elif paths == "fair":
         chosen = FairPaths(space.decisions, seed)
@@ -66,6 +76,8 @@ class SinglePath(Strategy):
         paths: ``uniform`` (the paper); ``feasible``: uniformly among the paths that meet the constraints on costs;
             ``fair``: each batch goes through m paths in which each of the m options takes part once (FairNAS), so an
             iteration costs m times as much.
+        widen_epochs: for ``paths: uniform`` in a space with ordered decisions, such as widths: so many epochs pass
+            until all of their options take part; the largest ones begin.
         iterations_per_step: how many iterations pass between safe points (checkpoints, interruption); a step should
             take well under a minute.
         split: what to train on.
@@ -89,6 +101,7 @@ class SinglePath(Strategy):
         seed: int,
         train: Recipe = Recipe(),  # noqa: B008 - frozen
         paths: Literal["uniform", "feasible", "fair"] = "uniform",
+        widen_epochs: int = 0,
         iterations_per_step: int = 50,
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
@@ -98,7 +111,9 @@ class SinglePath(Strategy):
             task,
             problem,
             seed=seed,
+            train=train,
             paths=paths,
+            widen_epochs=widen_epochs,
             iterations_per_step=iterations_per_step,
             split=split,
             max_draws=max_draws,

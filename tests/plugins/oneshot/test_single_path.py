@@ -15,13 +15,13 @@ from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.search.problem import Problem, parse_constraint
-from automl_nas.space.decisions import Choice, Subset
+from automl_nas.space.decisions import Choice, Ordinal, Subset
 from automl_nas.space.module_space import ModuleSpace
 from automl_nas.space.operators import enumerate_all
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyCost, ToyTask
-from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, UniformPaths
+from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, UniformPaths, WideningPaths
 from automl_nas_oneshot.single_path import SinglePath
 
 RECIPE = Recipe(epochs=3, learning_rate=0.2, weight_decay=1e-2)  # 15 iterations
@@ -169,6 +169,34 @@ def test_fair_paths_use_each_option_once_per_batch(space: ModuleSpace) -> None:
     # 6 permutations, 100 expected of each; chi-square with 5 degrees of freedom exceeds 20.5 once in 1000 seeds.
     assert len(orders) == 6
     assert sum((n - 100) ** 2 / 100 for n in orders.values()) < 20.5
+
+
+def test_widths_open_one_after_the_other_and_are_uniform_then() -> None:
+    decisions = {"kind": Choice(("a", "b")), "width": Ordinal((8, 16, 32, 64)), "depth": Ordinal((1, 2))}
+    widening, uniform = WideningPaths(decisions, seed=3, passes=900), UniformPaths(decisions, seed=3)
+    drawn = [widening(count) for count in range(2000)]
+    # Of four options a new one each 300 passes; of two the second comes in with pass 900.
+    for first, last, open_now in ((0, 300, {64}), (300, 600, {32, 64}), (600, 900, {16, 32, 64})):
+        counts = Counter(path["width"] for path in drawn[first:last])
+        assert set(counts) == open_now
+        # Standard deviation of a count at most 8.7: 45 is over five of them.
+        assert all(abs(count - 300 / len(open_now)) < 45 for count in counts.values())
+    assert {path["depth"] for path in drawn[:900]} == {2}
+    assert {path["kind"] for path in drawn[:300]} == {"a", "b"}
+    assert drawn[900:] == [uniform(count) for count in range(900, 2000)]
+    assert {path["width"] for path in drawn[900:]} == {8, 16, 32, 64}
+    assert widening(17) == WideningPaths(decisions, seed=3, passes=900)(17)  # a function of the number alone
+
+
+def test_widening_is_refused_where_it_means_nothing(
+    make: Callable[..., SinglePath], artifacts: Callable[..., Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"widen_epochs: none of the decisions .* is ordered"):
+        make(artifacts(), widen_epochs=1)
+    with pytest.raises(ConfigurationError, match="widen_epochs: must be from 0 to the 2 epochs of training, not 3"):
+        make(artifacts(), widen_epochs=3, train=Recipe(epochs=2))
+    with pytest.raises(ConfigurationError, match="widen_epochs: widening is for paths: uniform, not fair"):
+        make(artifacts(), widen_epochs=1, paths="fair")
 
 
 def test_wrong_settings_are_refused(make: Callable[..., SinglePath], artifacts: Callable[..., Any]) -> None:
