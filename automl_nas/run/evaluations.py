@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeAlias
 
 from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
 from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
@@ -25,16 +25,8 @@ STARTS = 10
 the whole machine down each time must not be retried for ever."""
 
 
-class Job(NamedTuple):
-    """A proposal that is being evaluated.
-
-    Attributes:
-        proposal: as the strategy made it.
-        request: as the evaluator gets it.
-    """
-
-    proposal: Proposal
-    request: Request
+Job: TypeAlias = tuple[Proposal, Request]
+"""A proposal that is being evaluated, as the strategy made it and as the evaluator gets it."""
 
 
 class Evaluations:
@@ -72,7 +64,7 @@ class Evaluations:
     @property
     def outstanding(self) -> dict[int, Proposal]:
         """The proposals without an outcome, by number."""
-        return {number: job.proposal for number, job in sorted(self._jobs.items())}
+        return {number: proposal for number, (proposal, _) in sorted(self._jobs.items())}
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -90,7 +82,7 @@ class Evaluations:
                 "report": Reports(),
             }
             request = frozen(Request, fields)
-            jobs[number] = Job(proposal, request)
+            jobs[number] = proposal, request
             self._send(request)
 
     def advance(self, wanted: int) -> None:
@@ -175,7 +167,7 @@ class Evaluations:
             self._ledger.released(self._isolated.close())
             self._isolated = None
         for number in numbers:
-            self._executor.submit(self._jobs[number].request)
+            self._executor.submit(self._jobs[number][1])
 
     def _crashed(self, crash: Crash) -> None:
         number = crash.number
@@ -186,7 +178,7 @@ class Evaluations:
             self._give_up(number, max(attempts.crashed, attempts.started), f" (last: {crash.reason}; out of memory?)")
         else:
             self._reporter.warning(f"trial {number}: the worker process was {crash.reason}; it is tried once more")
-            self._send(self._jobs[number].request)
+            self._send(self._jobs[number][1])
 
     def _give_up(self, number: int, times: int, reason: str) -> None:
         error = f"its evaluation ended with the process {times} times{reason}"
@@ -202,6 +194,6 @@ class Evaluations:
         self._finished(done)
         # Most runs never have a folder of folders, and to see that is quicker than to look for one of them.
         if os.access(self._scratch, os.F_OK):
-            for job, _ in done:
-                if job.request.scratch is not None:
-                    shutil.rmtree(job.request.scratch, ignore_errors=True)
+            for (_, request), _ in done:
+                if request.scratch is not None:
+                    shutil.rmtree(request.scratch, ignore_errors=True)

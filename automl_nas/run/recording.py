@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import final
 
 from automl_nas.errors import EvaluationError
@@ -65,7 +66,8 @@ class Recorder:
             complete, state = False, State.FAILED
             error = f"'{missing}' was not measured, only {', '.join(metrics) or 'nothing'}"
         try:
-            info = _plain({**proposal.info, **outcome.info})
+            told, found = proposal.info, outcome.info
+            info = _plain({**told, **found} if told and found else told or found)
         except TypeError as wrong:
             where = f"trial {outcome.number} in the stage '{self._stage}'"
             raise EvaluationError(f"the info of {where} cannot be recorded: {wrong}") from None
@@ -87,7 +89,7 @@ class Recorder:
         return frozen(Trial, fields)
 
 
-def _plain(info: dict[str, object]) -> dict[str, object]:
+def _plain(info: Mapping[str, object]) -> dict[str, object]:
     """Return what `plain` does, sooner where there is nothing to turn into anything else but in lists."""
     if not _TEXT.issuperset(map(type, info)):
         return plain(info)  # type: ignore[no-any-return]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, ReplayError
+from automl_nas.errors import ConfigurationError, EvaluationError, PluginError
 from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.plugin.located import join
 from automl_nas.run.directory import MetricsFile, RunDirectory
@@ -17,6 +17,7 @@ from automl_nas.run.executors import Executor
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.ledger import Ledger
 from automl_nas.run.recording import Recorder
+from automl_nas.run.replaying import check_replay
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
@@ -110,9 +111,9 @@ class StageServices(Services):
         self._failures = state.get("failures", 0)
         self._spent = state.get("seconds", 0.0)
         self._uncollected = set(state.get("uncollected", ()))
-        for number in range(self.next_number):
-            if number not in self._uncollected and number in self._ledger.trials:
-                self._collect(self._ledger.trials[number])
+        known = self._ledger.trials
+        collected = [n for n in range(self.next_number) if n not in self._uncollected and n in known]
+        self._collect([known[number] for number in collected])
         for item in state.get("pending", ()):
             if item["number"] not in self._ledger.trials:
                 assert self._evaluations is not None
@@ -174,7 +175,7 @@ class StageServices(Services):
             self._uncollected.add(number)
             known = known_trials.get(number)
             if known is not None:
-                self._check_replay(known, proposal)
+                check_replay(self._ledger.path, known, proposal, self._settings.name, self._changes)
             elif self._evaluations is None:
                 self._check_comparable()
                 free.append(self._recorder.trial(proposal, Outcome(number), self._trial_seed(number)))
@@ -195,12 +196,13 @@ class StageServices(Services):
                 self._evaluations.advance(number)
         self._ledger.flush()  # nobody is told what is not recorded
         trials = [known[number] for number in numbers]
-        uncollected = self._uncollected
+        fresh, uncollected = list[Trial](), self._uncollected
         for trial in trials:
             if trial.number in uncollected:
                 uncollected.discard(trial.number)
-                self._collect(trial)
-                self._count_failure(trial)
+                fresh.append(trial)
+        self._collect(fresh)
+        self._count_failures(fresh)
         self._report_count()
         return trials
 
@@ -237,8 +239,8 @@ class StageServices(Services):
         make = self._recorder.trial
         trials: list[Trial] = []
         try:
-            for job, outcome in done:
-                trials.append(make(job.proposal, outcome, job.request.seed))
+            for (proposal, request), outcome in done:
+                trials.append(make(proposal, outcome, request.seed))
         finally:  # one that cannot be recorded does not take those before it along
             if trials:
                 self._record(trials)
@@ -262,28 +264,32 @@ class StageServices(Services):
     def _trial_seed(self, number: int) -> int:
         return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF
 
-    def _collect(self, trial: Trial) -> None:
+    def _collect(self, trials: Sequence[Trial]) -> None:
         # By number, in whatever order a strategy asks for results: so it is after a resume.
-        _insert(self._collected, trial)
-        if trial.state is State.COMPLETE:
-            _insert(self._complete, trial)
+        for kept, found in (
+            (self._collected, trials),
+            (self._complete, [trial for trial in trials if trial.state is State.COMPLETE]),
+        ):
+            ordered = not kept or not found or kept[-1].number < found[0].number
+            kept += found
+            if not ordered or any(one.number > other.number for one, other in pairwise(found)):
+                kept.sort(key=lambda known: known.number)  # two runs in order: as quick as putting in one by one
 
-    def _count_failure(self, trial: Trial) -> None:
-        if trial.state is not State.FAILED:
-            self._failures = 0
-            self._fresh.discard(trial.number)
-            return
-        self._failures += 1
-        # Those that an earlier process recorded are counted, but only a new one ends the run: otherwise a run that
-        # was ended by failures could never be resumed.
-        fresh = trial.number in self._fresh
-        self._fresh.discard(trial.number)
-        if fresh and self._failures >= self._settings.max_failures:
-            raise EvaluationError(
-                f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one (trial "
-                f"{trial.number}) with: {trial.error}; mend the cause and resume: the search goes on with its next "
-                f"candidates. A new run may allow more ({join(self._path, 'max_failures')})"
-            )
+    def _count_failures(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            if trial.state is not State.FAILED:
+                self._failures = 0
+                continue
+            self._failures += 1
+            # Those that an earlier process recorded are counted, but only a new one ends the run: otherwise a run that
+            # was ended by failures could never be resumed.
+            if trial.number in self._fresh and self._failures >= self._settings.max_failures:
+                raise EvaluationError(
+                    f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one "
+                    f"(trial {trial.number}) with: {trial.error}; mend the cause and resume: the search goes on with "
+                    f"its next candidates. A new run may allow more ({join(self._path, 'max_failures')})"
+                )
+        self._fresh.difference_update([trial.number for trial in trials])
 
     def _check_comparable(self) -> None:
         """A strategy that derives one network needs no evaluator; one that proposes several cannot do without."""
@@ -295,23 +301,3 @@ class StageServices(Services):
                 "measures it: give the stage an evaluator, or an objective that is a cost",
                 path=join(self._path, "evaluator"),
             )
-
-    def _check_replay(self, known: Trial, proposal: Proposal) -> None:
-        same = known.architecture == proposal.architecture and known.fidelity == proposal.fidelity
-        if same and known.stage == self._settings.name:
-            return
-        changed = (
-            "; ".join(self._changes)
-            or "no recorded version or setting changed, so a component is not a function of its seed and state"
-        )
-        raise ReplayError(
-            f"trial {known.number} of {self._ledger.path} is {known.architecture.key} in stage '{known.stage}', but "
-            f"the resumed stage '{self._settings.name}' asks for {proposal.architecture.key}; since then: {changed}"
-        )
-
-
-def _insert(trials: list[Trial], trial: Trial) -> None:
-    if not trials or trials[-1].number < trial.number:
-        trials.append(trial)
-    else:
-        insort(trials, trial, key=lambda known: known.number)

@@ -169,7 +169,7 @@ class Problem:
         found = []
         for name, sign in self._signs.items():
             value = metrics[name] if name in metrics else costs.get(name, math.nan)
-            found.append(-math.inf if math.isnan(value) else sign * value)
+            found.append(sign * value if value == value else -math.inf)  # NaN alone is not itself
         return tuple(found)
 
     def dominates(self, first: Trial, second: Trial) -> bool:

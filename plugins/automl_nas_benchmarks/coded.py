@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import SpaceError
@@ -45,8 +45,7 @@ class CodedSpace(SupernetSpace):
         self._options = {digit: option for option, digit in self._digits.items()}
         self._parametric = frozenset(parametric)
         self._input_shape = input_shape
-        self._canonical: dict[Architecture, Architecture] = {}
-        self._first: dict[str, Architecture] = {}
+        self._canonical, self._first = _known(type(self))
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -54,19 +53,22 @@ class CodedSpace(SupernetSpace):
 
     @abstractmethod
     def canonical_code(self, code: str) -> str:
-        """Return the code of the representative of all architectures that compute the same function."""
+        """Return the code of the representative of all architectures that compute the same function.
+
+        It depends on the code and the class alone, not on settings.
+        """
 
     @final
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the representative of all architectures that compute the same function, the same object each time."""
-        found = self._canonical.get(architecture)
+        found = self._canonical.get(architecture.key)
         if found is None:
             # A search asks several times for each candidate; there are at most as many entries as architectures.
             code = self.canonical_code(self.code(architecture))
             found = self._first.get(code)
             if found is None:
                 found = self._first[code] = self._made(code)
-            self._canonical[architecture] = found
+            self._canonical[architecture.key] = found
         return found
 
     @property
@@ -131,6 +133,15 @@ class CodedSpace(SupernetSpace):
         space = ModuleSpace(self.network, input_shape=self._input_shape)
         assert list(space.decisions.items()) == list(self._decisions.items())
         return space
+
+
+@cache
+def _known(kind: type[CodedSpace]) -> tuple[dict[str, Architecture], dict[str, Architecture]]:
+    """Return what is known of the canonical forms of a class: key -> canonical form, and code -> canonical form.
+
+    All searches of a process share it.
+    """
+    return {}, {}
 
 
 def check_positive(**settings: int) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.evaluation.frozen import frozen
 from automl_nas.evaluation.task import Task
 from automl_nas.space.space import SearchSpace
 from automl_nas_benchmarks.packaged import load_table
@@ -53,7 +54,15 @@ class Answers:
             if math.isnan(value):
                 return failed(request, self._lookups[name].absent(request.architecture))
         info = {name: values[row] for name, values in self._recorded if not math.isnan(values[row])}
-        return Outcome(request.number, metrics, info=info)
+        fields: dict[str, object] = {
+            "number": request.number,
+            "metrics": metrics,
+            "state": State.COMPLETE,
+            "error": "",
+            "seconds": 0.0,
+            "info": info,
+        }
+        return frozen(Outcome, fields)
 
 
 def failed(request: Request, reason: str) -> Outcome:

@@ -70,7 +70,7 @@ class Table:
     citation: str = ""
     unusable: Mapping[str, str] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False)
-    _known: dict[Architecture, int] = field(init=False, repr=False, default_factory=dict)
+    _known: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {code: row for row, code in enumerate(self.codes)}
@@ -95,10 +95,10 @@ class Table:
         Raises:
             SpaceError: the table does not hold it.
         """
-        row = self._known.get(architecture)
+        row = self._known.get(architecture.key)
         if row is None:
             # At most as many as there are rows; to write the code takes longer than to find it here.
-            row = self._known[architecture] = self.find(self.coding.code(architecture))
+            row = self._known[architecture.key] = self.find(self.coding.code(architecture))
         return row
 
     def find(self, code: str) -> int:

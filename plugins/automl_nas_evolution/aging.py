@@ -8,10 +8,10 @@ from typing import Any, final
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal
+from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer
+from automl_nas_evolution.explorer import Explorer, proposed
 from automl_nas_evolution.members import Member, Rank, fittest
 
 
@@ -77,9 +77,9 @@ class AgingEvolution(Explorer):
                 parent = self._tournament(rng)
                 code = mutate_one(codes[parent], rng)
                 if code not in refused and (child := self._claimed_of(code)) is not None:
-                    return Proposal(child, info={"origin": "mutation", "parents": [self._members[parent].number]})
+                    return proposed(child, {"origin": "mutation", "parents": [self._members[parent].number]})
         drawn = self._draw(rng)
-        return None if drawn is None else Proposal(drawn, info={"origin": "random"})
+        return None if drawn is None else proposed(drawn, {"origin": "random"})
 
     def _tournament(self, rng: random.Random) -> int:
         """Return the place of the best of some members."""
@@ -90,8 +90,8 @@ class AgingEvolution(Explorer):
         best = fittest([self._members[place] for place in rivals], 1)[0]
         return next(place for place in rivals if self._members[place] is best)
 
-    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
-        if member is not None:
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
+        if (member := Member.of(self._problem, trial)) is not None:
             self._join(member)
             if len(self._members) > self._size:
                 del self._members[0], self._ranks[0], self._codes[0]

@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, final
 
 from automl_nas.errors import InfeasibleError
+from automl_nas.evaluation.frozen import frozen
 from automl_nas.search.asktell import AskTellStrategy
 from automl_nas.search.drawing import Drawer
 from automl_nas.search.problem import Problem
@@ -15,7 +16,6 @@ from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
-from automl_nas_evolution.members import Member
 
 
 class Explorer(AskTellStrategy):
@@ -52,12 +52,12 @@ class Explorer(AskTellStrategy):
         """Return the next candidate; None: wait while some are outstanding, done when none are."""
 
     @abstractmethod
-    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
         """Learn from one trial.
 
         Args:
             architecture: its architecture in canonical form.
-            member: what it is worth; None if it failed, was pruned, or measured no number.
+            trial: complete, failed or pruned; `Member.of` says what it is worth.
             asked: whether it was outstanding.
         """
 
@@ -101,8 +101,8 @@ class Explorer(AskTellStrategy):
                 del self._outstanding[key]
             else:
                 key = self._space.canonical(self._space.validate(trial.architecture))
-            self._claimed[key] = None
-            self._learn(key, Member.of(self._problem, trial), count > 0)
+                self._claimed[key] = None
+            self._learn(key, trial, count > 0)
 
     @final
     def search_state(self) -> dict[str, Any]:
@@ -174,3 +174,8 @@ class Explorer(AskTellStrategy):
         if drawn is not None:
             self._claimed[self._space.canonical(drawn)] = None
         return drawn
+
+
+def proposed(architecture: Architecture, info: Mapping[str, object]) -> Proposal:
+    """Return the proposal of an architecture."""
+    return frozen(Proposal, {"architecture": architecture, "fidelity": None, "info": info})

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, final
 
 from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal
+from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import neighbours
 from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer
+from automl_nas_evolution.explorer import Explorer, proposed
 from automl_nas_evolution.members import Member, fittest
 
 
@@ -63,7 +63,7 @@ class LocalSearch(Explorer):
             if self._pending:
                 chosen = self._pending.popleft()
                 if self._claim(chosen):
-                    return Proposal(chosen, info={"origin": "neighbour", "climb": self._climbs})
+                    return proposed(chosen, {"origin": "neighbour", "climb": self._climbs})
                 continue
             if self._outstanding:
                 return None
@@ -76,7 +76,7 @@ class LocalSearch(Explorer):
                 return None
             self._climbs += 1
             self._start = self._space.canonical(drawn)
-            return Proposal(drawn, info={"origin": "start", "climb": self._climbs})
+            return proposed(drawn, {"origin": "start", "climb": self._climbs})
 
     @property
     def _complete(self) -> bool:
@@ -96,8 +96,8 @@ class LocalSearch(Explorer):
         self._nearby = [self._space.canonical(item) for item in near]
         self._pending = deque(item for item in near if self._free(item))
 
-    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
-        if member is not None:
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
+        if (member := Member.of(self._problem, trial)) is not None:
             self._known[architecture] = member
 
     def _own_state(self) -> dict[str, Any]:

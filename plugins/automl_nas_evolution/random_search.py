@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal
+from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer
-from automl_nas_evolution.members import Member
+from automl_nas_evolution.explorer import Explorer, proposed
 
 
 @final
@@ -32,9 +31,9 @@ class RandomSearch(Explorer):
 
     def _propose(self) -> Proposal | None:
         drawn = self._draw(self._of_this_ask("random"))
-        return None if drawn is None else Proposal(drawn)
+        return None if drawn is None else proposed(drawn, {})
 
-    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
         """Learn nothing: every draw is independent of all results."""
 
     def _own_state(self) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any, final
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal
+from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer
+from automl_nas_evolution.explorer import Explorer, proposed
 from automl_nas_evolution.members import Member, fittest
 
 
@@ -105,8 +105,8 @@ class EvolutionarySearch(Explorer):
             self._breed()
         return self._pending.popleft() if self._pending else None
 
-    def _learn(self, architecture: Architecture, member: Member | None, asked: bool) -> None:
-        if member is not None:
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
+        if (member := Member.of(self._problem, trial)) is not None:
             self._fresh.append(member)
             # Only a bound on memory and on the cost of sorting; the best of the best are the best of all.
             if len(self._fresh) >= 4 * self._population:
@@ -139,7 +139,7 @@ class EvolutionarySearch(Explorer):
             self._children("crossover", recombination, self._crossovers)
         info: dict[str, object] = {"generation": self._generation, "origin": "random"}
         while len(self._pending) < self._population and (drawn := self._draw(rng)) is not None:
-            self._pending.append(Proposal(drawn, info=info))
+            self._pending.append(proposed(drawn, info))
         self._generation += 1
 
     def _children(self, origin: str, make: Callable[[], tuple[int, tuple[int, ...]]], count: int) -> None:
@@ -150,7 +150,7 @@ class EvolutionarySearch(Explorer):
             code, numbers = make()
             if code not in refused and (child := self._claimed_of(code)) is not None:
                 info = {"generation": self._generation, "origin": origin, "parents": [*numbers]}
-                self._pending.append(Proposal(child, info=info))
+                self._pending.append(proposed(child, info))
                 count -= 1
 
     def _own_state(self) -> dict[str, Any]:
