@@ -73,7 +73,7 @@ class Driver:
             RunInterrupted: stopped at a safe point.
             RunFailedError: no result can be reached.
         """
-        with heap_frozen():
+        with heap_frozen() as self._heap:
             return self._drive()
 
     def _drive(self) -> dict[str, Any]:
@@ -167,6 +167,7 @@ class Driver:
                 strategy.step(services)
                 steps += 1
                 self._observers.step_finished(self._info, StepInfo(name, steps, services.recorded))
+                self._heap.grown(len(self._ledger.trials))
                 if time.monotonic() - saved >= plan.config["checkpoint_seconds"]:
                     self._checkpoint(index, steps, strategy, services)
                     saved = time.monotonic()
