@@ -28,7 +28,7 @@ from automl_nas_costs.models import Flops
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.blocks import plan
 from automl_nas_costs.prediction.features import Array
-from automl_nas_costs.prediction.models import draw
+from automl_nas_costs.prediction.predicted import draw
 from automl_nas_costs.prediction.predictor import Predictor
 from automl_nas_costs.prediction.table import BlockTable, Correction, measure_blocks
 from automl_nas_spaces.channels import ShuffleNetV2Channels

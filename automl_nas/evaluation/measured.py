@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from automl_nas.evaluation.cost import CostModel
+from automl_nas.space.architecture import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +64,16 @@ class MeasuredCost(CostModel):
     @abstractmethod
     def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
         """Measure exported files in one session; see `measure`."""
+
+    def learn(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
+        """Keep what a run measured before it delivered a network, for later runs (default: nothing is kept).
+
+        What `estimate` returns must stay the same: the trials of one run hold costs of one table. A network that cannot
+        be kept is no reason to end a run.
+
+        Args:
+            known: architectures of the model's space, and what `measure` returned for their networks.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the measurements that `estimate` rests on, as plain data (default: none).

@@ -151,8 +151,22 @@ class Final(Strategy):
             with self._runtime.seeded(self._seed, "build", 0):
                 networks.append(candidate.space.build(candidate.architecture).eval())
         self._budget.measure(places, networks, candidates[0].space.input_shape)
+        self._learn(dict(zip(places, candidates, strict=True)))
         count = sum(place >= 0 for place in self._budget.measured)
         services.log({"measured": float(count)}, step=count)
+
+    def _learn(self, candidates: Mapping[int, Candidate]) -> None:
+        """Tell the cost models what was measured; networks of a space of their own are none of the models' space."""
+        for limit in self._budget.limits:
+            if limit.model is not None:
+                name = limit.constraint.metric
+                limit.model.learn(
+                    [
+                        (candidate.architecture, self._budget.measured[place][name])
+                        for place, candidate in candidates.items()
+                        if candidate.spec is None
+                    ]
+                )
 
     def _build(self, entry: int) -> nn.Module:
         candidate, number = self._entries[entry].candidate, self._entries[entry].number

@@ -160,6 +160,7 @@ class Stopwatch(MeasuredCost):
     sessions: ClassVar[list[int]] = []
     file_value: ClassVar[float | None] = None
     loaded: ClassVar[list[dict[str, Any]]] = []
+    learned: ClassVar[list[tuple[Architecture, Measurement]]] = []
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
@@ -178,6 +179,9 @@ class Stopwatch(MeasuredCost):
         value = self.file_value
         return [Measurement(3.9, 3.8, 3.99)] if value is None else [Measurement(value, value, value)]
 
+    def learn(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
+        self.learned.extend(known)
+
     def state_dict(self) -> dict[str, Any]:
         return {"values": [1.0]}
 
@@ -190,6 +194,7 @@ def _fresh() -> None:
     Stopwatch.sessions = []
     Stopwatch.file_value = None
     Stopwatch.loaded = []
+    Stopwatch.learned = []
 
 
 def timed(limit: str, **settings: Any) -> dict[str, Any]:
@@ -217,6 +222,10 @@ def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_p
     assert row["met"] and row["margin"] == pytest.approx((4.2 - 3.99) / 4.2)
     # First the best one with the baseline, then one of the next best: with the correction, 2, no hopeless one is tried.
     assert Stopwatch.sessions == [2, 1]
+    # What was measured is there to learn from: the one that missed, the baseline, the one that is delivered.
+    assert len(Stopwatch.learned) == 3
+    for architecture, found in Stopwatch.learned:
+        assert found.value == 2.0 * list(architecture.values()).count("conv")
     assert any("pass" in line for line in summary(tmp_path / "run", result.data))
     assert json.loads((tmp_path / "run" / "measured.json").read_text())
 

@@ -99,6 +99,10 @@ class LatencyCache:
             _log.warning("%s is no measurement (%s: %s); it is made again", path, type(error).__name__, error)
             return None
 
+    def names(self) -> list[str]:
+        """Return the keys under which something is kept, sorted."""
+        return [] if self.folder is None else sorted(path.stem for path in self.folder.glob("??/*.json"))
+
     def put(self, name: str, measurement: Measurement) -> None:
         """Keep a measurement: written beside its place and renamed, so nobody reads half of it."""
         if self.folder is None:

@@ -223,7 +223,7 @@ def _signatures(space: SearchSpace, architecture: Architecture) -> dict[str, tup
     for hook in hooks:
         hook.remove()
     texts: dict[nn.Module, str] = {}
-    return {path: (_text(module, texts), shapes.get(path)) for path, module in network.named_modules()}
+    return {path: (text_of(module, texts), shapes.get(path)) for path, module in network.named_modules()}
 
 
 def _calls(
@@ -270,11 +270,14 @@ def _build(space: SearchSpace, architecture: Architecture, device: str) -> nn.Mo
 
 def _key(modules: Sequence[nn.Module], shapes: Any) -> Key:
     texts: dict[nn.Module, str] = {}
-    return f"{shapes} {' > '.join(_text(module, texts) for module in modules)}"
+    return f"{shapes} {' > '.join(text_of(module, texts) for module in modules)}"
 
 
-def _text(module: nn.Module, known: dict[nn.Module, str]) -> str:
-    """Return what a module is: its class, plain settings, the shapes of its tensors, and its children."""
+def text_of(module: nn.Module, known: dict[nn.Module, str]) -> str:
+    """Return what a module is: its class, plain settings, the shapes of its tensors, and its children.
+
+    ``known`` is filled with the texts of its parts, which may be parts of other modules too.
+    """
     if module not in known:
         plain = {
             name: value
@@ -287,7 +290,7 @@ def _text(module: nn.Module, known: dict[nn.Module, str]) -> str:
             if tensor is not None
         }
         code = module.code if isinstance(module, torch.fx.GraphModule) else ""
-        children = {name: _text(child, known) for name, child in module.named_children()}
+        children = {name: text_of(child, known) for name, child in module.named_children()}
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
         known[module] = f"{kind}({plain}, {tensors}, {code}, {children})"
     return known[module]

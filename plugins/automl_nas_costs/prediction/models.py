@@ -2,78 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
-
-import numpy as np
-from numpy.typing import NDArray
+import statistics
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.measured import MeasuredCost, Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas.streams import stream
+from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.prediction.building import networks_of
-from automl_nas_costs.prediction.predictor import FEWEST, ModelName, Predictor
+from automl_nas_costs.prediction.learned import said
+from automl_nas_costs.prediction.measuring import Remeasured
+from automl_nas_costs.prediction.predicted import Fitting, PredictedCost
+from automl_nas_costs.prediction.predictor import ModelName, Predictor
 from automl_nas_costs.prediction.samples import SampleFile, read_samples
 
-if TYPE_CHECKING:
-    from torch import nn
-
-_log = logging.getLogger(__name__)
-
 
 @final
-@dataclass(frozen=True)
-class _Fitting:
-    """How a predictor is fitted; see `Predictor`."""
-
-    space: SearchSpace
-    model: ModelName
-    counts: bool
-    folds: int
-    seed: int
-
-    def fit(self, architectures: Sequence[Architecture], values: Sequence[float], what: str) -> Predictor:
-        found = Predictor(
-            self.space,
-            architectures,
-            values,
-            model=self.model,
-            counts=self.counts,
-            folds=self.folds,
-            seed=self.seed,
-        )
-        _log.info("%s predicted from %d samples: %s; %s", what, len(values), found.chosen.name, found.accuracy.text())
-        return found
-
-
-def draw(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Return distinct architectures, drawn uniformly; all of a space that has no more."""
-    found: dict[Architecture, None] = {}
-    rng = stream(seed, "prediction/samples")
-    while len(found) < min(count, space.size):
-        found[space.sample(rng)] = None
-    return list(found)
-
-
-def _check_samples(samples: int) -> None:
-    if samples < FEWEST:
-        raise ConfigurationError(f"must be at least {FEWEST}, not {samples}", path="samples")
-
-
-@final
-class LatencyPredictor(MeasuredCost):
+class LatencyPredictor(PredictedCost, Remeasured):
     """Latency predicted from measured samples: networks are measured once, then any number are predicted.
 
-    The samples are measured when a value is first asked for. Which regressor is used on which features is decided by
-    cross-validation on them; `predictor` has its ``accuracy`` on networks it was not fitted on.
+    The samples are measured when a value is first asked for. Networks that earlier runs measured before they delivered
+    one are samples, too. Which regressor is used on which features is decided by cross-validation on them; `predictor`
+    has its ``accuracy`` on networks it was not fitted on.
 
     Args:
         space: any search space that can build networks.
@@ -85,14 +40,12 @@ class LatencyPredictor(MeasuredCost):
             decisions, which also serves soft selections.
         counts: whether networks may be taken apart into blocks of which multiply-adds and so on are counted.
         folds: of the cross-validation.
+        learned: folder of networks that runs measured before they delivered one, which are samples of later runs;
+            ``user`` for the one in the user's cache folder, null for none. Only where ``latency`` is ``latency_ms``.
 
     Raises:
         ConfigurationError: a setting out of range.
     """
-
-    metric: ClassVar[str] = "latency_ms"
-    unit: ClassVar[str] = "ms"
-    exported_suffix: ClassVar[str] = ".onnx"
 
     def __init__(
         self,
@@ -105,16 +58,15 @@ class LatencyPredictor(MeasuredCost):
         model: ModelName = "auto",
         counts: bool = True,
         folds: int = 5,
+        learned: str | None = USER,
     ) -> None:
-        _check_samples(samples)
+        self._fitting = Fitting(space, samples, model, counts, folds, seed)
         if at_once < 1:
             raise ConfigurationError(f"must be at least 1, not {at_once}", path="at_once")
-        self._space, self._samples, self._at_once = space, samples, at_once
-        self._latency = LatencyMs(space, seed=seed) if latency is None else latency
-        self.metric, self.unit = self._latency.metric, self._latency.unit  # type: ignore[misc]
-        self.exported_suffix = self._latency.exported_suffix  # type: ignore[misc]
-        self._fitting = _Fitting(space, model, counts, folds, seed)
+        super().__init__(space, LatencyMs(space, seed=seed) if latency is None else latency, learned)
+        self._at_once = at_once
         self._measured: list[tuple[Architecture, Measurement]] = []
+        self._learned: list[tuple[Architecture, float]] = []
         self._predictor: Predictor | None = None
 
     @property
@@ -126,55 +78,36 @@ class LatencyPredictor(MeasuredCost):
         """
         if self._predictor is None:
             if not self._measured:
-                self._measured = self._measure_samples()
-            architectures = [architecture for architecture, _ in self._measured]
-            self._predictor = self._fitting.fit(
-                architectures, [found.value for _, found in self._measured], self.metric
-            )
+                self._measure_samples()
+            known = [(architecture, found.value) for architecture, found in self._measured] + self._learned
+            architectures, values = [item for item, _ in known], [value for _, value in known]
+            self._predictor = self._fitting.fit(architectures, values, self.metric)
         return self._predictor
 
-    def _measure_samples(self) -> list[tuple[Architecture, Measurement]]:
-        architectures = draw(self._space, self._samples, self._fitting.seed)
+    def _measure_samples(self) -> None:
+        architectures = self._fitting.drawn()
         found: list[tuple[Architecture, Measurement]] = []
         for start in range(0, len(architectures), self._at_once):
             part = architectures[start : start + self._at_once]
             measured = self._latency.measure(networks_of(self._space, part), self._space.input_shape)
             found += zip(part, measured, strict=True)
-        return found
+        controls = [float(item.details["control"]["value"]) for _, item in found if "control" in item.details]
+        if controls:
+            self._learned = self._kept.known(statistics.median(controls), but=set(architectures))
+        self._measured = found
 
-    def note(self) -> str:
-        """Return from how many samples it is predicted, by what, and the error on networks it was not fitted on."""
-        found = self.predictor
-        made = f"predicted from {len(self._measured)} samples by {found.chosen.name}"
-        return f"{made}; on held-out networks {found.accuracy.text()}"
-
-    def estimate(self, architecture: Architecture) -> float:
-        """Return the predicted latency."""
-        return self.predictor.estimate(architecture)
-
-    def estimates(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the predicted latencies of architectures given by their codes, shape ``(n,)``."""
-        return self.predictor.estimates(codes)
-
-    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the whole value under the network's own path, the empty text: a regressor knows no modules."""
-        return {"": self.estimate(architecture)}
-
-    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
-        """Measure networks; see `MeasuredCost.measure`."""
-        return self._latency.measure(networks, input_shape)
-
-    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
-        """Measure exported files; see `MeasuredCost.measure_files`."""
-        return self._latency.measure_files(paths)
+    def sources(self) -> str:
+        """Return how many networks it is predicted from."""
+        return said(len(self._measured), len(self._learned))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the measured samples, and the accuracy of the prediction for whoever reads them."""
+        """Return the samples, and the accuracy of the prediction for whoever reads them."""
         return {
             "samples": [
-                {"architecture": dict(architecture.items()), "value": m.value, "low": m.low, "high": m.high}
+                {"architecture": architecture.to_dict(), "value": m.value, "low": m.low, "high": m.high}
                 for architecture, m in self._measured
             ],
+            "learned": [{"architecture": item.to_dict(), "value": value} for item, value in self._learned],
             "model": self._predictor.chosen.name if self._predictor else None,
             "accuracy": self._predictor.accuracy.as_dict() if self._predictor else None,
         }
@@ -188,11 +121,14 @@ class LatencyPredictor(MeasuredCost):
             )
             for item in state["samples"]
         ]
+        self._learned = [
+            (self._space.validate(item["architecture"]), float(item["value"])) for item in state.get("learned", ())
+        ]
         self._predictor = None
 
 
 @final
-class CostPredictor(CostModel):
+class CostPredictor(PredictedCost):
     """A cost predicted from samples of another cost model, or of a file: for devices that are not at hand.
 
     Args:
@@ -227,12 +163,11 @@ class CostPredictor(CostModel):
         counts: bool = True,
         folds: int = 5,
     ) -> None:
-        _check_samples(samples)
+        self._fitting = Fitting(space, samples, model, counts, folds, seed)
         if (of is None) == (file is None):
             raise ConfigurationError("give either a cost model to predict, 'of', or a 'file' of samples", path="of")
-        self._space, self._samples, self._of = space, samples, of
+        self._of = of
         self._read = None if file is None else read_samples(file, space)
-        self._fitting = _Fitting(space, model, counts, folds, seed)
         self._predictor: Predictor | None = None
         self.unit = unit  # type: ignore[misc]
         if of is not None:
@@ -250,29 +185,15 @@ class CostPredictor(CostModel):
             self._predictor = self._fitting.fit(architectures, values, self.metric)
         return self._predictor
 
+    def sources(self) -> str:
+        """Return how many samples it is predicted from."""
+        return f"{self.predictor.accuracy.count} samples"
+
     def _asked(self) -> tuple[list[Architecture], list[float]]:
         assert self._of is not None
-        drawn = draw(self._space, self._samples, self._fitting.seed)
+        drawn = self._fitting.drawn()
         known = [(architecture, self._of.estimate(architecture)) for architecture in drawn]
         known = [(architecture, value) for architecture, value in known if math.isfinite(value)]
         if not known:
             raise DataError(f"'{self._of.metric}' has no value for any of {len(drawn)} architectures")
         return [architecture for architecture, _ in known], [value for _, value in known]
-
-    def note(self) -> str:
-        """Return from how many samples it is predicted, by what, and the error on networks it was not fitted on."""
-        found = self.predictor
-        made = f"predicted from {found.accuracy.count} samples by {found.chosen.name}"
-        return f"{made}; on held-out networks {found.accuracy.text()}"
-
-    def estimate(self, architecture: Architecture) -> float:
-        """Return the predicted cost."""
-        return self.predictor.estimate(architecture)
-
-    def estimates(self, codes: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the predicted costs of architectures given by their codes, shape ``(n,)``."""
-        return self.predictor.estimates(codes)
-
-    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the whole value under the network's own path, the empty text: a regressor knows no modules."""
-        return {"": self.estimate(architecture)}

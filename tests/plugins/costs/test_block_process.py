@@ -26,12 +26,12 @@ from automl_nas_costs.prediction.block_process import BlockProcess
 from automl_nas_costs.prediction.blocks import plan
 from automl_nas_costs.prediction.counts import NAMES, BlockCounts
 from automl_nas_costs.prediction.features import Options
-from automl_nas_costs.prediction.models import draw
 from automl_nas_costs.prediction.part_sums import PartSums
+from automl_nas_costs.prediction.predicted import draw
 from automl_nas_costs.prediction.predictor import Predictor
-from automl_nas_spaces.channels import shufflenet_v2_channels
+from automl_nas_spaces.channels import ShuffleNetV2Channels
 
-SMALL = shufflenet_v2_channels(
+SMALL = ShuffleNetV2Channels(
     input_shape=(3, 32, 32),
     scales=(0.2, 0.5, 1.0, 1.5),
     stem_stride=1,

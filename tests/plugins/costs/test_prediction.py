@@ -24,7 +24,8 @@ from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.packaged import load_table
 from automl_nas_costs.prediction.accuracy import accuracy
 from automl_nas_costs.prediction.codings import Reduced
-from automl_nas_costs.prediction.models import CostPredictor, LatencyPredictor, draw
+from automl_nas_costs.prediction.models import CostPredictor, LatencyPredictor
+from automl_nas_costs.prediction.predicted import draw
 from automl_nas_costs.prediction.predictor import Predictor
 from automl_nas_costs.prediction.regressors import GaussianProcess
 from automl_nas_costs.prediction.samples import SampleFile
