@@ -26,7 +26,9 @@ STRICT = "AUTOML_NAS_STRICT_PLUGINS"
 FIRST_PARTY = "automl-nas"
 """The distribution that is loaded first, so that nobody can take its names."""
 
-HOOKS = frozenset(name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{PROJECT}_spec"))
+HOOKS = frozenset(
+    name for name in vars(hookspecs) if pluggy.PluginManager(PROJECT).parse_hookspec_opts(hookspecs, name) is not None
+)
 """The names of all hooks."""
 
 

@@ -64,10 +64,20 @@ class Components:
             return self._object(name, kind, path)
         return self.registry.get(kind, name, path=join(path, "name")).load()
 
-    def product(self, kind: str, name: str, path: str) -> Any:
-        """Return the class of what a name makes."""
+    def told_by(self, kind: str, name: str, path: str) -> Any:
+        """Return what can be asked about a component before it is made: its class, or the finished object.
+
+        Raises:
+            PluginError: a function makes it, which does not say what.
+        """
         made = self.factory(kind, name, path)
-        return type(made) if _finished(made, kind) else product(made)
+        if _finished(made, kind):
+            return made
+        if (found := product(made)) is None:
+            raise PluginError(
+                f"{path}: '{name}' has to say what it makes: annotate it with the {KINDS[kind].base_name} it returns"
+            )
+        return found
 
     def settings(self, kind: str, name: str, path: str) -> tuple[Setting, ...]:
         """Return the settings a component has; none for a finished object."""
@@ -161,8 +171,9 @@ def separate_objects(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
             return [walk(item) for item in value]
         if is_dataclass(value) and not isinstance(value, type) and _kind(type(value)) is None:
             return walk(to_json(value))
-        # By type name rather than identity: the same script names its objects alike each time it runs.
-        owner = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
+        # By type name rather than identity: the same script names its objects alike each time it runs. Classes and
+        # functions have names of their own.
+        owner = value if hasattr(value, "__qualname__") else type(value)
         name = base = f"{PYTHON}{owner.__module__}:{owner.__qualname__}"
         count = 1
         while name in objects and objects[name] is not value:

@@ -81,7 +81,7 @@ def plan_stage(
         InfeasibleError: no architecture meets the stage's constraints.
     """
     strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
-    made = components.product("strategies", strategy["name"], f"{path}.strategy")
+    made = components.told_by("strategies", strategy["name"], f"{path}.strategy")
     if not isinstance(space, made.space_type):
         raise ConfigurationError(
             f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
@@ -94,7 +94,7 @@ def plan_stage(
     if stage.evaluator is not None:
         evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
         components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
-        given = components.factory("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
+        given = components.told_by("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
         metrics = given or frozenset()
         _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
         run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
@@ -126,7 +126,7 @@ def check_strategy(
         UserError: from the strategy.
     """
     spec, path = stage.settings.strategy, f"{stage.path}.strategy"
-    checker = components.product("strategies", spec["name"], path).checker()
+    checker = components.told_by("strategies", spec["name"], path).checker()
     with runtime.seeded(seed, "strategy"):
         components.check("strategies", spec, checker, known, seed, path)
 
@@ -182,9 +182,15 @@ def plan_final(
     if settings.weights == "inherited":
         evaluator = next(stage for stage in stages if stage.settings.name == source).settings.evaluator
         inherit = (evaluator or {}).get("weights")
-        if not isinstance(inherit, str) or not isinstance(space, SupernetSpace):
+        if not isinstance(inherit, str):
             raise ConfigurationError(
                 f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch",
+                path="final.weights",
+            )
+        if not isinstance(space, SupernetSpace):
+            raise ConfigurationError(
+                f"networks are cut out of a supernet, and this space has none ({type(space).__name__} is no "
+                "SupernetSpace); use scratch",
                 path="final.weights",
             )
     export = spec.get("export", list(DEFAULT_EXPORT) if "safetensors" in components.registry.names("exporters") else [])

@@ -20,6 +20,7 @@ from automl_nas.search import Services, Strategy
 from automl_nas.space import SearchSpace
 from automl_nas.streams import stream_seed
 from automl_nas.testing.strategies import require_checker
+from automl_nas.testing.toys import ToySpace, ToyTask
 
 
 class Heavy(Strategy):
@@ -179,3 +180,35 @@ def test_the_contract_refuses_a_checker_of_another_signature() -> None:
 
     with pytest.raises(AssertionError, match="'depth' is"):
         require_checker(Typed)
+
+
+class Inheriting(Free):
+    def __init__(self, space: SearchSpace, *, weights: str) -> None:
+        super().__init__(space)
+
+
+def unannotated(space: SearchSpace):  # type: ignore[no-untyped-def]
+    return Free(space)
+
+
+def annotated(space: SearchSpace) -> Free:
+    return Free(space)
+
+
+def test_a_function_that_makes_a_component_says_what_it_makes() -> None:
+    stage = {"name": "search", "strategy": "random", "evaluator": annotated, "budget": {"trials": 1}}
+    assert plan("random", stages=[stage]).stages[0].problem.objectives == {"accuracy": "maximize"}
+    stage["evaluator"] = unannotated
+    with pytest.raises(PluginError, match=r"stages\[0\].evaluator: .*unannotated' .* the Evaluator it returns"):
+        plan("random", stages=[stage])
+
+
+def test_fine_tuning_needs_weights_and_a_space_that_has_a_supernet() -> None:
+    with pytest.raises(ConfigurationError, match="'second' has no evaluator with inherited weights"):
+        plan("random", task="digits", final={"weights": "inherited"})
+    stages = [
+        {"name": "first", "strategy": "random", "evaluator": Free, "budget": {"trials": 1}},
+        {"name": "second", "strategy": "random", "evaluator": {"name": Inheriting, "weights": "first"}},
+    ]
+    with pytest.raises(ConfigurationError, match=r"final.weights: .* this space has none \(ToySpace is no Supernet"):
+        plan("random", space=ToySpace(), task=ToyTask(), stages=stages, final={"weights": "inherited"})
