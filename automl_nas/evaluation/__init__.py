@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from automl_nas.evaluation.artifacts import Artifacts
+    from automl_nas.evaluation.budgets import Best, Limit, best_within
     from automl_nas.evaluation.cost import CostModel
     from automl_nas.evaluation.cost_table import CostTable, NotAdditiveError
     from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
@@ -41,6 +42,9 @@ __all__ = [
     "Measurement",
     "CostTable",
     "NotAdditiveError",
+    "best_within",
+    "Limit",
+    "Best",
     "TabulatedCost",
     "Extremes",
     "Artifacts",
@@ -68,6 +72,9 @@ _HOMES = {
     "NotAdditiveError": "cost_table",
     "TabulatedCost": "tabulated",
     "Extremes": "tabulated",
+    "best_within": "budgets",
+    "Limit": "budgets",
+    "Best": "budgets",
     "Artifacts": "artifacts",
     "Exporter": "exporter",
     "Delivery": "exporter",
