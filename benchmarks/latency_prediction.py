@@ -40,7 +40,7 @@ FEWER = 30  # calibration networks more, from one fit to the next
 
 def make_space(name: str, size: int) -> SearchSpace:
     if name == "blocks":
-        return shufflenet_v2(input_shape=(3, size, size))
+        return shufflenet_v2(input_shape=(3, size, size), variant="final")
     return ShuffleNetV2Channels(input_shape=(3, size, size), variant="final")
 
 
