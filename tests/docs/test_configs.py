@@ -21,6 +21,7 @@ from automl_nas_spaces.shufflenet_v2 import from_codes
 
 SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
+CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/test_ranking_study.py
 SMALL_SPACE = {
@@ -85,7 +86,18 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 
 def test_every_configuration_is_tested_here() -> None:
-    assert sorted((ROOT / "examples" / "configs").glob("*.yaml")) == [*DSO, LATENCY, QUICKSTART, RANKING, SMALL_IMAGES]
+    found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
+    assert found == [*DSO, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+
+
+def test_blocks_and_channels_run_at_toy_size(tmp_path: Path) -> None:
+    changes = [*TOY, "stages.supernet.strategy.widen_epochs=1", "final.baselines=[random]"]
+    changes += ["stages.supernet.strategy.train.warmup_epochs=0", "final.export=[safetensors]"]
+    result = automl_nas.search(Configuration.read(CHANNELS, changes).value, out=tmp_path / "run")
+    assert result.best is not None
+    (block,) = [name for name in result.plan.space.decisions if name == "stage1.block1.scale"]
+    assert result.best.architecture[block] in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
+    assert result.plan.stages[1].problem.feasible(result.best.architecture)
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
