@@ -71,7 +71,7 @@ class Evaluations:
 
     def add(self, proposals: Iterable[tuple[int, Proposal]]) -> None:
         """Have proposals, each with its trial's number, evaluated in the background."""
-        jobs, seed_of, scratch = self._jobs, self._seed_of, self._scratch
+        jobs, seed_of, scratch, attempts = self._jobs, self._seed_of, self._scratch, self._ledger.attempts
         for number, proposal in proposals:
             fields: dict[str, object] = {
                 "number": number,
@@ -83,7 +83,10 @@ class Evaluations:
             }
             request = frozen(Request, fields)
             jobs[number] = proposal, request
-            self._send(request)
+            if number in attempts:
+                self._send(request)
+            else:
+                self._executor.submit(request)
 
     def advance(self, wanted: int) -> None:
         """Wait a little for an outcome, of whichever trial.

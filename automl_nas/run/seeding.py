@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
+
+
+@final
+class TrialSeeds:
+    """The seeds of a stage's trials: 31 bits of the stream ``(seed, "trial", number)``.
+
+    It is `stream_seed` for many counters of one purpose, for what stands before the counter is hashed once.
+
+    Args:
+        seed: of the stage.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._begun = hashlib.sha256(f"{seed}\x1ftrial\x1f".encode())
+
+    def __call__(self, number: int) -> int:
+        """Return the seed of a trial."""
+        hashed = self._begun.copy()
+        hashed.update(b"%d" % number)
+        return (int.from_bytes(hashed.digest()[:8], "big") >> 1) & 0x7FFFFFFF
 
 
 def seed_globally(seed: int) -> None:

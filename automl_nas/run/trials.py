@@ -19,13 +19,13 @@ from automl_nas.run.ledger import Ledger
 from automl_nas.run.recording import Recorder
 from automl_nas.run.replaying import check_replay
 from automl_nas.run.reporter import Reporter
+from automl_nas.run.seeding import TrialSeeds
 from automl_nas.run.stage_plans import StagePlan
 from automl_nas.search.strategy import Services
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.membership import Membership
 from automl_nas.space.space import SearchSpace
-from automl_nas.streams import stream_seed
 
 
 class StageServices(Services):
@@ -64,7 +64,7 @@ class StageServices(Services):
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._members = Membership(space)
         self._recorder = Recorder(stage)
-        self._seed, self._ledger, self._metrics = seed, ledger, metrics
+        self._trial_seed, self._ledger, self._metrics = TrialSeeds(seed), ledger, metrics
         self._reporter, self._observe, self._changes = reporter, observe, environment_changes
         self._evaluations: Evaluations | None = None
         if executor is not None:
@@ -260,9 +260,6 @@ class StageServices(Services):
             if planned is not None and (total is None or planned < total):
                 total = planned
             self._reporter.progress(self._submitted - len(self._evaluations or ()), total, "trials")
-
-    def _trial_seed(self, number: int) -> int:
-        return stream_seed(self._seed, "trial", number) & 0x7FFFFFFF
 
     def _collect(self, trials: Sequence[Trial]) -> None:
         # By number, in whatever order a strategy asks for results: so it is after a resume.

@@ -146,7 +146,7 @@ class Problem:
 
     def costs(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the value of every cost model; NaN where there is none (it misses every limit)."""
-        return self._judge(architecture).costs
+        return self._judge(architecture).costs if self.cost_models else {}
 
     def violations(self, architecture: Architecture, metrics: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return constraint text -> by how much it is missed; <= 0 is met.

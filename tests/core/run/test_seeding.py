@@ -13,7 +13,8 @@ import torch
 from automl_nas import search
 from automl_nas.evaluation import Evaluator, Outcome, Request
 from automl_nas.run import Ledger
-from automl_nas.run.seeding import seed_globally
+from automl_nas.run.seeding import TrialSeeds, seed_globally
+from automl_nas.streams import stream_seed
 from automl_nas.testing import ToySpace
 
 
@@ -35,6 +36,13 @@ def test_generators_are_those_of_the_libraries() -> None:
     generator = torch.Generator().manual_seed(12345)
     expected = [random.Random(12345).random(), float(np.random.RandomState(12345).random_sample())]
     assert draws() == [*expected, float(torch.rand((), generator=generator))]
+
+
+def test_seeds_of_trials_are_a_named_stream() -> None:
+    for seed in (0, 7, 2**62 + 1):
+        seeds = TrialSeeds(seed)
+        for number in (0, 1, 9, 10, 12345678901):
+            assert seeds(number) == stream_seed(seed, "trial", number) & 0x7FFFFFFF
 
 
 class Drawing(Evaluator):
