@@ -55,8 +55,8 @@ def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
     k = strength(gamma, rates, momentum)
     if gamma > 0 and k < 1:
         raise ConfigurationError(
-            f"{gamma:g} is too small: in the {len(rates)} steps of lambda of this run an edge that nothing needs gets "
-            f"from 1 to {1 - k:.3g} (k = {k:.2g}), so none would be removed; {gamma / k:.2g} is the least, "
+            f"{gamma:g} is too small: in the {len(rates)} steps of lambda of this run an edge that nothing needs goes "
+            f"{k:.2g} of the way from 1 to 0 (that is k), so none would be removed; {gamma / k:.2g} is the least, "
             f"{AIM * gamma / k:.2g} would do (k = {AIM:g}); or set 'auto', or train longer",
             path="gamma",
         )

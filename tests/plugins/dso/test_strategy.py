@@ -416,7 +416,7 @@ def test_a_dead_stage_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_too_small_a_penalty_is_refused_before_the_run() -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"the 15 steps .* gets from 1 to 0\.992 \(k = 0\.0079\).* 0\.13 is the least, 0\.25 would do",
+        match=r"the 15 steps .* goes 0\.0079 of the way from 1 to 0 .* 0\.13 is the least, 0\.25 would do",
     ):
         make(gamma=1e-3, lambda_learning_rate=None, lambda_momentum=0.9)
 
