@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-_TRIALS = 1000
+_TRIALS = 5000
 _QUICK = 1e-3
 
 
@@ -24,7 +24,7 @@ class Heap:
         self._frozen, self._trials, self._since = frozen, 0, time.monotonic()
 
     def grown(self, trials: int) -> None:
-        """Freeze what exists, garbage aside, after each thousand trials that took less than a second.
+        """Freeze what exists, garbage aside, after every 5,000 trials that took less than a millisecond each.
 
         A network that lives at this moment and becomes garbage in a cycle later stays until the run ends. Trials that
         are so quick have none.

@@ -70,6 +70,7 @@ class Table:
     citation: str = ""
     unusable: Mapping[str, str] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False)
+    _lists: dict[tuple[str, Key], list[float]] = field(init=False, repr=False, default_factory=dict)
     _known: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,10 +141,13 @@ class Table:
             key: under which code; None: as the column says.
         """
         found = self.column(column)
-        values = found.values
-        if (key or found.key) == "canonical" and self.representatives is not None:
-            values = values[self.representatives]
-        return Lookup(self, column, values.tolist())
+        kind = (column, key or found.key)
+        if kind not in self._lists:
+            values = found.values
+            if kind[1] == "canonical" and self.representatives is not None:
+                values = values[self.representatives]
+            self._lists[kind] = values.tolist()  # one for all searches of a process: it is as long as the table
+        return Lookup(self, column, self._lists[kind])
 
     def check(self, space: SearchSpace, owner: str) -> None:
         """Check that a space has the decisions that the table is about, in any order.

@@ -38,10 +38,10 @@ def test_a_record_that_grows_quickly_is_frozen_and_garbage_is_not(clock: list[fl
     with heap_frozen() as heap:
         before = gc.get_freeze_count()
         kept, garbage = [Node() for _ in range(10)], weakref.ref(Node())
-        heap.grown(999)
+        heap.grown(4999)
         assert gc.get_freeze_count() == before
-        clock[0] = 0.5
-        heap.grown(1000)
+        clock[0] = 4.5
+        heap.grown(5000)
         assert gc.get_freeze_count() > before
         assert garbage() is None
         assert not any(watched(node) for node in kept)
@@ -52,14 +52,14 @@ def test_where_trials_take_longer_only_what_was_there_before_is_frozen(clock: li
     with heap_frozen() as heap:
         before = gc.get_freeze_count()
         kept = [Node() for _ in range(10)]
-        clock[0] = 1.5
-        heap.grown(1000)
+        clock[0] = 5.5
+        heap.grown(5000)
         assert gc.get_freeze_count() <= before
         assert watched(kept[0])
-        clock[0] = 2.4  # the next thousand take less than a second
-        heap.grown(1999)
+        clock[0] = 10.4  # the next 5,000 take less than five seconds
+        heap.grown(9999)
         assert watched(kept[0])
-        heap.grown(2000)
+        heap.grown(10_000)
         assert not watched(kept[0])
 
 
@@ -68,6 +68,6 @@ def test_somebody_elses_frozen_heap_stays_as_it_is(clock: list[float]) -> None:
     count = gc.get_freeze_count()
     with heap_frozen() as heap:
         kept = Node()
-        heap.grown(5000)
+        heap.grown(50_000)
         assert watched(kept)
     assert 0 < gc.get_freeze_count() <= count
