@@ -208,7 +208,9 @@ def count(
                 recorder = counter.recorder = Recorder(network, x) if memory else None
                 with counter:
                     result = network(x)
-                living = peak(recorder, recorder.outputs(result)) if recorder is not None else {}
+                living: Mapping[str, int] = {}
+                if recorder is not None:
+                    living = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))
                 return Counts(counter.macs, counter.accesses, counter.uncounted, living)
             except UserError:
                 raise

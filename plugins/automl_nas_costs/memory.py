@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,21 +75,25 @@ class Recorder:
         return self._numbers[key]
 
 
-def peak(recorder: Recorder, outputs: Iterable[int]) -> dict[str, int]:
+def peak(steps: Sequence[Step], inputs: Mapping[int, int], outputs: Iterable[int]) -> dict[str, int]:
     """Return the buffers that live at the most demanding moment: path of the module that wrote them -> bytes.
 
-    A buffer lives from the operator that makes it to the last one that reads it, the input (path "") from the
+    A buffer lives from the operator that makes it to the last one that reads it, an input (path "") from the
     beginning, outputs to the end. During an operator all it reads and writes exists. Views share their buffer, and so
     does the result of an elementwise operator or of batch normalisation with an operand of the same size that nothing
-    reads later, except the input, which belongs to the caller. A second result that nothing reads does not exist.
+    reads later, except an input, which belongs to the caller. A second result that nothing reads does not exist.
+
+    Args:
+        steps: the operators, in the order in which they run.
+        inputs: number -> bytes of the buffers that are there at the beginning.
+        outputs: numbers of the buffers that are there at the end.
     """
-    steps = recorder.steps
     last = _last_reads(steps)
     for number in outputs:
         last[number] = len(steps)
     stands_for: dict[int, int] = {}
-    alive: dict[int, tuple[str, int]] = {0: ("", recorder.input_bytes)}
-    highest, found = recorder.input_bytes, dict(alive)
+    alive: dict[int, tuple[str, int]] = {number: ("", size) for number, size in inputs.items()}
+    highest, found = sum(inputs.values()), dict(alive)
     for position, step in enumerate(steps):
         for order, (number, size) in enumerate(step.writes.items()):
             if order and last[number] == position:
@@ -98,7 +102,7 @@ def peak(recorder: Recorder, outputs: Iterable[int]) -> dict[str, int]:
             if place in alive:
                 alive[place] = (step.path, alive[place][1])
                 continue
-            operand = _free_operand(step, position, size, last, alive, stands_for) if step.overwrites else None
+            operand = _free_operand(step, position, size, last, alive, stands_for, inputs) if step.overwrites else None
             if operand is not None:
                 stands_for[number] = operand
                 last[operand] = last.get(number, position)
@@ -130,10 +134,11 @@ def _free_operand(
     last: Mapping[int, int],
     alive: Mapping[int, tuple[str, int]],
     stands_for: Mapping[int, int],
+    inputs: Collection[int],
 ) -> int | None:
     for number in step.reads:
         place = stands_for.get(number, number)
-        if place and place in alive and alive[place][1] == size and last.get(place) == position:
+        if place not in inputs and place in alive and alive[place][1] == size and last.get(place) == position:
             return place
     return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.cli.text import exact, table
-from automl_nas.errors import ConfigurationError, did_you_mean
+from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas.space.architecture import Architecture
 from automl_nas_costs.latency.cache import to_json
 from automl_nas_costs.latency.graphs import fixed
@@ -18,13 +18,14 @@ from automl_nas_costs.latency.session import sentences
 from automl_nas_costs.models import Flops
 from automl_nas_costs.network.find import FoundNetwork, OneNetwork
 from automl_nas_costs.network.onnx_counts import count_onnx
+from automl_nas_costs.network.onnx_memory import onnx_peak
 
 if TYPE_CHECKING:
     from automl_nas.evaluation.cost import CostModel
     from automl_nas.plugin.registry import Registry
 
 COUNTED = ("flops", "params", "memory_access", "peak_memory")
-"""The registered cost models that are shown; of an ONNX file all but the last."""
+"""The registered cost models that are shown."""
 
 MEASURED = "latency_ms"
 
@@ -61,12 +62,14 @@ class NetworkAccount:
         inputs: the shapes of its inputs, with the batch.
         costs: all of them.
         order: of the modules or nodes.
+        unknown: cost -> why it is not known of this network.
     """
 
     title: str
     inputs: Sequence[Sequence[int]]
     costs: Sequence[NetworkCost]
     order: Sequence[str] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def as_text(self) -> list[str]:
         """Return lines for people."""
@@ -80,6 +83,7 @@ class NetworkAccount:
             rows.append([cost.name, cost.unit, exact(cost.value), interval])
         lines += table(["cost", "unit", "value", "interval"], rows, left=2)
         lines += ["", *(f"{cost.name}: {remark}" for cost in self.costs for remark in cost.remarks)]
+        lines += [f"{name}: not known: {reason}" for name, reason in self.unknown.items()]
         if any(cost.layers for cost in self.costs):
             lines += ["", *self._layers()]
         return lines
@@ -110,6 +114,7 @@ class NetworkAccount:
                 }
                 for cost in self.costs
             },
+            **({"unknown": dict(self.unknown)} if self.unknown else {}),
         }
 
 
@@ -155,7 +160,7 @@ def account_of_file(
 
     A free batch counts as 1, and is measured with the setting ``batch`` of ``latency_ms``.
     """
-    names = [name for name in _names(settings, latency) if name != "peak_memory"]
+    _names(settings, latency)
     model = fixed(path, 1)
     counts = count_onnx(model, str(path))
     listed = ", ".join(f"{name} ({calls})" for name, calls in sorted(counts.uncounted.items()))
@@ -171,10 +176,16 @@ def account_of_file(
         "params": ("parameters", counts.weights, ["weights in the file, in which normalisation may be folded"]),
         "memory_access": ("elements", counts.accesses, []),
     }
+    unknown: dict[str, str] = {}
+    try:
+        order = "nodes run in the file's order; transposed tensors and slices are copies"
+        values["peak_memory"] = ("bytes", onnx_peak(model, str(path)), [order])
+    except SpaceError as error:
+        # Counts need the shapes of what multiplies alone; here those of all tensors must be known.
+        unknown["peak_memory"] = str(error)
     costs = [
         NetworkCost(name, unit, sum(parts.values()), remarks, parts if by_layer else {})
         for name, (unit, parts, remarks) in values.items()
-        if name in names
     ]
     if latency:
         measured = registry.construct("cost_models", {"name": MEASURED, **settings.get(MEASURED, {})}, [space], 0)
@@ -186,7 +197,7 @@ def account_of_file(
             whole = sum(item.ms for item in times)
             layers = {item.name: found.value * item.ms / whole for item in times}
         costs.append(NetworkCost(MEASURED, LatencyMs.unit, found.value, sentences(found), layers, to_json(found)))
-    return NetworkAccount(str(path), _inputs(model), costs, _nodes(model))
+    return NetworkAccount(str(path), _inputs(model), costs, _nodes(model), unknown)
 
 
 def _names(settings: Settings, latency: bool) -> list[str]:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from onnx import helper, inliner, numpy_helper
+from onnx import helper, numpy_helper
 
 from automl_nas.errors import SpaceError
-
-Shape = tuple[int, ...]
+from automl_nas_costs.network.onnx_graph import WORKED_OUT, Shape, read_graph, shapes_of
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,8 @@ def count_onnx(model: bytes, name: str = "the ONNX model") -> OnnxCounts:
     Raises:
         SpaceError: an operator that may multiply and is not known, control flow, or a shape that depends on data.
     """
-    proto = inliner.inline_local_functions(onnx.load_from_string(model))
-    proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    graph = proto.graph
-    shapes = _shapes(graph)
+    graph = read_graph(model)
+    shapes = shapes_of(graph)
     weights = {item.name: item for item in graph.initializer}
     macs: dict[str, int] = {}
     accesses: dict[str, int] = {}
@@ -160,18 +157,8 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
 
 def _is_weight(tensor: Any) -> bool:
     # Whole numbers of 64 bits are shapes and positions.
-    return tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.STRING)
-
-
-def _shapes(graph: Any) -> dict[str, Shape]:
-    found: dict[str, Shape] = {item.name: tuple(item.dims) for item in graph.initializer}
-    for item in (*graph.input, *graph.value_info, *graph.output):
-        kind = item.type.tensor_type
-        if kind.HasField("shape") and all(dimension.HasField("dim_value") for dimension in kind.shape.dim):
-            found[item.name] = tuple(dimension.dim_value for dimension in kind.shape.dim)
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    found[node.output[0]] = tuple(attribute.t.dims)
-    return found
+    return tensor.doc_string != WORKED_OUT and tensor.data_type not in (
+        onnx.TensorProto.INT64,
+        onnx.TensorProto.BOOL,
+        onnx.TensorProto.STRING,
+    )

@@ -243,7 +243,27 @@ def test_an_onnx_file_on_the_command_line(program: Callable[..., Any]) -> None:
     assert shown["inputs"] == [[1, 3, 8, 8]]
     assert shown["costs"]["flops"]["value"] == 36 * 27 * 4
     assert shown["costs"]["params"]["value"] == 27 * 4 + 4
+    # The input and the output; the activation takes the output's place.
+    assert shown["costs"]["peak_memory"]["value"] == 4 * (3 * 64 + 4 * 36)
+    assert "unknown" not in shown
     latency = shown["costs"]["latency_ms"]
     assert math.isclose(sum(latency["by_layer"].values()), latency["value"], rel_tol=1e-12)
     assert "not counted: Relu (1)" in shown["costs"]["flops"]["remarks"]
     assert "multiply-adds" in program("model.onnx").stdout
+
+
+def test_a_file_that_counts_but_whose_memory_depends_on_data(program: Callable[..., Any]) -> None:
+    """Multiply-adds are known, how many places are not 0 is not."""
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("NonZero", ["y"], ["z"], name="last")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("z", TensorProto.INT64, [2, "n"])],
+        [helper.make_tensor("w", TensorProto.FLOAT, [3, 2], [1.0] * 6)],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "m.onnx")
+    shown = json.loads(program("m.onnx", "--json").stdout)
+    assert shown["costs"]["flops"]["value"] == 6
+    assert "peak_memory" not in shown["costs"]
+    assert "NonZero (node 'last')" in shown["unknown"]["peak_memory"]
+    assert "peak_memory: not known" in program("m.onnx").stdout

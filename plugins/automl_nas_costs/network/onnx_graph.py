@@ -1,0 +1,120 @@
+"""Reading an ONNX model: its graph, with the shape of every tensor that has a fixed one."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import inliner, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+Shape: TypeAlias = tuple[int, ...]
+
+_MOST_NUMBERS = 1024
+"""Of a tensor that is worked out in advance: shapes and bounds have a few."""
+
+
+WORKED_OUT = "worked out from shapes"
+
+_ARITHMETIC = frozenset(
+    (
+        *("Add", "And", "Cast", "Concat", "Div", "Equal", "Gather", "Greater", "Identity", "Less", "Max", "Min", "Mod"),
+        *("Mul", "Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice"),
+        *("Squeeze", "Sub", "Unsqueeze", "Where"),
+    )
+)
+
+
+def read_graph(model: bytes) -> Any:
+    """Return the graph of a model, without functions of its own, and with what shape inference finds.
+
+    Exporters write how the bounds of a slice come from the shape of a tensor, node by node, which shape inference does
+    not follow through every operator. Such nodes, of whole numbers that are known, are worked out and become constants,
+    initializers with the note `WORKED_OUT`.
+    """
+    proto = inliner.inline_local_functions(onnx.load_from_string(model))
+    while True:
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        if not _fold(proto):
+            return proto.graph
+
+
+def shapes_of(graph: Any) -> dict[str, Shape]:
+    """Return the shape of every tensor that has a fixed one."""
+    found: dict[str, Shape] = {item.name: tuple(item.dims) for item in graph.initializer}
+    for item in (*graph.input, *graph.value_info, *graph.output):
+        kind = item.type.tensor_type
+        if kind.HasField("shape") and all(dimension.HasField("dim_value") for dimension in kind.shape.dim):
+            found[item.name] = tuple(dimension.dim_value for dimension in kind.shape.dim)
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    found[node.output[0]] = tuple(attribute.t.dims)
+    return found
+
+
+def _fold(proto: Any) -> bool:
+    """Turn nodes whose result is known into constants; return whether there were any."""
+    graph = proto.graph
+    shapes = shapes_of(graph)
+    known = {item.name: _numbers(item) for item in graph.initializer if _is_small(item)}
+    left, folded = [], False
+    for node in graph.node:
+        value = _value(node, shapes, known, proto)
+        if value is not None:
+            known[node.output[0]] = value
+            if node.op_type != "Constant":
+                constant = numpy_helper.from_array(value, node.output[0])
+                constant.doc_string = WORKED_OUT
+                graph.initializer.append(constant)
+                folded = True
+                continue
+        left.append(node)
+    if folded:
+        del graph.node[:]
+        graph.node.extend(left)
+    return folded
+
+
+def _value(node: Any, shapes: dict[str, Shape], known: dict[str, NDArray[Any]], proto: Any) -> NDArray[Any] | None:
+    """Return the whole numbers that a node makes, or None if it makes others, or they are not known."""
+    if node.op_type == "Constant":
+        tensors = [attribute.t for attribute in node.attribute if attribute.name == "value"]
+        return _numbers(tensors[0]) if tensors and _is_small(tensors[0]) else None
+    if node.domain not in ("", "ai.onnx") or len(node.output) != 1 or not node.input:
+        return None
+    if node.op_type == "Shape":
+        return _shape(node, shapes)
+    if node.op_type not in _ARITHMETIC or not all(name in known for name in node.input if name):
+        return None
+    inputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in node.input if name]
+    output = onnx.helper.make_tensor_value_info(node.output[0], 0, None)
+    small = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "node", inputs, [output]), opset_imports=proto.opset_import
+    )
+    try:
+        (found,) = ReferenceEvaluator(small).run(None, {name: known[name] for name in node.input if name})
+    except Exception:
+        return None  # a division by zero, say: whoever needs the shape says that it is not known
+    value = np.asarray(found)
+    return value if value.dtype.kind in "iub" and value.size <= _MOST_NUMBERS else None
+
+
+def _shape(node: Any, shapes: dict[str, Shape]) -> NDArray[Any] | None:
+    if node.input[0] not in shapes:
+        return None
+    ends = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shapes[node.input[0]][ends.get("start", 0) : ends.get("end")], dtype=np.int64)
+
+
+def _numbers(tensor: Any) -> NDArray[Any]:
+    found: NDArray[Any] = numpy_helper.to_array(tensor)
+    return found
+
+
+def _is_small(tensor: Any) -> bool:
+    whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
+    return tensor.data_type in whole and int(np.prod(tensor.dims)) <= _MOST_NUMBERS
