@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from automl_nas.evaluation.checker import unchecked
 from automl_nas.space.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -124,3 +125,12 @@ class Evaluator(ABC):
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:
         """Return the metrics it will give (default: the task's), or None if that cannot be known beforehand."""
         return frozenset(task.metrics) if task is not None else None
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return what checks the constructor's arguments before there is a run (default: nothing is checked).
+
+        It is what `automl_nas.search.Strategy.checker` is for strategies: a function with some of the constructor's
+        parameters, or the class itself, where constructing costs nothing and leaves nothing behind.
+        """
+        return unchecked

@@ -32,7 +32,11 @@ class Delivery:
 
 
 class Exporter(ABC):
-    """Writes a network in one format. Settings are keyword-only in the constructor."""
+    """Writes a network in one format. Settings are keyword-only in the constructor.
+
+    One is constructed when the configuration is checked, and dropped: nobody is to learn after the search that a
+    setting of a format is wrong. So constructing costs nothing and leaves nothing behind.
+    """
 
     @abstractmethod
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:

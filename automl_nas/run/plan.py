@@ -25,7 +25,7 @@ from automl_nas.run.settings import (
 )
 from automl_nas.run.shapes import check_shapes
 from automl_nas.run.spaces import first_difference, make_space, resolve_space
-from automl_nas.run.stage_plans import FinalPlan, StagePlan, check_strategy, plan_final, plan_stage
+from automl_nas.run.stage_plans import FinalPlan, StagePlan, check_exporters, check_stage, plan_final, plan_stage
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
@@ -154,12 +154,14 @@ def make_plan(
         planned = plan_stage(stage, path, stages, components, builder, top, space, task)
         if not checked:
             known = [part for part in (space, task, runtime, planned.problem) if part is not None]
-            check_strategy(planned, components, known, runtime, stream_seed(wanted.seed, stage.name))
+            check_stage(planned, components, known, runtime, wanted.seed)
         stages.append(planned)
     config["stages"] = [asdict(stage.settings) for stage in stages]
     final, fitter = None, None
     if final_spec is not None:
         final = plan_final(final_spec, components, stages, space, task)
+        if not checked:
+            check_exporters(final, components, [space, task, runtime], wanted.seed)
         if fitted is not None:
             fitter = _fitter(components, final_spec["space"], fitted, limits, final, stages, space, wanted.seed)
         section = fitter.config if fitter is not None else final_spec.get("space")

@@ -18,6 +18,7 @@ from automl_nas.run.problems import ProblemBuilder
 from automl_nas.run.settings import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.search.problem import Problem
 from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.streams import stream_seed
 
 
 @dataclass(frozen=True)
@@ -110,25 +111,27 @@ def plan_stage(
     return StagePlan(settings, problem, path, merged)
 
 
-def check_strategy(
-    stage: StagePlan, components: Components, known: Sequence[object], runtime: Runtime, seed: int
-) -> None:
-    """Let a stage's strategy refuse, before there is a run, what its constructor would refuse when the stage starts.
+def check_stage(stage: StagePlan, components: Components, known: Sequence[object], runtime: Runtime, seed: int) -> None:
+    """Let a stage's strategy and evaluator refuse, before there is a run, what they would refuse when it starts.
 
     Args:
         stage: resolved.
         components: makes components.
         known: the collaborators that there are before a run.
         runtime: where networks would be.
-        seed: of the stage.
+        seed: of the run.
 
     Raises:
-        UserError: from the strategy.
+        UserError: from the strategy or the evaluator.
     """
-    spec, path = stage.settings.strategy, f"{stage.path}.strategy"
-    checker = components.told_by("strategies", spec["name"], path).checker()
-    with runtime.seeded(seed, "strategy"):
-        components.check("strategies", spec, checker, known, seed, path)
+    name = stage.settings.name
+    for kind, key, purpose in (("strategies", "strategy", name), ("evaluators", "evaluator", f"{name}/evaluator")):
+        spec, path = getattr(stage.settings, key), f"{stage.path}.{key}"
+        if spec is not None:
+            checker = components.told_by(kind, spec["name"], path).checker()
+            own = stream_seed(seed, purpose)
+            with runtime.seeded(own, key):
+                components.check(kind, spec, checker, known, own, path)
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
@@ -198,3 +201,19 @@ def plan_final(
         raise ConfigurationError(f"must be a list of formats, not {export!r}", path="final.export")
     resolved = tuple(components.resolve("exporters", item, join("final.export", n)) for n, item in enumerate(export))
     return FinalPlan(settings, source, resolved, inherit)
+
+
+def check_exporters(final: FinalPlan, components: Components, known: Sequence[object], seed: int) -> None:
+    """Construct the exporters once, before there is a run.
+
+    Args:
+        final: the last stage, resolved.
+        components: makes components.
+        known: the collaborators that there are before a run.
+        seed: of the run.
+
+    Raises:
+        ConfigurationError: one refuses a setting.
+    """
+    for n, spec in enumerate(final.export):
+        components.construct("exporters", spec, known, stream_seed(seed, "final"), f"final.export[{n}]")

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from automl_nas.evaluation.checker import unchecked
 from automl_nas.evaluation.evaluator import State
 from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.space import SearchSpace
@@ -68,10 +69,6 @@ class Services(ABC):
         """How many more trials the stage's budget allows to submit; None: no limit."""
 
 
-def _nothing() -> None:
-    """Check nothing."""
-
-
 class Strategy(ABC):
     """One way to search.
 
@@ -96,7 +93,7 @@ class Strategy(ABC):
         nothing and leaves nothing behind. It raises what the constructor would raise; what it returns is not used.
         `Artifacts` belong to a run: a checker that cannot do without them is not called.
         """
-        return _nothing
+        return unchecked
 
     @abstractmethod
     def step(self, services: Services) -> None:

@@ -18,6 +18,7 @@ from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
+from automl_nas.testing.checkers import require_checker
 
 
 class EvaluatorContract(ABC):
@@ -110,6 +111,10 @@ class EvaluatorContract(ABC):
         for answered in range(2):
             next(outcomes)
             assert taken <= answered + self.taken_ahead
+
+    def test_what_is_checked_early_is_what_it_is_made_of(self) -> None:
+        """`Evaluator.checker` has parameters of the constructor."""
+        require_checker(type(self.make_evaluator(self.make_space())))
 
     def test_the_global_generators_are_left_alone(self) -> None:
         """Evaluations neither advance nor seed the generators of Python, NumPy and torch."""

@@ -9,7 +9,6 @@ Derive a class whose name begins with ``Test`` and give the abstract methods; py
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -23,21 +22,11 @@ from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
+from automl_nas.testing.checkers import require_checker
 from automl_nas.testing.services import Judge, SimulatedServices, finished
 from automl_nas.testing.states import require_plain, same, stored
 from automl_nas.testing.toys import ToyCost, ToySpace, toy_metric
 from automl_nas.testing.values import most, some
-
-
-def require_checker(strategy: type[Strategy]) -> None:
-    """Assert that what checks a strategy's arguments early asks for its constructor's parameters and for no others."""
-    constructor = inspect.signature(strategy, eval_str=True).parameters
-    checker = strategy.checker()
-    for name, asked in inspect.signature(checker, eval_str=True).parameters.items():
-        assert name in constructor, f"checker(): '{name}' is no parameter of the constructor"
-        own = constructor[name]
-        assert (asked.annotation, asked.kind) == (own.annotation, own.kind), f"checker(): '{name}' is {own} there"
-        assert checker is strategy or asked.default is asked.empty, f"checker(): leave out the default of '{name}'"
 
 
 class StrategyContract(ABC):

@@ -7,7 +7,7 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,11 @@ class TrainFromScratch(Evaluator):
         self._data, self._split = data, split
         self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
         self._main = next(iter(task.metrics))
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return the class: networks are built when candidates are evaluated."""
+        return cls
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield the outcomes in order, one at a time; a loss or metric that is not finite makes a trial FAILED."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -20,6 +20,12 @@ from automl_nas.space.space import SupernetSpace
 
 # One stream for all evaluations of all runs: what a supernet says of an architecture depends on nothing else.
 _SEED = 0
+
+
+def _check(*, recalibration_images: int, cache_megabytes: float) -> None:
+    for name, value in (("recalibration_images", recalibration_images), ("cache_megabytes", cache_megabytes)):
+        if not value >= 0:
+            raise ConfigurationError(f"{name} must be at least 0, not {value}", path=name)
 
 
 class InheritedWeights(Evaluator):
@@ -58,9 +64,7 @@ class InheritedWeights(Evaluator):
         split: Literal["search", "train"] = "search",
         cache_megabytes: float = 512.0,
     ) -> None:
-        for name, value in (("recalibration_images", recalibration_images), ("cache_megabytes", cache_megabytes)):
-            if not value >= 0:
-                raise ConfigurationError(f"{name} must be at least 0, not {value}", path=name)
+        _check(recalibration_images=recalibration_images, cache_megabytes=cache_megabytes)
         self._task, self._runtime, self._split = task, runtime, split
         self._images = recalibration_images
         self._room = cache_megabytes * 1e6
@@ -76,6 +80,11 @@ class InheritedWeights(Evaluator):
                 path="weights",
             ) from None
         runtime.place(self._supernet)
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return what checks the numbers; the weights may be those of a stage that has not begun."""
+        return _check
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield the outcomes in order, one at a time; metrics that are not finite make a trial FAILED."""

@@ -19,7 +19,7 @@ from automl_nas.run.plan import Plan, make_plan
 from automl_nas.search import Services, Strategy
 from automl_nas.space import SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas.testing.strategies import require_checker
+from automl_nas.testing.checkers import require_checker
 from automl_nas.testing.toys import ToySpace, ToyTask
 
 
@@ -134,6 +134,29 @@ def test_training_a_supernet_is_refused_before_it_is_built(
     limit = {"costs": ["flops"], "constraints": {"flops": f"<= {SMALLEST}"}}
     with pytest.raises(error, match=message):
         plan("random", task="digits", problem=limit, stages=[stage], final=None)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [
+        ({"name": "train", "data": "train+search"}, r"stages\[1\].evaluator.data: .* cannot be judged on it"),
+        ({"name": "train", "report_epochs": 0}, r"stages\[1\].evaluator.report_epochs: .* at least 1"),
+        ({"name": "inherited", "cache_megabytes": -1.0}, r"stages\[1\].evaluator.cache_megabytes: .* at least 0"),
+    ],
+)
+def test_an_evaluator_is_refused_before_the_supernet_is_trained(evaluator: dict[str, Any], message: str) -> None:
+    stages = [
+        {"name": "supernet", "strategy": "single_path"},
+        {"name": "search", "strategy": "random", "evaluator": evaluator},
+    ]
+    with pytest.raises(ConfigurationError, match=message):
+        plan("random", task="digits", problem={"costs": []}, stages=stages)
+
+
+def test_a_format_is_refused_before_there_is_a_network() -> None:
+    export = ["safetensors", {"name": "pt2", "tolerance": -1.0}]
+    with pytest.raises(ConfigurationError, match="tolerance is a fraction of the largest output"):
+        plan("random", task="digits", final={"export": export})
 
 
 def test_a_checker_has_what_the_constructor_gets(monkeypatch: pytest.MonkeyPatch) -> None:
