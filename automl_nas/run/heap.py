@@ -8,37 +8,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-_TRIALS = 5000
 _QUICK = 1e-3
+_LOOKED_AT = 100
+_FROZEN = 5000
+_YOUNG = 10_000
 
 
 @final
 class Heap:
     """Keeps the collector from looking again and again at a record that grows quickly.
 
+    While trials take less than a millisecond each, it looks at young objects after 10,000 allocations instead of the
+    usual 700, most of which are gone by then, and the record is frozen after every 5,000 trials. Slower trials may have
+    networks, and those shall be gone as soon as ever: for them the collector is as it was.
+
     Args:
-        frozen: whether what exists may be frozen.
+        ours: whether the collector's settings may be changed.
     """
 
-    def __init__(self, *, frozen: bool) -> None:
-        self._frozen, self._trials, self._since = frozen, 0, time.monotonic()
+    def __init__(self, *, ours: bool) -> None:
+        self._usual = gc.get_threshold()
+        self._ours = ours and 0 < self._usual[0] < _YOUNG
+        self._quick, self._trials, self._since, self._from = False, 0, time.monotonic(), 0
 
     def grown(self, trials: int) -> None:
-        """Freeze what exists, garbage aside, after every 5,000 trials that took less than a millisecond each.
-
-        A network that lives at this moment and becomes garbage in a cycle later stays until the run ends. Trials that
-        are so quick have none.
+        """Look how quick the last hundred trials were.
 
         Args:
             trials: recorded so far.
         """
-        if not self._frozen or trials < self._trials + _TRIALS:
+        if not self._ours or trials < self._trials + _LOOKED_AT:
             return
         now = time.monotonic()
-        if now - self._since < (trials - self._trials) * _QUICK:
-            gc.collect()
-            gc.freeze()
+        quick = now - self._since < (trials - self._trials) * _QUICK
         self._trials, self._since = trials, now
+        if not quick:
+            self._from = trials
+        if quick != self._quick:
+            self._quick = quick
+            gc.set_threshold(_YOUNG if quick else self._usual[0], *self._usual[1:])
+        if trials >= self._from + _FROZEN:
+            gc.collect()  # garbage in a cycle would stay until the run ends
+            gc.freeze()
+            self._from = trials
+
+    def close(self) -> None:
+        """Set the collector to what it was."""
+        if self._ours:
+            gc.set_threshold(*self._usual)
 
 
 @contextmanager
@@ -50,10 +67,12 @@ def heap_frozen() -> Iterator[Heap]:
     as writing the ledger does. Somebody who froze the heap himself keeps it as it is.
     """
     if gc.get_freeze_count():
-        yield Heap(frozen=False)
+        yield Heap(ours=False)
         return
     gc.freeze()
+    heap = Heap(ours=True)
     try:
-        yield Heap(frozen=True)
+        yield heap
     finally:
+        heap.close()
         gc.unfreeze()

@@ -90,10 +90,14 @@ class Recorder:
 
 
 def _plain(info: Mapping[str, object]) -> dict[str, object]:
-    """Return what `plain` does, sooner where there is nothing to turn into anything else but in lists."""
+    """Return what `plain` does, sooner where there is nothing to turn into anything else."""
     if not _TEXT.issuperset(map(type, info)):
         return plain(info)  # type: ignore[no-any-return]
-    return {
-        name: value if type(value) in _SURE or (type(value) is float and math.isfinite(value)) else plain(value)
-        for name, value in info.items()
-    }
+    found: dict[str, object] = {}
+    for name, value in info.items():
+        kind = type(value)
+        if kind in _SURE or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]
+            found[name] = value
+        else:
+            found[name] = plain(value)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from operator import getitem
 from typing import final
@@ -124,6 +124,36 @@ class Packing:
                 place = _place(rng, bits, count, sample)
                 parent ^= (((parent >> shift) & self._field) ^ place) << shift
         return parent
+
+    def mutants(
+        self, parents: Sequence[int], rng: random.Random, probability: float
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield without end a mutant of a parent drawn uniformly, and the parent's place (SPOS, section 3.4)."""
+        # `mutate` again, for a call would take longer than the draws do.
+        draw, count = rng.random, len(parents)  # faster than randrange, and uniform to 2**-53
+        if self._width != _BYTE:
+            while True:
+                place = int(draw() * count)
+                yield self.mutate(parents[place], rng, probability), (place,)
+        fields, bits_of = self._draws, rng.getrandbits
+        while True:
+            place = int(draw() * count)
+            child = parents[place]
+            for field in fields:
+                if draw() < probability:
+                    shift, bits, options, _ = field
+                    option = bits_of(bits)
+                    while option >= options:
+                        option = bits_of(bits)
+                    child ^= (((child >> shift) & 255) ^ option) << shift
+            yield child, (place,)
+
+    def crossings(self, parents: Sequence[int], rng: random.Random) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield without end a child of two parents drawn uniformly, and the parents' places (SPOS, section 3.4)."""
+        draw, count, cross = rng.random, len(parents), self.crossover
+        while True:
+            first, second = int(draw() * count), int(draw() * count)
+            yield cross(parents[first], parents[second], rng), (first, second)
 
     def mutate_one(self, parent: int, rng: random.Random) -> int:
         """Change exactly one decision, drawn uniformly, to a different value; see `operators.mutate_one`.

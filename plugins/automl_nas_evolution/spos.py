@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, final
 
 from automl_nas.errors import ConfigurationError
@@ -122,36 +123,32 @@ class EvolutionarySearch(Explorer):
     def _breed(self) -> None:
         self._select()
         rng = self._stream("evolution", self._generation)
-        packing, probability = self._packing, self._probability
-        parents = [(packing.pack(member.architecture), member.number) for member in self._archive[: self._top_k]]
-        draw, count = rng.random, len(parents)  # faster than randrange, and uniform to 2**-53
-
-        def mutation() -> tuple[int, tuple[int, ...]]:
-            parent, number = parents[int(draw() * count)]
-            return packing.mutate(parent, rng, probability), (number,)
-
-        def recombination() -> tuple[int, tuple[int, ...]]:
-            (first, one), (second, other) = parents[int(draw() * count)], parents[int(draw() * count)]
-            return packing.crossover(first, second, rng), (one, other)
-
+        parents = self._archive[: self._top_k]
         if parents:
-            self._children("mutation", mutation, self._mutations)
-            self._children("crossover", recombination, self._crossovers)
+            packing = self._packing
+            codes = [packing.pack(member.architecture) for member in parents]
+            mutants = packing.mutants(codes, rng, self._probability)
+            self._children("mutation", parents, mutants, self._mutations)
+            self._children("crossover", parents, packing.crossings(codes, rng), self._crossovers)
         info: dict[str, object] = {"generation": self._generation, "origin": "random"}
         while len(self._pending) < self._population and (drawn := self._draw(rng)) is not None:
             self._pending.append(proposed(drawn, info))
         self._generation += 1
 
-    def _children(self, origin: str, make: Callable[[], tuple[int, tuple[int, ...]]], count: int) -> None:
+    def _children(
+        self, origin: str, parents: Sequence[Member], made: Iterator[tuple[int, tuple[int, ...]]], count: int
+    ) -> None:
+        if not count:
+            return
         refused = self._refused
-        for _ in range(count * self._child_attempts):
-            if count == 0:
-                break
-            code, numbers = make()
+        for code, places in islice(made, count * self._child_attempts):
             if code not in refused and (child := self._claimed_of(code)) is not None:
-                info = {"generation": self._generation, "origin": origin, "parents": [*numbers]}
+                numbers = [parents[place].number for place in places]
+                info = {"generation": self._generation, "origin": origin, "parents": numbers}
                 self._pending.append(proposed(child, info))
                 count -= 1
+                if not count:
+                    break
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -36,31 +36,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def test_a_record_that_grows_quickly_is_frozen_and_garbage_is_not(clock: list[float]) -> None:
     with heap_frozen() as heap:
-        before = gc.get_freeze_count()
         kept, garbage = [Node() for _ in range(10)], weakref.ref(Node())
-        heap.grown(4999)
-        assert gc.get_freeze_count() == before
-        clock[0] = 4.5
+        for trials in range(100, 5000, 100):
+            clock[0] = trials * 0.9e-3
+            heap.grown(trials)
+        assert watched(kept[0])
         heap.grown(5000)
-        assert gc.get_freeze_count() > before
-        assert garbage() is None
         assert not any(watched(node) for node in kept)
+        assert garbage() is None
+    assert watched(kept[0])
     assert gc.get_freeze_count() == 0
 
 
-def test_where_trials_take_longer_only_what_was_there_before_is_frozen(clock: list[float]) -> None:
+def test_only_trials_that_are_quick_change_the_collector(clock: list[float]) -> None:
+    usual = gc.get_threshold()
     with heap_frozen() as heap:
-        before = gc.get_freeze_count()
-        kept = [Node() for _ in range(10)]
-        clock[0] = 5.5
-        heap.grown(5000)
-        assert gc.get_freeze_count() <= before
-        assert watched(kept[0])
-        clock[0] = 10.4  # the next 5,000 take less than five seconds
-        heap.grown(9999)
-        assert watched(kept[0])
-        heap.grown(10_000)
-        assert not watched(kept[0])
+        kept = Node()
+        for trials in range(100, 20_001, 100):
+            slow = trials % 5000 == 0
+            clock[0] += 0.11 if slow else 0.09
+            heap.grown(trials)
+            assert (gc.get_threshold() == usual) == slow
+            assert watched(kept), "never were 5,000 in a row quick"
+    assert gc.get_threshold() == usual
+
+
+def test_the_collector_is_as_it_was_when_a_run_fails(clock: list[float]) -> None:
+    usual = gc.get_threshold()
+    with pytest.raises(RuntimeError), heap_frozen() as heap:
+        heap.grown(100)
+        assert gc.get_threshold() != usual
+        raise RuntimeError
+    assert gc.get_threshold() == usual
 
 
 def test_somebody_elses_frozen_heap_stays_as_it_is(clock: list[float]) -> None:
