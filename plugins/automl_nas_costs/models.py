@@ -11,8 +11,32 @@ from automl_nas.space.space import SearchSpace
 from automl_nas_costs.counting import Counts, count, parameters
 
 
+class TracedCost(CostModel):
+    """A cost that is counted in one forward pass; what of it is left to the subclass.
+
+    Args:
+        space: any search space that can build networks.
+        ignore: operators of other libraries that count nothing, e.g. ``torchvision::roi_align``; an operator that might
+            multiply and is not known is an error otherwise.
+    """
+
+    integral: ClassVar[bool] = True
+
+    def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
+        self._space = space
+        self._ignore = frozenset(ignore)
+
+    def counts(self, architecture: Architecture, *, memory: bool = False) -> Counts:
+        """Return what is counted of a network; see `count`.
+
+        Raises:
+            SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
+        """
+        return count(self._space, architecture, ignore=self._ignore, memory=memory)
+
+
 @final
-class Flops(CostModel):
+class Flops(TracedCost):
     """Multiply-adds of convolutions, linear layers and matrix products for one input, as SPOS and DSO-NAS count them.
 
     Biases, normalisation, activations, pooling and elementwise arithmetic count nothing.
@@ -30,7 +54,6 @@ class Flops(CostModel):
 
     metric: ClassVar[str] = "flops"
     unit: ClassVar[str] = "multiply-adds"
-    integral: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -39,8 +62,7 @@ class Flops(CostModel):
         ignore: tuple[str, ...] = (),
         convention: Literal["multiply_adds", "flops"] = "multiply_adds",
     ) -> None:
-        self._space = space
-        self._ignore = frozenset(ignore)
+        super().__init__(space, ignore=ignore)
         self.factor = 2 if convention == "flops" else 1
         if convention == "flops":
             # The unit is a class's own in every other model; here a setting decides on it.
@@ -52,7 +74,7 @@ class Flops(CostModel):
         Raises:
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
-        counted = count(self._space, architecture, ignore=self._ignore).macs
+        counted = self.counts(architecture).macs
         return {path: self.factor * value for path, value in counted.items()}
 
     @property
@@ -70,7 +92,7 @@ class Flops(CostModel):
         """
         return [
             self.convention,
-            _uncounted(count(self._space, architecture, ignore=self._ignore)),
+            _uncounted(self.counts(architecture)),
         ]
 
 
@@ -99,7 +121,7 @@ class Params(CostModel):
 
 
 @final
-class MemoryAccess(CostModel):
+class MemoryAccess(TracedCost):
     """Memory access cost, MAC in ShuffleNetV2 (Ma et al. 2018, guideline 1) and DSO-NAS: elements moved for one input.
 
     A convolution, linear layer or matrix product counts its inputs, its weights and its output, each element once,
@@ -114,11 +136,6 @@ class MemoryAccess(CostModel):
 
     metric: ClassVar[str] = "memory_access"
     unit: ClassVar[str] = "elements"
-    integral: ClassVar[bool] = True
-
-    def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
-        self._space = space
-        self._ignore = frozenset(ignore)
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return module path -> elements read and written by the module itself; modules that move none are left out.
@@ -126,7 +143,7 @@ class MemoryAccess(CostModel):
         Raises:
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
-        return count(self._space, architecture, ignore=self._ignore).accesses
+        return self.counts(architecture).accesses
 
     def remarks(self, architecture: Architecture) -> Sequence[str]:
         """Return which operators were called and count nothing.
@@ -134,11 +151,11 @@ class MemoryAccess(CostModel):
         Raises:
             SpaceError: as `breakdown`.
         """
-        return [_uncounted(count(self._space, architecture, ignore=self._ignore))]
+        return [_uncounted(self.counts(architecture))]
 
 
 @final
-class PeakMemory(CostModel):
+class PeakMemory(TracedCost):
     """Peak memory of activations for one input in evaluation mode: bytes that live at the most demanding moment.
 
     Operators run in the order of ``forward``. A tensor lives from the operator that makes it to the last one that reads
@@ -156,11 +173,6 @@ class PeakMemory(CostModel):
 
     metric: ClassVar[str] = "peak_memory"
     unit: ClassVar[str] = "bytes"
-    integral: ClassVar[bool] = True
-
-    def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
-        self._space = space
-        self._ignore = frozenset(ignore)
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return module path -> bytes it wrote that live at the peak; the input stands under the empty path.
@@ -168,7 +180,7 @@ class PeakMemory(CostModel):
         Raises:
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
-        return count(self._space, architecture, ignore=self._ignore, memory=True).memory
+        return self.counts(architecture, memory=True).memory
 
 
 def _uncounted(counts: Counts) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
 
-import torch
 from torch import nn
 
-from automl_nas.errors import SpaceError, UserError
+from automl_nas.errors import SpaceError
 from automl_nas.evaluation.measured import MeasuredCost, Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
+from automl_nas_costs.building import network_of
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.cache import USER, LatencyCache, from_json, key, to_json
 from automl_nas_costs.latency.export import export
@@ -98,7 +98,7 @@ class LatencyMs(MeasuredCost):
         """
         found = self._known.get(architecture.key)
         if found is None:
-            model = export(self._network(architecture), self._shape(), batch=self.options.batch)
+            model = export(network_of(self._space, architecture), self._shape(), batch=self.options.batch)
             name = key(model, self.options)
             found = self._cache.get(name)
             if found is None:
@@ -121,7 +121,7 @@ class LatencyMs(MeasuredCost):
             SpaceError: as `measurement`.
         """
         total = self.measurement(architecture).value
-        network = self._network(architecture)
+        network = network_of(self._space, architecture)
         model = export(network, self._shape(), batch=self.options.batch)
         parts = by_module(node_times(model, self.options), [name for name, _ in network.named_modules()], model)
         whole = sum(parts.values())
@@ -175,14 +175,3 @@ class LatencyMs(MeasuredCost):
         if not shape:
             raise SpaceError(f"{type(self._space).__name__} has no input shape, so its networks cannot be measured")
         return shape
-
-    def _network(self, architecture: Architecture) -> nn.Module:
-        with untouched(), torch.device("cpu"):
-            try:
-                return self._space.build(architecture)
-            except UserError:
-                raise
-            except Exception as error:
-                raise SpaceError(
-                    f"the network of {architecture.key} cannot be built: {type(error).__name__}: {error}"
-                ) from error

@@ -17,12 +17,13 @@ from typing import Any, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from automl_nas.errors import SpaceError, UserError
+from automl_nas.errors import SpaceError
 from automl_nas.evaluation.additive import corner
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.operators import all_values, sample
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
+from automl_nas_costs.building import network_of
 from automl_nas_costs.counting import untouched
 
 Key: TypeAlias = str
@@ -100,7 +101,7 @@ class Plan:
         """Build a network that holds a block, and return the block."""
         architecture, place = self.blocks[key]
         part = self.parts[place]
-        network = _build(space, architecture, "cpu")
+        network = network_of(space, architecture, "cpu")
         shapes = _calls(network, self.parts, space.input_shape)[place]
         modules = [network.get_submodule(path) if path else network for path in part.paths]
         module = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
@@ -127,7 +128,7 @@ def plan(space: SearchSpace) -> Plan:
     while first or any(waiting):
         first = False
         architecture = _showing(space, parts, waiting)
-        network = _build(space, architecture, "meta")
+        network = network_of(space, architecture, "meta")
         for place, calls in enumerate(_calls(network, parts, space.input_shape)):
             values = tuple(architecture[name] for name in parts[place].decisions)
             waiting[place].pop(values, None)
@@ -167,7 +168,7 @@ def _showing(
 
 def _parts(space: SearchSpace) -> tuple[Part, ...]:
     shaped = _dependence(space)
-    base = _build(space, sample(space.decisions, stream(0, "blocks/base", 0)), "meta")
+    base = network_of(space, sample(space.decisions, stream(0, "blocks/base", 0)), "meta")
 
     def visit(path: str, module: nn.Module) -> list[Part]:
         mine = shaped.get(path, frozenset())
@@ -210,7 +211,7 @@ def _dependence(space: SearchSpace) -> dict[str, frozenset[str]]:
 
 
 def _signatures(space: SearchSpace, architecture: Architecture) -> dict[str, tuple[str, Any]]:
-    network = _build(space, architecture, "meta")
+    network = network_of(space, architecture, "meta")
     shapes: dict[str, list[Any]] = {}
     hooks = []
     for path, module in network.named_modules():
@@ -254,18 +255,6 @@ def _run(network: nn.Module, input_shape: Sequence[int]) -> None:
 
 def _shapes(args: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(arg.shape[1:]) for arg in args if isinstance(arg, Tensor))
-
-
-def _build(space: SearchSpace, architecture: Architecture, device: str) -> nn.Module:
-    with untouched(), torch.device(device):
-        try:
-            return space.build(architecture).eval()
-        except UserError:
-            raise
-        except Exception as error:
-            raise SpaceError(
-                f"the network of {architecture.key} cannot be built: {type(error).__name__}: {error}"
-            ) from error
 
 
 def _key(modules: Sequence[nn.Module], shapes: Any) -> Key:

@@ -13,12 +13,12 @@ from automl_nas.evaluation.additive import corner
 from automl_nas.evaluation.measured import Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas_costs.building import networks_of
 from automl_nas_costs.latency.cache import LatencyCache
 from automl_nas_costs.latency.engine import environment
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.rounds import METHOD
 from automl_nas_costs.prediction.blocks import text_of
-from automl_nas_costs.prediction.building import networks_of
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from automl_nas.evaluation.cost import CostModel
 from automl_nas.evaluation.measured import MeasuredCost, Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas_costs.building import networks_of
 from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.prediction.building import networks_of
 from automl_nas_costs.prediction.learned import said
 from automl_nas_costs.prediction.measuring import Remeasured
 from automl_nas_costs.prediction.predicted import Fitting, PredictedCost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -14,17 +13,15 @@ from automl_nas.errors import SpaceError
 from automl_nas.evaluation.measured import Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas_costs.building import networks_of
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.session import LatencySession, SessionReport
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.blocks import Key, Plan
-from automl_nas_costs.prediction.building import networks_of
 from automl_nas_costs.prediction.features import Array
 from automl_nas_costs.prediction.part_sums import PartSums
-
-_log = logging.getLogger(__name__)
 
 
 @final
