@@ -28,12 +28,6 @@ class Wrapped(SearchSpace):
         return self._makers[int(str(self.validate(architecture)["network"]))]()
 
 
-@pytest.fixture(autouse=True)
-def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither read nor write what the user's own runs measured."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 Wrap = Callable[..., SearchSpace]
 
 
