@@ -89,6 +89,24 @@ def test_a_candidate_that_kills_its_process_is_failed_after_two_attempts(tmp_pat
     assert len(found) == 20
 
 
+def test_those_that_were_started_with_a_candidate_that_kills_its_process_are_unharmed(tmp_path: Path) -> None:
+    """Quick ones are recorded as started together, so all of them are suspects, and one of them is to blame."""
+    lives = tmp_path / "lives"
+    settings = search_only({"name": Misbehaving, "how": "die", "numbers": [9], "lives": str(lives)}, batch=20)
+    pid = in_child(partial(run, settings, tmp_path / "run"), quiet=True)
+    assert os.waitpid(pid, 0)[1] != 0
+    attempts = trials(tmp_path / "run").attempts
+    assert attempts[9].started == 1
+    run(settings, tmp_path / "run")
+    assert lives.read_text() == "9\n9\n"
+    found = trials(tmp_path / "run").trials
+    assert [n for n, t in found.items() if t.state == "failed"] == [9]
+    run(search_only({"name": Misbehaving, "how": "die", "numbers": []}, batch=20), tmp_path / "unharmed")
+    for number, trial in trials(tmp_path / "unharmed").trials.items():
+        assert trial.architecture == found[number].architecture
+        assert number == 9 or trial.metrics == found[number].metrics
+
+
 def test_worker_processes_survive_a_candidate_that_kills_them(tmp_path: Path) -> None:
     lives = tmp_path / "lives"
     settings = search_only({"name": Misbehaving, "how": "die", "numbers": [4], "lives": str(lives)}, ahead=4)
