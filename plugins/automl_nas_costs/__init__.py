@@ -60,3 +60,11 @@ def register_cost_models(register: Any) -> None:
         "automl_nas_costs.prediction.models:CostPredictor",
         summary="A cost predicted from samples of another cost model or of a file, such as a device's latency.",
     )
+
+
+@hookimpl
+def search_finished(run: Any, result: Any) -> None:
+    """Say how often the machine was not steady while candidates were measured."""
+    from automl_nas_costs.latency.steadiness import say_totals
+
+    say_totals()

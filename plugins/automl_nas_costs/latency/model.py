@@ -21,6 +21,7 @@ from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
 from automl_nas_costs.latency.session import measure, sentences
+from automl_nas_costs.latency.steadiness import Tally
 
 
 @final
@@ -89,6 +90,7 @@ class LatencyMs(MeasuredCost):
         self._cache = LatencyCache(cache)
         self._known: dict[str, Measurement] = {}
         self._sessions = 0
+        self._tally = Tally()
 
     def measurement(self, architecture: Architecture) -> Measurement:
         """Return the latency of an architecture's network with its interval; measured once.
@@ -102,7 +104,7 @@ class LatencyMs(MeasuredCost):
             name = key(model, self.options)
             found = self._cache.get(name)
             if found is None:
-                (found,) = self._measure([model], [f"the network of {architecture.key}"])
+                (found,) = self._measure([model], [f"the network of {architecture.key}"], self._tally)
                 self._cache.put(name, found)
             self._known[architecture.key] = found
         return found
@@ -163,12 +165,12 @@ class LatencyMs(MeasuredCost):
         """Go on with what `state_dict` returned, measuring none of it again."""
         self._known = {str(name): from_json(found) for name, found in state["measurements"].items()}
 
-    def _measure(self, models: Sequence[bytes], names: Sequence[str]) -> list[Measurement]:
+    def _measure(self, models: Sequence[bytes], names: Sequence[str], tally: Tally | None = None) -> list[Measurement]:
         if not models:
             return []
         self._sessions += 1
         seed = stream_seed(self._seed, "latency/session", self._sessions)
-        return measure(models, self.options, names=names, seed=seed)
+        return measure(models, self.options, names=names, seed=seed, tally=tally)
 
     def _shape(self) -> tuple[int, ...]:
         shape = tuple(self._space.input_shape)

@@ -15,6 +15,7 @@ from automl_nas_costs.latency.control import control_model
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.rounds import DRIFT_LIMIT, ModelError, measure_models
+from automl_nas_costs.latency.steadiness import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -79,11 +80,14 @@ class LatencySession:
         self._names.append(name)
         return len(self._models) - 1
 
-    def run(self) -> tuple[list[Measurement], SessionReport]:
+    def run(self, tally: Tally | None = None) -> tuple[list[Measurement], SessionReport]:
         """Measure all models, and return a measurement for each, in order, and how steady the machine was.
 
         ``details`` of a measurement holds ``rounds`` (the medians of all rounds, in ms), ``control`` (``value`` in ms,
         ``drift``), ``options``, ``environment`` and ``notes``.
+
+        Args:
+            tally: of the sessions that this one belongs to; by default it says itself what is to be noted.
 
         Raises:
             SpaceError: ONNX Runtime cannot run a model.
@@ -102,8 +106,11 @@ class LatencySession:
             control["value"], control["drift"], found["steady"], found["environment"], self.options.paired
         )
         notes = report.notes()
-        for note in notes:
-            _log.warning("%s", note)
+        if tally is not None:
+            tally.saw(report.drift, notes)
+        else:
+            for note in notes:
+                _log.warning("%s", note)
         shared = {
             "options": options,
             "environment": report.environment,
@@ -125,6 +132,7 @@ def measure(
     *,
     names: Sequence[str] = (),
     seed: int = 0,
+    tally: Tally | None = None,
 ) -> list[Measurement]:
     """Measure models in one session; see `LatencySession`.
 
@@ -133,6 +141,7 @@ def measure(
         options: what is measured, and how.
         names: of the models, for messages.
         seed: of the orders, and of the resampling behind the intervals.
+        tally: see `LatencySession.run`.
 
     Raises:
         SpaceError: a model cannot be measured.
@@ -140,7 +149,7 @@ def measure(
     session = LatencySession(options, seed=seed)
     for number, model in enumerate(models):
         session.add(model, names[number] if names else "")
-    return session.run()[0]
+    return session.run(tally)[0]
 
 
 def sentences(measurement: Measurement) -> list[str]:
