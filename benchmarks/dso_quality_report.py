@@ -11,9 +11,10 @@ other; those of single networks, in the figure, are Wilson's over the test image
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,6 +33,7 @@ class Pair:
 
     Attributes:
         search: the record of the search.
+        drawn: that of the random network.
         flops: of both networks, in millions, to 3 %.
         found: its error in per cent.
         random: that of the random network.
@@ -39,6 +41,7 @@ class Pair:
     """
 
     search: Record
+    drawn: Record
     flops: float
     found: float
     random: float
@@ -68,6 +71,7 @@ def pairs(out: Path) -> list[Pair]:
     return [
         Pair(
             searches[name],
+            drawn[name],
             found[name]["flops"] / 1e6,
             found[name]["error"],
             drawn[name]["error"],
@@ -121,22 +125,61 @@ def residuals(out: Path) -> None:
 
 
 def over_seeds(rows: list[Pair]) -> None:
-    """Print the means over seeds of what was searched more than once."""
+    """Print the means over seeds of what was searched more than once, and of all penalties together.
+
+    Searches of one seed share phase 1 and the residual networks, so "all" first takes the mean over the penalties.
+    """
+    strengths = dict.fromkeys(pair.search["k"] for pair in rows)
+    print("\n| penalty | k | seeds | FLOPs | found | random | found minus random | found minus residual |")
+    print("|---|---|---|---|---|---|---|---|")
+    for k in strengths:
+        groups: dict[str, dict[int, Pair]] = {}
+        for pair in rows:
+            if pair.search["k"] == k:
+                groups.setdefault(pair.search["schedule"], {})[pair.search["seed"]] = pair
+        for schedule, group in groups.items():
+            _seeds(schedule, k, [[pair] for pair in group.values()])
+        shared = set.intersection(*(set(group) for group in groups.values()))
+        if len(groups) > 1:
+            _seeds("all", k, [[group[seed] for group in groups.values()] for seed in sorted(shared)])
+
+
+def _seeds(name: str, k: float, of_seeds: list[list[Pair]]) -> None:
+    if len(of_seeds) < 2:
+        return
+    flops = [pair.flops for pairs_of_seed in of_seeds for pair in pairs_of_seed]
+
+    def mean(value: Callable[[Pair], float]) -> list[float]:
+        return [float(np.mean([value(pair) for pair in pairs_of_seed])) for pairs_of_seed in of_seeds]
+
+    print(
+        f"| {name} | {k:g} | {len(of_seeds)} | {min(flops):.2f}M to {max(flops):.2f}M | "
+        f"{interval(mean(lambda pair: pair.found), sign='')} | {interval(mean(lambda pair: pair.random), sign='')} | "
+        f"{interval(mean(lambda pair: pair.found - pair.random))} | "
+        f"{interval(mean(lambda pair: pair.found - pair.residual))} |"
+    )
+
+
+def agreement(rows: list[Pair]) -> None:
+    """Print how many edges two searches share that differ in their seed, as a share of those that either has."""
+    print("\n| penalty | k | pairs of seeds | edges shared, found | edges shared, random |\n|---|---|---|---|---|")
     groups: dict[tuple[str, float], list[Pair]] = {}
     for pair in rows:
         groups.setdefault((pair.search["schedule"], pair.search["k"]), []).append(pair)
-    print("\n| penalty | k | seeds | FLOPs | found | random | found minus random | found minus residual |")
-    print("|---|---|---|---|---|---|---|---|")
     for (schedule, k), group in groups.items():
-        if len(group) > 1:
-            flops = [pair.flops for pair in group]
-            print(
-                f"| {schedule} | {k:g} | {len(group)} | {min(flops):.2f}M to {max(flops):.2f}M | "
-                f"{interval([pair.found for pair in group], sign='')} | "
-                f"{interval([pair.random for pair in group], sign='')} | "
-                f"{interval([pair.found - pair.random for pair in group])} | "
-                f"{interval([pair.found - pair.residual for pair in group])} |"
-            )
+        both = list(itertools.combinations(group, 2))
+        if both:
+            found = np.mean([_shared(first.search, second.search) for first, second in both])
+            random = np.mean([_shared(first.drawn, second.drawn) for first, second in both])
+            print(f"| {schedule} | {k:g} | {len(both)} | {found:.0%} | {random:.0%} |")
+
+
+def _shared(first: Record, second: Record) -> float:
+    mine, theirs = (
+        {(name, source) for name, sources in record["architecture"].items() for source in sources}
+        for record in (first, second)
+    )
+    return len(mine & theirs) / len(mine | theirs)
 
 
 def differences(rows: list[Pair]) -> None:
@@ -154,6 +197,7 @@ def report(out: Path) -> None:
     residuals(out)
     rows = pairs(out)
     over_seeds(rows)
+    agreement(rows)
     differences(rows)
     seconds = [each.get("seconds", 0.0) for kind in ("search", "found", "random") for each in load(out, kind).values()]
     seconds += [each["seconds"] for each in load(out, "residual").values()]
