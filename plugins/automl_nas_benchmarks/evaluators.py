@@ -6,7 +6,6 @@ name as an objective or constraint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Literal, final
 
@@ -49,11 +48,16 @@ class Answers:
             row = self._row(request.architecture)
         except SpaceError as error:
             return failed(request, str(error))
-        metrics = {name: values[row] for name, values in self._metrics}
-        for name, value in metrics.items():
-            if math.isnan(value):
+        metrics: dict[str, float] = {}
+        for name, values in self._metrics:
+            value = metrics[name] = values[row]
+            if value != value:  # NaN alone is not itself
                 return failed(request, self._lookups[name].absent(request.architecture))
-        info = {name: values[row] for name, values in self._recorded if not math.isnan(values[row])}
+        info: dict[str, float] = {}
+        for name, values in self._recorded:
+            value = values[row]
+            if value == value:
+                info[name] = value
         fields: dict[str, object] = {
             "number": request.number,
             "metrics": metrics,

@@ -155,12 +155,10 @@ class Explorer(AskTellStrategy):
         if code in self._refused:
             return None
         architecture = self._packing.unpack(code)
-        if self._claim(architecture):
-            if not self._duplicates:
-                self._refused.add(code)
-            return architecture
-        self._refused.add(code)
-        return None
+        free = self._claim(architecture)
+        if not (free and self._duplicates):
+            self._refused.add(code)
+        return architecture if free else None
 
     @final
     def _draw(self, rng: random.Random) -> Architecture | None:
