@@ -17,7 +17,7 @@ from automl_nas_costs.building import networks_of
 from automl_nas_costs.latency.cache import LatencyCache
 from automl_nas_costs.latency.engine import environment
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.latency.rounds import METHOD
+from automl_nas_costs.latency.rounds import DRIFT_LIMIT, METHOD
 from automl_nas_costs.prediction.blocks import text_of
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ class LearnedNetworks:
     """Measured networks of one space, kept beside the cache of measurements, one file for each.
 
     They are those of the same space, options, processor and version of ONNX Runtime. Of an architecture that was
-    measured more than once the last measurement is kept.
+    measured more than once the last measurement is kept. A session in which the machine was not steady is worth less
+    than it costs to mix it with others, so its networks are not kept, unless its bursts were paired with the control's.
 
     Args:
         space: of the networks.
@@ -46,11 +47,19 @@ class LearnedNetworks:
 
     def keep(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
         """Keep measurements of a session; a folder that cannot be written to is said and is no error."""
-        if self._cache.folder is None:
+        if self._cache.folder is None or self._options is None:
             return
+        steady = [
+            (architecture, found)
+            for architecture, found in known
+            if self._options.paired or found.details["control"]["drift"] <= DRIFT_LIMIT
+        ]
+        if len(steady) < len(known):
+            left = f"{len(known) - len(steady)} of {len(known)}"
+            _log.info("%s measured networks are not kept for later runs: the machine was not steady", left)
         try:
             kept = self._folder()
-            for architecture, found in known:
+            for architecture, found in steady:
                 details = {"architecture": architecture.to_dict(), "control": dict(found.details["control"])}
                 name = hashlib.sha256(architecture.key.encode()).hexdigest()
                 kept.put(name, Measurement(found.value, found.low, found.high, found.confidence, details))

@@ -54,7 +54,9 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
     networks = some(SPACE.size)
     values = [table.estimate(network) for network in networks]
     found = table.measure([SPACE.build(network) for network in networks], SPACE.input_shape)
-    table.learn(list(zip(networks, found, strict=True)))
+    # The control's value is the session's own; that it moves on a busy machine is what another test is about.
+    still = [replace(m, details={"control": {**m.details["control"], "drift": 0.0}}) for m in found]
+    table.learn(list(zip(networks, still, strict=True)))
     assert [table.estimate(network) for network in networks] == values
     assert "corrected by 3 networks of this session" in table.note()
     assert "learned" not in table.note()
@@ -100,6 +102,21 @@ def test_networks_are_kept_relative_to_the_control_of_their_session(tmp_path: Pa
     unknown = LearnedNetworks(SPACE, None, str(tmp_path))
     unknown.keep([(networks[3], measured(1.0))])
     assert unknown.known(6.0) == []
+
+
+def test_networks_of_a_session_that_was_not_steady_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    networks = some(2)
+    moved = replace(measured(3.0), details={"control": {"value": 2.0, "drift": 0.2}})
+    with caplog.at_level(logging.INFO):
+        kept = LearnedNetworks(SPACE, QUICK, str(tmp_path))
+        kept.keep([(networks[0], measured(1.0)), (networks[1], moved)])
+        assert dict(kept.known(2.0)) == {networks[0]: 1.0}
+        assert "1 of 2 measured networks are not kept" in caplog.text
+    paired = LearnedNetworks(SPACE, replace(QUICK, paired=True), str(tmp_path))
+    paired.keep([(networks[1], moved)])
+    assert dict(paired.known(2.0)) == {networks[1]: 3.0}
 
 
 def test_what_cannot_be_kept_or_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
