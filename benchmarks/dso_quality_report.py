@@ -87,9 +87,9 @@ def _order(search: Record) -> tuple[str, float, int]:
 
 
 def interval(values: Sequence[float], *, sign: str = "+") -> str:
-    """Return the mean with its 95 % interval (Student's t, over networks)."""
+    """Return the mean with its 95 % interval (Student's t, over networks); that of two would say nothing."""
     mean = float(np.mean(values))
-    if len(values) < 2:
+    if len(values) < 3:
         return f"{mean:{sign}.2f}"
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return f"{mean:{sign}.2f} ({mean - half:{sign}.2f} to {mean + half:{sign}.2f})"
