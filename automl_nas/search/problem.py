@@ -185,7 +185,9 @@ class Problem:
     def comparable(self, trials: Iterable[Trial]) -> list[Trial]:
         """Return the complete, feasible trials of the highest fidelity among them (None counts as the highest)."""
         kept = [t for t in trials if t.state is State.COMPLETE and t.feasible]
-        top = max((math.inf if t.fidelity is None else t.fidelity for t in kept), default=None)
+        if len({t.fidelity for t in kept}) <= 1:  # as it mostly is
+            return kept
+        top = max(math.inf if t.fidelity is None else t.fidelity for t in kept)
         return [t for t in kept if (math.inf if t.fidelity is None else t.fidelity) == top]
 
     def rank(self, trials: Iterable[Trial]) -> list[Trial]:
