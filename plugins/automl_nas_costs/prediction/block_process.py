@@ -52,7 +52,7 @@ class BlockProcess(Regressor):
         uses = features[:, seen]
         parts = [uses @ part @ uses.T for part in self._covariances(seen, seen, sizes)]
         parts += [np.ones((len(values), len(values))), np.diag(relative**2)]
-        lows = [1e-6] * (len(parts) - 1) + [1e-8]
+        lows = [1e-6] * len(parts)  # of the noise: 0.1 % of a value, so that the equations can be solved
         starts = [0.1, *(0.05 for _ in _LENGTHS), 0.01, 0.1, 1e-3]
         first = np.log(starts) if self._start is None else self._start
         bounds = [(low, np.log(100.0)) for low in np.log(lows)]
