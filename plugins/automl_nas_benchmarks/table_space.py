@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space.architecture import Architecture, Scalar
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice
 from automl_nas.space.space import SearchSpace
 from automl_nas_benchmarks.coding import Coding
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @final
-class TableSpace(SearchSpace):
+class TableSpace(DecisionSpace):
     """The architectures of a table of one's own. There are no networks, only what the table knows of them.
 
     The options of each decision are those that occur in the table. If it does not hold every combination, a search may
@@ -48,16 +48,8 @@ class TableSpace(SearchSpace):
         absent: tuple[str, ...] = (),
     ) -> None:
         self.table = read_table(Source(path, codes, separator, decisions, ordered, absent))
-
-    @property
-    def decisions(self) -> Mapping[str, Choice]:
-        """Decision name -> decision, in the order of the code's symbols or of the columns named."""
-        return self.table.coding.decisions
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Empty: there are no networks."""
-        return ()
+        # In the order of the code's symbols or of the columns named.
+        super().__init__(self.table.coding.decisions)
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Refuse.
