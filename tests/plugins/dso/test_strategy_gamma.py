@@ -43,7 +43,7 @@ def test_what_a_penalty_does_is_predicted(rates: list[float], momentum: float) -
     assert strength(automatic(rates, momentum), rates, momentum) == pytest.approx(2)
     check_reach(1.001 * 0.01 / k, rates, momentum)
     check_reach(0, rates, momentum)
-    with pytest.raises(ConfigurationError, match=rf"too small: in the {len(rates)} steps .* goes 1 of the way .*, so none"):
+    with pytest.raises(ConfigurationError, match=rf"too small: in the {len(rates)} steps .* 1 of the way .*, so none"):
         check_reach(0.999 * 0.01 / k, rates, momentum)
 
 
