@@ -7,7 +7,9 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.kinds import KINDS, Kind, derives, product
@@ -104,14 +106,23 @@ class Component:
         """
         from automl_nas.plugin.component import Signature
 
+        loaded = self.load()
+        # Other callables may not be hashable.
+        known = _signatures.setdefault(loaded, {}) if isinstance(loaded, type | FunctionType) else {}
         try:
-            return Signature.of(self.load(), name=self.name)
+            if self.name not in known:
+                known[self.name] = Signature.of(loaded, name=self.name)
+            return known[self.name]
         except PluginError as error:
             raise error if str(error).startswith(str(self)) else self.broken(str(error)) from error
 
     def broken(self, reason: str) -> PluginError:
         """Return the error that says what is wrong with this component."""
         return PluginError(f"{self}: {reason}")
+
+
+# Reading a signature and making its schema takes milliseconds, and a run asks several times.
+_signatures: WeakKeyDictionary[Callable[..., Any], dict[str, Signature]] = WeakKeyDictionary()
 
 
 def _unfit(loaded: object, kind: Kind) -> str:

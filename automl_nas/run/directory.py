@@ -210,6 +210,8 @@ class MetricsFile:
         self._path = path
         with disk_errors(path):
             self._file = path.open("ab")
+            # What is as it was when it was last made durable is not made so again: an empty file, above all.
+            self._changed = path.stat().st_size != length
             self._file.truncate(length)
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -217,11 +219,14 @@ class MetricsFile:
         with disk_errors(self._path):
             self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
             self._file.flush()
+        self._changed = True
 
     def sync(self) -> int:
         """Make everything written durable; return the length in bytes."""
         with disk_errors(self._path):
-            os.fsync(self._file.fileno())
+            if self._changed:
+                os.fsync(self._file.fileno())
+        self._changed = False
         return self._path.stat().st_size
 
     def close(self) -> None:

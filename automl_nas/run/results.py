@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +23,15 @@ def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> 
     """Return what ``result.json`` holds: a function of configuration and seed, without times."""
     stages: list[dict[str, Any]] = []
     for stage in plan.stages:
-        trials = [ledger.trials[n] for n in sorted(ledger.trials) if ledger.trials[n].stage == stage.settings.name]
+        trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == stage.settings.name]
+        states = Counter(trial.state for trial in trials)
         pareto = stage.problem.pareto(trials)
         best = pareto[0] if pareto else None
         stages.append(
             {
                 "name": stage.settings.name,
                 "trials": len(trials),
-                "states": {
-                    state: sum(t.state == state for t in trials) for state in sorted({t.state.value for t in trials})
-                },
+                "states": {state.value: states[state] for state in sorted(states)},
                 "problem": stage.problem.describe(),
                 "best": _summary(best),
                 "pareto": [_summary(trial) for trial in pareto],
