@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from automl_nas.testing.asktell import AskTellContract
     from automl_nas.testing.costs import CostModelContract
     from automl_nas.testing.evaluators import EvaluatorContract
     from automl_nas.testing.executors import ExecutorContract
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from automl_nas.testing.plugins import PluginContract
     from automl_nas.testing.services import SimulatedServices, finished
     from automl_nas.testing.spaces import SearchSpaceContract, SupernetContract
-    from automl_nas.testing.strategies import AskTellContract, StrategyContract
+    from automl_nas.testing.strategies import StrategyContract
     from automl_nas.testing.tasks import TaskContract
     from automl_nas.testing.toy_supernet import toy_supernet_space
     from automl_nas.testing.toys import ToyCost, ToyEvaluator, ToySpace, ToyTask, toy_metric, toy_optimum
 
 _WHERE = {
-    "AskTellContract": "strategies",
+    "AskTellContract": "asktell",
     "CostModelContract": "costs",
     "EvaluatorContract": "evaluators",
     "ExecutorContract": "executors",

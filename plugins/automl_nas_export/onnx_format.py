@@ -53,14 +53,14 @@ class OnnxExporter(Exporter):
         if not OLDEST_OPSET <= opset <= newest:
             raise ConfigurationError(
                 f"opset {opset} cannot be written; the installed onnx knows {OLDEST_OPSET} to {newest}",
-                path="onnx.opset",
+                path="opset",
             )
         if not 0 <= inline_limit < 1 << 31:
             raise ConfigurationError(
-                f"inline_limit is a number of bytes from 0 to below 2 GiB, not {inline_limit}", path="onnx.inline_limit"
+                f"inline_limit is a number of bytes from 0 to below 2 GiB, not {inline_limit}", path="inline_limit"
             )
         self._opset, self._inline_limit = opset, inline_limit
-        self._tolerance = check_tolerance(tolerance, "onnx.tolerance")
+        self._tolerance = check_tolerance(tolerance, "tolerance")
 
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         """Write the model, check it with ``onnx.checker`` and compare it with the network in ONNX Runtime.

@@ -34,7 +34,7 @@ class Pt2Exporter(Exporter):
     """
 
     def __init__(self, *, tolerance: float = 1e-5) -> None:
-        self._tolerance = check_tolerance(tolerance, "pt2.tolerance")
+        self._tolerance = check_tolerance(tolerance, "tolerance")
 
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         """Write the program, load it again and compare it with the network.

@@ -6,7 +6,7 @@ from automl_nas.search.asktell import AskTellStrategy
 from automl_nas.search.problem import Problem
 from automl_nas.search.wrappers import Deduplicate, Filter, Retry
 from automl_nas.space.space import SearchSpace
-from automl_nas.testing.strategies import AskTellContract
+from automl_nas.testing.asktell import AskTellContract
 from automl_nas_evolution.aging import AgingEvolution
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
