@@ -34,7 +34,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         settings[name] = set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
     assert settings == {
-        "single_path": {"train", "paths", "iterations_per_step", "split", "max_draws"},
+        "single_path": {"train", "paths", "iterations_per_step", "split", "max_draws", "widen_epochs"},
         "inherited": {"weights", "recalibration_images", "split", "cache_megabytes"},
         "train": {"train", "data", "split", "report_epochs", "checkpoint_seconds", "iterations_per_chunk"},
     }

@@ -49,8 +49,10 @@ def configuration(sampler: dict[str, Any], evaluator: ToyEvaluator) -> dict[str,
 
 
 def proposed(run: Path) -> list[Any]:
-    lines = (run / "trials.jsonl").read_text(encoding="utf-8").splitlines()
-    return [found for line in lines if (found := json.loads(line).get("architecture")) is not None]
+    """Return what was proposed, by number: what was begun when the run was interrupted may be recorded later."""
+    lines = map(json.loads, (run / "trials.jsonl").read_text(encoding="utf-8").splitlines())
+    found = {line["number"]: line["architecture"] for line in lines if "architecture" in line}
+    return [found[number] for number in sorted(found)]
 
 
 @pytest.mark.parametrize(
