@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,7 @@ def main() -> None:
                 found = [known[task] for task in tasks]
                 taken = sorted(math.inf if evaluations is None else evaluations for evaluations, _, _ in found)
                 spent, asked = spent + sum(item[1] for item in found), asked + sum(item[2] for item in found)
-                median, upper = taken[math.ceil(seeds / 2) - 1], taken[math.ceil(0.75 * seeds) - 1]
+                median, upper = statistics.median(taken), taken[math.ceil(0.75 * seeds) - 1]
                 share = sum(map(math.isfinite, taken)) / seeds
                 cells.append(f"{count(median)} / {count(upper)} ({share:.0%})")
                 logs.append(math.log(min(median, settings.evaluations)))
