@@ -214,11 +214,12 @@ def measure_models(
     times = {name: options[name] for name in ("warmup_ms", "burst_ms", "round_ms", "clock")}
     timed = time_rounds(runs, seeds[:-1], pace=runs[-1] if options["paired"] else None, **times)
     # The control itself is never corrected: it is to tell how steady the machine was.
-    control_rounds, rounds = timed.medians[-1], timed.medians
-    found = median_interval(rounds, seeds[-1])
-    control_value = found[-1][0]
+    control_rounds = timed.medians[-1]
+    control_value = statistics.median(control_rounds)
     if options["paired"]:
         rounds, found = paired(timed, seeds[-1])
+    else:
+        rounds, found = timed.medians, median_interval(timed.medians, seeds[-1])
     moved = drift(control_rounds)
     return {
         "method": METHOD,

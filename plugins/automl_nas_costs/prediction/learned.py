@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Sequence
-from typing import final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, final
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation.additive import corner
@@ -102,6 +102,20 @@ class LearnedNetworks:
                 assert self._options is not None
                 self._opened = LatencyCache(str(folder / "learned" / _key(self._space, self._options)))
         return self._opened
+
+
+def as_rows(known: Sequence[tuple[Architecture, float]]) -> list[dict[str, Any]]:
+    """Return networks and their values as plain data."""
+    return [{"architecture": architecture.to_dict(), "value": value} for architecture, value in known]
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], space: SearchSpace) -> list[tuple[Architecture, float]]:
+    """Invert `as_rows`.
+
+    Raises:
+        SpaceError: an architecture is not of the space.
+    """
+    return [(space.validate(row["architecture"]), float(row["value"])) for row in rows]
 
 
 def said(measured: int, learned: int) -> str:

@@ -15,7 +15,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas_costs.building import networks_of
 from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.prediction.learned import said
+from automl_nas_costs.prediction.learned import as_rows, from_rows, said
 from automl_nas_costs.prediction.measuring import Remeasured
 from automl_nas_costs.prediction.predicted import Fitting, PredictedCost
 from automl_nas_costs.prediction.predictor import ModelName, Predictor
@@ -107,7 +107,7 @@ class LatencyPredictor(PredictedCost, Remeasured):
                 {"architecture": architecture.to_dict(), "value": m.value, "low": m.low, "high": m.high}
                 for architecture, m in self._measured
             ],
-            "learned": [{"architecture": item.to_dict(), "value": value} for item, value in self._learned],
+            "learned": as_rows(self._learned),
             "model": self._predictor.chosen.name if self._predictor else None,
             "accuracy": self._predictor.accuracy.as_dict() if self._predictor else None,
         }
@@ -121,9 +121,7 @@ class LatencyPredictor(PredictedCost, Remeasured):
             )
             for item in state["samples"]
         ]
-        self._learned = [
-            (self._space.validate(item["architecture"]), float(item["value"])) for item in state.get("learned", ())
-        ]
+        self._learned = from_rows(state.get("learned", ()), self._space)
         self._predictor = None
 
 

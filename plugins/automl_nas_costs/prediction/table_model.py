@@ -17,7 +17,7 @@ from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.learned import said
+from automl_nas_costs.prediction.learned import as_rows, from_rows, said
 from automl_nas_costs.prediction.measuring import Remeasured
 from automl_nas_costs.prediction.predicted import draw
 from automl_nas_costs.prediction.table import BlockTable, measure_blocks
@@ -110,18 +110,14 @@ class LatencyTable(Remeasured):
         known = self._table.accuracy if self._table else None
         return {
             "blocks": dict(self._measured),
-            "networks": [{"architecture": item.to_dict(), "value": value} for item, value in self._networks],
-            "learned": [{"architecture": item.to_dict(), "value": value} for item, value in self._learned],
+            "networks": as_rows(self._networks),
+            "learned": as_rows(self._learned),
             "accuracy": known.as_dict() if known else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the measurements of `state_dict`, measuring none again."""
         self._measured = {str(key): float(value) for key, value in state["blocks"].items()}
-        self._networks = [
-            (self._space.validate(item["architecture"]), float(item["value"])) for item in state["networks"]
-        ]
-        self._learned = [
-            (self._space.validate(item["architecture"]), float(item["value"])) for item in state.get("learned", ())
-        ]
+        self._networks = from_rows(state["networks"], self._space)
+        self._learned = from_rows(state.get("learned", ()), self._space)
         self._table = None
