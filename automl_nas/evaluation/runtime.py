@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.onednn_guard import guard_convolutions
 from automl_nas.streams import stream_seed
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -90,8 +91,13 @@ class Runtime:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
     def place(self, module: ModuleT) -> ModuleT:
-        """Move a module to the device, in the memory format; in place, and returned."""
-        return module.to(device=self.device, memory_format=self._format)  # type: ignore[call-overload, no-any-return]
+        """Move a module to the device, in the memory format; in place, and returned.
+
+        On the CPU, narrow strided 1x1 convolutions compute on contiguous tensors (`automl_nas.onednn_guard`).
+        """
+        module.to(device=self.device, memory_format=self._format)  # type: ignore[call-overload]
+        guard_convolutions(module)
+        return module
 
     def tensor(self, value: Tensor) -> Tensor:
         """Move a batch to the device; 4-dimensional inputs take the memory format."""

@@ -16,6 +16,7 @@ from automl_nas.evaluation.exporter import Delivery
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training import Fit, score
+from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.budget import Budget
 from automl_nas.run.candidates import Candidate, compare, take_weights
 from automl_nas.run.final_settings import FinalSettings
@@ -269,6 +270,7 @@ class Final(Strategy):
             "settings": asdict(self._settings),
         }
         network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        remove_guards(network)
         description = self._describe(delivered, {key: record[key] for key in ("costs", "test", "test_interval")})
         delivery = Delivery(network.eval(), delivered.architecture, delivered.space.input_shape, description)
         exported = self._deliver(delivery)

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError, did_you_mean
+from automl_nas.onednn_guard import contiguous_if_narrow, is_strided_pointwise
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.choice import ChoiceModule, Resolver, Taken
 from automl_nas.space.dag_flow import Flow, Inflow, Program, inflow_of
@@ -174,7 +175,10 @@ class Dag(ChoiceModule):
         if self.projection is None:
             return flow.into([inflow])[0]
         if inflow.weights is None or not flow.channels_last or self._stride != (1, 1):
-            return F.conv2d(flow.concatenated(inflow), self.folded(inflow), self.projection_bias, stride=self._stride)
+            x = flow.concatenated(inflow)
+            if is_strided_pointwise((1, 1), self._stride):
+                x = contiguous_if_narrow(x)
+            return F.conv2d(x, self.folded(inflow), self.projection_bias, stride=self._stride)
         slices = torch.stack([self.projection[source] for source in inflow.sources]).flatten(2)
         result = flow.projected(inflow, inflow.weights.view(-1, 1, 1) * slices)
         return result if self.projection_bias is None else result + self.projection_bias.view(-1, 1, 1)

@@ -11,10 +11,11 @@ import torch
 
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.sampling import sample_generator
-from automl_nas_vision.compat import transforms_v2
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.steps import Context, Pixels, Step
 
-v2 = transforms_v2()  # this module is imported when a transform is asked for, and by loader workers ahead of time
+# This module is imported when a transform is named in a configuration, and ahead of time by loader workers.
+v2 = import_torchvision("torchvision.transforms.v2")
 
 
 class TorchvisionStep(Step):
@@ -66,7 +67,7 @@ class TorchvisionStep(Step):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By name, not by state: where torchvision's operators are missing, unpickling its classes would import it
-        # without the help of `compat`.
+        # without the help of `import_torchvision`.
         return TorchvisionStep, (self._name, self._settings)
 
 

@@ -11,19 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, final
 
-import torch
 from torch import nn
 
 from automl_nas.errors import ConfigurationError, SpaceError, UserError, did_you_mean
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision
 from automl_nas.space.space import SearchSpace
+from automl_nas.torchvision_import import import_torchvision
 
 IMAGE = (3, 224, 224)
 """The input of a model of torchvision whose weights do not say another resolution."""
-
-_SCHEMAS = tuple(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms"))
-_libraries: list[torch.library.Library] = []  # a schema exists for as long as the library object does
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int
         if input_shape is None:
             raise ConfigurationError(f"give the shape of one input of {text}, such as --input-shape 3,224,224")
         return FoundNetwork(text, _checked(text, _imported(text, arguments)), input_shape)
-    models = torchvision_models()
+    models = import_torchvision("torchvision.models")
     names = models.list_models(module=models)
     if text.lower() not in names:
         raise ConfigurationError(
@@ -100,27 +97,6 @@ def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int
     if name.startswith("vit_"):
         given.setdefault("image_size", shape[-1])  # their positions are made for one resolution
     return FoundNetwork(f"{name} (torchvision)", _checked(text, lambda: models.get_model(name, **given)), shape)
-
-
-def torchvision_models() -> ModuleType:
-    """Return ``torchvision.models``.
-
-    Beside another build of torch than its own, torchvision's compiled operators are missing, and the import fails on
-    two that it only describes. Their schemas are defined then; an operator that exists is not touched.
-
-    Raises:
-        ConfigurationError: torchvision cannot be imported.
-    """
-    for schema in _SCHEMAS:
-        name = schema.partition("(")[0]
-        if not hasattr(torch.ops.torchvision, name):
-            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-            library.define(schema)  # type: ignore[no-untyped-call]
-            _libraries.append(library)
-    try:
-        return importlib.import_module("torchvision.models")
-    except (ImportError, RuntimeError) as error:
-        raise ConfigurationError(f"torchvision cannot be imported: {error}; install one that fits torch") from error
 
 
 def _near(text: str, names: list[str]) -> str:

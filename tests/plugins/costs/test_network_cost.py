@@ -21,9 +21,10 @@ from automl_nas.cli import cli
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.models import Flops, MemoryAccess, Params
-from automl_nas_costs.network.find import find_network, torchvision_models
+from automl_nas_costs.network.find import find_network
 from automl_nas_costs.network.onnx_counts import count_onnx
 
 Wrap = Callable[..., SearchSpace]
@@ -135,7 +136,7 @@ def test_what_cannot_be_shown(program: Callable[..., Any], arguments: list[str],
 
 def test_every_classification_model_has_an_input_shape() -> None:
     """Those of the weights, which differ from 224 x 224 for some."""
-    models = torchvision_models()
+    models = import_torchvision("torchvision.models")
     shapes = {name: find_network(name, {}, None).input_shape for name in models.list_models(module=models)}
     assert shapes["inception_v3"] == (3, 299, 299)
     assert shapes["efficientnet_b7"] == (3, 600, 600)

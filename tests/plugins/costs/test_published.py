@@ -13,24 +13,17 @@ import torch
 
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_costs.models import Flops, Params
 
 Wrap = Callable[..., SearchSpace]
 ONLY = Architecture({"network": 0})
-_LIBRARIES: list[torch.library.Library] = []  # a schema lives as long as the library object
 
 
 @pytest.fixture(scope="module")
 def models() -> ModuleType:
-    """torchvision's models; its wheel beside another build of torch lacks two operators that its import describes."""
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
-            _LIBRARIES.append(library)
-    import torchvision.models
-
-    return torchvision.models  # type: ignore[no-any-return]
+    """torchvision's classification models."""
+    return import_torchvision("torchvision.models")
 
 
 NAMES = [

@@ -20,16 +20,13 @@ from automl_nas.evaluation.training import Fit
 from automl_nas.streams import stream_seed
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.toys import ToyTask
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.sss import SparseSelection, find
-from automl_nas_vision.compat import define_missing_schemas
 
 
 def models() -> Any:
-    define_missing_schemas()
-    from torchvision import models as found
-
-    return found
+    return import_torchvision("torchvision.models")
 
 
 def randomised(network: nn.Module) -> nn.Module:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.augment import make_augmentation
-from automl_nas_vision.compat import transforms_v2
 from automl_nas_vision.digits import Digits
 from automl_nas_vision.steps import Context, Crop, Cutout, Flip
 from automl_nas_vision.torchvision_step import TorchvisionStep
@@ -75,7 +75,7 @@ def test_a_torchvision_transform_is_a_function_of_the_sample_alone() -> None:
 
 
 def test_a_torchvision_step_is_the_transform_at_the_samples_word() -> None:
-    transform = transforms_v2().RandomAffine(30)
+    transform = import_torchvision("torchvision.transforms.v2").RandomAffine(30)
     pictures = np.random.default_rng(1).integers(0, 256, (5, 3, 12, 12), dtype=np.uint8)
     context = Context(np.array([4, 0, 3, 2, 1]), seed=1, epoch=6, stage=2, mean=MEAN)
     found = TorchvisionStep("RandomAffine", {"degrees": 30})(pictures, context)

@@ -11,8 +11,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision import digits
-from automl_nas_vision.compat import transforms_v2
 from automl_nas_vision.digits import Digits, read_digits
 from automl_nas_vision.images import ImageTask, channel_statistics
 
@@ -45,7 +45,7 @@ def _environment() -> dict[str, str]:
 
 def test_inputs_are_torchvisions_normalisation_of_the_training_statistics() -> None:
     task = Digits(augment="none", batch_size=30)
-    v2 = transforms_v2()
+    v2 = import_torchvision("torchvision.transforms.v2")
     pixels, labels = read_digits()
     train = pixels[task._splits["train"]] / 255
     normalise = v2.Compose(

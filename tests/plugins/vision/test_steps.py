@@ -8,10 +8,10 @@ import torch
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.sampling import below, uniform
-from automl_nas_vision.compat import transforms_v2
+from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.steps import Context, Crop, Cutout, Flip, Pixels, Step
 
-F2 = transforms_v2().functional
+F2 = import_torchvision("torchvision.transforms.v2").functional
 MEAN = np.array([100, 150, 200], dtype=np.uint8)
 
 

@@ -45,9 +45,9 @@ def fake(folder: Path, body: str) -> Path:
 def test_the_installed_torchvision_can_be_used() -> None:
     run(
         "import torch\n"
-        "from automl_nas_vision.compat import transforms_v2\n"
-        "v2 = transforms_v2()\n"
-        "assert transforms_v2() is v2\n"
+        "from automl_nas.torchvision_import import import_torchvision\n"
+        "v2 = import_torchvision('torchvision.transforms.v2')\n"
+        "assert import_torchvision('torchvision.transforms.v2') is v2\n"
         "picture = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)\n"
         "assert torch.equal(v2.RandomHorizontalFlip(p=1.0)(picture), picture.flip(-1))\n"
         "import torchvision"
@@ -57,9 +57,9 @@ def test_the_installed_torchvision_can_be_used() -> None:
 def test_missing_operators_are_defined(tmp_path: Path) -> None:
     run(
         "import torch\n"
-        "from automl_nas_vision.compat import transforms_v2\n"
+        "from automl_nas.torchvision_import import import_torchvision\n"
         "assert not hasattr(torch.ops.torchvision, 'nms')\n"
-        "assert transforms_v2().marker == 1\n"
+        "assert import_torchvision('torchvision.transforms.v2').marker == 1\n"
         "assert hasattr(torch.ops.torchvision, 'nms') and hasattr(torch.ops.torchvision, 'qnms')",
         fake(tmp_path, ""),
     )
@@ -68,9 +68,8 @@ def test_missing_operators_are_defined(tmp_path: Path) -> None:
 def test_present_operators_are_left_alone(tmp_path: Path) -> None:
     run(
         "import torch\n"
-        "from automl_nas_vision.compat import define_missing_schemas, transforms_v2\n"
-        "assert transforms_v2().marker == 1\n"
-        "assert define_missing_schemas() == ()\n"
+        "from automl_nas.torchvision_import import import_torchvision\n"
+        "assert import_torchvision('torchvision.transforms.v2').marker == 1\n"
         "ones = torch.ones(2)\n"
         "for operator in (torch.ops.torchvision.nms, torch.ops.torchvision.qnms):\n"
         "    assert torch.equal(operator(ones, ones, 0.5), ones + 1)",
@@ -82,10 +81,10 @@ def test_another_failure_is_reported(tmp_path: Path) -> None:
     run(
         "import builtins\n"
         "from automl_nas.errors import PluginError\n"
-        "from automl_nas_vision.compat import transforms_v2\n"
+        "from automl_nas.torchvision_import import import_torchvision\n"
         "for builtins.failure in (ImportError('no such library'), RuntimeError('no such library')):\n"
         "    try:\n"
-        "        transforms_v2()\n"
+        "        import_torchvision('torchvision.transforms.v2')\n"
         "    except PluginError as error:\n"
         "        assert error.__cause__ is builtins.failure\n"
         "        assert 'no such library' in str(error) and 'install the torchvision' in str(error)\n"
