@@ -31,8 +31,9 @@ class RuntimeSettings:
     Attributes:
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         precision: ``float32``, ``bfloat16``, or ``auto``: a few steps of each are timed and the faster is recorded.
-        memory_format: ``channels_last``, ``contiguous``, or ``auto``. On the CPU, strided 1x1 convolutions of fewer than 8
-            input channels always compute on contiguous tensors, since oneDNN computes them wrongly in channels_last.
+        memory_format: ``channels_last``, ``contiguous``, or ``auto``. On the CPU, strided 1x1 convolutions of fewer
+            than 8 input channels compute on contiguous tensors whatever this says: oneDNN's kernel for channels_last
+            is wrong there.
         threads: CPU threads of torch; null: what torch would take, which is recorded.
     """
 
