@@ -16,10 +16,8 @@ import torch
 from torch import nn
 
 from automl_nas.evaluation import CostTable
-from automl_nas.plugin.manager import default_manager
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import encode
-from automl_nas.space.space import SearchSpace
+from automl_nas.plugin import default_manager
+from automl_nas.space import Architecture, SearchSpace, encode
 from automl_nas.streams import stream
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.options import LatencyOptions

@@ -21,10 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from automl_nas.evaluation.cost_table import CostTable
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import decode
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import CostTable
+from automl_nas.space import Architecture, SearchSpace, decode
 from automl_nas.streams import stream, stream_seed
 from automl_nas_costs.models import Flops
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2

@@ -15,9 +15,9 @@ from collections import Counter
 
 import numpy as np
 
-from automl_nas.space.architecture import Architecture
+from automl_nas.space import Architecture
 from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.codings import CodingName, reducers
 from automl_nas_costs.prediction.features import Array, Options

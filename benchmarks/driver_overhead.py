@@ -20,17 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
-from automl_nas.evaluation.tabulated import TabulatedCost
-from automl_nas.evaluation.task import Task
-from automl_nas.run.session import Session
-from automl_nas.search.problem import Problem, parse_constraint
-from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import CostModel, Evaluator, Outcome, Request, TabulatedCost, Task
+from automl_nas.run import Session
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import Problem, Trial, parse_constraint
 from automl_nas.testing import ToySpace
-from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_evolution.evolutionary import EvolutionarySearch
 
 LIMIT = "<= 32"  # of costs from 0 to 60 with mean 30: about two in three architectures meet it
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

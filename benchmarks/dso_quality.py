@@ -27,14 +27,11 @@ import torch
 from torch import Tensor
 
 from automl_nas.errors import RunFailedError
-from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.training import Fit, score
-from automl_nas.search.problem import Problem
-from automl_nas.space.architecture import Architecture
+from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, score
+from automl_nas.space import Architecture
+from automl_nas.strategy import Problem
 from automl_nas.streams import stream, stream_seed
-from automl_nas.testing.services import SimulatedServices, finished
+from automl_nas.testing import SimulatedServices, finished
 from automl_nas_costs.models import Flops
 from automl_nas_dso.gamma import automatic
 from automl_nas_dso.space import DsoSpace

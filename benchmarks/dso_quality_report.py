@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import stats
 
-from automl_nas.evaluation.statistics import wilson_interval
+from automl_nas.evaluation import wilson_interval
 
 Record: TypeAlias = dict[str, Any]
 

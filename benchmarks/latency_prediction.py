@@ -20,9 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import encode
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace, encode
 from automl_nas.streams import stream
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.models import Flops

@@ -22,11 +22,11 @@ from typing import Any
 
 import optuna
 
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
-from automl_nas.run.session import Session
+from automl_nas.evaluation import Evaluator, Outcome, Request
+from automl_nas.run import Session
 from automl_nas.testing import ToySpace, toy_metric
 from automl_nas_optuna.mirror import Mirror
-from automl_nas_optuna.portraits import Portrait
+from automl_nas_optuna.run_description import Portrait
 from automl_nas_optuna.storages import close, open_storage
 
 SPACE = ToySpace(blocks=20, options=4)

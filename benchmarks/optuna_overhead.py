@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 
 import optuna
 
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
+from automl_nas.strategy import Problem, Trial
 from automl_nas.testing import ToySpace
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy

@@ -20,10 +20,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from automl_nas.run.ledger import Ledger
-from automl_nas.run.yaml import dump_yaml
-from automl_nas.testing.diary import read_diary
-from automl_nas.testing.toy_plugin import installed_toys
+from automl_nas.run import Ledger, dump_yaml
+from automl_nas.testing import installed_toys, read_diary
 
 SECONDS, GRACE = 0.2, 3.0
 

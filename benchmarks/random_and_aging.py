@@ -21,13 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
-from automl_nas_benchmarks.expectation import Expectation, expected_best
+from automl_nas.strategy import AskTellStrategy, Problem, Trial
+from automl_nas_benchmarks.random_search_expectation import Expectation, expected_best
 from automl_nas_benchmarks.tabular import DATASETS, Benchmark, load_benchmark
-from automl_nas_evolution.aging import AgingEvolution
 from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 
 AT = (50, 100, 200, 500)
 CHECKED = (10, 100, 1_000)

@@ -18,16 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Batch, Direction, Predictor, Task
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.choice import OneOf
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.evaluation import Artifacts, Batch, Direction, Predictor, Recipe, Runtime, Task
+from automl_nas.space import ModuleSpace, OneOf
+from automl_nas.strategy import Problem, Proposal, Trial
 from automl_nas.streams import stream, stream_seed
-from automl_nas.testing.services import SimulatedServices
+from automl_nas.testing import SimulatedServices
 from automl_nas_oneshot.single_path import SinglePath
 
 SEED = 1

@@ -25,17 +25,14 @@ from pathlib import Path
 
 from surrogate_record import Record, Task
 
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
-from automl_nas.search.wrappers import Deduplicate
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import SearchSpace
+from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem, Trial
 from automl_nas.streams import stream_seed
 from automl_nas_benchmarks.tabular import load_benchmark
-from automl_nas_evolution.aging import AgingEvolution
+from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 from automl_nas_optuna.strategy import OptunaStrategy
 from automl_nas_surrogate.search import SurrogateSearch
 

@@ -21,16 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from automl_nas.evaluation.evaluator import Request
-from automl_nas.run.session import Session
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
+from automl_nas.evaluation import Request
+from automl_nas.run import Session
+from automl_nas.strategy import AskTellStrategy, Problem, Trial
 from automl_nas_benchmarks.evaluators import NASBench201Evaluator
 from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_evolution.aging import AgingEvolution
+from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 
 STRATEGIES: dict[str, tuple[type[AskTellStrategy], dict[str, Any]]] = {
     "random": (RandomSearch, {}),

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Choice, Decision, SearchSpace
 from automl_nas_costs.models import Flops, Params
 
 ONLY = Architecture({"network": 0})

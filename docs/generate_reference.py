@@ -17,13 +17,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.plugin.component import Component
 from automl_nas.plugin.kinds import KINDS, kind_of
-from automl_nas.plugin.registered import Component
 from automl_nas.plugin.settings import Setting, describe, fields_of, is_union
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.final_settings import FinalSettings
-from automl_nas.run.settings import BudgetSettings, ProblemSettings, RunSettings, RuntimeSettings, StageSettings
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.configuration.sections import (
+    BudgetSettings,
+    ProblemSettings,
+    RunSettings,
+    RuntimeSettings,
+    StageSettings,
+)
 
 PAGE = Path(__file__).parent / "configuration.md"
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"

@@ -1,24 +1,63 @@
-"""The command line, ``automl-nas``: one group of commands, to which plugins may add theirs.
+"""The command line: one click group, to which plugins may add commands.
 
-Importing it imports nothing else; a command imports what it needs when it runs.
+Names load on first use.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from automl_nas._lazy import lazy_names
+
 if TYPE_CHECKING:
-    from automl_nas.cli.app import CommandLine, cli, main
+    from automl_nas.cli.app import CommandLine as CommandLine
+    from automl_nas.cli.app import cli as cli
+    from automl_nas.cli.app import main as main
+    from automl_nas.cli.common import (
+        debug_option as debug_option,
+    )
+    from automl_nas.cli.common import (
+        json_option as json_option,
+    )
+    from automl_nas.cli.common import (
+        working_plugins as working_plugins,
+    )
+    from automl_nas.cli.costs import read_architecture as read_architecture
+    from automl_nas.cli.logs import Logs as Logs
+    from automl_nas.cli.logs import quiet_libraries as quiet_libraries
+    from automl_nas.cli.overrides import Configuration as Configuration
+    from automl_nas.cli.overrides import Override as Override
+    from automl_nas.cli.progress import shown as shown
+    from automl_nas.cli.text import duration as duration
+    from automl_nas.cli.text import exact as exact
+    from automl_nas.cli.text import table as table
 
-__all__ = ["CommandLine", "cli", "main"]
+_HOMES = {
+    "app": (
+        "CommandLine",
+        "cli",
+        "main",
+    ),
+    "common": (
+        "debug_option",
+        "json_option",
+        "working_plugins",
+    ),
+    "costs": ("read_architecture",),
+    "logs": (
+        "Logs",
+        "quiet_libraries",
+    ),
+    "overrides": (
+        "Configuration",
+        "Override",
+    ),
+    "progress": ("shown",),
+    "text": (
+        "duration",
+        "exact",
+        "table",
+    ),
+}
 
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.app"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

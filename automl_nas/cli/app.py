@@ -36,7 +36,7 @@ class CommandLine(click.Group):
         Raises:
             PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
         """
-        from automl_nas.run.builtin import complete_manager
+        from automl_nas.run.configuration.builtin import complete_manager
 
         complete_manager().add_commands(self)
 

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from automl_nas.cli.progress import STOPPING, Shown
 from automl_nas.cli.text import duration, exact, human
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Trial
 
 _EVERY = 0.1
 """Seconds between two changes of a bar: a search can record thousands of trials a second."""

@@ -41,7 +41,7 @@ def json_option(command: CommandT) -> CommandT:
 
 def working_plugins() -> PluginManager:
     """Return the plugin manager; say in one line on stderr if plugins are broken."""
-    from automl_nas.run.builtin import complete_manager
+    from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()
     broken = [fault.source.plugin for fault in manager.broken]

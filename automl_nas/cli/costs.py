@@ -11,9 +11,9 @@ from typing import Any
 from automl_nas.cli.text import architecture as architecture_text
 from automl_nas.cli.text import exact, table
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.evaluation.tabulated import Extremes, TabulatedCost
-from automl_nas.run.plan import Plan
-from automl_nas.run.settings import DEFAULT_COSTS
+from automl_nas.evaluation.costs.tabulated import Extremes, TabulatedCost
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.sections import DEFAULT_COSTS
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import decode, encode
 from automl_nas.space.space import SearchSpace

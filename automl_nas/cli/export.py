@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: bool) -> None:
     """Export the trained network that the complete run in DIR delivered."""
     from automl_nas.run.api import open_run
-    from automl_nas.run.yaml import parse_yaml
+    from automl_nas.run.record.yaml import parse_yaml
 
     registry = working_plugins().registry
     wanted = [
@@ -47,8 +47,8 @@ def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: b
 def _export(result: Result, wanted: list[dict[str, Any]], folder: Path, force: bool) -> list[Path]:
     """Write a network in several formats into a folder; nothing in it is replaced unless it is the same, or forced."""
     from automl_nas.evaluation.exporter import Delivery
-    from automl_nas.run.delivery import describe
-    from automl_nas.run.files import disk_errors
+    from automl_nas.run.final.assembly import describe
+    from automl_nas.run.record.atomic_files import disk_errors
     from automl_nas.space.architecture import Architecture
     from automl_nas.streams import stream_seed
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from automl_nas.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
-    from automl_nas.run.yaml import Document
+    from automl_nas.run.record.yaml import Document
 
 _PART = re.compile(r"[^.\[\]]+|\[[^\[\]]+\]")
 _KEY = re.compile(r"[^.\[\]=]+(\.[^.\[\]=]+|\[[^\[\]]+\])*")
@@ -40,7 +40,7 @@ class Override:
         Raises:
             ConfigurationError: there is no ``=``, the key is malformed, or the value is not YAML.
         """
-        from automl_nas.run.yaml import parse_yaml
+        from automl_nas.run.record.yaml import parse_yaml
 
         key, equals, value = text.partition("=")
         option = f"--set {text}"
@@ -68,7 +68,7 @@ class Configuration:
         Raises:
             ConfigurationError: the file is not a configuration, or an override leads nowhere.
         """
-        from automl_nas.run.yaml import read_yaml
+        from automl_nas.run.record.yaml import read_yaml
 
         document = read_yaml(path)
         if document.value is not None and not isinstance(document.value, dict):
@@ -88,7 +88,7 @@ class Configuration:
         """
         value = copy.deepcopy(self.value)
         if override.parts[0] == "stages" and value.get("stages") is None and len(override.parts) > 1:
-            from automl_nas.run.settings import DEFAULT_STAGES
+            from automl_nas.run.configuration.sections import DEFAULT_STAGES
 
             value["stages"] = [copy.deepcopy(dict(stage)) for stage in DEFAULT_STAGES]
         here: Any = value

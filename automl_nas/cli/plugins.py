@@ -12,9 +12,9 @@ from automl_nas.cli.common import debug_option, json_option
 from automl_nas.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.faults import Fault
+    from automl_nas.plugin.component import Component
+    from automl_nas.plugin.failures import Fault
     from automl_nas.plugin.manager import Plugin, PluginManager
-    from automl_nas.plugin.registered import Component
     from automl_nas.plugin.settings import Setting
 
 
@@ -34,7 +34,7 @@ def plugins(ctx: click.Context, name: str | None, check: bool, as_json: bool) ->
     With the NAME of a component (evolution, digits, flops, ...): its settings, with types and defaults. With the name
     of a plugin or a distribution: that one alone.
     """
-    from automl_nas.run.builtin import complete_manager
+    from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()
     parent = ctx.find_root().command

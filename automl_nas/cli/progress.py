@@ -15,8 +15,8 @@ from automl_nas.cli.text import duration, exact
 from automl_nas.run.reporter import Reporter
 
 if TYPE_CHECKING:
-    from automl_nas.search.problem import Problem
-    from automl_nas.search.trial import Trial
+    from automl_nas.strategy.problem import Problem
+    from automl_nas.strategy.trial import Trial
 
 STOPPING = "stopping at the next safe point; Ctrl-C again stops at once"
 

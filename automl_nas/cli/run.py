@@ -109,8 +109,8 @@ def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], qui
 
 def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) -> Any:
     """Return the specification of the executor a resumed run is to use; None: the recorded one."""
-    from automl_nas.run.directory import RunDirectory
-    from automl_nas.run.yaml import Document
+    from automl_nas.run.record.directory import RunDirectory
+    from automl_nas.run.record.yaml import Document
 
     changes = [Override.parse(text) for text in overrides]
     if workers is not None:
@@ -159,7 +159,7 @@ def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -
     click.echo(f"\nrun directory: {directory}")
     click.echo(f"time: {duration(time.monotonic() - begun)}")
     if result["architecture"] is None and (trials := [t for t in _recorded(session) if t.stage == result["stage"]]):
-        from automl_nas.run.delivery import nothing_found
+        from automl_nas.run.final.assembly import nothing_found
 
         raise RunFailedError(nothing_found(result["stage"], trials))
     final = result["final"] or {}
@@ -190,6 +190,6 @@ def _notes(session: Session) -> list[str]:
 
 
 def _recorded(session: Session) -> Any:
-    from automl_nas.run.ledger import Ledger
+    from automl_nas.run.record.ledger import Ledger
 
     return Ledger(session.directory.trials, writable=False).trials.values()

@@ -15,7 +15,7 @@ from automl_nas.cli.common import debug_option, json_option
 
 if TYPE_CHECKING:
     from automl_nas.cli.state import RunState, StageState
-    from automl_nas.search.trial import Trial
+    from automl_nas.strategy.trial import Trial
 
 
 @click.command(short_help="Show how far a run is and what it has found.")

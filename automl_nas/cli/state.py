@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl_nas.run.directory import RunDirectory
-from automl_nas.run.ledger import Damage, Ledger
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.ledger import Damage, Ledger
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Trial
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class Evaluator(ABC):
     def checker(cls) -> Callable[..., object]:
         """Return what checks the constructor's arguments before there is a run (default: nothing is checked).
 
-        It is what `automl_nas.search.Strategy.checker` is for strategies: a function with some of the constructor's
+        It is what `automl_nas.strategy.Strategy.checker` is for strategies: a function with some of the constructor's
         parameters, or the class itself, where constructing costs nothing and leaves nothing behind.
         """
         return unchecked

@@ -23,7 +23,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Runtime:
     """Device, precision, memory format, threads and seeds of a run.
 
-    ``auto`` for the precision or the memory format is a wish, not a state: `automl_nas.evaluation.tuning.tune` turns it
+    ``auto`` for the precision or the memory format is a wish, not a state: `automl_nas.evaluation.tune` turns it
     into what is fastest here when a configuration is resolved, and the record holds its choice.
 
     Args:

@@ -5,67 +5,81 @@ A plugin's top module needs `hookimpl` and perhaps `Register` from here, and imp
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-from automl_nas.plugin.markers import Register, hookimpl, hookspec
+from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.component import Collaborator, Signature, from_config
-    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-    from automl_nas.plugin.faults import Fault
-    from automl_nas.plugin.kinds import KINDS, Kind
-    from automl_nas.plugin.located import join
-    from automl_nas.plugin.manager import Plugin, PluginManager, default_manager
-    from automl_nas.plugin.observer import Observer
-    from automl_nas.plugin.registered import Component, Source
-    from automl_nas.plugin.registry import Registry
-    from automl_nas.plugin.settings import Setting
+    from automl_nas.plugin.api import Register as Register
+    from automl_nas.plugin.api import hookimpl as hookimpl
+    from automl_nas.plugin.api import hookspec as hookspec
+    from automl_nas.plugin.component import Component as Component
+    from automl_nas.plugin.component import Source as Source
+    from automl_nas.plugin.events import ResultInfo as ResultInfo
+    from automl_nas.plugin.events import RunInfo as RunInfo
+    from automl_nas.plugin.events import StepInfo as StepInfo
+    from automl_nas.plugin.failures import Fault as Fault
+    from automl_nas.plugin.kinds import KINDS as KINDS
+    from automl_nas.plugin.kinds import Kind as Kind
+    from automl_nas.plugin.kinds import derives as derives
+    from automl_nas.plugin.manager import (
+        Plugin as Plugin,
+    )
+    from automl_nas.plugin.manager import (
+        PluginManager as PluginManager,
+    )
+    from automl_nas.plugin.manager import (
+        default_manager as default_manager,
+    )
+    from automl_nas.plugin.observer import Observer as Observer
+    from automl_nas.plugin.registry import Registry as Registry
+    from automl_nas.plugin.settings import Setting as Setting
+    from automl_nas.plugin.signature import (
+        Collaborator as Collaborator,
+    )
+    from automl_nas.plugin.signature import (
+        Signature as Signature,
+    )
+    from automl_nas.plugin.signature import (
+        from_config as from_config,
+    )
+    from automl_nas.plugin.validation_errors import join as join
 
 _HOMES = {
-    "component": ("Collaborator", "Signature", "from_config"),
-    "events": ("ResultInfo", "RunInfo", "StepInfo"),
-    "kinds": ("KINDS", "Kind"),
-    "located": ("join",),
-    "faults": ("Fault",),
-    "manager": ("Plugin", "PluginManager", "default_manager"),
+    "api": (
+        "Register",
+        "hookimpl",
+        "hookspec",
+    ),
+    "signature": (
+        "Collaborator",
+        "Signature",
+        "from_config",
+    ),
+    "events": (
+        "ResultInfo",
+        "RunInfo",
+        "StepInfo",
+    ),
+    "failures": ("Fault",),
+    "kinds": (
+        "KINDS",
+        "Kind",
+        "derives",
+    ),
+    "validation_errors": ("join",),
+    "manager": (
+        "Plugin",
+        "PluginManager",
+        "default_manager",
+    ),
     "observer": ("Observer",),
-    "registered": ("Component", "Source"),
+    "component": (
+        "Component",
+        "Source",
+    ),
     "registry": ("Registry",),
     "settings": ("Setting",),
 }
-_LAZY = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "hookimpl",
-    "hookspec",
-    "PluginManager",
-    "default_manager",
-    "Plugin",
-    "Fault",
-    "Registry",
-    "Register",
-    "Component",
-    "Source",
-    "KINDS",
-    "Kind",
-    "Signature",
-    "Setting",
-    "Collaborator",
-    "from_config",
-    "join",
-    "Observer",
-    "RunInfo",
-    "StepInfo",
-    "ResultInfo",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

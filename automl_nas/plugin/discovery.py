@@ -13,8 +13,8 @@ import pluggy
 
 from automl_nas.errors import PluginError, did_you_mean
 from automl_nas.plugin import hookspecs
-from automl_nas.plugin.markers import PROJECT
-from automl_nas.plugin.registered import Source
+from automl_nas.plugin.api import PROJECT
+from automl_nas.plugin.component import Source
 
 ONLY = "AUTOML_NAS_PLUGINS"
 """Environment: load only these, a comma list of plugin or distribution names; empty: none."""

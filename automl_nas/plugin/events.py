@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from automl_nas.search.trial import Trial
+from automl_nas.strategy.trial import Trial
 
 
 class FrozenDict(dict[str, Any]):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automl_nas.plugin.markers import Register, hookspec
+from automl_nas.plugin.api import Register, hookspec
 
 if TYPE_CHECKING:
     import click
 
     from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-    from automl_nas.search.trial import Trial
+    from automl_nas.strategy.trial import Trial
 
 
 @hookspec

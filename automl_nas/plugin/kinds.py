@@ -30,12 +30,12 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "spaces": Kind("space", "automl_nas.space.space:SearchSpace"),
-        "strategies": Kind("strategy", "automl_nas.search.strategy:Strategy"),
+        "strategies": Kind("strategy", "automl_nas.strategy.base:Strategy"),
         "evaluators": Kind("evaluator", "automl_nas.evaluation.evaluator:Evaluator"),
-        "cost_models": Kind("cost model", "automl_nas.evaluation.cost:CostModel"),
+        "cost_models": Kind("cost model", "automl_nas.evaluation.costs.model:CostModel"),
         "tasks": Kind("task", "automl_nas.evaluation.task:Task"),
         "exporters": Kind("exporter", "automl_nas.evaluation.exporter:Exporter"),
-        "executors": Kind("executor", "automl_nas.run.executors:Executor"),
+        "executors": Kind("executor", "automl_nas.run.trials.executor:Executor"),
         "observers": Kind("observer", "automl_nas.plugin.observer:Observer"),
     }
 )
@@ -43,7 +43,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 COLLABORATORS = (
     "automl_nas.space.space:SearchSpace",
-    "automl_nas.search.problem:Problem",
+    "automl_nas.strategy.problem:Problem",
     "automl_nas.evaluation.task:Task",
     "automl_nas.evaluation.runtime:Runtime",
     "automl_nas.evaluation.artifacts:Artifacts",

@@ -10,11 +10,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import PluginError
+from automl_nas.plugin.component import Component, Source, Staging
 from automl_nas.plugin.discovery import ONLY, Found, Selection, adopt, discover
-from automl_nas.plugin.faults import Fault, one_line
+from automl_nas.plugin.failures import Fault, one_line
+from automl_nas.plugin.hook_observers import Observers
 from automl_nas.plugin.kinds import KINDS
-from automl_nas.plugin.observers import Observers
-from automl_nas.plugin.registered import Component, Source, Staging
 from automl_nas.plugin.registry import Registry
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-    from automl_nas.search.trial import Trial
+    from automl_nas.strategy.trial import Trial
 
 
 class Observer(ABC):

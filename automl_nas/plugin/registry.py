@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
+from automl_nas.plugin.component import Component, Source
 from automl_nas.plugin.kinds import KINDS, product
-from automl_nas.plugin.located import join
-from automl_nas.plugin.registered import Component, Source
+from automl_nas.plugin.validation_errors import join
 
 
 class Registry:
@@ -69,7 +69,7 @@ class Registry:
                 the nearest name.
             PluginError: the component cannot be imported, or its signature is wrong.
         """
-        from automl_nas.plugin.component import from_config
+        from automl_nas.plugin.signature import from_config
 
         settings = from_config(spec, path=path)
         name = settings.pop("name")
@@ -102,7 +102,7 @@ class Registry:
             ConfigurationError: as `resolve`; or the constructor refuses a value, or a collaborator is missing.
             PluginError: as `resolve`.
         """
-        from automl_nas.plugin.component import from_config
+        from automl_nas.plugin.signature import from_config
 
         settings = from_config(spec, path=path)
         component = self.get(kind, settings.pop("name"), path=join(path, "name"))

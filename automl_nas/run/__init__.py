@@ -1,75 +1,137 @@
 """What drives a search and what survives it: configuration, run directory, ledger, checkpoints, artifacts, the driver.
 
-Names are loaded when they are used: reading a run imports neither torch nor any plugin.
+Names load on first use: reading a run imports neither torch nor any plugin.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from automl_nas._lazy import lazy_names
+
 if TYPE_CHECKING:
-    from automl_nas.run.api import open_run, resume, search
-    from automl_nas.run.artifacts import RunArtifacts
-    from automl_nas.run.builtin import complete_manager
-    from automl_nas.run.checkpoints import Checkpoints
-    from automl_nas.run.directory import RunDirectory
-    from automl_nas.run.executors import Crash, Executor, InProcess
-    from automl_nas.run.ledger import Ledger
-    from automl_nas.run.plan import Plan, make_plan
-    from automl_nas.run.reporter import Reporter
-    from automl_nas.run.results import Candidate, Result
-    from automl_nas.run.session import Session
-    from automl_nas.run.workers import WorkerProcesses
+    from automl_nas.run.api import open_run as open_run
+    from automl_nas.run.api import resume as resume
+    from automl_nas.run.api import search as search
+    from automl_nas.run.configuration.builtin import complete_manager as complete_manager
+    from automl_nas.run.configuration.plan import Plan as Plan
+    from automl_nas.run.configuration.plan import make_plan as make_plan
+    from automl_nas.run.configuration.sections import read_settings as read_settings
+    from automl_nas.run.interruption import StopFlag as StopFlag
+    from automl_nas.run.notifications import run_info as run_info
+    from automl_nas.run.record.artifacts import RunArtifacts as RunArtifacts
+    from automl_nas.run.record.atomic_files import (
+        cannot_write as cannot_write,
+    )
+    from automl_nas.run.record.atomic_files import (
+        disk_errors as disk_errors,
+    )
+    from automl_nas.run.record.atomic_files import (
+        read_json as read_json,
+    )
+    from automl_nas.run.record.atomic_files import (
+        write_json as write_json,
+    )
+    from automl_nas.run.record.atomic_files import (
+        write_text as write_text,
+    )
+    from automl_nas.run.record.atomic_files import (
+        write_whole as write_whole,
+    )
+    from automl_nas.run.record.checkpoints import Checkpoints as Checkpoints
+    from automl_nas.run.record.directory import RunDirectory as RunDirectory
+    from automl_nas.run.record.directory import environment as environment
+    from automl_nas.run.record.json_values import plain as plain
+    from automl_nas.run.record.ledger import Ledger as Ledger
+    from automl_nas.run.record.ledger import finished_after as finished_after
+    from automl_nas.run.record.yaml import (
+        Document as Document,
+    )
+    from automl_nas.run.record.yaml import (
+        dump_yaml as dump_yaml,
+    )
+    from automl_nas.run.record.yaml import (
+        parse_yaml as parse_yaml,
+    )
+    from automl_nas.run.record.yaml import (
+        read_yaml as read_yaml,
+    )
+    from automl_nas.run.reporter import Reporter as Reporter
+    from automl_nas.run.results import Candidate as Candidate
+    from automl_nas.run.results import Result as Result
+    from automl_nas.run.session import Session as Session
+    from automl_nas.run.trials.evaluator_factory import StageEvaluator as StageEvaluator
+    from automl_nas.run.trials.executor import (
+        Crash as Crash,
+    )
+    from automl_nas.run.trials.executor import (
+        EvaluatorSource as EvaluatorSource,
+    )
+    from automl_nas.run.trials.executor import (
+        Executor as Executor,
+    )
+    from automl_nas.run.trials.executor import (
+        InProcess as InProcess,
+    )
+    from automl_nas.run.trials.executor import (
+        evaluate_alone as evaluate_alone,
+    )
+    from automl_nas.run.trials.worker_processes import WorkerProcesses as WorkerProcesses
 
 _HOMES = {
-    "search": "api",
-    "resume": "api",
-    "open_run": "api",
-    "Session": "session",
-    "Result": "results",
-    "Candidate": "results",
-    "Reporter": "reporter",
-    "Plan": "plan",
-    "make_plan": "plan",
-    "complete_manager": "builtin",
-    "RunDirectory": "directory",
-    "Ledger": "ledger",
-    "Checkpoints": "checkpoints",
-    "RunArtifacts": "artifacts",
-    "Executor": "executors",
-    "Crash": "executors",
-    "InProcess": "executors",
-    "WorkerProcesses": "workers",
+    "api": (
+        "open_run",
+        "resume",
+        "search",
+    ),
+    "session": ("Session",),
+    "results": (
+        "Candidate",
+        "Result",
+    ),
+    "reporter": ("Reporter",),
+    "interruption": ("StopFlag",),
+    "notifications": ("run_info",),
+    "configuration.plan": (
+        "Plan",
+        "make_plan",
+    ),
+    "configuration.builtin": ("complete_manager",),
+    "configuration.sections": ("read_settings",),
+    "record.directory": (
+        "RunDirectory",
+        "environment",
+    ),
+    "record.ledger": (
+        "Ledger",
+        "finished_after",
+    ),
+    "record.checkpoints": ("Checkpoints",),
+    "record.artifacts": ("RunArtifacts",),
+    "record.atomic_files": (
+        "cannot_write",
+        "disk_errors",
+        "read_json",
+        "write_json",
+        "write_text",
+        "write_whole",
+    ),
+    "record.json_values": ("plain",),
+    "record.yaml": (
+        "Document",
+        "dump_yaml",
+        "parse_yaml",
+        "read_yaml",
+    ),
+    "trials.executor": (
+        "Crash",
+        "EvaluatorSource",
+        "Executor",
+        "InProcess",
+        "evaluate_alone",
+    ),
+    "trials.worker_processes": ("WorkerProcesses",),
+    "trials.evaluator_factory": ("StageEvaluator",),
 }
 
-__all__ = [
-    "search",
-    "resume",
-    "open_run",
-    "Session",
-    "Result",
-    "Candidate",
-    "Reporter",
-    "Plan",
-    "make_plan",
-    "complete_manager",
-    "RunDirectory",
-    "Ledger",
-    "Checkpoints",
-    "RunArtifacts",
-    "Executor",
-    "Crash",
-    "InProcess",
-    "WorkerProcesses",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

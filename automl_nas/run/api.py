@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import RunDirectoryError
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.components import separate_objects
-from automl_nas.run.directory import RunDirectory
-from automl_nas.run.plan import make_plan
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.components import separate_objects
+from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.results import Result
 from automl_nas.run.session import Session
-from automl_nas.run.yaml import read_yaml
 
 
 def search(

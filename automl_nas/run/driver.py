@@ -10,26 +10,26 @@ from typing import Any
 import automl_nas
 from automl_nas.errors import RunInterrupted
 from automl_nas.plugin.events import ResultInfo, StepInfo
-from automl_nas.run.artifacts import RunArtifacts
-from automl_nas.run.checkpoints import Checkpoints
-from automl_nas.run.delivery import make_final
-from automl_nas.run.directory import MetricsFile, RunDirectory
-from automl_nas.run.executors import Executor
-from automl_nas.run.files import write_json
-from automl_nas.run.heap import heap_frozen
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.sections import StageSettings
+from automl_nas.run.configuration.stages import StagePlan
+from automl_nas.run.final.assembly import make_final
+from automl_nas.run.gc_tuning import heap_frozen
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.ledger import Ledger
-from automl_nas.run.plan import Plan
+from automl_nas.run.notifications import Watchers, run_info
+from automl_nas.run.record.artifacts import RunArtifacts
+from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.checkpoints import Checkpoints
+from automl_nas.run.record.directory import MetricsFile, RunDirectory
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.results import make_result
-from automl_nas.run.settings import StageSettings
-from automl_nas.run.stage_evaluator import StageEvaluator
-from automl_nas.run.stage_plans import StagePlan
-from automl_nas.run.trials import StageServices
-from automl_nas.run.watching import Watchers, run_info
-from automl_nas.run.workers import WorkerProcesses
-from automl_nas.search.strategy import Strategy
-from automl_nas.search.trial import Trial
+from automl_nas.run.trials.evaluator_factory import StageEvaluator
+from automl_nas.run.trials.executor import Executor
+from automl_nas.run.trials.services import StageServices
+from automl_nas.run.trials.worker_processes import WorkerProcesses
+from automl_nas.strategy.base import Strategy
+from automl_nas.strategy.trial import Trial
 from automl_nas.streams import stream_seed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from automl_nas.search.trial import Trial
+from automl_nas.strategy.trial import Trial
 
 _log = logging.getLogger("automl_nas")
 

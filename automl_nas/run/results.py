@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import automl_nas
-from automl_nas.run.ledger import Ledger
-from automl_nas.search.trial import Trial
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.trial import Trial
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from automl_nas.run.plan import Plan
+    from automl_nas.run.configuration.plan import Plan
 
 
 def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Result:
         Raises:
             RunFailedError: no feasible network was found.
         """
-        from automl_nas.run.delivery import delivered_space
+        from automl_nas.run.final.assembly import delivered_space
 
         final = self.data["final"]
         space = (
@@ -153,7 +153,7 @@ class Result:
             DamagedError: the weights on disk do not match their digest.
         """
         from automl_nas.errors import RunFailedError
-        from automl_nas.run.artifacts import load_weights
+        from automl_nas.run.record.artifacts import load_weights
 
         if self.data["final"] is None:
             raise RunFailedError(

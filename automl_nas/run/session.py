@@ -12,15 +12,15 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.settings import to_json
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.directory import RunDirectory
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import Plan, make_plan, what_matters
+from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
-from automl_nas.run.files import write_json
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.plan import Plan, make_plan, what_matters
+from automl_nas.run.notifications import Watchers, make_watchers, run_info
+from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.reporter import Reporter
-from automl_nas.run.settings import RuntimeSettings
-from automl_nas.run.watching import Watchers, make_watchers, run_info
 
 
 class Session:

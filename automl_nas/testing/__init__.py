@@ -1,80 +1,83 @@
 """What plugin authors import in their tests: contract test classes and toys.
 
-Names are loaded when they are used, so importing this package imports neither torch nor pytest.
+Names load on first use: importing this package imports neither torch nor pytest.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from automl_nas.testing.asktell import AskTellContract
-    from automl_nas.testing.costs import CostModelContract
-    from automl_nas.testing.evaluators import EvaluatorContract
-    from automl_nas.testing.executors import ExecutorContract
-    from automl_nas.testing.exporters import ExporterContract
-    from automl_nas.testing.observers import ObserverContract
-    from automl_nas.testing.plugins import PluginContract
-    from automl_nas.testing.services import SimulatedServices, finished
-    from automl_nas.testing.spaces import SearchSpaceContract, SupernetContract
-    from automl_nas.testing.strategies import StrategyContract
-    from automl_nas.testing.tasks import TaskContract
-    from automl_nas.testing.toy_supernet import toy_supernet_space
-    from automl_nas.testing.toys import ToyCost, ToyEvaluator, ToySpace, ToyTask, toy_metric, toy_optimum
+from automl_nas._lazy import lazy_names
 
-_WHERE = {
-    "AskTellContract": "asktell",
-    "CostModelContract": "costs",
-    "EvaluatorContract": "evaluators",
-    "ExecutorContract": "executors",
-    "ExporterContract": "exporters",
-    "ObserverContract": "observers",
-    "PluginContract": "plugins",
-    "SearchSpaceContract": "spaces",
-    "SimulatedServices": "services",
-    "StrategyContract": "strategies",
-    "SupernetContract": "spaces",
-    "TaskContract": "tasks",
-    "ToyCost": "toys",
-    "ToyEvaluator": "toys",
-    "ToySpace": "toys",
-    "ToyTask": "toys",
-    "finished": "services",
-    "toy_metric": "toys",
-    "toy_optimum": "toys",
-    "toy_supernet_space": "toy_supernet",
+if TYPE_CHECKING:
+    from automl_nas.testing.ask_tell import AskTellContract as AskTellContract
+    from automl_nas.testing.costs import CostModelContract as CostModelContract
+    from automl_nas.testing.evaluators import EvaluatorContract as EvaluatorContract
+    from automl_nas.testing.event_log import read_diary as read_diary
+    from automl_nas.testing.executors import ExecutorContract as ExecutorContract
+    from automl_nas.testing.exporters import ExporterContract as ExporterContract
+    from automl_nas.testing.observers import ObserverContract as ObserverContract
+    from automl_nas.testing.plugins import PluginContract as PluginContract
+    from automl_nas.testing.services import SimulatedServices as SimulatedServices
+    from automl_nas.testing.services import finished as finished
+    from automl_nas.testing.spaces import (
+        SearchSpaceContract as SearchSpaceContract,
+    )
+    from automl_nas.testing.spaces import (
+        SupernetContract as SupernetContract,
+    )
+    from automl_nas.testing.strategies import StrategyContract as StrategyContract
+    from automl_nas.testing.tasks import TaskContract as TaskContract
+    from automl_nas.testing.toy_plugin import installed_toys as installed_toys
+    from automl_nas.testing.toy_supernet import toy_supernet_space as toy_supernet_space
+    from automl_nas.testing.toys import (
+        ToyCost as ToyCost,
+    )
+    from automl_nas.testing.toys import (
+        ToyEvaluator as ToyEvaluator,
+    )
+    from automl_nas.testing.toys import (
+        ToySpace as ToySpace,
+    )
+    from automl_nas.testing.toys import (
+        ToyTask as ToyTask,
+    )
+    from automl_nas.testing.toys import (
+        toy_metric as toy_metric,
+    )
+    from automl_nas.testing.toys import (
+        toy_optimum as toy_optimum,
+    )
+
+_HOMES = {
+    "ask_tell": ("AskTellContract",),
+    "costs": ("CostModelContract",),
+    "evaluators": ("EvaluatorContract",),
+    "executors": ("ExecutorContract",),
+    "exporters": ("ExporterContract",),
+    "observers": ("ObserverContract",),
+    "plugins": ("PluginContract",),
+    "spaces": (
+        "SearchSpaceContract",
+        "SupernetContract",
+    ),
+    "strategies": ("StrategyContract",),
+    "tasks": ("TaskContract",),
+    "services": (
+        "SimulatedServices",
+        "finished",
+    ),
+    "toys": (
+        "ToyCost",
+        "ToyEvaluator",
+        "ToySpace",
+        "ToyTask",
+        "toy_metric",
+        "toy_optimum",
+    ),
+    "toy_supernet": ("toy_supernet_space",),
+    "toy_plugin": ("installed_toys",),
+    "event_log": ("read_diary",),
 }
 
-__all__ = [
-    "AskTellContract",
-    "CostModelContract",
-    "EvaluatorContract",
-    "ExecutorContract",
-    "ExporterContract",
-    "ObserverContract",
-    "PluginContract",
-    "SearchSpaceContract",
-    "StrategyContract",
-    "SupernetContract",
-    "TaskContract",
-    "SimulatedServices",
-    "ToyCost",
-    "ToyEvaluator",
-    "ToySpace",
-    "ToyTask",
-    "finished",
-    "toy_metric",
-    "toy_optimum",
-    "toy_supernet_space",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

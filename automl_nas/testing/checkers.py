@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from automl_nas.evaluation.evaluator import Evaluator
-from automl_nas.search.strategy import Strategy
+from automl_nas.strategy.base import Strategy
 
 
 def require_checker(component: type[Strategy] | type[Evaluator]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream

@@ -22,11 +22,20 @@ import pytest
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.plugin.registry import Registry
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.executors import Executor, evaluate_alone
-from automl_nas.run.plan import make_plan
-from automl_nas.run.stage_evaluator import StageEvaluator
-from automl_nas.testing.suspects import FAILING, GOOD, PRUNING, SLOW, Drawn, SuspectEvaluator, suspect, suspect_space
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.trials.evaluator_factory import StageEvaluator
+from automl_nas.run.trials.executor import Executor, evaluate_alone
+from automl_nas.testing.failing_candidates import (
+    FAILING,
+    GOOD,
+    PRUNING,
+    SLOW,
+    Drawn,
+    SuspectEvaluator,
+    suspect,
+    suspect_space,
+)
 
 
 class ExecutorContract(ABC):

@@ -22,13 +22,13 @@ from automl_nas.evaluation.evaluator import State
 from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo, frozen_trial
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.observer import Observer
-from automl_nas.run.builtin import with_builtin
-from automl_nas.run.directory import RunDirectory
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.configuration.builtin import with_builtin
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
-from automl_nas.search.trial import Trial
 from automl_nas.space.space import SearchSpace
-from automl_nas.testing.suspects import Drawn, SuspectEvaluator, suspect, suspect_space
+from automl_nas.strategy.trial import Trial
+from automl_nas.testing.failing_candidates import Drawn, SuspectEvaluator, suspect, suspect_space
 from automl_nas.testing.toys import ToyCost
 
 TRIALS = 9

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services
-from automl_nas.search.trial import Proposal, Trial
+from automl_nas.strategy.base import Services
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream
 
 Judge = Callable[[int, Proposal], Trial]

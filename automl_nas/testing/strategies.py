@@ -8,8 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services, Strategy
+from automl_nas.strategy.base import Services, Strategy
+from automl_nas.strategy.problem import Problem
 from automl_nas.testing.checkers import require_checker
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored

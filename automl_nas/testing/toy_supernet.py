@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from automl_nas.space.choice import OneOf
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.space import ModuleSpace
 
 
 def toy_supernet_space(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from automl_nas.errors import DataError, EvaluationError, did_you_mean
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
 from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task
 from automl_nas.space.architecture import Architecture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automl_nas.plugin.markers import hookimpl
+from automl_nas.plugin import hookimpl
 
 
 @hookimpl
@@ -70,7 +70,7 @@ def register_strategies(register: Any) -> None:
     """Register what looks at a space without searching it."""
     register(
         "survey",
-        "automl_nas_benchmarks.survey:Survey",
+        "automl_nas_benchmarks.rank.sample_strategy:Survey",
         summary="a fixed sample of the space, each network once: how well does an evaluator rank it?",
     )
 
@@ -79,7 +79,7 @@ def register_strategies(register: Any) -> None:
 def register_commands(cli: Any) -> None:
     """Add ``automl-nas benchmark`` and ``automl-nas rank``."""
     from automl_nas_benchmarks.command import benchmark
-    from automl_nas_benchmarks.rank_command import rank
+    from automl_nas_benchmarks.rank.command import rank
 
     cli.add_command(benchmark)
     cli.add_command(rank)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from automl_nas.cli.common import debug_option, json_option, working_plugins
+from automl_nas.cli import debug_option, json_option, working_plugins
 from automl_nas.errors import ConfigurationError, RunInterrupted
 
 if TYPE_CHECKING:
-    from automl_nas.cli.overrides import Configuration
+    from automl_nas.cli import Configuration
 
 _CONSTRAINT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*")
 
@@ -92,7 +92,7 @@ def benchmark(
     if listing:
         _list(as_json)
         return
-    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas.cli import quiet_libraries
     from automl_nas_benchmarks.comparison.plots import check_matplotlib
 
     if plots:
@@ -121,8 +121,8 @@ def benchmark(
 
 
 def _configuration(config: Path | None, out: Path | None, overrides: Sequence[str]) -> Configuration:
-    from automl_nas.cli.overrides import Configuration
-    from automl_nas.run.yaml import Document
+    from automl_nas.cli import Configuration
+    from automl_nas.run import Document
     from automl_nas_benchmarks.comparison.records import CONFIG
 
     if config is None and out is not None and (out / CONFIG).is_file():
@@ -130,7 +130,7 @@ def _configuration(config: Path | None, out: Path | None, overrides: Sequence[st
     if config is not None:
         return Configuration.read(config, overrides)
     given = Configuration({}, Document(None, "the command line"))
-    from automl_nas.cli.overrides import Override
+    from automl_nas.cli import Override
 
     for text in overrides:
         given.set(Override.parse(text))
@@ -138,14 +138,14 @@ def _configuration(config: Path | None, out: Path | None, overrides: Sequence[st
 
 
 def _set(given: Configuration, name: str, option: str, value: Any) -> None:
-    from automl_nas.cli.overrides import Override
+    from automl_nas.cli import Override
 
     given.set(Override(option, (name,), value))
 
 
 def _items(text: str, option: str) -> list[Any]:
     """Read ``random,{name: aging, population: 20}`` as a YAML list."""
-    from automl_nas.run.yaml import parse_yaml
+    from automl_nas.run import parse_yaml
 
     found = parse_yaml(f"[{text}]", option).value
     assert isinstance(found, list)
@@ -197,8 +197,8 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from automl_nas.cli.text import duration
-    from automl_nas.run.interruption import StopFlag
+    from automl_nas.cli import duration
+    from automl_nas.run import StopFlag
     from automl_nas_benchmarks.comparison.api import run
     from automl_nas_benchmarks.comparison.progress import shown
     from automl_nas_benchmarks.comparison.report import write_report
@@ -234,7 +234,7 @@ def _processors() -> int:
 
 
 def _list(as_json: bool) -> None:
-    from automl_nas.cli.text import table
+    from automl_nas.cli import table
     from automl_nas_benchmarks.tabular import BENCHMARKS
 
     if as_json:

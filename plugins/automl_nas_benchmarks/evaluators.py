@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
-from automl_nas.evaluation.frozen import frozen
-from automl_nas.evaluation.task import Task
-from automl_nas.space.space import SearchSpace
-from automl_nas_benchmarks.packaged import load_table
-from automl_nas_benchmarks.reading import Source
-from automl_nas_benchmarks.table import Key, Lookup, Table
+from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
+from automl_nas.fast_dataclass import frozen
+from automl_nas.space import SearchSpace
 from automl_nas_benchmarks.table_space import table_of
+from automl_nas_benchmarks.tables.packaged import load_table
+from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.table import Key, Lookup, Table
 
 EPOCHS = (12, 200)
 """The schedules of NAS-Bench-201: two trainings, not one seen at two times."""

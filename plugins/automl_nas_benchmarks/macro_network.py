@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from automl_nas.space.choice import OneOf
+from automl_nas.space import OneOf
 
 STAGES = (2, 3, 3)
 """Layers of each stage. The first of a stage halves the map and doubles the channels."""

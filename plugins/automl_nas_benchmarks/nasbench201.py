@@ -10,8 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas_benchmarks.coded import CodedSpace, check_positive
+from automl_nas.space import Architecture
+from automl_nas_benchmarks.tables.coded_space import CodedSpace, check_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,7 +128,7 @@ class NASBench201(CodedSpace):
 
 @cache
 def _representatives() -> dict[str, str]:
-    from automl_nas_benchmarks.packaged import load_table
+    from automl_nas_benchmarks.tables.packaged import load_table
 
     table = load_table("nasbench201")
     assert table.representatives is not None

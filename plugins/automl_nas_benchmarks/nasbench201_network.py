@@ -11,7 +11,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from automl_nas.space.choice import OneOf
+from automl_nas.space import OneOf
 from automl_nas_benchmarks.nasbench201 import EDGES
 
 NODES = 4

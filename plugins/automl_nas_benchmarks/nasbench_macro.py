@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from automl_nas_benchmarks.coded import CodedSpace, check_positive
+from automl_nas_benchmarks.tables.coded_space import CodedSpace, check_positive
 
 if TYPE_CHECKING:
     from torch import nn

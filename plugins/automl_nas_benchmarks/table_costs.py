@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas_benchmarks.packaged import load_table
-from automl_nas_benchmarks.reading import Source
-from automl_nas_benchmarks.table import Table
+from automl_nas.evaluation import CostModel
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_benchmarks.table_space import table_of
+from automl_nas_benchmarks.tables.packaged import load_table
+from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.table import Table
 
 HWDataset = Literal["cifar10", "cifar100", "imagenet16-120"]
 """The data sets of NAS-Bench-201; the networks differ in the size of their images and the number of classes."""

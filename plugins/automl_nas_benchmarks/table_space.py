@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.space.architecture import Architecture, Scalar
-from automl_nas.space.decision_space import DecisionSpace
-from automl_nas.space.decisions import Choice
-from automl_nas.space.space import SearchSpace
-from automl_nas_benchmarks.coding import Coding
-from automl_nas_benchmarks.columns import UNNAMED
-from automl_nas_benchmarks.reading import Source, read_table
-from automl_nas_benchmarks.table import Table
+from automl_nas.space import Architecture, Choice, DecisionSpace, Scalar, SearchSpace
+from automl_nas_benchmarks.tables.coding import Coding
+from automl_nas_benchmarks.tables.columns import UNNAMED
+from automl_nas_benchmarks.tables.reader import Source, read_table
+from automl_nas_benchmarks.tables.table import Table
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError, SpaceError, did_you_mean
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas_benchmarks.packaged import load_table
-from automl_nas_benchmarks.table import Lookup, Table
+from automl_nas.evaluation import CostModel
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_benchmarks.table_costs import HWNASBench, TableCost
 from automl_nas_benchmarks.table_space import TableSpace
+from automl_nas_benchmarks.tables.packaged import load_table
+from automl_nas_benchmarks.tables.table import Lookup, Table
 
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
 """The data sets of NAS-Bench-201, and how they are written."""

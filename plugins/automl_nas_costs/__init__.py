@@ -47,7 +47,7 @@ def register_cost_models(register: Any) -> None:
     )
     register(
         "device_table",
-        "automl_nas_costs.prediction.imported:DeviceTable",
+        "automl_nas_costs.prediction.external_table:DeviceTable",
         summary="A cost as a sum over a table of operations that was measured elsewhere.",
     )
     register(
@@ -65,6 +65,6 @@ def register_cost_models(register: Any) -> None:
 @hookimpl
 def search_finished(run: Any, result: Any) -> None:
     """Say how often the machine was not steady while candidates were measured."""
-    from automl_nas_costs.latency.steadiness import say_totals
+    from automl_nas_costs.latency.stability import say_totals
 
     say_totals()

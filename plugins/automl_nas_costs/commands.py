@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from automl_nas.cli.common import debug_option, json_option, working_plugins
-from automl_nas.cli.logs import quiet_libraries
+from automl_nas.cli import debug_option, json_option, quiet_libraries, working_plugins
 
 
 @click.command(name="network-cost", short_help="Show what one network costs: `automl-nas cost` for networks.")
@@ -36,8 +35,8 @@ def network_cost(
 
     `automl-nas cost` does the same for everything that is no configuration.
     """
-    from automl_nas_costs.network.account import account_of_file, account_of_module
-    from automl_nas_costs.network.find import find_network
+    from automl_nas_costs.network.cost_report import account_of_file, account_of_module
+    from automl_nas_costs.network.locate_network import find_network
 
     settings = _settings(overrides)
     arguments = settings.pop("network", {})
@@ -62,7 +61,7 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    from automl_nas.cli.overrides import Override
+    from automl_nas.cli import Override
     from automl_nas.errors import ConfigurationError
 
     found: dict[str, dict[str, Any]] = {}
@@ -134,7 +133,7 @@ def collect(folder: Path, results: Path | None, out: Path | None, as_json: bool)
 
     The table of a configuration's architectures serves as a cost: {name: cost_predictor, file: {path: TABLE}}.
     """
-    from automl_nas.cli.text import table
+    from automl_nas.cli import table
     from automl_nas_costs.bundle.collect import collect as read
     from automl_nas_costs.bundle.collect import write_rows
 

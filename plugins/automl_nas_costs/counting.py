@@ -15,11 +15,10 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import SpaceError, UserError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.meta import keeps_shape
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.formulas import Cost, formula
 from automl_nas_costs.memory import Recorder, peak
+from automl_nas_costs.meta_operators import keeps_shape
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import CostModel
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.counting import Counts, count, parameters
 
 

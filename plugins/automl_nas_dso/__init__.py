@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from automl_nas.plugin.markers import Register, hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.events import RunInfo, StepInfo
+    from automl_nas.plugin import RunInfo, StepInfo
     from automl_nas_dso.edges import Block, Cost, Edge, EdgeSpace
     from automl_nas_dso.optimiser import APGNAG
     from automl_nas_dso.space import DsoSpace, transfer
-    from automl_nas_dso.sss import SparseSelection
+    from automl_nas_dso.sparse_structure import SparseSelection
 
 __all__ = ["APGNAG", "Block", "Cost", "DsoSpace", "Edge", "EdgeSpace", "SparseSelection", "transfer"]
 
@@ -26,7 +26,7 @@ _LAZY = {
     "DsoSpace": "automl_nas_dso.space",
     "Edge": "automl_nas_dso.edges",
     "EdgeSpace": "automl_nas_dso.edges",
-    "SparseSelection": "automl_nas_dso.sss",
+    "SparseSelection": "automl_nas_dso.sparse_structure",
     "transfer": "automl_nas_dso.space",
 }
 

@@ -92,5 +92,5 @@ class DsoNetwork(nn.Sequential):
         self._head, self._last = head, stage
 
     def training_form(self) -> nn.Module:
-        """Return the network with a fresh head; see `automl_nas.evaluation.auxiliary`."""
+        """Return the network with a fresh head; see `automl_nas.evaluation.training.auxiliary_heads`."""
         return WithHead(self, self._head(), self._last)

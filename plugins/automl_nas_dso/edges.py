@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import cast
 
-from automl_nas.space.dag_graph import OUTPUT, DagGraph
-from automl_nas.space.selection import Selection, Weighted
-from automl_nas.space.space import SupernetSpace
+from automl_nas.space import OUTPUT, DagGraph, Selection, SupernetSpace, Weighted
 
 
 @dataclass(frozen=True)

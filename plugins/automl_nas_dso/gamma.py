@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation import CostModel
 from automl_nas_dso.gamma_factors import AdaptiveFlops, AdaptiveMac, Constant, Factors
 from automl_nas_dso.gamma_latency import AdaptiveLatency
-from automl_nas_dso.strategy_anatomy import Anatomy
+from automl_nas_dso.live_structure import Anatomy
 from automl_nas_dso.strategy_gates import Gates
 
 Schedule: TypeAlias = Literal["constant", "adaptive_flops", "adaptive_mac", "adaptive_latency"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas_dso.strategy_anatomy import MEASURES
+from automl_nas_dso.live_structure import MEASURES
 
 BEGIN, END = 0.2, 0.8
 """Between these shares of the steps of lambda the plan falls from everything to the target."""

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.dag_graph import OUTPUT
+from automl_nas.space import OUTPUT, Architecture
 from automl_nas_dso.edges import Block
-from automl_nas_dso.strategy_anatomy import Anatomy
+from automl_nas_dso.live_structure import Anatomy
 from automl_nas_dso.strategy_gates import Gates
 
 

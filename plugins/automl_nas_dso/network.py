@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from automl_nas.space.dag import Dag
+from automl_nas.space import Dag
 from automl_nas_dso.drop_path import DropPath
 from automl_nas_dso.layout import Layout
 from automl_nas_dso.operations import conv_norm_relu, norm, operation

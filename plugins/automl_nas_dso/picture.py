@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
-from automl_nas.space.selection import Selection, Weighted
+from automl_nas.space import Selection, Weighted
 from automl_nas_dso.edges import Block, EdgeSpace
 from automl_nas_dso.picture_layout import BOX, INPUT, OUTPUT, SPREAD, Drawing, arrange
 

@@ -13,10 +13,7 @@ from typing import Literal, final
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision
-from automl_nas.space.module_space import ModuleSpace
-from automl_nas.space.supernet import Supernet
+from automl_nas.space import Architecture, Decision, ModuleSpace, Supernet
 from automl_nas_dso.auxiliary import DsoNetwork, auxiliary_head
 from automl_nas_dso.edges import Block, Cost, EdgeSpace
 from automl_nas_dso.layout import Layout, Sharing, StageShortcut, preset

@@ -8,15 +8,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.search.trial import Proposal
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.evaluation import Artifacts, Recipe, Runtime, Task
+from automl_nas.space import Architecture, SearchSpace, SupernetSpace
+from automl_nas.strategy import Problem, Proposal, Services, Strategy
 from automl_nas_dso.gamma import Schedule as GammaSchedule
 from automl_nas_dso.gamma import strength
 from automl_nas_dso.optimiser import Nonnegative, alive

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automl_nas.run.ledger import Ledger
-from automl_nas.search.trial import Trial
+from automl_nas.run import Ledger
+from automl_nas.strategy import Trial
 
 FOLDER = "lambda"
 
@@ -50,7 +50,7 @@ def write_found(directory: Path, stage: str, space: Mapping[str, Any]) -> None:
 def _pictures(trial: Trial, scales: Mapping[str, Mapping[str, float]], space: Mapping[str, Any]) -> dict[str, str]:
     import torch
 
-    from automl_nas.space.selection import Selection, Weighted
+    from automl_nas.space import Selection, Weighted
     from automl_nas_dso.picture import pictures
     from automl_nas_dso.space import DsoSpace
 

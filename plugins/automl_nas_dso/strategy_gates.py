@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.selection import Selection, Weighted
+from automl_nas.space import Decision, Selection, Subset, Weighted
 
 
 @final

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from automl_nas.errors import RunFailedError
 from automl_nas_dso.gamma_control import Controller
-from automl_nas_dso.strategy_anatomy import Life
+from automl_nas_dso.live_structure import Life
 
 _log = logging.getLogger(__name__)
 

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.recalibration import full_batches
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.search.problem import Problem
-from automl_nas.space.space import SupernetSpace
+from automl_nas.evaluation import Recipe, Runtime, Task, full_batches
+from automl_nas.space import SupernetSpace
+from automl_nas.strategy import Problem
 from automl_nas_dso.gamma import Schedule as GammaSchedule
 from automl_nas_dso.gamma import automatic, check_reach, make_factors
 from automl_nas_dso.gamma_control import Controller
 from automl_nas_dso.gamma_factors import Factors
+from automl_nas_dso.live_structure import Anatomy
 from automl_nas_dso.optimiser import Nonnegative
-from automl_nas_dso.strategy_anatomy import Anatomy
 from automl_nas_dso.strategy_gates import Gates
 from automl_nas_dso.strategy_training import Schedule, Split
 

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor
 
 from automl_nas.errors import ConfigurationError, DataError, DivergedError
-from automl_nas.evaluation.recalibration import full_batches
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Batch, Task
-from automl_nas.evaluation.training import learning_rate, make_optimizer
-from automl_nas.space.selection import Selection
-from automl_nas.space.supernet import Supernet
+from automl_nas.evaluation import Batch, Recipe, Runtime, Task, full_batches, learning_rate, make_optimizer
+from automl_nas.space import Selection, Supernet
 from automl_nas.streams import stream_seed
 from automl_nas_dso.optimiser import APGNAG, Nonnegative
 from automl_nas_dso.strategy_gates import Gates

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from automl_nas.evaluation.recalibration import batch_norms
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.space.dag import Dag
-from automl_nas.space.space import SupernetSpace
-from automl_nas.space.supernet import Supernet
+from automl_nas.evaluation import Runtime, batch_norms
+from automl_nas.space import Dag, Supernet, SupernetSpace
 
 
 def fresh_supernet(space: SupernetSpace, runtime: Runtime, seed: int) -> Supernet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl_nas.plugin.markers import Register, hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 
 @hookimpl
@@ -11,13 +11,15 @@ def register_strategies(register: Register) -> None:
     register("random", "automl_nas_evolution.random_search:RandomSearch", summary="uniform over what is feasible")
     register(
         "evolution",
-        "automl_nas_evolution.spos:EvolutionarySearch",
+        "automl_nas_evolution.evolutionary:EvolutionarySearch",
         summary="generations of mutation and crossover of the best (SPOS)",
     )
     register(
-        "aging", "automl_nas_evolution.aging:AgingEvolution", summary="tournaments in a population whose oldest dies"
+        "aging",
+        "automl_nas_evolution.regularized_evolution:AgingEvolution",
+        summary="tournaments in a population whose oldest dies",
     )
     register("local_search", "automl_nas_evolution.local:LocalSearch", summary="climb among neighbours, with restarts")
-    register("deduplicate", "automl_nas.search.wrappers:Deduplicate", summary="answer repeated proposals from memory")
-    register("filter", "automl_nas.search.wrappers:Filter", summary="keep infeasible proposals from being evaluated")
-    register("retry", "automl_nas.search.wrappers:Retry", summary="evaluate failed candidates again")
+    register("deduplicate", "automl_nas.strategy.wrappers:Deduplicate", summary="answer repeated proposals from memory")
+    register("filter", "automl_nas.strategy.wrappers:Filter", summary="keep infeasible proposals from being evaluated")
+    register("retry", "automl_nas.strategy.wrappers:Retry", summary="evaluate failed candidates again")

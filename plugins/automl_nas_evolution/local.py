@@ -6,12 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, final
 
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import neighbours
-from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer, proposed
+from automl_nas.space import Architecture, SearchSpace, neighbours
+from automl_nas.strategy import Problem, Proposal, Trial
+from automl_nas_evolution.deduplicating_search import Explorer, proposed
 from automl_nas_evolution.members import Member, fittest
 
 

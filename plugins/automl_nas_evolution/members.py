@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
+from automl_nas.evaluation import State
+from automl_nas.space import Architecture
+from automl_nas.strategy import Problem, Trial
 
 Rank: TypeAlias = tuple[bool, float, float, int]
 """Sorts members of one objective as `fittest` does, best first."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas_evolution.explorer import Explorer, proposed
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import Problem, Proposal, Trial
+from automl_nas_evolution.deduplicating_search import Explorer, proposed
 
 
 @final

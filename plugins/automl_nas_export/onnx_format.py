@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from automl_nas.errors import ConfigurationError, RunFailedError
-from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation import Delivery, Exporter
 from automl_nas_export.staging import put_in_place, staging
 from automl_nas_export.verify import TRACE_BATCH, check_same, check_tolerance, probe, untraceable
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation import Delivery, Exporter
 from automl_nas_export.staging import put_in_place, staging
 from automl_nas_export.verify import TRACE_BATCH, check_same, check_tolerance, flat, probe, untraceable
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from automl_nas.errors import DamagedError, DataError, RunFailedError, did_you_mean
-from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation import Delivery, Exporter
 from automl_nas_export.staging import put_in_place, staging
 
 WEIGHTS = "model.safetensors"

@@ -22,7 +22,7 @@ def register_evaluators(register: Any) -> None:
     """Register the evaluators that need a network."""
     register(
         "inherited",
-        "automl_nas_oneshot.inherited:InheritedWeights",
+        "automl_nas_oneshot.supernet_weights:InheritedWeights",
         summary="score candidates with a supernet's weights after recalibrating batch normalisation",
     )
     register(

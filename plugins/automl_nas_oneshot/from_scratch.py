@@ -15,13 +15,9 @@ from typing import Any, Literal
 import torch
 
 from automl_nas.errors import ConfigurationError, DivergedError, Pruned, RunFailedError
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.evaluation.training import Fit, score
-from automl_nas.run.files import write_whole
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import Evaluator, Fit, Outcome, Recipe, Request, Runtime, State, Task, score
+from automl_nas.run import write_whole
+from automl_nas.space import SearchSpace
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINT = "training.pt"

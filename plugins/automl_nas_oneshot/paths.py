@@ -6,10 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.search.problem import Problem
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice, Decision, Ordinal
-from automl_nas.space.operators import sample
+from automl_nas.space import Architecture, Choice, Decision, Ordinal, sample
+from automl_nas.strategy import Problem
 from automl_nas.streams import stream
 
 

@@ -8,15 +8,9 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recalibration import full_batches
-from automl_nas.evaluation.recipe import Recipe
-from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.evaluation.training import Fit
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, Task, full_batches
+from automl_nas.space import SearchSpace, SupernetSpace
+from automl_nas.strategy import Problem, Services, Strategy
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths, WideningPaths
 
 

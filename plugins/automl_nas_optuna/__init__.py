@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from automl_nas.plugin.markers import Register, hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 if TYPE_CHECKING:
     import click
@@ -59,7 +59,9 @@ def register_strategies(register: Register) -> None:
         "automl_nas_optuna.strategy:OptunaStrategy",
         summary="any sampler of Optuna: TPE, GP, NSGA-II, NSGA-III, CMA-ES, QMC, ...",
     )
-    register("given", "automl_nas_optuna.given:Given", summary="the architectures that the configuration names")
+    register(
+        "given", "automl_nas_optuna.fixed_proposals:Given", summary="the architectures that the configuration names"
+    )
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from automl_nas.cli.common import debug_option, json_option
+from automl_nas.cli import debug_option, json_option
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -28,7 +28,7 @@ def mirror(directory: Path, storage: str, study: str | None) -> None:
     STORAGE is a URL (sqlite:///trials.db, postgresql://..., grpc://host:port) or the path of a journal file. What is
     there already is left as it is, so the command may be repeated.
     """
-    from automl_nas_optuna.catching_up import catch_up
+    from automl_nas_optuna.mirror_once import catch_up
 
     copied, names = catch_up(directory, storage, study)
     click.echo(f"{copied} trials copied; studies: {', '.join(names)}")
@@ -53,7 +53,7 @@ def worker(storage: str, study: str | None, idle: float, directory: Path | None)
     time; Ctrl-C gives back what is being evaluated. A run that inherits weights, or has data of its own, needs its run
     directory to be visible from here.
     """
-    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas.cli import quiet_libraries
     from automl_nas_optuna.worker import Worker
 
     made = Worker(storage, study, idle=idle, directory=directory)
@@ -78,7 +78,7 @@ def study() -> None:
 @_study_options
 def run_study(file: Path, out: Path | None) -> None:
     """Run the study that the YAML FILE describes. The same command continues a study that was interrupted."""
-    from automl_nas.cli.logs import quiet_libraries
+    from automl_nas.cli import quiet_libraries
 
     with quiet_libraries():
         tuning = _tuning(file, out)

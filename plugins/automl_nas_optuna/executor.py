@@ -12,9 +12,8 @@ from typing import Any, final
 from optuna.trial import TrialState
 
 from automl_nas.errors import ConfigurationError, EvaluationError
-from automl_nas.evaluation.evaluator import Outcome, Request, State
-from automl_nas.run.executors import Crash, EvaluatorSource, Executor
-from automl_nas.run.stage_evaluator import StageEvaluator
+from automl_nas.evaluation import Outcome, Request, State
+from automl_nas.run import Crash, EvaluatorSource, Executor, StageEvaluator
 from automl_nas_optuna.queues import (
     BEAT,
     ERROR,

@@ -14,12 +14,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.evaluator import State
-from automl_nas.run.ledger import finished_after
-from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Choice
-from automl_nas_optuna.portraits import Portrait
+from automl_nas.evaluation import State
+from automl_nas.run import finished_after
+from automl_nas.space import Architecture, Choice
+from automl_nas.strategy import Trial
+from automl_nas_optuna.run_description import Portrait
 from automl_nas_optuna.storages import close, open_storage, quiet, reached, shown
 from automl_nas_optuna.suggesting import distributions_of, parameters_of
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from optuna import TrialPruned
 
 from automl_nas.errors import EvaluationError, Pruned
-from automl_nas.evaluation.evaluator import Evaluator, Request, State
-from automl_nas.space.architecture import Architecture
+from automl_nas.evaluation import Evaluator, Request, State
+from automl_nas.space import Architecture
 from automl_nas.streams import stream_seed
 
 if TYPE_CHECKING:

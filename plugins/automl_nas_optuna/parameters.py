@@ -10,10 +10,7 @@ from typing import Any, Self, final
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Ordinal, Subset
-from automl_nas.space.operators import decode, encode
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Ordinal, SearchSpace, Subset, decode, encode
 
 
 class _Shared(BaseDistribution):

@@ -18,10 +18,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.evaluator import Outcome, Request, State
-from automl_nas.run.files import read_json, write_json
-from automl_nas.run.plain import plain
-from automl_nas.space.architecture import Architecture
+from automl_nas.evaluation import Outcome, Request, State
+from automl_nas.run import plain, read_json, write_json
+from automl_nas.space import Architecture
 from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, shown
 
 if TYPE_CHECKING:

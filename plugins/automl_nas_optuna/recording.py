@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, final
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import Observer
-from automl_nas.space.space import SearchSpace
-from automl_nas_optuna.portraits import Portrait
+from automl_nas.space import SearchSpace
+from automl_nas_optuna.run_description import Portrait
 from automl_nas_optuna.samplers import require_optuna
 from automl_nas_optuna.storages import close, open_storage
 
@@ -74,7 +74,7 @@ class MirrorObserver(Observer):
         """Start the process that mirrors the run."""
         self._directory = run.directory
         Portrait.of(run.directory, run.objectives, self._space)
-        command = [sys.executable, "-m", "automl_nas_optuna.follower"]
+        command = [sys.executable, "-m", "automl_nas_optuna.mirror_process"]
         told = [str(run.directory), self._storage, self._study or run.name, str(self._patience)]
         self._process = subprocess.Popen(
             [*command, *told], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

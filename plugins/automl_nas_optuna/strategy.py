@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.drawing import Drawer
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import State
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Proposal, Trial
 from automl_nas.streams import stream
-from automl_nas_optuna.notebook import FAILED, Notebook, Told
 from automl_nas_optuna.parameters import Parameters
+from automl_nas_optuna.replayable_study import FAILED, Notebook, Told
 from automl_nas_optuna.samplers import Sampler, SamplerName, sampler_of
 
 # Where evaluators write how far a pruned candidate had come.

@@ -13,13 +13,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.drawing import Drawer
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import State
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Trial
 from automl_nas.streams import stream, stream_seed
 from automl_nas_optuna.suggesting import architecture_of, distributions_of, parameters_of
 
@@ -195,7 +191,7 @@ class StrategySampler(BaseSampler):
 
 
 def _made(spec: str | Mapping[str, Any], space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-    from automl_nas.plugin.manager import PluginManager
+    from automl_nas.plugin import PluginManager
 
     made = PluginManager().load().registry.construct("strategies", spec, (space, problem), seed, path="strategy")
     if not isinstance(made, AskTellStrategy):

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture, Scalar, Value
-from automl_nas.space.decisions import Decision, Ordinal, Subset
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Decision, Ordinal, Scalar, SearchSpace, Subset, Value
 from automl_nas_optuna.parameters import subset_parameter
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from automl_nas.search.problem import Problem
+    from automl_nas.strategy import Problem
 
 Distributions: TypeAlias = dict[str, BaseDistribution]
 

@@ -20,9 +20,7 @@ from automl_nas.errors import (
     RunDirectoryError,
     RunFailedError,
 )
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.plan import Plan, make_plan
-from automl_nas.run.session import Session
+from automl_nas.run import Plan, Session, complete_manager, make_plan
 from automl_nas.streams import stream_seed
 from automl_nas_optuna.storages import close, open_storage, quiet, reached
 from automl_nas_optuna.suggesting import architecture_of, distributions_of
@@ -208,7 +206,7 @@ class Tuning:
         found = {name: parameter.distribution for name, parameter in self._settings.parameters.items()}
         if self._settings.joint is None:
             return found
-        from automl_nas.space.decisions import Subset
+        from automl_nas.space import Subset
 
         plan = self._base_plan()
         if self._settings.joint not in [stage.settings.name for stage in plan.stages]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from automl_nas.cli.overrides import Configuration, Override
+from automl_nas.cli import Configuration, Override
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import join
-from automl_nas.run.settings import read_settings
-from automl_nas.run.yaml import Document, read_yaml
+from automl_nas.run import Document, read_settings, read_yaml
 from automl_nas_optuna.samplers import Sampler
 
 if TYPE_CHECKING:

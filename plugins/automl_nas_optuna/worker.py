@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunInterrupted
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, State
-from automl_nas.run.executors import evaluate_alone
-from automl_nas.run.stage_evaluator import StageEvaluator
+from automl_nas.evaluation import Evaluator, Outcome, State
+from automl_nas.run import StageEvaluator, evaluate_alone
 from automl_nas_optuna.queues import (
     BEAT,
     ERROR,

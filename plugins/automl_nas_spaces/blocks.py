@@ -13,8 +13,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from automl_nas.space.architecture import Scalar
-from automl_nas.space.elastic import ElasticBatchNorm2d, ElasticConv2d
+from automl_nas.space import ElasticBatchNorm2d, ElasticConv2d, Scalar
 
 
 @final

@@ -13,12 +13,7 @@ from typing import Literal, final
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.choice import OneOf
-from automl_nas.space.decisions import Choice, Decision, Ordinal
-from automl_nas.space.module_space import ModuleSpace
-from automl_nas.space.space import SupernetSpace
-from automl_nas.space.supernet import Supernet
+from automl_nas.space import Architecture, Choice, Decision, ModuleSpace, OneOf, Ordinal, Supernet, SupernetSpace
 from automl_nas_spaces.blocks import Searched
 from automl_nas_spaces.layout import Place
 from automl_nas_spaces.network import CANDIDATES, Outline, candidate

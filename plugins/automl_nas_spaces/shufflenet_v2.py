@@ -12,11 +12,7 @@ from typing import Literal
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.choice import OneOf
-from automl_nas.space.module_space import ModuleSpace
-from automl_nas.space.operators import decode, encode
-from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.space import Architecture, ModuleSpace, OneOf, SearchSpace, SupernetSpace, decode, encode
 from automl_nas_spaces.layout import Place
 from automl_nas_spaces.network import CANDIDATES, Outline, candidate
 

@@ -10,11 +10,8 @@ from typing import final
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from automl_nas.search.problem import Problem
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Ordinal
-from automl_nas.space.operators import encode, sample
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Ordinal, SearchSpace, encode, sample
+from automl_nas.strategy import Problem
 from automl_nas.streams import stream
 from automl_nas_surrogate.process import Array
 

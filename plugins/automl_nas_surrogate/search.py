@@ -10,13 +10,8 @@ from typing import Any, final
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.drawing import Drawer
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import neighbours, sample
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace, neighbours, sample
+from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.process import PRIOR, Array, Process, Theta, fit, log_expected_improvement, normal_scores

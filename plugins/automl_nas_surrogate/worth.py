@@ -10,10 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
-from automl_nas.space.architecture import Architecture
+from automl_nas.evaluation import State
+from automl_nas.space import Architecture
+from automl_nas.strategy import Problem, Trial
 
 Worth: TypeAlias = tuple[int, float]
 """What is compared: first the kind of result, then a number."""

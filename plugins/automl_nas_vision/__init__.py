@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl_nas.plugin.markers import Register, hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas.evaluation.sampling import Indices
+from automl_nas.evaluation import Indices
 from automl_nas_vision.steps import Context, Crop, Cutout, Flip, Pixels, Step
 
 Value = bool | int | float | str | list[bool | int | float | str] | None

@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
-from automl_nas.evaluation.sampling import Indices, seeded_batches
-from automl_nas.evaluation.statistics import wilson_interval
-from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task
+from automl_nas.evaluation import SPLITS, Batch, Direction, Indices, Predictor, Task, seeded_batches, wilson_interval
 from automl_nas_vision.augment import Augment, Augmentation, make_augmentation
 
 _CHUNK = 1024  # images at a time when sums are taken: bounds memory, changes no result

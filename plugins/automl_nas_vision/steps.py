@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.sampling import Indices, below, sample_draws, uniform
+from automl_nas.evaluation import Indices, below, sample_draws, uniform
 
 Pixels = NDArray[np.uint8]
 

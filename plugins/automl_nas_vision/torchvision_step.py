@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas.evaluation.sampling import sample_generator
+from automl_nas.evaluation import sample_generator
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.steps import Context, Pixels, Step
 

@@ -6,8 +6,8 @@ import pytest
 from docs.pages import QUICKSTART
 
 from automl_nas.cli.overrides import Configuration
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.plan import Plan, make_plan
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="session")

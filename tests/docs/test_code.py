@@ -12,7 +12,7 @@ from docs.pages import PAGES, QUICKSTART, ROOT, TOY, blocks, name
 import automl_nas
 from automl_nas.cli.overrides import Configuration
 from automl_nas.evaluation.statistics import wilson_interval
-from automl_nas.run.plan import Plan
+from automl_nas.run.configuration.plan import Plan
 
 # Blocks of the tutorial are files of a plugin, which tests/core/plugin/test_docs.py puts together and tests.
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name != "tutorial_plugin.md"]

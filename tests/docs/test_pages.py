@@ -13,10 +13,10 @@ from docs.pages import DOCS, PAGES, ROOT, anchors, blocks, name, prose
 
 from automl_nas.cli import cli
 from automl_nas.plugin.settings import fields_of
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.final_settings import FinalSettings
-from automl_nas.run.plan import Plan
-from automl_nas.run.settings import RunSettings
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.sections import RunSettings
 
 CONFIGURATION = DOCS / "configuration.md"
 

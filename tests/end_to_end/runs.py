@@ -83,9 +83,9 @@ def config(**changes: Any) -> dict[str, Any]:
 def preload() -> None:
     """Import everything a run needs, so that forked processes begin with it."""
     import automl_nas.run.session
-    import automl_nas.run.workers  # noqa: F401
-    from automl_nas.run.builtin import complete_manager
-    from automl_nas.run.plan import make_plan
+    import automl_nas.run.trials.worker_processes  # noqa: F401
+    from automl_nas.run.configuration.builtin import complete_manager
+    from automl_nas.run.configuration.plan import make_plan
 
     plan = make_plan(config(), complete_manager().registry)
     for stage in plan.stages:

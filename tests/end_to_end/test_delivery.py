@@ -23,12 +23,12 @@ from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.plugin import Register, hookimpl
 from automl_nas.plugin.manager import default_manager
 from automl_nas.run import Reporter
-from automl_nas.run.budget import Budget, Limit
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.plan import make_plan
-from automl_nas.search.problem import parse_constraint
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.final.measured_limits import Budget, Limit
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.space.operators import enumerate_all
+from automl_nas.strategy.problem import parse_constraint
 
 
 def block(channels: int) -> OneOf:
@@ -339,10 +339,10 @@ def test_an_equal_baseline_costs_the_same_and_is_another_network(tmp_path: Path)
 
 def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
     """A cost that is no sum over decisions: the square of one."""
-    from automl_nas.evaluation.cost import CostModel
-    from automl_nas.evaluation.tabulated import TabulatedCost
-    from automl_nas.run.baselines import equal_cost
-    from automl_nas.search.problem import Problem
+    from automl_nas.evaluation.costs.model import CostModel
+    from automl_nas.evaluation.costs.tabulated import TabulatedCost
+    from automl_nas.run.final.baselines import equal_cost
+    from automl_nas.strategy.problem import Problem
     from automl_nas.testing import ToySpace
 
     class Square(CostModel):
@@ -403,10 +403,10 @@ def test_a_final_space_with_other_decisions_names_the_first(tmp_path: Path) -> N
 
 def test_the_largest_network_without_a_table_is_wandered_to() -> None:
     """A cost that is no sum: brute force over 4^5 networks says which feasible one is the dearest."""
-    from automl_nas.evaluation.cost import CostModel
-    from automl_nas.evaluation.tabulated import TabulatedCost
-    from automl_nas.run.baselines import largest_feasible
-    from automl_nas.search.problem import Problem, parse_constraint
+    from automl_nas.evaluation.costs.model import CostModel
+    from automl_nas.evaluation.costs.tabulated import TabulatedCost
+    from automl_nas.run.final.baselines import largest_feasible
+    from automl_nas.strategy.problem import Problem, parse_constraint
     from automl_nas.testing import ToySpace
 
     class Product(CostModel):

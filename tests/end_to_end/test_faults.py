@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from end_to_end.failing_candidates import Forgetful, Free, Misbehaving, Shared, Slow
 from end_to_end.runs import config, in_child, record, small_space
-from end_to_end.suspects import Forgetful, Free, Misbehaving, Shared, Slow
 
 import automl_nas
 from automl_nas.errors import EvaluationError, RunDirectoryError, RunFailedError, RunInterrupted
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.reporter import Reporter
 
 
@@ -253,8 +253,8 @@ def test_a_full_disk_ends_the_run_with_the_way_out(tmp_path: Path, monkeypatch: 
     class Fill(Reporter):
         def trial(self, trial: Any) -> None:
             if trial.number == 5:
-                monkeypatch.setattr("automl_nas.run.directory.os.fsync", full)
-                monkeypatch.setattr("automl_nas.run.ledger.os.fsync", full)
+                monkeypatch.setattr("automl_nas.run.record.directory.os.fsync", full)
+                monkeypatch.setattr("automl_nas.run.record.ledger.os.fsync", full)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")

@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import end_to_end.suspects
+import end_to_end.failing_candidates
 import pytest
 import torch
+from end_to_end.failing_candidates import Chatty, Free, Misbehaving, Shared, Slow, Unplugged
 from end_to_end.runs import in_child, record
-from end_to_end.suspects import Chatty, Free, Misbehaving, Shared, Slow, Unplugged
 from end_to_end.test_faults import run, search_only, trials
 
 import automl_nas
 from automl_nas.errors import ConfigurationError, EvaluationError, RunInterrupted
 from automl_nas.evaluation.evaluator import Request
 from automl_nas.run.reporter import Reporter
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.search.trial import Proposal
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.base import Services, Strategy
+from automl_nas.strategy.trial import Proposal
 
 
 class StopAt(Reporter):
@@ -81,8 +81,8 @@ def test_a_suspect_that_no_worker_process_can_try_is_evaluated_like_all_others(
             return super().value(request)
 
     if where == "in the worker":
-        Local.__module__, Local.__qualname__ = end_to_end.suspects.__name__, "Local"
-        monkeypatch.setattr(end_to_end.suspects, "Local", Local, raising=False)
+        Local.__module__, Local.__qualname__ = end_to_end.failing_candidates.__name__, "Local"
+        monkeypatch.setattr(end_to_end.failing_candidates, "Local", Local, raising=False)
     settings = search_only(Local)
     pid = in_child(partial(run, settings, tmp_path / "run"), quiet=True)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL

@@ -11,8 +11,8 @@ import pytest
 import automl_nas
 from automl_nas.errors import EvaluationError, PluginError
 from automl_nas.evaluation import Evaluator, Outcome, Request
-from automl_nas.search import AskTellStrategy, Proposal, Trial
 from automl_nas.space import SearchSpace
+from automl_nas.strategy import AskTellStrategy, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas.testing import ToySpace
 

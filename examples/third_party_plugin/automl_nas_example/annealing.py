@@ -8,8 +8,8 @@ from typing import Any, final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import State
-from automl_nas.search import AskTellStrategy, Problem, Proposal, Trial
 from automl_nas.space import Architecture, SearchSpace, operators
+from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
 from automl_nas.streams import stream
 
 

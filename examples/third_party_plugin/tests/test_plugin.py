@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import default_manager
-from automl_nas.search import Problem, Trial
 from automl_nas.space import Architecture, Choice, Decision, SearchSpace
-from automl_nas.testing import AskTellContract, ToySpace
-from automl_nas.testing.costs import CostModelContract
-from automl_nas.testing.plugins import PluginContract
+from automl_nas.strategy import Problem, Trial
+from automl_nas.testing import AskTellContract, CostModelContract, PluginContract, ToySpace
 
 
 class TestPlugin(PluginContract):

@@ -24,7 +24,7 @@ from automl_nas_benchmarks.comparison.summary import summarise
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from automl_nas.search.strategy import Strategy
+    from automl_nas.strategy import Strategy
 
 Spec: TypeAlias = "str | Mapping[str, Any] | type[Strategy] | Callable[..., Strategy]"
 """A strategy: its name, ``module:Class``, a mapping with settings, or the class (or a function) itself."""
@@ -126,7 +126,7 @@ def compare(
         RunDirectoryError: ``out`` holds something else, or searches of another configuration.
         EvaluationError: a strategy failed; what finished is on record.
     """
-    from automl_nas.run.builtin import complete_manager
+    from automl_nas.run import complete_manager
 
     objects: dict[str, Any] = {}
     config = {

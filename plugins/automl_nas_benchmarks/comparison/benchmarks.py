@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from automl_nas.errors import ConfigurationError, UserError, did_you_mean
-from automl_nas.plugin.located import join
-from automl_nas.run.settings import read_settings
+from automl_nas.plugin import join
+from automl_nas.run import read_settings
 from automl_nas_benchmarks.comparison.candidates import find_reference
 from automl_nas_benchmarks.tabular import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
 

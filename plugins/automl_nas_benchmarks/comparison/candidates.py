@@ -7,16 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas.plugin.component import Signature, from_config
-from automl_nas.plugin.kinds import derives
-from automl_nas.plugin.located import join
-from automl_nas.plugin.registered import Component, Source
-from automl_nas.plugin.registry import Registry
+from automl_nas.plugin import Component, Registry, Signature, Source, derives, from_config, join
 
 if TYPE_CHECKING:
-    from automl_nas.search.problem import Problem
-    from automl_nas.search.strategy import Strategy
-    from automl_nas.space.space import SearchSpace
+    from automl_nas.space import SearchSpace
+    from automl_nas.strategy import Problem, Strategy
 
 Maker = Callable[..., Any]
 _RUNTIME = "automl_nas.evaluation.runtime:Runtime"
@@ -96,7 +91,7 @@ class Candidates:
         ]
         if any(derives(kind, _RUNTIME) for kind in wanted):
             # One thread: the searches themselves are what runs in parallel.
-            from automl_nas.evaluation.runtime import Runtime
+            from automl_nas.evaluation import Runtime
 
             found.append(Runtime(device="cpu", threads=1))
         return found

@@ -209,7 +209,7 @@ def figures(findings: Findings) -> dict[str, Figure]:
 
 def write_plots(folder: Path, drawn: dict[str, Figure]) -> Sequence[Path]:
     """Write figures as PNG; return the paths."""
-    from automl_nas.run.files import write_whole
+    from automl_nas.run import write_whole
 
     paths = []
     for name, figure in drawn.items():

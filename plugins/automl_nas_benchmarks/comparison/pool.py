@@ -140,7 +140,7 @@ def _work(connection: Connection, config: dict[str, Any]) -> None:
             return
         try:
             if study is None:
-                from automl_nas.run.builtin import complete_manager
+                from automl_nas.run import complete_manager
 
                 study = Study(config, complete_manager().registry)
             answer: object = study.search(job)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 import click
 
-from automl_nas.cli.text import duration
+from automl_nas.cli import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

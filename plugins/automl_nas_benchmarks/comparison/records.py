@@ -13,9 +13,16 @@ from types import TracebackType
 from typing import Any, BinaryIO, final
 
 from automl_nas.errors import DamagedError, RunDirectoryError
-from automl_nas.run.directory import environment
-from automl_nas.run.files import cannot_write, disk_errors, read_json, write_json, write_text
-from automl_nas.run.yaml import dump_yaml, read_yaml
+from automl_nas.run import (
+    cannot_write,
+    disk_errors,
+    dump_yaml,
+    environment,
+    read_json,
+    read_yaml,
+    write_json,
+    write_text,
+)
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.settings import changes
 

@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_nas.run.files import write_json, write_text
-from automl_nas.run.yaml import dump_yaml
+from automl_nas.run import dump_yaml, write_json, write_text
 from automl_nas_benchmarks.comparison import tables
 from automl_nas_benchmarks.comparison.findings import Findings
 from automl_nas_benchmarks.comparison.plots import figures, svg_uri, write_plots

@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import EvaluationError, RunInterrupted
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.strategy import Strategy
-from automl_nas.search.trial import Trial
-from automl_nas.search.wrappers import Deduplicate
-from automl_nas_benchmarks.comparison.ground import Ground
+from automl_nas.evaluation import State
+from automl_nas.strategy import AskTellStrategy, Deduplicate, Strategy, Trial
+from automl_nas_benchmarks.comparison.benchmark_problem import Ground
 from automl_nas_benchmarks.comparison.services import InMemory
 
 Steps = tuple[tuple[int, float], ...]

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from automl_nas.errors import EvaluationError, SpaceError
-from automl_nas.evaluation.evaluator import State
-from automl_nas.search.strategy import Services
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas_benchmarks.comparison.ground import Ground
+from automl_nas.evaluation import State
+from automl_nas.strategy import Proposal, Services, Trial
+from automl_nas_benchmarks.comparison.benchmark_problem import Ground
 
 
 @final

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.plugin.located import join
+from automl_nas.plugin import join
 
 DEFAULT_BENCHMARKS = ("nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16-120", "nasbench_macro")
 """Where they are compared if nothing else is asked for: the clean signals that come with the plugin."""

@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any, final
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.plugin.registry import Registry
-from automl_nas.run.settings import read_settings
+from automl_nas.plugin import Registry
+from automl_nas.run import read_settings
 from automl_nas.streams import stream_seed
+from automl_nas_benchmarks.comparison.benchmark_problem import Ground
 from automl_nas_benchmarks.comparison.benchmarks import TABLE, make_benchmark, resolve_benchmark
 from automl_nas_benchmarks.comparison.candidates import Candidates, Maker
-from automl_nas_benchmarks.comparison.ground import Ground
 from automl_nas_benchmarks.comparison.search import SearchRecord, run_search
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings, Entry, entries
 

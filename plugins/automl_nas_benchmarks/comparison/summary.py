@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas_benchmarks.comparison.benchmark_problem import Ground
 from automl_nas_benchmarks.comparison.findings import ALL, Arrival, Curve, Findings, Score, Significance
-from automl_nas_benchmarks.comparison.ground import Ground
 from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.comparison.statistics import (

@@ -95,7 +95,7 @@ def arrival_text(arrival: Arrival, evaluations: int) -> str:
 
 def text(findings: Findings) -> list[str]:
     """Return the whole comparison as lines for a terminal."""
-    from automl_nas.cli.text import table
+    from automl_nas.cli import table
 
     lines = []
     for name in findings.benchmarks:

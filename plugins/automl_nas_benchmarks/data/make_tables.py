@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_nas_benchmarks.packaged import ABSENT
+from automl_nas_benchmarks.tables.packaged import ABSENT
 
 DATASETS = {"c10": "cifar10", "c100": "cifar100", "in16": "imagenet16-120"}
 TITLES = {"c10": "CIFAR-10", "c100": "CIFAR-100", "in16": "ImageNet16-120"}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import DataError, UserError
-from automl_nas.evaluation.measured import Measurement
+from automl_nas.evaluation import Measurement
 from automl_nas_costs.bundle.write import MANIFEST, VERSION
-from automl_nas_costs.latency.rounds import DRIFT_LIMIT, METHOD
+from automl_nas_costs.latency.measurement_rounds import DRIFT_LIMIT, METHOD
 
 RESULTS = "results.json"
 

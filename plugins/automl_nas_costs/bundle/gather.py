@@ -6,22 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_nas.cli.costs import read_architecture
-from automl_nas.cli.overrides import Configuration
+from automl_nas.cli import Configuration, read_architecture
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import encode
+from automl_nas.space import Architecture, encode
 from automl_nas.streams import stream
 from automl_nas_costs.bundle.write import Bundle, BundledModel
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.network.find import find_network
+from automl_nas_costs.network.locate_network import find_network
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.registry import Registry
-    from automl_nas.space.space import SearchSpace
+    from automl_nas.plugin import Registry
+    from automl_nas.space import SearchSpace
 
 SAMPLES = 100
 """How many architectures are drawn by default: as many as a predictor is usually fitted on."""
@@ -53,7 +51,7 @@ def of_configuration(
         ConfigurationError: the configuration is wrong.
         SpaceError: an architecture is not of the space, or its network cannot be exported.
     """
-    from automl_nas.run.plan import make_plan
+    from automl_nas.run import make_plan
 
     options = _options(settings)
     given = Configuration.read(path, overrides)

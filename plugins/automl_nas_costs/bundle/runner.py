@@ -3,7 +3,7 @@
     python run.py
     python run.py --provider CUDAExecutionProvider --threads 4 --rounds 15
 
-All models run once in every round, in random order; see latency/rounds.py. Keep the device idle otherwise.
+All models run once in every round, in random order; see latency/measurement_rounds.py. Keep the device idle otherwise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
     if options["rounds"] < 5:
         parser.error("--rounds must be at least 5")
     sys.path.insert(0, str(folder))
-    engine, rounds = (importlib.import_module(f"latency.{name}") for name in ("engine", "rounds"))
+    engine, rounds = (importlib.import_module(f"latency.{name}") for name in ("engine", "measurement_rounds"))
     try:
         engine.provider_name(options["provider"])
     except ValueError as error:

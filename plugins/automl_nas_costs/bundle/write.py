@@ -13,10 +13,10 @@ from typing import Any
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas_costs.bundle import runner
-from automl_nas_costs.latency import engine, rounds
-from automl_nas_costs.latency.control import control_model
+from automl_nas_costs.latency import engine, measurement_rounds
 from automl_nas_costs.latency.graphs import digest
 from automl_nas_costs.latency.options import LatencyOptions
+from automl_nas_costs.latency.reference_network import control_model
 
 VERSION = 1
 
@@ -103,16 +103,18 @@ def _fill(stage: Path, bundle: Bundle) -> None:
     (stage / CONTROL).write_bytes(control_model())
     (stage / PACKAGE).mkdir()
     (stage / PACKAGE / "__init__.py").touch()
-    for module in (engine, rounds):
+    for module in (engine, measurement_rounds):
         assert module.__file__ is not None
         shutil.copy(module.__file__, stage / PACKAGE)
     shutil.copyfile(runner.__file__, stage / RUNNER)
     options = bundle.options.as_dict()
-    identity = hashlib.sha256(json.dumps([entries, options["batch"], rounds.METHOD], sort_keys=True).encode())
+    identity = hashlib.sha256(
+        json.dumps([entries, options["batch"], measurement_rounds.METHOD], sort_keys=True).encode()
+    )
     manifest = {
         "version": VERSION,
         "bundle": identity.hexdigest(),
-        "method": rounds.METHOD,
+        "method": measurement_rounds.METHOD,
         "seed": bundle.seed,
         "options": options,
         "control": CONTROL,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.measured import Measurement
+from automl_nas.evaluation import Measurement
 from automl_nas_costs.latency.engine import environment
 from automl_nas_costs.latency.graphs import digest
+from automl_nas_costs.latency.measurement_rounds import METHOD
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.latency.rounds import METHOD
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.streams import stream_seed
-from automl_nas_costs.latency.blame import data_dependence, module_text, unsupported_operator, watched
+from automl_nas_costs.latency.export_diagnosis import data_dependence, module_text, unsupported_operator, watched
 
 OPSET = 18
 """What torch's newer exporter writes by itself, and with it the exporter of this project's networks."""

@@ -9,11 +9,9 @@ from typing import Any, ClassVar, Literal, final
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.measured import MeasuredCost, Measurement
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import MeasuredCost, Measurement
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas_costs.building import network_of
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.cache import USER, LatencyCache, from_json, key, to_json
 from automl_nas_costs.latency.export import export
@@ -21,7 +19,8 @@ from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
 from automl_nas_costs.latency.session import measure, sentences
-from automl_nas_costs.latency.steadiness import Tally
+from automl_nas_costs.latency.stability import Tally
+from automl_nas_costs.network_builder import network_of
 
 
 @final

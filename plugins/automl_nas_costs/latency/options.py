@@ -8,7 +8,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError
 from automl_nas_costs.latency.engine import OPTIMISATIONS, provider_name
-from automl_nas_costs.latency.rounds import CLOCKS
+from automl_nas_costs.latency.measurement_rounds import CLOCKS
 
 LEAST_ROUNDS = 5
 """With fewer rounds the interval of a median covers the truth in less than 90 % of cases: 1 - 2 * 0.5**rounds."""

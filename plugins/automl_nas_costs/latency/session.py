@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.measured import Measurement
+from automl_nas.evaluation import Measurement
 from automl_nas.streams import stream_seed
-from automl_nas_costs.latency.control import control_model
 from automl_nas_costs.latency.graphs import fixed
+from automl_nas_costs.latency.measurement_rounds import DRIFT_LIMIT, ModelError, measure_models
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.latency.rounds import DRIFT_LIMIT, ModelError, measure_models
-from automl_nas_costs.latency.steadiness import Tally
+from automl_nas_costs.latency.reference_network import control_model
+from automl_nas_costs.latency.stability import Tally
 
 _log = logging.getLogger(__name__)
 

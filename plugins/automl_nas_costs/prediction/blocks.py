@@ -18,13 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.additive import corner
-from automl_nas.space.architecture import Architecture, Value
-from automl_nas.space.operators import all_values, sample
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import corner
+from automl_nas.space import Architecture, SearchSpace, Value, all_values, sample
 from automl_nas.streams import stream
-from automl_nas_costs.building import network_of
 from automl_nas_costs.counting import untouched
+from automl_nas_costs.network_builder import network_of
 
 Key: TypeAlias = str
 """What a block is: its modules, their settings, the shapes of its inputs."""

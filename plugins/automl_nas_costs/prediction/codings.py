@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal, TypeAlias, final
 
-from automl_nas.space.architecture import Architecture, Value
-from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Decision, SearchSpace, Subset, Value
 
 CodingName: TypeAlias = Literal["raw", "used", "live"]
 """``raw``: every option runs. ``live``: a decision that does not matter, as `SearchSpace.canonical` tells, costs what

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.counting import count, parameters, untouched
 from automl_nas_costs.prediction.blocks import Key, Plan, plan
 from automl_nas_costs.prediction.features import Array

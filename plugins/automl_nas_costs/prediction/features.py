@@ -9,10 +9,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.operators import encode
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Decision, SearchSpace, Subset, encode
 
 Array: TypeAlias = NDArray[np.float64]
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from automl_nas.evaluation.measured import MeasuredCost, Measurement
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import MeasuredCost, Measurement
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.prediction.learned import LearnedNetworks
+from automl_nas_costs.prediction.predictor_cache import LearnedNetworks
 
 if TYPE_CHECKING:
     from torch import nn

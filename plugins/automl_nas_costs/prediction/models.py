@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from automl_nas.errors import ConfigurationError, DataError
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.measured import MeasuredCost, Measurement
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas_costs.building import networks_of
+from automl_nas.evaluation import CostModel, MeasuredCost, Measurement
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.prediction.learned import as_rows, from_rows, said
+from automl_nas_costs.network_builder import networks_of
 from automl_nas_costs.prediction.measuring import Remeasured
 from automl_nas_costs.prediction.predicted import Fitting, PredictedCost
 from automl_nas_costs.prediction.predictor import ModelName, Predictor
+from automl_nas_costs.prediction.predictor_cache import as_rows, from_rows, said
 from automl_nas_costs.prediction.samples import SampleFile, read_samples
 
 

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Architecture, Value
-from automl_nas.space.decisions import Subset
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace, Subset, Value
 from automl_nas_costs.prediction.blocks import Key, Plan
 from automl_nas_costs.prediction.features import Array
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.evaluation import CostModel
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas.streams import stream
 from automl_nas_costs.prediction.predictor import FEWEST, ModelName, Predictor
 

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError, SpaceError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Subset
-from automl_nas.space.operators import decode
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace, Subset, decode
 from automl_nas.streams import stream_seed
 from automl_nas_costs.prediction.accuracy import Accuracy, criterion, selected_accuracy
 from automl_nas_costs.prediction.block_process import BlockProcess

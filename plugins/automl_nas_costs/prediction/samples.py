@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from automl_nas.errors import DataError, SpaceError, did_you_mean
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.operators import decode
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, Decision, SearchSpace, Subset, decode
 
 
 @final
@@ -140,6 +137,6 @@ def _option(text: object, decision: Decision) -> object:
 
 
 def _one_of(decision: Subset) -> Decision:
-    from automl_nas.space.decisions import Choice
+    from automl_nas.space import Choice
 
     return Choice(decision.options)

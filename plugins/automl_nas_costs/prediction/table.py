@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.measured import Measurement
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
-from automl_nas_costs.building import networks_of
+from automl_nas.evaluation import Measurement
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.counting import untouched
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.session import LatencySession, SessionReport
+from automl_nas_costs.network_builder import networks_of
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.blocks import Key, Plan
 from automl_nas_costs.prediction.features import Array

@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.space import SearchSpace
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.latency.cache import USER
 from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.learned import as_rows, from_rows, said
 from automl_nas_costs.prediction.measuring import Remeasured
 from automl_nas_costs.prediction.predicted import draw
+from automl_nas_costs.prediction.predictor_cache import as_rows, from_rows, said
 from automl_nas_costs.prediction.table import BlockTable, measure_blocks
 
 _log = logging.getLogger(__name__)

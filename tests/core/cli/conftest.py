@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from automl_nas.cli import cli
 from automl_nas.plugin.manager import default_manager
-from automl_nas.run.builtin import complete_manager
+from automl_nas.run.configuration.builtin import complete_manager
 
 HOOKS = """
 import click
@@ -48,7 +48,7 @@ def register_commands(cli):
 PARTS = """
 import signal
 from pathlib import Path
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.evaluator import Evaluator, Outcome
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing.toys import toy_metric

@@ -9,9 +9,9 @@ from rich.console import Console
 from automl_nas.cli.bars import Bars
 from automl_nas.cli.progress import STOPPING, Lines, Shown, shown
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Trial
 
 
 def _trial(number: int, accuracy: float, **more: object) -> Trial:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.directory import SECTIONS, RunDirectory
-from automl_nas.run.ledger import Ledger
-from automl_nas.search.trial import Trial
+from automl_nas.run.record.directory import SECTIONS, RunDirectory
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.trial import Trial
 
 CONFIG: dict[str, Any] = {
     **dict.fromkeys(SECTIONS),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from automl_nas.evaluation.evaluator import Outcome, Reports, Request
-from automl_nas.evaluation.frozen import frozen
+from automl_nas.fast_dataclass import frozen
 from automl_nas.space.architecture import Architecture
 
 ARCHITECTURE = Architecture({"a": 1})

@@ -14,11 +14,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import tuning
-from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.training import Fit
-from automl_nas.evaluation.tuning import tune
+from automl_nas.evaluation.training import autotune
+from automl_nas.evaluation.training.autotune import tune
+from automl_nas.evaluation.training.fit import Fit
+from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.testing.toys import ToyTask
 
 
@@ -211,14 +211,14 @@ class Counted(nn.Linear):
 def test_tune_settles_what_says_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {("float32", "channels_last"): 4.0, ("bfloat16", "channels_last"): 3.0, ("float32", "contiguous"): 3.9}
     clock = [0.0]
-    step = tuning._Trial.step
+    step = autotune._Trial.step
 
-    def timed(trial: tuning._Trial) -> float:
+    def timed(trial: autotune._Trial) -> float:
         step(trial)
         clock[0] += 1  # a machine that slows down all the time
         return seconds.get((trial.runtime.precision, trial.runtime.memory_format), 9.0) * (1 + clock[0])
 
-    monkeypatch.setattr(tuning._Trial, "step", timed)
+    monkeypatch.setattr(autotune._Trial, "step", timed)
     auto = {"device": "cpu", "precision": "auto", "memory_format": "auto"}
     Counted.built = 0
     tuned = tune(auto, Counted, ToyTask(), seed=1)

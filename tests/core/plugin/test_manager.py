@@ -18,7 +18,7 @@ def register_strategies(register):
 """
 
 CLIMBER = """
-from automl_nas.search.strategy import Strategy
+from automl_nas.strategy.base import Strategy
 
 class Climber(Strategy):
     def __init__(self, *, steps: int = 3): self.steps = steps
@@ -198,7 +198,7 @@ def test_check_imports_everything_and_names_what_is_wrong(installed: Any) -> Non
         "missing-module": "nowhere_at_all:X",
         "missing-object": "json:nothing",
         "no-strategy": "json:JSONDecoder",
-        "abstract": "automl_nas.search.asktell:AskTellStrategy",
+        "abstract": "automl_nas.strategy.ask_tell:AskTellStrategy",
         "fine": "good_package.climber:Climber",
     }
     registrations = "".join(f"    register({name!r}, {at!r})\n" for name, at in references.items())

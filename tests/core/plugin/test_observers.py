@@ -12,8 +12,8 @@ import pytest
 from automl_nas.errors import PluginError
 from automl_nas.plugin import PluginManager, ResultInfo, RunInfo, StepInfo, hookimpl
 from automl_nas.plugin.events import FrozenDict, frozen, frozen_trial
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.trial import Trial
 
 RUN = RunInfo(Path("runs/first"), config={"seed": 1, "stages": [{"name": "search"}]})
 

@@ -9,10 +9,10 @@ import pytest
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin import KINDS, PluginManager, Registry, hookimpl
 from automl_nas.plugin.kinds import COLLABORATORS, derives
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.base import Services, Strategy
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import ToySpace
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from automl_nas.errors import ConfigurationError, PluginError
-from automl_nas.evaluation.recipe import Recipe
+from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.plugin import Signature, from_config, join
 from automl_nas.plugin.settings import describe
 from automl_nas.space.space import SearchSpace, SupernetSpace

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
-from automl_nas.space.choice import OneOf
-from automl_nas.space.dag import Dag
-from automl_nas.space.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.dag.module import Dag
+from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SupernetSpace
 from automl_nas.testing.spaces import SupernetContract
 

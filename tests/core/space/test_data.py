@@ -257,20 +257,6 @@ def test_importing_the_space_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_public_name_can_be_had() -> None:
-    import automl_nas.space
-
-    assert set(automl_nas.space.__all__) == {
-        *("Architecture", "Choice", "Ordinal", "Subset", "Decision", "SearchSpace", "SupernetSpace", "Supernet"),
-        *("Segment", "Weighted", "ModuleSpace", "OneOf", "Dag", "ElasticConv2d", "ElasticBatchNorm2d"),
-        *("ElasticLinear", "operators", "DecisionSpace"),
-    }
-    for name in automl_nas.space.__all__:
-        assert getattr(automl_nas.space, name).__name__.rpartition(".")[2] == name
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        automl_nas.space.Nothing  # noqa: B018
-
-
 def test_options_are_drawn_as_the_standard_library_draws_numbers() -> None:
     for count in range(1, 40):
         choice, ours, theirs = Choice(tuple(range(count))), random.Random(count), random.Random(count)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, final
 
 from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.base import Services, Strategy
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_benchmarks.tabular import Benchmark, benchmark_from_table
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from automl_nas.errors import ConfigurationError, DataError, SpaceError
-from automl_nas.search.problem import Problem, parse_constraint
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import enumerate_all
-from automl_nas_benchmarks.expectation import expected_best
-from automl_nas_benchmarks.packaged import load_table
+from automl_nas.strategy.problem import Problem, parse_constraint
+from automl_nas.strategy.trial import Trial
+from automl_nas_benchmarks.random_search_expectation import expected_best
+from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_benchmarks.tabular import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
 from automl_nas_evolution.random_search import RandomSearch
 

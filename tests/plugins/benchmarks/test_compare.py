@@ -18,8 +18,8 @@ from plugins.benchmarks.compare_tools import CODES, Scan, flops_of, signal_of, s
 from scipy import stats
 
 from automl_nas.errors import ConfigurationError, DataError, EvaluationError
-from automl_nas.search.problem import Problem
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.problem import Problem
 from automl_nas_benchmarks.comparison import Comparison, compare
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.statistics import censored_quantile, wilcoxon

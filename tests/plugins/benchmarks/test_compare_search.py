@@ -22,12 +22,12 @@ from plugins.benchmarks.compare_tools import (
 )
 
 from automl_nas.errors import ConfigurationError, EvaluationError, InfeasibleError, RunInterrupted
-from automl_nas.search.problem import Problem
-from automl_nas.search.strategy import Services, Strategy
-from automl_nas.search.trial import Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas_benchmarks.comparison.ground import Ground
+from automl_nas.strategy.base import Services, Strategy
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas_benchmarks.comparison.benchmark_problem import Ground
 from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached, run_search
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.tabular import benchmark_from_table, load_benchmark

@@ -18,7 +18,7 @@ from automl_nas.space import Architecture, SupernetSpace
 from automl_nas.streams import stream
 from automl_nas.testing import SupernetContract
 from automl_nas_benchmarks.nasbench_macro import LAYERS, OPERATIONS, NASBenchMacro
-from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.models import Flops, Params
 
 SMALL: dict[str, Any] = {"num_classes": 3, "input_shape": (3, 8, 8), "channels": 4, "last_channels": 8}

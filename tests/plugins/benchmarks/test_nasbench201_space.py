@@ -18,7 +18,7 @@ from automl_nas.space import Architecture, SupernetSpace
 from automl_nas.streams import stream
 from automl_nas.testing import SupernetContract
 from automl_nas_benchmarks.nasbench201 import OPERATIONS, NASBench201
-from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.models import Flops, Params
 
 

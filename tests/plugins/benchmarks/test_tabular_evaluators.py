@@ -13,17 +13,17 @@ import pytest
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.run.api import search
-from automl_nas.run.builtin import complete_manager
-from automl_nas.run.plan import make_plan
-from automl_nas.run.yaml import parse_yaml
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.record.yaml import parse_yaml
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import EvaluatorContract, ToySpace
 from automl_nas_benchmarks.evaluators import NASBench201Evaluator, NASBenchMacroEvaluator, TabularEvaluator
 from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
-from automl_nas_benchmarks.reading import Source
 from automl_nas_benchmarks.table_space import TableSpace
+from automl_nas_benchmarks.tables.reader import Source
 
 CELLS, MACRO = NASBench201(), NASBenchMacro()
 TEXT = "width,depth,accuracy,latency,truth\n8,1,1,3,10\n16,1,2,,20\n8,2,3,5,\n"

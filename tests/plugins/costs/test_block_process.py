@@ -11,10 +11,10 @@ from torch import nn
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.choice import OneOf
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Subset
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.operators import encode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream

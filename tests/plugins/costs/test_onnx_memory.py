@@ -14,7 +14,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.models import Flops, PeakMemory
-from automl_nas_costs.network.find import OneNetwork, find_network
+from automl_nas_costs.network.locate_network import OneNetwork, find_network
 from automl_nas_costs.network.onnx_counts import count_onnx
 from automl_nas_costs.network.onnx_memory import onnx_peak
 

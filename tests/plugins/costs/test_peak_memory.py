@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.tabulated import TabulatedCost
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing.costs import CostModelContract

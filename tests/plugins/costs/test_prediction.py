@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from automl_nas.errors import ConfigurationError, DataError
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.cost_table import CostTable
-from automl_nas.evaluation.measured import MeasuredCost, Measurement
+from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.costs import CostModelContract
 from automl_nas.testing.toys import ToySpace
 from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_benchmarks.packaged import load_table
+from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import accuracy
 from automl_nas_costs.prediction.codings import Reduced
 from automl_nas_costs.prediction.models import CostPredictor, LatencyPredictor

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from automl_nas.errors import ConfigurationError, DataError, SpaceError
-from automl_nas.evaluation.cost import CostModel
-from automl_nas.evaluation.cost_table import CostTable
-from automl_nas.space.choice import OneOf
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.table import CostTable
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.costs import CostModelContract
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.imported import DeviceTable
+from automl_nas_costs.prediction.external_table import DeviceTable
 from automl_nas_costs.prediction.table import BlockTable, Correction
 from automl_nas_costs.prediction.table_model import LatencyTable
 

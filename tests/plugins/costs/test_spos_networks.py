@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automl_nas.evaluation.cost_table import CostTable
+from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import decode
 from automl_nas.space.space import SearchSpace

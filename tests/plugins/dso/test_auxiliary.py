@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.training import Fit
+from automl_nas.evaluation.training.fit import Fit
+from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.toys import ToyTask
 from automl_nas_costs.models import Flops, Params

@@ -14,26 +14,26 @@ from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DivergedError, RunFailedError
 from automl_nas.evaluation.artifacts import Artifacts
-from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.choice import OneOf
-from automl_nas.space.dag import Dag
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.dag.module import Dag
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.selection import Weighted
 from automl_nas.space.space import SupernetSpace
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream_seed
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyTask
 from automl_nas_dso.gamma_control import Controller
+from automl_nas_dso.live_structure import Life
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
 from automl_nas_dso.strategy import DSO
-from automl_nas_dso.strategy_anatomy import Life
 from automl_nas_dso.strategy_report import judge
 
 PROBLEM = Problem({"accuracy": "maximize"})

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.streams import stream
 from automl_nas_costs.models import Flops
 from automl_nas_dso.gamma import automatic, check_reach, make_factors, strength
 from automl_nas_dso.gamma_control import Controller
+from automl_nas_dso.live_structure import Anatomy
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
-from automl_nas_dso.strategy_anatomy import Anatomy
 from automl_nas_dso.strategy_gates import Gates
 
 

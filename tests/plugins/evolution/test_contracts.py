@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.wrappers import Deduplicate, Filter, Retry
 from automl_nas.space.space import SearchSpace
-from automl_nas.testing.asktell import AskTellContract
-from automl_nas_evolution.aging import AgingEvolution
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.wrappers import Deduplicate, Filter, Retry
+from automl_nas.testing.ask_tell import AskTellContract
+from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.spos import EvolutionarySearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 
 
 class TestRandom(AskTellContract):

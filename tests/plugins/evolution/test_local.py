@@ -7,10 +7,10 @@ from typing import Literal
 
 import pytest
 
-from automl_nas.search.problem import Problem, parse_constraint
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import neighbours
+from automl_nas.strategy.problem import Problem, parse_constraint
+from automl_nas.strategy.trial import Trial
 from automl_nas.streams import stream_seed
 from automl_nas.testing.services import finished
 from automl_nas.testing.toys import ToyCost, ToySpace

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Trial
 from automl_nas_evolution.members import Member, crowding, fittest, fronts
 
 ANY = Architecture({"d": 0})

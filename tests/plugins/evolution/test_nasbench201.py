@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from automl_nas.search.asktell import AskTellStrategy
-from automl_nas.search.problem import Problem
-from automl_nas.search.trial import Trial
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice
-from automl_nas_evolution.aging import AgingEvolution
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Trial
 from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 
 TABLE = Path(__file__).parents[4] / "shared" / "data" / "nasbench201.csv.gz"
 PROBLEM = Problem({"accuracy": "maximize"})

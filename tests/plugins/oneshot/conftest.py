@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.search.trial import Proposal, Trial
-from automl_nas.space.choice import OneOf
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.modules.choice import OneOf
+from automl_nas.space.modules.space import ModuleSpace
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing.services import SimulatedServices
 from automl_nas.testing.toys import ToyTask
 

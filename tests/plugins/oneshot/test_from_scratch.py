@@ -12,11 +12,11 @@ import torch
 
 from automl_nas.errors import ConfigurationError, Pruned
 from automl_nas.evaluation.evaluator import Request, State
-from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
-from automl_nas.evaluation.training import Fit, score
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.evaluation.training.fit import Fit, score
+from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.streams import stream
 from automl_nas.testing.evaluators import EvaluatorContract
 from automl_nas.testing.toys import ToyTask
@@ -177,7 +177,7 @@ def test_a_disk_that_is_full_is_no_fault_of_the_candidate(
         raise OSError(28, "No space left on device")
 
     (expected,) = make().evaluate([request(space)])
-    monkeypatch.setattr("automl_nas.run.files.os.fsync", full)
+    monkeypatch.setattr("automl_nas.run.record.atomic_files.os.fsync", full)
     (outcome,) = make().evaluate([request(space, scratch=tmp_path)])
     assert outcome.metrics == expected.metrics
     assert "the disk is full" in caplog.text

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 import automl_nas_oneshot
-from automl_nas.plugin.component import Signature
+from automl_nas.plugin.signature import Signature
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import torch
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.evaluation.recipe import Recipe
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.search.problem import Problem, parse_constraint
+from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.decisions import Choice, Ordinal, Subset
-from automl_nas.space.module_space import ModuleSpace
+from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.operators import enumerate_all
+from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyCost, ToyTask

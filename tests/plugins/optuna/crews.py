@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from automl_nas.testing.diary import read_diary
+from automl_nas.testing.event_log import read_diary
 from automl_nas.testing.toy_plugin import installed_toys
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from automl_nas.search import AskTellStrategy, Proposal, Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy import AskTellStrategy, Proposal, Trial
 from automl_nas.testing import toy_metric
 
 

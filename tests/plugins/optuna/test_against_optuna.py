@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search import Problem, Trial, parse_constraint
+from automl_nas.strategy import Problem, Trial, parse_constraint
 from automl_nas.streams import stream_seed
 from automl_nas.testing import ToyCost, ToySpace, toy_metric
 from automl_nas_optuna.samplers import KNOWN, Sampler, reseed

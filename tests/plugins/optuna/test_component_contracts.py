@@ -14,10 +14,10 @@ from plugins.optuna.test_mirror import mirrored
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.observer import Observer
 from automl_nas.plugin.registry import Registry
-from automl_nas.run.builtin import with_builtin
-from automl_nas.run.executors import Executor
-from automl_nas.search.trial import Trial
+from automl_nas.run.configuration.builtin import with_builtin
+from automl_nas.run.trials.executor import Executor
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ExecutorContract, ObserverContract, toy_plugin
 from automl_nas.testing.toy_plugin import installed_toys
 from automl_nas_optuna.executor import OptunaExecutor

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pytest
 from plugins.optuna.spaces import Mixed
 
-from automl_nas.search import AskTellStrategy, Deduplicate, Problem
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem
 from automl_nas.testing import AskTellContract
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy

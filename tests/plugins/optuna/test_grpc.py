@@ -16,8 +16,8 @@ from plugins.optuna.test_workers import CANDIDATE, Unused, answered
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.plugin.manager import PluginManager
-from automl_nas.run.builtin import with_builtin
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.configuration.builtin import with_builtin
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.testing import ToySpace
 from automl_nas_optuna.executor import OptunaExecutor

@@ -14,17 +14,17 @@ from plugins.optuna.spaces import Mixed
 
 from automl_nas.errors import ConfigurationError, UserError
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
-from automl_nas.search.trial import Trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice
+from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
-from automl_nas_optuna.catching_up import catch_up
 from automl_nas_optuna.commands import mirror as command
 from automl_nas_optuna.mirror import NUMBER, Mirror, Parameters
-from automl_nas_optuna.portraits import Portrait
+from automl_nas_optuna.mirror_once import catch_up
 from automl_nas_optuna.recording import MirrorObserver
+from automl_nas_optuna.run_description import Portrait
 from automl_nas_optuna.storages import StorageError, open_storage, shown
 from automl_nas_optuna.suggesting import architecture_of
 

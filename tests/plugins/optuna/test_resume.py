@@ -12,8 +12,8 @@ from plugins.optuna import odd_samplers
 from plugins.optuna.spaces import Widths, search
 
 from automl_nas.errors import ReplayError
-from automl_nas.search import Problem, Proposal
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy import Problem, Proposal
 from automl_nas.testing import ToySpace
 from automl_nas_optuna.samplers import KNOWN, Sampler
 from automl_nas_optuna.strategy import OptunaStrategy

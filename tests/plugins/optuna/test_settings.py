@@ -10,7 +10,7 @@ from plugins.optuna.spaces import Widths
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import PluginManager
-from automl_nas.search import Problem, parse_constraint
+from automl_nas.strategy import Problem, parse_constraint
 from automl_nas.testing import ToySpace
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy

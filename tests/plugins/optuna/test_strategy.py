@@ -11,11 +11,11 @@ from plugins.optuna.spaces import Mixed, search
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search import Drawer, Problem, Trial, parse_constraint
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Subset
 from automl_nas.space.operators import enumerate_all
+from automl_nas.strategy import Drawer, Problem, Trial, parse_constraint
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToySpace
 from automl_nas_optuna.parameters import Parameters

@@ -13,11 +13,11 @@ from plugins.optuna.spaces import Mixed
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search import AskTellStrategy, Problem, Proposal, Trial, parse_constraint
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial, parse_constraint
 from automl_nas.testing import ToyCost, ToySpace, toy_metric
-from automl_nas_evolution.aging import AgingEvolution
 from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_evolution.regularized_evolution import AgingEvolution
 from automl_nas_optuna.strategy_sampler import StrategySampler
 from automl_nas_optuna.suggesting import architecture_of, parameters_of, suggest
 

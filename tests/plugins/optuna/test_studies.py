@@ -16,9 +16,9 @@ from plugins.optuna.test_workers import waited
 
 from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
 from automl_nas.plugin.manager import PluginManager
-from automl_nas.run.builtin import with_builtin
+from automl_nas.run.configuration.builtin import with_builtin
+from automl_nas.run.record.yaml import dump_yaml
 from automl_nas.run.session import Session
-from automl_nas.run.yaml import dump_yaml
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing import ToySpace, toy_metric
 from automl_nas_optuna.commands import study as command

@@ -18,13 +18,13 @@ from plugins.optuna.servers import grpc_proxy, postgresql
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.plugin.manager import PluginManager
-from automl_nas.run.builtin import with_builtin
-from automl_nas.run.ledger import Ledger
+from automl_nas.run.configuration.builtin import with_builtin
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.session import Session
-from automl_nas.run.stage_evaluator import StageEvaluator
-from automl_nas.search.trial import Trial
+from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ToyEvaluator, ToySpace
 from automl_nas_optuna.executor import OptunaExecutor
 from automl_nas_optuna.queues import LEFT, OUTCOME, Queue, open_queues, read_request, told_outcome

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.cost import CostModel
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.evaluator import State
-from automl_nas.search.problem import Problem, parse_constraint
-from automl_nas.search.trial import Trial
 from automl_nas.space import Architecture, Choice, DecisionSpace, Ordinal, SearchSpace, Subset
 from automl_nas.space.operators import encode, sample
+from automl_nas.strategy.problem import Problem, parse_constraint
+from automl_nas.strategy.trial import Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.search import SurrogateSearch

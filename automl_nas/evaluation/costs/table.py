@@ -1,0 +1,291 @@
+"""Costs of many architectures at once: `CostTable`."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from operator import getitem
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_nas.errors import InfeasibleError, SpaceError
+from automl_nas.evaluation.costs.additivity import Fit, NotAdditiveError, fit, verify, witnesses
+from automl_nas.evaluation.costs.exact_counting import Bounded, Item, Listed, Sums, integers
+from automl_nas.evaluation.costs.expectation import expected
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.space.architecture import Architecture, Value
+from automl_nas.space.decisions import Decision, Subset
+from automl_nas.space.operators import encode
+from automl_nas.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automl_nas.space.selection import Selection
+
+__all__ = ["CostTable", "NotAdditiveError"]
+
+_ROWS = 1 << 14  # of a batch of codes at a time: they stay in the processor's cache
+_SUBSETS_KEPT = 1 << 16
+
+
+@final
+class CostTable:
+    """A cost that is a sum over decisions: ``base`` plus one contribution for each option taken.
+
+    Made by `build`. Values of a metric of whole numbers are Python integers, exact whatever their size; others lie on a
+    binary grid of 2^-50 of the range, so that they too do not depend on the order of summation.
+
+    Args:
+        model: what was tabulated, for its name and unit.
+        decisions: those of the space.
+        found: base and contributions.
+    """
+
+    def __init__(self, model: CostModel, decisions: Mapping[str, Decision], found: Fit) -> None:
+        self.metric, self.unit, self.integral = model.metric, model.unit, model.integral
+        self._decisions = dict(decisions)
+        self._base, self._units, self._quantum = found.base, dict(found.units), found.quantum
+        self._lookup: list[tuple[str, dict[Value, int]]] = []
+        for name, decision in self._decisions.items():
+            known: dict[Value, int] = dict(zip(decision.options, self._units[name], strict=True))
+            # 1 and True are different options and one key of a dict: such a decision is always looked up the slow way.
+            single = not isinstance(decision, Subset) and len(known) == len(decision.options)
+            self._lookup.append((name, known if single else {}))
+        self._names, self._tables = list(self._decisions), [known for _, known in self._lookup]
+        magnitude = abs(self._base) + sum(abs(unit) for units in self._units.values() for unit in units)
+        self._bound = max(magnitude, math.prod(decision.size for decision in self._decisions.values()))
+        self._columns = [integers(units, magnitude) for units in self._code_units()]
+        self._known_sums: Sums | None = None
+
+    @classmethod
+    def build(cls, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> CostTable:
+        """Fit a table to a model and verify it.
+
+        Args:
+            model: any cost model of the space.
+            space: whose decisions are tabulated.
+            seed: of the architectures on which the table is tested.
+            checks: how many; a space that has no more is tested completely.
+
+        Raises:
+            NotAdditiveError: the model's value for some architecture is not the sum over its decisions.
+            SpaceError: the model gives NaN or infinity, or fractions where it promises whole numbers.
+        """
+        decisions = space.decisions
+        table = cls(model, decisions, fit(model, decisions))
+        (cheapest, low), (dearest, high) = table.smallest, table.largest
+        for architecture in witnesses(decisions, (cheapest, dearest), seed, checks):
+            verify(model, architecture, table.estimate(architecture), max(abs(low), abs(high)))
+        return table
+
+    @property
+    def base(self) -> float:
+        """The cost without any contribution."""
+        return self._value(self._base)
+
+    @property
+    def contributions(self) -> Mapping[str, tuple[float, ...]]:
+        """Decision name -> what each option adds, in the order of the options.
+
+        The cheapest option of a Choice or Ordinal adds 0. The elements of a Subset add what they cost by themselves (if
+        all its subsets have one size, relative to the first element).
+        """
+        return {name: tuple(self._value(unit) for unit in units) for name, units in self._units.items()}
+
+    def _value(self, units: int) -> float:
+        return units if self.integral else units * self._quantum
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the cost of one architecture.
+
+        Raises:
+            SpaceError: it is not of this space.
+        """
+        try:
+            # Nearly always the decisions stand in their own order, and no Python loop is needed.
+            if self._names == [*architecture]:
+                total = self._base + sum(map(getitem, self._tables, architecture.values()))
+            else:
+                total = self._base + sum(known[architecture[name]] for name, known in self._lookup)
+        except KeyError:
+            total = self._slow(architecture)
+        return total if self.integral else total * self._quantum
+
+    def _slow(self, architecture: Architecture) -> int:
+        """Validate, and remember what subsets cost."""
+        total = self._base
+        for name, known in self._lookup:
+            decision = self._decisions[name]
+            if name not in architecture:
+                raise SpaceError(f"the architecture lacks the decision '{name}'")
+            try:
+                value = decision.validate(architecture[name])
+            except SpaceError as error:
+                raise SpaceError(f"decision '{name}': {error}") from None
+            if isinstance(decision, Subset):
+                cost = sum(unit for unit, bit in zip(self._units[name], decision.encode(value), strict=True) if bit)
+                if len(known) >= _SUBSETS_KEPT:
+                    known.clear()
+                known[architecture[name]] = cost
+            else:
+                cost = self._units[name][decision.position(value)]
+            total += cost
+        return total
+
+    def _code_units(self) -> list[tuple[int, ...]]:
+        """For each number of a code: what its values 0, 1, ... contribute."""
+        columns: list[tuple[int, ...]] = []
+        for name, decision in self._decisions.items():
+            units = self._units[name]
+            columns += [(0, unit) for unit in units] if isinstance(decision, Subset) else [units]
+        return columns
+
+    def encode(self, architectures: Iterable[Architecture]) -> NDArray[np.int32]:
+        """Return the codes of architectures, shape ``(n, width)``; see `automl_nas.space.operators.encode`."""
+        rows = [encode(architecture, self._decisions) for architecture in architectures]
+        return np.array(rows, dtype=np.int32).reshape(len(rows), len(self._columns))
+
+    def estimates(self, codes: NDArray[Any]) -> NDArray[Any]:
+        """Return the costs of many architectures, equal to `estimate` for each.
+
+        Args:
+            codes: integers, shape ``(n, width)``, as `encode` returns them.
+
+        Returns:
+            Shape ``(n,)``: int64 for whole numbers (Python integers beyond 2^62), else float64.
+
+        Raises:
+            SpaceError: the shape is wrong, or a number is no code of its decision.
+        """
+        codes = np.asarray(codes)
+        if codes.ndim != 2 or codes.shape[1] != len(self._columns) or codes.dtype.kind not in "iu":
+            raise SpaceError(
+                f"codes are integers of shape (n, {len(self._columns)}), not {codes.dtype} of shape {codes.shape}"
+            )
+        self._check_codes(codes)
+        kind: Any = np.result_type(*self._columns) if self._columns else np.int64
+        totals = np.full(len(codes), self._base, dtype=kind)
+        for start in range(0, len(codes), _ROWS):
+            part = codes[start : start + _ROWS].T
+            for column, units in zip(part, self._columns, strict=True):
+                totals[start : start + _ROWS] += units[column]
+        return totals if self.integral else totals.astype(np.float64) * self._quantum
+
+    def _check_codes(self, codes: NDArray[Any]) -> None:
+        if not len(codes):
+            return
+        sizes = np.array([len(units) for units in self._columns])
+        low, high = codes.min(axis=0), codes.max(axis=0)
+        start = 0
+        for name, decision in self._decisions.items():
+            columns = slice(start, start + decision.width)
+            if (low[columns] < 0).any() or (high[columns] >= sizes[columns]).any():
+                raise SpaceError(f"the codes of decision '{name}' are from 0 to {sizes[start] - 1}")
+            if isinstance(decision, Subset) and (decision.min > 0 or decision.largest < decision.width):
+                taken = codes[:, columns].sum(axis=1)
+                if taken.min() < decision.min or taken.max() > decision.largest:
+                    raise SpaceError(f"decision '{name}' takes {decision.min} to {decision.largest} options")
+            start = columns.stop
+
+    def expectation(self, selection: Selection) -> Tensor:
+        """Return the cost under a soft selection, differentiable in its tensors.
+
+        See `automl_nas.evaluation.costs.expectation.expected`, to which this is the short way.
+        """
+        return expected(self.base, self.contributions, self._decisions, selection)
+
+    @property
+    def smallest(self) -> tuple[Architecture, float]:
+        """A cheapest architecture (of several, the one with the earliest options) and its cost."""
+        return self._extreme(1)
+
+    @property
+    def largest(self) -> tuple[Architecture, float]:
+        """A dearest architecture (of several, the one with the earliest options) and its cost."""
+        return self._extreme(-1)
+
+    def _extreme(self, sign: int) -> tuple[Architecture, float]:
+        values: dict[str, Value] = {}
+        for name, decision in self._decisions.items():
+            units = self._units[name]
+            order = sorted(range(len(units)), key=lambda place: (sign * units[place], place))
+            if isinstance(decision, Subset):
+                wanted = sum(sign * unit < 0 for unit in units)
+                taken = sorted(order[: min(max(wanted, decision.min), decision.largest)])
+                values[name] = tuple(decision.options[place] for place in taken)
+            else:
+                values[name] = decision.options[order[0]]
+        architecture = Architecture(values)
+        return architecture, self.estimate(architecture)
+
+    def count(self, low: float = -math.inf, high: float = math.inf) -> int:
+        """Return exactly how many raw architectures cost at least ``low`` and at most ``high``.
+
+        Raises:
+            SpaceError: a limit is NaN, or the costs are too many to count (`MOST_SUMS`).
+        """
+        interval = self._interval(low, high)
+        return self._sums.count(*interval) if interval[0] <= interval[1] else 0
+
+    def sample(self, rng: random.Random, low: float = -math.inf, high: float = math.inf) -> Architecture:
+        """Draw exactly uniformly among the raw architectures that cost ``low`` to ``high``, without rejection.
+
+        Raises:
+            InfeasibleError: there is none; the nearest costs are named.
+            SpaceError: see `count`.
+        """
+        interval = self._interval(low, high)
+        if interval[0] > interval[1] or not self._sums.count(*interval):
+            raise InfeasibleError(self._nothing_between(low, high, interval))
+        codes = iter(self._sums.draw(*interval, rng))
+        values: dict[str, Value] = {}
+        for name, decision in self._decisions.items():
+            code = next(codes)
+            while len(code) < decision.width:
+                code += next(codes)
+            values[name] = decision.decode(code)
+        return Architecture(values)
+
+    def _interval(self, low: float, high: float) -> tuple[int, int]:
+        """Return the limits in whole units above the base, both included."""
+        if math.isnan(low) or math.isnan(high):
+            raise SpaceError(f"a limit of {self.metric} is NaN")
+        ends = [self._bound if limit > 0 else -self._bound for limit in (low, high)]
+        quantum = Fraction(1 if self.integral else self._quantum)
+        if math.isfinite(low):
+            ends[0] = math.ceil(Fraction(low) / quantum) - self._base
+        if math.isfinite(high):
+            ends[1] = math.floor(Fraction(high) / quantum) - self._base
+        return ends[0], ends[1]
+
+    def _nothing_between(self, low: float, high: float, interval: tuple[int, int]) -> str:
+        limits = [f"at least {low:,}"] * (low > -math.inf) + [f"at most {high:,}"] * (high < math.inf)
+        parts = [f"no architecture has {self.metric} of {' and '.join(limits)} {self.unit}"]
+        below, above = self._sums.nearest(*interval)
+        if below is not None:
+            value = self._value(self._base + below)
+            parts.append(f"the nearest below has {value:,} ({low - value:,.10g} too little)")
+        if above is not None:
+            value = self._value(self._base + above)
+            parts.append(f"the nearest above has {value:,} ({value - high:,.10g} too much)")
+        return "; ".join(parts)
+
+    @property
+    def _sums(self) -> Sums:
+        if self._known_sums is None:
+            items: list[Item] = []
+            for name, decision in self._decisions.items():
+                units = self._units[name]
+                if not isinstance(decision, Subset):
+                    items.append(Listed([(place,) for place in range(len(units))], units, self._bound))
+                elif decision.min == 0 and decision.largest == decision.width:
+                    items += [Listed([(0,), (1,)], [0, unit], self._bound) for unit in units]
+                else:
+                    items.append(Bounded(units, decision.min, decision.largest, self._bound))
+            self._known_sums = Sums(items, self._bound)
+        return self._known_sums

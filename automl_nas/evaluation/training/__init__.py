@@ -1,0 +1,1 @@
+"""Training a network on a task, and what belongs to it: recipes, batch normalisation, auxiliary heads."""

@@ -1,0 +1,228 @@
+"""The one training loop (`Fit`) and scoring."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from automl_nas.errors import ConfigurationError, DataError, DivergedError
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Batch, Task
+from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
+from automl_nas.evaluation.training.batch_norm import full_batches
+from automl_nas.evaluation.training.batch_norm import recalibrate as recalibrate
+from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.streams import stream_seed
+
+Forward = Callable[[nn.Module, Tensor, int], Outputs]
+"""``forward(network, inputs, count) -> outputs``; a supernet strategy puts its selection in here. ``count`` numbers the
+passes: the iteration, or ``iteration * passes + pass``."""
+
+
+def _plain(network: nn.Module, inputs: Tensor, count: int) -> Outputs:
+    outputs: Outputs = network(inputs)
+    return outputs
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `Fit.advance` did.
+
+    Attributes:
+        iterations: how many iterations it ran.
+        loss: their mean training loss, over all processes; NaN when there were none.
+        learning_rate: at the last of them.
+        examples: samples seen.
+        seconds: wall clock.
+    """
+
+    iterations: int
+    loss: float
+    learning_rate: float
+    examples: int
+    seconds: float
+
+
+class Fit:
+    """Train a network on a split of a task: resumable at any iteration, bit for bit.
+
+    Args:
+        network: already placed on the runtime's device; it is trained in place. If it has a training form, with
+            auxiliary heads (`auxiliary_heads`), that is trained, and kept apart from ``network``.
+        task: data and loss.
+        runtime: where it runs.
+        recipe: optimiser, schedule and length.
+        seed: of the streams for shuffling, augmentation and dropout.
+        split: what to train on.
+        forward: how the network is called; default ``network(inputs)``.
+        passes: how often it is called per iteration, on the same batch; gradients add up and the optimiser moves once
+            (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
+
+    Raises:
+        ConfigurationError: the split holds no full batch, or ``passes`` is not positive.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        runtime: Runtime,
+        recipe: Recipe,
+        *,
+        seed: int,
+        split: str = "train",
+        forward: Forward = _plain,
+        passes: int = 1,
+    ) -> None:
+        if passes < 1:
+            raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
+        self.network, self.task, self.runtime, self.recipe = network, task, runtime, recipe
+        self.iteration = 0
+        self._seed, self._split, self._forward, self._passes = seed, split, forward, passes
+        self._data_seed = stream_seed(seed, "data")
+        self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
+        self._per_epoch = full_batches(task, split)
+        self.iterations = recipe.epochs * self._per_epoch
+        with runtime.seeded(seed, "auxiliary"):
+            self._trained = runtime.place(training_form(network))
+        self._parallel = runtime.parallel(self._trained)
+        self._optimizer = make_optimizer(self._trained, recipe)
+        self._batches: Iterator[Batch] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over."""
+        return self.iteration >= self.iterations
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next iteration, counted from 0."""
+        return self.iteration // self._per_epoch
+
+    def advance(self, iterations: int) -> Progress:
+        """Train for at most so many iterations (fewer at the end).
+
+        Raises:
+            DivergedError: the loss became NaN or infinite; the message names the iteration.
+        """
+        begun = time.perf_counter()
+        first = self.iteration
+        examples = 0
+        losses = []
+        self._trained.train()
+        with self.runtime.seeded(self._seed, self._purpose, first):
+            for _ in range(min(iterations, self.iterations - self.iteration)):
+                inputs, targets = self._next_batch()
+                losses.append(self._iterate(inputs, targets))
+                examples += len(inputs)
+                self.iteration += 1
+        # Read back once: a look at every loss would stop an accelerator at every iteration.
+        values = torch.stack(losses) if losses else torch.full((1,), math.nan)
+        self.runtime.reduce([values])
+        values = values.double().cpu()
+        if losses and not bool(torch.isfinite(values).all()):
+            offset = int((~torch.isfinite(values)).nonzero()[0])
+            where = first + offset
+            raise DivergedError(
+                f"the training loss became {values[offset].item()} at iteration {where} "
+                f"(epoch {where // self._per_epoch}, learning rate "
+                f"{learning_rate(self.recipe, where, self._per_epoch):.3g}); lower learning_rate, add warmup_epochs or "
+                "set clip_norm"
+            )
+        rate = learning_rate(self.recipe, max(self.iteration - 1, 0), self._per_epoch)
+        return Progress(len(losses), values.mean().item(), rate, examples, time.perf_counter() - begun)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return iteration, weights and the optimiser's state; the tensors are the live ones, not copies."""
+        return {
+            "iteration": self.iteration,
+            "network": self._trained.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, with the same network, recipe and data."""
+        self._trained.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.iteration = state["iteration"]
+        self._batches = None
+
+    def _next_batch(self) -> Batch:
+        epoch, start = divmod(self.iteration, self._per_epoch)
+        if self._batches is None or start == 0:
+            self._batches = iter(self.task.batches(self._split, epoch, self._data_seed, start))
+        batch = next(self._batches, None)
+        if batch is None:
+            raise DataError(
+                f"epoch {epoch} of the split '{self._split}' ended after {start} batches, but the task promised "
+                f"{self._per_epoch} (batches_per_epoch)"
+            )
+        return batch
+
+    def _iterate(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        runtime, optimizer = self.runtime, self._optimizer
+        rate = learning_rate(self.recipe, self.iteration, self._per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        runtime.reseed(self._seed, self._purpose, self.iteration)
+        x, y = runtime.tensor(runtime.shard(inputs)), runtime.tensor(runtime.shard(targets))
+        # None, not zero: what took no part must be moved neither by weight decay nor by momentum.
+        optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for turn in range(self._passes):
+            with runtime.autocast():
+                outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
+                loss = training_loss(self.task, outputs, y, self.recipe.auxiliary)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained.parameters(), self.recipe.clip_norm)
+        optimizer.step()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+
+def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
+    """Return the learning rate of an iteration: linear warm-up, then the schedule over what is left.
+
+    With restarts the schedule is that of each cycle (SGDR: Loshchilov and Hutter 2017, equation 5).
+    """
+    warmup = round(recipe.warmup_epochs * per_epoch)
+    if iteration < warmup:
+        return recipe.learning_rate * (iteration + 1) / (warmup + 1)
+    start, length = warmup, recipe.epochs * per_epoch - warmup
+    if recipe.restart_epochs is not None:
+        length = recipe.restart_epochs * per_epoch
+        while iteration >= start + length:
+            start, length = start + length, length * recipe.restart_factor
+    passed = (iteration - start) / length
+    if recipe.schedule == "linear":
+        return recipe.learning_rate * (1 - passed)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
+    return recipe.learning_rate
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser; weight decay reaches parameters of more than one dimension, or all."""
+    parameters = list(network.parameters())
+    decayed = [p for p in parameters if recipe.decay == "all" or p.dim() > 1]
+    rest = [p for p in parameters if not (recipe.decay == "all" or p.dim() > 1)]
+    groups = [
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((decayed, recipe.weight_decay), (rest, 0.0))
+        if group
+    ]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[str, float]:
+    """Return the task's metrics of a network over a split; the network is left in evaluation mode."""
+    return dict(task.score(runtime.predictor(network), split))

@@ -1,0 +1,264 @@
+"""A constructor's signature is the schema of a component's configuration.
+
+Parameters before ``*`` are collaborators, which the run supplies by type; those after it are settings, which users
+write; ``seed`` is the one named exception.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.plugin.kinds import COLLABORATORS, derives, kind_of
+from automl_nas.plugin.schema import filled, model, refuse_unknown, values
+from automl_nas.plugin.settings import REQUIRED, Nested, Setting, descriptions, is_union, resolve_hints, to_json
+from automl_nas.plugin.validation_errors import join, located
+from automl_nas.streams import stream_seed
+
+if TYPE_CHECKING:
+    from automl_nas.plugin.schema import Resolver
+
+
+@dataclass(frozen=True)
+class Collaborator:
+    """A parameter before ``*``.
+
+    Attributes:
+        name: of the parameter.
+        type: what it must be an instance of.
+        optional: whether the constructor does without.
+    """
+
+    name: str
+    type: type
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a component needs: `collaborators`, `settings`, and whether it takes a ``seed``.
+
+    Attributes:
+        name: of the component, for messages.
+        collaborators: in the order of the parameters.
+        settings: in the order of the parameters, without ``seed``.
+        takes_seed: whether it asks for ``seed``.
+    """
+
+    name: str
+    collaborators: tuple[Collaborator, ...]
+    settings: tuple[Setting, ...]
+    takes_seed: bool
+
+    @classmethod
+    def of(cls, obj: Callable[..., Any], *, name: str = "") -> Signature:
+        """Read the signature of a class's constructor or of a function.
+
+        Raises:
+            PluginError: ``*args`` or ``**kwargs``, an annotation that is missing or cannot be resolved, a collaborator
+                that no run has, a setting called ``name``.
+        """
+        name = name or getattr(obj, "__name__", str(obj))
+        maker = obj.__init__ if isinstance(obj, type) else obj  # type: ignore[misc]
+        parameters = list(inspect.signature(obj).parameters.values())
+        hints = resolve_hints(maker, name) if parameters else {}
+        told = descriptions(obj.__doc__) | descriptions(maker.__doc__)
+        collaborators: list[Collaborator] = []
+        settings: list[Setting] = []
+        takes_seed = False
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise PluginError(f"{name} takes {parameter}, which hides its settings; name them one by one after '*'")
+            if parameter.name not in hints:
+                raise PluginError(f"the parameter '{parameter.name}' of {name} has no annotation")
+            hint = hints[parameter.name]
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                collaborators.append(_collaborator(parameter, hint, name))
+            elif parameter.name == "seed":
+                if hint is not int:
+                    raise PluginError(f"the parameter 'seed' of {name} must be annotated int: the run supplies it")
+                takes_seed = True
+            elif parameter.name == "name":
+                raise PluginError(f"{name} has a setting 'name', which is the key that names the component; rename it")
+            else:
+                default = REQUIRED if parameter.default is parameter.empty else to_json(parameter.default)
+                settings.append(Setting(parameter.name, hint, default, told.get(parameter.name, "")))
+        return cls(name, tuple(collaborators), tuple(settings), takes_seed)
+
+    def validate(
+        self, settings: Mapping[str, Any], path: str = "", *, registry: Resolver | None = None
+    ) -> dict[str, Any]:
+        """Return the settings with every default filled in, JSON-like.
+
+        Args:
+            settings: what the user wrote; instances of settings dataclasses are taken too.
+            path: where they stand in the configuration, e.g. ``stages[0].strategy``.
+            registry: resolves components inside the settings.
+
+        Raises:
+            ConfigurationError: an unknown, missing or wrong setting, with its path and the nearest name.
+            PluginError: the annotations or defaults of the component are wrong.
+        """
+        return {name: to_json(value) for name, value in self._checked(settings, path, registry or _nothing()).items()}
+
+    def construct(
+        self,
+        obj: Callable[..., Any],
+        settings: Mapping[str, Any],
+        collaborators: Sequence[object] = (),
+        seed: int = 0,
+        *,
+        path: str = "",
+        registry: Resolver | None = None,
+    ) -> Any:
+        """Call a class or function with validated settings and with collaborators found by type.
+
+        Components inside the settings are constructed first, with the same collaborators and a seed of their own.
+
+        Args:
+            obj: what the signature was read from.
+            settings: as for `validate`.
+            collaborators: what there is; the first instance of the annotated type is taken.
+            seed: for ``seed``.
+            path: where the settings stand in the configuration.
+            registry: constructs components inside the settings.
+
+        Raises:
+            ConfigurationError: as `validate`; a collaborator is missing or of another type; the constructor refuses a
+                value.
+            PluginError: as `validate`.
+        """
+        resolver = registry or _nothing()
+        checked = self._checked(settings, path, resolver)
+        found = [self._find(wanted, collaborators, path) for wanted in self.collaborators]
+
+        def build(value: Any, place: tuple[str | int, ...]) -> Any:
+            if isinstance(value, Nested):
+                own = stream_seed(seed, f"component/{join(*place)}")
+                return resolver.construct(value.kind, value.spec, collaborators, own, path=join(path, *place))
+            if isinstance(value, list | tuple):
+                return type(value)(build(item, (*place, number)) for number, item in enumerate(value))
+            if isinstance(value, dict):
+                return {key: build(item, (*place, key)) for key, item in value.items()}
+            return value
+
+        keywords = {name: build(value, (name,)) for name, value in checked.items()}
+        if self.takes_seed:
+            keywords["seed"] = seed
+        try:
+            return obj(*found, **keywords)
+        except ConfigurationError as error:
+            head = error.path.partition(".")[0].partition("[")[0]
+            if error.source or (head and head not in keywords):
+                raise
+            raise ConfigurationError(error.message, path=join(path, error.path)) from error
+
+    def verify(self, *, registry: Resolver | None = None) -> None:
+        """Check what reading alone does not show: the types of settings and their defaults.
+
+        Raises:
+            PluginError: a type that no configuration can hold, or a default that is not of its type.
+        """
+        _ = self._model
+        optional = tuple(setting for setting in self.settings if not setting.required)
+        replace(self, settings=optional)._checked({}, "", registry or _nothing())
+
+    @cached_property
+    def _model(self) -> Any:
+        return model(self.settings, self.name)
+
+    def _checked(self, settings: Mapping[str, Any], path: str, registry: Resolver) -> dict[str, Any]:
+        from pydantic import ValidationError
+
+        if not isinstance(settings, Mapping):
+            raise ConfigurationError(f"the settings of '{self.name}' must be a mapping", path=path)
+        if "seed" in settings and self.takes_seed:
+            raise ConfigurationError(
+                "the run supplies the seed: set the seed at the top level", path=join(path, "seed")
+            )
+        given = _plain(settings)
+        try:
+            refuse_unknown(given, self.settings, f"'{self.name}'")
+        except ConfigurationError as error:
+            raise ConfigurationError(error.message, path=join(path, error.path)) from None
+        try:
+            return values(self._model.model_validate(given, context=registry), self.settings)
+        except ValidationError as error:
+            mistake = located(error, filled(given, self.settings), path)
+            culprit = error.errors(include_url=False)[0]
+            if culprit["type"] != "missing" and culprit["loc"][0] not in given:
+                raise PluginError(
+                    f"the default of the setting '{culprit['loc'][0]}' of {self.name} is wrong: {mistake.message}"
+                ) from error
+            raise mistake from None
+
+    def _find(self, wanted: Collaborator, collaborators: Sequence[object], path: str) -> object:
+        for candidate in collaborators:
+            if isinstance(candidate, wanted.type):
+                return candidate
+        if wanted.optional:
+            return None
+        base = _role(wanted.type)
+        for candidate in collaborators:
+            if base is not None and derives(type(candidate), base):
+                raise ConfigurationError(
+                    f"'{self.name}' needs a {wanted.type.__name__}, and {type(candidate).__name__} is none", path=path
+                )
+        raise ConfigurationError(f"'{self.name}' needs a {wanted.type.__name__}, and there is none here", path=path)
+
+
+def from_config(spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
+    """Return a component's specification as ``{"name": ..., setting: ...}``: a bare name stands for no settings.
+
+    Raises:
+        ConfigurationError: neither a name nor a mapping with a ``name``.
+    """
+    if isinstance(spec, str):
+        return {"name": spec}
+    if not isinstance(spec, Mapping):
+        raise ConfigurationError(f"must be a name or a mapping with a 'name', not {spec!r}", path=path)
+    if not isinstance(spec.get("name"), str):
+        raise ConfigurationError("a component needs a name (a text)", path=join(path, "name"))
+    return dict(spec)
+
+
+def _collaborator(parameter: inspect.Parameter, hint: Any, name: str) -> Collaborator:
+    options = typing.get_args(hint) if is_union(hint) else (hint,)
+    classes = [option for option in options if option is not type(None)]
+    if len(classes) != 1 or not isinstance(classes[0], type) or _role(classes[0]) is None:
+        known = ", ".join(base.rpartition(":")[2] for base in COLLABORATORS)
+        setting = "; settings stand after '*'" if not isinstance(hint, type) or kind_of(hint) is None else ""
+        raise PluginError(
+            f"the parameter '{parameter.name}' of {name} stands before '*', so its type must be a collaborator "
+            f"({known}){setting}"
+        )
+    optional = parameter.default is not parameter.empty
+    if len(options) > 1 and (not optional or parameter.default is not None):
+        raise PluginError(f"the optional collaborator '{parameter.name}' of {name} must have the default None")
+    return Collaborator(parameter.name, classes[0], optional)
+
+
+def _role(cls: type) -> str | None:
+    """Return which collaborator a class is; those of executors live in the layer above and count as they are."""
+    own = [f"{cls.__module__}:{cls.__qualname__}"] if cls.__module__.startswith("automl_nas.run.") else []
+    return next((base for base in (*COLLABORATORS, *own) if derives(cls, base)), None)
+
+
+def _nothing() -> Resolver:
+    from automl_nas.plugin.registry import Registry
+
+    return Registry()
+
+
+def _plain(value: Any) -> Any:
+    """Return mappings as dicts, recursively: pydantic's strict mode takes no other."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    return value

@@ -1,0 +1,216 @@
+"""From ``problem`` sections to `Problem` objects: costs get their spaces, limits are compared with what is possible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
+from automl_nas.evaluation.costs.measured import MeasuredCost
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
+from automl_nas.evaluation.task import Task
+from automl_nas.run.configuration.components import Components
+from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
+from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
+from automl_nas.streams import stream_seed
+
+SEARCHED = " of search"
+"""Added to the name of a cost that describes the network as it is searched rather than as it is delivered."""
+
+
+class ProblemBuilder:
+    """Builds the problems of a run; each cost model is made once, and those that measure stand in ``measured``.
+
+    Args:
+        components: makes cost models.
+        space: what is searched.
+        final_space: of the networks that are delivered; costs describe these unless one says ``of: search``.
+        task: gives the default objective.
+        seed: of the run.
+        checked: whether the limits are known to be possible.
+        known: what was measured before: key -> state of a cost model in ``measured``.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        space: SearchSpace,
+        final_space: SearchSpace,
+        task: Task | None,
+        seed: int,
+        *,
+        checked: bool = False,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._components, self._task, self._seed, self._checked = components, task, seed, checked
+        self._spaces = {"final": final_space, "search": space}
+        self._models: dict[str, TabulatedCost] = {}
+        self._known = known or {}
+        self.measured: dict[str, MeasuredCost] = {}
+
+    def resolve(self, given: ProblemSettings, path: str, *, over: ProblemSettings | None = None) -> ProblemSettings:
+        """Return the section with its cost models resolved and every default filled in.
+
+        Args:
+            given: as written.
+            path: where it stands.
+            over: the resolved one that it is merged over, if any: then it gets no defaults, and the cost models named
+                there keep their names.
+        """
+        partial = over is not None
+        registered = self._components.registry.names("cost_models")
+        costs = given.costs
+        if costs is None:
+            costs = {
+                name: name
+                for name in DEFAULT_COSTS
+                if name in registered and self._spaces["final"].input_shape and not partial
+            }
+        elif isinstance(costs, str):
+            costs = {costs: costs}
+        elif isinstance(costs, list):
+            costs = {(item["name"] if isinstance(item, Mapping) and "name" in item else item): item for item in costs}
+        if not isinstance(costs, Mapping):
+            raise ConfigurationError(
+                f"must be a list of cost models or a mapping name -> cost model, not {costs!r}", path=f"{path}.costs"
+            )
+        resolved = {
+            name: self._components.resolve("cost_models", spec, f"{path}.costs.{name}") for name, spec in costs.items()
+        }
+        for name in (*given.objectives, *given.constraints):
+            if name not in resolved and name in registered and (over is None or name not in over.costs):
+                resolved[name] = self._components.resolve("cost_models", name, f"{path}.costs.{name}")
+        objectives = dict(given.objectives)
+        if not objectives and not partial:
+            if self._task is None:
+                raise ConfigurationError("without a task the objectives must be named", path=f"{path}.objectives")
+            metric, direction = next(iter(self._task.metrics.items()))
+            objectives = {metric: direction}
+        return ProblemSettings(objectives, dict(given.constraints), resolved)
+
+    @staticmethod
+    def merge(top: ProblemSettings, own: ProblemSettings) -> ProblemSettings:
+        """Return a stage's problem: its own objectives if it has any, its constraints over the top ones."""
+        return ProblemSettings(
+            own.objectives or top.objectives,
+            {name: limit for name, limit in {**top.constraints, **own.constraints}.items() if limit is not None},
+            {**top.costs, **own.costs},
+        )
+
+    def build(self, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> Problem:
+        """Make the problem, and check that it can be solved.
+
+        Args:
+            settings: resolved and merged.
+            metrics: what the evaluator measures, empty if it cannot be known; None: nothing is evaluated here.
+            path: where it stands.
+
+        Raises:
+            ConfigurationError: an objective or constraint on something that is neither a cost nor measured.
+            InfeasibleError: a limit that no architecture meets, and by how much it is missed.
+        """
+        models: dict[str, TabulatedCost] = {}
+        for name, spec in settings.costs.items():
+            models[name] = self._model(name, spec, "final", path)
+        constraints: list[Constraint] = []
+        for name, limit in settings.constraints.items():
+            text, of = _limit(name, limit, path)
+            key = name
+            if name in settings.costs and of == "search":
+                key = name + SEARCHED
+                models[key] = self._model(name, settings.costs[name], "search", path)
+            elif name not in settings.costs:
+                self._check_known(name, settings, metrics, f"{path}.constraints.{name}")
+            model = models.get(key)
+            constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
+            if model is not None and not self._checked:
+                check_possible(constraint, model, path)
+            constraints.append(constraint)
+        for name in settings.objectives:
+            if name not in settings.costs:
+                self._check_known(name, settings, metrics, f"{path}.objectives.{name}")
+        return Problem(settings.objectives, constraints, models)
+
+    def _check_known(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
+        known = metrics or frozenset(self._task.metrics if self._task is not None else ())
+        if name in known or (metrics is not None and not metrics):
+            return
+        names = {*known, *settings.costs, *self._components.registry.names("cost_models")}
+        raise ConfigurationError(
+            f"'{name}' is neither measured by the evaluator nor a cost{did_you_mean(name, names)}", path=path
+        )
+
+    def _model(self, name: str, spec: Mapping[str, Any], of: str, path: str) -> TabulatedCost:
+        key = f"{name}/{of}/{json.dumps(dict(spec), sort_keys=True, default=str)}"
+        if key not in self._models:
+            space = self._spaces[of]
+            seed = stream_seed(self._seed, f"cost/{name}")
+            model = self._components.construct("cost_models", spec, [space], seed, f"{path}.costs.{name}")
+            if isinstance(model, MeasuredCost):
+                self.measured[key] = model
+                if key in self._known:
+                    model.load_state_dict(self._known[key])
+            self._models[key] = TabulatedCost(model, space)
+        return self._models[key]
+
+
+def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> None:
+    """Check that some architecture meets a limit on a cost.
+
+    Raises:
+        InfeasibleError: none does; says by how much the nearest misses it.
+    """
+    extremes = model.exact_extremes()
+    if extremes is None:
+        return
+    name = constraint.metric
+    where = f"{path}.constraints.{name}: " if path else ""
+    if extremes.smallest_value > constraint.high:
+        raise InfeasibleError(
+            f"{where}no network can meet '{name} {constraint.text}': the smallest one needs "
+            f"{extremes.smallest_value:,.6g} {model.unit}, "
+            f"{extremes.smallest_value - constraint.high:,.6g} more than the limit; raise it to at least "
+            f"{extremes.smallest_value:,.6g}"
+        )
+    if extremes.largest_value < constraint.low:
+        raise InfeasibleError(
+            f"{where}no network can meet '{name} {constraint.text}': the largest one has {extremes.largest_value:,.6g} "
+            f"{model.unit}, "
+            f"{constraint.low - extremes.largest_value:,.6g} less than the limit; lower it to at most "
+            f"{extremes.largest_value:,.6g}"
+        )
+
+
+def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
+    where = f"{path}.constraints.{name}"
+    if isinstance(limit, str):
+        return limit, "final"
+    if not isinstance(limit, Mapping) or "limit" not in limit:
+        raise ConfigurationError(
+            f"write a text such as '<= 330M', or {{limit: '<= 330M', of: search}}, not {limit!r}", path=where
+        )
+    for key in limit:
+        if key not in ("limit", "of"):
+            raise ConfigurationError(
+                f"a constraint has no setting '{key}'{did_you_mean(str(key), ('limit', 'of'))}", path=f"{where}.{key}"
+            )
+    of = limit.get("of", "final")
+    if of not in ("final", "search"):
+        raise ConfigurationError(f"must be 'final' or 'search', not {of!r}", path=f"{where}.of")
+    return limit["limit"], of
+
+
+def _bounds(model: TabulatedCost) -> Callable[[], tuple[float, float]]:
+    def bounds() -> tuple[float, float]:
+        if model.noisy:
+            raise ConfigurationError(
+                f"a limit relative to the space would measure thousands of networks; give {model.metric} in "
+                f"{model.unit}",
+                path=f"problem.constraints.{model.metric}",
+            )
+        extremes = model.extremes()
+        return extremes.smallest_value, extremes.largest_value
+
+    return bounds

@@ -1,0 +1,1 @@
+"""What survives a process: the run directory, its ledger, checkpoints and artifacts."""

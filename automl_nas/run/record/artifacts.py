@@ -1,0 +1,123 @@
+"""Artifacts on disk: write-once weights of a stage, as safetensors with a SHA-256 beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.run.record.atomic_files import read_json, sha256, write_json, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RunArtifacts(Artifacts):
+    """The artifacts of one run, seen from one of its stages.
+
+    Args:
+        folder: ``artifacts/`` of the run directory.
+        stage: the present stage: where `save` writes.
+        space: the configuration of the space that the weights belong to; its fingerprint is checked on `load`.
+        fingerprint: of the space.
+    """
+
+    def __init__(self, folder: Path, stage: str, space: Mapping[str, Any], fingerprint: str) -> None:
+        self._folder, self._stage, self._space, self._fingerprint = folder, stage, space, fingerprint
+
+    def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
+        """Write an artifact of the present stage; see `Artifacts.save`."""
+        import safetensors.torch
+
+        unique, tied = _untie(tensors)
+        path = self._folder / self._stage / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = safetensors.torch.save(unique)
+        note = path.with_suffix(".json")
+        digest = hashlib.sha256(content).hexdigest()
+        same = path.exists() and sha256(path) == digest
+        # Of a damaged pair the other half says what was written: then the run repeats itself, and mends it.
+        if path.exists() and note.exists() and not same and _recorded(note) != digest:
+            raise RunDirectoryError(
+                f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats "
+                "itself (another version of a library, or other hardware?); start a new run"
+            )
+        if not same:
+            write_whole(path, lambda file: file.write(content))
+        elif _recorded(note) == digest:
+            return
+        write_json(note, {"sha256": digest, "tied": tied, "space": self._space, "space_fingerprint": self._fingerprint})
+
+    def load(self, reference: str) -> dict[str, Tensor]:
+        """Read an artifact; see `Artifacts.load`."""
+        path = self.path(reference)
+        note = read_json(path.with_suffix(".json"))
+        if note["space_fingerprint"] != self._fingerprint:
+            raise ConfigurationError(
+                f"the weights '{reference}' belong to another search space than this run's: {note['space']} against "
+                f"{dict(self._space)}"
+            )
+        return load_weights(path)
+
+    def path(self, reference: str) -> Path:
+        """Return the file of an artifact.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+        """
+        run, _, local = reference.rpartition(":")
+        folder = Path(run).expanduser() / "artifacts" if run else self._folder
+        stage, _, name = local.partition("/")
+        path = folder / stage / f"{name or 'weights'}.safetensors"
+        if not path.exists() or not path.with_suffix(".json").exists():
+            known = [
+                f"{file.parent.name}/{file.stem}".removesuffix("/weights")
+                for file in sorted(folder.glob("*/*.safetensors"))
+            ]
+            raise ConfigurationError(
+                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, known)}"
+            )
+        return path
+
+
+def _recorded(note: Path) -> str | None:
+    """Return the digest that was recorded; None where nothing readable was."""
+    try:
+        found = read_json(note) if note.exists() else None
+    except DamagedError:
+        return None
+    return found.get("sha256") if isinstance(found, dict) else None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file that `RunArtifacts.save` wrote, with its tied tensors.
+
+    Raises:
+        DamagedError: its digest does not match.
+    """
+    import safetensors.torch
+
+    note = read_json(path.with_suffix(".json"))
+    if sha256(path) != note["sha256"]:
+        raise DamagedError(f"artifact {path} is damaged: its content does not match its digest")
+    tensors = safetensors.torch.load(path.read_bytes())
+    tensors.update({name: tensors[owner] for name, owner in note["tied"].items()})
+    return tensors
+
+
+def _untie(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return contiguous tensors on the CPU, each once, and name -> name of the tensor it is the same as."""
+    owners: dict[tuple[object, ...], str] = {}
+    unique: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        identity = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.device)
+        if tensor.numel() and identity in owners:
+            tied[name] = owners[identity]
+            continue
+        owners[identity] = name
+        unique[name] = tensor.detach().cpu().contiguous().clone()
+    return unique, tied

@@ -1,0 +1,86 @@
+"""Checkpoints: files that only save time. Whatever happens to them, ledger and seed are enough to repeat a run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import DamagedError
+from automl_nas.run.record.atomic_files import write_whole
+
+_NAME = re.compile(r"^(\d{8})-([0-9a-f]{64})(-boundary)?\.pt$")
+KEPT = 2
+"""How many of the newest checkpoints are kept, besides those at the start of each stage."""
+
+
+class Checkpoints:
+    """The checkpoints of a run, in a folder.
+
+    A file is named after its serial number and the SHA-256 of its content. It is read back with ``weights_only``
+    before it is put in place, so nothing is written that cannot be opened without executing code.
+
+    Args:
+        folder: made if it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, state: Mapping[str, Any], *, boundary: bool = False) -> Path:
+        """Write a checkpoint; remove all but the newest ones.
+
+        Args:
+            state: tensors and plain values only.
+            boundary: at the start of a stage: small, and kept for good.
+        """
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        content = buffer.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        serial = max((serial for serial, _, _ in self._all()), default=-1) + 1
+        path = self.folder / f"{serial:08d}-{digest}{'-boundary' if boundary else ''}.pt"
+        write_whole(path, lambda file: file.write(content), lambda written: _load(written, digest))
+        passing = [file for _, file, kept in self._all() if not kept]
+        for old in passing[KEPT:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self, warn: Callable[[str], object], usable: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+        """Return the newest good checkpoint that is usable, or None; damaged ones are named through ``warn``."""
+        for _, path, _ in self._all():
+            try:
+                state = _load(path, _match(path)[2])
+            except DamagedError as error:
+                warn(f"{error}; the previous good one is used")
+                continue
+            if usable(state):
+                return state
+        return None
+
+    def _all(self) -> list[tuple[int, Path, bool]]:
+        """Return (serial, file, boundary), newest first."""
+        found = [(path, _NAME.match(path.name)) for path in self.folder.iterdir()]
+        return sorted(((int(match[1]), path, bool(match[3])) for path, match in found if match), reverse=True)
+
+
+def _match(path: Path) -> re.Match[str]:
+    match = _NAME.match(path.name)
+    assert match is not None
+    return match
+
+
+def _load(path: Path, digest: str) -> dict[str, Any]:
+    import torch
+
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedError(f"checkpoint {path} is damaged: its content does not match its digest")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,234 @@
+"""The run directory: everything a run knows, in files that anybody can read."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from automl_nas.errors import DamagedError, RunDirectoryError
+from automl_nas.run.record.atomic_files import disk_errors, read_json, write_json, write_text
+from automl_nas.run.record.yaml import dump_yaml, read_yaml
+
+SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
+"""What every resolved configuration has; one that lacks some was cut off, and would be read as another run."""
+
+RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn")
+
+
+class RunDirectory:
+    """A folder with ``config.yaml``, ``environment.json``, ``trials.jsonl``, ``metrics.jsonl``, ``checkpoints/``,
+    ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` where costs are measured. Opening
+    one never executes code.
+
+    Use `create` for a new run and `open` for an old one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.trials = path / "trials.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.artifacts = path / "artifacts"
+        self.export = path / "export"
+        self.scratch = path / "scratch"
+        self.result = path / "result.json"
+        self.measured = path / "measured.json"
+        self._lock: BinaryIO | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> RunDirectory:
+        """Make a new, locked run directory that holds the resolved configuration.
+
+        Raises:
+            RunDirectoryError: the folder is not empty, or cannot be made.
+        """
+        directory = cls(path)
+        cls.check_new(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
+        directory.lock()
+        try:
+            cls.check_new(path)  # again: another process may have been faster, and be done
+        except RunDirectoryError:
+            directory.unlock()
+            raise
+        write_json(directory.environment, environment())
+        # Last: a folder with a configuration is a run that can be resumed.
+        write_text(directory.config, dump_yaml(config))
+        return directory
+
+    @classmethod
+    def check_new(cls, path: Path) -> None:
+        """Check that a new run may be made at a path, without touching it.
+
+        Raises:
+            RunDirectoryError: there is something that a run would have to live with or overwrite.
+        """
+        directory = cls(path)
+        try:
+            there = [entry.name for entry in path.iterdir()] if path.exists() else []
+        except OSError as error:
+            raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
+        # What a process leaves that is killed while it makes a run directory; the configuration is written last.
+        ours = {directory.environment.name, "lock"}
+        if any(name not in ours and not name.endswith(".part") for name in there):
+            advice = (
+                f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
+            )
+            raise RunDirectoryError(f"{path} is not empty, and nothing in it is ever overwritten; {advice}")
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Return the run directory at a path, unlocked.
+
+        Raises:
+            RunDirectoryError: it is not one.
+        """
+        directory = cls(path)
+        if not directory.config.is_file():
+            what = "there is no such folder" if not path.exists() else "it holds no config.yaml"
+            raise RunDirectoryError(f"{path} is not a run directory: {what}")
+        return directory
+
+    def lock(self) -> None:
+        """Take the run for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            RunDirectoryError: another process has it.
+        """
+        with disk_errors(self.path / "lock"):
+            file = (self.path / "lock").open("a+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().decode(errors="replace").strip() or "another process"
+            file.close()
+            raise RunDirectoryError(f"{self.path} is in use by {holder}; wait for it, or stop it first") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        file.flush()
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Give the run back."""
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def locked(self) -> bool:
+        """Whether a process (this one included) is working on the run."""
+        try:
+            with (self.path / "lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved configuration.
+
+        Raises:
+            DamagedError: it is not whole.
+        """
+        value = read_yaml(self.config).value
+        missing = [name for name in SECTIONS if not isinstance(value, dict) or name not in value]
+        if missing:
+            raise DamagedError(f"{self.config} is damaged: it lacks {', '.join(missing)}; restore it from a copy")
+        assert isinstance(value, dict)
+        return value
+
+    def read_measured(self) -> dict[str, Any]:
+        """Return what cost models measured; nothing where none did.
+
+        Raises:
+            DamagedError: the file is not whole.
+        """
+        found: dict[str, Any] = read_json(self.measured) if self.measured.exists() else {}
+        return found
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return ``result.json``, or None while the run is not complete."""
+        if not self.result.exists():
+            return None
+        try:
+            result: dict[str, Any] = read_json(self.result)
+        except DamagedError as error:
+            raise DamagedError(f"{error}; delete it and resume: it is made anew from the record") from None
+        return result
+
+    def changed_packages(self) -> list[str]:
+        """Return what differs between the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
+        if not self.environment.exists():
+            return []
+        try:
+            old, new = read_json(self.environment), environment()
+        except DamagedError as error:
+            return [f"not known, {error}"]  # it only explains: no reason not to go on
+        return [
+            f"{name} {old.get(name)} -> {new.get(name)}"
+            for name in sorted({*old, *new})
+            if old.get(name) != new.get(name)
+        ]
+
+
+def environment() -> dict[str, Any]:
+    """Return what results depend on besides the configuration: versions and processor."""
+    versions: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+class MetricsFile:
+    """``metrics.jsonl``: what stages log. Its length is part of a checkpoint, and it is cut back to it on resume.
+
+    Args:
+        path: the file.
+        length: how many bytes of it are valid; the rest is cut off.
+    """
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._path = path
+        with disk_errors(path):
+            self._file = path.open("ab")
+            # What is as it was when it was last made durable is not made so again: an empty file, above all.
+            self._changed = path.stat().st_size != length
+            self._file.truncate(length)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line."""
+        with disk_errors(self._path):
+            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._file.flush()
+        self._changed = True
+
+    def sync(self) -> int:
+        """Make everything written durable; return the length in bytes."""
+        with disk_errors(self._path):
+            if self._changed:
+                os.fsync(self._file.fileno())
+        self._changed = False
+        return self._path.stat().st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,1 @@
+"""From a proposal to a recorded trial: numbering, evaluating, executors, workers."""

@@ -1,0 +1,84 @@
+"""How the evaluator of a stage is made, here or in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.evaluator import Evaluator
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.run.record.artifacts import RunArtifacts
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.streams import stream_seed
+
+
+class StageEvaluator:
+    """Makes the evaluator of a stage: here from the plan, in a worker process from the configuration."""
+
+    def __init__(self, plan: Plan, directory: Path, stage: int) -> None:
+        self._plan: Plan | None = plan
+        self._config, self._objects, self._directory, self._stage = (
+            plan.config,
+            plan.components.objects,
+            directory,
+            stage,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        return self._directory
+
+    def portable(self) -> dict[str, Any]:
+        """Return what another machine needs to make the evaluator, as plain data; `read` takes it.
+
+        Raises:
+            ConfigurationError: the configuration holds Python objects.
+        """
+        if self._objects:
+            raise ConfigurationError(
+                f"other machines need a configuration of names, and this one holds Python objects: "
+                f"{', '.join(self._objects)}; register them in a plugin, or use executor: processes",
+                path="executor",
+            )
+        return {"config": self._config, "directory": str(self._directory), "stage": self._stage}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any], directory: Path) -> StageEvaluator:
+        """Return what `portable` was called on, with the run directory as it is called here."""
+        made = cls.__new__(cls)
+        made._plan, made._config, made._objects = None, told["config"], {}
+        made._directory, made._stage = directory, told["stage"]
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None}
+
+    def __call__(self) -> Evaluator:
+        """Make it."""
+        plan = self._plan or make_plan(
+            self._config,
+            complete_manager().registry,
+            self._objects,
+            checked=True,
+            measured=RunDirectory(self._directory).read_measured(),
+        )
+        plan.runtime.activate()
+        stage = plan.stages[self._stage]
+        artifacts = RunArtifacts(
+            self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
+        )
+        seed = stream_seed(plan.seed, f"{stage.settings.name}/evaluator")
+        # Networks may be built in there: what they draw must be the same in every process.
+        with plan.runtime.seeded(seed, "evaluator"):
+            evaluator: Evaluator = plan.components.construct(
+                "evaluators",
+                stage.settings.evaluator,
+                plan.collaborators(stage.problem, artifacts),
+                seed,
+                f"{stage.path}.evaluator",
+            )
+        return evaluator

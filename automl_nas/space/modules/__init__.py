@@ -1,0 +1,1 @@
+"""Spaces written as PyTorch modules that contain choices."""

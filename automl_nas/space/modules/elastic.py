@@ -1,0 +1,292 @@
+"""Layers of searched width: a convolution owns the decision, what comes after it follows its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl_nas.errors import SpaceError
+from automl_nas.space.architecture import Scalar, Value
+from automl_nas.space.decisions import Decision, Ordinal
+from automl_nas.space.modules.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.modules.copying import shallow
+
+
+@final
+class ElasticConv2d(ChoiceModule, nn.Conv2d):
+    """A convolution whose output width may be searched and whose input width follows what it is given.
+
+    The weight has the largest widths; the first rows and columns are used (SPOS channel search;
+    once-for-all). It is an ``nn.Conv2d``, so initialisation by type reaches it.
+
+    Args:
+        in_channels: the largest number of input channels.
+        out_channels: a number: no decision; several, increasing: an `Ordinal` among them; option -> number: an
+            `Ordinal` of the options, such as scales that are tied among layers of different widths. A depthwise
+            convolution (``groups == in_channels == out_channels``) follows its input and decides nothing.
+        kernel_size: as in ``nn.Conv2d``.
+        stride: as in ``nn.Conv2d``.
+        padding: as in ``nn.Conv2d``.
+        dilation: as in ``nn.Conv2d``.
+        groups: 1, or ``in_channels`` for a depthwise convolution.
+        bias: as in ``nn.Conv2d``.
+        name: of the decision; None: the module's path. The same name in several places ties the widths, as layers
+            whose outputs are added up must.
+
+    Raises:
+        SpaceError: groups that cannot be narrowed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | Sequence[int] | Mapping[Scalar, int],
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        name: str | None = None,
+    ) -> None:
+        options = _options(out_channels)
+        widths = tuple(options.values())
+        if not widths:
+            raise SpaceError("an ElasticConv2d needs at least one output width")
+        if min(widths) < 1:
+            raise SpaceError(f"an ElasticConv2d has at least one output channel, not {min(widths)}")
+        if groups != 1 and (groups != in_channels or widths != (in_channels,)):
+            raise SpaceError(
+                "an elastic convolution has groups=1, or is depthwise and decides nothing (groups == in_channels == "
+                f"out_channels), not groups={groups} with {in_channels} -> {out_channels}"
+            )
+        nn.Conv2d.__init__(self, in_channels, max(widths), kernel_size, stride, padding, dilation, groups, bias)
+        self._init_choice(name)
+        self._options = options
+        self._widths = None if isinstance(out_channels, int) else Ordinal(tuple(out_channels))
+        self._active: int | None = None
+
+    def decisions(self) -> Mapping[str, Decision]:
+        """Return the widths, if there are several."""
+        return {} if self._widths is None else {"": self._widths}
+
+    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return the convolution with its output width set."""
+        if self._widths is None:
+            return self
+        twin = shallow(self)
+        assert isinstance(twin, ElasticConv2d)
+        twin._active = self._width(taken)
+        return twin
+
+    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return a plain ``nn.Conv2d`` with copies of the rows and columns in use."""
+        inputs = resolve.input_shape(self)[1]
+        outputs = self._width(taken) if self._widths is not None else self._follow(inputs)
+        settings: dict[str, Any] = {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": 1 if self.groups == 1 else inputs,
+            "bias": self.bias is not None,
+        }
+        whole = (inputs, outputs) == (self.in_channels, self.out_channels)
+        return _plain(
+            lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolve, whole
+        )
+
+    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+        """Return the width."""
+        return values, ()
+
+    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+        """Shrink the decision; the weights keep their shape, so that they stay the same Parameters."""
+        if self._widths is not None:
+            self._widths = Ordinal(live[""])
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve with the first rows and columns of the weight."""
+        if self._widths is not None and self._active is None:
+            self.refuse()
+        inputs = x.shape[1]
+        weight, bias = self._slices(inputs, self._follow(inputs) if self._active is None else self._active)
+        groups = 1 if self.groups == 1 else inputs
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+    def _width(self, taken: Mapping[str, Taken]) -> int:
+        width = taken[""]
+        if width.weights is not None:
+            raise SpaceError(
+                f"the width '{self.path}' takes values only: outputs of different widths cannot be weighted "
+                "(ModuleSpace.weighable names the decisions that can)"
+            )
+        return self._options[width.options[0]]
+
+    def _follow(self, inputs: int) -> int:
+        return self.out_channels if self.groups == 1 else inputs
+
+    def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
+        _check_width(self.path, inputs, self.in_channels)
+        weight = self.weight[:outputs, :inputs] if self.groups == 1 else self.weight[:outputs]
+        return weight, None if self.bias is None else self.bias[:outputs]
+
+
+@final
+class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
+    """Batch normalisation of however many channels it is given, at most ``num_features``; it decides nothing.
+
+    The statistics of the first channels are shared by all widths, so they fit none of them exactly: recalibrate what is
+    extracted before it is judged.
+
+    Args:
+        num_features: the largest number of channels.
+        eps: as in ``nn.BatchNorm2d``.
+        momentum: as in ``nn.BatchNorm2d``.
+        affine: as in ``nn.BatchNorm2d``.
+        track_running_stats: as in ``nn.BatchNorm2d``.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
+        self._init_choice(None)
+
+    def decisions(self) -> Mapping[str, Decision]:
+        """Return none: the width follows the input."""
+        return {}
+
+    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return the layer itself."""
+        return self
+
+    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
+        width = resolve.input_shape(self)[1]
+        _check_width(self.path, width, self.num_features)
+        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        plain = nn.BatchNorm2d(width, *settings, device="meta")
+        for name, tensor in (*self._parameters.items(), *self._buffers.items()):
+            if tensor is not None:
+                part = (tensor[:width] if tensor.dim() else tensor).detach().clone()
+                setattr(plain, name, nn.Parameter(part, tensor.requires_grad) if name in self._parameters else part)
+        return plain.train(self.training)
+
+    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+        """Return nothing: there is no decision."""
+        return {}, ()
+
+    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+        """Keep everything."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalise with the first channels' statistics, scale and shift."""
+        width = x.shape[1]
+        _check_width(self.path, width, self.num_features)
+        mean, variance = self.running_mean, self.running_var
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                factor = 1.0 / float(self.num_batches_tracked)
+        return F.batch_norm(
+            x,
+            None if mean is None else mean[:width],
+            None if variance is None else variance[:width],
+            None if self.weight is None else self.weight[:width],
+            None if self.bias is None else self.bias[:width],
+            self.training or mean is None,
+            factor,
+            self.eps,
+        )
+
+
+@final
+class ElasticLinear(ChoiceModule, nn.Linear):
+    """A linear layer that takes however many features it is given, at most ``in_features``; it decides nothing.
+
+    After a flattened map the features of the first channels come first, so it follows that too.
+
+    Args:
+        in_features: the largest number of input features.
+        out_features: the number of outputs.
+        bias: as in ``nn.Linear``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        nn.Linear.__init__(self, in_features, out_features, bias)
+        self._init_choice(None)
+
+    def decisions(self) -> Mapping[str, Decision]:
+        """Return none: the width follows the input."""
+        return {}
+
+    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return the layer itself."""
+        return self
+
+    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+        """Return a plain ``nn.Linear`` with copies of the columns in use."""
+        width = resolve.input_shape(self)[-1]
+        _check_width(self.path, width, self.in_features)
+        return _plain(
+            lambda: nn.Linear(width, self.out_features, self.bias is not None),
+            self,
+            (self.weight[:, :width], self.bias),
+            resolve,
+            width == self.in_features,
+        )
+
+    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+        """Return nothing: there is no decision."""
+        return {}, ()
+
+    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+        """Keep everything."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Multiply with the first columns of the weight."""
+        _check_width(self.path, x.shape[-1], self.in_features)
+        return F.linear(x, self.weight[:, : x.shape[-1]], self.bias)
+
+
+def _options(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
+    """Return option of the decision -> output channels."""
+    if isinstance(out_channels, int):
+        return {out_channels: out_channels}
+    return dict(out_channels) if isinstance(out_channels, Mapping) else {width: width for width in out_channels}
+
+
+def _check_width(path: str, width: int, largest: int) -> None:
+    if width > largest:
+        raise SpaceError(f"the elastic layer '{path}' holds weights for {largest} inputs and was given {width}")
+
+
+def _plain(
+    make: Callable[[], nn.Conv2d | nn.Linear],
+    owner: nn.Conv2d | nn.Linear,
+    slices: tuple[Tensor, Tensor | None],
+    resolve: Resolver,
+    whole: bool,
+) -> nn.Module:
+    if resolve.fresh and not whole:
+        # The constructor draws weights for the fan-in the layer really has.
+        with torch.device(owner.weight.device):
+            return make().train(owner.training)
+    with torch.device("meta"):
+        module = make()
+    weight, bias = slices
+    module.weight = nn.Parameter(weight.detach().clone(), owner.weight.requires_grad)
+    if bias is not None:
+        module.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
+    return module.train(owner.training)

@@ -1,0 +1,59 @@
+"""How a search advances: problems, trials, strategies, and wrappers of ask-and-tell strategies.
+
+Names load on first use: importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automl_nas._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
+    from automl_nas.strategy.base import Services as Services
+    from automl_nas.strategy.base import Strategy as Strategy
+    from automl_nas.strategy.feasible_sampler import Drawer as Drawer
+    from automl_nas.strategy.problem import (
+        Constraint as Constraint,
+    )
+    from automl_nas.strategy.problem import (
+        Direction as Direction,
+    )
+    from automl_nas.strategy.problem import (
+        Problem as Problem,
+    )
+    from automl_nas.strategy.problem import (
+        parse_constraint as parse_constraint,
+    )
+    from automl_nas.strategy.trial import Proposal as Proposal
+    from automl_nas.strategy.trial import Trial as Trial
+    from automl_nas.strategy.wrappers import Deduplicate as Deduplicate
+    from automl_nas.strategy.wrappers import Filter as Filter
+    from automl_nas.strategy.wrappers import Retry as Retry
+
+_HOMES = {
+    "base": (
+        "Services",
+        "Strategy",
+    ),
+    "ask_tell": ("AskTellStrategy",),
+    "problem": (
+        "Constraint",
+        "Direction",
+        "Problem",
+        "parse_constraint",
+    ),
+    "trial": (
+        "Proposal",
+        "Trial",
+    ),
+    "wrappers": (
+        "Deduplicate",
+        "Filter",
+        "Retry",
+    ),
+    "feasible_sampler": ("Drawer",),
+}
+
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,1 @@
+"""How well predictors rank architectures: the study behind ``automl-nas rank``."""

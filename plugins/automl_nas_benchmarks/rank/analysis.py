@@ -1,0 +1,168 @@
+"""What a sample says: every measure of every predictor, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automl_nas_benchmarks.rank.metrics import (
+    Measure,
+    Rows,
+    best_rank_at,
+    bootstrap,
+    kendall_tau,
+    precision_at,
+    spearman,
+)
+from automl_nas_benchmarks.rank.study import Predictor, Sample
+
+OVERALL = "overall"
+TOP_HALF = "true top half"
+
+CORRELATIONS: dict[str, Measure] = {"kendall_tau": kendall_tau, "spearman": spearman}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number.
+
+    Attributes:
+        predictor: whose.
+        trivial: whether it is known without training anything.
+        scope: of which networks; ``within tenths of ...`` is the mean over ten groups of like cost.
+        networks: how many these are.
+        measure: its name.
+        value: mean over the runs.
+        low: end of the 95 % interval.
+        high: the other end.
+        runs: the value of each run.
+    """
+
+    predictor: str
+    trivial: bool
+    scope: str
+    networks: int
+    measure: str
+    value: float
+    low: float
+    high: float
+    runs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much a trained predictor is ahead of a trivial one, in Kendall's tau over all networks of the sample.
+
+    Attributes:
+        predictor: the trained one.
+        over: the trivial one.
+        value: mean over the runs.
+        low: end of the 95 % interval, from the same resamples for both.
+        high: the other end.
+    """
+
+    predictor: str
+    over: str
+    value: float
+    low: float
+    high: float
+
+
+def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 1000, seed: int = 0) -> list[Finding]:
+    """Return all measures of all predictors.
+
+    Args:
+        sample: what was scored.
+        top: the k of precision at k and best rank at k.
+        resamples: of the bootstrap.
+        seed: of it.
+    """
+    everything = np.arange(len(sample))
+    best = np.sort(np.argsort(-sample.truth, kind="stable")[: (len(sample) + 1) // 2])
+    measures = dict(CORRELATIONS)
+    for k in top:
+        measures[f"precision_at_{k}"] = precision_at(k)
+        measures[f"best_rank_at_{k}"] = best_rank_at(k)
+    found = []
+    for predictor in sample.predictors:
+        for scope, rows, chosen in ((OVERALL, everything, measures), (TOP_HALF, best, CORRELATIONS)):
+            for name, measure in chosen.items():
+                found.append(
+                    _finding(
+                        predictor, scope, name, _plain(measure, predictor, sample), rows, resamples=resamples, seed=seed
+                    )
+                )
+        if sample.strata is not None:
+            for name, measure in CORRELATIONS.items():
+                value = _within(measure, predictor, sample, sample.strata)
+                scope = f"within tenths of {sample.cut}"
+                found.append(_finding(predictor, scope, name, value, everything, resamples=resamples, seed=seed))
+    return found
+
+
+def leads(sample: Sample, *, resamples: int = 1000, seed: int = 0) -> list[Lead]:
+    """Return the lead of each trained predictor over each trivial one.
+
+    Args:
+        sample: what was scored.
+        resamples: of the bootstrap.
+        seed: of it.
+    """
+    return [
+        _lead(ours, theirs, sample, resamples=resamples, seed=seed)
+        for ours in sample.learned
+        for theirs in sample.trivial
+    ]
+
+
+def by_part(sample: Sample, predictor: Predictor) -> list[float]:
+    """Return the mean over runs of Kendall's tau in each tenth, the cheapest first; empty without a cost."""
+    if sample.strata is None:
+        return []
+    found = []
+    for part in range(int(sample.strata.max()) + 1):
+        rows = np.flatnonzero(sample.strata == part)
+        found.append(float(np.mean([kendall_tau(run[rows], sample.truth[rows]) for run in predictor.scores])))
+    return found
+
+
+Value = Callable[[int, Rows], float]
+
+
+def _plain(measure: Measure, predictor: Predictor, sample: Sample) -> Value:
+    return lambda run, rows: measure(predictor.scores[run][rows], sample.truth[rows])
+
+
+def _within(measure: Measure, predictor: Predictor, sample: Sample, strata: Rows) -> Value:
+    parts = range(int(strata.max()) + 1)
+
+    def value(run: int, rows: Rows) -> float:
+        inside = [rows[strata[rows] == part] for part in parts]
+        values = [measure(predictor.scores[run][each], sample.truth[each]) for each in inside]
+        known = [each for each in values if not np.isnan(each)]  # a group of equal scores has no correlation
+        return float(np.mean(known)) if known else float("nan")
+
+    return value
+
+
+def _finding(
+    predictor: Predictor, scope: str, name: str, value: Value, rows: Rows, *, resamples: int, seed: int
+) -> Finding:
+    runs = range(len(predictor.scores))
+    each = tuple(value(run, rows) for run in runs)
+    low, high = bootstrap(
+        lambda run, drawn: value(run, rows[drawn]), runs=len(runs), size=len(rows), resamples=resamples, seed=seed
+    )
+    return Finding(predictor.name, predictor.trivial, scope, len(rows), name, float(np.mean(each)), low, high, each)
+
+
+def _lead(ours: Predictor, theirs: Predictor, sample: Sample, *, resamples: int, seed: int) -> Lead:
+    def value(run: int, rows: Rows) -> float:
+        truth = sample.truth[rows]
+        return kendall_tau(ours.scores[run][rows], truth) - kendall_tau(theirs.scores[0][rows], truth)
+
+    runs, everything = len(ours.scores), np.arange(len(sample))
+    low, high = bootstrap(value, runs=runs, size=len(sample), resamples=resamples, seed=seed)
+    return Lead(ours.name, theirs.name, float(np.mean([value(run, everything) for run in range(runs)])), low, high)

@@ -1,0 +1,198 @@
+"""The report of a ranking study: a table in the terminal, JSON, CSV, and a scatter plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from automl_nas.cli import table
+from automl_nas.run import write_whole
+from automl_nas_benchmarks.rank.analysis import Finding, Lead, by_part, findings, leads
+from automl_nas_benchmarks.rank.search_outcomes import Pick, picks
+from automl_nas_benchmarks.rank.study import Sample, Study
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything a study found.
+
+    Attributes:
+        sample: what was scored.
+        findings: the measures.
+        leads: of trained predictors over trivial ones.
+        parts: predictor -> Kendall's tau in each tenth of the sample by cost, the cheapest first.
+        picks: what searches chose.
+        about: the benchmark, the runs, their seeds.
+    """
+
+    sample: Sample
+    findings: Sequence[Finding]
+    leads: Sequence[Lead]
+    parts: Mapping[str, Sequence[float]]
+    picks: Sequence[Pick]
+    about: Mapping[str, Any]
+
+
+def make_report(study: Study, *, top: Sequence[int], resamples: int) -> Report:
+    """Compute everything. A thousand resamples of a few hundred networks take a minute.
+
+    Args:
+        study: complete runs.
+        top: the k of precision at k and best rank at k.
+        resamples: of the bootstrap.
+
+    Raises:
+        DataError: too few networks were scored, or the table does not know them.
+    """
+    sample = study.sample()
+    return Report(
+        sample,
+        findings(sample, top=top, resamples=resamples),
+        leads(sample, resamples=resamples),
+        {predictor.name: by_part(sample, predictor) for predictor in sample.predictors},
+        picks(study),
+        {
+            "benchmark": study.benchmark.name,
+            "networks": len(sample),
+            "left_out": sample.left_out,
+            "runs": [str(run.directory) for run in study.runs],
+            "seeds": [run.plan.seed for run in study.runs],
+            "resamples": resamples,
+        },
+    )
+
+
+def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Path]:
+    """Write ``ranking.json``, ``ranking.csv``, ``scores.csv`` and, where matplotlib is installed, ``ranking.png``.
+
+    Args:
+        report: what was found.
+        folder: is made if need be.
+        plots: whether to draw the picture.
+
+    Raises:
+        RunFailedError: the folder cannot be written.
+    """
+    from automl_nas_benchmarks.rank.plot import scatter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "ranking.json": json.dumps(as_json(report), indent=1).encode() + b"\n",
+        "ranking.csv": _table(_csv_rows(report.findings)),
+        "scores.csv": _table(_score_rows(report.sample)),
+    }
+    if plots and (image := scatter(report.sample)) is not None:
+        contents["ranking.png"] = image
+    for name, content in contents.items():
+        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return [folder / name for name in contents]
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the report as JSON; what has no value is null."""
+    plain = {
+        **report.about,
+        "findings": [asdict(finding) for finding in report.findings],
+        "leads": [asdict(lead) for lead in report.leads],
+        "tau_in_tenths": {name: list(values) for name, values in report.parts.items()},
+        "picks": [asdict(pick) for pick in report.picks],
+    }
+    finite: dict[str, Any] = _finite(plain)
+    return finite
+
+
+def as_text(report: Report) -> list[str]:
+    """Return the lines for a terminal."""
+    about = report.about
+    lines = [
+        f"{about['networks']} networks of {about['benchmark']}, {_count(len(about['seeds']), 'run')} "
+        f"(seeds {', '.join(map(str, about['seeds']))}); mean, 95 % bootstrap interval"
+    ]
+    if about["left_out"]:
+        lines.append(f"{_count(about['left_out'], 'network')} left out: not scored everywhere, or without a true value")
+    columns = list(dict.fromkeys((finding.scope, finding.measure) for finding in report.findings))
+    cells = {(f.predictor, f.scope, f.measure): _interval(f.value, f.low, f.high) for f in report.findings}
+    for scope in dict.fromkeys(scope for scope, _ in columns):
+        measures = [measure for where, measure in columns if where == scope]
+        rows = []
+        for predictor in report.sample.predictors:
+            name = predictor.name + (" (free)" if predictor.trivial else "")
+            rows.append([name, *(cells[predictor.name, scope, measure] for measure in measures)])
+        lines += ["", *table([scope, *measures], rows)]
+    ahead = [[lead.predictor, lead.over, _interval(lead.value, lead.low, lead.high)] for lead in report.leads]
+    if ahead:
+        lines += ["", *table(["ahead in overall kendall_tau", "of", "by"], ahead, left=2)]
+    if report.picks:
+        lines += ["", *_picks(report.picks)]
+    return lines
+
+
+def _picks(found: Sequence[Pick]) -> list[str]:
+    numbers = list(found[0].random)
+    rules = list(found[0].free)
+    header = ["search", "seed", "limit", "choice", "true", "rank", "worth"]
+    header += [*(f"best of {k}" for k in numbers), *rules, "optimum"]
+    rows = []
+    for pick in found:
+        rows.append(
+            [
+                pick.stage,
+                str(pick.seed),
+                "; ".join(pick.limits) or "none",
+                pick.code,
+                "unknown" if pick.truth is None else f"{pick.truth:.2f}",
+                f"{pick.rank or '?'} of {pick.feasible}",
+                f"{pick.worth or '?'} random",
+                *(f"{pick.random[k]:.2f}" if k in pick.random else "" for k in numbers),
+                *(f"{pick.free[rule]:.2f}" for rule in rules),
+                f"{pick.optimum:.2f}",
+            ]
+        )
+    return table(header, rows, left=4)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def _csv_rows(found: Sequence[Finding]) -> Iterable[Sequence[object]]:
+    yield ["predictor", "trivial", "scope", "networks", "measure", "value", "low", "high"]
+    for f in found:
+        yield [f.predictor, f.trivial, f.scope, f.networks, f.measure, f.value, f.low, f.high]
+
+
+def _score_rows(sample: Sample) -> Iterable[Sequence[object]]:
+    columns = [
+        (f"{predictor.name}_{number}" if len(predictor.scores) > 1 else predictor.name, row)
+        for predictor in sample.predictors
+        for number, row in enumerate(predictor.scores, start=1)
+    ]
+    yield ["code", "truth", *(name for name, _ in columns)]
+    for place, code in enumerate(sample.codes):
+        yield [code, sample.truth[place], *(row[place] for _, row in columns)]
+
+
+def _table(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

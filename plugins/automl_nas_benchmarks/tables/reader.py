@@ -1,0 +1,171 @@
+"""A table of one's own, from CSV or Parquet: `Source` says where it is, `read_table` reads it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from automl_nas.errors import ConfigurationError, DataError, did_you_mean
+from automl_nas_benchmarks.tables.coding import Coding
+from automl_nas_benchmarks.tables.columns import Names, coding_of_codes, coding_of_columns
+from automl_nas_benchmarks.tables.table import Column, Table
+
+_NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """A table in a file: architectures in rows, with what is known of them.
+
+    Attributes:
+        path: ``.csv``, ``.csv.gz`` or ``.parquet`` (which needs the extra ``benchmark``).
+        codes: the column in which each architecture is one text, one symbol for each decision.
+        separator: between the symbols of a code; empty: each character is a symbol.
+        decisions: instead of codes, the columns that hold one decision each.
+        ordered: decisions (with codes: ``choice_1``, ...) whose options are numbers in order, such as widths.
+        absent: further texts that stand for a missing value, such as ``"-1"``.
+        lower_is_better: columns of which small values are wanted.
+    """
+
+    path: Path
+    codes: str | None = None
+    separator: str = ""
+    decisions: tuple[str, ...] = ()
+    ordered: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    lower_is_better: tuple[str, ...] = ()
+
+
+def read_table(source: Source) -> Table:
+    """Read a table; a file that has not changed is read once.
+
+    Columns of numbers become `Column`s. Others are passed over, and named when they are asked for.
+
+    Raises:
+        DataError: the file cannot be read, or its codes are malformed or not distinct; says where.
+        ConfigurationError: it has no column of that name.
+    """
+    path = Path(source.path).expanduser()
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"the table {path} cannot be read: {error.strerror or error}") from None
+    return _read(source, path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(source: Source, path: Path, changed: int, size: int) -> Table:
+    cells = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    coding, codes = _coding(source, cells, path)
+    keys = {source.codes} if source.codes is not None else set(source.decisions)
+    unknown = [name for name in source.lower_is_better if name not in cells]
+    if unknown:
+        raise ConfigurationError(_no_column(path, unknown[0], cells), path="lower_is_better")
+    columns: dict[str, Column] = {}
+    unusable: dict[str, str] = {}
+    absent = _NOTHING | {text.strip().lower() for text in source.absent}
+    for name, texts in cells.items():
+        if name in keys:
+            continue
+        try:
+            values = np.array([_number(text, absent, row) for row, text in enumerate(texts, start=1)], dtype=np.float64)
+        except ValueError as error:
+            unusable[name] = str(error)
+            continue
+        values.setflags(write=False)
+        columns[name] = Column(values, better="lower" if name in source.lower_is_better else "higher")
+    return Table(path.name, coding, codes, columns, unusable=unusable)
+
+
+def _coding(source: Source, cells: dict[str, list[Any]], path: Path) -> tuple[Coding, tuple[str, ...]]:
+    if (source.codes is None) == (not source.decisions):
+        raise ConfigurationError(
+            f"say how {path.name} writes architectures: 'codes' names a column of texts, or 'decisions' the columns "
+            f"that hold a decision each; its columns are {', '.join(cells)}",
+            path="codes",
+        )
+    for name in (source.codes,) if source.codes is not None else source.decisions:
+        if name not in cells:
+            raise ConfigurationError(_no_column(path, name, cells), path="codes" if source.codes else "decisions")
+    names = Names(path.name, frozenset(source.ordered))
+    if source.codes is not None:
+        return coding_of_codes(names, source.codes, cells[source.codes], source.separator)
+    return coding_of_columns(names, {name: cells[name] for name in source.decisions})
+
+
+def _no_column(path: Path, name: str, cells: dict[str, list[Any]]) -> str:
+    return f"the table {path.name} has no column '{name}'{did_you_mean(name, cells)}"
+
+
+def _number(cell: Any, absent: frozenset[str], row: int) -> float:
+    if cell is None:
+        return math.nan
+    if isinstance(cell, str):
+        if (text := cell.strip()).lower() in absent:
+            return math.nan
+        try:
+            value = math.nan if "_" in text else float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"row {row} holds '{text}', which is no finite number")
+        return value
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        raise ValueError(f"row {row} holds {cell!r}, which is no number")
+    if math.isinf(cell):
+        raise ValueError(f"row {row} holds {cell!r}, which is no finite number")
+    return math.nan if str(cell) in absent else float(cell)
+
+
+def _csv(path: Path) -> dict[str, list[Any]]:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        lines = [line for line in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True) if line]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the table {path} cannot be read as CSV in UTF-8: {error}") from None
+    if len(lines) < 2:
+        raise DataError(f"the table {path} has no rows: it needs a line of column names and one for each architecture")
+    head = [name.strip() for name in lines[0]]
+    _check_head(head, path)
+    for row, line in enumerate(lines[1:], start=1):
+        if len(line) != len(head):
+            raise DataError(f"row {row} of the table {path} has {len(line)} cells, and there are {len(head)} columns")
+    return {name: list(cells) for name, cells in zip(head, zip(*lines[1:], strict=True), strict=True)}
+
+
+def _parquet(path: Path) -> dict[str, list[Any]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise DataError(
+            f"{path} is a Parquet file, and pyarrow is not installed; pip install 'automl-nas[benchmark]', or write "
+            "the table as CSV"
+        ) from None
+    try:
+        read = ParquetFile(path).read()
+    except (OSError, ArrowException) as error:
+        raise DataError(f"the table {path} cannot be read as Parquet: {error}") from None
+    if not read.num_rows:
+        raise DataError(f"the table {path} has no rows")
+    _check_head(read.column_names, path)
+    return {name: read.column(name).to_pylist() for name in read.column_names}
+
+
+def _check_head(head: Sequence[str], path: Path) -> None:
+    twice = sorted({name for name in head if head.count(name) > 1})
+    if twice:
+        raise DataError(f"the table {path} has more than one column '{twice[0]}'")

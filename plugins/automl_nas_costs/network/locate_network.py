@@ -1,0 +1,154 @@
+"""Finding a network by what a user writes: a model of torchvision, or ``package.module:Object``."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, final
+
+from torch import nn
+
+from automl_nas.errors import ConfigurationError, SpaceError, UserError, did_you_mean
+from automl_nas.space import Architecture, Decision, SearchSpace
+from automl_nas.torchvision_import import import_torchvision
+
+IMAGE = (3, 224, 224)
+"""The input of a model of torchvision whose weights do not say another resolution."""
+
+
+@dataclass(frozen=True)
+class FoundNetwork:
+    """A network that can be made.
+
+    Attributes:
+        title: what it is, for people.
+        make: makes it, with random weights.
+        input_shape: of one input without the batch.
+    """
+
+    title: str
+    make: Callable[[], nn.Module]
+    input_shape: tuple[int, ...]
+
+
+@final
+class OneNetwork(SearchSpace):
+    """A space of a single network: nothing to decide.
+
+    Args:
+        make: makes the network.
+        input_shape: of one input without the batch.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], input_shape: tuple[int, ...]) -> None:
+        self._make, self._input_shape = make, input_shape
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """None."""
+        return {}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input without the batch."""
+        return self._input_shape
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Return the network."""
+        self.validate(architecture)
+        return self._make()
+
+
+def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> FoundNetwork:
+    """Find a network.
+
+    Args:
+        text: ``package.module:Class``, ``package.module:function`` or ``package.module:module_object``, or the name of
+            a model of torchvision. Modules are looked for in the working directory too.
+        arguments: for the class or function.
+        input_shape: of one input without the batch; None: that of torchvision's published weights.
+
+    Raises:
+        ConfigurationError: there is no such network; names the nearest.
+        SpaceError: what is named makes no `torch.nn.Module`.
+    """
+    if ":" in text:
+        if input_shape is None:
+            raise ConfigurationError(f"give the shape of one input of {text}, such as --input-shape 3,224,224")
+        return FoundNetwork(text, _checked(text, _imported(text, arguments)), input_shape)
+    models = import_torchvision("torchvision.models")
+    names = models.list_models(module=models)
+    if text.lower() not in names:
+        raise ConfigurationError(
+            f"'{text}' is no file, no package.module:Class and no classification model of "
+            f"torchvision{_near(text, names)}"
+        )
+    name = text.lower()
+    # Their default initialisation needs minutes of scipy and is the only one that says so by a warning.
+    given = {"init_weights": False, **arguments} if name in ("googlenet", "inception_v3") else dict(arguments)
+    shape = input_shape or _resolution(models, name)
+    if name.startswith("vit_"):
+        given.setdefault("image_size", shape[-1])  # their positions are made for one resolution
+    return FoundNetwork(f"{name} (torchvision)", _checked(text, lambda: models.get_model(name, **given)), shape)
+
+
+def _near(text: str, names: list[str]) -> str:
+    # The list of all eighty would hide the message.
+    hint = did_you_mean(text, names)
+    return hint if hint.startswith("; did") else ""
+
+
+def _resolution(models: ModuleType, name: str) -> tuple[int, ...]:
+    weights = models.get_model_weights(name)
+    default = getattr(weights, "DEFAULT", None)
+    if default is None:
+        return IMAGE
+    (size,) = set(default.transforms().crop_size)
+    return (3, int(size), int(size))
+
+
+def _imported(text: str, arguments: Mapping[str, Any]) -> Callable[[], Any]:
+    module_name, _, attribute = text.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigurationError(f"cannot import {module_name}: {error}") from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in dir(found) if not name.startswith("_")]
+            raise ConfigurationError(f"{module_name} has no '{attribute}'{did_you_mean(part, known)}")
+        found = getattr(found, part)
+    if isinstance(found, nn.Module):
+        return lambda: copy.deepcopy(found)
+    if not callable(found):
+        raise SpaceError(f"{text} is a {type(found).__name__}; name a class or function that makes a torch.nn.Module")
+    return lambda: found(**arguments)
+
+
+def _checked(text: str, make: Callable[[], Any]) -> Callable[[], nn.Module]:
+    def made() -> nn.Module:
+        try:
+            network = make()
+        except UserError:
+            raise
+        except TypeError as error:
+            raise SpaceError(
+                f"{text} cannot be called: {error}; give arguments with --set network.NAME=VALUE"
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise SpaceError(f"{text} makes a {type(network).__name__}, no torch.nn.Module")
+        return network
+
+    return made

@@ -1,0 +1,230 @@
+"""Sparse structure selection: cut residual branches, groups or neurons off an ordinary network while it is trained."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
+from automl_nas_dso.optimiser import APGNAG, Nonnegative, alive
+from automl_nas_dso.sparse_structure_cut import cut, fold
+from automl_nas_dso.sparse_structure_graph import NORMS, Kind, Part, find
+
+__all__ = ["SparseSelection", "find"]
+
+
+@final
+class SparseSelection:
+    """Scales lambda on parts of a network, trained to exact zeros with it (Huang & Wang 2017, arXiv 1707.01213).
+
+    ``min mean loss + R(W) + gamma * ||lambda||_1``: the network is left as it is, but for hooks that multiply what its
+    parts give by lambda, 1 at first; lambda is trained by `APGNAG` on the same batches as the weights. `finish` folds
+    what is left of lambda into the weights, cuts the rest off and returns a plain network. In a loop of your own::
+
+        selection = SparseSelection(network, kind="blocks", gamma=0.01)
+        for inputs, targets in batches:
+            optimizer.zero_grad()
+            selection.zero_grad()
+            loss(network(inputs), targets).backward()
+            optimizer.step()
+            selection.step()
+        small = selection.finish(inputs)
+
+    With core's `Fit`: ``Fit(network, task, runtime, recipe, forward=selection.forward, ...)``, at the end
+    ``selection.step()`` for what the last iteration left.
+
+    Args:
+        network: torch.fx must be able to trace it.
+        kind: ``blocks``: residual branches, ``r + lambda F(r)``; ``groups``: of grouped convolutions; ``neurons``:
+            output channels (see `find`).
+        only: the paths of modules whose outputs are scaled, of those `find` returns; None: all of them.
+        gamma: the penalty; ``selection.optimiser.set_gamma`` sets it for each scale, at any time.
+        lr: of lambda.
+        momentum: of lambda.
+        nonnegative: see `APGNAG`.
+        fix_scales: whether the scales of normalisations that lambda follows stay as they are while training, since
+            they would absorb it.
+
+    Attributes:
+        parts: what is scaled.
+        values: lambda, all in one Parameter, in the order of ``parts``; it is no parameter of the network.
+        optimiser: of lambda.
+
+    Raises:
+        SpaceError: the network cannot be traced or has no such parts, or ``only`` names something else.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        kind: Kind = "blocks",
+        only: Collection[str] | None = None,
+        gamma: float,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        nonnegative: Nonnegative = "prox",
+        fix_scales: bool = True,
+    ) -> None:
+        found = {part.path: part for part in find(network, kind)}
+        for path in only or ():
+            if path not in found:
+                raise SpaceError(f"'{path}' is not among the {kind} that can be cut off{did_you_mean(path, found)}")
+        self.network = network
+        self.parts: tuple[Part, ...] = tuple(part for path, part in found.items() if only is None or path in only)
+        first = next(network.parameters())
+        total = sum(part.count for part in self.parts)
+        self.values = nn.Parameter(torch.ones(total, device=first.device, dtype=first.dtype))
+        self.optimiser = APGNAG([self.values], lr, momentum=momentum, gamma=gamma, nonnegative=nonnegative)
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._attach()
+        self._fixed: list[Tensor] = []
+        for part in self.parts if fix_scales else ():
+            module = network.get_submodule(part.path)
+            if isinstance(module, NORMS) and module.affine and module.weight.requires_grad:
+                self._fixed.append(module.weight.requires_grad_(False))
+
+    @property
+    def scales(self) -> Mapping[str, Tensor]:
+        """Path -> lambda of that part, as it is used now; views of ``values`` without gradients."""
+        pieces = torch.split(self.values.detach(), [part.count for part in self.parts])
+        return {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
+
+    def live(self) -> dict[str, Tensor]:
+        """Return path -> which scales are not 0 (after the last proximal step), boolean."""
+        pieces = torch.split(alive(self.optimiser.iterate(self.values)), [part.count for part in self.parts])
+        return {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
+
+    def zero_grad(self) -> None:
+        """Forget the gradient of lambda."""
+        self.values.grad = None
+
+    def step(self) -> None:
+        """Make a step of lambda, if there is a gradient, and forget it."""
+        if self.values.grad is not None:
+            self.optimiser.step()
+            self.values.grad = None
+
+    def forward(self, network: nn.Module, inputs: Tensor, count: int) -> Tensor:
+        """Call the network for `automl_nas.evaluation.Fit`; first a step of lambda for the iteration before.
+
+        Args:
+            network: the network, perhaps wrapped.
+            inputs: a batch.
+            count: not used.
+        """
+        self.step()
+        outputs: Tensor = network(inputs)
+        return outputs
+
+    def finish(self, example: Tensor | None = None) -> nn.Module:
+        """Return a plain network that computes the same in evaluation mode: lambda folded in, dead parts cut off.
+
+        The network and its scales stay as they are. Layers keep one neuron or group at least. With removed branches
+        the result is a torch.fx.GraphModule.
+
+        Args:
+            example: a batch on which the result is compared with the scaled network; None: it is not compared.
+
+        Raises:
+            ConfigurationError: lambda is NaN.
+            SpaceError: the result computes something else on the example.
+        """
+        if bool(self.values.isnan().any()):
+            raise ConfigurationError("lambda is NaN: train with a smaller learning rate", path="lr")
+        settled = self.optimiser.iterate(self.values)
+        with self._detached():
+            plain = copy.deepcopy(self.network)
+        twins = dict(plain.named_parameters())
+        for name, parameter in self.network.named_parameters():
+            if any(parameter is fixed for fixed in self._fixed):
+                twins[name].requires_grad_(True)
+        live = {}
+        pieces = torch.split(settled, [part.count for part in self.parts])
+        for part, scales in zip(self.parts, pieces, strict=True):
+            fold(plain, part, scales)
+            mask = alive(scales).cpu()
+            if part.layer and not bool(mask.any()):
+                mask[0] = True  # it gives 0, as all of them did
+            live[part.path] = mask
+        result = cut(plain, self.parts, live)
+        if example is not None:
+            self._compare(result, example, settled)
+        return result
+
+    def remove(self) -> None:
+        """Take the hooks off the network and let its normalisations learn their scales again."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        for parameter in self._fixed:
+            parameter.requires_grad_(True)
+        self._fixed = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return lambda, its gradient and its optimiser's state; the network has its own."""
+        return {
+            "values": self.values.detach(),
+            "gradient": self.values.grad,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, for the same network and parts."""
+        with torch.no_grad():
+            self.values.copy_(state["values"])
+        self.values.grad = None if state["gradient"] is None else state["gradient"].clone().to(self.values)
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def _attach(self) -> None:
+        start = 0
+        for part in self.parts:
+            module = self.network.get_submodule(part.path)
+            hook = functools.partial(self._scale, part=part, places=slice(start, start + part.count))
+            self._hooks.append(module.register_forward_hook(hook))
+            start += part.count
+
+    def _scale(self, module: nn.Module, inputs: object, output: Tensor, *, part: Part, places: slice) -> Tensor:
+        scales = self.values[places].to(output.dtype)
+        if part.count == 1:
+            return output * scales
+        axis = 1 if output.dim() > 1 else 0
+        width = output.shape[axis]
+        shape = [1] * output.dim()
+        shape[axis] = width
+        return output * scales.repeat_interleave(width // part.count).view(shape)
+
+    @contextmanager
+    def _detached(self) -> Iterator[None]:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        try:
+            yield
+        finally:
+            self._attach()
+
+    def _compare(self, result: nn.Module, example: Tensor, settled: Tensor) -> None:
+        modes = [(module, module.training) for network in (self.network, result) for module in network.modules()]
+        kept = self.values.detach().clone()
+        try:
+            with torch.no_grad():
+                self.values.copy_(settled)
+                wanted, found = self.network.eval()(example), result.eval()(example)
+        finally:
+            with torch.no_grad():
+                self.values.copy_(kept)
+            for module, mode in modes:
+                module.training = mode
+        error = float((wanted - found).abs().max())
+        if not error <= 1e-3 * float(wanted.abs().max()) + 1e-6:
+            raise SpaceError(
+                f"the network without its dead parts computes something else: outputs differ by up to {error:.3g}; a "
+                "part was taken for independent that is not (leave it out through 'only')"
+            )

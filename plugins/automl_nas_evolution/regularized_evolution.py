@@ -1,0 +1,108 @@
+"""Regularised (aging) evolution."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, final
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import Problem, Proposal, Trial
+from automl_nas_evolution.deduplicating_search import Explorer, proposed
+from automl_nas_evolution.members import Member, Rank, fittest
+
+
+@final
+class AgingEvolution(Explorer):
+    """Regularised evolution (Real et al. 2019, arXiv 1802.01548, algorithm 1).
+
+    The population starts random. After that each candidate is a copy of the best of ``sample_size`` members drawn with
+    replacement, with one decision changed; it joins the population when it is told, and the oldest member dies,
+    however good it is. Mutations that violate a constraint on costs or that are known already are drawn again,
+    tournament included. Failed candidates do not join.
+
+    Args:
+        space: what is searched.
+        problem: objectives and constraints; with several objectives a tournament is won by NSGA-II's order.
+        seed: of the run.
+        population: members alive (P of the paper).
+        sample_size: members in a tournament (S of the paper).
+        child_attempts: mutations tried for one candidate before it is drawn at random.
+        duplicates: whether a network may be evaluated twice.
+        attempts: uniform draws for one random candidate before other ways are tried; see `Drawer`.
+
+    Raises:
+        ConfigurationError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        problem: Problem,
+        *,
+        seed: int,
+        population: int = 100,
+        sample_size: int = 25,
+        child_attempts: int = 100,
+        duplicates: bool = False,
+        attempts: int = 1000,
+    ) -> None:
+        super().__init__(space, problem, seed=seed, duplicates=duplicates, attempts=attempts)
+        for name, value in (
+            ("population", population),
+            ("sample_size", sample_size),
+            ("child_attempts", child_attempts),
+        ):
+            if value < 1:
+                raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
+        self._size, self._sample_size, self._child_attempts = population, sample_size, child_attempts
+        self._mutable = space.size > 1
+        self._single = len(problem.objectives) == 1
+        # The members, the oldest first, and beside them their ranks and numbers.
+        self._members: list[Member] = []
+        self._ranks: list[Rank] = []
+        self._codes: list[int] = []
+
+    def _propose(self) -> Proposal | None:
+        alive = len(self._members)
+        if alive < self._size and alive + sum(self._outstanding.values()) >= self._size:
+            return None
+        rng = self._of_this_ask("aging")
+        if alive == self._size and self._mutable:
+            mutate_one, codes, refused = self._packing.mutate_one, self._codes, self._refused
+            for _ in range(self._child_attempts):
+                parent = self._tournament(rng)
+                code = mutate_one(codes[parent], rng)
+                if code not in refused and (child := self._claimed_of(code)) is not None:
+                    return proposed(child, {"origin": "mutation", "parents": [self._members[parent].number]})
+        drawn = self._draw(rng)
+        return None if drawn is None else proposed(drawn, {"origin": "random"})
+
+    def _tournament(self, rng: random.Random) -> int:
+        """Return the place of the best of some members."""
+        draw, alive = rng.random, len(self._members)
+        rivals = [int(draw() * alive) for _ in range(self._sample_size)]
+        if self._single:
+            return min(rivals, key=self._ranks.__getitem__)
+        best = fittest([self._members[place] for place in rivals], 1)[0]
+        return next(place for place in rivals if self._members[place] is best)
+
+    def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
+        if (member := Member.of(self._problem, trial)) is not None:
+            self._join(member)
+            if len(self._members) > self._size:
+                del self._members[0], self._ranks[0], self._codes[0]
+
+    def _join(self, member: Member) -> None:
+        self._members.append(member)
+        self._ranks.append(member.rank())
+        self._codes.append(self._packing.pack(member.architecture))
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"members": [member.state() for member in self._members]}
+
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
+        self._members, self._ranks, self._codes = [], [], []
+        for item in state["members"]:
+            self._join(Member.load(item))

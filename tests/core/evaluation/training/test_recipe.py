@@ -1,0 +1,66 @@
+"""What a `Recipe` accepts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.training.recipe import Recipe
+
+
+def test_the_defaults_are_those_of_spos() -> None:
+    recipe = Recipe()
+    # Guo et al. 2020, section 4: SGD with momentum 0.9, weight decay 4e-5, linear to 0.
+    assert (recipe.optimizer, recipe.momentum, recipe.nesterov) == ("sgd", 0.9, False)
+    assert (recipe.weight_decay, recipe.decay, recipe.schedule) == (4e-5, "weights", "linear")
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"weight_decay": math.nan}, "weight_decay"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"momentum": -0.1}, "momentum"),
+        ({"momentum": 0.0, "nesterov": True}, "nesterov"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"clip_norm": 0.0}, "clip_norm"),
+        ({"clip_norm": math.nan}, "clip_norm"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs"),
+        ({"epochs": 5, "warmup_epochs": 5.0}, "warmup_epochs"),
+        ({"auxiliary": -0.1}, "auxiliary"),
+        ({"auxiliary": math.nan}, "auxiliary"),
+        ({"schedule": "cosine", "restart_epochs": 0}, "restart_epochs"),
+        ({"schedule": "linear", "restart_epochs": 10}, "restart_epochs"),
+        ({"schedule": "cosine", "restart_epochs": 10, "restart_factor": 0}, "restart_factor"),
+        ({"schedule": "cosine", "restart_factor": 2}, "restart_factor"),
+    ],
+)
+def test_values_out_of_range_are_refused_at_once(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Recipe(**settings)
+    assert caught.value.path == field
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "right"),
+    [("optimizer", "sdg", "sgd"), ("schedule", "cosin", "cosine"), ("decay", "weight", "weights")],
+)
+def test_a_typo_is_answered_with_the_nearest_name(field: str, wrong: str, right: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"did you mean '{right}'"):
+        Recipe(**{field: wrong})  # type: ignore[arg-type]
+
+
+def test_a_training_that_would_end_inside_a_cycle_is_refused_with_the_lengths_that_do() -> None:
+    with pytest.raises(ConfigurationError, match="cycles end after 310 or 630") as caught:
+        Recipe(epochs=600, schedule="cosine", restart_epochs=10, restart_factor=2)
+    assert caught.value.path == "epochs"
+    # 10 (2^6 - 1) = 630, the length of DSO-NAS's retraining.
+    assert Recipe(epochs=630, schedule="cosine", restart_epochs=10, restart_factor=2).restart_epochs == 10
+    assert Recipe(epochs=35, warmup_epochs=5, schedule="cosine", restart_epochs=10).warmup_epochs == 5

@@ -1,0 +1,237 @@
+"""What a strategy's constructor would refuse is refused before there is a run, whichever stage it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from end_to_end.failing_candidates import Free
+from end_to_end.runs import small_space
+
+import automl_nas
+from automl_nas.errors import ConfigurationError, InfeasibleError, PluginError
+from automl_nas.evaluation import Artifacts
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.space import SearchSpace
+from automl_nas.strategy import Services, Strategy
+from automl_nas.streams import stream_seed
+from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.toys import ToySpace, ToyTask
+
+
+class Heavy(Strategy):
+    """Its constructor must not be called early."""
+
+    made: list[int] = []  # noqa: RUF012 - shared on purpose
+
+    def __init__(self, space: SearchSpace, *, seed: int, depth: int = 3, wide: bool = False) -> None:
+        self.made.append(depth)
+        _judge(space, seed=seed, depth=depth)
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        return _judge
+
+    def step(self, services: Services) -> None:
+        """Nothing to do."""
+
+    @property
+    def done(self) -> bool:
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to load."""
+
+
+SMALLEST = 8 * 8 * 9 * 8 + 8 * 10
+"""Multiply-adds of the network whose choices are all skipped: a 3x3 stem of 8 channels and a classifier."""
+
+asked: list[tuple[SearchSpace, int, int]] = []
+
+
+def _judge(space: SearchSpace, *, seed: int, depth: int) -> None:
+    torch.rand(1)
+    asked.append((space, seed, depth))
+    if depth > 5:
+        raise ConfigurationError(f"at most 5, not {depth}", path="depth")
+
+
+class Mistaken(Heavy):
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        return _other
+
+
+def _other(*, height: int) -> None:
+    """Ask for what the constructor does not have."""
+
+
+class Storing(Heavy):
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        return _store
+
+
+def _store(artifacts: Artifacts) -> None:
+    raise AssertionError("there is nothing to store in before a run")
+
+
+def sections(strategy: Any, **others: Any) -> dict[str, Any]:
+    """Return a configuration whose second stage has this strategy."""
+    stages = [
+        {"name": "first", "strategy": "random", "evaluator": Free, "budget": {"trials": 1}},
+        {"name": "second", "strategy": strategy, "evaluator": Free},
+    ]
+    return {"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": stages, **others}
+
+
+def plan(strategy: Any, *, checked: bool = False, **others: Any) -> Plan:
+    return make_plan(sections(strategy, **others), complete_manager().registry, checked=checked)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ({"name": "evolution", "population": 0}, r"stages\[1\].strategy.population: .* at least 1, not 0"),
+        ({"name": "aging", "sample_size": 0}, r"stages\[1\].strategy.sample_size: .* at least 1"),
+        ({"name": "surrogate", "parents": 0}, r"stages\[1\].strategy.parents: .* at least 1"),
+        ({"name": "optuna", "draws": 0}, r"stages\[1\].strategy.draws: .* at least 1"),
+        (
+            {"name": "retry", "strategy": {"name": "deduplicate", "strategy": {"name": "evolution", "top_k": 0}}},
+            r"stages\[1\].strategy.strategy.strategy.top_k: .* at least 1",
+        ),
+        ({"name": Heavy, "depth": 6}, r"stages\[1\].strategy.depth: at most 5, not 6"),
+    ],
+)
+def test_a_later_stage_s_strategy_is_refused_before_the_first_begins(
+    strategy: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        automl_nas.search(sections(strategy), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"iterations_per_step": 0}, ConfigurationError, r"stages\[0\].strategy.iterations_per_step"),
+        ({"paths": "feasible", "max_draws": 0}, ConfigurationError, r"stages\[0\].strategy.max_draws"),
+        ({"paths": "feasible", "max_draws": 1}, InfeasibleError, "none of 1 uniformly drawn paths"),
+    ],
+)
+def test_training_a_supernet_is_refused_before_it_is_built(
+    settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    stage = {"name": "supernet", "strategy": {"name": "single_path", **settings}}
+    # Only 1 of the space's networks is as small as this, and one path is drawn.
+    limit = {"costs": ["flops"], "constraints": {"flops": f"<= {SMALLEST}"}}
+    with pytest.raises(error, match=message):
+        plan("random", task="digits", problem=limit, stages=[stage], final=None)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [
+        ({"name": "train", "data": "train+search"}, r"stages\[1\].evaluator.data: .* cannot be judged on it"),
+        ({"name": "train", "report_epochs": 0}, r"stages\[1\].evaluator.report_epochs: .* at least 1"),
+        ({"name": "inherited", "cache_megabytes": -1.0}, r"stages\[1\].evaluator.cache_megabytes: .* at least 0"),
+    ],
+)
+def test_an_evaluator_is_refused_before_the_supernet_is_trained(evaluator: dict[str, Any], message: str) -> None:
+    stages = [
+        {"name": "supernet", "strategy": "single_path"},
+        {"name": "search", "strategy": "random", "evaluator": evaluator},
+    ]
+    with pytest.raises(ConfigurationError, match=message):
+        plan("random", task="digits", problem={"costs": []}, stages=stages)
+
+
+def test_a_format_is_refused_before_there_is_a_network() -> None:
+    export = ["safetensors", {"name": "pt2", "tolerance": -1.0}]
+    with pytest.raises(ConfigurationError, match="tolerance is a fraction of the largest output"):
+        plan("random", task="digits", final={"export": export})
+
+
+def test_a_checker_has_what_the_constructor_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same space, settings and seed; the network is not built, and nothing global is changed."""
+    monkeypatch.setattr(Heavy, "made", [])
+    asked.clear()
+    before = torch.get_rng_state()
+    planned = plan({"name": Heavy, "depth": 4}, seed=7)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert Heavy.made == []
+    assert asked == [(planned.space, stream_seed(7, "second"), 4)]
+    automl_nas.search(sections({"name": Heavy, "depth": 4}, seed=7))
+    (_, seed, depth), made = asked[1], asked[2]
+    assert (seed, depth) == made[1:] == (stream_seed(7, "second"), 4)
+
+
+@pytest.mark.parametrize("strategy", [Storing, Heavy(small_space(), seed=1)])
+def test_what_cannot_be_checked_is_not(strategy: Any) -> None:
+    """A checker that needs artifacts, and a strategy that is constructed already."""
+    count = len(asked)
+    plan(strategy)
+    assert len(asked) == count
+
+
+def test_a_configuration_that_was_checked_is_not_checked_again() -> None:
+    plan({"name": Heavy, "depth": 6}, checked=True)
+
+
+def test_a_checker_of_something_else_is_a_mistake_of_its_author() -> None:
+    with pytest.raises(PluginError, match=r"stages\[1\].strategy: the checker of .*Mistaken' asks for 'height'"):
+        plan(Mistaken)
+    with pytest.raises(AssertionError, match="'height' is no parameter of the constructor"):
+        require_checker(Mistaken)
+
+
+def test_the_contract_refuses_a_checker_of_another_signature() -> None:
+    def check(*, depth: float) -> None:
+        """Ask for another type."""
+
+    class Typed(Heavy):
+        @classmethod
+        def checker(cls) -> Callable[..., object]:
+            return check
+
+    with pytest.raises(AssertionError, match="'depth' is"):
+        require_checker(Typed)
+
+
+class Inheriting(Free):
+    def __init__(self, space: SearchSpace, *, weights: str) -> None:
+        super().__init__(space)
+
+
+def unannotated(space: SearchSpace):  # type: ignore[no-untyped-def]
+    return Free(space)
+
+
+def annotated(space: SearchSpace) -> Free:
+    return Free(space)
+
+
+def test_a_function_that_makes_a_component_says_what_it_makes() -> None:
+    stage = {"name": "search", "strategy": "random", "evaluator": annotated, "budget": {"trials": 1}}
+    assert plan("random", stages=[stage]).stages[0].problem.objectives == {"accuracy": "maximize"}
+    stage["evaluator"] = unannotated
+    with pytest.raises(PluginError, match=r"stages\[0\].evaluator: .*unannotated' .* the Evaluator it returns"):
+        plan("random", stages=[stage])
+
+
+def test_fine_tuning_needs_weights_and_a_space_that_has_a_supernet() -> None:
+    with pytest.raises(ConfigurationError, match="'second' has no evaluator with inherited weights"):
+        plan("random", task="digits", final={"weights": "inherited"})
+    stages = [
+        {"name": "first", "strategy": "random", "evaluator": Free, "budget": {"trials": 1}},
+        {"name": "second", "strategy": "random", "evaluator": {"name": Inheriting, "weights": "first"}},
+    ]
+    with pytest.raises(ConfigurationError, match=r"final.weights: .* this space has none \(ToySpace is no Supernet"):
+        plan("random", space=ToySpace(), task=ToyTask(), stages=stages, final={"weights": "inherited"})

@@ -1,0 +1,95 @@
+"""Checkpoints are whole, named after their content, and never execute code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from automl_nas.run.record.checkpoints import KEPT, Checkpoints
+
+
+def anything(state: dict[str, Any]) -> bool:
+    return True
+
+
+def refuse(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    state = {
+        "step": 3,
+        "tensor": torch.randn(4, 3, dtype=torch.float64),
+        "nested": {"list": [1, None, "x", (2.5, True)]},
+    }
+    checkpoints.save({"step": 2})
+    checkpoints.save(state)
+    back = checkpoints.newest(refuse, anything)
+    assert back is not None
+    assert torch.equal(back.pop("tensor"), state.pop("tensor"))  # type: ignore[arg-type]
+    assert back == state
+
+
+def test_the_last_ones_and_the_boundaries_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in range(10):
+        checkpoints.save({"step": step}, boundary=step in (0, 4))
+    kept = sorted(tmp_path.iterdir())
+    assert [int(path.name[:8]) for path in kept] == [0, 4, *range(10 - KEPT, 10)]
+    for path in kept:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name.split("-")[1].removesuffix(".pt")
+
+
+def test_a_damaged_one_is_named_and_the_previous_one_used(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 0})
+    newest = checkpoints.save({"step": 1})
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(bytes(content))
+    said: list[str] = []
+    assert checkpoints.newest(said.append, anything) == {"step": 0}
+    assert len(said) == 1
+    assert str(newest) in said[0]
+
+
+def test_an_unusable_one_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in range(2):
+        checkpoints.save({"step": step})
+    assert checkpoints.newest(refuse, lambda state: state["step"] == 0) == {"step": 0}
+    assert checkpoints.newest(refuse, lambda state: False) is None
+
+
+def test_what_could_execute_code_is_not_written(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 0})
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoints.save({"path": Path("x")})
+    assert checkpoints.newest(refuse, anything) == {"step": 0}
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("exploded",)
+
+
+def test_opening_a_prepared_file_executes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = tmp_path / "content"
+    torch.save({"bomb": Bomb()}, content)
+    digest = hashlib.sha256(content.read_bytes()).hexdigest()
+    folder = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(folder)
+    content.rename(folder / f"00000000-{digest}.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoints.newest(refuse, anything)
+    assert not (tmp_path / "exploded").exists()

@@ -1,0 +1,108 @@
+"""Evaluating in the driver's process: what is recorded as started, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+
+import pytest
+
+from automl_nas.errors import EvaluationError
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
+from automl_nas.run.trials.executor import Crash, InProcess
+from automl_nas.space import Architecture
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stand in for the clock: evaluations take exactly as long as these tests say."""
+    made = Clock()
+    monkeypatch.setattr("automl_nas.run.trials.executor.time.perf_counter", lambda: made.now)
+    return made
+
+
+class Clock:
+    """A clock that stands still unless it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
+class Timed(Evaluator):
+    """Takes as long as told for each trial."""
+
+    stochastic = False
+
+    def __init__(self, clock: Clock, seconds: Callable[[int], float]) -> None:
+        self._clock, self._seconds = clock, seconds
+        self.begun: list[int] = []
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            self.begun.append(request.number)
+            self._clock.now += self._seconds(request.number)
+            yield Outcome(request.number, {"accuracy": 0.5})
+
+
+class Broken(Timed):
+    """Gives something that is no outcome for trial 3."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for outcome in super().evaluate(requests):
+            yield outcome if outcome.number != 3 else None  # type: ignore[misc]
+
+
+def opened(evaluator: Timed, count: int) -> tuple[InProcess, list[list[int]]]:
+    executor, groups = InProcess(), list[list[int]]()
+
+    def starting(numbers: Sequence[int]) -> None:
+        assert not set(numbers) & set(evaluator.begun), "recorded before it begins"
+        groups.append([*numbers])
+
+    executor.open(lambda: evaluator, starting, None)
+    for number in range(count):
+        executor.submit(Request(number, Architecture({"a": number}), seed=1))
+    return executor, groups
+
+
+def drained(executor: InProcess) -> list[Outcome | Crash]:
+    found: list[Outcome | Crash] = []
+    while events := executor.next_all():
+        found += events
+    return found
+
+
+def test_quick_evaluations_are_recorded_as_started_together(clock: Clock) -> None:
+    executor, groups = opened(Timed(clock, lambda number: 2.0**-14), 100)  # 16 of them are 0.98 ms
+    found = drained(executor)
+    assert [outcome.number for outcome in found] == [*range(100)]
+    assert {outcome.seconds for outcome in found if isinstance(outcome, Outcome)} == {2.0**-14}
+    assert groups[0] == [0], "nothing is known yet of how long one takes"
+    assert [len(group) for group in groups] == [1, 16, 16, 16, 16, 16, 16, 3]
+    assert [*chain(*groups)] == [*range(100)]
+    assert executor.close() == []
+
+
+def test_slow_evaluations_are_recorded_as_started_one_by_one(clock: Clock) -> None:
+    executor, groups = opened(Timed(clock, lambda number: 0.002), 5)
+    assert len(drained(executor)) == 5
+    assert groups == [[number] for number in range(5)]
+
+
+def test_what_was_recorded_as_started_and_did_not_begin_is_given_back(clock: Clock) -> None:
+    executor, groups = opened(Timed(clock, lambda number: 0.002 if number == 10 else 2.0**-14), 100)
+    found: list[Outcome | Crash] = []
+    while len(found) < 11:
+        found += executor.next_all()
+    assert [outcome.number for outcome in found] == [*range(11)]
+    assert executor.close() == [*range(11, 17)]
+    assert [*chain(*groups)] == [*range(17)]
+
+
+def test_what_was_found_before_an_error_is_not_lost(clock: Clock) -> None:
+    executor, _ = opened(Broken(clock, lambda number: 0.0), 5)
+    found: list[Outcome | Crash] = []
+    with pytest.raises(EvaluationError, match="gave None"):
+        while True:
+            found += executor.next_all()
+    assert [outcome.number for outcome in found] == [0, 1, 2]

@@ -1,0 +1,79 @@
+"""Architectures as numbers: what is drawn and changed as a number is what the operators draw and change."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from automl_nas.errors import SpaceError
+from automl_nas.space import Architecture, Choice, Decision, Ordinal, Subset, operators
+from automl_nas.space.integer_codec import Packing
+
+SPACES: dict[str, Mapping[str, Decision]] = {
+    "choices": {f"d{place}": Choice(("none", "skip", "conv3", "conv5", "pool")) for place in range(6)},
+    "of sizes": {"one": Choice(("only",)), "two": Choice((8, 16)), "many": Ordinal(tuple(range(256)))},
+    "more than a byte": {"wide": Ordinal(tuple(range(257))), "flag": Choice((True, False))},
+    "alike in python": {"same": Choice((1, True, 1.0, 2)), "other": Choice(("a", "b"))},
+    "subsets": {
+        "edges": Subset(("x", "y", "z", "w"), min=1, max=3),
+        "width": Ordinal((8, 16, 32)),
+        "all": Subset(tuple(range(40))),
+    },
+}
+spaces = pytest.mark.parametrize("decisions", SPACES.values(), ids=SPACES.keys())
+
+
+@spaces
+def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, Decision]) -> None:
+    """Results and the generator's state afterwards: so a search may go either way and find the same."""
+    packing = Packing(decisions)
+    for seed in range(200):
+        one, other = random.Random(seed), random.Random(seed)
+        first, second = operators.sample(decisions, one), operators.sample(decisions, one)
+        a, b = packing.sample(other), packing.sample(other)
+        pairs = [(first, a), (second, b)]
+        pairs.append((operators.mutate(first, decisions, one, 0.4), packing.mutate(a, other, 0.4)))
+        pairs.append((operators.mutate_one(first, decisions, one), packing.mutate_one(a, other)))
+        pairs.append((operators.crossover(first, second, one), packing.crossover(a, b, other)))
+        for architecture, code in pairs:
+            assert packing.unpack(code) == architecture
+            assert packing.pack(architecture) == code
+        assert one.getstate() == other.getstate()
+
+
+@spaces
+def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]) -> None:
+    packing, rng = Packing(decisions), random.Random(0)
+    codes = {packing.sample(rng) for _ in range(500)}
+    assert len({packing.unpack(code) for code in codes}) == len(codes)
+
+
+@spaces
+def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision]) -> None:
+    """The record sorts the names, so an architecture of a resumed run stands in another order than a new one."""
+    packing, rng = Packing(decisions), random.Random(0)
+    first, second = operators.sample(decisions, rng), operators.sample(decisions, rng)
+
+    def crossed(turn: Callable[[Architecture], Architecture]) -> Architecture:
+        codes = [packing.pack(turn(architecture)) for architecture in (first, second)]
+        return packing.unpack(packing.crossover(codes[0], codes[1], random.Random(1)))
+
+    assert crossed(lambda item: item) == crossed(lambda item: Architecture(dict(reversed([*item.items()]))))
+
+
+def test_what_is_not_of_the_space_has_no_number() -> None:
+    packing = Packing(SPACES["choices"])
+    whole = dict.fromkeys(SPACES["choices"], "skip")
+    with pytest.raises(SpaceError, match="'conv7' is not an option"):
+        packing.pack(Architecture(whole | {"d2": "conv7"}))
+    with pytest.raises(SpaceError, match="lacks the decision 'd5'"):
+        packing.pack(Architecture({name: value for name, value in whole.items() if name != "d5"}))
+    with pytest.raises(SpaceError, match="is not an option"):
+        packing.pack(Architecture(whole | {"d0": ("skip", "skip")}))
+
+
+def test_nothing_to_mutate_is_said() -> None:
+    with pytest.raises(SpaceError, match="nothing to mutate"):
+        Packing({"a": Choice((1,))}).mutate_one(0, random.Random(0))

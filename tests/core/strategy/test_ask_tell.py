@@ -1,0 +1,151 @@
+"""The ordered window: what is told, when, and what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas.testing.services import SimulatedServices, finished
+
+PROBLEM = Problem({"accuracy": "maximize"})
+
+
+class Counter(AskTellStrategy):
+    """Proposes 0, 1, 2, ... up to a limit and keeps a diary; no call to super().__init__()."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.next = limit, 0
+        self.diary: list[tuple[str, list[int]]] = []
+
+    def ask(self, n: int) -> list[Proposal]:
+        new = list(range(self.next, min(self.limit, self.next + n)))
+        self.next += len(new)
+        self.diary.append(("ask", [n]))
+        return [Proposal(Architecture({"d": number})) for number in new]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        self.diary.append(("tell", [trial.number for trial in trials]))
+
+    def search_state(self) -> dict[str, Any]:
+        return {"next": self.next}
+
+    def load_search_state(self, state: Mapping[str, Any]) -> None:
+        self.next = state["next"]
+
+
+def services(batch: int, ahead: int, budget: int | None = None, shuffle: int | None = None) -> SimulatedServices:
+    return SimulatedServices(
+        lambda number, p: finished(PROBLEM, number, p, {"accuracy": 0.0}),
+        batch=batch,
+        ahead=ahead,
+        budget=budget,
+        shuffle=shuffle,
+    )
+
+
+def run(strategy: AskTellStrategy, given_services: SimulatedServices) -> int:
+    steps = 0
+    while not strategy.done:
+        strategy.step(given_services)
+        steps += 1
+        assert steps < 1000
+    return steps
+
+
+def test_the_window_by_hand() -> None:
+    strategy = Counter(limit=7)
+    run(strategy, services(batch=2, ahead=5))
+    assert strategy.diary == [
+        ("ask", [5]),
+        ("tell", [0, 1]),
+        ("ask", [2]),
+        ("tell", [2, 3]),
+        ("ask", [2]),
+        ("tell", [4, 5]),
+        ("ask", [4]),
+        ("tell", [6]),
+        ("ask", [5]),
+    ]
+
+
+@given(st.integers(1, 5), st.integers(0, 6), st.integers(0, 30), st.none() | st.integers(0, 40), st.integers(0, 99))
+def test_every_trial_is_told_once_in_order_whatever_finishes_first(
+    batch: int, more: int, limit: int, budget: int | None, shuffle: int
+) -> None:
+    strategy, ordered = Counter(limit), Counter(limit)
+    shuffled = services(batch, batch + more, budget, shuffle)
+    run(strategy, shuffled)
+    run(ordered, services(batch, batch + more, budget))
+    told = [numbers for event, numbers in strategy.diary if event == "tell"]
+    expected = limit if budget is None else min(limit, budget)
+    assert [number for numbers in told for number in numbers] == list(range(expected))
+    assert all(len(numbers) == batch for numbers in told[:-1])
+    assert strategy.diary == ordered.diary
+    # Never more than `ahead` are outstanding, and never fewer while the strategy gives any.
+    assert len(shuffled.submitted) == expected
+
+
+@given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 12))
+def test_a_window_resumes_where_it_stood(batch: int, more: int, stop: int) -> None:
+    whole = Counter(limit=20)
+    run(whole, services(batch, batch + more))
+    first, later = Counter(limit=20), Counter(limit=20)
+    shared = services(batch, batch + more)
+    for _ in range(stop):
+        if not first.done:
+            first.step(shared)
+    later.load_state_dict(first.state_dict())
+    later.diary = first.diary
+    run(later, shared)
+    assert later.diary == whole.diary
+    assert later.state_dict() == whole.state_dict()
+
+
+class Waiting(Counter):
+    """Proposes in generations of three: nothing more until all are told."""
+
+    outstanding = 0
+
+    def ask(self, n: int) -> list[Proposal]:
+        room = 3 - self.next % 3 if self.next % 3 or not self.outstanding else 0
+        proposals = super().ask(min(n, room))
+        self.outstanding += len(proposals)
+        return proposals
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        super().tell(trials)
+        self.outstanding -= len(trials)
+
+
+def test_fewer_than_asked_for_means_wait_and_none_at_all_means_done() -> None:
+    strategy = Waiting(limit=8)
+    run(strategy, services(batch=1, ahead=4))
+    told = [numbers for event, numbers in strategy.diary if event == "tell"]
+    assert told == [[number] for number in range(8)]
+    assert strategy.done
+
+
+def test_a_spent_budget_ends_the_search() -> None:
+    strategy = Counter(limit=100)
+    shared = services(batch=2, ahead=4, budget=5)
+    run(strategy, shared)
+    assert len(shared.submitted) == 5
+    assert [n for event, n in strategy.diary if event == "tell"] == [[0, 1], [2, 3], [4]]
+
+
+class Greedy(Counter):
+    def ask(self, n: int) -> list[Proposal]:
+        return super().ask(n + 1)
+
+
+def test_more_than_asked_for_is_a_bug_and_named() -> None:
+    with pytest.raises(AssertionError, match=r"Greedy\.ask\(2\) returned 3 proposals"):
+        Greedy(limit=9).step(services(batch=1, ahead=2))

@@ -1,0 +1,195 @@
+"""Constraints, dominance and Pareto fronts: against their definitions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.evaluator import State
+from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
+from automl_nas.strategy.trial import Trial
+from automl_nas.testing.toys import ToyCost, ToySpace
+
+ANY = Architecture({"d": 0})
+SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+spaces = st.sampled_from(["", " ", "  "])
+numbers = st.floats(0, 1e6, allow_nan=False).map(lambda value: float(repr(value)))
+
+
+@given(st.sampled_from(["<=", ">="]), numbers, st.sampled_from(list(SUFFIXES)), spaces, spaces)
+def test_a_bound_means_its_number_times_its_suffix(sign: str, number: float, suffix: str, a: str, b: str) -> None:
+    found = parse_constraint("flops", f"{a}{sign}{b}{number!r}{suffix}{a}")
+    value = number * SUFFIXES[suffix]
+    assert (found.low, found.high) == ((-math.inf, value) if sign == "<=" else (value, math.inf))
+
+
+@given(numbers, numbers, st.sampled_from(list(SUFFIXES)), spaces)
+def test_a_range_means_both_bounds(first: float, second: float, suffix: str, blank: str) -> None:
+    low, high = sorted((first, second))
+    found = parse_constraint("flops", f"{low!r}{suffix}{blank}..{blank}{high!r}{suffix}")
+    assert (found.low, found.high) == (low * SUFFIXES[suffix], high * SUFFIXES[suffix])
+
+
+def test_examples_of_the_documentation() -> None:
+    assert parse_constraint("flops", "<= 330M").high == 330e6
+    assert parse_constraint("flops", ">= 2M").low == 2e6
+    between = parse_constraint("flops", "280M..330M")
+    assert (between.low, between.high) == (280e6, 330e6)
+    assert parse_constraint("flops", "<= 0.5 * largest", lambda: (10.0, 40.0)).high == 20
+    assert parse_constraint("flops", ">= 2 * smallest", lambda: (10.0, 40.0)).low == 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "330M", "< 330M", "<= 330 MB", "<= ", "<= M", "<= 1..2", "1..", "5..3", "<= 0.5 * biggest", "== 3", "<= 1,5"],
+)
+def test_what_cannot_be_read_is_named(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_constraint("flops", text, lambda: (0.0, 1.0))
+    assert caught.value.path == "problem.constraints.flops"
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [330, True, None, 3.5])
+def test_a_constraint_is_a_text(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="is a text such as"):
+        parse_constraint("flops", value)  # type: ignore[arg-type]
+
+
+def test_a_measured_metric_has_no_extremes() -> None:
+    with pytest.raises(ConfigurationError, match="measured"):
+        parse_constraint("accuracy", ">= 0.5 * largest")
+
+
+@given(st.text("0123456789.<>=*kMGTe+- largestm", max_size=14))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        found = parse_constraint("flops", text, lambda: (1.0, 2.0))
+    except ConfigurationError:
+        return
+    assert found.low <= found.high
+
+
+@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
+def test_a_violation_is_positive_exactly_outside(first: float, second: float, value: float) -> None:
+    low, high = sorted((first, second))
+    assert (Constraint("m", low, high, "").violation(value) <= 0) == (low <= value <= high)
+
+
+def test_violations_are_relative_to_the_limit() -> None:
+    assert parse_constraint("m", "<= 200").violation(250) == 0.25
+    assert parse_constraint("m", ">= 200").violation(150) == 0.25
+    assert parse_constraint("m", "<= 0").violation(3) == 3
+    assert parse_constraint("m", "<= 200").violation(math.nan) == math.inf
+
+
+values = st.sampled_from([0.0, 0.5, 1.0, 2.0, math.nan])
+trials = st.lists(
+    st.tuples(
+        values,
+        values,
+        st.sampled_from([-1.0, 0.0, 0.5]),
+        st.sampled_from(list(State)),
+        st.sampled_from([None, 1.0, 3.0]),
+    ),
+    max_size=12,
+)
+Drawn = list[tuple[float, float, float, State, float | None]]
+TWO = Problem({"accuracy": "maximize", "flops": "minimize"})
+
+
+def made(drawn: Drawn) -> list[Trial]:
+    return [
+        Trial(n, ANY, {"accuracy": a}, {"flops": f}, {"c": missed}, state=state, fidelity=fidelity)
+        for n, (a, f, missed, state, fidelity) in enumerate(drawn)
+    ]
+
+
+def worth(trial: Trial) -> tuple[float, float]:
+    accuracy, flops = trial.metrics["accuracy"], trial.costs["flops"]
+    return (-math.inf if math.isnan(accuracy) else accuracy, math.inf if math.isnan(flops) else flops)
+
+
+def better(first: Trial, second: Trial) -> bool:
+    (a, f), (b, g) = worth(first), worth(second)
+    return a >= b and f <= g and (a > b or f < g)
+
+
+@given(trials)
+def test_dominance_is_its_definition(drawn: Drawn) -> None:
+    for first in made(drawn):
+        for second in made(drawn):
+            ok, also = first.violations["c"] <= 0, second.violations["c"] <= 0
+            assert TWO.dominates(first, second) == (better(first, second) if ok == also else ok)
+
+
+@given(trials)
+def test_the_pareto_set_is_what_nothing_dominates(drawn: Drawn) -> None:
+    told = made(drawn)
+    usable = [t for t in told if t.state is State.COMPLETE and t.violations["c"] <= 0]
+    fidelities = [math.inf if t.fidelity is None else t.fidelity for t in usable]
+    usable = [t for t, fidelity in zip(usable, fidelities, strict=True) if fidelity == max(fidelities)]
+    front = [t for t in usable if not any(better(other, t) for other in usable)]
+    firsts: dict[tuple[float, float], int] = {}
+    for trial in front:
+        firsts.setdefault(worth(trial), trial.number)
+    found = TWO.pareto(told)
+    assert {t.number for t in found} == set(firsts.values())
+    assert [-worth(t)[0] for t in found] == sorted(-worth(t)[0] for t in found)
+    # The best is the first of the rank, and always one of the Pareto set.
+    best = TWO.best(told)
+    assert (best is None) == (not usable)
+    if best is not None:
+        assert best in found
+        assert best == min(usable, key=lambda t: (-worth(t)[0], worth(t)[1], t.number))
+
+
+class Counted(CostModel):
+    metric: ClassVar[str] = "count"
+    unit: ClassVar[str] = "calls"
+    calls = 0
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        self.calls += 1
+        return {"a": 1.0, "b": 2.0}
+
+
+def test_a_cost_is_asked_for_once() -> None:
+    model = Counted()
+    problem = Problem({"accuracy": "maximize"}, [parse_constraint("count", "<= 2")], {"count": model})
+    assert not problem.feasible(ANY)
+    assert problem.violations(ANY) == {"count <= 2": 0.5}
+    assert problem.costs(ANY) == {"count": 3.0}
+    assert model.calls == 1
+
+
+def test_measured_constraints_wait_for_the_measurement() -> None:
+    space = ToySpace()
+    problem = Problem(
+        {"accuracy": "maximize"},
+        [parse_constraint("toy_cost", "<= 3"), parse_constraint("latency", "<= 10")],
+        {"toy_cost": ToyCost(space)},
+    )
+    item = Architecture({"d0": 1, "d1": 0, "d2": 2, "d3": 0})
+    assert problem.feasible(item)
+    assert problem.violations(item) == {"toy_cost <= 3": 0.0}
+    assert problem.violations(item, {"latency": 15.0}) == {"toy_cost <= 3": 0.0, "latency <= 10": 0.5}
+    assert problem.violations(item, {})["latency <= 10"] == math.inf
+
+
+def test_a_problem_needs_an_objective() -> None:
+    with pytest.raises(ConfigurationError, match="objective"):
+        Problem({})
+
+
+def test_a_problem_describes_itself_as_plain_data() -> None:
+    problem = Problem({"accuracy": "maximize"}, [parse_constraint("flops", "<= 3M")])
+    assert problem.describe() == {"objectives": {"accuracy": "maximize"}, "constraints": {"flops": "<= 3M"}}

@@ -1,0 +1,34 @@
+"""Trials, the public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.trial import Trial
+
+ANY = Architecture({"d": 0})
+
+
+@pytest.mark.parametrize(
+    ("violations", "feasible"), [({}, True), ({"a": 0.0, "b": -1.0}, True), ({"a": -1.0, "b": 1e-9}, False)]
+)
+def test_feasible_means_nothing_is_missed(violations: dict[str, float], feasible: bool) -> None:
+    assert Trial(0, ANY, violations=violations).feasible is feasible
+
+
+def test_values_hold_metrics_and_costs() -> None:
+    assert Trial(0, ANY, {"accuracy": 0.5}, {"flops": 3.0}).values == {"accuracy": 0.5, "flops": 3.0}
+
+
+def test_search_and_toys_do_not_import_torch() -> None:
+    code = (
+        "import sys, automl_nas.strategy as s, automl_nas.testing as t\n"
+        "[getattr(s, name) for name in s.__all__]\n"
+        "space = t.ToySpace(); t.toy_metric(t.toy_optimum(space), space); t.ToyTask(); t.AskTellContract\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,357 @@
+"""``automl-nas rank``: studies of known outcome, because a table is the evaluator, and real ones at toy size."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from end_to_end.runs import in_child
+from scipy import stats
+
+from automl_nas.cli import cli
+from automl_nas_benchmarks.rank.command import rank
+from automl_nas_benchmarks.rank.plot import draw
+from automl_nas_benchmarks.rank.study import Study, open_runs
+from automl_nas_benchmarks.tables.coded_space import CodedSpace
+from automl_nas_benchmarks.tables.packaged import load_table
+from automl_nas_benchmarks.tabular import load_benchmark
+
+ROOT = Path(__file__).parents[4]
+EXAMPLE = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"
+
+ORACLE = """
+space: nasbench_macro
+problem:
+  objectives: {accuracy: maximize}
+  costs: {published: {name: table_cost, table: nasbench_macro, column: flops}}
+runtime: {threads: 1}
+stages:
+  - {name: all_runs, strategy: {name: survey, count: 40}, evaluator: nasbench_macro}
+  - {name: one_run, strategy: {name: survey, count: 40}, evaluator: {name: nasbench_macro, run: 1}}
+  - name: search
+    strategy: random
+    evaluator: nasbench_macro
+    problem: {constraints: {published: "<= 30M"}}
+    budget: {trials: 5}
+"""
+
+SUPERNET = """
+task: {name: digits, batch_size: 64}
+space: {name: nasbench_macro, channels: 4, last_channels: 8, affine: false}
+problem: {objectives: {accuracy: maximize}, costs: []}
+runtime: {threads: 1}
+checkpoint_seconds: 0
+stages:
+  - {name: supernet, strategy: {name: single_path, iterations_per_step: 5, train: {epochs: 1}}}
+  - name: recalibrated
+    strategy: {name: survey, count: 8}
+    evaluator: {name: inherited, recalibration_images: 64}
+  - name: running_statistics
+    strategy: {name: survey, count: 8}
+    evaluator: {name: inherited, recalibration_images: 0}
+final: null
+"""
+
+
+def invoke(*arguments: object, code: int = 0, plots: bool = False) -> Result:
+    # A picture is drawn where one is looked at: it takes longer than all the rest.
+    command = ["rank", *map(str, arguments), *(() if plots else ("--no-plots",))]
+    result = CliRunner().invoke(cli, command)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study whose first predictor is the truth itself."""
+    folder = tmp_path_factory.mktemp("oracle")
+    config = folder / "oracle.yaml"
+    config.write_text(ORACLE)
+    options = ["--seeds", 2, "--out", folder / "out", "--resamples", 20, "--top", 1, "--top", 5]
+    invoke(config, *options, plots=True)
+    return folder / "out"
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "ranking.json").read_text())
+    return found
+
+
+def scores(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finding(folder: Path, predictor: str, scope: str, measure: str) -> dict[str, Any]:
+    (found,) = (
+        each
+        for each in report(folder)["findings"]
+        if (each["predictor"], each["scope"], each["measure"]) == (predictor, scope, measure)
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def column(folder: Path, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([float(row[name]) for row in scores(folder)])
+
+
+def test_the_truth_ranks_perfectly(oracle: Path) -> None:
+    perfect = [each for each in report(oracle)["findings"] if each["predictor"] == "all_runs"]
+    assert {each["scope"] for each in perfect} == {"overall", "true top half", "within tenths of flops"}
+    for each in perfect:
+        # Rounding in sums of a few hundred terms.
+        assert each["runs"] == pytest.approx([1, 1], abs=1e-9)
+        assert [each["value"], each["low"], each["high"]] == pytest.approx([1, 1, 1], abs=1e-9)
+
+
+def test_numbers_can_be_computed_again_from_the_scores(oracle: Path) -> None:
+    truth, one_run = column(oracle, "truth"), column(oracle, "one_run_1")
+    assert finding(oracle, "one_run", "overall", "kendall_tau")["value"] == pytest.approx(
+        stats.kendalltau(one_run, truth).statistic
+    )
+    best = np.argsort(-truth)[:20]
+    assert finding(oracle, "one_run", "true top half", "spearman")["value"] == pytest.approx(
+        stats.spearmanr(one_run[best], truth[best]).statistic
+    )
+    tenths = np.array_split(np.argsort(column(oracle, "flops"), kind="stable"), 10)
+    inside = [stats.kendalltau(one_run[rows], truth[rows]).statistic for rows in tenths]
+    assert finding(oracle, "one_run", "within tenths of flops", "kendall_tau")["value"] == pytest.approx(
+        np.mean(inside)
+    )
+    assert report(oracle)["tau_in_tenths"]["one_run"] == pytest.approx(inside)
+    assert 0.5 < finding(oracle, "one_run", "overall", "kendall_tau")["low"] < 1
+
+
+def test_what_is_free_stands_beside_it(oracle: Path) -> None:
+    table = load_table("nasbench_macro")
+    rows = [table.find(row["code"]) for row in scores(oracle)]
+    assert column(oracle, "flops").tolist() == table.columns["flops"].values[rows].tolist()
+    assert column(oracle, "params").tolist() == table.columns["params"].values[rows].tolist()
+    assert column(oracle, "layers").tolist() == [8 - row["code"].count("0") for row in scores(oracle)]
+    for lead in report(oracle)["leads"]:
+        ours, theirs = (
+            finding(oracle, name, "overall", "kendall_tau")["value"] for name in (lead["predictor"], lead["over"])
+        )
+        assert lead["value"] == pytest.approx(ours - theirs)
+        assert lead["low"] <= lead["value"] <= lead["high"]
+    assert len(report(oracle)["leads"]) == 2 * 3
+
+
+def test_the_sample_and_its_codes(oracle: Path) -> None:
+    codes = [row["code"] for row in scores(oracle)]
+    assert len(set(codes)) == 40 == report(oracle)["networks"]
+    assert all(len(code) == 8 for code in codes)  # leading zeros and all
+
+
+def test_what_a_search_chose(oracle: Path) -> None:
+    table = load_table("nasbench_macro")
+    truth, flops = table.columns["test_mean"].values, table.columns["flops"].values
+    assert table.representatives is not None
+    feasible = [row for row in np.unique(table.representatives) if flops[row] <= 30e6]
+    picks = report(oracle)["picks"]
+    assert [(pick["stage"], pick["seed"]) for pick in picks] == [("search", 0), ("search", 1)]
+    for pick in picks:
+        tried = [
+            json.loads(line) for line in (oracle / f"seed-{pick['seed']}" / "trials.jsonl").read_text().splitlines()
+        ]
+        best = max(
+            each["metrics"]["accuracy"] for each in tried if each["event"] == "finished" and each["stage"] == "search"
+        )
+        row = table.find(pick["code"])
+        assert pick["truth"] == best == truth[row]
+        assert flops[row] <= 30e6
+        assert pick["evaluated"] == 5
+        assert pick["feasible"] == len(feasible)
+        assert pick["rank"] == 1 + sum(truth[feasible] > truth[row])
+        assert pick["optimum"] == truth[feasible].max()
+        assert pick["random"]["1"] == pytest.approx(truth[feasible].mean())
+        largest = max(feasible, key=lambda row: flops[row])
+        assert pick["free"]["largest flops"] == pytest.approx(truth[largest])
+        layers = np.array([8 - table.codes[row].count("0") for row in feasible])
+        deepest = np.array(feasible)[layers == layers.max()]
+        assert pick["free"]["most layers"] == pytest.approx(truth[deepest].mean())
+        # The least number of random networks whose best is worth as much: a simulation says the same.
+        rng = np.random.default_rng(0)
+        for k, enough in ((pick["worth"], True), (pick["worth"] - 1, False)):
+            if k:
+                drawn = np.mean([rng.choice(truth[feasible], k, replace=False).max() for _ in range(2000)])
+                # Four standard errors of a mean of 2,000; one network deviates by 12 percent points.
+                assert (drawn >= pick["truth"] - 4 * 12 / 2000**0.5) if enough else (drawn < pick["truth"] + 1.1)
+
+
+def test_the_report_as_text_table_and_picture(oracle: Path) -> None:
+    assert (oracle / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    with (oracle / "ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(report(oracle)["findings"])
+    assert {row["measure"] for row in rows} >= {"kendall_tau", "spearman", "precision_at_5", "best_rank_at_1"}
+    text = invoke(oracle / "seed-0", oracle / "seed-1", "--resamples", 5).output
+    assert "40 networks of nasbench_macro, 2 runs (seeds 0, 1)" in text
+    assert "flops (free)" in text and "published <= 30M" in text
+
+
+def test_the_picture_has_a_panel_for_each_predictor(oracle: Path) -> None:
+    study = Study(load_benchmark("nasbench_macro"), open_runs([oracle / "seed-0"]))
+    sample = study.sample()
+    *panels, bar = draw(sample).axes
+    titles = [axes.get_title().partition(":")[0].removesuffix(", known for free") for axes in panels]
+    assert titles == [predictor.name for predictor in sample.predictors]
+    assert len(titles) % 3, "one place is left over, and empty"
+    assert bar.get_ylabel() == "flops"
+    for axes, predictor in zip(panels, sample.predictors, strict=True):
+        points = np.asarray(axes.collections[0].get_offsets())
+        assert np.array_equal(points, np.stack([sample.truth, predictor.scores[0]], axis=1))
+
+
+def test_the_same_command_again_reads_what_is_there(oracle: Path) -> None:
+    before = {path: path.read_bytes() for path in oracle.rglob("*.json*")}
+    invoke(oracle.parent / "oracle.yaml", "--seeds", 2, "--out", oracle, "--resamples", 20, "--top", 1, "--top", 5)
+    assert {path: path.read_bytes() for path in oracle.rglob("*.json*")} == before
+
+
+def test_finished_runs_are_compared_without_running(oracle: Path, tmp_path: Path) -> None:
+    out = json.loads(invoke(oracle / "seed-1", "--json", "--resamples", 5, "--out", tmp_path).stdout)
+    assert out["seeds"] == [1]
+    assert out["runs"] == [str(oracle / "seed-1")]
+    assert json.loads((tmp_path / "ranking.json").read_text()) == out
+    assert not (tmp_path / "seed-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a CONFIG, or --space and --task"),
+        (["--space", "nasbench_macro", "--task", "digits"], "--out is missing"),
+        (["oracle.yaml", "--space", "nasbench201", "--out", "x"], "for use without CONFIG"),
+        (["oracle.yaml", "oracle.yaml", "--out", "x"], "give one CONFIG"),
+        (["oracle.yaml", "--set", "space=shufflenet_v2", "--out", "x"], "say with --benchmark"),
+        (["oracle.yaml", "--benchmark", "nasbench_micro", "--out", "x"], "unknown benchmark 'nasbench_micro'"),
+        (["oracle.yaml", "--benchmark", "[1]", "--out", "x"], "a name, or a mapping"),
+        (["oracle.yaml", "--set", "stages.search.strategy=rnadom", "--out", "x"], "did you mean 'random'"),
+        (["OUT/seed-0", "--set", "seed=1"], "these are finished runs"),
+        (["OUT/seed-0", "--benchmark", "nasbench201-cifar10"], "the space has none of the name '0>1'"),
+        (["oracle.yaml", "--benchmark", "nasbench201-cifar10", "--out", "x"], "the space has none of the name '0>1'"),
+        (
+            ["oracle.yaml", "--set", "stages=[{name: a, strategy: random, evaluator: nasbench_macro}]", "--out", "x"],
+            "the strategy 'survey'",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(oracle: Path, arguments: list[str], message: str) -> None:
+    known = {"oracle.yaml": oracle.parent / "oracle.yaml", "OUT/seed-0": oracle / "seed-0", "x": oracle.parent / "x"}
+    result = invoke(*(known.get(argument, argument) for argument in arguments), code=2)
+    assert message in " ".join(result.output.split())
+    assert not (oracle.parent / "x").exists()
+
+
+def test_a_table_of_ones_own_can_say_what_is_true(oracle: Path, tmp_path: Path) -> None:
+    """Here it says that a network is the better the worse the published table has it, and it lacks some networks."""
+    space = load_benchmark("nasbench_macro").space
+    assert isinstance(space, CodedSpace)
+    lines = [",".join([*space.decisions, "quality", "cost"])]
+    for row in scores(oracle)[:30]:
+        layers = [str(option) for option in space.architecture(row["code"]).values()]
+        lines.append(",".join([*layers, str(100 - float(row["truth"])), row["flops"]]))
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    decisions = ", ".join(space.decisions)
+    mine = f"{{table: {tmp_path / 'mine.csv'}, decisions: [{decisions}], metric: quality, costs: [cost]}}"
+    shown = invoke(oracle / "seed-0", "--benchmark", mine, "--resamples", 5, "--out", tmp_path).output
+    assert "10 networks left out" in shown
+    assert finding(tmp_path, "all_runs", "overall", "kendall_tau")["value"] == pytest.approx(-1)
+    assert column(tmp_path, "cost").tolist() == column(oracle, "flops")[:30].tolist()
+    # What the search chose is none of the 30.
+    assert report(tmp_path)["picks"][0]["truth"] is None
+    assert "unknown" in shown
+
+
+def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "other.yaml"
+    config.write_text(ORACLE.replace("one_run", "first_run"))
+    invoke(config, "--out", tmp_path / "out", "--resamples", 5)
+    message = invoke(oracle / "seed-0", tmp_path / "out" / "seed-0", code=2).output
+    assert "differ in their stages" in message
+
+
+def test_the_documentation_names_all_options_and_no_others() -> None:
+    page = (ROOT / "docs" / "ranking.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`-.*?) \|", page, re.MULTILINE)
+    told = {option for row in rows for option in re.findall(r"`(-[-\w]+)", row)}
+    real = {option for parameter in rank.params for option in parameter.opts if option.startswith("--")}
+    assert told == real - {"--quiet"} | {"-q"}
+
+
+def test_a_study_from_options_alone(tmp_path: Path) -> None:
+    space = "{name: nasbench_macro, channels: 2, last_channels: 4}"
+    strategy = "{name: single_path, train: {epochs: 1}}"
+    options = ["--space", space, "--task", "digits", "--strategy", strategy, "--count", 5, "--resamples", 5]
+    invoke(*options, "--set", "runtime.threads=1", "--out", tmp_path / "out")
+    assert report(tmp_path / "out")["networks"] == 5
+    assert {each["predictor"] for each in report(tmp_path / "out")["findings"] if not each["trivial"]} == {
+        "recalibrated",
+        "recalibrated loss",
+        "running_statistics",
+        "running_statistics loss",
+    }
+    # Larger is better for a predictor, so a loss is its negative: that of guessing among ten is about -ln 10.
+    assert -20 < column(tmp_path / "out", "recalibrated loss").mean() < -1
+
+
+def test_a_study_survives_being_killed(tmp_path: Path) -> None:
+    """Killed in training and in scoring, it ends with the numbers of a study that was left alone."""
+    config = tmp_path / "supernet.yaml"
+    config.write_text(SUPERNET)
+    options = ["--seeds", 1, "--resamples", 5, "-q", "--out"]
+    invoke(config, *options, tmp_path / "whole")
+    run = tmp_path / "killed" / "seed-0"
+    for file, lines in ((run / "metrics.jsonl", 2), (run / "trials.jsonl", 6)):
+        child = in_child(lambda: invoke(config, *options, tmp_path / "killed"), quiet=True)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (file.exists() and file.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and not (run / "result.json").exists()
+    invoke(config, *options, tmp_path / "killed")
+    for name in ("ranking.csv", "scores.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_example_runs_at_toy_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 100), ("test", 20)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8) % 10
+    np.savez(tmp_path / "noise.npz", **arrays)
+    changes = {
+        "task.path": tmp_path / "noise.npz",
+        "task.batch_size": 30,
+        "space.channels": 2,
+        "space.last_channels": 4,
+        "stages.supernet.strategy.train.epochs": 1,
+        **{f"stages.{name}.strategy.count": 4 for name in ("recalibrated", "running_statistics")},
+        **{f"stages.search_{size}.budget": "{trials: 2}" for size in ("small", "medium", "large")},
+    }
+    settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    invoke(EXAMPLE, *settings, "--out", tmp_path / "out", "--resamples", 2)
+    picks = report(tmp_path / "out")["picks"]
+    # The limits are the quarters of the table, so the shares under them are a quarter, a half, and three quarters;
+    # of distinct networks, of which there are fewer among the cheap ones, somewhat less.
+    table = load_table("nasbench_macro")
+    flops = np.sort(table.columns["flops"].values)
+    for pick, share in zip(picks, (0.25, 0.5, 0.75), strict=True):
+        limit = float(pick["limits"][0].split()[-1].removesuffix("M")) * 1e6
+        assert abs(np.searchsorted(flops, limit) / len(flops) - share) < 0.01
+        assert abs(pick["feasible"] / 3969 - share) < 0.1
