@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from automl_nas.run import Ledger, dump_yaml
-from automl_nas.testing import installed_toys, read_diary
+from automl_nas.testing import installed_toys, read_event_log
 
 SECONDS, GRACE = 0.2, 3.0
 
@@ -39,7 +39,7 @@ def program(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen
 
 def victim(diary: Path, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes] | None:
     """Return a worker that is in the middle of an evaluation."""
-    notes = read_diary(diary)
+    notes = read_event_log(diary)
     ended = {(note.number, note.process) for note in notes if note.what == "end"}
     busy = {note.process for note in notes if (note.number, note.process) not in ended}
     return next((worker for worker in workers if worker.pid in busy), None)
@@ -74,7 +74,7 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
         killed = 0
         while run.poll() is None:
             time.sleep(0.02)
-            ended = sum(note.what == "end" for note in read_diary(diary))
+            ended = sum(note.what == "end" for note in read_event_log(diary))
             if killed < kill and ended >= (killed + 1) * trials // (kill + 2) and (found := victim(diary, workers)):
                 found.send_signal(signal.SIGKILL)
                 workers.remove(found)
@@ -83,7 +83,7 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
         for worker in workers:
             worker.send_signal(signal.SIGINT)
             worker.wait()
-        notes = read_diary(diary)
+        notes = read_event_log(diary)
         ends = [note.number for note in notes if note.what == "end"]
         recorded = Ledger(folder / "run" / "trials.jsonl", writable=False).trials
         seconds = max(note.time for note in notes) - min(note.time for note in notes)

@@ -25,7 +25,7 @@ from automl_nas.strategy import AskTellStrategy, Problem, Trial
 from automl_nas_benchmarks.random_search_expectation import Expectation, expected_best
 from automl_nas_benchmarks.tabular import DATASETS, Benchmark, load_benchmark
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 AT = (50, 100, 200, 500)
 CHECKED = (10, 100, 1_000)
@@ -37,7 +37,7 @@ def results(benchmark: str, strategy: str, settings: dict[str, Any], at: Sequenc
     known, problem = load_benchmark(benchmark), Problem({"accuracy": "maximize"})
     search: AskTellStrategy
     if strategy == "aging":
-        search = AgingEvolution(known.space, problem, seed=seed, **settings)
+        search = RegularizedEvolution(known.space, problem, seed=seed, **settings)
     else:
         search = RandomSearch(known.space, problem, seed=seed, **settings)
     best, truth, found = -math.inf, math.nan, []

@@ -35,7 +35,7 @@ from automl_nas_benchmarks.tabular import load_benchmark
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 from automl_nas_optuna.samplers import Sampler
 from automl_nas_optuna.strategy import OptunaStrategy
 from automl_nas_surrogate.search import SurrogateSearch
@@ -46,7 +46,7 @@ STRATEGIES: dict[str, Maker] = {
     "evolution, 20": lambda space, problem, seed: EvolutionarySearch(
         space, problem, seed=seed, population=20, generations=None
     ),
-    "aging, 30/10": lambda space, problem, seed: AgingEvolution(
+    "aging, 30/10": lambda space, problem, seed: RegularizedEvolution(
         space, problem, seed=seed, population=30, sample_size=10
     ),
     "local search, first": lambda space, problem, seed: LocalSearch(space, problem, seed=seed, improvement="first"),

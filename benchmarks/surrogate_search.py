@@ -32,7 +32,7 @@ from automl_nas_benchmarks.tabular import load_benchmark
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 from automl_nas_optuna.strategy import OptunaStrategy
 from automl_nas_surrogate.search import SurrogateSearch
 
@@ -48,7 +48,7 @@ STRATEGIES: dict[str, Maker] = {
     "surrogate": lambda space, problem, seed: SurrogateSearch(space, problem, seed=seed),
     "local search, first": lambda space, problem, seed: LocalSearch(space, problem, seed=seed, improvement="first"),
     "local search, steepest": lambda space, problem, seed: LocalSearch(space, problem, seed=seed),
-    "aging, 30/10": lambda space, problem, seed: AgingEvolution(
+    "aging, 30/10": lambda space, problem, seed: RegularizedEvolution(
         space, problem, seed=seed, population=30, sample_size=10
     ),
     "SPOS evolution": lambda space, problem, seed: EvolutionarySearch(space, problem, seed=seed, generations=None),

@@ -1,4 +1,4 @@
-"""Evaluations per second on a table: driver and ledger beside a bare ask-and-tell loop.
+"""EvaluationDispatcher per second on a table: driver and ledger beside a bare ask-and-tell loop.
 
 The table of NAS-Bench-201 answers at once, so what is timed is the search itself and what a run adds to it: numbering,
 two lines of the ledger for each trial, checkpoints. Both sides ask the same strategy with the same seed for the same
@@ -28,12 +28,12 @@ from automl_nas_benchmarks.evaluators import NASBench201Evaluator
 from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 STRATEGIES: dict[str, tuple[type[AskTellStrategy], dict[str, Any]]] = {
     "random": (RandomSearch, {}),
     "evolution": (EvolutionarySearch, {"population": 100, "generations": None}),
-    "aging": (AgingEvolution, {"population": 30, "sample_size": 10}),
+    "aging": (RegularizedEvolution, {"population": 30, "sample_size": 10}),
 }
 GOALS = {1: 5_000, 100: 20_000}  # evaluations per second, by batch
 SEARCHES_GOAL = 120.0  # seconds for 500 searches of 300 evaluations on two cores

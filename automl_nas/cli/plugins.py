@@ -13,7 +13,7 @@ from automl_nas.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from automl_nas.plugin.component import Component
-    from automl_nas.plugin.failures import Fault
+    from automl_nas.plugin.failures import PluginFailure
     from automl_nas.plugin.manager import Plugin, PluginManager
     from automl_nas.plugin.settings import Setting
 
@@ -115,7 +115,7 @@ def _rows(setting: Setting, prefix: str) -> list[list[str]]:
 def _as_json(
     manager: PluginManager,
     chosen: Sequence[Plugin],
-    faults: Sequence[Fault],
+    faults: Sequence[PluginFailure],
     components: Sequence[Component],
     everything: bool,
 ) -> dict[str, Any]:

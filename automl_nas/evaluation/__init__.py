@@ -12,9 +12,9 @@ from automl_nas._lazy import lazy_names
 if TYPE_CHECKING:
     from automl_nas.evaluation.artifacts import Artifacts as Artifacts
     from automl_nas.evaluation.costs.additivity import corner as corner
-    from automl_nas.evaluation.costs.knapsack import Best as Best
-    from automl_nas.evaluation.costs.knapsack import Limit as Limit
-    from automl_nas.evaluation.costs.knapsack import best_within as best_within
+    from automl_nas.evaluation.costs.knapsack import CostInterval as CostInterval
+    from automl_nas.evaluation.costs.knapsack import Optimum as Optimum
+    from automl_nas.evaluation.costs.knapsack import best_under_limits as best_under_limits
     from automl_nas.evaluation.costs.measured import MeasuredCost as MeasuredCost
     from automl_nas.evaluation.costs.measured import Measurement as Measurement
     from automl_nas.evaluation.costs.model import CostModel as CostModel
@@ -168,9 +168,9 @@ _HOMES = {
         "TabulatedCost",
     ),
     "costs.knapsack": (
-        "Best",
-        "Limit",
-        "best_within",
+        "Optimum",
+        "CostInterval",
+        "best_under_limits",
     ),
 }
 

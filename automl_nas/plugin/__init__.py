@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from automl_nas.plugin.events import ResultInfo as ResultInfo
     from automl_nas.plugin.events import RunInfo as RunInfo
     from automl_nas.plugin.events import StepInfo as StepInfo
-    from automl_nas.plugin.failures import Fault as Fault
+    from automl_nas.plugin.failures import PluginFailure as PluginFailure
     from automl_nas.plugin.kinds import KINDS as KINDS
     from automl_nas.plugin.kinds import Kind as Kind
     from automl_nas.plugin.kinds import derives as derives
@@ -61,7 +61,7 @@ _HOMES = {
         "RunInfo",
         "StepInfo",
     ),
-    "failures": ("Fault",),
+    "failures": ("PluginFailure",),
     "kinds": (
         "KINDS",
         "Kind",

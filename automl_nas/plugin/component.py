@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
-from automl_nas.plugin.kinds import KINDS, Kind, derives, product
+from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
 
 if TYPE_CHECKING:
     from automl_nas.plugin.signature import Signature
@@ -127,7 +127,7 @@ _signatures: WeakKeyDictionary[Callable[..., Any], dict[str, Signature]] = WeakK
 
 def _unfit(loaded: object, kind: Kind) -> str:
     if not isinstance(loaded, type):
-        made = product(loaded)
+        made = produced_class(loaded)
         if made is None:
             return f"is neither a class nor a function with a return annotation, but {loaded!r}"
         return "" if derives(made, kind.base) else f"returns {made.__name__}, which is no {kind.base_name}"

@@ -105,7 +105,7 @@ def discover() -> list[Found]:
     return sorted(found, key=order)
 
 
-def adopt(module: Any, source: Source) -> pluggy.PluginManager:
+def load_single(module: Any, source: Source) -> pluggy.PluginManager:
     """Return a pluggy manager that holds this plugin alone, so that its hooks can be called by themselves.
 
     Args:

@@ -23,12 +23,12 @@ class FrozenDict(dict[str, Any]):
         return FrozenDict, (dict(self),)
 
 
-def frozen(value: Any) -> Any:
+def deep_freeze(value: Any) -> Any:
     """Return a deep copy of JSON-like data that cannot be changed: `FrozenDict` for mappings, tuples for lists."""
     if isinstance(value, Mapping):
-        return FrozenDict((key, frozen(item)) for key, item in value.items())
+        return FrozenDict((key, deep_freeze(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return tuple(frozen(item) for item in value)
+        return tuple(deep_freeze(item) for item in value)
     return value
 
 
@@ -36,10 +36,10 @@ def frozen_trial(trial: Trial) -> Trial:
     """Return a trial whose mappings are frozen copies."""
     return replace(
         trial,
-        metrics=frozen(trial.metrics),
-        costs=frozen(trial.costs),
-        violations=frozen(trial.violations),
-        info=frozen(trial.info),
+        metrics=deep_freeze(trial.metrics),
+        costs=deep_freeze(trial.costs),
+        violations=deep_freeze(trial.violations),
+        info=deep_freeze(trial.info),
     )
 
 
@@ -63,8 +63,8 @@ class RunInfo:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.directory.name)
-        object.__setattr__(self, "config", frozen(self.config))
-        object.__setattr__(self, "objectives", frozen(self.objectives))
+        object.__setattr__(self, "config", deep_freeze(self.config))
+        object.__setattr__(self, "objectives", deep_freeze(self.objectives))
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ class ResultInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "best", None if self.best is None else frozen_trial(self.best))
         object.__setattr__(self, "pareto", tuple(frozen_trial(trial) for trial in self.pareto))
-        object.__setattr__(self, "result", frozen(self.result))
+        object.__setattr__(self, "result", deep_freeze(self.result))

@@ -9,7 +9,7 @@ from automl_nas.plugin.component import Component, Source
 
 
 @dataclass(frozen=True)
-class Fault:
+class PluginFailure:
     """What is wrong with a plugin, or with one of its components.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from automl_nas.errors import PluginError
 from automl_nas.plugin.component import Source
 from automl_nas.plugin.discovery import HOOKS
-from automl_nas.plugin.failures import Fault, one_line
+from automl_nas.plugin.failures import PluginFailure, one_line
 
 if TYPE_CHECKING:
     import pluggy
@@ -41,12 +41,12 @@ class Observers:
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self._plugged: dict[str, list[_Observer]] = {hook: [] for hook in OBSERVERS}
-        self._unplugged: dict[Source, Fault] = {}
+        self._disabled_observers: dict[Source, PluginFailure] = {}
 
     @property
-    def unplugged(self) -> tuple[Fault, ...]:
+    def disabled_observers(self) -> tuple[PluginFailure, ...]:
         """The plugins whose observers raised."""
-        return tuple(self._unplugged.values())
+        return tuple(self._disabled_observers.values())
 
     def plug(self, source: Source, hooks: pluggy.PluginManager) -> tuple[str, ...]:
         """Add the observers of a plugin and return the names of their hooks."""
@@ -57,7 +57,7 @@ class Observers:
                 watching.append(hook)
         return tuple(watching)
 
-    def silence(self, source: Source) -> None:
+    def unsubscribe(self, source: Source) -> None:
         """Remove the observers of a plugin."""
         for hook, observers in self._plugged.items():
             self._plugged[hook] = [observer for observer in observers if observer.source != source]
@@ -88,9 +88,9 @@ class Observers:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                fault = Fault(observer.source, f"{hook}: {one_line(error)}", error)
-                self.silence(observer.source)
-                self._unplugged[observer.source] = fault
+                fault = PluginFailure(observer.source, f"{hook}: {one_line(error)}", error)
+                self.unsubscribe(observer.source)
+                self._disabled_observers[observer.source] = fault
                 if self.strict:
                     raise PluginError(str(fault)) from error
                 _log.warning("%s does not watch this run any more: %s", observer.source, fault.error, exc_info=error)

@@ -64,7 +64,7 @@ def kind_of(cls: type) -> str | None:
     return next((name for name, kind in KINDS.items() if derives(cls, kind.base)), None)
 
 
-def product(made_by: object) -> type | None:
+def produced_class(made_by: object) -> type | None:
     """Return the class that a class or a function makes; None if it is neither or its annotation cannot say."""
     if isinstance(made_by, type):
         return made_by

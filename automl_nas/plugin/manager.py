@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.component import Component, Source, Staging
-from automl_nas.plugin.discovery import ONLY, Found, Selection, adopt, discover
-from automl_nas.plugin.failures import Fault, one_line
+from automl_nas.plugin.discovery import ONLY, Found, Selection, discover, load_single
+from automl_nas.plugin.failures import PluginFailure, one_line
 from automl_nas.plugin.hook_observers import Observers
 from automl_nas.plugin.kinds import KINDS
 from automl_nas.plugin.registry import Registry
@@ -60,7 +60,7 @@ class PluginManager:
         self.registry.explain_absence(self._absent)
         self._selection = Selection.of(os.environ if environ is None else environ)
         self._plugins: dict[Source, Plugin] = {}
-        self._broken: dict[Source, Fault] = {}
+        self._broken: dict[Source, PluginFailure] = {}
         self._disabled: list[Source] = []
         self.observers = Observers(strict=self._selection.strict)
 
@@ -70,7 +70,7 @@ class PluginManager:
         return tuple(self._plugins.values())
 
     @property
-    def broken(self) -> tuple[Fault, ...]:
+    def broken(self) -> tuple[PluginFailure, ...]:
         """The plugins that do not, and why."""
         return tuple(self._broken.values())
 
@@ -80,9 +80,9 @@ class PluginManager:
         return tuple(self._disabled)
 
     @property
-    def unplugged(self) -> tuple[Fault, ...]:
+    def disabled_observers(self) -> tuple[PluginFailure, ...]:
         """The plugins whose observers raised and are not called any more."""
-        return self.observers.unplugged
+        return self.observers.disabled_observers
 
     def load(self, found: Iterable[Found] | None = None) -> PluginManager:
         """Load plugins, those that are loaded already excepted; return self.
@@ -141,19 +141,19 @@ class PluginManager:
             for name, command in plugin.commands.items():
                 cli.add_command(command, name)
 
-    def check(self) -> list[Fault]:
+    def check(self) -> list[PluginFailure]:
         """Import all that is registered and check its signature; return what is wrong, broken plugins included."""
         faults = list(self.broken)
         for component in self.registry:
             try:
                 component.signature().verify(registry=self.registry)
             except PluginError as error:
-                faults.append(Fault(component.source, str(error), error, component))
+                faults.append(PluginFailure(component.source, str(error), error, component))
         return faults
 
     def _admit(self, source: Source, load: Callable[[], Any]) -> None:
         try:
-            hooks = adopt(load(), source)
+            hooks = load_single(load(), source)
             components = self._stage_components(hooks, source)
             commands = self._stage_commands(hooks, source)
             self.registry.commit(components)
@@ -190,10 +190,10 @@ class PluginManager:
     def _withdraw(self, source: Source) -> None:
         del self._plugins[source]
         self.registry.withdraw(source)
-        self.observers.silence(source)
+        self.observers.unsubscribe(source)
 
     def _fail(self, source: Source, error: BaseException) -> None:
-        fault = Fault(source, one_line(error), error)
+        fault = PluginFailure(source, one_line(error), error)
         self._broken[source] = fault
         if self._selection.strict:
             raise PluginError(str(fault)) from error

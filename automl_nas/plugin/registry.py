@@ -7,7 +7,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.component import Component, Source
-from automl_nas.plugin.kinds import KINDS, product
+from automl_nas.plugin.kinds import KINDS, produced_class
 from automl_nas.plugin.validation_errors import join
 
 
@@ -75,7 +75,7 @@ class Registry:
         name = settings.pop("name")
         component = self.get(kind, name, path=join(path, "name"))
         if expected is not None:
-            made = product(component.load())
+            made = produced_class(component.load())
             if made is None or not issubclass(made, expected):
                 raise ConfigurationError(f"must be of the type {expected.__name__}, which '{name}' is not", path=path)
         return {"name": name, **component.signature().validate(settings, path, registry=self)}

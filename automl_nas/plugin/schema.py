@@ -15,10 +15,10 @@ from automl_nas.plugin.settings import Nested, Setting, describe, fields_of, is_
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["Resolver", "Setting", "fields_of", "model", "refuse_unknown", "schema", "to_json", "values"]
+__all__ = ["ComponentResolver", "Setting", "fields_of", "model", "refuse_unknown", "schema", "to_json", "values"]
 
 
-class Resolver(Protocol):
+class ComponentResolver(Protocol):
     """Resolves and constructs components inside the settings of others; `Registry` is one."""
 
     def resolve(self, kind: str, spec: Any, /, *, expected: type | None) -> dict[str, Any]:

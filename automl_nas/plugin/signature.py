@@ -21,7 +21,7 @@ from automl_nas.plugin.validation_errors import join, located
 from automl_nas.streams import stream_seed
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.schema import Resolver
+    from automl_nas.plugin.schema import ComponentResolver
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Signature:
         return cls(name, tuple(collaborators), tuple(settings), takes_seed)
 
     def validate(
-        self, settings: Mapping[str, Any], path: str = "", *, registry: Resolver | None = None
+        self, settings: Mapping[str, Any], path: str = "", *, registry: ComponentResolver | None = None
     ) -> dict[str, Any]:
         """Return the settings with every default filled in, JSON-like.
 
@@ -114,7 +114,7 @@ class Signature:
         seed: int = 0,
         *,
         path: str = "",
-        registry: Resolver | None = None,
+        registry: ComponentResolver | None = None,
     ) -> Any:
         """Call a class or function with validated settings and with collaborators found by type.
 
@@ -158,7 +158,7 @@ class Signature:
                 raise
             raise ConfigurationError(error.message, path=join(path, error.path)) from error
 
-    def verify(self, *, registry: Resolver | None = None) -> None:
+    def verify(self, *, registry: ComponentResolver | None = None) -> None:
         """Check what reading alone does not show: the types of settings and their defaults.
 
         Raises:
@@ -172,7 +172,7 @@ class Signature:
     def _model(self) -> Any:
         return model(self.settings, self.name)
 
-    def _checked(self, settings: Mapping[str, Any], path: str, registry: Resolver) -> dict[str, Any]:
+    def _checked(self, settings: Mapping[str, Any], path: str, registry: ComponentResolver) -> dict[str, Any]:
         from pydantic import ValidationError
 
         if not isinstance(settings, Mapping):
@@ -249,7 +249,7 @@ def _role(cls: type) -> str | None:
     return next((base for base in (*COLLABORATORS, *own) if derives(cls, base)), None)
 
 
-def _nothing() -> Resolver:
+def _nothing() -> ComponentResolver:
     from automl_nas.plugin.registry import Registry
 
     return Registry()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from automl_nas.run.record.checkpoints import Checkpoints as Checkpoints
     from automl_nas.run.record.directory import RunDirectory as RunDirectory
     from automl_nas.run.record.directory import environment as environment
-    from automl_nas.run.record.json_values import plain as plain
+    from automl_nas.run.record.json_values import to_json_values as to_json_values
     from automl_nas.run.record.ledger import Ledger as Ledger
     from automl_nas.run.record.ledger import finished_after as finished_after
     from automl_nas.run.record.yaml import (
@@ -116,7 +116,7 @@ _HOMES = {
         "write_text",
         "write_whole",
     ),
-    "record.json_values": ("plain",),
+    "record.json_values": ("to_json_values",),
     "record.yaml": (
         "Document",
         "dump_yaml",

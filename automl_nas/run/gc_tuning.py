@@ -15,7 +15,7 @@ _YOUNG = 10_000
 
 
 @final
-class Heap:
+class GcTuner:
     """Keeps the collector from looking again and again at a record that grows quickly.
 
     While trials take less than a millisecond each, it looks at young objects after 10,000 allocations instead of the
@@ -59,7 +59,7 @@ class Heap:
 
 
 @contextmanager
-def heap_frozen() -> Iterator[Heap]:
+def heap_frozen() -> Iterator[GcTuner]:
     """Keep the collector from looking again and again at all that existed before.
 
     Of the several hundred thousand objects that importing torch leaves behind nothing becomes garbage, but a full
@@ -67,10 +67,10 @@ def heap_frozen() -> Iterator[Heap]:
     as writing the ledger does. Somebody who froze the heap himself keeps it as it is.
     """
     if gc.get_freeze_count():
-        yield Heap(ours=False)
+        yield GcTuner(ours=False)
         return
     gc.freeze()
-    heap = Heap(ours=True)
+    heap = GcTuner(ours=True)
     try:
         yield heap
     finally:

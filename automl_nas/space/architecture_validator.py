@@ -9,7 +9,7 @@ from automl_nas.space.space import SearchSpace
 
 
 @final
-class Membership:
+class ArchitectureValidator:
     """`SearchSpace.validate`, but what operators made from the space's own decisions comes back at once.
 
     Sampling, mutation, crossover and neighbours only combine values that decisions gave, and note which; anything else

@@ -18,7 +18,7 @@ _WORD = 32
 
 
 @final
-class Packing:
+class IntegerCodec:
     """Turns architectures into whole numbers and back, and draws and changes them as numbers.
 
     A number has one field for each decision, the first in its lowest bits. A field is one byte and holds the index of
@@ -32,7 +32,7 @@ class Packing:
     late is known already, and only what is new has to become an `Architecture`.
 
     Args:
-        decisions: of the space. What `unpack` gives is known to come from them (`Membership`).
+        decisions: of the space. What `unpack` gives is known to come from them (`ArchitectureValidator`).
     """
 
     def __init__(self, decisions: Decisions) -> None:

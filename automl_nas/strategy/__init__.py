@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
     from automl_nas.strategy.base import Services as Services
     from automl_nas.strategy.base import Strategy as Strategy
-    from automl_nas.strategy.feasible_sampler import Drawer as Drawer
+    from automl_nas.strategy.feasible_sampler import FeasibleSampler as FeasibleSampler
     from automl_nas.strategy.problem import (
         Constraint as Constraint,
     )
@@ -53,7 +53,7 @@ _HOMES = {
         "Filter",
         "Retry",
     ),
-    "feasible_sampler": ("Drawer",),
+    "feasible_sampler": ("FeasibleSampler",),
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -10,7 +10,7 @@ from typing import final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.integer_codec import Packing
+from automl_nas.space.integer_codec import IntegerCodec
 from automl_nas.space.operators import enumerate_all, neighbours
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem
@@ -22,7 +22,7 @@ _REPAIRS = 8
 
 
 @final
-class Drawer:
+class FeasibleSampler:
     """Draws architectures that meet the constraints on costs and are not taken.
 
     Up to ``attempts`` uniform draws are rejected; while that succeeds, the result is exactly uniform over what is
@@ -45,7 +45,7 @@ class Drawer:
             raise ConfigurationError(f"attempts must be at least 1, not {attempts}", path="attempts")
         self._space, self._problem, self._attempts = space, problem, attempts
         self._decisions = space.decisions
-        self.packing = Packing(space.decisions)
+        self.packing = IntegerCodec(space.decisions)
         self._all: list[Architecture] | None = None
 
     def draw(

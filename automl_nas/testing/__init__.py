@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.testing.ask_tell import AskTellContract as AskTellContract
     from automl_nas.testing.costs import CostModelContract as CostModelContract
     from automl_nas.testing.evaluators import EvaluatorContract as EvaluatorContract
-    from automl_nas.testing.event_log import read_diary as read_diary
+    from automl_nas.testing.event_log import read_event_log as read_event_log
     from automl_nas.testing.executors import ExecutorContract as ExecutorContract
     from automl_nas.testing.exporters import ExporterContract as ExporterContract
     from automl_nas.testing.observers import ObserverContract as ObserverContract
@@ -77,7 +77,7 @@ _HOMES = {
     ),
     "toy_supernet": ("toy_supernet_space",),
     "toy_plugin": ("installed_toys",),
-    "event_log": ("read_diary",),
+    "event_log": ("read_event_log",),
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -25,7 +25,7 @@ from automl_nas.testing.checkers import require_checker
 from automl_nas.testing.services import Judge, SimulatedServices, finished
 from automl_nas.testing.states import require_plain, stored
 from automl_nas.testing.toys import ToyCost, ToySpace, toy_metric
-from automl_nas.testing.values import most, some
+from automl_nas.testing.values import example_value, largest_code_sum
 
 
 class AskTellContract(ABC):
@@ -59,7 +59,7 @@ class AskTellContract(ABC):
 
     def limit(self, space: SearchSpace) -> float:
         """Return the limit on `ToyCost` (default: half of the largest cost, which about half the space meets)."""
-        return float(sum(most(decision) for decision in space.decisions.values()) // 2)
+        return float(sum(largest_code_sum(decision) for decision in space.decisions.values()) // 2)
 
     def problem(self, space: SearchSpace, limit: float | None = None) -> Problem:
         """Return the toy problem."""
@@ -180,7 +180,7 @@ class AskTellContract(ABC):
         problem = self.problem(space)
         strategy, judge = self.make(space, problem, 1), self.judge(space, problem)
         foreign = [
-            Proposal(Architecture({name: some(decision, i) for name, decision in space.decisions.items()}))
+            Proposal(Architecture({name: example_value(decision, i) for name, decision in space.decisions.items()}))
             for i in range(2)
         ]
         strategy.tell([judge(100 + i, proposal) for i, proposal in enumerate(foreign)])

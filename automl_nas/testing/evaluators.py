@@ -117,7 +117,7 @@ class EvaluatorContract(ABC):
         require_checker(type(self.make_evaluator(self.make_space())))
 
     def test_the_global_generators_are_left_alone(self) -> None:
-        """Evaluations neither advance nor seed the generators of Python, NumPy and torch."""
+        """EvaluationDispatcher neither advance nor seed the generators of Python, NumPy and torch."""
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Evaluations that take their time in other processes, and are seen from here: `DiaryEvaluator`."""
+"""EvaluationDispatcher that take their time in other processes, and are seen from here: `LoggingEvaluator`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Note:
 
 
 @final
-class DiaryEvaluator(Evaluator):
+class LoggingEvaluator(Evaluator):
     """Gives `toy_metric` as ``accuracy``, after some sleep, and keeps a diary that several processes may write.
 
     Args:
@@ -65,7 +65,7 @@ class DiaryEvaluator(Evaluator):
             file.write(f"{what} {number} {os.getpid()} {time.time()}\n")
 
 
-def read_diary(diary: Path) -> list[Note]:
+def read_event_log(diary: Path) -> list[Note]:
     """Return what is in a diary; nothing, if it is not there yet."""
     lines = [line.split() for line in diary.read_text(encoding="utf-8").splitlines()] if diary.exists() else []
     return [

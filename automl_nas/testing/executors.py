@@ -31,10 +31,10 @@ from automl_nas.testing.failing_candidates import (
     GOOD,
     PRUNING,
     SLOW,
-    Drawn,
-    SuspectEvaluator,
+    FailingEvaluator,
+    RandomProposals,
+    failing_space,
     suspect,
-    suspect_space,
 )
 
 
@@ -67,10 +67,14 @@ class ExecutorContract(ABC):
     def names(self) -> tuple[Registry, Mapping[str, Any]]:
         """Return a registry, and what the configuration has as ``space``, ``strategy`` and ``evaluator``.
 
-        The default has Python classes. An executor that needs a configuration of names registers `suspect_space`,
-        `Drawn` and `SuspectEvaluator` in a plugin of the test, which its workers load.
+        The default has Python classes. An executor that needs a configuration of names registers `failing_space`,
+        `RandomProposals` and `FailingEvaluator` in a plugin of the test, which its workers load.
         """
-        return complete_manager().registry, {"space": suspect_space(), "strategy": Drawn, "evaluator": SuspectEvaluator}
+        return complete_manager().registry, {
+            "space": failing_space(),
+            "strategy": RandomProposals,
+            "evaluator": FailingEvaluator,
+        }
 
     def source(self, folder: Path) -> StageEvaluator:
         """Return what makes the evaluator: that of a stage, as in a run. Slow candidates take `timeout` and 3 s."""

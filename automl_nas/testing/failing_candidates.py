@@ -21,7 +21,7 @@ GOOD, FAILING, PRUNING, SLOW = range(4)
 """The options of the first decision, ``d0``, and what they do to an evaluation."""
 
 
-def suspect_space(*, blocks: int = 3) -> ToySpace:
+def failing_space(*, blocks: int = 3) -> ToySpace:
     """Return the space of the candidates: each decision has an option for every fate."""
     return ToySpace(blocks=blocks, options=4)
 
@@ -37,11 +37,11 @@ def suspect(fate: int, last: int = 0) -> Architecture:
 
 
 @final
-class SuspectEvaluator(Evaluator):
+class FailingEvaluator(Evaluator):
     """Gives `toy_metric` as ``accuracy``, reports a value on the way, and draws noise from the request's seed.
 
     Args:
-        space: that of `suspect_space`.
+        space: that of `failing_space`.
         pause: how many seconds a `SLOW` candidate takes.
         interrupt: a file; the first candidate after it was made interrupts the process, and removes it.
     """
@@ -73,7 +73,7 @@ class SuspectEvaluator(Evaluator):
 
 
 @final
-class Drawn(AskTellStrategy):
+class RandomProposals(AskTellStrategy):
     """Proposes architectures drawn at random, the same ones whatever it is told.
 
     Args:

@@ -28,7 +28,7 @@ from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Trial
-from automl_nas.testing.failing_candidates import Drawn, SuspectEvaluator, suspect, suspect_space
+from automl_nas.testing.failing_candidates import FailingEvaluator, RandomProposals, failing_space, suspect
 from automl_nas.testing.toys import ToyCost
 
 TRIALS = 9
@@ -57,13 +57,19 @@ class ObserverContract(ABC):
         """
 
     def _config(self, folder: Path, observer: Observer | None) -> dict[str, Any]:
-        space = suspect_space(blocks=2)
-        evaluator = SuspectEvaluator(space, interrupt=str(folder / "interrupt"))
-        first = {"name": "first", "strategy": Drawn, "evaluator": evaluator, "budget": {"trials": TRIALS}, "batch": 2}
+        space = failing_space(blocks=2)
+        evaluator = FailingEvaluator(space, interrupt=str(folder / "interrupt"))
+        first = {
+            "name": "first",
+            "strategy": RandomProposals,
+            "evaluator": evaluator,
+            "budget": {"trials": TRIALS},
+            "batch": 2,
+        }
         # Without an evaluator costs are recorded, and nothing else.
         second = {
             "name": "second",
-            "strategy": Drawn,
+            "strategy": RandomProposals,
             "problem": {"objectives": {"toy_cost": "minimize"}},
             "budget": {"trials": TRIALS},
         }
@@ -93,7 +99,7 @@ class ObserverContract(ABC):
         """It raises nothing, and neither the trials nor the files of the run are others because it watched."""
         manager = self._manager()
         Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
-        observer = self.make(suspect_space(blocks=2), tmp_path)
+        observer = self.make(failing_space(blocks=2), tmp_path)
         watched = Session.start(self._config(tmp_path, observer), tmp_path / "watched", manager=manager).run()
         alone, found = self._found(tmp_path / "alone"), self._found(tmp_path / "watched")
         assert {trial.state for trial in found.values()} == set(State), "the run does not show all there is"
@@ -107,12 +113,12 @@ class ObserverContract(ABC):
         """It is closed without the end, and another one watches the run when it is resumed."""
         manager = self._manager()
         Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
-        observer = self.make(suspect_space(blocks=2), tmp_path)
+        observer = self.make(failing_space(blocks=2), tmp_path)
         session = Session.start(self._config(tmp_path, observer), tmp_path / "watched", manager=manager)
         (tmp_path / "interrupt").touch()
         with pytest.raises(RunInterrupted):
             session.run()
-        observer = self.make(suspect_space(blocks=2), tmp_path)
+        observer = self.make(failing_space(blocks=2), tmp_path)
         raw = self._config(tmp_path, observer)
         Session.resume(tmp_path / "watched", raw=raw, manager=manager).run()
         found = self._found(tmp_path / "watched")
@@ -122,7 +128,7 @@ class ObserverContract(ABC):
     def test_it_can_be_asked_before_there_is_a_run(self, tmp_path: Path) -> None:
         """`Observer.check` leaves no run directory behind."""
         run = RunInfo(tmp_path / "run", objectives={"first": {"accuracy": "maximize"}})
-        self.make(suspect_space(), tmp_path).check(run)
+        self.make(failing_space(), tmp_path).check(run)
         assert not run.directory.exists()
 
     def test_the_global_generators_are_left_alone(self, tmp_path: Path) -> None:
@@ -130,7 +136,7 @@ class ObserverContract(ABC):
         import numpy as np
         import torch
 
-        observer = self.make(suspect_space(), tmp_path)
+        observer = self.make(failing_space(), tmp_path)
         directory = tmp_path / "run"
         directory.mkdir()
         (directory / "trials.jsonl").touch()

@@ -17,13 +17,15 @@ from automl_nas.plugin.api import Register, hookimpl
 def register_spaces(register: Register) -> None:
     """Register the spaces."""
     register("toy", "automl_nas.testing.toys:ToySpace", summary="a few choices of a kernel size")
-    register("suspects", "automl_nas.testing.failing_candidates:suspect_space", summary="candidates of every fate")
+    register("suspects", "automl_nas.testing.failing_candidates:failing_space", summary="candidates of every fate")
 
 
 @hookimpl
 def register_strategies(register: Register) -> None:
     """Register the strategy."""
-    register("drawn", "automl_nas.testing.failing_candidates:Drawn", summary="drawn at random, whatever it is told")
+    register(
+        "drawn", "automl_nas.testing.failing_candidates:RandomProposals", summary="drawn at random, whatever it is told"
+    )
 
 
 @hookimpl
@@ -31,9 +33,9 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators."""
     register("toy", "automl_nas.testing.toys:ToyEvaluator", summary="a closed form")
     register(
-        "suspects", "automl_nas.testing.failing_candidates:SuspectEvaluator", summary="fails, prunes and takes its time"
+        "suspects", "automl_nas.testing.failing_candidates:FailingEvaluator", summary="fails, prunes and takes its time"
     )
-    register("diary", "automl_nas.testing.event_log:DiaryEvaluator", summary="sleeps, and writes down when")
+    register("diary", "automl_nas.testing.event_log:LoggingEvaluator", summary="sleeps, and writes down when")
 
 
 @hookimpl

@@ -6,14 +6,14 @@ from automl_nas.space.architecture import Value
 from automl_nas.space.decisions import Decision, Subset
 
 
-def most(decision: Decision) -> int:
+def largest_code_sum(decision: Decision) -> int:
     """Return the largest sum of numbers in the code of a value."""
     if isinstance(decision, Subset):
         return decision.largest
     return max(sum(decision.encode(option)) for option in decision.options)
 
 
-def some(decision: Decision, place: int) -> Value:
+def example_value(decision: Decision, place: int) -> Value:
     """Return one of two different values, where there are two."""
     if isinstance(decision, Subset):
         first = decision.validate(decision.options[: max(decision.min, 1)])

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.space import SearchSpace
 from automl_nas_benchmarks.table_space import table_of
 from automl_nas_benchmarks.tables.packaged import load_table
-from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.reader import TableSource
 from automl_nas_benchmarks.tables.table import Key, Lookup, Table
 
 EPOCHS = (12, 200)
@@ -65,7 +65,7 @@ class Answers:
             "seconds": 0.0,
             "info": info,
         }
-        return frozen(Outcome, fields)
+        return new_frozen(Outcome, fields)
 
 
 def failed(request: Request, reason: str) -> Outcome:
@@ -194,7 +194,7 @@ class TabularEvaluator(Evaluator):
         space: SearchSpace,
         *,
         metrics: tuple[str, ...] | dict[str, str],
-        source: Source | None = None,
+        source: TableSource | None = None,
         record: tuple[str, ...] = (),
     ) -> None:
         if not metrics:

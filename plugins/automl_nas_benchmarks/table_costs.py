@@ -13,7 +13,7 @@ from automl_nas.evaluation import CostModel
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas_benchmarks.table_space import table_of
 from automl_nas_benchmarks.tables.packaged import load_table
-from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.reader import TableSource
 from automl_nas_benchmarks.tables.table import Table
 
 HWDataset = Literal["cifar10", "cifar100", "imagenet16-120"]
@@ -82,7 +82,7 @@ class TableCost(ColumnCost):
         *,
         column: str,
         table: str | None = None,
-        source: Source | None = None,
+        source: TableSource | None = None,
         missing: float | None = None,
     ) -> None:
         if table is not None and source is not None:
@@ -141,7 +141,7 @@ class Listed(CostModel):
     unit: ClassVar[str] = "rows"
     integral: ClassVar[bool] = True
 
-    def __init__(self, space: SearchSpace, *, source: Source | None = None) -> None:
+    def __init__(self, space: SearchSpace, *, source: TableSource | None = None) -> None:
         self._table = table_of(space, source, "listed")
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:

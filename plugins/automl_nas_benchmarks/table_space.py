@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space import Architecture, Choice, DecisionSpace, Scalar, SearchSpace
 from automl_nas_benchmarks.tables.coding import Coding
 from automl_nas_benchmarks.tables.columns import UNNAMED
-from automl_nas_benchmarks.tables.reader import Source, read_table
+from automl_nas_benchmarks.tables.reader import TableSource, read_table
 from automl_nas_benchmarks.tables.table import Table
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TableSpace(DecisionSpace):
         ordered: tuple[str, ...] = (),
         absent: tuple[str, ...] = (),
     ) -> None:
-        self.table = read_table(Source(path, codes, separator, decisions, ordered, absent))
+        self.table = read_table(TableSource(path, codes, separator, decisions, ordered, absent))
         # In the order of the code's symbols or of the columns named.
         super().__init__(self.table.coding.decisions)
 
@@ -76,7 +76,7 @@ class TableSpace(DecisionSpace):
         return self.table.coding.architecture(code)
 
 
-def table_of(space: SearchSpace, source: Source | None, owner: str) -> Table:
+def table_of(space: SearchSpace, source: TableSource | None, owner: str) -> Table:
     """Return the table that a component shall read: its own source, else that of the space.
 
     Args:

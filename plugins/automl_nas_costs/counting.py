@@ -120,7 +120,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def untouched() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """Restore the global random generators afterwards: to know a cost must not change what is drawn next."""
     before = random.getstate(), np.random.get_state()
     try:
@@ -197,7 +197,7 @@ def count(
         SpaceError: the network cannot be built, or does not accept an input of the space's shape.
     """
     failures: list[Exception] = []
-    with untouched(), _plain_kernels(), torch.no_grad():
+    with preserve_rng(), _plain_kernels(), torch.no_grad():
         for build, device in _WAYS:
             try:
                 network = build(space, architecture).eval()
@@ -228,7 +228,7 @@ def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, i
     Raises:
         SpaceError: the network cannot be built.
     """
-    with untouched():
+    with preserve_rng():
         try:
             network = _on_meta(space, architecture)
         except UserError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import untouched
+from automl_nas_costs.counting import preserve_rng
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ def network_of(space: SearchSpace, architecture: Architecture, device: str = "cp
     """
     import torch
 
-    with untouched(), torch.device(device):
+    with preserve_rng(), torch.device(device):
         try:
             return space.build(architecture).eval()
         except UserError:

@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import CostModel
 from automl_nas_dso.gamma_factors import AdaptiveFlops, AdaptiveMac, Constant, Factors
 from automl_nas_dso.gamma_latency import AdaptiveLatency
-from automl_nas_dso.live_structure import Anatomy
+from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.strategy_gates import Gates
 
 Schedule: TypeAlias = Literal["constant", "adaptive_flops", "adaptive_mac", "adaptive_latency"]
@@ -65,7 +65,7 @@ def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
 def make_factors(
     schedule: Schedule,
     gates: Gates,
-    anatomy: Anatomy,
+    anatomy: LiveStructure,
     *,
     reference: Literal["block", "network"],
     latency: str,

@@ -12,7 +12,7 @@ from torch import Tensor
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import OUTPUT, Architecture
 from automl_nas_dso.edges import Block
-from automl_nas_dso.live_structure import Anatomy
+from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.strategy_gates import Gates
 
 
@@ -54,7 +54,7 @@ class Constant(Factors):
 class OfBlocks(Factors, ABC):
     """A factor for each edge of each block; tied edges get the mean over the blocks."""
 
-    def __init__(self, gates: Gates, anatomy: Anatomy) -> None:
+    def __init__(self, gates: Gates, anatomy: LiveStructure) -> None:
         if not anatomy.blocks:
             raise ConfigurationError(
                 "an adaptive gamma needs a space that knows what its edges cost (an EdgeSpace, such as dso); use "
@@ -120,7 +120,7 @@ class AdaptiveMac(OfBlocks):
         reference: MAC_max is that of the largest operation of the edge's ``block``, or of the whole ``network``.
     """
 
-    def __init__(self, gates: Gates, anatomy: Anatomy, reference: Literal["block", "network"]) -> None:
+    def __init__(self, gates: Gates, anatomy: LiveStructure, reference: Literal["block", "network"]) -> None:
         super().__init__(gates, anatomy)
         largest = [
             max(cost.memory_access for cost in (*block.costs.values(), *block.output.values()))

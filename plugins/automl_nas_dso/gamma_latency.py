@@ -13,7 +13,7 @@ from automl_nas.evaluation import CostModel
 from automl_nas.space import OUTPUT, Architecture
 from automl_nas_dso.edges import Block
 from automl_nas_dso.gamma_factors import OfBlocks
-from automl_nas_dso.live_structure import Anatomy
+from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.strategy_gates import Gates
 
 
@@ -34,7 +34,7 @@ class AdaptiveLatency(OfBlocks):
         model: the latency of a network, module by module, in any unit.
     """
 
-    def __init__(self, gates: Gates, anatomy: Anatomy, model: CostModel) -> None:
+    def __init__(self, gates: Gates, anatomy: LiveStructure, model: CostModel) -> None:
         super().__init__(gates, anatomy)
         self._model = model
         self._measured: dict[str, float] = {}

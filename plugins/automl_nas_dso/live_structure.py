@@ -33,7 +33,7 @@ class Life:
 
 
 @final
-class Anatomy:
+class LiveStructure:
     """Counts what is alive.
 
     Args:

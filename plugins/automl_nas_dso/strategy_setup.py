@@ -14,7 +14,7 @@ from automl_nas_dso.gamma import Schedule as GammaSchedule
 from automl_nas_dso.gamma import automatic, check_reach, make_factors
 from automl_nas_dso.gamma_control import Controller
 from automl_nas_dso.gamma_factors import Factors
-from automl_nas_dso.live_structure import Anatomy
+from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.optimiser import Nonnegative
 from automl_nas_dso.strategy_gates import Gates
 from automl_nas_dso.strategy_training import Schedule, Split
@@ -37,7 +37,7 @@ class Setup:
     schedule: Schedule
     rates: Sequence[float]
     gates: Gates
-    anatomy: Anatomy
+    anatomy: LiveStructure
     factors: Factors
     controller: Controller | None
     gamma: float
@@ -88,7 +88,7 @@ def set_up(
         nonnegative,
         clip,
     )
-    gates, anatomy = Gates(space.decisions, runtime.device), Anatomy(space)
+    gates, anatomy = Gates(space.decisions, runtime.device), LiveStructure(space)
     factors = make_factors(
         gamma_schedule, gates, anatomy, reference=mac_reference, latency=latency, models=problem.cost_models
     )
@@ -108,7 +108,7 @@ def set_up(
     return Setup(schedule, rates, gates, anatomy, factors, controller, first)
 
 
-def _controller(sparsity: Mapping[str, float], anatomy: Anatomy, *, steps: int, momentum: float) -> Controller:
+def _controller(sparsity: Mapping[str, float], anatomy: LiveStructure, *, steps: int, momentum: float) -> Controller:
     controller = Controller(sparsity, steps=steps, momentum=momentum)
     if controller.measure not in anatomy.measures:
         raise ConfigurationError(

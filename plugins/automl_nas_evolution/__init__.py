@@ -16,7 +16,7 @@ def register_strategies(register: Register) -> None:
     )
     register(
         "aging",
-        "automl_nas_evolution.regularized_evolution:AgingEvolution",
+        "automl_nas_evolution.regularized_evolution:RegularizedEvolution",
         summary="tournaments in a population whose oldest dies",
     )
     register("local_search", "automl_nas_evolution.local:LocalSearch", summary="climb among neighbours, with restarts")

@@ -8,13 +8,13 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, final
 
 from automl_nas.errors import InfeasibleError
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 
 
-class Explorer(AskTellStrategy):
+class DeduplicatingSearch(AskTellStrategy):
     """A search that never proposes the same network twice, unless asked.
 
     A subclass gives `_propose`, `_learn`, `_own_state` and `_load_own_state`. It calls `_claim` for every
@@ -26,19 +26,19 @@ class Explorer(AskTellStrategy):
         problem: objectives and constraints.
         seed: of the streams.
         duplicates: whether a network may be proposed again.
-        attempts: uniform draws before a random candidate is looked for in other ways (`Drawer`).
+        attempts: uniform draws before a random candidate is looked for in other ways (`FeasibleSampler`).
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, *, seed: int, duplicates: bool, attempts: int) -> None:
         self._space, self._problem, self._decisions = space, problem, space.decisions
         self._seed, self._duplicates = seed, duplicates
-        self._drawer = Drawer(space, problem, attempts)
+        self._drawer = FeasibleSampler(space, problem, attempts)
         self._packing = self._drawer.packing
         # The numbers of architectures that need not be looked at again: infeasible ones, and unless duplicates are
         # asked for those that are claimed. Most of what is tried late is in here.
-        self._refused: set[int] = set()
-        self._claimed: dict[Architecture, None] = {}
-        self._taken: Container[Architecture] = () if duplicates else self._claimed
+        self._rejected_codes: set[int] = set()
+        self._proposed_keys: dict[Architecture, None] = {}
+        self._taken: Container[Architecture] = () if duplicates else self._proposed_keys
         self._outstanding: dict[Architecture, int] = {}
         self._proposed = 0
         self._generator: random.Random | None = None
@@ -97,7 +97,7 @@ class Explorer(AskTellStrategy):
                 del self._outstanding[key]
             else:
                 key = self._space.canonical(self._space.validate(trial.architecture))
-                self._claimed[key] = None
+                self._proposed_keys[key] = None
             self._learn(key, trial, count > 0)
 
     @final
@@ -105,7 +105,7 @@ class Explorer(AskTellStrategy):
         """Return counters, architectures and what they were worth, as plain data."""
         return {
             "proposed": self._proposed,
-            "claimed": [item.key for item in self._claimed],
+            "claimed": [item.key for item in self._proposed_keys],
             "outstanding": [[item.to_dict(), count] for item, count in self._outstanding.items()],
             **self._own_state(),
         }
@@ -114,9 +114,9 @@ class Explorer(AskTellStrategy):
     def load_search_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what `search_state` returned."""
         self._proposed = state["proposed"]
-        self._claimed.clear()
-        self._refused.clear()
-        self._claimed.update(dict.fromkeys(Architecture.from_json(text) for text in state["claimed"]))
+        self._proposed_keys.clear()
+        self._rejected_codes.clear()
+        self._proposed_keys.update(dict.fromkeys(Architecture.from_json(text) for text in state["claimed"]))
         self._outstanding = {Architecture(item): count for item, count in state["outstanding"]}
         self._load_own_state(state)
 
@@ -142,34 +142,34 @@ class Explorer(AskTellStrategy):
         key = self._space.canonical(architecture)
         if key in self._taken or not self._problem.feasible(architecture):
             return False
-        self._claimed[key] = None
+        self._proposed_keys[key] = None
         return True
 
     @final
     def _claimed_of(self, code: int) -> Architecture | None:
         """Return the architecture of a number, now claimed; None if it was not free."""
-        if code in self._refused:
+        if code in self._rejected_codes:
             return None
         architecture = self._packing.unpack(code)
         free = self._claim(architecture)
         if not (free and self._duplicates):
-            self._refused.add(code)
+            self._rejected_codes.add(code)
         return architecture if free else None
 
     @final
     def _draw(self, rng: random.Random) -> Architecture | None:
         """Draw a free architecture at random and claim it; None when none is left."""
         try:
-            drawn = self._drawer.draw(rng, self._taken, self._refused)
+            drawn = self._drawer.draw(rng, self._taken, self._rejected_codes)
         except InfeasibleError:
-            if self._claimed:
+            if self._proposed_keys:
                 return None
             raise
         if drawn is not None:
-            self._claimed[self._space.canonical(drawn)] = None
+            self._proposed_keys[self._space.canonical(drawn)] = None
         return drawn
 
 
 def proposed(architecture: Architecture, info: Mapping[str, object]) -> Proposal:
     """Return the proposal of an architecture."""
-    return frozen(Proposal, {"architecture": architecture, "fidelity": None, "info": info})
+    return new_frozen(Proposal, {"architecture": architecture, "fidelity": None, "info": info})

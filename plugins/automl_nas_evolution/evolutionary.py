@@ -10,12 +10,12 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import Explorer, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
 from automl_nas_evolution.members import Member, fittest
 
 
 @final
-class EvolutionarySearch(Explorer):
+class EvolutionarySearch(DeduplicatingSearch):
     """Evolutionary architecture search of "Single Path One-Shot NAS" (Guo et al. 2020, arXiv 1904.00420, algorithm 1).
 
     The first generation is random. The parents of each later one are the ``top_k`` best of *all* evaluated so far, of
@@ -40,7 +40,7 @@ class EvolutionarySearch(Explorer):
         mutation_probability: of redrawing one decision.
         child_attempts: tries for each child, on average, before the rest is filled at random.
         duplicates: whether a network may be evaluated twice.
-        attempts: uniform draws for one random candidate before other ways are tried; see `Drawer`.
+        attempts: uniform draws for one random candidate before other ways are tried; see `FeasibleSampler`.
 
     Raises:
         ConfigurationError: a setting is out of range, or there are more children than fit a generation.
@@ -138,7 +138,7 @@ class EvolutionarySearch(Explorer):
     ) -> None:
         if not count:
             return
-        refused = self._refused
+        refused = self._rejected_codes
         for code, places in islice(made, count * self._child_attempts):
             if code not in refused and (child := self._claimed_of(code)) is not None:
                 numbers = [parents[place].number for place in places]

@@ -8,12 +8,12 @@ from typing import Any, Literal, final
 
 from automl_nas.space import Architecture, SearchSpace, neighbours
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import Explorer, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
 from automl_nas_evolution.members import Member, fittest
 
 
 @final
-class LocalSearch(Explorer):
+class LocalSearch(DeduplicatingSearch):
     """Climb from a random start among feasible neighbours; at a local optimum, start again elsewhere.
 
     Local search is a strong baseline (White et al. 2021, "Exploring the Loss Landscape in NAS", arXiv 2005.02960). A
@@ -26,7 +26,7 @@ class LocalSearch(Explorer):
         seed: of the run.
         improvement: ``steepest``: evaluate all neighbours and move to the best; ``first``: move to the first better
             one.
-        attempts: uniform draws for one random start before other ways are tried; see `Drawer`.
+        attempts: uniform draws for one random start before other ways are tried; see `FeasibleSampler`.
     """
 
     def __init__(

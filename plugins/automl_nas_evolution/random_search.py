@@ -7,11 +7,11 @@ from typing import Any, final
 
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import Explorer, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
 
 
 @final
-class RandomSearch(Explorer):
+class RandomSearch(DeduplicatingSearch):
     """Propose architectures uniformly at random among those that meet the constraints on costs.
 
     Args:
@@ -19,7 +19,7 @@ class RandomSearch(Explorer):
         problem: objectives and constraints.
         seed: of the run.
         duplicates: whether a network may be proposed twice.
-        attempts: uniform draws for one candidate before other ways are tried; see `Drawer`.
+        attempts: uniform draws for one candidate before other ways are tried; see `FeasibleSampler`.
     """
 
     def __init__(

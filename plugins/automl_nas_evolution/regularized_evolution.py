@@ -9,12 +9,12 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import Explorer, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
 from automl_nas_evolution.members import Member, Rank, fittest
 
 
 @final
-class AgingEvolution(Explorer):
+class RegularizedEvolution(DeduplicatingSearch):
     """Regularised evolution (Real et al. 2019, arXiv 1802.01548, algorithm 1).
 
     The population starts random. After that each candidate is a copy of the best of ``sample_size`` members drawn with
@@ -30,7 +30,7 @@ class AgingEvolution(Explorer):
         sample_size: members in a tournament (S of the paper).
         child_attempts: mutations tried for one candidate before it is drawn at random.
         duplicates: whether a network may be evaluated twice.
-        attempts: uniform draws for one random candidate before other ways are tried; see `Drawer`.
+        attempts: uniform draws for one random candidate before other ways are tried; see `FeasibleSampler`.
 
     Raises:
         ConfigurationError: a setting is out of range.
@@ -70,7 +70,7 @@ class AgingEvolution(Explorer):
             return None
         rng = self._of_this_ask("aging")
         if alive == self._size and self._mutable:
-            mutate_one, codes, refused = self._packing.mutate_one, self._codes, self._refused
+            mutate_one, codes, refused = self._packing.mutate_one, self._codes, self._rejected_codes
             for _ in range(self._child_attempts):
                 parent = self._tournament(rng)
                 code = mutate_one(codes[parent], rng)

@@ -24,7 +24,7 @@ from automl_nas_optuna.queues import (
     Queue,
     identity,
     read_outcome,
-    told_request,
+    serialize_request,
 )
 from automl_nas_optuna.storages import StorageError
 
@@ -102,7 +102,7 @@ class OptunaExecutor(Executor):
 
     def submit(self, request: Request) -> None:
         """Accept a request; return at once."""
-        self._unsent.append(told_request(request, self._stage))
+        self._unsent.append(serialize_request(request, self._stage))
 
     def resubmit(self, request: Request) -> bool:
         """Accept a request whose evaluation an earlier process began: it may be going on, or done."""

@@ -18,7 +18,7 @@ from automl_nas.evaluation import State
 from automl_nas.run import finished_after
 from automl_nas.space import Architecture, Choice
 from automl_nas.strategy import Trial
-from automl_nas_optuna.run_description import Portrait
+from automl_nas_optuna.run_description import RunDescription
 from automl_nas_optuna.storages import close, open_storage, quiet, reached, shown
 from automl_nas_optuna.suggesting import distributions_of, parameters_of
 
@@ -47,7 +47,7 @@ class Mirror:
         copied: how many trials this object has copied.
     """
 
-    def __init__(self, directory: Path, portrait: Portrait, storage: str, study: str) -> None:
+    def __init__(self, directory: Path, portrait: RunDescription, storage: str, study: str) -> None:
         self._trials, self._portrait, self._address, self._study = directory / "trials.jsonl", portrait, storage, study
         self._parameters = Parameters(portrait)
         self._storage: BaseStorage | None = None
@@ -193,7 +193,7 @@ class Parameters:
         portrait: of the run.
     """
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, portrait: RunDescription) -> None:
         decisions = portrait.decisions
         self._texts = {
             name: CategoricalDistribution([json.dumps(option) for option in decision.options])
@@ -201,7 +201,7 @@ class Parameters:
             if type(decision) is Choice and len(set(decision.options)) < len(decision.options)
         }
         told = {name: decision for name, decision in decisions.items() if name not in self._texts}
-        self._space = Portrait(portrait.run, {}, told).space
+        self._space = RunDescription(portrait.run, {}, told).space
         self._distributions: dict[str, BaseDistribution] = {**self._texts, **distributions_of(self._space)}
 
     def values(self, architecture: Architecture) -> dict[str, Any]:

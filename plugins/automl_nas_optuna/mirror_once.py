@@ -7,7 +7,7 @@ from pathlib import Path
 from automl_nas.errors import RunDirectoryError
 from automl_nas.run import RunDirectory
 from automl_nas_optuna.mirror import Mirror
-from automl_nas_optuna.run_description import NAME, Portrait
+from automl_nas_optuna.run_description import NAME, RunDescription
 
 
 def catch_up(directory: Path, storage: str, study: str | None) -> tuple[int, list[str]]:
@@ -40,10 +40,10 @@ def catch_up(directory: Path, storage: str, study: str | None) -> tuple[int, lis
         mirror.close()
 
 
-def _portrait(run: RunDirectory) -> Portrait:
+def _portrait(run: RunDirectory) -> RunDescription:
     if (run.path / NAME).exists():
-        return Portrait.read(run.path)
+        return RunDescription.read(run.path)
     from automl_nas.run import complete_manager, make_plan, run_info
 
     plan = make_plan(run.read_config(), complete_manager().registry, checked=True)
-    return Portrait.of(run.path, run_info(run.path, plan, resumed=True).objectives, plan.space)
+    return RunDescription.of(run.path, run_info(run.path, plan, resumed=True).objectives, plan.space)

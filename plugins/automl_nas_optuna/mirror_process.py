@@ -16,7 +16,7 @@ from pathlib import Path
 
 from automl_nas.errors import UserError
 from automl_nas_optuna.mirror import Mirror
-from automl_nas_optuna.run_description import Portrait
+from automl_nas_optuna.run_description import RunDescription
 from automl_nas_optuna.storages import StorageError
 
 LOOK = 0.5
@@ -61,7 +61,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
     directory, storage, study, patience = sys.argv[1:]
-    mirror = Mirror(Path(directory), Portrait.read(Path(directory)), storage, study)
+    mirror = Mirror(Path(directory), RunDescription.read(Path(directory)), storage, study)
     try:
         if left := follow(mirror, float(patience)):
             _say(f"{left} trials were not copied in time; to catch up: automl-nas mirror {directory} STORAGE")

@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Outcome, Request, State
-from automl_nas.run import plain, read_json, write_json
+from automl_nas.run import read_json, to_json_values, write_json
 from automl_nas.space import Architecture
 from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, shown
 
@@ -115,7 +115,7 @@ class Queue:
         """Append an evaluation; return its key.
 
         Args:
-            request: see `told_request`.
+            request: see `serialize_request`.
             terms: ``pulse``, seconds between signs of life, and ``timeout``, seconds it may take or None.
         """
         with reached(self._address):
@@ -222,7 +222,7 @@ def identity(directory: Path) -> str:
     return found
 
 
-def told_request(request: Request, stage: int) -> dict[str, Any]:
+def serialize_request(request: Request, stage: int) -> dict[str, Any]:
     """Return a request as plain data."""
     return {
         "number": request.number,
@@ -243,7 +243,7 @@ def read_request(found: Mapping[str, Any], scratch: Path | None) -> Request:
 
 def told_outcome(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome as plain data."""
-    told: dict[str, Any] = plain(
+    told: dict[str, Any] = to_json_values(
         {
             "metrics": {name: float(value) for name, value in outcome.metrics.items()},
             "state": outcome.state.value,

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, final
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import Observer
 from automl_nas.space import SearchSpace
-from automl_nas_optuna.run_description import Portrait
+from automl_nas_optuna.run_description import RunDescription
 from automl_nas_optuna.samplers import require_optuna
 from automl_nas_optuna.storages import close, open_storage
 
@@ -73,7 +73,7 @@ class MirrorObserver(Observer):
     def search_started(self, run: RunInfo) -> None:
         """Start the process that mirrors the run."""
         self._directory = run.directory
-        Portrait.of(run.directory, run.objectives, self._space)
+        RunDescription.of(run.directory, run.objectives, self._space)
         command = [sys.executable, "-m", "automl_nas_optuna.mirror_process"]
         told = [str(run.directory), self._storage, self._study or run.name, str(self._patience)]
         self._process = subprocess.Popen(

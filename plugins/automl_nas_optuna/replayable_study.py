@@ -40,7 +40,7 @@ FAILED = Told("fail")
 
 
 @final
-class Notebook:
+class ReplayableStudy:
     """A study in memory, whose sampler is seeded anew for every proposal.
 
     So what is proposed depends on nothing but the seed, the number of proposals before, and the trials. The state is a

@@ -18,7 +18,7 @@ _KINDS: Final[Mapping[str, type[Decision]]] = {"choice": Choice, "ordinal": Ordi
 
 
 @dataclass(frozen=True)
-class Portrait:
+class RunDescription:
     """A run, as Optuna sees it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Portrait:
     decisions: Mapping[str, Decision]
 
     @classmethod
-    def of(cls, directory: Path, objectives: Mapping[str, Mapping[str, str]], space: SearchSpace) -> Portrait:
+    def of(cls, directory: Path, objectives: Mapping[str, Mapping[str, str]], space: SearchSpace) -> RunDescription:
         """Return the portrait in a run directory, which is drawn if there is none."""
         if (directory / NAME).exists():
             return cls.read(directory)
@@ -42,7 +42,7 @@ class Portrait:
         return made
 
     @classmethod
-    def read(cls, directory: Path) -> Portrait:
+    def read(cls, directory: Path) -> RunDescription:
         """Return the portrait in a run directory.
 
         Raises:

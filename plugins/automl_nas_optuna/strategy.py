@@ -9,10 +9,10 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_optuna.parameters import Parameters
-from automl_nas_optuna.replayable_study import FAILED, Notebook, Told
+from automl_nas_optuna.replayable_study import FAILED, ReplayableStudy, Told
 from automl_nas_optuna.samplers import Sampler, SamplerName, sampler_of
 
 # Where evaluators write how far a pruned candidate had come.
@@ -59,12 +59,12 @@ class OptunaStrategy(AskTellStrategy):
                 raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
         self._space, self._problem, self._seed = space, problem, seed
         self._duplicates, self._attempts = duplicates, attempts
-        self._drawer = Drawer(space, problem, draws)
+        self._drawer = FeasibleSampler(space, problem, draws)
         self._parameters = Parameters(space)
         chosen = sampler_of(sampler)
         _check(chosen, problem, self._parameters)
         self._constrained, self._population = chosen.traits.measured, chosen.traits.population
-        self._notebook = Notebook(self._parameters, tuple(problem.objectives.values()), chosen, seed)
+        self._notebook = ReplayableStudy(self._parameters, tuple(problem.objectives.values()), chosen, seed)
         self._metrics = {*problem.objectives, *(item.metric for item in problem.constraints)}
         # Canonical architecture -> state and metrics of the evaluation.
         self._known: dict[Architecture, tuple[State, dict[str, float], tuple[tuple[int, float], ...]]] = {}

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Trial
 from automl_nas.streams import stream, stream_seed
 from automl_nas_optuna.suggesting import architecture_of, distributions_of, parameters_of
 
@@ -59,7 +59,7 @@ class StrategySampler(BaseSampler):
         seed: int = 0,
     ) -> None:
         self._space, self._problem, self._seed = space, problem, seed
-        self._drawer = Drawer(space, problem, _DRAWS)
+        self._drawer = FeasibleSampler(space, problem, _DRAWS)
         self._strategy = strategy if isinstance(strategy, AskTellStrategy) else _made(strategy, space, problem, seed)
         self._other = TPESampler(seed=stream_seed(seed, "optuna/other") >> 31) if sampler is None else sampler
         self._own = distributions_of(space)

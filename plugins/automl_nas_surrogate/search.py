@@ -11,7 +11,7 @@ import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.space import Architecture, SearchSpace, neighbours, sample
-from automl_nas.strategy import AskTellStrategy, Drawer, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.process import PRIOR, Array, Process, Theta, fit, log_expected_improvement, normal_scores
@@ -83,8 +83,8 @@ class SurrogateSearch(AskTellStrategy):
         self._initial, self._parents, self._random, self._memory = initial, parents, random, memory
         self._neighbourhood, self._patience, self._period = neighbourhood, patience, period
         self._featurizer = Featurizer(space, problem, costs, seed)
-        self._drawer = Drawer(space, problem, attempts)
-        self._claimed: dict[Architecture, None] = {}
+        self._drawer = FeasibleSampler(space, problem, attempts)
+        self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._members: list[Member] = []
         self._proposed = self._since = self._fitted = 0
@@ -99,7 +99,7 @@ class SurrogateSearch(AskTellStrategy):
         proposals: list[Proposal] = []
         while len(proposals) < n and (proposal := self._propose()) is not None:
             key = self._space.canonical(proposal.architecture)
-            self._claimed[key] = self._outstanding[key] = None
+            self._proposed_keys[key] = self._outstanding[key] = None
             self._proposed += 1
             proposals.append(proposal)
         return proposals
@@ -118,7 +118,7 @@ class SurrogateSearch(AskTellStrategy):
                 del self._outstanding[key]
             else:
                 key = self._space.canonical(self._space.validate(trial.architecture))
-            self._claimed[key] = None
+            self._proposed_keys[key] = None
             member = Member.of(self._problem, trial)
             highest = self._members[0].fidelity if self._members else -math.inf
             if member.fidelity > highest:
@@ -137,9 +137,9 @@ class SurrogateSearch(AskTellStrategy):
                 values, origin = self._judge(list(candidates), self._kept(order), worth)
                 return Proposal(list(candidates.values())[int(np.argmax(values))], info={"origin": origin})
         try:
-            drawn = self._drawer.draw(rng, self._claimed)
+            drawn = self._drawer.draw(rng, self._proposed_keys)
         except InfeasibleError:
-            if self._claimed:
+            if self._proposed_keys:
                 return None
             raise
         return None if drawn is None else Proposal(drawn, info={"origin": "random"})
@@ -155,7 +155,7 @@ class SurrogateSearch(AskTellStrategy):
         found: dict[Architecture, Architecture] = {}
         for architecture in around:
             key = canonical(architecture)
-            if key not in found and key not in self._claimed and feasible(architecture):
+            if key not in found and key not in self._proposed_keys and feasible(architecture):
                 found[key] = architecture
         return found
 
@@ -200,7 +200,7 @@ class SurrogateSearch(AskTellStrategy):
             "since": self._since,
             "fitted": self._fitted,
             "theta": list(self._theta),
-            "claimed": [item.key for item in self._claimed],
+            "claimed": [item.key for item in self._proposed_keys],
             "outstanding": [item.key for item in self._outstanding],
             "members": [member.state() for member in self._members],
         }
@@ -210,6 +210,6 @@ class SurrogateSearch(AskTellStrategy):
         self._proposed, self._since, self._fitted = state["proposed"], state["since"], state["fitted"]
         decisions, costs, noise = state["theta"]
         self._theta = (decisions, costs, noise)
-        self._claimed = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
+        self._proposed_keys = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
         self._outstanding = dict.fromkeys(Architecture.from_json(text) for text in state["outstanding"])
         self._members = [Member.load(item) for item in state["members"]]

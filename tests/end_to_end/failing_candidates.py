@@ -103,10 +103,10 @@ class Unplugged(Free):
 
     def __init__(self, space: SearchSpace, *, unplugged: str) -> None:
         super().__init__(space)
-        self._unplugged = Path(unplugged)
+        self._disabled_observers = Path(unplugged)
 
     def value(self, request: Request) -> float:
-        if request.number >= 5 and self._unplugged.exists():
+        if request.number >= 5 and self._disabled_observers.exists():
             raise RuntimeError("the device is unplugged")
         return super().value(request)
 

@@ -25,7 +25,7 @@ from automl_nas.plugin.manager import default_manager
 from automl_nas.run import Reporter
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import make_plan
-from automl_nas.run.final.measured_limits import Budget, Limit
+from automl_nas.run.final.measured_limits import CostLimit, MeasuredLimits
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import parse_constraint
@@ -255,8 +255,8 @@ def test_where_none_meets_the_limit_the_nearest_is_delivered_and_said_to_miss(tm
 
 
 def test_a_baseline_that_comes_nearer_is_not_delivered() -> None:
-    limit = Limit(parse_constraint("ms", "<= 1"), "ms", Stopwatch(sized()))
-    budget = Budget([limit], [{"ms": 1.0}, {"ms": 0.9}], top_k=1)
+    limit = CostLimit(parse_constraint("ms", "<= 1"), "ms", Stopwatch(sized()))
+    budget = MeasuredLimits([limit], [{"ms": 1.0}, {"ms": 0.9}], top_k=1)
     for place, value in ((0, 3.0), (1, 2.0), (-1, 1.5)):
         budget.measured[place] = {"ms": Measurement(value, value, value)}
     assert budget.chosen == [1]

@@ -31,7 +31,7 @@ class NotAdditiveError(SpaceError):
 
 
 @dataclass(frozen=True)
-class Fit:
+class AdditiveFit:
     """``cost = quantum * (base + sum of units)``, in whole numbers.
 
     Attributes:
@@ -88,7 +88,7 @@ def checked_estimate(model: CostModel, architecture: Architecture, *, endless: b
     return int(value)
 
 
-def fit(model: CostModel, decisions: Mapping[str, Decision]) -> Fit:
+def fit(model: CostModel, decisions: Mapping[str, Decision]) -> AdditiveFit:
     """Find base and contributions from one reference architecture and one change per option.
 
     Costs ``1 + sum (k - 1)`` estimates for decisions of k options each. Nothing is verified.
@@ -120,7 +120,7 @@ def fit(model: CostModel, decisions: Mapping[str, Decision]) -> Fit:
             base += cheapest
     quantum = 1.0 if model.integral else _quantum(base, found)
     units = {name: tuple(_whole(value, quantum) for value in values) for name, values in found.items()}
-    return Fit(_whole(base, quantum), units, quantum)
+    return AdditiveFit(_whole(base, quantum), units, quantum)
 
 
 def _elements(decision: Subset, difference: Callable[[tuple[int, ...]], float]) -> tuple[float, ...]:
@@ -153,7 +153,7 @@ def _whole(value: float, quantum: float) -> int:
     return value if isinstance(value, int) else round(value / quantum)
 
 
-def witnesses(
+def probe_architectures(
     decisions: Mapping[str, Decision], extremes: tuple[Architecture, Architecture], seed: int, checks: int
 ) -> Iterator[Architecture]:
     """Yield the architectures on which additivity is tested.

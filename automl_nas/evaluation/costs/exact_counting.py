@@ -29,7 +29,7 @@ _WORD = 1 << 62
 
 
 @dataclass(frozen=True)
-class Ways:
+class SumCounts:
     """Distinct sums, ascending, and in how many ways each comes about.
 
     Attributes:
@@ -40,7 +40,7 @@ class Ways:
     values: NDArray[Any]
     counts: NDArray[Any]
 
-    def plus(self, other: Ways) -> Ways:
+    def plus(self, other: SumCounts) -> SumCounts:
         """Return the sums of one value of each.
 
         Raises:
@@ -56,12 +56,12 @@ class Ways:
         return result
 
 
-def merge(values: NDArray[Any], counts: NDArray[Any]) -> Ways:
+def merge(values: NDArray[Any], counts: NDArray[Any]) -> SumCounts:
     """Sort and add up the counts of equal values; both of shape ``(n,)`` with n > 0."""
     order = np.argsort(values, kind="stable")
     values, counts = values[order], counts[order]
     starts = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
-    return Ways(values[starts], np.add.reduceat(counts, starts))
+    return SumCounts(values[starts], np.add.reduceat(counts, starts))
 
 
 def integers(numbers: Sequence[int], bound: int) -> NDArray[Any]:
@@ -85,7 +85,7 @@ def _pick(rng: random.Random, weights: NDArray[Any]) -> int:
 class Item(ABC):
     """Something that takes one of several codes, each with a whole-number value."""
 
-    ways: Ways
+    ways: SumCounts
 
     @abstractmethod
     def draw(self, value: int, rng: random.Random) -> Code:
@@ -93,7 +93,7 @@ class Item(ABC):
 
 
 @final
-class Listed(Item):
+class ListedSums(Item):
     """An item whose codes are listed: the options of a Choice, or an element that is in or out.
 
     Args:
@@ -115,7 +115,7 @@ class Listed(Item):
 
 
 @final
-class Bounded(Item):
+class BoundedSubset(Item):
     """A subset of weighted elements with a smallest and a largest size.
 
     A chain over the elements carries ``sum * (k + 1) + size``, so that the sizes that are not allowed can be left out.
@@ -130,15 +130,15 @@ class Bounded(Item):
     def __init__(self, values: Sequence[int], low: int, high: int, bound: int) -> None:
         self._base = len(values) + 1
         bound *= self._base
-        elements = [Listed([(0,), (1,)], [0, value * self._base + 1], bound) for value in values]
+        elements = [ListedSums([(0,), (1,)], [0, value * self._base + 1], bound) for value in values]
 
-        def prune(keys: Ways, added: int) -> Ways:
+        def prune(keys: SumCounts, added: int) -> SumCounts:
             # What is too large already, or cannot become large enough, is dropped at once.
             sizes = keys.values % self._base
             kept = (sizes <= high) & (sizes + (len(values) - added) >= low)
-            return Ways(keys.values[kept], keys.counts[kept])
+            return SumCounts(keys.values[kept], keys.counts[kept])
 
-        self._chain = Chain(elements, bound, prune)
+        self._chain = Convolution(elements, bound, prune)
         self._keys = self._chain.ways
         # Keys ascend, so their sums do too: the keys of one sum are neighbours.
         self._sums = self._keys.values // self._base
@@ -153,7 +153,7 @@ class Bounded(Item):
 
 
 @final
-class Chain:
+class Convolution:
     """Items added one after the other; remembers every prefix, so that a sum can be traced back to codes.
 
     Args:
@@ -163,16 +163,16 @@ class Chain:
     """
 
     def __init__(
-        self, items: Sequence[Item], bound: int, prune: Callable[[Ways, int], Ways] = lambda ways, added: ways
+        self, items: Sequence[Item], bound: int, prune: Callable[[SumCounts, int], SumCounts] = lambda ways, added: ways
     ) -> None:
         self._prune = prune
         self._items: list[Item] = []
-        self._layers = [Ways(integers([0], bound), integers([1], bound))]
+        self._layers = [SumCounts(integers([0], bound), integers([1], bound))]
         for item in items:
             self.add(item)
 
     @property
-    def ways(self) -> Ways:
+    def ways(self) -> SumCounts:
         """The sums over all items."""
         return self._layers[-1]
 
@@ -213,7 +213,7 @@ class Sums:
     def __init__(self, items: Sequence[Item], bound: int) -> None:
         # Equal items side by side: their partial sums coincide most often.
         order = sorted(range(len(items)), key=lambda place: (items[place].ways.values.tolist(), place))
-        chains = Chain([], bound), Chain([], bound)
+        chains = Convolution([], bound), Convolution([], bound)
         places: tuple[list[int], list[int]] = ([], [])
         while order:
             side = int(len(chains[0].ways.values) > len(chains[1].ways.values))

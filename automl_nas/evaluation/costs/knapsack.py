@@ -1,4 +1,4 @@
-"""The best architecture under budgets: `best_within`, for a score and costs that are sums over decisions.
+"""The best architecture under budgets: `best_under_limits`, for a score and costs that are sums over decisions.
 
 A multiple-choice knapsack problem with several constraints, solved decision by decision. Of the partial architectures
 those are kept that may still meet all limits and whose upper bound is above the best architecture known: what they have
@@ -33,7 +33,7 @@ _ROUNDING = 1e-9  # relative to the score's range: bounds are sums of some hundr
 
 
 @dataclass(frozen=True)
-class Limit:
+class CostInterval:
     """``low <= cost <= high``, with the cost from a table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Best:
+class Optimum:
     """An architecture and how good it certainly is.
 
     Attributes:
@@ -83,13 +83,13 @@ class _Items:
     limits: Array
 
 
-def best_within(
+def best_under_limits(
     decisions: Mapping[str, Decision],
     score: Mapping[str, Sequence[float]],
-    limits: Sequence[Limit],
+    limits: Sequence[CostInterval],
     *,
     most_states: int = MOST_STATES,
-) -> Best:
+) -> Optimum:
     """Return the raw architecture of the highest score that meets all limits.
 
     Args:
@@ -150,10 +150,12 @@ def best_within(
     architecture = _traced(items, history, taken, best[1], best[2])
     found = _score(decisions, score, architecture)
     exact = dropped <= best[0] + slack
-    return Best(architecture, found, found if exact else max(found, dropped), exact)
+    return Optimum(architecture, found, found if exact else max(found, dropped), exact)
 
 
-def _items(decisions: Mapping[str, Decision], score: Mapping[str, Sequence[float]], limits: Sequence[Limit]) -> _Items:
+def _items(
+    decisions: Mapping[str, Decision], score: Mapping[str, Sequence[float]], limits: Sequence[CostInterval]
+) -> _Items:
     names, values, scores, costs = [], [], [], []
     bounded = [limit for limit in limits if limit.low > -math.inf or limit.high < math.inf]
     for name, decision in decisions.items():
@@ -280,7 +282,7 @@ def _score(
     return math.fsum(parts)
 
 
-def _nothing(limits: Sequence[Limit], *, searched_all: bool) -> str:
+def _nothing(limits: Sequence[CostInterval], *, searched_all: bool) -> str:
     texts = [
         f"{limit.table.metric} from {limit.low:,} to {limit.high:,} {limit.table.unit} (the space has "
         f"{limit.table.smallest[1]:,} to {limit.table.largest[1]:,})"

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import InfeasibleError, SpaceError
-from automl_nas.evaluation.costs.additivity import Fit, NotAdditiveError, fit, verify, witnesses
-from automl_nas.evaluation.costs.exact_counting import Bounded, Item, Listed, Sums, integers
+from automl_nas.evaluation.costs.additivity import AdditiveFit, NotAdditiveError, fit, probe_architectures, verify
+from automl_nas.evaluation.costs.exact_counting import BoundedSubset, Item, ListedSums, Sums, integers
 from automl_nas.evaluation.costs.expectation import expected
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture, Value
@@ -46,7 +46,7 @@ class CostTable:
         found: base and contributions.
     """
 
-    def __init__(self, model: CostModel, decisions: Mapping[str, Decision], found: Fit) -> None:
+    def __init__(self, model: CostModel, decisions: Mapping[str, Decision], found: AdditiveFit) -> None:
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral
         self._decisions = dict(decisions)
         self._base, self._units, self._quantum = found.base, dict(found.units), found.quantum
@@ -64,7 +64,7 @@ class CostTable:
 
     @classmethod
     def build(cls, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> CostTable:
-        """Fit a table to a model and verify it.
+        """AdditiveFit a table to a model and verify it.
 
         Args:
             model: any cost model of the space.
@@ -79,7 +79,7 @@ class CostTable:
         decisions = space.decisions
         table = cls(model, decisions, fit(model, decisions))
         (cheapest, low), (dearest, high) = table.smallest, table.largest
-        for architecture in witnesses(decisions, (cheapest, dearest), seed, checks):
+        for architecture in probe_architectures(decisions, (cheapest, dearest), seed, checks):
             verify(model, architecture, table.estimate(architecture), max(abs(low), abs(high)))
         return table
 
@@ -282,10 +282,10 @@ class CostTable:
             for name, decision in self._decisions.items():
                 units = self._units[name]
                 if not isinstance(decision, Subset):
-                    items.append(Listed([(place,) for place in range(len(units))], units, self._bound))
+                    items.append(ListedSums([(place,) for place in range(len(units))], units, self._bound))
                 elif decision.min == 0 and decision.largest == decision.width:
-                    items += [Listed([(0,), (1,)], [0, unit], self._bound) for unit in units]
+                    items += [ListedSums([(0,), (1,)], [0, unit], self._bound) for unit in units]
                 else:
-                    items.append(Bounded(units, decision.min, decision.largest, self._bound))
+                    items.append(BoundedSubset(units, decision.min, decision.largest, self._bound))
             self._known_sums = Sums(items, self._bound)
         return self._known_sums

@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError
-from automl_nas.plugin.kinds import KINDS, derives, product
+from automl_nas.plugin.kinds import KINDS, derives, produced_class
 from automl_nas.plugin.registry import Registry
 from automl_nas.plugin.schema import Setting, to_json
 from automl_nas.plugin.signature import Signature, from_config
@@ -64,7 +64,7 @@ class Components:
             return self._object(name, kind, path)
         return self.registry.get(kind, name, path=join(path, "name")).load()
 
-    def told_by(self, kind: str, name: str, path: str) -> Any:
+    def class_of(self, kind: str, name: str, path: str) -> Any:
         """Return what can be asked about a component before it is made: its class, or the finished object.
 
         Raises:
@@ -73,7 +73,7 @@ class Components:
         made = self.factory(kind, name, path)
         if _finished(made, kind):
             return made
-        if (found := product(made)) is None:
+        if (found := produced_class(made)) is None:
             raise PluginError(
                 f"{path}: '{name}' has to say what it makes: annotate it with the {KINDS[kind].base_name} it returns"
             )

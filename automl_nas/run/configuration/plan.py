@@ -32,7 +32,7 @@ from automl_nas.run.configuration.stages import (
     plan_final,
     plan_stage,
 )
-from automl_nas.run.configuration.width_fitting import SpaceFitter, separate_fit
+from automl_nas.run.configuration.width_fitting import WidthFitter, separate_fit
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
@@ -65,7 +65,7 @@ class Plan:
     final_task: Task | None
     space: SearchSpace
     final_space: SearchSpace
-    fitter: SpaceFitter | None
+    fitter: WidthFitter | None
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
     fingerprint: str
@@ -224,7 +224,7 @@ def _fitter(
     stages: Sequence[StagePlan],
     space: SearchSpace,
     seed: int,
-) -> SpaceFitter:
+) -> WidthFitter:
     if final.inherit is not None:
         raise ConfigurationError(
             f"the supernet's weights do not fit networks whose {setting} is fitted after the search; use weights: "
@@ -232,7 +232,7 @@ def _fitter(
             path="final.weights",
         )
     source = next(stage for stage in stages if stage.settings.name == final.source)
-    fitter = SpaceFitter(components, spec, setting, limits, source.wanted.costs, space, seed, "final.space")
+    fitter = WidthFitter(components, spec, setting, limits, source.wanted.costs, space, seed, "final.space")
     fitter.check(source.problem, final.source)
     return fitter
 

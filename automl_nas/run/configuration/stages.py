@@ -82,7 +82,7 @@ def plan_stage(
         InfeasibleError: no architecture meets the stage's constraints.
     """
     strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
-    made = components.told_by("strategies", strategy["name"], f"{path}.strategy")
+    made = components.class_of("strategies", strategy["name"], f"{path}.strategy")
     if not isinstance(space, made.space_type):
         raise ConfigurationError(
             f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
@@ -95,7 +95,7 @@ def plan_stage(
     if stage.evaluator is not None:
         evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
         components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
-        given = components.told_by("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
+        given = components.class_of("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
         metrics = given or frozenset()
         _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
         run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
@@ -128,7 +128,7 @@ def check_stage(stage: StagePlan, components: Components, known: Sequence[object
     for kind, key, purpose in (("strategies", "strategy", name), ("evaluators", "evaluator", f"{name}/evaluator")):
         spec, path = getattr(stage.settings, key), f"{stage.path}.{key}"
         if spec is not None:
-            checker = components.told_by(kind, spec["name"], path).checker()
+            checker = components.class_of(kind, spec["name"], path).checker()
             own = stream_seed(seed, purpose)
             with runtime.seeded(own, key):
                 components.check(kind, spec, checker, known, own, path)

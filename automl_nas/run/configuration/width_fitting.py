@@ -29,7 +29,7 @@ APART = 1024
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedSpace:
     """A space whose setting fits an architecture to a limit.
 
     Attributes:
@@ -73,7 +73,7 @@ def separate_fit(spec: Any, path: str) -> tuple[Any, str | None, Mapping[str, st
     return {name: value for name, value in spec.items() if name != found[0]}, found[0], dict(limits)
 
 
-class SpaceFitter:
+class WidthFitter:
     """Finds the largest value of a setting with which the exact cost of an architecture meets limits.
 
     The cost has to grow with the setting. Values that the space refuses (widths that its groups do not divide, say) are
@@ -158,7 +158,7 @@ class SpaceFitter:
                     path=f"problem.constraints.{constraint.metric}",
                 )
 
-    def fit(self, architecture: Architecture) -> Fitted:
+    def fit(self, architecture: Architecture) -> FittedSpace:
         """Return the largest fit for an architecture.
 
         Raises:
@@ -188,7 +188,7 @@ class SpaceFitter:
             )
         space = self._space(low)
         assert space is not None
-        return Fitted(low, {**self._spec, self._setting: low}, space, self._cost(low, architecture))
+        return FittedSpace(low, {**self._spec, self._setting: low}, space, self._cost(low, architecture))
 
     def _said(self) -> str:
         return " and ".join(f"{c.metric} {c.text}" for c in self._constraints)

@@ -14,8 +14,8 @@ from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.space import make_space
 from automl_nas.run.final.baselines import baseline
-from automl_nas.run.final.candidates import Candidate
-from automl_nas.run.final.measured_limits import Budget, limits_of
+from automl_nas.run.final.candidates import FinalCandidate
+from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.atomic_files import disk_errors
@@ -70,7 +70,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         artifacts,
         settings=settings,
         candidates=candidates,
-        budget=Budget(limits, [item.costs for item in candidates if item.role == "found"], settings.top_k),
+        budget=MeasuredLimits(limits, [item.costs for item in candidates if item.role == "found"], settings.top_k),
         folder=directory.path,
         seed=seed,
         inherit=_inherit(plan, artifacts),
@@ -79,11 +79,13 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     )
 
 
-def _candidate(plan: Plan, problem: Problem, role: str, architecture: Architecture, trial: int | None) -> Candidate:
+def _candidate(
+    plan: Plan, problem: Problem, role: str, architecture: Architecture, trial: int | None
+) -> FinalCandidate:
     if plan.fitter is None:
-        return Candidate(role, architecture, plan.final_space, problem.costs(architecture), trial)
+        return FinalCandidate(role, architecture, plan.final_space, problem.costs(architecture), trial)
     fitted = plan.fitter.fit(architecture)
-    return Candidate(role, architecture, fitted.space, fitted.costs, trial, fitted.spec)
+    return FinalCandidate(role, architecture, fitted.space, fitted.costs, trial, fitted.spec)
 
 
 def delivered_space(plan: Plan, record: Mapping[str, Any]) -> SearchSpace:

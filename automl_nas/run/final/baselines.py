@@ -83,7 +83,7 @@ def equal_cost(
     Returns:
         None, with a warning that says how near the nearest one came, where none is found.
     """
-    name = leading_cost(problem)
+    name = primary_cost(problem)
     if name is None:
         _log.warning("the baseline 'equal' is left out: the problem has no cost")
         return None
@@ -135,7 +135,7 @@ def _step(architecture: Architecture, space: SearchSpace, rng: random.Random) ->
         names.remove(name)
 
 
-def leading_cost(problem: Problem) -> str | None:
+def primary_cost(problem: Problem) -> str | None:
     """Return the cost that is limited, the first of several; the first cost where none is."""
     limited = [c.metric for c in problem.constraints if c.metric in problem.cost_models]
     return limited[0] if limited else next(iter(problem.cost_models), None)
@@ -168,7 +168,7 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
     or no feasible start.
     """
     limited = [c for c in problem.constraints if c.metric in problem.cost_models]
-    name = leading_cost(problem)
+    name = primary_cost(problem)
     if name is None:
         return None
     model = problem.cost_models[name]
@@ -176,15 +176,15 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
         if not limited and not model.noisy:
             return model.extremes().largest
         if model.table is not None:
-            return dearest(model.table, limited[0].low, limited[0].high, seed)
+            return most_expensive_within(model.table, limited[0].low, limited[0].high, seed)
     if not all(isinstance(m, TabulatedCost) and m.additive for m in problem.cost_models.values()):
-        return _wander(space, problem, name, seed)
+        return _random_ascent(space, problem, name, seed)
     starts = [random_feasible(space, problem, stream_seed(seed, "largest", number)) for number in range(STARTS)]
     peaks = [_climb(start, space, problem, name) for start in starts if start is not None]
     return max(peaks, key=lambda a: (problem.costs(a)[name], a.key), default=None)
 
 
-def dearest(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
+def most_expensive_within(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
     """Return an architecture with the largest cost in an interval (drawn, where several do); None if it is empty."""
     high = min(high, table.largest[1])
     floor = max(low, table.smallest[1])
@@ -211,7 +211,7 @@ def _climb(start: Architecture, space: SearchSpace, problem: Problem, name: str)
         here = best
 
 
-def _wander(space: SearchSpace, problem: Problem, name: str, seed: int) -> Architecture | None:
+def _random_ascent(space: SearchSpace, problem: Problem, name: str, seed: int) -> Architecture | None:
     best: Architecture | None = None
     here: Architecture | None = None
     rng, idle = stream(seed, "wander"), 0

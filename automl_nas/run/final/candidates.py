@@ -15,7 +15,7 @@ from automl_nas.space.space import SearchSpace
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FinalCandidate:
     """A network to retrain.
 
     Attributes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Limit:
+class CostLimit:
     """A limit on a cost of the delivered network.
 
     Attributes:
@@ -41,18 +41,18 @@ class Limit:
         return max(self.constraint.violation(measured.low), self.constraint.violation(measured.high))
 
 
-def limits_of(problem: Problem) -> tuple[Limit, ...]:
+def limits_of(problem: Problem) -> tuple[CostLimit, ...]:
     """Return the limits of a problem on the costs of the delivered network."""
     found = []
     for constraint in problem.constraints:
         model = problem.cost_models.get(constraint.metric)
         if model is not None and not constraint.metric.endswith(SEARCHED):
             inner = getattr(model, "model", model)
-            found.append(Limit(constraint, model.unit, inner if isinstance(inner, MeasuredCost) else None))
+            found.append(CostLimit(constraint, model.unit, inner if isinstance(inner, MeasuredCost) else None))
     return tuple(found)
 
 
-class Budget:
+class MeasuredLimits:
     """Which of the best candidates keep the measured limits.
 
     The first ones are measured together; in the place of one that misses a limit comes the next best, unless what was
@@ -65,7 +65,7 @@ class Budget:
         top_k: how many are wanted.
     """
 
-    def __init__(self, limits: Sequence[Limit], costs: Sequence[Mapping[str, float]], top_k: int) -> None:
+    def __init__(self, limits: Sequence[CostLimit], costs: Sequence[Mapping[str, float]], top_k: int) -> None:
         self.limits = tuple(limits)
         self._measurable = [limit for limit in limits if limit.model is not None]
         self._costs, self._top_k = costs, top_k

@@ -18,8 +18,8 @@ from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training.fit import Fit, score
 from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.configuration.final_section import FinalSettings
-from automl_nas.run.final.candidates import Candidate, compare, take_weights
-from automl_nas.run.final.measured_limits import Budget
+from automl_nas.run.final.candidates import FinalCandidate, compare, take_weights
+from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.streams import stream_seed
@@ -29,7 +29,7 @@ from automl_nas.streams import stream_seed
 class _Entry:
     """One training: a candidate, its place in the budget (baselines have negative ones), and which repetition."""
 
-    candidate: Candidate
+    candidate: FinalCandidate
     place: int
     number: int = 0
 
@@ -59,13 +59,13 @@ class Final(Strategy):
         artifacts: Artifacts,
         *,
         settings: FinalSettings,
-        candidates: Sequence[Candidate],
-        budget: Budget,
+        candidates: Sequence[FinalCandidate],
+        budget: MeasuredLimits,
         folder: Path,
         seed: int,
         inherit: Callable[[Architecture], nn.Module] | None,
         deliver: Callable[[Delivery], Mapping[str, Any]],
-        describe: Callable[[Candidate, Mapping[str, Any]], Mapping[str, Any]],
+        describe: Callable[[FinalCandidate, Mapping[str, Any]], Mapping[str, Any]],
     ) -> None:
         self._task, self._runtime, self._artifacts = task, runtime, artifacts
         self._settings, self._seed, self._inherit, self._deliver = settings, seed, inherit, deliver
@@ -156,7 +156,7 @@ class Final(Strategy):
         count = sum(place >= 0 for place in self._budget.measured)
         services.log({"measured": float(count)}, step=count)
 
-    def _learn(self, candidates: Mapping[int, Candidate]) -> None:
+    def _learn(self, candidates: Mapping[int, FinalCandidate]) -> None:
         """Tell the cost models what was measured; networks of a space of their own are none of the models' space."""
         for limit in self._budget.limits:
             if limit.model is not None:

@@ -9,7 +9,7 @@ from typing import Any
 _AS_IT_IS = frozenset((int, str, bool, type(None)))
 
 
-def plain(value: object) -> Any:
+def to_json_values(value: object) -> Any:
     """Return a value as the record gives it back: tuples as lists, what is NaN or infinite as None.
 
     Raises:
@@ -22,9 +22,9 @@ def plain(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         if _AS_IT_IS.issuperset(map(type, value)):
             return [*value]
-        return [item if type(item) in _AS_IT_IS else plain(item) for item in value]
+        return [item if type(item) in _AS_IT_IS else to_json_values(item) for item in value]
     if isinstance(value, (dict, Mapping)) and all(isinstance(key, str) for key in value):
-        return {key: item if type(item) in _AS_IT_IS else plain(item) for key, item in value.items()}
+        return {key: item if type(item) in _AS_IT_IS else to_json_values(item) for key, item in value.items()}
     if isinstance(value, str | int):
         return value
     raise TypeError(f"{value!r} is not JSON (numbers, texts, true, false, null, lists, mappings with texts as keys)")

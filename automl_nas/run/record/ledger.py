@@ -26,7 +26,7 @@ import orjson
 
 from automl_nas.evaluation.evaluator import State
 from automl_nas.run.record.atomic_files import cannot_write, disk_errors
-from automl_nas.run.record.json_values import plain
+from automl_nas.run.record.json_values import to_json_values
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
@@ -255,7 +255,7 @@ def _finished_line(trial: Trial) -> bytes:
     try:
         return orjson.dumps(fields)[:-1]
     except TypeError:  # mappings that are no dicts, whole numbers of more than 64 bits, halves of surrogate pairs
-        return _encode(plain({**fields, "architecture": trial.architecture.to_dict()}))[:-1].encode()
+        return _encode(to_json_values({**fields, "architecture": trial.architecture.to_dict()}))[:-1].encode()
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

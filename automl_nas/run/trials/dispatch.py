@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
 from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.reporter import Reporter
@@ -29,7 +29,7 @@ Job: TypeAlias = tuple[Proposal, Request]
 """A proposal that is being evaluated, as the strategy made it and as the evaluator gets it."""
 
 
-class Evaluations:
+class EvaluationDispatcher:
     """The trials of a stage that are outstanding.
 
     Args:
@@ -81,7 +81,7 @@ class Evaluations:
                 "_scratch": f"{scratch}/{number}",
                 "report": Reports(),
             }
-            request = frozen(Request, fields)
+            request = new_frozen(Request, fields)
             jobs[number] = proposal, request
             if number in attempts:
                 self._send(request)

@@ -11,7 +11,7 @@ from itertools import islice
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.trials.trial_seeds import seed_globally
 
 QUICK = 1e-3
@@ -243,7 +243,7 @@ def _completed(outcome: Outcome, report: Callable[[int, float], None], spent: fl
     fields = {**vars(outcome), "seconds": outcome.seconds or spent}
     if values:
         fields["info"] = {**outcome.info, "intermediate": values}
-    return frozen(Outcome, fields)
+    return new_frozen(Outcome, fields)
 
 
 def _failure(request: Request, error: BaseException, begun: float) -> Outcome:

@@ -8,9 +8,9 @@ from typing import final
 
 from automl_nas.errors import EvaluationError
 from automl_nas.evaluation.evaluator import Outcome, State
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.configuration.stages import StagePlan
-from automl_nas.run.record.json_values import plain
+from automl_nas.run.record.json_values import to_json_values
 from automl_nas.strategy.trial import Proposal, Trial
 
 _SURE = frozenset((str, int, bool, type(None)))
@@ -86,18 +86,18 @@ class Recorder:
             "error": error,
             "info": info,
         }
-        return frozen(Trial, fields)
+        return new_frozen(Trial, fields)
 
 
 def _plain(info: Mapping[str, object]) -> dict[str, object]:
     """Return what `plain` does, sooner where there is nothing to turn into anything else."""
     if not _TEXT.issuperset(map(type, info)):
-        return plain(info)  # type: ignore[no-any-return]
+        return to_json_values(info)  # type: ignore[no-any-return]
     found: dict[str, object] = {}
     for name, value in info.items():
         kind = type(value)
         if kind in _SURE or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]
             found[name] = value
         else:
-            found[name] = plain(value)
+            found[name] = to_json_values(value)
     return found

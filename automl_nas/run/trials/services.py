@@ -17,12 +17,12 @@ from automl_nas.run.record.directory import MetricsFile, RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.record.replay import check_replay
 from automl_nas.run.reporter import Reporter
-from automl_nas.run.trials.dispatch import Evaluations, Job
+from automl_nas.run.trials.dispatch import EvaluationDispatcher, Job
 from automl_nas.run.trials.executor import Executor
 from automl_nas.run.trials.recording import Recorder
 from automl_nas.run.trials.trial_seeds import TrialSeeds
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.architecture_validator import Membership
+from automl_nas.space.architecture_validator import ArchitectureValidator
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services
 from automl_nas.strategy.trial import Proposal, Trial
@@ -62,13 +62,13 @@ class StageServices(Services):
         environment_changes: Sequence[str],
     ) -> None:
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
-        self._members = Membership(space)
+        self._members = ArchitectureValidator(space)
         self._recorder = Recorder(stage)
         self._trial_seed, self._ledger, self._metrics = TrialSeeds(seed), ledger, metrics
         self._reporter, self._observe, self._changes = reporter, observe, environment_changes
-        self._evaluations: Evaluations | None = None
+        self._evaluations: EvaluationDispatcher | None = None
         if executor is not None:
-            self._evaluations = Evaluations(
+            self._evaluations = EvaluationDispatcher(
                 executor, isolated, ledger, directory.scratch, self._trial_seed, self._finish, stop, reporter
             )
         self._uncollected: set[int] = set()

@@ -17,7 +17,7 @@ from automl_nas.space.selection import Weighted
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ResolvedChoice:
     """What a selection says about one decision, in one form for values, tensors and `Weighted`.
 
     Attributes:
@@ -29,7 +29,7 @@ class Taken:
     weights: Tensor | None = None
 
 
-def take(name: str, decision: Decision, given: Value | Tensor | Weighted) -> Taken:
+def resolve_choice(name: str, decision: Decision, given: Value | Tensor | Weighted) -> ResolvedChoice:
     """Bring what a selection gives for a decision into one form. Weights' shapes are checked, their values never read.
 
     Raises:
@@ -42,16 +42,16 @@ def take(name: str, decision: Decision, given: Value | Tensor | Weighted) -> Tak
                     f"a tensor of shape {tuple(given.shape)} cannot weight its {len(decision.options)} options; "
                     f"give one weight per option, shape ({len(decision.options)},)"
                 )
-            return Taken(decision.options, given)
+            return ResolvedChoice(decision.options, given)
         if isinstance(given, Weighted):
-            return _take_weighted(decision, given)
+            return _resolve_weighted(decision, given)
         value = decision.validate(given)
     except SpaceError as error:
         raise SpaceError(f"decision '{name}': {error}") from None
-    return Taken(value if isinstance(value, tuple) else (value,))
+    return ResolvedChoice(value if isinstance(value, tuple) else (value,))
 
 
-def _take_weighted(decision: Decision, given: Weighted) -> Taken:
+def _resolve_weighted(decision: Decision, given: Weighted) -> ResolvedChoice:
     options = tuple(decision.options[decision.position(option)] for option in given.options)
     if len(set(options)) != len(options):
         raise SpaceError(f"{given.value!r} names an option twice")
@@ -65,10 +65,10 @@ def _take_weighted(decision: Decision, given: Weighted) -> Taken:
         raise SpaceError(
             f"a tensor of shape {tuple(weights.shape)} cannot weight {options!r}; give shape ({len(options)},)"
         )
-    return Taken(options, weights)
+    return ResolvedChoice(options, weights)
 
 
-class Resolver(ABC):
+class ModuleResolver(ABC):
     """What a choice module is given to put something in its own place."""
 
     @abstractmethod
@@ -108,22 +108,22 @@ class ChoiceModule(nn.Module, ABC):
         """Key -> decision, in order; may be empty (a module that only follows others)."""
 
     @abstractmethod
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return a module that computes what is taken and shares its Parameters and buffers with this one."""
 
     @abstractmethod
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the same as `view`, with no class of this framework inside and with weights frozen in.
 
         Children go through ``resolve``; tensors of this module's own must be cloned.
         """
 
     @abstractmethod
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return what matters: key -> the canonical value (keys that do not matter left out), and the children used."""
 
     @abstractmethod
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove every other option, in place and for good; the remaining Parameters stay the same objects."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -179,14 +179,14 @@ class OneOf(ChoiceModule):
         """Return the one decision."""
         return {"": self._decision}
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the option itself, or the weighted sum of several."""
         choice = taken[""]
         if choice.weights is None:
             return resolve(self._option(choice.options[0]))
         return WeightedSum([resolve(self._option(option)) for option in choice.options], choice.weights)
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the option, or a graph that sums several with the weights as a buffer."""
         choice = taken[""]
         if choice.weights is None:
@@ -194,13 +194,13 @@ class OneOf(ChoiceModule):
         modules = {str(option): resolve(self._option(option)) for option in choice.options}
         return emit_weighted_sum(modules, choice.weights, self.training)
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return the value and the option it names."""
         value = values[""]
         assert not isinstance(value, tuple)
         return values, (self._option(value),)
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove the options that are not live."""
         kept = live.get("", self._decision.options)
         for option in self._decision.options:

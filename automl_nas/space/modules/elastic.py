@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal
-from automl_nas.space.modules.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow
 
 
@@ -74,7 +74,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         """Return the widths, if there are several."""
         return {} if self._widths is None else {"": self._widths}
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the convolution with its output width set."""
         if self._widths is None:
             return self
@@ -83,7 +83,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         twin._active = self._width(taken)
         return twin
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Conv2d`` with copies of the rows and columns in use."""
         inputs = resolve.input_shape(self)[1]
         outputs = self._width(taken) if self._widths is not None else self._follow(inputs)
@@ -100,11 +100,11 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolve, whole
         )
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return the width."""
         return values, ()
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Shrink the decision; the weights keep their shape, so that they stay the same Parameters."""
         if self._widths is not None:
             self._widths = Ordinal(live[""])
@@ -118,7 +118,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         groups = 1 if self.groups == 1 else inputs
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
-    def _width(self, taken: Mapping[str, Taken]) -> int:
+    def _width(self, taken: Mapping[str, ResolvedChoice]) -> int:
         width = taken[""]
         if width.weights is not None:
             raise SpaceError(
@@ -166,11 +166,11 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
         """Return none: the width follows the input."""
         return {}
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the layer itself."""
         return self
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
         width = resolve.input_shape(self)[1]
         _check_width(self.path, width, self.num_features)
@@ -182,11 +182,11 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
                 setattr(plain, name, nn.Parameter(part, tensor.requires_grad) if name in self._parameters else part)
         return plain.train(self.training)
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return nothing: there is no decision."""
         return {}, ()
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Keep everything."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -231,11 +231,11 @@ class ElasticLinear(ChoiceModule, nn.Linear):
         """Return none: the width follows the input."""
         return {}
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the layer itself."""
         return self
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Linear`` with copies of the columns in use."""
         width = resolve.input_shape(self)[-1]
         _check_width(self.path, width, self.in_features)
@@ -247,11 +247,11 @@ class ElasticLinear(ChoiceModule, nn.Linear):
             width == self.in_features,
         )
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return nothing: there is no decision."""
         return {}, ()
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Keep everything."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -276,7 +276,7 @@ def _plain(
     make: Callable[[], nn.Conv2d | nn.Linear],
     owner: nn.Conv2d | nn.Linear,
     slices: tuple[Tensor, Tensor | None],
-    resolve: Resolver,
+    resolve: ModuleResolver,
     whole: bool,
 ) -> nn.Module:
     if resolve.fresh and not whole:

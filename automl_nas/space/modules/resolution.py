@@ -10,7 +10,7 @@ from torch import nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture, Scalar, Value
 from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.modules.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import clone, shallow
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -79,16 +79,16 @@ class Structure:
                 found.update(dict.fromkeys(self.names[child].values()))
         return tuple(found)
 
-    def view(self, module: nn.Module, taken: Mapping[str, Taken]) -> nn.Module:
+    def view(self, module: nn.Module, taken: Mapping[str, ResolvedChoice]) -> nn.Module:
         """Return a module that shares everything, with the choices inside replaced by what is taken."""
         return _View(self.names, self._deciding, taken)(module)
 
-    def extract(self, taken: Mapping[str, Taken], shapes: Callable[[], Shapes], *, fresh: bool) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], shapes: Callable[[], Shapes], *, fresh: bool) -> nn.Module:
         """Return the root with the choices replaced, and no class of this framework inside.
 
         Args:
             taken: for every decision.
-            shapes: what `Resolver.input_shape` answers from; called at most once, and only if asked.
+            shapes: what `ModuleResolver.input_shape` answers from; called at most once, and only if asked.
             fresh: the root is thrown away afterwards: nothing is copied, and sliced layers draw new weights.
         """
         return _Extraction(self.names, self._all, taken, shapes, fresh)(self.root)
@@ -101,7 +101,7 @@ class Structure:
             children: Sequence[nn.Module | None]
             if isinstance(module, ChoiceModule):
                 names = self.names[module]
-                values, children = module.needed({key: architecture[name] for key, name in names.items()})
+                values, children = module.canonical_values({key: architecture[name] for key, name in names.items()})
                 for key, value in values.items():
                     found.setdefault(names[key], []).append(value)
             else:
@@ -118,7 +118,7 @@ class Structure:
         return architecture.replaced(changed) if changed else architecture
 
 
-class _View(Resolver):
+class _View(ModuleResolver):
     """Shares Parameters and buffers; copies, shallowly, only what lies on the way to a choice."""
 
     fresh = False
@@ -127,7 +127,7 @@ class _View(Resolver):
         self,
         names: Mapping[ChoiceModule, Mapping[str, str]],
         ways: Mapping[nn.Module, tuple[str, ...]],
-        taken: Mapping[str, Taken],
+        taken: Mapping[str, ResolvedChoice],
     ) -> None:
         self._names, self._ways, self._taken = names, ways, taken
         self._done: dict[nn.Module, nn.Module] = {}
@@ -155,7 +155,7 @@ class _View(Resolver):
         raise AssertionError("input_shape belongs to extraction")
 
 
-class _Extraction(Resolver):
+class _Extraction(ModuleResolver):
     """Makes copies (or, for a root that is thrown away, uses what is there)."""
 
     fresh = False
@@ -164,7 +164,7 @@ class _Extraction(Resolver):
         self,
         names: Mapping[ChoiceModule, Mapping[str, str]],
         ways: Mapping[nn.Module, tuple[str, ...]],
-        taken: Mapping[str, Taken],
+        taken: Mapping[str, ResolvedChoice],
         shapes: Callable[[], Shapes],
         fresh: bool,
     ) -> None:
@@ -179,7 +179,7 @@ class _Extraction(Resolver):
         ways = self._ways.get(module)
         twin: nn.Module
         if isinstance(module, ChoiceModule):
-            twin = module.extracted({key: self._taken[name] for key, name in self._names[module].items()}, self)
+            twin = module.extract({key: self._taken[name] for key, name in self._names[module].items()}, self)
         elif ways is None:
             twin = module if self.fresh else clone(module, self._memo, self)
         elif self.fresh:
@@ -194,7 +194,7 @@ class _Extraction(Resolver):
         return twin
 
     def input_shape(self, choice: ChoiceModule) -> tuple[int, ...]:
-        """See `Resolver.input_shape`."""
+        """See `ModuleResolver.input_shape`."""
         if self._shapes is None:
             self._shapes = self._ask()
         return self._shapes[choice.path]

@@ -12,7 +12,7 @@ from torch import nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Value
 from automl_nas.space.decisions import Decision, Ordinal, Subset
-from automl_nas.space.modules.choice import ChoiceModule, Taken
+from automl_nas.space.modules.choice import ChoiceModule, ResolvedChoice
 from automl_nas.space.modules.resolution import Shapes, Structure
 
 # Two, so that nothing mistakes the batch for a dimension to squeeze.
@@ -36,7 +36,9 @@ def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance:
     on_meta = _has_widths(blueprint)
     real: Structure | None = None
     for size, position in (("smallest", 0), ("largest", -1)):
-        taken = {name: Taken(_as_tuple(_extreme(each, position))) for name, each in blueprint.decisions.items()}
+        taken = {
+            name: ResolvedChoice(_as_tuple(_extreme(each, position))) for name, each in blueprint.decisions.items()
+        }
         # Code that reads values cannot run on meta tensors: then a real network decides.
         if not (on_meta and _runs_on_meta(blueprint, taken, input_shape)):
             if real is None:
@@ -45,7 +47,7 @@ def check_extremes(blueprint: Structure, input_shape: tuple[int, ...], instance:
             _check_real(real, taken, input_shape, size)
 
 
-def _runs_on_meta(blueprint: Structure, taken: Mapping[str, Taken], input_shape: tuple[int, ...]) -> bool:
+def _runs_on_meta(blueprint: Structure, taken: Mapping[str, ResolvedChoice], input_shape: tuple[int, ...]) -> bool:
     try:
         _run(blueprint.view(blueprint.root, taken), input_shape)
     except SpaceError:
@@ -55,7 +57,7 @@ def _runs_on_meta(blueprint: Structure, taken: Mapping[str, Taken], input_shape:
     return True
 
 
-def _check_real(real: Structure, taken: Mapping[str, Taken], input_shape: tuple[int, ...], size: str) -> None:
+def _check_real(real: Structure, taken: Mapping[str, ResolvedChoice], input_shape: tuple[int, ...], size: str) -> None:
     network = real.view(real.root, taken)
     with _last_entered(network) as last:
         try:
@@ -69,7 +71,7 @@ def _check_real(real: Structure, taken: Mapping[str, Taken], input_shape: tuple[
             ) from error
 
 
-def input_shapes(blueprint: Structure, input_shape: tuple[int, ...], taken: Mapping[str, Taken]) -> Shapes:
+def input_shapes(blueprint: Structure, input_shape: tuple[int, ...], taken: Mapping[str, ResolvedChoice]) -> Shapes:
     """Return the shape, batch included, of what reaches each choice module that is called under a selection."""
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -79,7 +81,9 @@ def input_shapes(blueprint: Structure, input_shape: tuple[int, ...], taken: Mapp
 
     device = _device(blueprint.root)
     plain = {
-        name: each if each.weights is None else Taken(each.options, torch.ones(len(each.options), device=device))
+        name: each
+        if each.weights is None
+        else ResolvedChoice(each.options, torch.ones(len(each.options), device=device))
         for name, each in taken.items()
     }
     # The views of layers that follow their input are shallow copies: they share the hooks of the original.
@@ -95,11 +99,11 @@ def input_shapes(blueprint: Structure, input_shape: tuple[int, ...], taken: Mapp
 def weighable(blueprint: Structure, input_shape: tuple[int, ...]) -> frozenset[str]:
     """Return the decisions that can be weighted: those for which the network runs with all options at once."""
     device = _device(blueprint.root)
-    plain = {name: Taken(_as_tuple(_extreme(decision, 0))) for name, decision in blueprint.decisions.items()}
+    plain = {name: ResolvedChoice(_as_tuple(_extreme(decision, 0))) for name, decision in blueprint.decisions.items()}
 
     def runs(names: frozenset[str]) -> bool:
         weighted = {
-            name: Taken(
+            name: ResolvedChoice(
                 blueprint.decisions[name].options, torch.ones(len(blueprint.decisions[name].options), device=device)
             )
             for name in names

@@ -11,7 +11,7 @@ from torch import nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import Taken
+from automl_nas.space.modules.choice import ResolvedChoice
 from automl_nas.space.modules.resolution import Shapes, Structure, check_reachable
 from automl_nas.space.modules.shape_probe import check_extremes, input_shapes, weighable
 from automl_nas.space.modules.supernet import ModuleSupernet, split, take_all
@@ -122,7 +122,7 @@ class ModuleSpace(SupernetSpace):
             raise SpaceError("the factory gave other choices than the first time; it must always make the same module")
         return structure
 
-    def _shapes(self, taken: Mapping[str, Taken]) -> Shapes:
+    def _shapes(self, taken: Mapping[str, ResolvedChoice]) -> Shapes:
         return input_shapes(self._blueprint, self._input_shape, taken)
 
 

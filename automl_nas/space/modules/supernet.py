@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar
 from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import Taken, take
+from automl_nas.space.modules.choice import ResolvedChoice, resolve_choice
 from automl_nas.space.modules.resolution import Shapes, Structure, shrink
 from automl_nas.space.selection import Selection
 from automl_nas.space.supernet import Segment, Supernet
@@ -28,7 +28,7 @@ class ModuleSupernet(Supernet):
         network: the user's module. Its choices cannot be called; call the supernet.
     """
 
-    def __init__(self, network: nn.Module, shapes: Callable[[Mapping[str, Taken]], Shapes]) -> None:
+    def __init__(self, network: nn.Module, shapes: Callable[[Mapping[str, ResolvedChoice]], Shapes]) -> None:
         super().__init__()
         self.network = network
         self._structure = Structure(network)
@@ -89,7 +89,7 @@ class ModuleSupernet(Supernet):
         self._decisions = shrunk
         for module, names in self._structure.names.items():
             kept = {key: shrunk[name].options if name in shrunk else () for key, name in names.items()}
-            module.keep(kept)
+            module.prune_to(kept)
         self._structure.refresh()
         self._parts = split(self._structure)
 
@@ -116,7 +116,7 @@ class ModuleSupernet(Supernet):
 
 def take_all(
     decisions: Mapping[str, Decision], selection: Selection, emptied: Collection[str] = ()
-) -> dict[str, Taken]:
+) -> dict[str, ResolvedChoice]:
     """Return what a selection takes for every decision.
 
     Args:
@@ -133,13 +133,13 @@ def take_all(
             given = selection[name]
         except KeyError:
             raise SpaceError(f"the selection lacks the decision '{name}'; it must name all {len(decisions)}") from None
-        taken[name] = take(name, decision, given)
+        taken[name] = resolve_choice(name, decision, given)
     if len(selection) != len(taken):
         for name in selection:
             if name not in taken and name not in emptied:
                 raise SpaceError(f"there is no decision '{name}'{did_you_mean(name, decisions)}")
     for name in emptied:
-        taken[name] = Taken(())
+        taken[name] = ResolvedChoice(())
     return taken
 
 

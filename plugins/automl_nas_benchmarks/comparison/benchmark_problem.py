@@ -37,7 +37,7 @@ class _Row:
 
 
 @final
-class Ground:
+class BenchmarkProblem:
     """A benchmark, the problem on it, and what the best possible is.
 
     Strategies are given the signal as ``accuracy``, and all costs of the benchmark that are known for any network
@@ -204,7 +204,7 @@ class Ground:
 
 
 @final
-class _Told(CostModel):
+class NanSafeCost(CostModel):
     """A cost as strategies are told of it: single units, and NaN, which meets no limit, where the table has no row.
 
     Args:
@@ -240,10 +240,10 @@ def _cost_models(
     models: dict[str, CostModel] = {}
     for name, model in benchmark.costs.items():
         if name in _MILLIONS:
-            models[_MILLIONS[name]] = _Told(model, 1e6)
+            models[_MILLIONS[name]] = NanSafeCost(model, 1e6)
         else:
-            models[name] = model if whole else _Told(model)
-    devices = {name: model if whole else _Told(model) for name, model in benchmark.devices.items()}
+            models[name] = model if whole else NanSafeCost(model)
+    devices = {name: model if whole else NanSafeCost(model) for name, model in benchmark.devices.items()}
     for section, names in (("objectives", objectives), ("constraints", constraints)):
         for name in names:
             if name == METRIC:

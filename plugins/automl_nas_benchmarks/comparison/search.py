@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from automl_nas.errors import EvaluationError, RunInterrupted
 from automl_nas.evaluation import State
 from automl_nas.strategy import AskTellStrategy, Deduplicate, Strategy, Trial
-from automl_nas_benchmarks.comparison.benchmark_problem import Ground
+from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
 from automl_nas_benchmarks.comparison.services import InMemory
 
 Steps = tuple[tuple[int, float], ...]
@@ -91,7 +91,7 @@ def reached(found: Steps, threshold: float) -> int | None:
 
 
 def run_search(
-    ground: Ground,
+    ground: BenchmarkProblem,
     strategy: Strategy,
     *,
     label: str,
@@ -174,7 +174,7 @@ class _Watch:
         counting: whether networks may repeat, so that distinct ones have to be counted.
     """
 
-    def __init__(self, ground: Ground, *, counting: bool) -> None:
+    def __init__(self, ground: BenchmarkProblem, *, counting: bool) -> None:
         self._ground, self._problem = ground, ground.problem
         self._seen: set[str] | None = set() if counting else None
         self._evaluations = 0

@@ -9,7 +9,7 @@ from typing import final
 from automl_nas.errors import EvaluationError, SpaceError
 from automl_nas.evaluation import State
 from automl_nas.strategy import Proposal, Services, Trial
-from automl_nas_benchmarks.comparison.benchmark_problem import Ground
+from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
 
 
 @final
@@ -30,7 +30,13 @@ class InMemory(Services):
     """
 
     def __init__(
-        self, ground: Ground, observe: Callable[[Trial], object], *, budget: int, batch: int, deduplicate: bool
+        self,
+        ground: BenchmarkProblem,
+        observe: Callable[[Trial], object],
+        *,
+        budget: int,
+        batch: int,
+        deduplicate: bool,
     ) -> None:
         self._ground, self._observe, self._budget, self._batch = ground, observe, budget, batch
         self._known: dict[str, Trial] | None = {} if deduplicate else None

@@ -11,7 +11,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import Registry
 from automl_nas.run import read_settings
 from automl_nas.streams import stream_seed
-from automl_nas_benchmarks.comparison.benchmark_problem import Ground
+from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
 from automl_nas_benchmarks.comparison.benchmarks import TABLE, make_benchmark, resolve_benchmark
 from automl_nas_benchmarks.comparison.candidates import Candidates, Maker
 from automl_nas_benchmarks.comparison.search import SearchRecord, run_search
@@ -70,7 +70,7 @@ class Study:
         for entry in entries(self.settings.benchmarks, "benchmarks", TABLE):
             spec = resolve_benchmark(entry.spec, entry.path)
             self.benchmarks[entry.label] = Entry(entry.label, spec, entry.path)
-        self._grounds: dict[str, Ground] = {}
+        self._grounds: dict[str, BenchmarkProblem] = {}
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -91,12 +91,12 @@ class Study:
             for strategy in self.strategies
         ]
 
-    def ground(self, label: str) -> Ground:
+    def ground(self, label: str) -> BenchmarkProblem:
         """Return a benchmark with its problem; it is made once."""
         if label not in self._grounds:
             entry = self.benchmarks[label]
             benchmark = make_benchmark(entry.spec, entry.path)
-            self._grounds[label] = Ground(label, benchmark, self.settings)
+            self._grounds[label] = BenchmarkProblem(label, benchmark, self.settings)
         return self._grounds[label]
 
     def check(self) -> None:
@@ -135,7 +135,7 @@ class Study:
             stop=stop,
         )
 
-    def _strategy(self, entry: Entry, ground: Ground, seed: int) -> Any:
+    def _strategy(self, entry: Entry, ground: BenchmarkProblem, seed: int) -> Any:
         own = stream_seed(seed, f"benchmark/{ground.label}")
         try:
             return self._candidates.construct(entry.spec, ground.space, ground.problem, own, entry.path)

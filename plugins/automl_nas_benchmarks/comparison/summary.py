@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_nas_benchmarks.comparison.benchmark_problem import Ground
+from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
 from automl_nas_benchmarks.comparison.findings import ALL, Arrival, Curve, Findings, Score, Significance
 from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
@@ -25,7 +25,7 @@ from automl_nas_benchmarks.comparison.statistics import (
 
 def summarise(
     records: Mapping[tuple[str, str, int], SearchRecord],
-    grounds: Mapping[str, Ground],
+    grounds: Mapping[str, BenchmarkProblem],
     strategies: Sequence[str],
     seeds: Sequence[int],
     settings: ComparisonSettings,
@@ -82,7 +82,7 @@ def summarise(
     )
 
 
-def _curves(ground: Ground, records: Sequence[SearchRecord], length: int) -> NDArray[np.float64]:
+def _curves(ground: BenchmarkProblem, records: Sequence[SearchRecord], length: int) -> NDArray[np.float64]:
     if ground.several:
         return np.stack([1 - curve(record.volume, length, 0.0) for record in records])
     best, worst = float(ground.truths[0]), float(ground.truths[-1])
@@ -90,13 +90,13 @@ def _curves(ground: Ground, records: Sequence[SearchRecord], length: int) -> NDA
     return np.stack([best - curve(record.incumbent, length, worst) for record in records])
 
 
-def _finals(ground: Ground, records: Sequence[SearchRecord]) -> NDArray[np.float64]:
+def _finals(ground: BenchmarkProblem, records: Sequence[SearchRecord]) -> NDArray[np.float64]:
     worst = float(ground.truths[-1])
     return np.array([record.incumbent[-1][1] if record.incumbent else worst for record in records])
 
 
 def _losses(
-    ground: Ground, records: Sequence[SearchRecord], line: Curve, settings: ComparisonSettings
+    ground: BenchmarkProblem, records: Sequence[SearchRecord], line: Curve, settings: ComparisonSettings
 ) -> NDArray[np.float64]:
     if settings.judge == "arrival":
         threshold = ground.threshold(settings.top[-1])
@@ -112,7 +112,7 @@ def _losses(
     return found
 
 
-def _arrival(ground: Ground, records: Sequence[SearchRecord], share: float) -> Arrival:
+def _arrival(ground: BenchmarkProblem, records: Sequence[SearchRecord], share: float) -> Arrival:
     threshold = ground.threshold(share)
     times = [reached(record.found, threshold) for record in records]
     arrived = sum(time is not None for time in times) / len(times)

@@ -1,4 +1,4 @@
-"""A table of one's own, from CSV or Parquet: `Source` says where it is, `read_table` reads it."""
+"""A table of one's own, from CSV or Parquet: `TableSource` says where it is, `read_table` reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 
 @final
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """A table in a file: architectures in rows, with what is known of them.
 
     Attributes:
@@ -47,7 +47,7 @@ class Source:
     lower_is_better: tuple[str, ...] = ()
 
 
-def read_table(source: Source) -> Table:
+def read_table(source: TableSource) -> Table:
     """Read a table; a file that has not changed is read once.
 
     Columns of numbers become `Column`s. Others are passed over, and named when they are asked for.
@@ -65,7 +65,7 @@ def read_table(source: Source) -> Table:
 
 
 @lru_cache(maxsize=8)
-def _read(source: Source, path: Path, changed: int, size: int) -> Table:
+def _read(source: TableSource, path: Path, changed: int, size: int) -> Table:
     cells = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     coding, codes = _coding(source, cells, path)
     keys = {source.codes} if source.codes is not None else set(source.decisions)
@@ -88,7 +88,7 @@ def _read(source: Source, path: Path, changed: int, size: int) -> Table:
     return Table(path.name, coding, codes, columns, unusable=unusable)
 
 
-def _coding(source: Source, cells: dict[str, list[Any]], path: Path) -> tuple[Coding, tuple[str, ...]]:
+def _coding(source: TableSource, cells: dict[str, list[Any]], path: Path) -> tuple[Coding, tuple[str, ...]]:
     if (source.codes is None) == (not source.decisions):
         raise ConfigurationError(
             f"say how {path.name} writes architectures: 'codes' names a column of texts, or 'decisions' the columns "

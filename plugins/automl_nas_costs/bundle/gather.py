@@ -11,7 +11,7 @@ from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas.space import Architecture, encode
 from automl_nas.streams import stream
 from automl_nas_costs.bundle.write import Bundle, BundledModel
-from automl_nas_costs.counting import untouched
+from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
@@ -66,7 +66,7 @@ def of_configuration(
     )
     models = []
     for architecture in architectures:
-        with untouched():
+        with preserve_rng():
             network = space.build(architecture)
             model = export(network, space.input_shape, batch=options.batch)
         codes = ",".join(map(str, encode(architecture, space.decisions)))
@@ -92,7 +92,7 @@ def of_networks(targets: Sequence[str], input_shape: tuple[int, ...] | None, set
             models.append(BundledModel(fixed(Path(target), options.batch), target))
             continue
         found = find_network(target, settings.get("network", {}), input_shape)
-        with untouched():
+        with preserve_rng():
             try:
                 models.append(BundledModel(export(found.make(), found.input_shape, batch=options.batch), target))
             except SpaceError as error:

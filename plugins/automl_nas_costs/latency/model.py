@@ -12,14 +12,14 @@ from automl_nas.errors import SpaceError
 from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas_costs.counting import untouched
+from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.latency.cache import USER, LatencyCache, from_json, key, to_json
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
 from automl_nas_costs.latency.session import measure, sentences
-from automl_nas_costs.latency.stability import Tally
+from automl_nas_costs.latency.stability import SessionStats
 from automl_nas_costs.network_builder import network_of
 
 
@@ -89,7 +89,7 @@ class LatencyMs(MeasuredCost):
         self._cache = LatencyCache(cache)
         self._known: dict[str, Measurement] = {}
         self._sessions = 0
-        self._tally = Tally()
+        self._tally = SessionStats()
 
     def measurement(self, architecture: Architecture) -> Measurement:
         """Return the latency of an architecture's network with its interval; measured once.
@@ -141,7 +141,7 @@ class LatencyMs(MeasuredCost):
         models = []
         for number, network in enumerate(networks):
             try:
-                with untouched():
+                with preserve_rng():
                     models.append(export(network, input_shape, batch=self.options.batch))
             except SpaceError as error:
                 raise SpaceError(f"network {number}: {error}") from error
@@ -164,7 +164,9 @@ class LatencyMs(MeasuredCost):
         """Go on with what `state_dict` returned, measuring none of it again."""
         self._known = {str(name): from_json(found) for name, found in state["measurements"].items()}
 
-    def _measure(self, models: Sequence[bytes], names: Sequence[str], tally: Tally | None = None) -> list[Measurement]:
+    def _measure(
+        self, models: Sequence[bytes], names: Sequence[str], tally: SessionStats | None = None
+    ) -> list[Measurement]:
         if not models:
             return []
         self._sessions += 1

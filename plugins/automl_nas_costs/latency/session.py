@@ -15,7 +15,7 @@ from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.measurement_rounds import DRIFT_LIMIT, ModelError, measure_models
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.reference_network import control_model
-from automl_nas_costs.latency.stability import Tally
+from automl_nas_costs.latency.stability import SessionStats
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class LatencySession:
         self._names.append(name)
         return len(self._models) - 1
 
-    def run(self, tally: Tally | None = None) -> tuple[list[Measurement], SessionReport]:
+    def run(self, tally: SessionStats | None = None) -> tuple[list[Measurement], SessionReport]:
         """Measure all models, and return a measurement for each, in order, and how steady the machine was.
 
         ``details`` of a measurement holds ``rounds`` (the medians of all rounds, in ms), ``control`` (``value`` in ms,
@@ -132,7 +132,7 @@ def measure(
     *,
     names: Sequence[str] = (),
     seed: int = 0,
-    tally: Tally | None = None,
+    tally: SessionStats | None = None,
 ) -> list[Measurement]:
     """Measure models in one session; see `LatencySession`.
 

@@ -1,4 +1,4 @@
-"""Saying once, not with every candidate, that a machine is not steady: `Tally`, `say_totals`."""
+"""Saying once, not with every candidate, that a machine is not steady: `SessionStats`, `say_totals`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _log = logging.getLogger(__name__)
 _CLASSES = (0.05, 0.1, 0.2, 0.4)
 """Shares by which a control moves: from each to the next a session is worse by a class."""
 
-_tallies: weakref.WeakSet[Tally] = weakref.WeakSet()
+_tallies: weakref.WeakSet[SessionStats] = weakref.WeakSet()
 
 
 @final
-class Tally:
+class SessionStats:
     """The sessions in which one cost model measures candidates one by one.
 
     The first session in which the machine is not steady is said in full, and each that is worse by a class than all

@@ -21,7 +21,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.evaluation import corner
 from automl_nas.space import Architecture, SearchSpace, Value, all_values, sample
 from automl_nas.streams import stream
-from automl_nas_costs.counting import untouched
+from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.network_builder import network_of
 
 Key: TypeAlias = str
@@ -247,7 +247,7 @@ def _calls(
 
 def _run(network: nn.Module, input_shape: Sequence[int]) -> None:
     device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
-    with torch.no_grad(), untouched():
+    with torch.no_grad(), preserve_rng():
         network.eval()(torch.zeros(1, *input_shape, device=device))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import count, parameters, untouched
+from automl_nas_costs.counting import count, parameters, preserve_rng
 from automl_nas_costs.prediction.blocks import Key, Plan, plan
 from automl_nas_costs.prediction.features import Array
 
@@ -76,7 +76,7 @@ def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
     counted: dict[Key, Array] = {}
     for architecture, keys in shown.items():
         counts, sizes = count(space, architecture), parameters(space, architecture)
-        with untouched(), torch.device("meta"):
+        with preserve_rng(), torch.device("meta"):
             network = space.build(architecture)
         for key, place in keys:
             part = found.parts[place]

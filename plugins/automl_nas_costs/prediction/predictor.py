@@ -35,7 +35,7 @@ _RESOLUTION = 1e-12  # far above the rounding in sums of a few hundred doubles, 
 
 @final
 @dataclass(frozen=True)
-class Candidate:
+class RegressorCandidate:
     """A regressor and what it is told.
 
     Attributes:
@@ -113,7 +113,7 @@ class Predictor:
         subsets = any(isinstance(decision, Subset) for decision in space.decisions.values())
         self._finds_errors = looked_up == space.decisions.keys() and not subsets
 
-    def _candidates(self, samples: Sequence[Architecture], model: ModelName) -> list[Candidate]:
+    def _candidates(self, samples: Sequence[Architecture], model: ModelName) -> list[RegressorCandidate]:
         codings: list[CodingName] = []
         seen: list[list[Architecture]] = []
         for coding in CODINGS:
@@ -122,24 +122,24 @@ class Predictor:
                 seen.append(reduced)
                 codings.append(coding)
         # The simpler one first: of equal ones the first is chosen.
-        found: list[Candidate] = []
+        found: list[RegressorCandidate] = []
         if model in ("auto", "additive"):
-            found += [Candidate("least_squares", coding) for coding in codings]
-            found += [Candidate("ridge", coding) for coding in codings]
+            found += [RegressorCandidate("least_squares", coding) for coding in codings]
+            found += [RegressorCandidate("ridge", coding) for coding in codings]
         if self._blocks is not None:
-            found.append(Candidate("blocks"))
+            found.append(RegressorCandidate("blocks"))
         if model in ("auto", "gaussian_process"):
-            found += [Candidate("gaussian_process", coding) for coding in codings]
+            found += [RegressorCandidate("gaussian_process", coding) for coding in codings]
         return found
 
-    def _regressor_of(self, candidate: Candidate) -> Regressor:
+    def _regressor_of(self, candidate: RegressorCandidate) -> Regressor:
         """Return one that is not fitted."""
         if candidate.kind == "blocks":
             assert self._blocks is not None
             return BlockProcess(self._blocks.counted)
         return AdditiveRegressor(ridge=candidate.kind == "ridge") if candidate.additive else GaussianProcess()
 
-    def _features(self, candidate: Candidate, architectures: Sequence[Architecture]) -> Array:
+    def _features(self, candidate: RegressorCandidate, architectures: Sequence[Architecture]) -> Array:
         if candidate.kind == "blocks":
             assert self._blocks is not None
             return self._blocks(architectures)
@@ -158,7 +158,7 @@ class Predictor:
 
     def _held_out(
         self,
-        candidate: Candidate,
+        candidate: RegressorCandidate,
         fitted: Regressor,
         samples: Sequence[Architecture],
         values: Array,

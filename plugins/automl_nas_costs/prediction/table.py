@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation import Measurement
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import untouched
+from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.session import LatencySession, SessionReport
@@ -148,14 +148,14 @@ def measure_blocks(
     for key in plan.blocks:
         block = plan.block(space, key)
         try:
-            with untouched():
+            with preserve_rng():
                 model = export(block.module, *block.shapes, batch=options.batch)
         except SpaceError as error:
             raise SpaceError(f"the block '{block.name}' cannot be measured alone: {error}") from error
         session.add(model, f"the block '{block.name}'")
     for architecture in architectures:
         (network,) = networks_of(space, [architecture])
-        with untouched():
+        with preserve_rng():
             session.add(export(network, space.input_shape, batch=options.batch), f"the network {architecture.key}")
     measured, report = session.run()
     count = len(plan.blocks)

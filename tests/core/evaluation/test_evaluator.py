@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from automl_nas.evaluation.evaluator import Outcome, Reports, Request
-from automl_nas.fast_dataclass import frozen
+from automl_nas.fast_dataclass import new_frozen
 from automl_nas.space.architecture import Architecture
 
 ARCHITECTURE = Architecture({"a": 1})
@@ -17,7 +17,7 @@ ARCHITECTURE = Architecture({"a": 1})
 
 def test_what_is_made_quickly_equals_what_the_constructor_makes() -> None:
     made = Outcome(3, {"accuracy": 0.5}, seconds=0.25)
-    quick = frozen(Outcome, {**vars(made)})
+    quick = new_frozen(Outcome, {**vars(made)})
     assert quick == made
     assert repr(quick) == repr(made)
     assert pickle.loads(pickle.dumps(quick)) == made  # noqa: S301 - our own bytes

@@ -11,7 +11,7 @@ import pytest
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin import PluginManager, ResultInfo, RunInfo, StepInfo, hookimpl
-from automl_nas.plugin.events import FrozenDict, frozen, frozen_trial
+from automl_nas.plugin.events import FrozenDict, deep_freeze, frozen_trial
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
@@ -99,7 +99,7 @@ def test_what_observers_get_cannot_be_changed() -> None:
 
 def test_frozen_data_can_be_written_and_pickled() -> None:
     data = {"a": [1, {"b": (2, 3)}], "c": None}
-    made = frozen(data)
+    made = deep_freeze(data)
     assert json.loads(json.dumps(made)) == json.loads(json.dumps(data))
     again = pickle.loads(pickle.dumps(made))  # noqa: S301 - made one line above
     assert again == made
@@ -110,7 +110,7 @@ def test_frozen_data_can_be_written_and_pickled() -> None:
     for change in ("pop", "setdefault", "__delitem__", "__ior__"):
         with pytest.raises(TypeError):
             getattr(made, change)("a")
-    assert made == frozen(data)
+    assert made == deep_freeze(data)
 
 
 def test_a_frozen_trial_equals_the_trial_in_every_field() -> None:
@@ -120,7 +120,7 @@ def test_a_frozen_trial_equals_the_trial_in_every_field() -> None:
         assert json.dumps(getattr(copy, item.name), default=str) == json.dumps(getattr(trial, item.name), default=str)
 
 
-def test_an_observer_that_raises_is_logged_once_and_unplugged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_raises_is_logged_once_and_disabled_observers(caplog: pytest.LogCaptureFixture) -> None:
     manager, raising, watcher = PluginManager({}), Raising(), Watcher()
     manager.register_module(raising, "raising")
     manager.register_module(watcher, "watching")
@@ -132,7 +132,7 @@ def test_an_observer_that_raises_is_logged_once_and_unplugged(caplog: pytest.Log
     assert len(watcher.seen) == 6
     assert len(caplog.records) == 1
     assert "plugin 'raising'" in caplog.text
-    assert [fault.error for fault in manager.unplugged] == ["step_finished: SystemExit: 1"]
+    assert [fault.error for fault in manager.disabled_observers] == ["step_finished: SystemExit: 1"]
     assert len(manager.plugins) == 2
 
 

@@ -1,4 +1,4 @@
-"""`Membership.validate` is `SearchSpace.validate`, only faster for what operators make."""
+"""`ArchitectureValidator.validate` is `SearchSpace.validate`, only faster for what operators make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, Choice, Decision, Ordinal, SearchSpace, Subset
-from automl_nas.space.architecture_validator import Membership
+from automl_nas.space.architecture_validator import ArchitectureValidator
 from automl_nas.space.operators import crossover, mutate
 
 
@@ -50,7 +50,7 @@ class Simple(Mixed):
 @pytest.mark.parametrize("space", [Mixed(), Simple()])
 def test_what_operators_make_comes_back_as_it_is(space: SearchSpace) -> None:
     rng = random.Random(0)
-    members = Membership(space)
+    members = ArchitectureValidator(space)
     for _ in range(200):
         one, two = space.sample(rng), space.sample(rng)
         for made in (one, mutate(one, space.decisions, rng, 0.5), crossover(one, two, rng)):
@@ -61,7 +61,7 @@ def test_what_operators_make_comes_back_as_it_is(space: SearchSpace) -> None:
 @pytest.mark.parametrize("space", [Mixed(), Simple()])
 def test_equal_values_from_elsewhere_are_members(space: SearchSpace) -> None:
     read = Architecture.from_json(space.sample(random.Random(1)).key)
-    assert Membership(space).validate(read) == read
+    assert ArchitectureValidator(space).validate(read) == read
 
 
 def wrong() -> list[tuple[str, dict[str, Any]]]:
@@ -84,5 +84,5 @@ def test_others_are_refused_as_the_space_refuses_them(message: str, values: dict
     with pytest.raises(SpaceError, match=message) as theirs:
         space.validate(values)
     with pytest.raises(SpaceError) as ours:
-        Membership(space).validate(Architecture(values))
+        ArchitectureValidator(space).validate(Architecture(values))
     assert str(ours.value) == str(theirs.value)

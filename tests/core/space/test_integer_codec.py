@@ -9,7 +9,7 @@ import pytest
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, Choice, Decision, Ordinal, Subset, operators
-from automl_nas.space.integer_codec import Packing
+from automl_nas.space.integer_codec import IntegerCodec
 
 SPACES: dict[str, Mapping[str, Decision]] = {
     "choices": {f"d{place}": Choice(("none", "skip", "conv3", "conv5", "pool")) for place in range(6)},
@@ -28,7 +28,7 @@ spaces = pytest.mark.parametrize("decisions", SPACES.values(), ids=SPACES.keys()
 @spaces
 def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, Decision]) -> None:
     """Results and the generator's state afterwards: so a search may go either way and find the same."""
-    packing = Packing(decisions)
+    packing = IntegerCodec(decisions)
     for seed in range(200):
         one, other = random.Random(seed), random.Random(seed)
         first, second = operators.sample(decisions, one), operators.sample(decisions, one)
@@ -45,7 +45,7 @@ def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, De
 
 @spaces
 def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]) -> None:
-    packing, rng = Packing(decisions), random.Random(0)
+    packing, rng = IntegerCodec(decisions), random.Random(0)
     codes = {packing.sample(rng) for _ in range(500)}
     assert len({packing.unpack(code) for code in codes}) == len(codes)
 
@@ -53,7 +53,7 @@ def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]
 @spaces
 def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision]) -> None:
     """The record sorts the names, so an architecture of a resumed run stands in another order than a new one."""
-    packing, rng = Packing(decisions), random.Random(0)
+    packing, rng = IntegerCodec(decisions), random.Random(0)
     first, second = operators.sample(decisions, rng), operators.sample(decisions, rng)
 
     def crossed(turn: Callable[[Architecture], Architecture]) -> Architecture:
@@ -64,7 +64,7 @@ def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision
 
 
 def test_what_is_not_of_the_space_has_no_number() -> None:
-    packing = Packing(SPACES["choices"])
+    packing = IntegerCodec(SPACES["choices"])
     whole = dict.fromkeys(SPACES["choices"], "skip")
     with pytest.raises(SpaceError, match="'conv7' is not an option"):
         packing.pack(Architecture(whole | {"d2": "conv7"}))
@@ -76,4 +76,4 @@ def test_what_is_not_of_the_space_has_no_number() -> None:
 
 def test_nothing_to_mutate_is_said() -> None:
     with pytest.raises(SpaceError, match="nothing to mutate"):
-        Packing({"a": Choice((1,))}).mutate_one(0, random.Random(0))
+        IntegerCodec({"a": Choice((1,))}).mutate_one(0, random.Random(0))

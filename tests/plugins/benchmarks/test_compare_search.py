@@ -27,7 +27,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
-from automl_nas_benchmarks.comparison.benchmark_problem import Ground
+from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
 from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached, run_search
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.tabular import benchmark_from_table, load_benchmark
@@ -40,22 +40,24 @@ def table(tmp_path: Path) -> Path:
     return write_table(tmp_path / "small.csv")
 
 
-def ground(table: Path, *, metric: str = "truth", costs: tuple[str, ...] = ("flops",), **settings: Any) -> Ground:
+def ground(
+    table: Path, *, metric: str = "truth", costs: tuple[str, ...] = ("flops",), **settings: Any
+) -> BenchmarkProblem:
     benchmark = benchmark_from_table(table, metric=metric, truth="truth", codes="code", costs=costs)
-    return Ground("small", benchmark, ComparisonSettings(**settings))
+    return BenchmarkProblem("small", benchmark, ComparisonSettings(**settings))
 
 
 def code(item: Architecture) -> str:
     return "".join(str(value) for value in item.values())
 
 
-def order(ground: Ground, seed: int) -> list[str]:
+def order(ground: BenchmarkProblem, seed: int) -> list[str]:
     """The codes that `Scan` proposes."""
     scan = Scan(ground.space, ground.problem, seed=seed)
     return [code(proposal.architecture) for proposal in scan.ask(len(CODES))]
 
 
-def search(ground: Ground, strategy: Any, seed: int = 0, evaluations: int = 40, **more: Any) -> SearchRecord:
+def search(ground: BenchmarkProblem, strategy: Any, seed: int = 0, evaluations: int = 40, **more: Any) -> SearchRecord:
     return run_search(ground, strategy, label="one", seed=seed, evaluations=evaluations, **more)
 
 
@@ -135,7 +137,7 @@ def test_batches_are_told_at_once(table: Path) -> None:
 
 def test_equal_functions_are_one(tmp_path: Path) -> None:
     """In NAS-Bench-201 a cell without any path is the same as other such cells: 6,466 of 15,625 are distinct."""
-    cells = Ground("cells", load_benchmark("nasbench201-cifar10"), ComparisonSettings())
+    cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), ComparisonSettings())
     assert len(cells.truths) == 6466
     dead = [cells.benchmark.judged.table.coding.architecture(text) for text in ("000000", "000100", "100000")]
 
@@ -272,19 +274,21 @@ def test_a_wrong_problem_is_refused(table: Path, settings: dict[str, Any], told:
 
 
 def test_costs_are_those_of_the_benchmark_counted_one_by_one() -> None:
-    cells = Ground("cells", load_benchmark("nasbench201-cifar100"), ComparisonSettings())
+    cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar100"), ComparisonSettings())
     best = cells.benchmark.judged.table.coding.architecture("333333")
     costs = cells.problem.costs(best)
     # The published formulas: 7.943872 + 6 * 35.81952 million multiply-adds, 0.073306 + 6 * 0.24304 million weights.
     assert costs == {"flops": 222_860_992, "params": 1_531_546}
     assert "edgegpu_latency" not in costs
     devices = ComparisonSettings(objectives=["accuracy", "edgegpu_latency"])
-    assert "edgegpu_latency" in Ground("cells", load_benchmark("nasbench201-cifar100"), devices).problem.costs(best)
+    assert "edgegpu_latency" in BenchmarkProblem(
+        "cells", load_benchmark("nasbench201-cifar100"), devices
+    ).problem.costs(best)
 
 
 def test_what_does_not_run_on_a_device_meets_no_limit_and_makes_none() -> None:
     wide = ComparisonSettings(constraints={"edgetpu_latency": "<= 1 * largest"})
-    cells = Ground("cells", load_benchmark("nasbench201-cifar10"), wide)
+    cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), wide)
     (limit,) = cells.problem.constraints
     assert math.isfinite(limit.high)
     feasible = sum(map(cells.problem.feasible, map(cells.benchmark.judged.table.coding.architecture, CELLS)))
@@ -329,4 +333,7 @@ def test_services_give_what_strategies_may_ask_for(table: Path) -> None:
 
 
 def test_the_reference_makes_the_same_benchmark(table: Path) -> None:
-    assert Ground("small", load(str(table.parent)), ComparisonSettings()).fingerprint == ground(table).fingerprint
+    assert (
+        BenchmarkProblem("small", load(str(table.parent)), ComparisonSettings()).fingerprint
+        == ground(table).fingerprint
+    )

@@ -19,7 +19,7 @@ from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
 from automl_nas_benchmarks.table_costs import HWNASBench, Listed, TableCost
 from automl_nas_benchmarks.tables.packaged import load_table
-from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.reader import TableSource
 
 CELLS = NASBench201()
 DEAD_ON_EDGETPU = "300433"  # the first of the published table whose latency there is -1
@@ -60,7 +60,7 @@ class TestListed(CostModelContract):
         return ToySpace(blocks=2, options=3)
 
     def make(self, space: SearchSpace) -> CostModel:
-        return Listed(space, source=Source(self.path, decisions=("d0", "d1")))
+        return Listed(space, source=TableSource(self.path, decisions=("d0", "d1")))
 
     def test_it_counts_the_rows(self) -> None:
         space = self.make_space()
@@ -148,7 +148,7 @@ def test_several_devices_side_by_side_in_a_run(tmp_path: Path) -> None:
 def test_columns_of_a_table_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
     path.write_text("d0,ms\n0,3.5\n", encoding="utf-8")
-    model = TableCost(ToySpace(blocks=1, options=2), column="ms", source=Source(path, decisions=("d0",)))
+    model = TableCost(ToySpace(blocks=1, options=2), column="ms", source=TableSource(path, decisions=("d0",)))
     assert model.estimate(Architecture({"d0": 0})) == 3.5
     assert model.breakdown(Architecture({"d0": 0})) == {"": 3.5}
     with pytest.raises(SpaceError, match="'d0' is 1, which the table does not hold"):
@@ -167,4 +167,4 @@ def test_wrong_settings() -> None:
     with pytest.raises(ConfigurationError, match="'table_cost' needs a table"):
         TableCost(CELLS, column="mflops")
     with pytest.raises(ConfigurationError, match="'table' or 'source', not both"):
-        TableCost(CELLS, column="a", table="nasbench201", source=Source(Path("a.csv"), codes="arch"))
+        TableCost(CELLS, column="a", table="nasbench201", source=TableSource(Path("a.csv"), codes="arch"))

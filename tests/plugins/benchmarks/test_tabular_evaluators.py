@@ -23,7 +23,7 @@ from automl_nas_benchmarks.evaluators import NASBench201Evaluator, NASBenchMacro
 from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
 from automl_nas_benchmarks.table_space import TableSpace
-from automl_nas_benchmarks.tables.reader import Source
+from automl_nas_benchmarks.tables.reader import TableSource
 
 CELLS, MACRO = NASBench201(), NASBenchMacro()
 TEXT = "width,depth,accuracy,latency,truth\n8,1,1,3,10\n16,1,2,,20\n8,2,3,5,\n"
@@ -174,7 +174,7 @@ def test_a_table_for_a_space_that_has_networks(path: Path) -> None:
     # The options of the space are numbers, and 2 of d0 does not occur in the table.
     path.write_text("d1,d0,code,accuracy\n0,0,00,1\n1,0,01,2\n0,1.0,10,3\n1,1.0,11,4\n2,1.0,12,5\n", encoding="utf-8")
     space = ToySpace(blocks=2, options=3)
-    by_name, by_place = Source(path, decisions=("d1", "d0")), Source(path, codes="code")
+    by_name, by_place = TableSource(path, decisions=("d1", "d0")), TableSource(path, codes="code")
     for source in (by_name, by_place):
         evaluator = TabularEvaluator(space, metrics=("accuracy",), source=source)
         found = [ask(evaluator, space.validate({"d0": d0, "d1": d1})) for d0 in (0, 1) for d1 in (0, 1, 2)]
@@ -184,14 +184,14 @@ def test_a_table_for_a_space_that_has_networks(path: Path) -> None:
 
 
 def test_a_table_for_another_space(path: Path) -> None:
-    source = Source(path, decisions=("width", "depth"))
+    source = TableSource(path, decisions=("width", "depth"))
     with pytest.raises(
         ConfigurationError, match="whose decisions are width, depth, and those of the space are d0, d1, d2"
     ):
         TabularEvaluator(ToySpace(blocks=3), metrics=("accuracy",), source=source)
     path.write_text("d0,d1,accuracy\nconv,0,1\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"'d0' is one of conv, and in the space 'd0' is one of \(0, 1, 2\)"):
-        TabularEvaluator(ToySpace(blocks=2), metrics=("accuracy",), source=Source(path, decisions=("d0", "d1")))
+        TabularEvaluator(ToySpace(blocks=2), metrics=("accuracy",), source=TableSource(path, decisions=("d0", "d1")))
 
 
 def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:

@@ -15,7 +15,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas_costs import search_finished
 from automl_nas_costs.latency import session
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.latency.stability import Tally, say_totals
+from automl_nas_costs.latency.stability import SessionStats, say_totals
 
 Wrap = Callable[..., SearchSpace]
 
@@ -77,7 +77,7 @@ def test_candidates_are_told_apart_and_the_same_news_is_not_told_twice(
 
 
 def test_a_steady_machine_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    tally = Tally()
+    tally = SessionStats()
     tally.saw(0.02, [])
     assert tally.close() == ""
     assert not said(caplog)

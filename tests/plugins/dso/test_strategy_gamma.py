@@ -18,7 +18,7 @@ from automl_nas.streams import stream
 from automl_nas_costs.models import Flops
 from automl_nas_dso.gamma import automatic, check_reach, make_factors, strength
 from automl_nas_dso.gamma_control import Controller
-from automl_nas_dso.live_structure import Anatomy
+from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
 from automl_nas_dso.strategy_gates import Gates
@@ -55,7 +55,7 @@ def test_the_papers_runs_in_these_terms() -> None:
 def make(schedule: Any, space: DsoSpace, **settings: Any) -> tuple[Gates, Any]:
     gates = Gates(space.decisions)
     settings = {"reference": "block", "latency": "latency_ms", "models": {}, **settings}
-    return gates, make_factors(schedule, gates, Anatomy(space), **settings)
+    return gates, make_factors(schedule, gates, LiveStructure(space), **settings)
 
 
 def by_edge(gates: Gates, factors: Tensor) -> dict[tuple[str, object], float]:

@@ -10,7 +10,7 @@ from automl_nas.testing.ask_tell import AskTellContract
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 
 class TestRandom(AskTellContract):
@@ -44,7 +44,7 @@ class TestEvolutionEndsAfterItsGenerations(AskTellContract):
 
 class TestAging(AskTellContract):
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-        return AgingEvolution(space, problem, seed=seed, population=8, sample_size=3, attempts=100)
+        return RegularizedEvolution(space, problem, seed=seed, population=8, sample_size=3, attempts=100)
 
 
 class TestSteepestLocalSearch(AskTellContract):

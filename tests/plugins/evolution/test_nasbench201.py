@@ -19,7 +19,7 @@ from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 TABLE = Path(__file__).parents[4] / "shared" / "data" / "nasbench201.csv.gz"
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -83,7 +83,8 @@ def test_random_search_has_its_exact_expectation(table: dict[str, tuple[float, f
 
 def test_aging_evolution_beats_random_search_by_what_is_known(table: dict[str, tuple[float, float]]) -> None:
     results = [
-        result(table, AgingEvolution(SPACE, PROBLEM, seed=seed, population=30, sample_size=10)) for seed in range(100)
+        result(table, RegularizedEvolution(SPACE, PROBLEM, seed=seed, population=30, sample_size=10))
+        for seed in range(100)
     ]
     mean, error = statistics.fmean(results), statistics.stdev(results) / len(results) ** 0.5
     # 94.10 is known for 100 evaluations, with a population and tournament that are not: over populations of 20 to 50

@@ -9,7 +9,7 @@ from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing.services import finished
 from automl_nas.testing.toys import ToySpace
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 PROBLEM = Problem({"accuracy": "maximize"})
 SPACE = ToySpace(blocks=20, options=4)
@@ -22,7 +22,7 @@ def parents(proposal: Proposal) -> list[int]:
 
 
 def test_the_oldest_dies_however_good_it_is() -> None:
-    search = AgingEvolution(SPACE, PROBLEM, seed=0, population=5, sample_size=50)
+    search = RegularizedEvolution(SPACE, PROBLEM, seed=0, population=5, sample_size=50)
     # The very first is best by far; a tournament of 50 out of 5 nearly surely (1 - 0.8**50 = 0.99999) meets it.
     alive: deque[Trial] = deque(maxlen=5)
     winners = []
@@ -42,7 +42,7 @@ def test_the_oldest_dies_however_good_it_is() -> None:
 
 
 def test_a_child_differs_from_its_parent_in_one_decision() -> None:
-    search = AgingEvolution(SPACE, PROBLEM, seed=1, population=10, sample_size=3)
+    search = RegularizedEvolution(SPACE, PROBLEM, seed=1, population=10, sample_size=3)
     known: dict[int, Trial] = {}
     for number in range(60):
         (proposal,) = search.ask(1)
@@ -57,7 +57,7 @@ def test_tournaments_follow_their_distribution() -> None:
     # The best of S draws with replacement out of P has rank k (0 is best) with probability
     # ((P - k) / P)**S - ((P - k - 1) / P)**S.
     population, sample = 10, 3
-    search = AgingEvolution(SPACE, PROBLEM, seed=2, population=population, sample_size=sample, duplicates=True)
+    search = RegularizedEvolution(SPACE, PROBLEM, seed=2, population=population, sample_size=sample, duplicates=True)
     first = search.ask(population)
     search.tell([finished(PROBLEM, n, p, {"accuracy": -float(n)}) for n, p in enumerate(first)])
     draws = 2000
@@ -72,7 +72,7 @@ def test_tournaments_follow_their_distribution() -> None:
 
 
 def test_the_population_waits_to_be_full_and_failures_do_not_join() -> None:
-    search = AgingEvolution(SPACE, PROBLEM, seed=0, population=4, sample_size=2)
+    search = RegularizedEvolution(SPACE, PROBLEM, seed=0, population=4, sample_size=2)
     first = search.ask(10)
     assert len(first) == 4
     states = [State.COMPLETE, State.FAILED, State.COMPLETE, State.PRUNED]

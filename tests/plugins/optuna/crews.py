@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from automl_nas.testing.event_log import read_diary
+from automl_nas.testing.event_log import read_event_log
 from automl_nas.testing.toy_plugin import installed_toys
 
 
@@ -50,4 +50,4 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
 
 def entries(diary: Path, what: str) -> list[tuple[int, int]]:
     """Return (trial, process) of what was begun or ended."""
-    return [(note.number, note.process) for note in read_diary(diary) if note.what == what]
+    return [(note.number, note.process) for note in read_event_log(diary) if note.what == what]

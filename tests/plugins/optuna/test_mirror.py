@@ -24,7 +24,7 @@ from automl_nas_optuna.commands import mirror as command
 from automl_nas_optuna.mirror import NUMBER, Mirror, Parameters
 from automl_nas_optuna.mirror_once import catch_up
 from automl_nas_optuna.recording import MirrorObserver
-from automl_nas_optuna.run_description import Portrait
+from automl_nas_optuna.run_description import RunDescription
 from automl_nas_optuna.storages import StorageError, open_storage, shown
 from automl_nas_optuna.suggesting import architecture_of
 
@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody mirrored."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     Session.start(configuration(), run).run()
-    Portrait.of(run, {"search": {"accuracy": "maximize", "toy_cost": "minimize"}}, SPACE)
+    RunDescription.of(run, {"search": {"accuracy": "maximize", "toy_cost": "minimize"}}, SPACE)
     return run
 
 
@@ -99,7 +99,7 @@ def test_a_run_is_mirrored_afterwards_and_each_trial_once(finished: Path, tmp_pa
 def test_what_a_storage_missed_while_it_was_down_is_copied_when_it_is_back(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     storage = f"sqlite:///{folder}/trials.db"
-    mirror = Mirror(finished, Portrait.read(finished), storage, "x")
+    mirror = Mirror(finished, RunDescription.read(finished), storage, "x")
     with pytest.raises(StorageError, match="unable to open database file"):
         mirror.copy()
     assert mirror.behind == 12
@@ -151,9 +151,9 @@ def test_studies_of_others_are_left_alone(finished: Path, tmp_path: Path) -> Non
 
 def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
     space = Mixed()
-    portrait = Portrait.of(tmp_path, {"search": {"accuracy": "maximize"}}, space)
-    assert dict(Portrait.read(tmp_path).decisions) == dict(space.decisions)
-    assert Portrait.of(tmp_path, {}, space) == portrait, "a portrait is drawn once"
+    portrait = RunDescription.of(tmp_path, {"search": {"accuracy": "maximize"}}, space)
+    assert dict(RunDescription.read(tmp_path).decisions) == dict(space.decisions)
+    assert RunDescription.of(tmp_path, {}, space) == portrait, "a portrait is drawn once"
     architecture = space.validate({"branch": True, "operation": "pool", "width": 32, "edges": ["b", "d"]})
     trials = [
         Trial(
@@ -166,7 +166,7 @@ def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "trials.jsonl", writable=True)
     ledger.finished(trials)
     ledger.close()
-    mirror = Mirror(tmp_path, Portrait.read(tmp_path), f"sqlite:///{tmp_path}/trials.db", "run")
+    mirror = Mirror(tmp_path, RunDescription.read(tmp_path), f"sqlite:///{tmp_path}/trials.db", "run")
     while mirror.copy():
         pass
     mirror.close()
@@ -183,7 +183,7 @@ def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
 
 
 def test_options_that_are_equal_to_python_stay_apart(tmp_path: Path) -> None:
-    portrait = Portrait("x", {}, {"a": Choice((1, True, 1.0)), "b": Choice(("p", "q"))})
+    portrait = RunDescription("x", {}, {"a": Choice((1, True, 1.0)), "b": Choice(("p", "q"))})
     parameters = Parameters(portrait)
     values = [parameters.values(Architecture({"a": option, "b": "q"})) for option in (1, True, 1.0)]
     assert values == [{"a": "1", "b": "q"}, {"a": "true", "b": "q"}, {"a": "1.0", "b": "q"}]

@@ -15,7 +15,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Decision, Subset
 from automl_nas.space.operators import enumerate_all
-from automl_nas.strategy import Drawer, Problem, Trial, parse_constraint
+from automl_nas.strategy import FeasibleSampler, Problem, Trial, parse_constraint
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToySpace
 from automl_nas_optuna.parameters import Parameters
@@ -54,7 +54,7 @@ def test_what_is_drawn_instead_is_uniform(draws: int) -> None:
     taken = {item for item in enumerate_all(SPACE.decisions) if set(item.values()) <= {0, 1}}
     free = [item for item in enumerate_all(SPACE.decisions) if item not in taken]
     assert len(free) == 65
-    drawer = Drawer(SPACE, PROBLEM, draws)
+    drawer = FeasibleSampler(SPACE, PROBLEM, draws)
     counts = Counter(drawer.draw(stream(0, "test", n), taken) for n in range(2000))
     assert set(counts) == set(free)
     expected = 2000 / len(free)

@@ -17,7 +17,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial, parse_constraint
 from automl_nas.testing import ToyCost, ToySpace, toy_metric
 from automl_nas_evolution.random_search import RandomSearch
-from automl_nas_evolution.regularized_evolution import AgingEvolution
+from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 from automl_nas_optuna.strategy_sampler import StrategySampler
 from automl_nas_optuna.suggesting import architecture_of, parameters_of, suggest
 
@@ -67,7 +67,7 @@ class Recorder(AskTellStrategy):
 
 
 def aging(space: ToySpace = SPACE, problem: Problem = PROBLEM) -> Recorder:
-    return Recorder(AgingEvolution(space, problem, seed=0, population=6, sample_size=3))
+    return Recorder(RegularizedEvolution(space, problem, seed=0, population=6, sample_size=3))
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -208,7 +208,7 @@ def test_constraints_on_costs_are_kept_and_become_constraints_of_the_trial() -> 
 
 def test_several_objectives() -> None:
     problem = Problem({"accuracy": "maximize", "size": "minimize"})
-    strategy = Recorder(AgingEvolution(SPACE, problem, seed=0, population=6, sample_size=3))
+    strategy = Recorder(RegularizedEvolution(SPACE, problem, seed=0, population=6, sample_size=3))
     study = optuna.create_study(
         directions=["maximize", "minimize"], sampler=StrategySampler(SPACE, problem, strategy, sampler=RandomSampler())
     )

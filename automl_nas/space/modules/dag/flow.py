@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from automl_nas.space.modules.choice import Taken
+from automl_nas.space.modules.choice import ResolvedChoice
 from automl_nas.space.modules.dag.graph import INPUT
 from automl_nas.space.modules.dag.matrix_sums import mix, project
 from automl_nas.space.modules.weighted_sum import weighted_sum
@@ -33,7 +33,7 @@ Program = tuple[tuple[Inflow, ...], ...]
 """The live nodes, level after level."""
 
 
-def inflow_of(target: str, sources: tuple[str, ...], taken: Taken) -> Inflow:
+def inflow_of(target: str, sources: tuple[str, ...], taken: ResolvedChoice) -> Inflow:
     """Return what flows in when only some of what is taken is live; the live sources stand in the order taken."""
     weights = taken.weights
     if weights is not None and len(sources) != len(taken.options):

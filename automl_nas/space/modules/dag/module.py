@@ -14,7 +14,7 @@ from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.onednn_guard import contiguous_if_narrow, is_strided_pointwise
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Subset
-from automl_nas.space.modules.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.dag.flow import Flow, Inflow, Program, inflow_of
 from automl_nas.space.modules.dag.graph import INPUT, OUTPUT, DagGraph
 from automl_nas.space.modules.dag.view import DagView
@@ -117,7 +117,7 @@ class Dag(ChoiceModule):
         )
         return outputs
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         """Return the live edges of the live targets, and the modules that run."""
         taken = {target: self._value(values, target) for target in self._sources}
         live = self._graph.live(taken)
@@ -135,7 +135,7 @@ class Dag(ChoiceModule):
         assert isinstance(value, tuple)
         return tuple(str(source) for source in value)
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove edges, then the nodes (with their slices of the projection) that no remaining edge can reach."""
         self._sources = {
             target: tuple(s for s in sources if target in self._fixed or s in live[target])
@@ -152,9 +152,9 @@ class Dag(ChoiceModule):
             if self.projection is not None:
                 self.projection_bias = None
 
-    def _compile(self, taken: Mapping[str, Taken]) -> tuple[Program, Inflow | None]:
+    def _compile(self, taken: Mapping[str, ResolvedChoice]) -> tuple[Program, Inflow | None]:
         everything = {
-            target: Taken(sources) if target in self._fixed or not sources else taken[target]
+            target: ResolvedChoice(sources) if target in self._fixed or not sources else taken[target]
             for target, sources in self._sources.items()
         }
         live = self._graph.live({target: tuple(map(str, each.options)) for target, each in everything.items()})
@@ -162,7 +162,7 @@ class Dag(ChoiceModule):
         levels = (tuple(inflows[node] for node in level if node in inflows) for level in self._graph.levels)
         return tuple(level for level in levels if level), inflows.get(OUTPUT)
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return a module that runs the live part."""
         program, final_inflow = self._compile(taken)
         nodes = {each.target: resolve(self.nodes[each.target]) for level in program for each in level}
@@ -208,7 +208,7 @@ class Dag(ChoiceModule):
             return torch.zeros_like(x)
         return torch.zeros_like(x[:, :1]).expand(-1, self._channels, -1, -1)
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         """Return the live part as a graph module; output weights folded into the projection, others as buffers."""
         program, final_inflow = self._compile(taken)
         root, graph = nn.Module(), fx.Graph()
@@ -238,7 +238,7 @@ class Dag(ChoiceModule):
         return finish(root, graph, self.training)
 
     def _emit_output(
-        self, root: nn.Module, graph: fx.Graph, terms: Sequence[fx.Node], inflow: Inflow, resolve: Resolver
+        self, root: nn.Module, graph: fx.Graph, terms: Sequence[fx.Node], inflow: Inflow, resolve: ModuleResolver
     ) -> fx.Node:
         if self.projection is None:
             result = emit_sum(graph, terms, _buffer(root, inflow))

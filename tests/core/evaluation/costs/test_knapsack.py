@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automl_nas.errors import InfeasibleError, SpaceError
-from automl_nas.evaluation.costs.knapsack import Limit, best_within
+from automl_nas.evaluation.costs.knapsack import CostInterval, best_under_limits
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
@@ -63,19 +63,19 @@ def weights(rng: random.Random, *, whole: bool) -> Weights:
 def test_the_best_is_that_of_all_architectures(seed: int, limited: int, whole: bool, both: bool) -> None:
     rng = random.Random(seed)
     score = {name: [rng.uniform(-5, 5) for _ in decision.options] for name, decision in DECISIONS.items()}
-    limits: list[Limit] = []
+    limits: list[CostInterval] = []
     feasible = ALL
     for _ in range(limited):
         table = CostTable.build(Given(DECISIONS, weights(rng, whole=whole), whole), DecisionSpace(DECISIONS), checks=8)
         costs = sorted(table.estimate(architecture) for architecture in ALL)
         low, high = (costs[len(costs) // 10] if both else -math.inf), costs[len(costs) // 3]
-        limits.append(Limit(table, low, high))
+        limits.append(CostInterval(table, low, high))
         feasible = [item for item in feasible if low <= table.estimate(item) <= high]
     if not feasible:
         with pytest.raises(InfeasibleError, match="no architecture has given"):
-            best_within(DECISIONS, score, limits)
+            best_under_limits(DECISIONS, score, limits)
         return
-    found = best_within(DECISIONS, score, limits)
+    found = best_under_limits(DECISIONS, score, limits)
     assert found.exact
     assert found.bound == found.score == total(DECISIONS, score, found.architecture)
     assert all(limit.low <= limit.table.estimate(found.architecture) <= limit.high for limit in limits)
@@ -99,7 +99,7 @@ def test_a_knapsack_agrees_with_dynamic_programming() -> None:
     for name in decisions:
         size, worth = int(table.contributions[name][1]), score[name][1]
         best = [max(best[c], best[c - size] + worth) if c >= size else best[c] for c in range(capacity + 1)]
-    found = best_within(decisions, score, [Limit(table, high=capacity)])
+    found = best_under_limits(decisions, score, [CostInterval(table, high=capacity)])
     assert found.exact
     assert found.score == pytest.approx(best[capacity], abs=1e-6)
 
@@ -107,8 +107,8 @@ def test_a_knapsack_agrees_with_dynamic_programming() -> None:
 def test_a_search_cut_short_says_how_far_off_it_may_be() -> None:
     decisions, score, table = knapsack(2, 40)
     half = table.largest[1] / 2
-    exact = best_within(decisions, score, [Limit(table, high=half)])
-    cut = best_within(decisions, score, [Limit(table, high=half)], most_states=2)
+    exact = best_under_limits(decisions, score, [CostInterval(table, high=half)])
+    cut = best_under_limits(decisions, score, [CostInterval(table, high=half)], most_states=2)
     assert exact.exact
     assert table.estimate(cut.architecture) <= half
     assert cut.score <= exact.score <= cut.bound + 1e-6
@@ -117,8 +117,8 @@ def test_a_search_cut_short_says_how_far_off_it_may_be() -> None:
 
 def test_without_limits_it_is_the_extreme_of_a_table() -> None:
     table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), DecisionSpace(DECISIONS))
-    dearest = best_within(DECISIONS, table.contributions, [])
-    cheapest = best_within(
+    dearest = best_under_limits(DECISIONS, table.contributions, [])
+    cheapest = best_under_limits(
         DECISIONS, {name: [-value for value in row] for name, row in table.contributions.items()}, []
     )
     assert table.estimate(dearest.architecture) == table.largest[1]
@@ -129,16 +129,16 @@ def test_a_limit_nobody_meets_is_named() -> None:
     table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), DecisionSpace(DECISIONS))
     score = {name: [0.0] * len(decision.options) for name, decision in DECISIONS.items()}
     with pytest.raises(InfeasibleError, match="given from -inf to -1 units"):
-        best_within(DECISIONS, score, [Limit(table, high=-1)])
+        best_under_limits(DECISIONS, score, [CostInterval(table, high=-1)])
 
 
 def test_a_score_must_fit_the_decisions() -> None:
     score = {name: [0.0] * len(decision.options) for name, decision in DECISIONS.items()}
     with pytest.raises(SpaceError, match="lacks the decision 'a'"):
-        best_within(DECISIONS, {}, [])
+        best_under_limits(DECISIONS, {}, [])
     with pytest.raises(SpaceError, match="2 numbers for 3 options"):
-        best_within(DECISIONS, {**score, "a": [1.0, 2.0]}, [])
+        best_under_limits(DECISIONS, {**score, "a": [1.0, 2.0]}, [])
     with pytest.raises(SpaceError, match="no number"):
-        best_within(DECISIONS, {**score, "a": [1.0, 2.0, math.nan]}, [])
+        best_under_limits(DECISIONS, {**score, "a": [1.0, 2.0, math.nan]}, [])
     with pytest.raises(SpaceError, match="too large"):
-        best_within({"many": Subset(tuple(range(30)), min=10)}, {"many": [0.0] * 30}, [])
+        best_under_limits({"many": Subset(tuple(range(30)), min=10)}, {"many": [0.0] * 30}, [])

@@ -16,7 +16,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, Choice, ModuleSpace, OneOf, Ordinal, Weighted, operators
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import ChoiceModule, Resolver, Taken
+from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.testing.spaces import SupernetContract
 
 
@@ -387,20 +387,20 @@ class Depth(ChoiceModule):
         assert isinstance(depth, int)
         return list(self.stack)[:depth]
 
-    def view(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         if taken["depth"].weights is not None:
             raise SpaceError("a depth takes values only")
         return nn.Sequential(*(resolve(module) for module in self._taken(taken["depth"].options[0])))
 
-    def extracted(self, taken: Mapping[str, Taken], resolve: Resolver) -> nn.Module:
+    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
         return self.view(taken, resolve).train(self.training)
 
-    def needed(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         depth = values["depth"]
         assert not isinstance(depth, tuple)
         return values, self._taken(depth)
 
-    def keep(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         self._depths = Ordinal(live["depth"])
         deepest = live["depth"][-1]
         assert isinstance(deepest, int)

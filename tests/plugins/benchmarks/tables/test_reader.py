@@ -15,7 +15,7 @@ from automl_nas.space.decisions import Choice, Ordinal
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import SearchSpaceContract
 from automl_nas_benchmarks.table_space import TableSpace
-from automl_nas_benchmarks.tables.reader import Source, read_table
+from automl_nas_benchmarks.tables.reader import TableSource, read_table
 
 CODES = "arch,accuracy,latency,note\n0001,91.5,3.25,\n0010,92.25,-1,slow\n0100,,4,\n"
 COLUMNS = "width,kernel,act,accuracy\n8,3,relu,1\n16,3,relu,2\n8,5,gelu,3\n16,5,gelu,4\n128,5,relu,5\n"
@@ -40,7 +40,7 @@ def parquet(path: Path, columns: dict[str, list[object]]) -> Path:
 
 
 def test_codes_keep_their_leading_zeros_and_missing_cells_are_missing(write: Write) -> None:
-    table = read_table(Source(write(CODES), codes="arch", absent=("-1",), lower_is_better=("latency",)))
+    table = read_table(TableSource(write(CODES), codes="arch", absent=("-1",), lower_is_better=("latency",)))
     assert table.codes == ("0001", "0010", "0100")
     assert list(table.coding.decisions) == ["choice_1", "choice_2", "choice_3", "choice_4"]
     assert table.coding.decisions["choice_4"] == Choice(("0", "1"))
@@ -53,7 +53,7 @@ def test_codes_keep_their_leading_zeros_and_missing_cells_are_missing(write: Wri
 
 
 def test_all_formats_hold_the_same(write: Write, tmp_path: Path) -> None:
-    plain = read_table(Source(write(CODES), codes="arch"))
+    plain = read_table(TableSource(write(CODES), codes="arch"))
     zipped = tmp_path / "table.csv.gz"
     zipped.write_bytes(gzip.compress(b"\xef\xbb\xbf" + CODES.encode()))  # with a byte order mark, as spreadsheets write
     columns: dict[str, list[object]] = {
@@ -63,7 +63,7 @@ def test_all_formats_hold_the_same(write: Write, tmp_path: Path) -> None:
         "note": ["", "slow", ""],
     }
     for path in (zipped, parquet(tmp_path / "table.parquet", columns)):
-        table = read_table(Source(path, codes="arch"))
+        table = read_table(TableSource(path, codes="arch"))
         assert table.codes == plain.codes
         for name in ("accuracy", "latency"):
             assert str(table.columns[name].values.tolist()) == str(plain.columns[name].values.tolist())
@@ -72,7 +72,7 @@ def test_all_formats_hold_the_same(write: Write, tmp_path: Path) -> None:
 
 
 def test_decisions_in_columns(write: Write) -> None:
-    source = Source(write(COLUMNS), decisions=("width", "kernel", "act"), ordered=("width",))
+    source = TableSource(write(COLUMNS), decisions=("width", "kernel", "act"), ordered=("width",))
     table = read_table(source)
     assert table.coding.decisions == {
         "width": Ordinal((8, 16, 128)),
@@ -88,20 +88,20 @@ def test_decisions_in_columns(write: Write) -> None:
 
 
 def test_symbols_of_several_characters(write: Write) -> None:
-    table = read_table(Source(write("net,a\nk3-e6,1\nk5-e6,2\n"), codes="net", separator="-"))
+    table = read_table(TableSource(write("net,a\nk3-e6,1\nk5-e6,2\n"), codes="net", separator="-"))
     assert table.coding.decisions == {"choice_1": Choice(("k3", "k5")), "choice_2": Choice(("e6",))}
 
 
 def test_options_that_hold_the_separator(write: Write) -> None:
-    table = read_table(Source(write("op,n,a\nx|y,1,1\nx,1,2\n"), decisions=("op", "n")))
+    table = read_table(TableSource(write("op,n,a\nx|y,1,1\nx,1,2\n"), decisions=("op", "n")))
     assert [table.columns["a"].values[table.find(code)] for code in table.codes] == [1.0, 2.0]
 
 
 def test_a_file_that_changes_is_read_again(write: Write) -> None:
     path = write("arch,a\n00,1\n01,2\n")
-    assert len(read_table(Source(path, codes="arch"))) == 2
+    assert len(read_table(TableSource(path, codes="arch"))) == 2
     path.write_text("arch,a\n00,1\n01,2\n10,3\n", encoding="utf-8")
-    assert len(read_table(Source(path, codes="arch"))) == 3
+    assert len(read_table(TableSource(path, codes="arch"))) == 3
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_a_file_that_changes_is_read_again(write: Write) -> None:
 )
 def test_malformed_tables_are_refused(write: Write, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_table(Source(write(text), codes="arch"))
+        read_table(TableSource(write(text), codes="arch"))
 
 
 @pytest.mark.parametrize("cell", ["fast", "inf", "1_000", "1,5"])
 def test_cells_that_are_no_numbers_are_named_when_asked_for(write: Write, cell: str) -> None:
-    table = read_table(Source(write(f'arch,a,b\n00,1,2\n01,"{cell}",3\n'), codes="arch"))
+    table = read_table(TableSource(write(f'arch,a,b\n00,1,2\n01,"{cell}",3\n'), codes="arch"))
     assert table.lookup("b").values == [2.0, 3.0]
     with pytest.raises(DataError, match=f"row 2 holds '{cell}', which is no finite number"):
         table.lookup("a")
@@ -136,44 +136,44 @@ def test_cells_that_are_no_numbers_are_named_when_asked_for(write: Write, cell: 
 def test_settings_that_do_not_fit_the_table(write: Write) -> None:
     path = write(CODES)
     with pytest.raises(ConfigurationError, match="no column 'archs'; did you mean 'arch'"):
-        read_table(Source(path, codes="archs"))
+        read_table(TableSource(path, codes="archs"))
     with pytest.raises(ConfigurationError, match="no column 'latncy'; did you mean 'latency'"):
-        read_table(Source(path, codes="arch", lower_is_better=("latncy",)))
+        read_table(TableSource(path, codes="arch", lower_is_better=("latncy",)))
     with pytest.raises(ConfigurationError, match="its columns are arch, accuracy, latency, note"):
-        read_table(Source(path))
+        read_table(TableSource(path))
     with pytest.raises(ConfigurationError, match="'codes' names a column"):
-        read_table(Source(path, codes="arch", decisions=("accuracy",)))
+        read_table(TableSource(path, codes="arch", decisions=("accuracy",)))
     with pytest.raises(ConfigurationError, match="no decision 'choice_9'"):
-        read_table(Source(path, codes="arch", ordered=("choice_9",)))
+        read_table(TableSource(path, codes="arch", ordered=("choice_9",)))
     with pytest.raises(DataError, match=r"is to be ordered, and 'relu' is no number|'gelu' is no number"):
-        read_table(Source(write(COLUMNS), decisions=("act",), ordered=("act",)))
+        read_table(TableSource(write(COLUMNS), decisions=("act",), ordered=("act",)))
     with pytest.raises(DataError, match=r"writes 1\.0 in two ways"):
-        read_table(Source(write("w,a\n1,1\n1.0,2\n"), decisions=("w",), ordered=("w",)))
+        read_table(TableSource(write("w,a\n1,1\n1.0,2\n"), decisions=("w",), ordered=("w",)))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.csv cannot be read: No such file"):
-        read_table(Source(tmp_path / "missing.csv", codes="arch"))
+        read_table(TableSource(tmp_path / "missing.csv", codes="arch"))
     for name in ("broken.csv.gz", "broken.parquet"):
         path = tmp_path / name
         path.write_bytes(b"arch,a\n")
         with pytest.raises(DataError, match=f"{name} cannot be read as"):
-            read_table(Source(path, codes="arch"))
+            read_table(TableSource(path, codes="arch"))
     latin = tmp_path / "latin.csv"
     latin.write_bytes("arch,größe\n00,1\n".encode("latin-1"))
     with pytest.raises(DataError, match="cannot be read as CSV in UTF-8"):
-        read_table(Source(latin, codes="arch"))
+        read_table(TableSource(latin, codes="arch"))
 
 
 def test_codes_that_became_numbers_in_a_parquet_file(tmp_path: Path) -> None:
     path = parquet(tmp_path / "numbers.parquet", {"arch": [421211, 12], "a": [1.0, 2.0]})
     with pytest.raises(DataError, match=r"holds 421211 in row 1, and a code is text: .* write the column as text"):
-        read_table(Source(path, codes="arch"))
+        read_table(TableSource(path, codes="arch"))
 
 
 def test_decisions_of_a_parquet_file_may_be_numbers(tmp_path: Path) -> None:
     path = parquet(tmp_path / "numbers.parquet", {"width": [8, 16], "bias": [True, False], "a": [1.0, 2.0]})
-    table = read_table(Source(path, decisions=("width", "bias"), ordered=("width",)))
+    table = read_table(TableSource(path, decisions=("width", "bias"), ordered=("width",)))
     assert table.coding.decisions == {"width": Ordinal((8, 16)), "bias": Choice(("False", "True"))}
 
 
@@ -183,7 +183,7 @@ def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DataError, match=r"pip install 'automl-nas\[benchmark\]'"):
-        read_table(Source(path, codes="arch"))
+        read_table(TableSource(path, codes="arch"))
 
 
 @pytest.fixture(scope="class")
