@@ -4,8 +4,8 @@
     python benchmarks/dso_quality_report.py OUT
 
 Searches three blocks of 4 x 4 operations (8, 16, 32 channels) with constant, adaptive-FLOPs and adaptive-MAC penalties
-of several strengths k (see docs/dso.md). Each network that is found is retrained from scratch on all training images,
-and so is a network drawn at random from the same space that has the same FLOPs to 3 %: an edge is alive with a
+of several strengths k (see docs/how_to/dso.md). Each network of a search is retrained from scratch on all training
+images, and so is a network drawn at random from the same space that has the same FLOPs to 3 %: an edge is alive with a
 probability which itself is drawn uniformly. The residual network has a block of two 3x3 convolutions and a 1x1 one
 where the others have theirs, in several widths. Searches of one seed share phase 1, which knows no penalty.
 

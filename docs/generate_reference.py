@@ -31,7 +31,7 @@ from automl_nas.run.configuration.sections import (
     StageSettings,
 )
 
-PAGE = Path(__file__).parent / "configuration.md"
+PAGE = Path(__file__).parent / "reference" / "configuration.md"
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 
 SECTIONS: dict[str, Any] = {
@@ -63,7 +63,7 @@ MORE_OF_FINAL = (
         None,
         "the space of the networks that are delivered, with the same decisions; without a name these settings change "
         "those of the space that is searched; null: that one. `{setting: {fit: {cost: limit}}}` gives each network the "
-        "largest whole number whose exact cost meets the limit; see [delivery](delivery.md).",
+        "largest whole number whose exact cost meets the limit; see [delivery](../how_to/delivery.md).",
     ),
     Setting(
         "task",

@@ -7,10 +7,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PARTS = ("tutorials", "how_to", "concepts", "reference")
+"""The folders of the documentation; decisions are the record of why."""
 PAGES = (
     ROOT / "README.md",
     *sorted(DOCS.glob("*.md")),
-    *sorted((DOCS / "decisions").glob("*.md")),
+    *(page for part in (*PARTS, "decisions") for page in sorted((DOCS / part).glob("*.md"))),
     ROOT / "examples" / "third_party_plugin" / "README.md",
 )
 QUICKSTART = ROOT / "examples" / "configs" / "quickstart.yaml"

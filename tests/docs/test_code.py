@@ -15,7 +15,7 @@ from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.run.configuration.plan import Plan
 
 # Blocks of the tutorial are files of a plugin, which tests/core/plugin/test_docs.py puts together and tests.
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name != "tutorial_plugin.md"]
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name != "first_plugin.md"]
 
 
 def run(code: str, where: str, names: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docs.pages import QUICKSTART, ROOT, TOY, blocks
+from docs.pages import DOCS, QUICKSTART, ROOT, TOY, blocks
 
 import automl_nas
 from automl_nas.cli.overrides import Configuration
@@ -159,7 +159,7 @@ def test_dso_runs_at_toy_size(config: Path, images: Path, tmp_path: Path) -> Non
 
 def test_the_shortest_configuration_is_enough() -> None:
     """configuration.md begins with it, and says what its defaults are."""
-    shown, _ = blocks(ROOT / "docs" / "configuration.md", "yaml")[0]
+    shown, _ = blocks(ROOT / "docs" / "reference" / "configuration.md", "yaml")[0]
     plan = make_plan(parse_yaml(shown, "configuration.md").value, registry())
     assert [stage.settings.strategy["name"] for stage in plan.stages] == ["single_path", "evolution"]
     assert plan.stages[1].problem.objectives == {"accuracy": "maximize"}
@@ -168,11 +168,20 @@ def test_the_shortest_configuration_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["configuration.md", "dso.md", "spos.md", "strategies.md", "costs.md", "export.md", "tasks.md"]
+    "page",
+    [
+        "reference/configuration.md",
+        "reference/costs.md",
+        "how_to/dso.md",
+        "how_to/spos.md",
+        "how_to/strategies.md",
+        "how_to/export.md",
+        "how_to/tasks.md",
+    ],
 )
 def test_every_piece_of_a_configuration_resolves(page: str, images: Path) -> None:
     """Pieces are put into a whole configuration; its space is a small one, so that tables are soon made."""
-    for text, _ in blocks(ROOT / "docs" / page, "yaml"):
+    for text, _ in blocks(DOCS / page, "yaml"):
         piece = parse_yaml(text, page).value
         if "strategy" in piece:
             piece = {"stages": [{"name": "search", **piece}], "final": None}

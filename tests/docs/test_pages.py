@@ -9,7 +9,7 @@ from types import ModuleType
 
 import click
 import pytest
-from docs.pages import DOCS, PAGES, ROOT, anchors, blocks, name, prose
+from docs.pages import DOCS, PAGES, PARTS, ROOT, anchors, blocks, name, prose
 
 from automl_nas.cli import cli
 from automl_nas.plugin.settings import fields_of
@@ -18,7 +18,7 @@ from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.sections import RunSettings
 
-CONFIGURATION = DOCS / "configuration.md"
+CONFIGURATION = DOCS / "reference" / "configuration.md"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_environment_variables_are_described() -> None:
 
 
 def test_every_benchmark_is_listed() -> None:
-    text = (DOCS / "development.md").read_text(encoding="utf-8")
+    text = (DOCS / "how_to" / "development.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"benchmarks/(\w+\.py)", text))
     assert listed == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
 
@@ -95,10 +95,17 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{name(page)}: {target}"
 
 
-def test_the_readme_leads_to_every_page() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    pages = {name(page) for page in DOCS.glob("*.md") if page.name != "index.md"}
-    assert pages - linked == set()
+def test_the_readme_leads_to_every_part() -> None:
+    linked = set(re.findall(r"\]\(docs/([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    pages = {page.name for page in DOCS.glob("*.md") if page.name != "index.md"}
+    assert {f"{part}/index.md" for part in (*PARTS, "decisions")} | pages <= linked
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_index_of_a_part_links_each_of_its_pages(part: str) -> None:
+    """With a sentence about each, for readers who see no table of contents."""
+    linked = set(re.findall(r"\]\(([\w]+\.md)\)", (DOCS / part / "index.md").read_text(encoding="utf-8")))
+    assert linked == {page.name for page in (DOCS / part).glob("*.md") if page.name != "index.md"}
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
@@ -113,4 +120,4 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     found = re.search(rf'{re.escape(pip)}{install_word}(?:-q )?{re.escape(options)} -e "\.\[([\w,]+)\]"', script)
     assert found is not None
     assert set(extras.split(",")) <= set(found[1].split(","))
-    assert tests in (DOCS / "development.md").read_text(encoding="utf-8")
+    assert tests in (DOCS / "how_to" / "development.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 from automl_nas.cli import cli
 from automl_nas.cli.app import BAD_INPUT, FAILED, INTERRUPTED
 
-PAGE = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "commands.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 

@@ -15,14 +15,14 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_every_hook_variable_base_class_and_collaborator_is_described() -> None:
-    text = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "hooks.md").read_text(encoding="utf-8")
     bases = {base.rpartition(":")[2] for base in (*COLLABORATORS, *(kind.base for kind in KINDS.values()))}
     missing = [name for name in (*HOOKS, *bases, ONLY, DISABLED, STRICT) if name not in text]
     assert not missing
 
 
 def test_the_python_of_the_page_on_hooks_runs() -> None:
-    text = (DOCS / "hooks.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "hooks.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
@@ -30,7 +30,7 @@ def test_the_python_of_the_page_on_hooks_runs() -> None:
 
 
 def test_the_plugin_of_the_tutorial_passes_its_tests(tmp_path: Path) -> None:
-    text = (DOCS / "tutorial_plugin.md").read_text(encoding="utf-8")
+    text = (DOCS / "tutorials" / "first_plugin.md").read_text(encoding="utf-8")
     files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == [
         "pyproject.toml",

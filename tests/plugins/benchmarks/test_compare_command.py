@@ -26,7 +26,7 @@ from automl_nas.cli import cli
 from automl_nas_benchmarks.command import benchmark
 from automl_nas_benchmarks.comparison.progress import Bar, Lines
 
-PAGE = Path(__file__).parents[3] / "docs" / "benchmark_command.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how_to" / "benchmark_command.md"
 TOOLS = "plugins.benchmarks.compare_tools"
 QUICK = ("--workers", "0", "--no-plots", "--seeds", "3", "--evaluations", "10")
 

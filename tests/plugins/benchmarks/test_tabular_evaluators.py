@@ -207,7 +207,7 @@ def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
 
 
 def test_the_configuration_of_the_documentation_resolves() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "how_to" / "benchmarks.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     plan = make_plan(parse_yaml(shown, "benchmarks.md").value, complete_manager().registry)
     assert set(plan.stages[0].problem.cost_models) == {"phone", "gpu"}

@@ -285,7 +285,7 @@ def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: 
 
 
 def test_the_documentation_names_all_options_and_no_others() -> None:
-    page = (ROOT / "docs" / "ranking.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how_to" / "ranking.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`-.*?) \|", page, re.MULTILINE)
     told = {option for row in rows for option in re.findall(r"`(-[-\w]+)", row)}
     real = {option for parameter in rank.params for option in parameter.opts if option.startswith("--")}
