@@ -1,4 +1,4 @@
-"""Hands over a found network: safetensors with its architecture, a torch.export program, ONNX.
+"""The plugin `export`: the delivered network as safetensors, as a torch.export program, as ONNX.
 
 All three leave the network as it is, write no pickle of it, and check what they wrote by reading it back.
 """
@@ -12,7 +12,7 @@ from automl_nas.plugin import hookimpl
 
 @hookimpl
 def register_exporters(register: Callable[..., None]) -> None:
-    """Offer the formats."""
+    """Register the exporters."""
     register(
         "safetensors",
         "automl_nas_export.safetensors_format:SafetensorsExporter",

@@ -1,84 +1,72 @@
-"""A torch.export program: runs with nothing but torch installed."""
+"""The exporter `pt2`: a torch.export program, which runs with nothing but torch installed."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
-from automl_nas.evaluation import Delivery, Exporter
-from automl_nas_export.staging import put_in_place, staging
-from automl_nas_export.verify import TRACE_BATCH, check_same, check_tolerance, flat, probe, untraceable
-
-PROGRAM = "model.pt2"
+from automl_nas.evaluation import Delivery
+from automl_nas_export.traced_exporter import FREE_BATCH, Run, TracedExporter
+from automl_nas_export.verify import flat
 
 
-class Pt2Exporter(Exporter):
+@final
+class Pt2Exporter(TracedExporter[ExportedProgram]):
     """Write ``model.pt2``, a ``torch.export`` program for any batch size from 1 on.
 
     ``torch.export.load("model.pt2").module()(x)`` runs it where this package is not installed.
 
     Args:
-        tolerance: how far an output of the program may be off, as a fraction of the largest output. The program runs
-            the same kernels as the network, so nearly always the difference is 0; the default, 1e-5, leaves room for
-            a convolution that picks another algorithm for another memory layout (some 100 roundings of float32's
-            6e-8) and is a hundredth of what a wrong operation shows.
+        tolerance: by how much an output of the program may differ, as a fraction of the largest output. The program
+            runs the same kernels as the network, so nearly always the difference is 0; the default, 1e-5, leaves room
+            for a convolution that picks another algorithm for another memory layout (some 100 roundings of float32's
+            6e-8) and is a hundredth of the difference that a wrong operation makes.
 
     Raises:
         ConfigurationError: the tolerance is negative.
     """
 
+    file: ClassVar[str] = "model.pt2"
+    tracer: ClassVar[str] = "torch.export"
+
     def __init__(self, *, tolerance: float = 1e-5) -> None:
-        self._tolerance = check_tolerance(tolerance, "tolerance")
+        super().__init__(tolerance)
 
-    def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
-        """Write the program, load it again and compare it with the network.
+    def _trace(self, network: nn.Module, example: Tensor) -> ExportedProgram:
+        return trace(network, example)
 
-        Args:
-            delivery: the network and what belongs to it.
-            folder: an existing folder.
+    def _write(self, program: ExportedProgram, delivery: Delivery, stage: Path) -> list[Path]:
+        with warnings.catch_warnings():
+            # torch warns of parameters that are slices of one tensor: harmless on the CPU, and compared afterwards.
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group", category=UserWarning)
+            # Written to memory first: torch's archive writer ends the process when the disk is full.
+            content = io.BytesIO()
+            torch.export.save(program, content)
+        (stage / self.file).write_bytes(content.getbuffer())
+        return [stage / self.file]
 
-        Raises:
-            RunFailedError: the network cannot be traced, or the program computes something else.
-        """
-        network = delivery.network
-        program = trace(network, probe(network, delivery.input_shape, TRACE_BATCH))
-        with staging(folder) as stage:
-            with warnings.catch_warnings():
-                # Said of parameters that are slices of one tensor: harmless on the CPU, and compared below.
-                warnings.filterwarnings("ignore", message="No complete tensor found in the group", category=UserWarning)
-                # By way of memory: torch's archive writer ends the process when the disk is full.
-                content = io.BytesIO()
-                torch.export.save(program, content)
-            (stage / PROGRAM).write_bytes(content.getbuffer())
-            loaded = torch.export.load(stage / PROGRAM).module()
+    def _load(self, path: Path) -> Run:
+        module = torch.export.load(path).module()
 
-            def run(x: Tensor) -> list[Tensor]:
-                with torch.no_grad():
-                    return [tensor for _, tensor in flat(loaded(x))]
+        def run(x: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                return [tensor for _, tensor in flat(module(x))]
 
-            check_same(PROGRAM, network, run, delivery.input_shape, self._tolerance)
-            return [put_in_place(stage / PROGRAM, folder)]
+        return run
 
 
 def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Return the network as a program whose first input dimension is free.
+    """Return the network as a program that takes any batch size.
 
-    Neither the example nor the places of source files on this machine are kept in it.
-
-    Raises:
-        RunFailedError: the network cannot be traced.
+    Neither the example nor the paths of source files on this machine are kept in it.
     """
-    try:
-        with torch.no_grad():
-            program = torch.export.export(network, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
-    except Exception as error:
-        raise untraceable("torch.export", error) from error
+    program = torch.export.export(network, (example,), dynamic_shapes=FREE_BATCH)
     program.example_inputs = None
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):

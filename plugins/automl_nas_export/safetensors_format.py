@@ -1,10 +1,11 @@
-"""Weights as safetensors, and what they belong to as JSON."""
+"""The exporter `safetensors`: weights as safetensors, architecture and description as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,12 +20,13 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "architecture.json"
 
 
+@final
 class SafetensorsExporter(Exporter):
     """Write ``model.safetensors`` (the ``state_dict()``) and ``architecture.json``.
 
     ``architecture.json`` holds ``architecture`` (decision -> value), ``input_shape`` and ``description`` (the
-    configuration of the space, metrics, costs, versions). The network comes back by building the architecture anew
-    and `load_safetensors`. Tied tensors are stored once, the other names stand in the file's metadata in the form that
+    configuration of the space, metrics, costs, versions). To get the network back, build the architecture anew and call
+    `load_safetensors`. Tied tensors are stored once; the file's metadata holds their other names in the form that
     ``safetensors.torch.load_model`` reads.
     """
 
@@ -32,14 +34,14 @@ class SafetensorsExporter(Exporter):
         """Write both files; the weights are read back and compared bit for bit.
 
         Args:
-            delivery: the network and what belongs to it.
+            delivery: the network, its architecture and its description.
             folder: an existing folder.
 
         Raises:
             RunFailedError: the network's state holds something that is not a tensor, or what was read back differs.
         """
         state = _tensors(delivery.network)
-        kept, aliases = untie(state)
+        tensors, aliases = untie(state)
         text = json.dumps(
             {
                 "architecture": delivery.architecture.to_dict(),
@@ -50,25 +52,22 @@ class SafetensorsExporter(Exporter):
             ensure_ascii=False,
         )
         with staging(folder) as stage:
-            (stage / WEIGHTS).write_bytes(save(kept, metadata=aliases))
+            (stage / WEIGHTS).write_bytes(save(tensors, metadata=aliases))
             _check_identical(state, read_safetensors(stage / WEIGHTS))
             (stage / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
-            # The weights last: where they are, their description is.
-            description = put_in_place(stage / DESCRIPTION, folder)
-            weights = put_in_place(stage / WEIGHTS, folder)
-        return [weights, description]
+            return put_in_place([stage / WEIGHTS, stage / DESCRIPTION], folder)
 
 
 def untie(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Split a state into tensors that share nothing and the names of those that are stored under another one.
+    """Split a state into tensors that share no memory, and the names of tensors that are stored under another name.
 
     Args:
-        state: name -> tensor; two names may stand for the same one (tied weights) or for parts of one.
+        state: name -> tensor; two names may belong to the same tensor (tied weights) or to parts of one.
 
     Returns:
-        Contiguous CPU tensors, and alias -> the name that is kept (the first one).
+        Contiguous CPU tensors, and alias -> the name under which the tensor is stored (the first one).
     """
-    kept: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
     storages: set[int] = set()
@@ -80,44 +79,44 @@ def untie(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
             continue
         seen[place] = name
         plain = tensor.detach().cpu().contiguous()
-        # A slice of a storage that another name uses too: the file format wants it on its own.
+        # A slice of a storage that another name uses too: the file format needs it in its own storage.
         shared = storage in storages or plain.untyped_storage().nbytes() != plain.nbytes
         storages.add(storage)
-        kept[name] = plain.clone() if shared else plain
-    return kept, aliases
+        tensors[name] = plain.clone() if shared else plain
+    return tensors, aliases
 
 
 def read_safetensors(file: Path) -> dict[str, Tensor]:
     """Return every tensor of a file under all its names; tied ones are the same object.
 
     Raises:
-        DataError: there is no such file.
-        DamagedError: it cannot be read.
+        DataError: the file does not exist.
+        DamagedError: the file cannot be read.
     """
     if not file.is_file():
-        raise DataError(f"there is no weights file {file}")
+        raise DataError(f"the weights file {file} does not exist")
     try:
         with safe_open(file, framework="pt") as content:
             tensors: dict[str, Tensor] = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             metadata: dict[str, str] = content.metadata() or {}
     except SafetensorError as error:
-        raise DamagedError(f"{file} is not a whole safetensors file ({error}); export it again") from error
+        raise DamagedError(f"{file} is not a complete safetensors file ({error}); export it again") from error
     return tensors | {alias: tensors[name] for alias, name in metadata.items() if name in tensors}
 
 
 def load_safetensors(network: nn.Module, file: str | Path) -> nn.Module:
-    """Load what `SafetensorsExporter` wrote into a network of the same architecture, and return that network.
+    """Load the weights that `SafetensorsExporter` wrote into a network of the same architecture, and return it.
 
     ::
 
         network = load_safetensors(space.build(architecture), "export/model.safetensors").eval()
 
     Args:
-        network: built from the architecture in ``architecture.json``; it is changed only if everything fits.
+        network: built from the architecture in ``architecture.json``; it is changed only if all tensors fit.
         file: ``model.safetensors``.
 
     Raises:
-        DataError: there is no such file, or it belongs to another network; the message names what differs.
+        DataError: the file does not exist, or holds the weights of another network; names the differences.
         DamagedError: the file cannot be read.
     """
     path = Path(file)
@@ -147,7 +146,7 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if len(tensors) != len(state):
         others = ", ".join(sorted(state.keys() - tensors.keys()))
-        raise RunFailedError(f"safetensors holds tensors only; the network's state also has {others}")
+        raise RunFailedError(f"safetensors holds tensors only; the network's state also holds {others}")
     return tensors
 
 
@@ -159,10 +158,10 @@ def _check_identical(state: dict[str, Tensor], stored: dict[str, Tensor]) -> Non
     if state.keys() != stored.keys():
         raise RunFailedError(f"{WEIGHTS} does not hold the same names: {sorted(state.keys() ^ stored.keys())}")
     for name, tensor in state.items():
-        want, have = tensor.detach().cpu().contiguous(), stored[name]
-        if (want.shape, want.dtype) != (have.shape, have.dtype):
-            raise RunFailedError(f"{WEIGHTS}: '{name}' was read back as {_kind(have)} instead of {_kind(want)}")
+        reference, read = tensor.detach().cpu().contiguous(), stored[name]
+        if (reference.shape, reference.dtype) != (read.shape, read.dtype):
+            raise RunFailedError(f"{WEIGHTS}: '{name}' was read back as {_kind(read)} instead of {_kind(reference)}")
         # Bytes, so that NaN equals itself and -0.0 differs from 0.0.
-        wrong = int((want.reshape(-1).view(torch.uint8) != have.reshape(-1).view(torch.uint8)).sum())
-        if wrong:
-            raise RunFailedError(f"{WEIGHTS}: {wrong} of {want.nbytes} bytes of '{name}' were read back changed")
+        changed = int((reference.reshape(-1).view(torch.uint8) != read.reshape(-1).view(torch.uint8)).sum())
+        if changed:
+            raise RunFailedError(f"{WEIGHTS}: {changed} of {reference.nbytes} bytes of '{name}' were read back changed")

@@ -83,8 +83,8 @@ def test_it_holds_no_pickle_of_the_example_and_no_place_of_this_machine(deliver:
     with zipfile.ZipFile(program) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     assert sum(map(len, content.values())) > 1000
-    here = [str(Path(__file__).parent), str(Path(automl_nas.__file__).parent), str(Path(torch.__file__).parent)]
-    assert not [name for name, data in content.items() if any(place.encode() in data for place in here)]
+    folders = [str(Path(__file__).parent), str(Path(automl_nas.__file__).parent), str(Path(torch.__file__).parent)]
+    assert not [name for name, data in content.items() if any(place.encode() in data for place in folders)]
     assert not [name for name, data in content.items() if data[:1] == b"\x80" or b"data.pkl" in data]
 
 

@@ -110,11 +110,11 @@ def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Pat
 
 
 def test_a_missing_and_a_damaged_file_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no weights file"):
+    with pytest.raises(DataError, match="does not exist"):
         load_safetensors(fresh_network(), tmp_path / "model.safetensors")
     weights, _ = SafetensorsExporter().export(TestContract().delivery(), tmp_path)
     weights.write_bytes(weights.read_bytes()[:-5])
-    with pytest.raises(DamagedError, match=r"model\.safetensors is not a whole"):
+    with pytest.raises(DamagedError, match=r"model\.safetensors is not a complete"):
         load_safetensors(fresh_network(), weights)
 
 
