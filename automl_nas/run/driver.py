@@ -11,19 +11,17 @@ import automl_nas
 from automl_nas.errors import RunInterrupted
 from automl_nas.plugin.events import ResultInfo, StepInfo
 from automl_nas.run.configuration.plan import Plan
-from automl_nas.run.configuration.sections import StageSettings
 from automl_nas.run.configuration.stages import StagePlan
-from automl_nas.run.final.assembly import make_final
 from automl_nas.run.gc_tuning import heap_frozen
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Watchers, run_info
-from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.atomic_files import write_json
 from automl_nas.run.record.checkpoints import Checkpoints
 from automl_nas.run.record.directory import MetricsFile, RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.reporter import Reporter
 from automl_nas.run.results import make_result
+from automl_nas.run.stages import run_stages
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.run.trials.executor import Executor
 from automl_nas.run.trials.services import StageServices
@@ -58,6 +56,7 @@ class Driver:
         self._directory, self._plan, self._observers, self._reporter = directory, plan, watchers, reporter
         self._stop, self._digest = stop, plan.digest
         self._changes = directory.changed_packages() if resumed else []
+        self._stages = run_stages(plan)
         self._info = run_info(directory.path, plan, resumed=resumed)
         self._checkpoints = Checkpoints(directory.checkpoints)
         self._ledger = Ledger(directory.trials, writable=True)
@@ -80,21 +79,21 @@ class Driver:
         plan, directory, reporter = self._plan, self._directory, self._reporter
         ledger, state = self._ledger, self._state
         self._observers.search_started(self._info)
-        final_report = None
+        report = None
         try:
-            count = len(plan.stages) + (plan.final is not None)
+            count = len(self._stages)
             for index in range(state["stage"], count):
-                name = plan.stages[index].settings.name if index < len(plan.stages) else "final"
+                stage = self._stages[index]
+                name = stage.plan.settings.name
                 reporter.stage_started(name, index, count)
                 strategy, services = self._run_stage(index, state)
                 reporter.stage_finished(name)
-                if index == len(plan.stages):
-                    final_report = strategy.state_dict()["report"]
+                report = stage.report(strategy)
                 state = _start_of_stage(index + 1, services.next_number, self._metrics.sync())
                 ledger.sync()
                 if index + 1 < count:
                     self._checkpoints.save({**state, "config": self._digest}, boundary=True)
-            result = make_result(plan, ledger, final_report)
+            result = make_result(plan, ledger, report)
             write_json(directory.result, result)
             shutil.rmtree(directory.scratch, ignore_errors=True)
             pareto = tuple(ledger.trials[found["number"]] for found in result["stages"][-1]["pareto"])
@@ -108,7 +107,7 @@ class Driver:
 
     def _run_stage(self, index: int, state: Mapping[str, Any]) -> tuple[Strategy, StageServices]:
         plan = self._plan
-        stage = plan.stages[index] if index < len(plan.stages) else _final_stage(plan)
+        stage = self._stages[index].plan
         name = stage.settings.name
         seed = stream_seed(plan.seed, name)
         executor = self._executor(index, stage) if stage.settings.evaluator is not None else None
@@ -137,19 +136,7 @@ class Driver:
         )
         steps = state.get("steps", 0)
         try:
-            artifacts = RunArtifacts(self._directory.artifacts, name, plan.config["space"], plan.fingerprint)
-            if index < len(plan.stages):
-                # Networks may be built in there: what they draw must not depend on what was done before.
-                with plan.runtime.seeded(seed, "strategy"):
-                    strategy: Strategy = plan.components.construct(
-                        "strategies",
-                        stage.settings.strategy,
-                        plan.collaborators(stage.problem, artifacts),
-                        seed,
-                        f"{stage.path}.strategy",
-                    )
-            else:
-                strategy = make_final(plan, self._ledger, artifacts, self._directory, seed)
+            strategy: Strategy = self._stages[index].make_strategy(self._ledger, self._directory)
             services.planned = strategy.planned
             if state.get("strategy") is not None:
                 strategy.load_state_dict(state["strategy"])
@@ -223,10 +210,3 @@ class Driver:
 
 def _start_of_stage(stage: int, next_number: int, metrics: int) -> dict[str, Any]:
     return {"stage": stage, "next_number": next_number, "metrics": metrics}
-
-
-def _final_stage(plan: Plan) -> StagePlan:
-    """The last stage as the driver sees it: no evaluator, no budget, the problem of the stage it builds on."""
-    assert plan.final is not None
-    source = next(stage for stage in plan.stages if stage.settings.name == plan.final.source)
-    return StagePlan(StageSettings(name="final", strategy="final"), source.problem, "final", source.wanted)
