@@ -1,6 +1,6 @@
-"""How the parts of the framework find each other: hooks, the plugin manager and the registry.
+"""Plugins: hooks, the plugin manager, and the registry of components.
 
-A plugin's top module needs `hookimpl` and perhaps `Register` from here, and importing them imports nothing but pluggy.
+A plugin's top module imports `hookimpl` from here, and `Register` for annotations; that imports only pluggy.
 """
 
 from __future__ import annotations
@@ -34,14 +34,12 @@ if TYPE_CHECKING:
     from automl_nas.plugin.observer import Observer as Observer
     from automl_nas.plugin.registry import Registry as Registry
     from automl_nas.plugin.settings import Setting as Setting
+    from automl_nas.plugin.settings import from_config as from_config
     from automl_nas.plugin.signature import (
         Collaborator as Collaborator,
     )
     from automl_nas.plugin.signature import (
         Signature as Signature,
-    )
-    from automl_nas.plugin.signature import (
-        from_config as from_config,
     )
     from automl_nas.plugin.validation_errors import join as join
 
@@ -54,7 +52,6 @@ _HOMES = {
     "signature": (
         "Collaborator",
         "Signature",
-        "from_config",
     ),
     "events": (
         "ResultInfo",
@@ -79,7 +76,10 @@ _HOMES = {
         "Source",
     ),
     "registry": ("Registry",),
-    "settings": ("Setting",),
+    "settings": (
+        "Setting",
+        "from_config",
+    ),
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

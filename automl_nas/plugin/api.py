@@ -1,4 +1,4 @@
-"""What the top module of a plugin needs: the marker of its hooks, and the type of what registration hooks are given."""
+"""What the top module of a plugin imports: `hookimpl`, and `Register`, the type that registration hooks receive."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin module as the implementation of the hook of the same name."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-"""Marks the specification of a hook; for the core only."""
+"""Marks a function as the specification of a hook; only the core uses it."""
 
 
 class Register(Protocol):
-    """What a registration hook is given."""
+    """The argument of a registration hook: a function that registers one component."""
 
     def __call__(self, name: str, reference: str, *, summary: str = "") -> None:
         """Register a component.
 
         Args:
             name: what users write in a configuration: lower case letters, digits, ``_`` and ``-``.
-            reference: ``package.module:Object``. It is imported when a configuration names it, not before.
+            reference: ``package.module:Object``. It is imported when a configuration names the component.
             summary: one line for listings.
         """

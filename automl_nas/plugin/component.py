@@ -1,4 +1,4 @@
-"""What plugins register: a name, a reference, and where it comes from. Nothing is imported until it is asked for."""
+"""What plugins register: a name, a reference and the source. A component is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
-
-if TYPE_CHECKING:
-    from automl_nas.plugin.signature import Signature
+from automl_nas.plugin.signature import Signature
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -26,10 +24,10 @@ class Source:
     """Where a plugin comes from.
 
     Attributes:
-        plugin: its name, that of the entry point.
-        module: the module (or ``module:object``) that holds its hooks.
-        distribution: the distribution that installed it; empty for a module given in Python.
-        version: of the distribution.
+        plugin: the plugin's name, which is the name of its entry point.
+        module: the module (or ``module:object``) that implements its hooks.
+        distribution: the distribution that installed it; empty for a module registered in Python.
+        version: the version of the distribution.
     """
 
     plugin: str
@@ -48,10 +46,10 @@ class Component:
 
     Attributes:
         kind: one of `KINDS`.
-        name: what users write.
+        name: what users write in a configuration.
         reference: ``package.module:Object``.
-        summary: one line.
-        source: the plugin it comes from.
+        summary: one line for listings.
+        source: the plugin that registers it.
     """
 
     kind: str
@@ -67,7 +65,7 @@ class Component:
 
     @property
     def distribution(self) -> str:
-        """The name of the distribution; empty for a module given in Python."""
+        """The name of the distribution; empty for a module registered in Python."""
         return self.source.distribution
 
     @property
@@ -82,7 +80,8 @@ class Component:
         """Import the object.
 
         Raises:
-            PluginError: the import fails, or the object is not what its kind asks for; names plugin and distribution.
+            PluginError: the import fails, or the object does not fit its kind; the error names the plugin and the
+                distribution.
         """
         module, _, path = self.reference.partition(":")
         try:
@@ -99,47 +98,45 @@ class Component:
         return result
 
     def signature(self) -> Signature:
-        """Return its collaborators and settings.
+        """Return the collaborators and settings of the component's constructor.
 
         Raises:
-            PluginError: it cannot be imported, or its constructor is no configuration schema.
+            PluginError: the component cannot be imported, or its constructor's signature is invalid.
         """
-        from automl_nas.plugin.signature import Signature
-
         loaded = self.load()
         # Other callables may not be hashable.
-        known = _signatures.setdefault(loaded, {}) if isinstance(loaded, type | FunctionType) else {}
+        by_name = _signatures.setdefault(loaded, {}) if isinstance(loaded, type | FunctionType) else {}
         try:
-            if self.name not in known:
-                known[self.name] = Signature.of(loaded, name=self.name)
-            return known[self.name]
+            if self.name not in by_name:
+                by_name[self.name] = Signature.of(loaded, name=self.name)
+            return by_name[self.name]
         except PluginError as error:
             raise error if str(error).startswith(str(self)) else self.broken(str(error)) from error
 
     def broken(self, reason: str) -> PluginError:
-        """Return the error that says what is wrong with this component."""
+        """Return an error that names this component and the reason."""
         return PluginError(f"{self}: {reason}")
 
 
-# Reading a signature and making its schema takes milliseconds, and a run asks several times.
+# Reading a signature and building its schema takes milliseconds, and a run needs each signature several times.
 _signatures: WeakKeyDictionary[Callable[..., Any], dict[str, Signature]] = WeakKeyDictionary()
 
 
 def _unfit(loaded: object, kind: Kind) -> str:
     if not isinstance(loaded, type):
-        made = produced_class(loaded)
-        if made is None:
-            return f"is neither a class nor a function with a return annotation, but {loaded!r}"
-        return "" if derives(made, kind.base) else f"returns {made.__name__}, which is no {kind.base_name}"
+        produced = produced_class(loaded)
+        if produced is None:
+            return f"must be a class, or a function with a return annotation, not {loaded!r}"
+        return "" if derives(produced, kind.base) else f"returns {produced.__name__}, which is not a {kind.base_name}"
     if not derives(loaded, kind.base):
         return f"does not derive from {kind.base_name}"
     if inspect.isabstract(loaded):
-        return f"is abstract: it lacks {', '.join(sorted(getattr(loaded, '__abstractmethods__', ())))}"
+        return f"is abstract: it does not implement {', '.join(sorted(getattr(loaded, '__abstractmethods__', ())))}"
     return ""
 
 
 class Staging:
-    """Collects what one plugin registers under one kind: the `Register` that its hook is given."""
+    """The `Register` that a registration hook receives: collects the components of one plugin and kind."""
 
     def __init__(self, kind: str, source: Source) -> None:
         self._kind, self._source = kind, source
@@ -152,9 +149,11 @@ class Staging:
             PluginError: the name or the reference is malformed.
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise PluginError(f"{name!r} is no name: lower case letters, digits, '_' and '-', starting with a letter")
+            raise PluginError(
+                f"{name!r} is not a valid name: use lower case letters, digits, '_' and '-', starting with a letter"
+            )
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
-            raise PluginError(f"'{name}': the reference must be a text 'package.module:Object', not {reference!r}")
+            raise PluginError(f"'{name}': the reference must be a string 'package.module:Object', not {reference!r}")
         if not isinstance(summary, str) or "\n" in summary:
-            raise PluginError(f"'{name}': the summary must be one line of text, not {summary!r}")
+            raise PluginError(f"'{name}': the summary must be one line, a string, not {summary!r}")
         self.components.append(Component(self._kind, name, reference, summary, self._source))

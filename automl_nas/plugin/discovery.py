@@ -1,4 +1,4 @@
-"""Finding plugins: entry points, the environment, and what a plugin's module must look like."""
+"""Discovering plugins: entry points, environment variables, and the checks of a plugin's module."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from automl_nas.plugin.api import PROJECT
 from automl_nas.plugin.component import Source
 
 ONLY = "AUTOML_NAS_PLUGINS"
-"""Environment: load only these, a comma list of plugin or distribution names; empty: none."""
+"""Environment variable: load only these plugins: names of plugins or distributions, comma-separated; may be empty."""
 DISABLED = "AUTOML_NAS_DISABLED_PLUGINS"
-"""Environment: do not load these, a comma list of plugin or distribution names."""
+"""Environment variable: do not load these plugins: names of plugins or distributions, comma-separated."""
 STRICT = "AUTOML_NAS_STRICT_PLUGINS"
-"""Environment: 1 makes a broken plugin an error instead of a line in a list."""
+"""Environment variable: 1 raises an error for a broken plugin, which is otherwise only listed."""
 
 FIRST_PARTY = "automl-nas"
-"""The distribution that is loaded first, so that nobody can take its names."""
+"""The distribution whose plugins are loaded first, so that no other plugin can register their names."""
 
 HOOKS = frozenset(
     name for name in vars(hookspecs) if pluggy.PluginManager(PROJECT).parse_hookspec_opts(hookspecs, name) is not None
@@ -33,20 +33,20 @@ HOOKS = frozenset(
 
 
 @dataclass(frozen=True)
-class Found:
-    """An entry point and where it comes from."""
+class InstalledPlugin:
+    """An entry point and its source."""
 
     source: Source
     entry_point: EntryPoint
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which plugins the environment wants.
+class EnvironmentFilter:
+    """Which plugins the environment variables select.
 
     Attributes:
-        only: names in `ONLY`, None if it is not set.
-        disabled: names in `DISABLED`.
+        only: the names in `ONLY`; None if the variable is not set.
+        disabled: the names in `DISABLED`.
         strict: whether `STRICT` is on.
     """
 
@@ -55,65 +55,66 @@ class Selection:
     strict: bool
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Selection:
-        """Read the environment."""
+    def of(cls, environ: Mapping[str, str]) -> EnvironmentFilter:
+        """Read the environment variables."""
         return cls(
             only=_names(environ[ONLY]) if ONLY in environ else None,
             disabled=_names(environ.get(DISABLED, "")),
             strict=environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no"),
         )
 
-    def wants(self, source: Source) -> bool:
-        """Whether a plugin shall be loaded."""
-        names = {normal(source.plugin), normal(source.distribution)}
+    def includes(self, source: Source) -> bool:
+        """Whether a plugin is loaded."""
+        names = {normalized(source.plugin), normalized(source.distribution)}
         return (self.only is None or bool(names & self.only)) and not names & self.disabled
 
     def missing(self, sources: Iterable[Source]) -> dict[str, str]:
-        """Return the names in `ONLY` that no plugin bears -> why that is wrong."""
-        known = {name for source in sources for name in map(normal, (source.plugin, source.distribution))}
+        """Return name in `ONLY` -> error message, for each name that is not the name of an installed plugin."""
+        installed = {name for source in sources for name in map(normalized, (source.plugin, source.distribution))}
         return {
-            name: f"{ONLY} names it, and it is not installed{did_you_mean(name, known)}"
-            for name in sorted((self.only or frozenset()) - known)
+            name: f"{ONLY} contains this name, which is not installed{did_you_mean(name, installed)}"
+            for name in sorted((self.only or frozenset()) - installed)
         }
 
 
-def normal(name: str) -> str:
-    """Return a distribution's name in its normal form (PEP 503)."""
+def normalized(name: str) -> str:
+    """Return the normalized name of a distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def discover() -> list[Found]:
+def discover() -> list[InstalledPlugin]:
     """Return the entry points of all installed plugins: first-party ones first, then by distribution and name.
 
-    Nothing is imported.
+    No plugin is imported.
     """
-    found = []
+    installed = []
     labels: dict[int, tuple[str, str]] = {}
     for entry_point in entry_points(group=PROJECT):
         distribution = entry_point.dist
-        # Reading the name and version parses the distribution's metadata: once for each is enough.
+        # Reading a name and version parses the distribution's metadata: do it once for each distribution.
         label = labels.get(id(distribution))
         if label is None:
             label = ("", "") if distribution is None else (distribution.name, distribution.version)
             labels[id(distribution)] = label
-        found.append(Found(Source(entry_point.name, entry_point.value, *label), entry_point))
+        installed.append(InstalledPlugin(Source(entry_point.name, entry_point.value, *label), entry_point))
 
-    def order(item: Found) -> tuple[bool, str, str]:
-        distribution = normal(item.source.distribution)
+    def order(item: InstalledPlugin) -> tuple[bool, str, str]:
+        distribution = normalized(item.source.distribution)
         return distribution != FIRST_PARTY, distribution, item.source.plugin
 
-    return sorted(found, key=order)
+    return sorted(installed, key=order)
 
 
 def load_single(module: Any, source: Source) -> pluggy.PluginManager:
-    """Return a pluggy manager that holds this plugin alone, so that its hooks can be called by themselves.
+    """Return a pluggy manager with this plugin only, so that its hooks are called without those of other plugins.
 
     Args:
         module: a module, or any object, with functions marked `hookimpl`.
-        source: its name.
+        source: of the plugin; its name is the name in the pluggy manager.
 
     Raises:
-        PluginError: a marked function is no hook, a hook is not marked, its arguments are wrong, or there is no hook.
+        PluginError: a marked function is not a hook, a hook is not marked or has wrong arguments, or the module
+            implements no hook.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -123,10 +124,10 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
         if options is not None:
             hook = options.get("specname") or name
             if hook not in HOOKS:
-                raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, HOOKS)}")
+                raise PluginError(f"unknown hook '{hook}'{did_you_mean(hook, HOOKS)}")
             if options.get("wrapper") or options.get("hookwrapper"):
                 raise PluginError(
-                    f"the hook '{hook}' is a wrapper; plugins are called by themselves, so it wraps nothing"
+                    f"the hook '{hook}' is a wrapper; plugins are called separately, so a wrapper has no effect"
                 )
             hooks += 1
         elif name in HOOKS:
@@ -134,7 +135,7 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
             if isinstance(member, FunctionType) and member.__module__ == getattr(module, "__name__", None):
                 raise PluginError(f"'{name}' is not marked: put @hookimpl (from automl_nas.plugin) before it")
     if not hooks:
-        raise PluginError(f"it implements no hook; known: {', '.join(sorted(HOOKS))}")
+        raise PluginError(f"it does not implement any hook; the hooks are {', '.join(sorted(HOOKS))}")
     try:
         manager.register(module, source.plugin)
     except pluggy.PluginValidationError as error:
@@ -143,4 +144,4 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(normal(part) for name in text.split(",") if (part := name.strip()))
+    return frozenset(normalized(part) for name in text.split(",") if (part := name.strip()))

@@ -1,7 +1,7 @@
-"""The hooks: what a plugin may implement.
+"""The hooks that plugins implement.
 
-A plugin is a module with functions of these names, each marked with `automl_nas.plugin.hookimpl`. A function may leave
-out arguments it does not need. All are optional; a plugin implements at least one.
+A plugin is a module with functions of these names, each marked with `automl_nas.plugin.hookimpl`. A function may omit
+parameters it does not use. Each hook is optional; a plugin implements at least one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def register_spaces(register: Register) -> None:
 
 @hookspec
 def register_strategies(register: Register) -> None:
-    """Register search strategies: classes derived from `Strategy`, most often through `AskTellStrategy`."""
+    """Register search strategies: classes derived from `Strategy`, most often from `AskTellStrategy`."""
 
 
 @hookspec
@@ -34,7 +34,7 @@ def register_evaluators(register: Register) -> None:
 
 @hookspec
 def register_cost_models(register: Register) -> None:
-    """Register cost models: classes derived from `CostModel`. The name is the metric's name in constraints."""
+    """Register cost models: classes derived from `CostModel`. The name is that of the metric in constraints."""
 
 
 @hookspec
@@ -54,33 +54,34 @@ def register_executors(register: Register) -> None:
 
 @hookspec
 def register_observers(register: Register) -> None:
-    """Register observers that are configured: classes derived from `Observer`."""
+    """Register observers that a configuration can name: classes derived from `Observer`."""
 
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands to the command line: ``@cli.command()`` or ``cli.add_command(...)``.
 
-    The group belongs to this plugin until all its hooks have returned; a command whose name is taken breaks the plugin.
-    It is called whenever plugins are loaded, so import what a command needs inside the command.
+    The group holds the commands of this plugin only. They are added to the command line when all its hooks have
+    returned; a plugin with a command whose name is already used is broken. The hook is called whenever plugins are
+    loaded: import what a command needs inside the command.
     """
 
 
 @hookspec
 def search_started(run: RunInfo) -> None:
-    """Observe that a run begins or is resumed (``run.resumed``). Called once for each process that drives it."""
+    """Called when a run begins or is resumed (``run.resumed``), once in each process that drives it."""
 
 
 @hookspec
 def step_finished(run: RunInfo, step: StepInfo) -> None:
-    """Observe that a strategy has made a step."""
+    """Called after each step of a strategy."""
 
 
 @hookspec
 def trial_finished(run: RunInfo, trial: Trial) -> None:
-    """Observe that a trial has been recorded, whatever its state. A resumed run does not repeat recorded trials."""
+    """Called when a trial has been recorded, in every state. A resumed run does not repeat recorded trials."""
 
 
 @hookspec
 def search_finished(run: RunInfo, result: ResultInfo) -> None:
-    """Observe that a run has reached its result. Not called for a run that failed or was interrupted."""
+    """Called when a run has its result. It is not called for a run that failed or was interrupted."""

@@ -1,4 +1,4 @@
-"""The kinds of components, and how their base classes are recognised without importing them."""
+"""The kinds of components, and how a class is recognised as one of them without importing the base class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Kind:
     """One kind of component.
 
     Attributes:
-        noun: in messages, e.g. ``strategy``.
+        noun: the kind's name in messages, e.g. ``strategy``.
         base: the class that components derive from, ``package.module:Class``.
     """
 
@@ -23,7 +23,7 @@ class Kind:
 
     @property
     def base_name(self) -> str:
-        """The base class's own name."""
+        """The name of the base class without its module."""
         return self.base.rpartition(":")[2]
 
 
@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "observers": Kind("observer", "automl_nas.plugin.observer:Observer"),
     }
 )
-"""Kind -> its noun and base class; ``register_<kind>`` is the hook that registers it."""
+"""Kind -> noun and base class; the hook ``register_<kind>`` registers components of the kind."""
 
 COLLABORATORS = (
     "automl_nas.space.space:SearchSpace",
@@ -48,30 +48,33 @@ COLLABORATORS = (
     "automl_nas.evaluation.runtime:Runtime",
     "automl_nas.evaluation.artifacts:Artifacts",
 )
-"""What a run can give to constructors."""
+"""The classes whose instances a run supplies to constructors."""
 
 
 def derives(cls: type, base: str) -> bool:
     """Whether a class is, or derives from, the class ``package.module:Class``.
 
-    By name, since asking must not import it (the runtime brings torch) and executors live in a higher layer.
+    Classes are compared by name: importing the base could import torch, and executors are in a higher layer.
     """
     return any(f"{parent.__module__}:{parent.__qualname__}" == base for parent in cls.__mro__)
 
 
 def kind_of(cls: type) -> str | None:
-    """Return the kind whose base class a class is or derives from, None if it is no component class."""
+    """Return the kind whose base class a class is or derives from; None for all other classes."""
     return next((name for name, kind in KINDS.items() if derives(cls, kind.base)), None)
 
 
-def produced_class(made_by: object) -> type | None:
-    """Return the class that a class or a function makes; None if it is neither or its annotation cannot say."""
-    if isinstance(made_by, type):
-        return made_by
-    if not inspect.isroutine(made_by):
+def produced_class(factory: object) -> type | None:
+    """Return the class of what a factory returns: a class itself, or a function's return annotation.
+
+    None if the object is neither a class nor a function, or if the annotation is missing or is not a class.
+    """
+    if isinstance(factory, type):
+        return factory
+    if not inspect.isroutine(factory):
         return None
     try:
-        made = typing.get_type_hints(made_by).get("return")
+        returned = typing.get_type_hints(factory).get("return")
     except (NameError, TypeError, AttributeError):
         return None
-    return made if isinstance(made, type) else None
+    return returned if isinstance(returned, type) else None

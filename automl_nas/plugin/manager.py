@@ -1,4 +1,4 @@
-"""The plugin manager: loads plugins one by one, each isolated from the others."""
+"""The plugin manager: loads plugins one by one, so that a broken plugin does not affect the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.component import Component, Source, Staging
-from automl_nas.plugin.discovery import ONLY, Found, Selection, discover, load_single
+from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin, discover, load_single
 from automl_nas.plugin.failures import PluginFailure, one_line
 from automl_nas.plugin.hook_observers import Observers
 from automl_nas.plugin.kinds import KINDS
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that works.
+    """A plugin that was loaded without an error.
 
     Attributes:
-        source: where it comes from.
-        components: what it registered.
+        source: its name, module and distribution.
+        components: the components it registered.
         commands: the commands it added, by name.
-        observers: the hooks with which it watches runs.
+        observers: the names of the observer hooks it implements.
     """
 
     source: Source
@@ -42,94 +42,96 @@ class Plugin:
 
 
 class PluginManager:
-    """Loads plugins and calls their hooks, each plugin by itself.
+    """Loads plugins and calls their hooks, one plugin after another.
 
-    What a plugin registers is staged and committed when all its registration hooks have returned. A plugin that fails
-    anywhere on the way leaves nothing behind and is listed in `broken`; everything else works.
+    The components of a plugin are committed to the registry when all its registration hooks have returned. A plugin
+    whose loading raises an error registers no components and is listed in `broken`; other plugins are not affected.
 
     Args:
-        environ: where the ``AUTOML_NAS_*PLUGINS`` variables are read; the process's environment by default.
+        environ: the variables ``AUTOML_NAS_*PLUGINS``; by default those of the process.
 
     Attributes:
-        registry: what the plugins registered.
-        observers: tells the plugins that watch runs.
+        registry: the registered components.
+        observers: notifies the plugins that implement observer hooks.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.registry = Registry()
         self.registry.explain_absence(self._absent)
-        self._selection = Selection.of(os.environ if environ is None else environ)
+        self._filter = EnvironmentFilter.of(os.environ if environ is None else environ)
         self._plugins: dict[Source, Plugin] = {}
         self._broken: dict[Source, PluginFailure] = {}
         self._disabled: list[Source] = []
-        self.observers = Observers(strict=self._selection.strict)
+        self.observers = Observers(strict=self._filter.strict)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
-        """The plugins that work, in the order in which they were loaded."""
+        """The plugins that were loaded without an error, in the order of loading."""
         return tuple(self._plugins.values())
 
     @property
     def broken(self) -> tuple[PluginFailure, ...]:
-        """The plugins that do not, and why."""
+        """The failures of the plugins that could not be loaded."""
         return tuple(self._broken.values())
 
     @property
     def disabled(self) -> tuple[Source, ...]:
-        """The plugins that the environment leaves out."""
+        """The plugins that the environment variables exclude."""
         return tuple(self._disabled)
 
     @property
     def disabled_observers(self) -> tuple[PluginFailure, ...]:
-        """The plugins whose observers raised and are not called any more."""
+        """The failures of observer hooks that raised an error and are no longer called."""
         return self.observers.disabled_observers
 
-    def load(self, found: Iterable[Found] | None = None) -> PluginManager:
-        """Load plugins, those that are loaded already excepted; return self.
+    def load(self, plugins: Iterable[InstalledPlugin] | None = None) -> PluginManager:
+        """Load plugins that are not loaded yet; return self.
 
         Args:
-            found: which ones; all installed ones by default.
+            plugins: the plugins to load; by default all that are installed.
 
         Raises:
             PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
         """
-        installed = list(discover() if found is None else found)
+        installed = list(discover() if plugins is None else plugins)
         for item in installed:
             if item.source in self._plugins:
                 continue
-            if self._selection.wants(item.source):
-                self._admit(item.source, item.entry_point.load)
+            if self._filter.includes(item.source):
+                self._load_plugin(item.source, item.entry_point.load)
             else:
                 self._disabled.append(item.source)
-        for name, reason in self._selection.missing(item.source for item in installed).items():
+        for name, reason in self._filter.missing(item.source for item in installed).items():
             self._fail(Source(name, ONLY), PluginError(reason))
         return self
 
     def register_module(self, module: Any, name: str = "") -> Plugin:
-        """Load a plugin that is given in Python: a module, or any object with functions marked `hookimpl`.
+        """Load a plugin from Python: a module, or any object with functions marked `hookimpl`.
 
         Args:
             module: the plugin.
-            name: its name; that of the module by default.
+            name: the plugin's name; by default the name of the module.
 
         Raises:
-            PluginError: it is broken. It leaves nothing behind and is listed in `broken`.
+            PluginError: the plugin is broken. It registers no components and is listed in `broken`.
         """
         label = getattr(module, "__name__", type(module).__name__)
         source = Source(name or label, label)
         if source in self._plugins:
-            raise PluginError(f"{source} is loaded already; give the second one another name")
-        self._admit(source, lambda: module)
+            raise PluginError(f"{source} is already loaded; register the second one under another name")
+        self._load_plugin(source, lambda: module)
         if source in self._broken:
-            fault = self._broken[source]
-            raise PluginError(str(fault)) from fault.cause
+            failure = self._broken[source]
+            raise PluginError(str(failure)) from failure.cause
         return self._plugins[source]
 
     def add_commands(self, cli: click.Group) -> None:
-        """Add the plugins' commands to the command line. One that would hide a command of it breaks its plugin.
+        """Add the plugins' commands to the command line.
+
+        A plugin with a command whose name the command line already uses is broken: its components are withdrawn.
 
         Raises:
-            PluginError: that happens, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
         """
         own = dict(cli.commands)
         for plugin in self.plugins:
@@ -142,16 +144,16 @@ class PluginManager:
                 cli.add_command(command, name)
 
     def check(self) -> list[PluginFailure]:
-        """Import all that is registered and check its signature; return what is wrong, broken plugins included."""
-        faults = list(self.broken)
+        """Import all registered components and check their signatures; return all failures, also of broken plugins."""
+        failures = list(self.broken)
         for component in self.registry:
             try:
                 component.signature().verify(registry=self.registry)
             except PluginError as error:
-                faults.append(PluginFailure(component.source, str(error), error, component))
-        return faults
+                failures.append(PluginFailure(component.source, str(error), error, component))
+        return failures
 
-    def _admit(self, source: Source, load: Callable[[], Any]) -> None:
+    def _load_plugin(self, source: Source, load: Callable[[], Any]) -> None:
         try:
             hooks = load_single(load(), source)
             components = self._stage_components(hooks, source)
@@ -193,19 +195,19 @@ class PluginManager:
         self.observers.unsubscribe(source)
 
     def _fail(self, source: Source, error: BaseException) -> None:
-        fault = PluginFailure(source, one_line(error), error)
-        self._broken[source] = fault
-        if self._selection.strict:
-            raise PluginError(str(fault)) from error
-        _log.warning("%s is broken and not used: %s", source, fault.error)
+        failure = PluginFailure(source, one_line(error), error)
+        self._broken[source] = failure
+        if self._filter.strict:
+            raise PluginError(str(failure)) from error
+        _log.warning("%s is broken and not used: %s", source, failure.error)
 
     def _absent(self) -> list[str]:
-        return [str(fault) for fault in self.broken] + [f"{source}: disabled" for source in self._disabled]
+        return [str(failure) for failure in self.broken] + [f"{source}: disabled" for source in self._disabled]
 
 
 @cache
 def default_manager() -> PluginManager:
-    """Return the process's own manager with all installed plugins, loaded at the first call."""
+    """Return the manager of this process, with all installed plugins; they are loaded at the first call."""
     return PluginManager().load()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.component import Component, Source
 from automl_nas.plugin.kinds import KINDS, produced_class
+from automl_nas.plugin.settings import from_config
 from automl_nas.plugin.validation_errors import join
 
 
@@ -19,7 +20,7 @@ class Registry:
         self._absent: Callable[[], Iterable[str]] = tuple
 
     def explain_absence(self, absent: Callable[[], Iterable[str]]) -> None:
-        """Set who can say why a component may be missing: one text for each plugin that is not loaded."""
+        """Set the function that explains missing components, with one line for each plugin that is not loaded."""
         self._absent = absent
 
     def __iter__(self) -> Iterator[Component]:
@@ -35,20 +36,21 @@ class Registry:
         Args:
             kind: one of `KINDS`.
             name: as registered.
-            path: where the name stands in the configuration, for the message.
+            path: the place of the name in the configuration, for the error message.
 
         Raises:
-            ConfigurationError: unknown; offers the nearest name and says which plugins could not be loaded.
+            ConfigurationError: the name is not registered; the error offers the nearest name and lists the plugins that
+                are not loaded.
         """
-        found = self._components[kind].get(name)
-        if found is not None:
-            return found
+        component = self._components[kind].get(name)
+        if component is not None:
+            return component
         noun = KINDS[kind].noun
         message = f"unknown {noun} '{name}'{did_you_mean(name, self._components[kind])}"
-        if elsewhere := [KINDS[other].noun for other, named in self._components.items() if name in named]:
-            message += f" ('{name}' is a name of a {' and of a '.join(elsewhere)})"
+        if other_kinds := [KINDS[other].noun for other, named in self._components.items() if name in named]:
+            message += f" ('{name}' is the name of a {' and of a '.join(other_kinds)})"
         if absent := list(self._absent()):
-            message += "; perhaps it belongs to a plugin that is not loaded: " + "; ".join(absent)
+            message += "; a plugin that is not loaded may register it: " + "; ".join(absent)
         raise ConfigurationError(message, path=path)
 
     def resolve(
@@ -56,28 +58,26 @@ class Registry:
     ) -> dict[str, Any]:
         """Return the specification with every default filled in, JSON-like: ``{"name": ..., setting: ...}``.
 
-        Resolving twice changes nothing.
+        Resolving a resolved specification returns it unchanged.
 
         Args:
             kind: one of `KINDS`.
             spec: a name, or a mapping with ``name`` and settings.
-            path: where it stands in the configuration, e.g. ``stages[0].strategy``.
-            expected: what it must make, if not any component of the kind will do.
+            path: the place of the specification in the configuration, e.g. ``stages[0].strategy``.
+            expected: the class that the component must be or derive from; None: any component of the kind.
 
         Raises:
-            ConfigurationError: unknown name, unknown, missing or wrong setting, or not what is expected; located, with
-                the nearest name.
-            PluginError: the component cannot be imported, or its signature is wrong.
+            ConfigurationError: the name is unknown, a setting is unknown, missing or invalid, or the component is not
+                of the expected class; the error has the path and the nearest name.
+            PluginError: the component cannot be imported, or its signature is invalid.
         """
-        from automl_nas.plugin.signature import from_config
-
         settings = from_config(spec, path=path)
         name = settings.pop("name")
         component = self.get(kind, name, path=join(path, "name"))
         if expected is not None:
-            made = produced_class(component.load())
-            if made is None or not issubclass(made, expected):
-                raise ConfigurationError(f"must be of the type {expected.__name__}, which '{name}' is not", path=path)
+            produced = produced_class(component.load())
+            if produced is None or not issubclass(produced, expected):
+                raise ConfigurationError(f"must be of type {expected.__name__}; '{name}' is not", path=path)
         return {"name": name, **component.signature().validate(settings, path, registry=self)}
 
     def construct(
@@ -94,26 +94,24 @@ class Registry:
         Args:
             kind: one of `KINDS`.
             spec: a name, or a mapping with ``name`` and settings, resolved or not.
-            collaborators: what may be given to constructors, recognised by type.
-            seed: given to constructors that ask for ``seed``.
-            path: where it stands in the configuration.
+            collaborators: the objects that constructors may receive, recognised by type.
+            seed: the argument of constructors with a parameter ``seed``.
+            path: the place of the specification in the configuration.
 
         Raises:
-            ConfigurationError: as `resolve`; or the constructor refuses a value, or a collaborator is missing.
-            PluginError: as `resolve`.
+            ConfigurationError: as in `resolve`; also if the constructor rejects a value or a collaborator is missing.
+            PluginError: as in `resolve`.
         """
-        from automl_nas.plugin.signature import from_config
-
         settings = from_config(spec, path=path)
         component = self.get(kind, settings.pop("name"), path=join(path, "name"))
-        made = component.load()
-        return component.signature().construct(made, settings, collaborators, seed, path=path, registry=self)
+        loaded = component.load()
+        return component.signature().construct(loaded, settings, collaborators, seed, path=path, registry=self)
 
     def commit(self, components: Sequence[Component]) -> None:
-        """Add the components of one plugin, all or none.
+        """Add all components of one plugin, or none of them.
 
         Raises:
-            PluginError: a name is taken; names both distributions.
+            PluginError: a name is already registered; the error names both distributions.
         """
         fresh: dict[tuple[str, str], Component] = {}
         for component in components:
@@ -122,7 +120,7 @@ class Registry:
             if taken is not None:
                 raise PluginError(
                     f"the {KINDS[component.kind].noun} '{component.name}' of {component.source} is already registered "
-                    f"by {taken.source}; rename it, or switch one of the two off with AUTOML_NAS_DISABLED_PLUGINS"
+                    f"by {taken.source}; rename it, or disable one of the two plugins with AUTOML_NAS_DISABLED_PLUGINS"
                 )
             fresh[key] = component
         for (kind, name), component in fresh.items():

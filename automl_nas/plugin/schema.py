@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
-from automl_nas.plugin.kinds import kind_of
-from automl_nas.plugin.settings import Nested, Setting, describe, fields_of, is_union, to_json
+from automl_nas.plugin.kinds import KINDS, kind_of
+from automl_nas.plugin.settings import Nested, Setting, describe, fields_of, from_config, is_union, to_json
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["ComponentResolver", "Setting", "fields_of", "model", "refuse_unknown", "schema", "to_json", "values"]
+__all__ = [
+    "NO_COMPONENTS",
+    "ComponentResolver",
+    "Setting",
+    "fields_of",
+    "model",
+    "refuse_unknown",
+    "schema",
+    "to_json",
+    "values",
+]
 
 
 class ComponentResolver(Protocol):
-    """Resolves and constructs components inside the settings of others; `Registry` is one."""
+    """Resolves and constructs components that are settings of other components; `Registry` implements it."""
 
     def resolve(self, kind: str, spec: Any, /, *, expected: type | None) -> dict[str, Any]:
-        """Return ``{"name": ..., setting: ...}`` with every default filled in; it must make what is expected."""
+        """Return ``{"name": ..., setting: ...}`` with every default filled in.
+
+        Raises:
+            ConfigurationError: the name is not registered, or the component is not of the expected type.
+        """
 
     def construct(
         self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, /, *, path: str
@@ -30,13 +44,32 @@ class ComponentResolver(Protocol):
         """Construct a resolved component."""
 
 
+class _NoComponents:
+    """A resolver without components."""
+
+    def resolve(self, kind: str, spec: Any, /, *, expected: type | None) -> dict[str, Any]:
+        name = from_config(spec)["name"]
+        raise ConfigurationError(
+            f"the {KINDS[kind].noun} '{name}' cannot be resolved: this call has no registry of components", path="name"
+        )
+
+    def construct(
+        self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, /, *, path: str
+    ) -> Any:
+        raise AssertionError("nothing was resolved")
+
+
+NO_COMPONENTS: ComponentResolver = _NoComponents()
+"""What `Signature` uses without a registry: every component in a setting is refused."""
+
+
 def schema(annotation: Any, where: str) -> Any:
-    """Return the pydantic type that checks an annotation strictly; validated values are what constructors take.
+    """Return the pydantic type that checks values of an annotation strictly and converts them for constructors.
 
     Args:
         annotation: int, float, str, bool, None, Literal, list, tuple and dict (or Sequence and Mapping) of them,
             unions, frozen dataclasses, component base classes, Path (recorded absolute), Any or object for any JSON.
-        where: names the component and the setting in messages.
+        where: the component and the setting, for error messages.
 
     Raises:
         PluginError: the type is not supported.
@@ -48,8 +81,10 @@ def schema(annotation: Any, where: str) -> Any:
     if annotation is Any or annotation is object:
         return JsonValue
     if annotation is Path:
-        # Recorded absolute: a run is resumed from any folder.
-        return Annotated[str, BeforeValidator(_text), AfterValidator(lambda text: Path(text).expanduser().resolve())]
+        # Recorded as an absolute path, since a run may be resumed from another folder.
+        return Annotated[
+            str, BeforeValidator(_path_to_str), AfterValidator(lambda text: Path(text).expanduser().resolve())
+        ]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return Annotated[Any, BeforeValidator(_one_of(args))]
@@ -69,7 +104,7 @@ def schema(annotation: Any, where: str) -> Any:
         if dataclasses.is_dataclass(annotation):
             return _dataclass(annotation, where)
     raise PluginError(
-        f"{where} has the type {describe(annotation)}, which no configuration can hold; use int, float, str, bool, "
+        f"{where} has the type {describe(annotation)}, which a configuration cannot hold; use int, float, str, bool, "
         "None, Literal, Path, lists, tuples and dicts of them with the types of their elements, frozen dataclasses, or "
         "a component base class"
     )
@@ -78,48 +113,48 @@ def schema(annotation: Any, where: str) -> Any:
 def model(settings: Sequence[Setting], name: str) -> Any:
     """Return a pydantic model with one field for each setting, called f0, f1, ... in their order.
 
-    Defaults are put into the input, not into the fields: so they are checked and located like what users write.
+    Defaults are added to the input instead of the fields, so that they are validated like values that users write.
     """
     from pydantic import ConfigDict, Field, create_model, model_validator
 
-    # Aliases, because a setting may be called like an attribute of pydantic's own models (copy, schema, json).
+    # Aliases, because a setting may have the name of an attribute of pydantic's models (copy, schema, json).
     members = {
         f"f{number}": (schema(setting.type, f"the setting '{setting.name}' of {name}"), Field(alias=setting.name))
         for number, setting in enumerate(settings)
     }
     config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    def fill(given: Any) -> Any:
-        return filled(given, settings) if isinstance(given, dict) else given
+    def fill(value: Any) -> Any:
+        return filled(value, settings) if isinstance(value, dict) else value
 
     validators = {"fill": model_validator(mode="before")(fill)}
     return create_model(name, __config__=config, __validators__=validators, **members)  # type: ignore[call-overload]
 
 
-def refuse_unknown(given: Mapping[Any, Any], settings: Sequence[Setting], owner: str) -> None:
-    """Refuse settings that do not exist.
+def refuse_unknown(names: Iterable[Any], settings: Sequence[Setting], owner: str) -> None:
+    """Raise an error if one of the names is not the name of a setting.
 
     Raises:
-        ConfigurationError: with the nearest name; its path is the unknown name.
+        ConfigurationError: with the nearest name; the error's path is the unknown name.
     """
-    known = [setting.name for setting in settings]
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(str(name), known) if known else "; it has no settings"
+    setting_names = [setting.name for setting in settings]
+    for name in names:
+        if name not in setting_names:
+            hint = did_you_mean(str(name), setting_names) if setting_names else "; it has no settings"
             raise ConfigurationError(f"{owner} has no setting '{name}'{hint}", path=str(name))
 
 
-def filled(given: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return the settings with defaults for those that are left out."""
-    return {setting.name: setting.default for setting in settings if not setting.required} | dict(given)
+def filled(written: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
+    """Return the written settings and the defaults of all others."""
+    return {setting.name: setting.default for setting in settings if not setting.required} | dict(written)
 
 
 def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return the values that a validated `model` holds, by the names of the settings."""
+    """Return the values of a validated `model` by the names of the settings."""
     return {setting.name: getattr(validated, f"f{number}") for number, setting in enumerate(settings)}
 
 
-def _text(value: Any) -> Any:
+def _path_to_str(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
@@ -134,8 +169,8 @@ def _to_tuple(length: int | None) -> Callable[[Any], Any]:
         if not isinstance(value, list | tuple):
             return value
         if length is not None and len(value) != length:
-            told = {"wanted": f"a list of length {length}", "found": f"one of length {len(value)}"}
-            raise PydanticCustomError("wrong_length", "{wanted}", told)
+            context = {"expected": f"a list of length {length}", "received": f"one of length {len(value)}"}
+            raise PydanticCustomError("wrong_length", "{expected}", context)
         return tuple(value)
 
     return convert
@@ -144,13 +179,13 @@ def _to_tuple(length: int | None) -> Callable[[Any], Any]:
 def _one_of(options: tuple[Any, ...]) -> Callable[[Any], Any]:
     from pydantic_core import PydanticCustomError
 
-    shown = [repr(option) for option in options]
-    wanted = " or ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    quoted = [repr(option) for option in options]
+    expected = " or ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
     def check(value: Any) -> Any:
         # In Python True == 1 == 1.0; in a configuration they differ.
         if not any(type(value) is type(option) and value == option for option in options):
-            raise PydanticCustomError("not_an_option", "{wanted}", {"wanted": wanted, "options": options})
+            raise PydanticCustomError("not_an_option", "{expected}", {"expected": expected, "options": options})
         return value
 
     return check

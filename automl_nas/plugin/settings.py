@@ -1,4 +1,4 @@
-"""Settings as data: names, types, defaults and descriptions, read from signatures, dataclasses and docstrings."""
+"""Settings as data: name, type, default and description, read from signatures, dataclasses and docstrings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Union
 
-from automl_nas.errors import PluginError
+from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.plugin.validation_errors import join
 
 REQUIRED: Any = dataclasses.MISSING
-"""Stands for the default of a setting that has none."""
+"""The default of a setting that users must write."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Setting:
     Attributes:
         name: what users write.
         type: the annotation.
-        default: JSON-like; `REQUIRED` if there is none.
-        description: from the docstring's ``Args`` or ``Attributes``; empty if it says nothing.
+        default: JSON-like; `REQUIRED` if the setting has no default.
+        description: from the docstring's ``Args`` or ``Attributes``; empty if the setting is not described there.
     """
 
     name: str
@@ -33,31 +34,52 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether users must give it."""
+        """Whether users must write the setting."""
         return self.default is REQUIRED
 
     @property
     def annotation(self) -> str:
-        """The type as text, e.g. ``float | None``."""
+        """The type as a string, e.g. ``float | None``."""
         return describe(self.type)
 
     @property
     def fields(self) -> tuple[Setting, ...]:
-        """The fields, if it is (or may be) a settings dataclass; else empty."""
+        """The fields, if the type is a settings dataclass or a union with one; otherwise empty."""
         options = typing.get_args(self.type) if is_union(self.type) else (self.type,)
         return tuple(item for option in options if dataclasses.is_dataclass(option) for item in fields_of(option))
 
 
 @dataclasses.dataclass(frozen=True)
 class Nested:
-    """A component inside the settings of another: ``{"name": ..., setting: ...}``, resolved."""
+    """The resolved specification of a component in a setting of another: ``{"name": ..., setting: ...}``."""
 
     kind: str
     spec: Mapping[str, Any]
 
 
+def from_config(spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
+    """Return a component's specification as ``{"name": ..., setting: ...}``; a name alone means no settings.
+
+    Args:
+        spec: a name, or a mapping with ``name`` and settings.
+        path: the place of the specification in the configuration.
+
+    Raises:
+        ConfigurationError: the specification is neither a string nor a mapping with a ``name``.
+    """
+    if isinstance(spec, str):
+        return {"name": spec}
+    if not isinstance(spec, Mapping):
+        raise ConfigurationError(f"must be a name or a mapping with a 'name', not {spec!r}", path=path)
+    if "name" not in spec:
+        raise ConfigurationError("a component needs a name", path=join(path, "name"))
+    if not isinstance(spec["name"], str):
+        raise ConfigurationError(f"must be a string, not {spec['name']!r}", path=join(path, "name"))
+    return dict(spec)
+
+
 def describe(annotation: Any) -> str:
-    """Return an annotation as short text."""
+    """Return an annotation as a short string."""
     if annotation is None or annotation is type(None):
         return "None"
     if isinstance(annotation, type) and not typing.get_args(annotation):
@@ -77,27 +99,27 @@ def fields_of(cls: Any) -> tuple[Setting, ...]:
     """Return the fields of a settings dataclass.
 
     Raises:
-        PluginError: it is not frozen, or a field's annotation cannot be resolved.
+        PluginError: the dataclass is not frozen, or a field's annotation cannot be resolved.
     """
     if not cls.__dataclass_params__.frozen:
         raise PluginError(f"the dataclass {cls.__name__} must be frozen to be a setting")
     hints = resolve_hints(cls, cls.__name__)
-    told = descriptions(cls.__doc__)
-    found = []
+    described = descriptions(cls.__doc__)
+    settings = []
     for item in dataclasses.fields(cls):
         if item.init:
             factory: Any = item.default_factory
             default = item.default if factory is REQUIRED else factory()
             default = REQUIRED if default is REQUIRED else to_json(default)
-            found.append(Setting(item.name, hints[item.name], default, told.get(item.name, "")))
-    return tuple(found)
+            settings.append(Setting(item.name, hints[item.name], default, described.get(item.name, "")))
+    return tuple(settings)
 
 
 def resolve_hints(obj: Any, name: str) -> dict[str, Any]:
     """Return `typing.get_type_hints`.
 
     Raises:
-        PluginError: an annotation names something that does not exist at run time.
+        PluginError: an annotation contains a name that is not defined at run time.
     """
     try:
         return typing.get_type_hints(obj)
@@ -110,7 +132,7 @@ def resolve_hints(obj: Any, name: str) -> dict[str, Any]:
 
 def descriptions(docstring: str | None) -> dict[str, str]:
     """Return name -> description from the ``Args:`` and ``Attributes:`` sections of a Google-style docstring."""
-    found: dict[str, str] = {}
+    described: dict[str, str] = {}
     section, indent, name = 0, 0, ""
     for line in (docstring or "").expandtabs().splitlines():
         text = line.strip()
@@ -124,14 +146,17 @@ def descriptions(docstring: str | None) -> dict[str, str]:
             head, colon, rest = text.partition(":")
             if depth == indent and colon and head.isidentifier():
                 name = head
-                found[name] = rest.strip()
+                described[name] = rest.strip()
             elif name:
-                found[name] += " " + text
-    return found
+                described[name] += " " + text
+    return described
 
 
 def to_json(value: Any) -> Any:
-    """Return the JSON form of a setting: dataclasses and nested components as dicts, tuples as lists, paths as text."""
+    """Return the JSON form of a setting.
+
+    Dataclasses and nested components become dicts, tuples become lists, paths become strings.
+    """
     if isinstance(value, Nested):
         return to_json(value.spec)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

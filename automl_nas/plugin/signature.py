@@ -1,7 +1,7 @@
 """A constructor's signature is the schema of a component's configuration.
 
-Parameters before ``*`` are collaborators, which the run supplies by type; those after it are settings, which users
-write; ``seed`` is the one named exception.
+Parameters before ``*`` are collaborators, which the run supplies by type. Parameters after it are settings, which users
+write, except for ``seed``: the run supplies it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.kinds import COLLABORATORS, derives, kind_of
-from automl_nas.plugin.schema import filled, model, refuse_unknown, values
+from automl_nas.plugin.schema import NO_COMPONENTS, ComponentResolver, filled, model, refuse_unknown, values
 from automl_nas.plugin.settings import REQUIRED, Nested, Setting, descriptions, is_union, resolve_hints, to_json
 from automl_nas.plugin.validation_errors import join, located
 from automl_nas.streams import stream_seed
-
-if TYPE_CHECKING:
-    from automl_nas.plugin.schema import ComponentResolver
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,8 @@ class Collaborator:
 
     Attributes:
         name: of the parameter.
-        type: what it must be an instance of.
-        optional: whether the constructor does without.
+        type: the class that the argument must be an instance of.
+        optional: whether the constructor accepts None.
     """
 
     name: str
@@ -41,13 +38,13 @@ class Collaborator:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a component needs: `collaborators`, `settings`, and whether it takes a ``seed``.
+    """The arguments of a component's constructor: `collaborators`, `settings`, and whether it takes a ``seed``.
 
     Attributes:
-        name: of the component, for messages.
+        name: the component's name, for error messages.
         collaborators: in the order of the parameters.
         settings: in the order of the parameters, without ``seed``.
-        takes_seed: whether it asks for ``seed``.
+        takes_seed: whether the constructor has a parameter ``seed``.
     """
 
     name: str
@@ -60,14 +57,14 @@ class Signature:
         """Read the signature of a class's constructor or of a function.
 
         Raises:
-            PluginError: ``*args`` or ``**kwargs``, an annotation that is missing or cannot be resolved, a collaborator
-                that no run has, a setting called ``name``.
+            PluginError: the signature has ``*args`` or ``**kwargs``, an annotation that is missing or cannot be
+                resolved, a collaborator that a run cannot supply, or a setting called ``name``.
         """
         name = name or getattr(obj, "__name__", str(obj))
-        maker = obj.__init__ if isinstance(obj, type) else obj  # type: ignore[misc]
+        function = obj.__init__ if isinstance(obj, type) else obj  # type: ignore[misc]
         parameters = list(inspect.signature(obj).parameters.values())
-        hints = resolve_hints(maker, name) if parameters else {}
-        told = descriptions(obj.__doc__) | descriptions(maker.__doc__)
+        hints = resolve_hints(function, name) if parameters else {}
+        described = descriptions(obj.__doc__) | descriptions(function.__doc__)
         collaborators: list[Collaborator] = []
         settings: list[Setting] = []
         takes_seed = False
@@ -87,7 +84,7 @@ class Signature:
                 raise PluginError(f"{name} has a setting 'name', which is the key that names the component; rename it")
             else:
                 default = REQUIRED if parameter.default is parameter.empty else to_json(parameter.default)
-                settings.append(Setting(parameter.name, hint, default, told.get(parameter.name, "")))
+                settings.append(Setting(parameter.name, hint, default, described.get(parameter.name, "")))
         return cls(name, tuple(collaborators), tuple(settings), takes_seed)
 
     def validate(
@@ -96,15 +93,17 @@ class Signature:
         """Return the settings with every default filled in, JSON-like.
 
         Args:
-            settings: what the user wrote; instances of settings dataclasses are taken too.
-            path: where they stand in the configuration, e.g. ``stages[0].strategy``.
-            registry: resolves components inside the settings.
+            settings: what the user wrote; a value may be an instance of a settings dataclass.
+            path: the place of the settings in the configuration, e.g. ``stages[0].strategy``.
+            registry: resolves components inside the settings; None: no component can be named there.
 
         Raises:
-            ConfigurationError: an unknown, missing or wrong setting, with its path and the nearest name.
+            ConfigurationError: a setting is unknown, missing or invalid; the error has its path and the nearest name.
             PluginError: the annotations or defaults of the component are wrong.
         """
-        return {name: to_json(value) for name, value in self._checked(settings, path, registry or _nothing()).items()}
+        return {
+            name: to_json(value) for name, value in self._checked(settings, path, registry or NO_COMPONENTS).items()
+        }
 
     def construct(
         self,
@@ -116,26 +115,26 @@ class Signature:
         path: str = "",
         registry: ComponentResolver | None = None,
     ) -> Any:
-        """Call a class or function with validated settings and with collaborators found by type.
+        """Call a class or function with validated settings and with the collaborators of the annotated types.
 
         Components inside the settings are constructed first, with the same collaborators and a seed of their own.
 
         Args:
-            obj: what the signature was read from.
+            obj: the class or function that the signature was read from.
             settings: as for `validate`.
-            collaborators: what there is; the first instance of the annotated type is taken.
-            seed: for ``seed``.
-            path: where the settings stand in the configuration.
-            registry: constructs components inside the settings.
+            collaborators: all that are available; for each parameter the first instance of its type is taken.
+            seed: the value of ``seed``, if the constructor has that parameter.
+            path: the place of the settings in the configuration.
+            registry: constructs components inside the settings; None: no component can be named there.
 
         Raises:
-            ConfigurationError: as `validate`; a collaborator is missing or of another type; the constructor refuses a
-                value.
-            PluginError: as `validate`.
+            ConfigurationError: as in `validate`; also if a collaborator is missing or of another type, or the
+                constructor rejects a value.
+            PluginError: as in `validate`.
         """
-        resolver = registry or _nothing()
+        resolver = registry or NO_COMPONENTS
         checked = self._checked(settings, path, resolver)
-        found = [self._find(wanted, collaborators, path) for wanted in self.collaborators]
+        arguments = [self._find(parameter, collaborators, path) for parameter in self.collaborators]
 
         def build(value: Any, place: tuple[str | int, ...]) -> Any:
             if isinstance(value, Nested):
@@ -151,7 +150,7 @@ class Signature:
         if self.takes_seed:
             keywords["seed"] = seed
         try:
-            return obj(*found, **keywords)
+            return obj(*arguments, **keywords)
         except ConfigurationError as error:
             head = error.path.partition(".")[0].partition("[")[0]
             if error.source or (head and head not in keywords):
@@ -159,14 +158,14 @@ class Signature:
             raise ConfigurationError(error.message, path=join(path, error.path)) from error
 
     def verify(self, *, registry: ComponentResolver | None = None) -> None:
-        """Check what reading alone does not show: the types of settings and their defaults.
+        """Check the types of the settings and their defaults, which `of` does not check.
 
         Raises:
-            PluginError: a type that no configuration can hold, or a default that is not of its type.
+            PluginError: a configuration cannot hold a value of the type, or a default is not of its type.
         """
         _ = self._model
         optional = tuple(setting for setting in self.settings if not setting.required)
-        replace(self, settings=optional)._checked({}, "", registry or _nothing())
+        replace(self, settings=optional)._checked({}, "", registry or NO_COMPONENTS)
 
     @cached_property
     def _model(self) -> Any:
@@ -181,61 +180,49 @@ class Signature:
             raise ConfigurationError(
                 "the run supplies the seed: set the seed at the top level", path=join(path, "seed")
             )
-        given = _plain(settings)
+        plain_settings = _plain(settings)
         try:
-            refuse_unknown(given, self.settings, f"'{self.name}'")
+            refuse_unknown(plain_settings, self.settings, f"'{self.name}'")
         except ConfigurationError as error:
             raise ConfigurationError(error.message, path=join(path, error.path)) from None
         try:
-            return values(self._model.model_validate(given, context=registry), self.settings)
+            return values(self._model.model_validate(plain_settings, context=registry), self.settings)
         except ValidationError as error:
-            mistake = located(error, filled(given, self.settings), path)
+            mistake = located(error, filled(plain_settings, self.settings), path)
             culprit = error.errors(include_url=False)[0]
-            if culprit["type"] != "missing" and culprit["loc"][0] not in given:
+            if culprit["type"] != "missing" and culprit["loc"][0] not in plain_settings:
                 raise PluginError(
-                    f"the default of the setting '{culprit['loc'][0]}' of {self.name} is wrong: {mistake.message}"
+                    f"the default of the setting '{culprit['loc'][0]}' of {self.name} is invalid: {mistake.message}"
                 ) from error
             raise mistake from None
 
-    def _find(self, wanted: Collaborator, collaborators: Sequence[object], path: str) -> object:
-        for candidate in collaborators:
-            if isinstance(candidate, wanted.type):
-                return candidate
-        if wanted.optional:
+    def _find(self, parameter: Collaborator, collaborators: Sequence[object], path: str) -> object:
+        for collaborator in collaborators:
+            if isinstance(collaborator, parameter.type):
+                return collaborator
+        if parameter.optional:
             return None
-        base = _role(wanted.type)
-        for candidate in collaborators:
-            if base is not None and derives(type(candidate), base):
+        needed = parameter.type.__name__
+        base = _role(parameter.type)
+        for collaborator in collaborators:
+            if base is not None and derives(type(collaborator), base):
                 raise ConfigurationError(
-                    f"'{self.name}' needs a {wanted.type.__name__}, and {type(candidate).__name__} is none", path=path
+                    f"'{self.name}' needs a {needed}; {type(collaborator).__name__} is not one"
+                    f"{_missing_methods(type(collaborator), parameter.type)}",
+                    path=path,
                 )
-        raise ConfigurationError(f"'{self.name}' needs a {wanted.type.__name__}, and there is none here", path=path)
-
-
-def from_config(spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, Any]:
-    """Return a component's specification as ``{"name": ..., setting: ...}``: a bare name stands for no settings.
-
-    Raises:
-        ConfigurationError: neither a name nor a mapping with a ``name``.
-    """
-    if isinstance(spec, str):
-        return {"name": spec}
-    if not isinstance(spec, Mapping):
-        raise ConfigurationError(f"must be a name or a mapping with a 'name', not {spec!r}", path=path)
-    if not isinstance(spec.get("name"), str):
-        raise ConfigurationError("a component needs a name (a text)", path=join(path, "name"))
-    return dict(spec)
+        raise ConfigurationError(f"'{self.name}' needs a {needed}, which this run does not supply", path=path)
 
 
 def _collaborator(parameter: inspect.Parameter, hint: Any, name: str) -> Collaborator:
     options = typing.get_args(hint) if is_union(hint) else (hint,)
     classes = [option for option in options if option is not type(None)]
     if len(classes) != 1 or not isinstance(classes[0], type) or _role(classes[0]) is None:
-        known = ", ".join(base.rpartition(":")[2] for base in COLLABORATORS)
-        setting = "; settings stand after '*'" if not isinstance(hint, type) or kind_of(hint) is None else ""
+        names = ", ".join(base.rpartition(":")[2] for base in COLLABORATORS)
+        hint_settings = "; put settings after '*'" if not isinstance(hint, type) or kind_of(hint) is None else ""
         raise PluginError(
-            f"the parameter '{parameter.name}' of {name} stands before '*', so its type must be a collaborator "
-            f"({known}){setting}"
+            f"the parameter '{parameter.name}' of {name} is before '*', so its type must be a collaborator "
+            f"({names}){hint_settings}"
         )
     optional = parameter.default is not parameter.empty
     if len(options) > 1 and (not optional or parameter.default is not None):
@@ -244,19 +231,21 @@ def _collaborator(parameter: inspect.Parameter, hint: Any, name: str) -> Collabo
 
 
 def _role(cls: type) -> str | None:
-    """Return which collaborator a class is; those of executors live in the layer above and count as they are."""
+    """Return the collaborator that a class is or derives from, as ``package.module:Class``; None for other classes.
+
+    A class of `automl_nas.run`, the layer above, is a collaborator of executors.
+    """
     own = [f"{cls.__module__}:{cls.__qualname__}"] if cls.__module__.startswith("automl_nas.run.") else []
     return next((base for base in (*COLLABORATORS, *own) if derives(cls, base)), None)
 
 
-def _nothing() -> ComponentResolver:
-    from automl_nas.plugin.registry import Registry
-
-    return Registry()
+def _missing_methods(cls: type, expected: type) -> str:
+    missing = sorted(name for name in getattr(expected, "__abstractmethods__", ()) if not hasattr(cls, name))
+    return f" (it has no {', no '.join(missing)})" if missing else ""
 
 
 def _plain(value: Any) -> Any:
-    """Return mappings as dicts, recursively: pydantic's strict mode takes no other."""
+    """Return mappings as dicts, recursively: pydantic's strict mode rejects other mappings."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Validation errors in the words of whoever wrote the configuration: where, what was expected, the nearest name."""
+"""Pydantic's validation errors as configuration errors: the place, what was expected, the nearest name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EXPECTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "string_type": "a text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "none_required": "null",
     "list_type": "a list",
@@ -37,20 +37,20 @@ def join(*parts: str | int) -> str:
     return text
 
 
-def located(error: ValidationError, given: Mapping[str, Any], path: str) -> ConfigurationError:
+def located(error: ValidationError, settings: Mapping[str, Any], path: str) -> ConfigurationError:
     """Return the first problem of a validation as an error with its place.
 
     Args:
-        error: what pydantic found.
-        given: the settings that were validated.
-        path: where they stand in the configuration.
+        error: pydantic's error.
+        settings: the settings that were validated.
+        path: the place of the settings in the configuration.
 
     Raises:
-        PluginError: a component that the settings name is wrong itself.
+        PluginError: a component that the settings name is itself invalid.
     """
-    found = [(_place(item["loc"], item["type"], given), item) for item in error.errors(include_url=False)]
-    first = [item for item in found if item[0][:1] == found[0][0][:1]]
-    # The options of a union each have their say: those that got furthest into the value are the ones that were meant.
+    reports = [(_place(item["loc"], item["type"], settings), item) for item in error.errors(include_url=False)]
+    first = [report for report in reports if report[0][:1] == reports[0][0][:1]]
+    # Each option of a union reports a problem. The option whose problem is deepest in the value is the one meant.
     depth = max(len(place) for place, _ in first)
     deepest = next(place for place, _ in first if len(place) == depth)
     problems = [item for place, item in first if place == deepest]
@@ -64,33 +64,31 @@ def located(error: ValidationError, given: Mapping[str, Any], path: str) -> Conf
     if problems[0]["type"] == "missing":
         return ConfigurationError("this setting is required", path=where)
     value = problems[0]["input"]
-    wanted, shown, hint = [], _show(value), ""
+    expected, received, hint = [], _show(value), ""
     for item in problems:
         if item["type"] in _EXPECTED:
-            wanted.append(_EXPECTED[item["type"]])
-        elif "wanted" in item.get("ctx", {}):
-            wanted.append(item["ctx"]["wanted"])
-            shown = item["ctx"].get("found", shown)
-            options = [option for option in item["ctx"].get("options", ()) if isinstance(option, str)]
+            expected.append(_EXPECTED[item["type"]])
+        elif "expected" in (context := item.get("ctx", {})):
+            expected.append(context["expected"])
+            received = context.get("received", received)
+            options = [option for option in context.get("options", ()) if isinstance(option, str)]
             near = did_you_mean(value, options) if isinstance(value, str) else ""
             hint = near if "did you mean" in near else hint
-    if not wanted:
+    if not expected:
         return ConfigurationError(f"{problems[0]['msg']}, not {_show(value)}", path=where)
     return ConfigurationError(
-        f"must be {' or '.join(dict.fromkeys(wanted))}, not {shown}{hint or _hint(value, wanted)}", path=where
+        f"must be {' or '.join(dict.fromkeys(expected))}, not {received}{hint or _hint(value, expected)}", path=where
     )
 
 
-def _place(location: Sequence[str | int], kind: str, given: Any) -> tuple[str | int, ...]:
-    # pydantic puts the names of union options between the keys; only what leads somewhere in the input is a place.
+def _place(location: Sequence[str | int], kind: str, settings: Any) -> tuple[str | int, ...]:
+    # pydantic puts the names of union options between the keys: only keys and indices of the input are kept.
     place: list[str | int] = []
-    here = given
+    value = settings
     for position, part in enumerate(location):
-        inside = (
-            part in here if isinstance(here, Mapping) else isinstance(here, list | tuple) and part in range(len(here))
-        )
-        if inside:
-            here = here[part]
+        keys = value if isinstance(value, Mapping) else range(len(value) if isinstance(value, list | tuple) else 0)
+        if part in keys:
+            value = value[part]
         elif not (kind == "missing" and position == len(location) - 1):
             continue
         place.append(part)
@@ -110,13 +108,13 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _hint(value: Any, wanted: Sequence[str]) -> str:
-    if isinstance(value, str) and "a text" not in wanted:
-        if "true or false" in wanted and value.lower() in ("yes", "no", "on", "off", "true", "false"):
+def _hint(value: Any, expected: Sequence[str]) -> str:
+    if isinstance(value, str) and "a string" not in expected:
+        if "true or false" in expected and value.lower() in ("yes", "no", "on", "off", "true", "false"):
             return "; write true or false, without quotes"
         try:
             float(value)
         except ValueError:
             return ""
-        return "; remove the quotes" if any("number" in text for text in wanted) else ""
+        return "; remove the quotes" if any("number" in each for each in expected) else ""
     return ""

@@ -11,7 +11,8 @@ from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.kinds import KINDS, derives, produced_class
 from automl_nas.plugin.registry import Registry
 from automl_nas.plugin.schema import Setting, to_json
-from automl_nas.plugin.signature import Signature, from_config
+from automl_nas.plugin.settings import from_config
+from automl_nas.plugin.signature import Signature
 from automl_nas.plugin.validation_errors import join
 
 PYTHON = "python:"

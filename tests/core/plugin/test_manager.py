@@ -38,15 +38,15 @@ BROKEN = {
     "syntax error": ("def (", "SyntaxError"),
     "misspelt hook": (
         "@hookimpl\ndef register_stratgies(register): ...",
-        "there is no hook 'register_stratgies'; did you mean 'register_strategies'?",
+        "unknown hook 'register_stratgies'; did you mean 'register_strategies'?",
     ),
     "misspelt specname": (
         "@hookimpl(specname='trial_finish')\ndef watch(trial): ...",
-        "there is no hook 'trial_finish'; did you mean 'trial_finished'?",
+        "unknown hook 'trial_finish'; did you mean 'trial_finished'?",
     ),
     "wrong argument": ("@hookimpl\ndef register_tasks(registry): ...", "registry"),
     "not marked": ("def register_tasks(register): ...", "'register_tasks' is not marked: put @hookimpl"),
-    "no hook": ("x = 1", "it implements no hook"),
+    "no hook": ("x = 1", "it does not implement any hook"),
     "wrapper": ("@hookimpl(wrapper=True)\ndef register_tasks(register):\n    yield", "is a wrapper"),
     "raises half way": (
         "@hookimpl\ndef register_spaces(register):\n    register('half', 'json:loads')\n"
@@ -55,15 +55,15 @@ BROKEN = {
     ),
     "an object for a reference": (
         "@hookimpl\ndef register_tasks(register): register('half', dict)",
-        "register_tasks: 'half': the reference must be a text 'package.module:Object', not <class 'dict'>",
+        "register_tasks: 'half': the reference must be a string 'package.module:Object', not <class 'dict'>",
     ),
     "a reference without an object": (
         "@hookimpl\ndef register_tasks(register): register('half', 'json.loads')",
-        "the reference must be a text 'package.module:Object', not 'json.loads'",
+        "the reference must be a string 'package.module:Object', not 'json.loads'",
     ),
-    "a name that is none": (
+    "a malformed name": (
         "@hookimpl\ndef register_tasks(register): register('Half Way', 'json:loads')",
-        "'Half Way' is no name",
+        "'Half Way' is not a valid name",
     ),
     "a summary of two lines": (
         "@hookimpl\ndef register_tasks(register): register('half', 'json:loads', summary='a\\nb')",
@@ -161,7 +161,7 @@ def test_the_environment_chooses(installed: Any, registering: Any, environ: dict
 def test_a_wanted_plugin_that_is_not_installed_is_listed(installed: Any, registering: Any) -> None:
     installed.write("a-dist", evolution=registering("one"))
     (fault,) = installed.load(AUTOML_NAS_PLUGINS="evolutoin").broken
-    assert "AUTOML_NAS_PLUGINS names it, and it is not installed; did you mean 'evolution'?" in fault.error
+    assert "AUTOML_NAS_PLUGINS contains this name, which is not installed; did you mean 'evolution'?" in fault.error
 
 
 @pytest.mark.parametrize(("value", "strict"), [("1", True), ("true", True), ("0", False), ("", False)])
@@ -180,7 +180,7 @@ def test_an_unknown_name_is_explained(installed: Any, registering: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         registry.get("strategies", "evolutoin", path="stages[0].strategy.name")
     assert str(caught.value) == "stages[0].strategy.name: unknown strategy 'evolutoin'; did you mean 'evolution'?"
-    with pytest.raises(ConfigurationError, match="'digits' is a name of a task"):
+    with pytest.raises(ConfigurationError, match="'digits' is the name of a task"):
         registry.get("strategies", "digits")
 
 
@@ -210,7 +210,7 @@ def test_check_imports_everything_and_names_what_is_wrong(installed: Any) -> Non
     assert "cannot import nowhere_at_all:X: ModuleNotFoundError" in faults["missing-module"]
     assert "AttributeError" in faults["missing-object"]
     assert "does not derive from Strategy" in faults["no-strategy"]
-    assert "is abstract: it lacks ask" in faults["abstract"]
+    assert "is abstract: it does not implement ask" in faults["abstract"]
 
 
 class WithCommand:
@@ -255,7 +255,10 @@ def test_a_command_that_hides_another_breaks_its_plugin() -> None:
 def test_a_module_given_in_python_raises_when_it_is_broken(caplog: pytest.LogCaptureFixture) -> None:
     module = types.ModuleType("scratch")
     manager = PluginManager({})
-    with caplog.at_level(logging.WARNING), pytest.raises(PluginError, match=r"plugin 'scratch' .* implements no hook"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(PluginError, match=r"plugin 'scratch' .* does not implement any hook"),
+    ):
         manager.register_module(module)
     assert len(manager.broken) == 1
 
@@ -266,7 +269,7 @@ def test_a_module_given_in_python_raises_when_it_is_broken(caplog: pytest.LogCap
     module.register_tasks = register_tasks  # type: ignore[attr-defined]
     assert manager.register_module(module).components[0].name == "extra"
     assert not manager.broken
-    with pytest.raises(PluginError, match="loaded already"):
+    with pytest.raises(PluginError, match="already loaded"):
         manager.register_module(module)
     assert manager.registry.names("tasks") == ("extra",)
 

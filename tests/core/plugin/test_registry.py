@@ -154,9 +154,7 @@ def test_errors_in_nested_components_are_located(registry: Registry, spec: Any, 
 
 def test_a_nested_component_must_be_what_the_annotation_says(registry: Registry) -> None:
     spec = {"name": "wrapper", "inner": "stubborn"}
-    with pytest.raises(
-        ConfigurationError, match=r"^s.inner: must be of the type AskTellStrategy, which 'stubborn' is not$"
-    ):
+    with pytest.raises(ConfigurationError, match=r"^s.inner: must be of type AskTellStrategy; 'stubborn' is not$"):
         registry.resolve("strategies", spec, path="s")
     fine = registry.construct("strategies", {"name": "wrapper", "inner": "blind", "spare": "stubborn"}, [ToySpace()])
     assert isinstance(fine.spare, Stubborn)
@@ -173,9 +171,9 @@ def test_what_a_nested_constructor_refuses_is_located(registry: Registry) -> Non
         registry.construct("strategies", spec, [ToySpace()], path="s")
 
 
-def test_spaces_may_be_functions_that_say_so(registry: Registry) -> None:
+def test_spaces_may_be_annotated_functions(registry: Registry) -> None:
     assert len(registry.construct("spaces", {"name": "toy", "blocks": 3}).decisions) == 3
-    with pytest.raises(PluginError, match="returns int, which is no SearchSpace"):
+    with pytest.raises(PluginError, match="returns int, which is not a SearchSpace"):
         registry.get("spaces", "no_space").load()
     with pytest.raises(PluginError, match="a function with a return annotation"):
         registry.get("spaces", "silent").load()

@@ -160,19 +160,19 @@ WRONG = {
     "nan": ({"count": 1, "rate": float("nan")}, "rate", "must be a finite number, not nan"),
     "int for bool": ({"count": 1, "flag": 1}, "flag", "must be true or false, not 1"),
     "yes for bool": ({"count": 1, "flag": "yes"}, "flag", "write true or false, without quotes"),
-    "int for text": ({"count": 1, "text": 3}, "text", "must be a text, not 3"),
+    "int for text": ({"count": 1, "text": 3}, "text", "must be a string, not 3"),
     "option": ({"count": 1, "mode": "sdg"}, "mode", "must be 'sgd' or 'adamw', not 'sdg'; did you mean 'sgd'?"),
     "far option": ({"count": 1, "mode": "zzz"}, "mode", "must be 'sgd' or 'adamw', not 'zzz'"),
     "bool for option 1": ({"count": 1, "number": True}, "number", "must be 1 or 2, not true"),
     "float for option 1": ({"count": 1, "number": 1.0}, "number", "must be 1 or 2, not 1.0"),
     "optional": ({"count": 1, "maybe": "a"}, "maybe", "must be a number, not 'a'"),
-    "union": ({"count": 1, "either": 1.5}, "either", "must be a whole number or a text, not 1.5"),
+    "union": ({"count": 1, "either": 1.5}, "either", "must be a whole number or a string, not 1.5"),
     "element": ({"count": 1, "shape": [1, 2.5]}, "shape[1]", "must be a whole number, not 2.5"),
     "no list": ({"count": 1, "shape": 3}, "shape", "must be a list, not 3"),
     "text is no list": ({"count": 1, "items": "ab"}, "items", "must be a list, not 'ab'"),
     "short": ({"count": 1, "pair": [1]}, "pair", "must be a list of length 2, not one of length 1"),
     "long": ({"count": 1, "pair": [1, "a", 2]}, "pair", "must be a list of length 2, not one of length 3"),
-    "place in pair": ({"count": 1, "pair": [1, 2]}, "pair[1]", "must be a text, not 2"),
+    "place in pair": ({"count": 1, "pair": [1, 2]}, "pair[1]", "must be a string, not 2"),
     "nested list": ({"count": 1, "table": {"a": [1, "x"]}}, "table.a[1]", "must be a whole number, not 'x'"),
     "no mapping": ({"count": 1, "table": [1]}, "table", "must be a mapping, not a list"),
     "dataclass field": ({"count": 1, "recipe": {"epochs": "3"}}, "recipe.epochs", "must be a whole number, not '3'"),
@@ -215,9 +215,11 @@ class NeedsSupernet:
 
 def test_a_collaborator_that_is_missing_or_of_another_type() -> None:
     signature = Signature.of(NeedsSupernet, name="single_path")
-    with pytest.raises(ConfigurationError, match="'single_path' needs a SupernetSpace, and ToySpace is none"):
+    with pytest.raises(
+        ConfigurationError, match=r"'single_path' needs a SupernetSpace; ToySpace is not one .*build_supernet"
+    ):
         signature.construct(NeedsSupernet, {}, [ToySpace()])
-    with pytest.raises(ConfigurationError, match="'single_path' needs a SupernetSpace, and there is none here"):
+    with pytest.raises(ConfigurationError, match="'single_path' needs a SupernetSpace, which this run does not supply"):
         signature.construct(NeedsSupernet, {}, [ToyTask()])
 
 
@@ -269,18 +271,18 @@ MESSAGES = {
     "var_keywords": "takes **steps: ",
     "no_annotation": "the parameter 'steps' of no_annotation has no annotation",
     "unresolvable": "cannot be resolved: name 'Decimal' is not defined; import their types at run time",
-    "setting_before_star": "stands before '*'",
+    "setting_before_star": "is before '*'",
     "unknown_collaborator": "SearchSpace, Problem, Task, Runtime, Artifacts",
     "optional_without_none": "must have the default None",
     "text_seed": "must be annotated int",
     "called_name": "has a setting 'name'",
-    "bare_list": "the setting 'steps' of bare_list has the type list, which no configuration can hold",
+    "bare_list": "the setting 'steps' of bare_list has the type list, which a configuration cannot hold",
     "odd_type": "has the type complex",
     "int_keys": "has the type dict[int, int]",
     "odd_element": "has the type complex",
     "thawed": "the dataclass Thawed must be frozen",
-    "wrong_default": "the default of the setting 'steps' of wrong_default is wrong: must be a whole number",
-    "bad_component_default": "the default of the setting 'space' of bad_component_default is wrong",
+    "wrong_default": "the default of the setting 'steps' of wrong_default is invalid: must be a whole number",
+    "bad_component_default": "the default of the setting 'space' of bad_component_default is invalid",
 }
 
 

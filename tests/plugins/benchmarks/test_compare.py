@@ -222,7 +222,7 @@ def test_a_function_can_be_a_benchmark(table: Path) -> None:
         ([{"name": "aging", "population": 0}], {}, r"strategies\[0\].population: .*at least 1"),
         (["random", "random"], {}, "'random' stands at .* already; give each a label"),
         ([SCAN, {"name": SCAN, "times": 2}], {}, "'Scan' stands at .* already"),
-        ([f"{TOOLS}:Weighty"], {}, "needs a Artifacts, and there is none here"),
+        ([f"{TOOLS}:Weighty"], {}, "needs a Artifacts, which this run does not supply"),
         ([f"{TOOLS}:Scam"], {}, "there is no 'Scam' in .*did you mean 'Scan'"),
         (["no_such_module:X"], {}, "there is no module 'no_such_module'"),
         ([{"nome": "random"}], {}, "must be a name or a mapping with a name"),
@@ -230,7 +230,7 @@ def test_a_function_can_be_a_benchmark(table: Path) -> None:
         ("random", {}, r"give a list: \['random'\]"),
         (["random"], {"codec": "code"}, r"benchmarks\[0\].codec: a table has no setting 'codec'; did you mean 'codes'"),
         (["random"], {"metric": "sigmal"}, "no column 'sigmal'; did you mean 'signal'"),
-        (["random"], {"codes": 3}, r"benchmarks\[0\].codes: must be a text"),
+        (["random"], {"codes": 3}, r"benchmarks\[0\].codes: must be a string"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(
