@@ -1,14 +1,17 @@
-"""Write the reference part of configuration.md: every section and every component's settings, read from the code.
+"""Write the generated parts of the reference: settings of sections and components, commands, hooks.
 
 Usage::
 
-    python docs/generate_reference.py           # rewrites the page
-    python docs/generate_reference.py --check   # exits with 1 if the page is out of date
+    python docs/generate_reference.py           # rewrites the pages
+    python docs/generate_reference.py --check   # exits with 1 if a page is out of date
+
+A generated part is between the comments ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->`` of its page.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import sys
@@ -17,7 +20,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
+from automl_nas.cli import cli
 from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.plugin import hookspecs
 from automl_nas.plugin.component import Component
 from automl_nas.plugin.kinds import KINDS, kind_of
 from automl_nas.plugin.settings import Setting, describe, fields_of, is_union
@@ -31,8 +38,7 @@ from automl_nas.run.configuration.sections import (
     StageSettings,
 )
 
-PAGE = Path(__file__).parent / "reference" / "configuration.md"
-BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
+FOLDER = Path(__file__).parent / "reference"
 
 SECTIONS: dict[str, Any] = {
     "Run": RunSettings,
@@ -77,8 +83,19 @@ MORE_OF_FINAL = (
 """Settings of ``final`` that are resolved before its dataclass is made."""
 
 
-def reference() -> str:
-    """Return the generated part of the page."""
+def generated() -> dict[str, dict[str, str]]:
+    """Return the generated parts: page -> name of the part -> text."""
+    context = click.Context(cli, info_name="automl-nas")
+    commands = {name: _command(cli.get_command(context, name), name, context) for name in cli.list_commands(context)}
+    return {
+        "configuration.md": {"reference": settings()},
+        "commands.md": {f"options of {name}": text for name, text in commands.items()},
+        "hooks.md": {"hooks": hooks()},
+    }
+
+
+def settings() -> str:
+    """Return the tables of the settings of every section and component."""
     parts = ["## Sections"]
     for heading, cls in SECTIONS.items():
         settings = (*MORE_OF_FINAL, *fields_of(cls)) if cls is FinalSettings else fields_of(cls)
@@ -155,18 +172,63 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value)
 
 
+def hooks() -> str:
+    """Return the table of all hooks, from their specifications."""
+    rows = ["| hook | |", "|---|---|"]
+    for name, hook in vars(hookspecs).items():
+        if inspect.isfunction(hook) and hook.__module__ == hookspecs.__name__:
+            signature = f"{name}({', '.join(inspect.signature(hook).parameters)})"
+            rows.append(f"| `{signature}` | {_one_line(hook.__doc__)} |")
+    return "\n".join(rows)
+
+
+def _command(command: click.Command | None, name: str, parent: click.Context) -> str:
+    """Return usage, help and options of a command, and those of its subcommands."""
+    assert command is not None
+    context = click.Context(command, info_name=name, parent=parent)
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    parts = [f"`{usage}`", inspect.cleandoc(command.help or "").replace("\b\n", "")]
+    options = [_option(option, context) for option in command.params if isinstance(option, click.Option)]
+    if options:
+        parts.append("\n".join(["| option | |", "|---|---|", *options]))
+    if isinstance(command, click.Group):
+        parts += [_command(command.get_command(context, sub), sub, context) for sub in command.list_commands(context)]
+    return "\n\n".join(parts)
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    value = "" if option.is_flag else " " + option.make_metavar(context).removesuffix(" RANGE")
+    names = ", ".join(f"`{name}{value}`" for name in (*option.opts, *option.secondary_opts))
+    default = option.default if isinstance(option.default, int | float | str) and not option.is_flag else None
+    text = _one_line(option.help) + ("" if default is None else f" Default: {default}.")
+    cells = (names, text.replace("<", r"\<"))
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join(inspect.cleandoc(text or "").replace("``", "`").split())
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the page; return the exit code."""
+    """Write or check the pages; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if the page is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page is out of date")
     check = parser.parse_args(arguments).check
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    new = f"{head}{BEGIN}\n\n{reference()}\n\n{END}{rest.partition(END)[2]}"
-    if check:
-        return int(new != page)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    outdated = 0
+    for name, parts in generated().items():
+        page = FOLDER / name
+        old = new = page.read_text(encoding="utf-8")
+        for part, text in parts.items():
+            begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+            if begin not in new or end not in new:
+                raise SystemExit(f"{page} has no place for its generated part: write {begin} and {end}")
+            head, _, rest = new.partition(begin)
+            new = f"{head}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
+        if new != old:
+            outdated = 1
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    return outdated if check else 0
 
 
 if __name__ == "__main__":

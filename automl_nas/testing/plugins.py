@@ -17,10 +17,12 @@ HEAVY = ("torch", "torchvision", "numpy", "scipy", "sklearn", "pandas", "optuna"
 
 
 class PluginContract(ABC):
-    """Inherit, give `module`, and pytest runs the rest::
+    """The tests of a plugin's top module. Derive a class from it in a test file and set `module`.
 
-    class TestMyPlugin(PluginContract):
-        module = "my_package"
+    For example::
+
+        class TestMyPlugin(PluginContract):
+            module = "my_package"
     """
 
     @property

@@ -21,14 +21,19 @@ from automl_nas.run.configuration.sections import RunSettings
 CONFIGURATION = DOCS / "reference" / "configuration.md"
 
 
-@pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_reference", DOCS / "generate_reference.py")
+def script(name: str) -> ModuleType:
+    """Import a script of the documentation."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    return script("generate_reference")
 
 
 def test_the_reference_is_what_the_code_says(generator: ModuleType) -> None:
@@ -45,6 +50,17 @@ def test_the_reference_has_every_setting_of_every_component() -> None:
         own = [section for section in sections if section.startswith(f"`{component.name}`\n")]
         wanted = [setting.name for setting in component.signature().settings]
         assert any(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == wanted for section in own), component
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """The pages of the Python API are written when the documentation is built; the pin lists the names."""
+    api = script("api_pages")
+    pages = {name: api.page(name) for name in api.public_modules()}
+    pinned = (ROOT / "tests" / "core" / "public_names.txt").read_text(encoding="utf-8").split()
+    for full_name in pinned:
+        package, _, public = full_name.rpartition(".")
+        entry = rf"^(\.\. (autoclass|autofunction|py:data):: {full_name}|\* :py:obj:`{public} <automl_nas\..*>`)$"
+        assert re.search(entry, pages[package], flags=re.MULTILINE), full_name
 
 
 def test_every_setting_is_described() -> None:
@@ -64,7 +80,7 @@ def test_the_sections_are_all_there(generator: ModuleType, quickstart: Plan) -> 
 def test_commands_that_are_named_exist() -> None:
     known = set(cli.list_commands(click.Context(cli)))  # with those of plugins
     for page in PAGES:
-        named = re.findall(r"automl-nas ([a-z]\w*)", page.read_text(encoding="utf-8"))
+        named = re.findall(r"automl-nas ([a-z][\w-]*)", page.read_text(encoding="utf-8"))
         assert set(named) <= known, name(page)
 
 
