@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from automl_nas.cli.logs import quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration
     from automl_nas.cli.overrides import Override as Override
-    from automl_nas.cli.progress import shown as shown
+    from automl_nas.cli.progress import progress_reporter as progress_reporter
     from automl_nas.cli.text import duration as duration
     from automl_nas.cli.text import exact as exact
     from automl_nas.cli.text import table as table
@@ -52,7 +52,7 @@ _HOMES = {
         "Configuration",
         "Override",
     ),
-    "progress": ("shown",),
+    "progress": ("progress_reporter",),
     "text": (
         "duration",
         "exact",

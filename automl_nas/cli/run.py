@@ -14,13 +14,13 @@ import click
 from automl_nas.cli.common import CommandT, debug_option, working_plugins
 from automl_nas.cli.logs import Logs, quiet_libraries
 from automl_nas.cli.overrides import Configuration, Override
-from automl_nas.cli.progress import shown
+from automl_nas.cli.progress import progress_reporter
 from automl_nas.cli.summary import summary
 from automl_nas.cli.text import duration
 from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted, UserError
 
 if TYPE_CHECKING:
-    from automl_nas.run.reporter import Reporter
+    from automl_nas.plugin.events import Handlers
     from automl_nas.run.session import Session
 
 
@@ -71,12 +71,12 @@ def run(
         given.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
     directory = out or _free_directory(config)
 
-    def start(reporter: Reporter) -> Session:
+    def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
 
         if again and (directory / "config.yaml").exists():
-            return Session.resume(directory, raw=given.value, executor=given.value.get("executor"), reporter=reporter)
-        return Session.start(given.value, directory, reporter=reporter)
+            return Session.resume(directory, raw=given.value, executor=given.value.get("executor"), handlers=handlers)
+        return Session.start(given.value, directory, handlers=handlers)
 
     try:
         _drive(start, directory, quiet)
@@ -99,10 +99,10 @@ def run(
 def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], quiet: bool) -> None:
     """Continue the run in DIR. What it finds is what it would have found without the interruption."""
 
-    def start(reporter: Reporter) -> Session:
+    def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
 
-        return Session.resume(directory, executor=_executor(directory, workers, overrides), reporter=reporter)
+        return Session.resume(directory, executor=_executor(directory, workers, overrides), handlers=handlers)
 
     _drive(start, directory, quiet)
 
@@ -134,20 +134,19 @@ def _free_directory(config: Path) -> Path:
     return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{config.stem}-{n}").exists())
 
 
-def _drive(start: Callable[[Reporter], Session], directory: Path, quiet: bool) -> None:
+def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:
     """Run a session to its end and print what it found."""
+    from automl_nas.plugin.events import MessageSent
+
     begun = time.monotonic()
     working_plugins()
     with quiet_libraries():
-        reporter = shown(quiet)
-        session = start(reporter)
-        reporter.message(f"run directory: {directory}")
-        for note in _notes(session):
-            reporter.message(note)
+        reporter = progress_reporter(quiet)
+        session = start(reporter.handlers)
+        for text in (f"run directory: {directory}", *_notes(session)):
+            session.notifications.send(MessageSent(text))
         try:
-            with Logs(reporter.warning), reporter:
-                problems = {stage.settings.name: stage.problem for stage in session.plan.stages}
-                reporter.expect(problems, _recorded(session))
+            with Logs(reporter.warning):
                 result = session.run()
         except RunInterrupted:
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {shlex.quote(str(directory))}") from None

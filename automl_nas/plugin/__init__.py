@@ -15,9 +15,23 @@ if TYPE_CHECKING:
     from automl_nas.plugin.api import hookspec as hookspec
     from automl_nas.plugin.component import Component as Component
     from automl_nas.plugin.component import Source as Source
+    from automl_nas.plugin.events import Event as Event
+    from automl_nas.plugin.events import Handlers as Handlers
+    from automl_nas.plugin.events import MessageSent as MessageSent
+    from automl_nas.plugin.events import NumbersLogged as NumbersLogged
+    from automl_nas.plugin.events import ProgressMade as ProgressMade
     from automl_nas.plugin.events import ResultInfo as ResultInfo
+    from automl_nas.plugin.events import RunFinished as RunFinished
     from automl_nas.plugin.events import RunInfo as RunInfo
+    from automl_nas.plugin.events import RunStarted as RunStarted
+    from automl_nas.plugin.events import SessionEnded as SessionEnded
+    from automl_nas.plugin.events import StageFinished as StageFinished
+    from automl_nas.plugin.events import StageStarted as StageStarted
+    from automl_nas.plugin.events import StepFinished as StepFinished
     from automl_nas.plugin.events import StepInfo as StepInfo
+    from automl_nas.plugin.events import StopRequested as StopRequested
+    from automl_nas.plugin.events import TrialFinished as TrialFinished
+    from automl_nas.plugin.events import WarningSent as WarningSent
     from automl_nas.plugin.failures import PluginFailure as PluginFailure
     from automl_nas.plugin.kinds import KINDS as KINDS
     from automl_nas.plugin.kinds import Kind as Kind
@@ -54,9 +68,23 @@ _HOMES = {
         "Signature",
     ),
     "events": (
+        "Event",
+        "Handlers",
+        "MessageSent",
+        "NumbersLogged",
+        "ProgressMade",
         "ResultInfo",
+        "RunFinished",
         "RunInfo",
+        "RunStarted",
+        "SessionEnded",
+        "StageFinished",
+        "StageStarted",
+        "StepFinished",
         "StepInfo",
+        "StopRequested",
+        "TrialFinished",
+        "WarningSent",
     ),
     "failures": ("PluginFailure",),
     "kinds": (

@@ -1,4 +1,4 @@
-"""What is wrong with plugins, as data."""
+"""Failures of plugins, as data."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from automl_nas.plugin.component import Component, Source
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """What is wrong with a plugin, or with one of its components.
+    """A failure of a plugin or of one of its components.
 
     Attributes:
         source: the plugin.
-        error: what is wrong, in one line.
-        cause: the exception, for its traceback; None if there was none.
-        component: what is wrong with the plugin; None when it is the plugin itself.
+        error: the reason, in one line.
+        cause: the exception, for its traceback; None if there was no exception.
+        component: the component that failed; None if the plugin itself failed.
     """
 
     source: Source
@@ -29,7 +29,7 @@ class PluginFailure:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception as one line: its type and its message; of our own errors the message alone."""
+    """Return an exception as one line: its type and its message; for a `PluginError` the message alone."""
     text = " ".join(str(error).split())
     if isinstance(error, PluginError):
         return text

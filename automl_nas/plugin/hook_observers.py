@@ -1,96 +1,70 @@
-"""Telling the plugins that watch runs, none of which can change or end one."""
+"""The plugins that observe every run through hooks, as subscribers of its events."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from automl_nas.errors import PluginError
 from automl_nas.plugin.component import Source
 from automl_nas.plugin.discovery import HOOKS
-from automl_nas.plugin.failures import PluginFailure, one_line
+from automl_nas.plugin.failures import PluginFailure
 
 if TYPE_CHECKING:
     import pluggy
 
-    from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo
-    from automl_nas.strategy.trial import Trial
+    from automl_nas.plugin.events import Event, Handlers
 
-_log = logging.getLogger(__name__)
+OBSERVER_HOOKS = tuple(sorted(hook for hook in HOOKS if not hook.startswith("register_")))
+"""The hooks that observe a run. Each has the name of an event."""
 
-OBSERVERS = tuple(sorted(hook for hook in HOOKS if not hook.startswith("register_")))
-"""The hooks that watch a run."""
-
-
-@dataclass(frozen=True)
-class _Observer:
-    source: Source
-    function: Callable[..., object]
-    arguments: tuple[str, ...]
+_Call = tuple[Callable[..., object], tuple[str, ...]]
+"""A function of a plugin, and the names of its parameters."""
 
 
-class Observers:
-    """The observers of all plugins. One that raises is logged and not called again, nor are the others of its plugin.
+class HookObservers:
+    """The observer hooks of all plugins."""
 
-    Args:
-        strict: one that raises is an error instead.
-    """
-
-    def __init__(self, *, strict: bool = False) -> None:
-        self.strict = strict
-        self._plugged: dict[str, list[_Observer]] = {hook: [] for hook in OBSERVERS}
-        self._disabled_observers: dict[Source, PluginFailure] = {}
+    def __init__(self) -> None:
+        self._calls: dict[Source, dict[str, list[_Call]]] = {}
+        self._failures: dict[Source, PluginFailure] = {}
 
     @property
-    def disabled_observers(self) -> tuple[PluginFailure, ...]:
-        """The plugins whose observers raised."""
-        return tuple(self._disabled_observers.values())
+    def failures(self) -> tuple[PluginFailure, ...]:
+        """The plugins whose observer hooks raised; they are not called again in this process."""
+        return tuple(self._failures.values())
 
-    def plug(self, source: Source, hooks: pluggy.PluginManager) -> tuple[str, ...]:
-        """Add the observers of a plugin and return the names of their hooks."""
-        watching = []
-        for hook, observers in self._plugged.items():
+    def add(self, source: Source, hooks: pluggy.PluginManager) -> tuple[str, ...]:
+        """Add the observer hooks of a plugin and return their names."""
+        calls: dict[str, list[_Call]] = {}
+        for hook in OBSERVER_HOOKS:
             for implementation in getattr(hooks.hook, hook).get_hookimpls():
-                observers.append(_Observer(source, implementation.function, tuple(implementation.argnames)))
-                watching.append(hook)
-        return tuple(watching)
+                calls.setdefault(hook, []).append((implementation.function, tuple(implementation.argnames)))
+        if calls:
+            self._calls[source] = calls
+        return tuple(calls)
 
-    def unsubscribe(self, source: Source) -> None:
-        """Remove the observers of a plugin."""
-        for hook, observers in self._plugged.items():
-            self._plugged[hook] = [observer for observer in observers if observer.source != source]
+    def remove(self, source: Source) -> None:
+        """Remove the observer hooks of a plugin."""
+        self._calls.pop(source, None)
 
-    def search_started(self, run: RunInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("search_started", run=run)
+    def disable(self, failure: PluginFailure) -> None:
+        """Remove the observer hooks of a plugin one of which raised, and list the failure."""
+        self.remove(failure.source)
+        self._failures[failure.source] = failure
 
-    def step_finished(self, run: RunInfo, step: StepInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("step_finished", run=run, step=step)
+    def subscribers(self) -> Iterator[tuple[Source, Handlers]]:
+        """Return the plugins that observe runs, each with its handlers of events."""
+        from automl_nas.plugin.events import EVENTS
 
-    def trial_finished(self, run: RunInfo, trial: Trial) -> None:
-        """Tell observers; see the hook. Nothing is copied when nobody watches."""
-        if self._plugged["trial_finished"]:
-            from automl_nas.plugin.events import frozen_trial
+        for source, calls in list(self._calls.items()):
+            yield source, {kind: _handler(calls[kind.name]) for kind in EVENTS if kind.name in calls}
 
-            self._notify("trial_finished", run=run, trial=frozen_trial(trial))
 
-    def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
-        """Tell observers; see the hook."""
-        self._notify("search_finished", run=run, result=result)
+def _handler(calls: list[_Call]) -> Callable[[Event], None]:
+    """Return a function that calls those of a hook with the fields of an event that they have parameters for."""
 
-    def _notify(self, hook: str, **data: object) -> None:
-        for observer in self._plugged[hook]:
-            try:
-                observer.function(*(data[name] for name in observer.arguments))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                fault = PluginFailure(observer.source, f"{hook}: {one_line(error)}", error)
-                self.unsubscribe(observer.source)
-                self._disabled_observers[observer.source] = fault
-                if self.strict:
-                    raise PluginError(str(fault)) from error
-                _log.warning("%s does not watch this run any more: %s", observer.source, fault.error, exc_info=error)
+    def call(event: Event) -> None:
+        for function, parameters in calls:
+            function(*[getattr(event, name) for name in parameters])
+
+    return call

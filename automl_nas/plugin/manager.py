@@ -13,7 +13,7 @@ from automl_nas.errors import PluginError
 from automl_nas.plugin.component import Component, Source, Staging
 from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin, discover, load_single
 from automl_nas.plugin.failures import PluginFailure, one_line
-from automl_nas.plugin.hook_observers import Observers
+from automl_nas.plugin.hook_observers import HookObservers
 from automl_nas.plugin.kinds import KINDS
 from automl_nas.plugin.registry import Registry
 
@@ -52,7 +52,7 @@ class PluginManager:
 
     Attributes:
         registry: the registered components.
-        observers: notifies the plugins that implement observer hooks.
+        observers: the plugins that implement observer hooks.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -62,7 +62,7 @@ class PluginManager:
         self._plugins: dict[Source, Plugin] = {}
         self._broken: dict[Source, PluginFailure] = {}
         self._disabled: list[Source] = []
-        self.observers = Observers(strict=self._filter.strict)
+        self.observers = HookObservers()
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -80,9 +80,14 @@ class PluginManager:
         return tuple(self._disabled)
 
     @property
+    def strict(self) -> bool:
+        """Whether a broken plugin, or an observer that raises, is an error."""
+        return self._filter.strict
+
+    @property
     def disabled_observers(self) -> tuple[PluginFailure, ...]:
         """The failures of observer hooks that raised an error and are no longer called."""
-        return self.observers.disabled_observers
+        return self.observers.failures
 
     def load(self, plugins: Iterable[InstalledPlugin] | None = None) -> PluginManager:
         """Load plugins that are not loaded yet; return self.
@@ -166,7 +171,7 @@ class PluginManager:
             self._fail(source, error)
             return
         self._broken.pop(source, None)
-        self._plugins[source] = Plugin(source, tuple(components), commands, self.observers.plug(source, hooks))
+        self._plugins[source] = Plugin(source, tuple(components), commands, self.observers.add(source, hooks))
 
     def _stage_components(self, hooks: pluggy.PluginManager, source: Source) -> list[Component]:
         components = []
@@ -192,7 +197,7 @@ class PluginManager:
     def _withdraw(self, source: Source) -> None:
         del self._plugins[source]
         self.registry.withdraw(source)
-        self.observers.unsubscribe(source)
+        self.observers.remove(source)
 
     def _fail(self, source: Source, error: BaseException) -> None:
         failure = PluginFailure(source, one_line(error), error)

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 class Observer(ABC):
-    """Watches a run, with settings of its own. It is given frozen data and cannot change the run.
+    """Observes a run, with settings of its own. It receives frozen data and cannot change the run.
 
-    It is told what the hooks of the same names are told, which watch every run and have no settings. One that raises
-    is logged and not called again in this process. Settings are keyword-only in the constructor; of collaborators there
-    are the space, the task and the runtime.
+    It receives the same events as the hooks of the same names; hooks observe every run and have no settings. If a
+    method raises, the error is logged and the observer is not called again in this process. Settings are keyword-only
+    in the constructor; the collaborators it may ask for are the space, the task and the runtime.
     """
 
-    # Empty methods are the defaults on purpose: an observer overrides what it is interested in.
+    # Empty methods are the defaults on purpose: an observer overrides those it needs.
 
     def check(self, run: RunInfo) -> None:  # noqa: B027
-        """Find out whether it can do its work: called before a new run is made, and not when one is resumed.
+        """Check that it will be able to work. Called before a new run is created, and not when a run is resumed.
 
         Args:
-            run: which it will be; its directory is not there yet.
+            run: the new run; its directory does not exist yet.
 
         Raises:
-            UserError: it cannot, and why.
+            UserError: it cannot work; the message gives the reason.
         """
 
     @abstractmethod
@@ -44,4 +44,7 @@ class Observer(ABC):
         """See the hook."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go: the process's work on the run is over, however it ended. Every trial is in the record by now."""
+        """Release resources: this process stops working on the run, also after a failure or an interruption.
+
+        Every finished trial is recorded by then.
+        """

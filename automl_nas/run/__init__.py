@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from automl_nas.run.record.yaml import (
         read_yaml as read_yaml,
     )
-    from automl_nas.run.reporter import Reporter as Reporter
     from automl_nas.run.results import Candidate as Candidate
     from automl_nas.run.results import Result as Result
     from automl_nas.run.session import Session as Session
@@ -89,7 +88,6 @@ _HOMES = {
         "Candidate",
         "Result",
     ),
-    "reporter": ("Reporter",),
     "interruption": ("StopFlag",),
     "notifications": ("run_info",),
     "configuration.plan": (

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import RunDirectoryError
+from automl_nas.plugin.events import Handlers
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.configuration.plan import make_plan
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
-from automl_nas.run.reporter import Reporter
 from automl_nas.run.results import Result
 from automl_nas.run.session import Session
 
@@ -24,7 +24,7 @@ def search(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    reporter: Reporter | None = None,
+    handlers: Handlers | None = None,
     **sections: Any,
 ) -> Result:
     """Search, train, test and export: what ``automl-nas run`` does.
@@ -33,7 +33,7 @@ def search(
         config: a configuration: a mapping, or the path of a YAML file; None: the sections alone.
         out: the run directory, new or empty; None: a temporary one, whose path is in the result.
         resume: continue the run in ``out`` if there is one, with the same configuration.
-        reporter: is told how it goes.
+        handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
 
@@ -55,10 +55,10 @@ def search(
     if resume and out is None:
         raise RunDirectoryError("to resume, say which run: out=DIRECTORY")
     if resume and RunDirectory(path).config.exists():
-        session = Session.resume(path, raw=raw, executor=raw.get("executor"), reporter=reporter)
+        session = Session.resume(path, raw=raw, executor=raw.get("executor"), handlers=handlers)
     else:
         try:
-            session = Session.start(raw, path, reporter=reporter)
+            session = Session.start(raw, path, handlers=handlers)
         except BaseException:
             if out is None:
                 path.rmdir()
@@ -66,18 +66,18 @@ def search(
     return Result(path, session.run(), session.plan)
 
 
-def resume(directory: str | os.PathLike[str], *, reporter: Reporter | None = None, executor: Any = None) -> Result:
+def resume(directory: str | os.PathLike[str], *, handlers: Handlers | None = None, executor: Any = None) -> Result:
     """Continue a run whose configuration holds names only (no Python objects); a complete run just gives its result.
 
     Args:
         directory: the run directory.
-        reporter: is told how it goes.
+        handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
 
     Raises:
         RunDirectoryError: it is no run, or another process works on it.
     """
-    session = Session.resume(Path(directory), reporter=reporter, executor=executor)
+    session = Session.resume(Path(directory), handlers=handlers, executor=executor)
     return Result(Path(directory), session.run(), session.plan)
 
 

@@ -8,71 +8,71 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import final
 
-_QUICK = 1e-3
-_LOOKED_AT = 100
-_FROZEN = 5000
+_FAST_TRIAL = 1e-3
+_UPDATE_TRIALS = 100
+_FREEZE_TRIALS = 5000
 _YOUNG = 10_000
 
 
 @final
 class GcTuner:
-    """Keeps the collector from looking again and again at a record that grows quickly.
+    """Keeps the collector from visiting a ledger that grows quickly again and again.
 
-    While trials take less than a millisecond each, it looks at young objects after 10,000 allocations instead of the
-    usual 700, most of which are gone by then, and the record is frozen after every 5,000 trials. Slower trials may have
-    networks, and those shall be gone as soon as ever: for them the collector is as it was.
+    While trials take less than a millisecond each, the collector visits young objects after 10,000 allocations instead
+    of 700, because most of them are free by then, and the ledger is frozen after every 5,000 trials. Slower trials may
+    have networks, which must be freed as soon as possible: for them the collector is as before.
 
     Args:
-        ours: whether the collector's settings may be changed.
+        enabled: whether the settings of the collector may be changed.
     """
 
-    def __init__(self, *, ours: bool) -> None:
-        self._usual = gc.get_threshold()
-        self._ours = ours and 0 < self._usual[0] < _YOUNG
-        self._quick, self._trials, self._since, self._from = False, 0, time.monotonic(), 0
+    def __init__(self, *, enabled: bool) -> None:
+        self._thresholds = gc.get_threshold()
+        self._enabled = enabled and 0 < self._thresholds[0] < _YOUNG
+        self._fast, self._trials, self._updated, self._frozen = False, 0, time.monotonic(), 0
 
-    def grown(self, trials: int) -> None:
-        """Look how quick the last hundred trials were.
+    def update(self, trials: int) -> None:
+        """Measure how fast the last hundred trials were, and set the collector accordingly.
 
         Args:
-            trials: recorded so far.
+            trials: number of recorded trials.
         """
-        if not self._ours or trials < self._trials + _LOOKED_AT:
+        if not self._enabled or trials < self._trials + _UPDATE_TRIALS:
             return
         now = time.monotonic()
-        quick = now - self._since < (trials - self._trials) * _QUICK
-        self._trials, self._since = trials, now
-        if not quick:
-            self._from = trials
-        if quick != self._quick:
-            self._quick = quick
-            gc.set_threshold(_YOUNG if quick else self._usual[0], *self._usual[1:])
-        if trials >= self._from + _FROZEN:
-            gc.collect()  # garbage in a cycle would stay until the run ends
+        fast = now - self._updated < (trials - self._trials) * _FAST_TRIAL
+        self._trials, self._updated = trials, now
+        if not fast:
+            self._frozen = trials
+        if fast != self._fast:
+            self._fast = fast
+            gc.set_threshold(_YOUNG if fast else self._thresholds[0], *self._thresholds[1:])
+        if trials >= self._frozen + _FREEZE_TRIALS:
+            gc.collect()  # otherwise garbage in cycles would stay until the run ends
             gc.freeze()
-            self._from = trials
+            self._frozen = trials
 
     def close(self) -> None:
-        """Set the collector to what it was."""
-        if self._ours:
-            gc.set_threshold(*self._usual)
+        """Restore the settings of the collector."""
+        if self._enabled:
+            gc.set_threshold(*self._thresholds)
 
 
 @contextmanager
-def heap_frozen() -> Iterator[GcTuner]:
-    """Keep the collector from looking again and again at all that existed before.
+def tuned_gc() -> Iterator[GcTuner]:
+    """Keep the collector from visiting the objects that exist already.
 
-    Of the several hundred thousand objects that importing torch leaves behind nothing becomes garbage, but a full
-    collection visits each, and the growing record of a search causes full collections: without this they take as long
-    as writing the ledger does. Somebody who froze the heap himself keeps it as it is.
+    Importing torch leaves several hundred thousand objects, none of which becomes garbage. A full collection visits
+    each of them, and the growing ledger of a search causes full collections. If the caller froze the heap, nothing is
+    changed.
     """
     if gc.get_freeze_count():
-        yield GcTuner(ours=False)
+        yield GcTuner(enabled=False)
         return
     gc.freeze()
-    heap = GcTuner(ours=True)
+    tuner = GcTuner(enabled=True)
     try:
-        yield heap
+        yield tuner
     finally:
-        heap.close()
+        tuner.close()
         gc.unfreeze()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at the next safe point; a second one stops at once."""
+"""Interruption by Ctrl-C and SIGTERM: the first signal stops a run at its next safe point, the second one at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopFlag:
-    """Says whether somebody asked the run to stop.
+    """Whether a signal asked the run to stop.
 
     Attributes:
         requested: set by the first signal.
@@ -20,11 +20,11 @@ class StopFlag:
         self.requested = False
 
     @contextlib.contextmanager
-    def listening(self, told: Callable[[], object]) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM for the time of a run; only possible in the main thread, elsewhere it does nothing.
+    def listening(self, on_request: Callable[[], object]) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM within the context. Outside the main thread, where that is impossible, do nothing.
 
         Args:
-            told: called at the first signal, inside its handler.
+            on_request: called at the first signal, inside the signal handler.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -34,7 +34,7 @@ class StopFlag:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
-            told()
+            on_request()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

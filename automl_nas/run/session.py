@@ -1,4 +1,4 @@
-"""One process's work on a run: starting it, resuming it, stopping it in an orderly way."""
+"""One process's work on a run: it starts or resumes the run and stops it in an orderly way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
+from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.settings import to_json
 from automl_nas.run.configuration.builtin import complete_manager
@@ -17,10 +18,10 @@ from automl_nas.run.configuration.plan import Plan, make_plan, what_matters
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.notifications import Watchers, make_watchers, run_info
+from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.record.atomic_files import write_json
 from automl_nas.run.record.directory import RunDirectory
-from automl_nas.run.reporter import Reporter
+from automl_nas.run.record.run_record import RunRecord
 
 
 class Session:
@@ -28,18 +29,12 @@ class Session:
 
     Args:
         directory: created or opened, and locked.
-        plan: resolved from its configuration.
-        watchers: plugins and observers that are told.
-        reporter: is told.
-        resumed: whether the run has been worked on before.
+        plan: resolved from the configuration of the directory.
+        notifications: receive the events of the run.
     """
 
-    def __init__(
-        self, directory: RunDirectory, plan: Plan, watchers: Watchers, reporter: Reporter, *, resumed: bool
-    ) -> None:
-        self.directory, self.plan = directory, plan
-        self._watchers, self._reporter, self._resumed = watchers, reporter, resumed
-        self._stop = StopFlag()
+    def __init__(self, directory: RunDirectory, plan: Plan, notifications: Notifications) -> None:
+        self.directory, self.plan, self.notifications = directory, plan, notifications
 
     @classmethod
     def start(
@@ -48,24 +43,29 @@ class Session:
         out: Path,
         *,
         manager: PluginManager | None = None,
-        reporter: Reporter | None = None,
+        handlers: Handlers | None = None,
     ) -> Session:
-        """Resolve and check a configuration, and make its run directory.
+        """Resolve and check a configuration, and create its run directory.
+
+        Args:
+            raw: the configuration.
+            out: the run directory, new or empty.
+            manager: the plugins; None: those that are installed.
+            handlers: kind of event -> function, called with each event of that kind.
 
         Raises:
-            UserError: the configuration, or the directory, is not as it must be; nothing was written then.
+            UserError: the configuration or the directory is invalid; nothing was written.
         """
-        _check_alone()
+        _check_single_process()
         RunDirectory.check_new(out)
         manager = manager or complete_manager()
         plan = make_plan(raw, manager.registry)
-        watchers = make_watchers(plan, manager)
-        watchers.check(run_info(out, plan, resumed=False))
-        measured = plan.measurements()  # before there is a run: what it begins with, it goes on with
+        notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
+        measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
         directory = RunDirectory.create(out, plan.config)
-        if measured:
-            write_json(directory.measured, measured)
-        return cls(directory, plan, watchers, reporter or Reporter(), resumed=False)
+        if measurements:
+            write_json(directory.measured, measurements)
+        return cls(directory, plan, notifications)
 
     @classmethod
     def resume(
@@ -73,23 +73,25 @@ class Session:
         path: Path,
         *,
         manager: PluginManager | None = None,
-        reporter: Reporter | None = None,
+        handlers: Handlers | None = None,
         raw: Mapping[str, Any] | None = None,
         executor: Any = None,
     ) -> Session:
-        """Open and lock a run directory, to continue it.
+        """Open and lock a run directory, to continue the run.
 
         Args:
             path: the run directory.
-            manager: of plugins.
-            reporter: is told.
-            raw: the configuration as it was given, if it holds Python objects; it must resolve to the recorded one.
-            executor: another executor than the recorded one: it does not change what is found.
+            manager: the plugins; None: those that are installed.
+            handlers: kind of event -> function, called with each event of that kind.
+            raw: the configuration as the user wrote it, needed if it holds Python objects; it must resolve to the
+                recorded one.
+            executor: another executor than the recorded one. It does not change the results.
 
         Raises:
-            RunDirectoryError: it is no run, it is in use, or ``raw`` differs from its configuration.
+            RunDirectoryError: the path is not a run directory, another process works on the run, or ``raw`` differs
+                from the recorded configuration.
         """
-        _check_alone()
+        _check_single_process()
         manager = manager or complete_manager()
         directory = RunDirectory.open(path)
         directory.lock()
@@ -99,55 +101,57 @@ class Session:
                 config["executor"] = executor
             objects: Mapping[str, object] = {}
             if raw is not None:
-                given = make_plan(
-                    _settled(raw, config["runtime"]), manager.registry, measured=directory.read_measured()
+                written = make_plan(
+                    _with_recorded_runtime(raw, config["runtime"]),
+                    manager.registry,
+                    measured=directory.read_measured(),
                 )
-                objects = given.components.objects
-                _check_same(config, given.config, path)
+                objects = written.components.objects
+                _check_same(config, written.config, path)
             plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
-            return cls(directory, plan, make_watchers(plan, manager), reporter or Reporter(), resumed=True)
+            run = run_info(directory.path, plan, resumed=True)
+            return cls(directory, plan, make_notifications(run, plan, manager, handlers))
         except BaseException:
             directory.unlock()
             raise
 
     def run(self) -> dict[str, Any]:
-        """Work until the run is complete; return what ``result.json`` holds.
+        """Work until the run is complete; return the content of ``result.json``.
 
         Raises:
-            RunInterrupted: stopped by a signal, at a safe point.
-            RunFailedError: no result can be reached.
+            RunInterrupted: a signal stopped the run at a safe point.
+            RunFailedError: the run cannot reach a result.
         """
+        directory, plan, notifications = self.directory, self.plan, self.notifications
         try:
-            finished = self.directory.read_result()
-            if finished is not None:
-                return finished
-            # Whoever calls this in a notebook finds the global generators as they were.
+            result = directory.read_result()
+            if result is not None:
+                return result
+            stop = StopFlag()
             with (
-                self._stop.listening(self._reporter.stopping),
-                self.plan.runtime.seeded(self.plan.seed, "run"),
+                stop.listening(lambda: notifications.send(StopRequested())),
+                plan.runtime.seeded(plan.seed, "run"),  # afterwards the caller's global generators are as before
             ):
-                self.plan.runtime.activate()
-                driver = Driver(
-                    self.directory, self.plan, self._watchers, self._reporter, self._stop, resumed=self._resumed
-                )
-                return driver.drive()
+                plan.runtime.activate()
+                record = RunRecord(directory, plan.digest, notifications.warn, resumed=notifications.run.resumed)
+                return Driver(plan, record, notifications, stop).drive()
         except (KeyboardInterrupt, RunInterrupted):
-            raise RunInterrupted(f"stopped; to continue: automl-nas resume {self.directory.path}") from None
+            raise RunInterrupted(f"stopped; to continue: automl-nas resume {directory.path}") from None
         finally:
-            self.directory.unlock()
+            directory.unlock()
 
 
-def _settled(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which what the runtime left to the machine is what it was when the run began."""
-    given = to_json(raw.get("runtime") or {})
-    if not isinstance(given, Mapping):
+def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose automatic settings of the runtime have the values that the run began with."""
+    settings = to_json(raw.get("runtime") or {})
+    if not isinstance(settings, Mapping):
         return dict(raw)  # refused when it is resolved
-    wanted = {**asdict(RuntimeSettings()), **given}
-    return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in wanted.items()}}
+    runtime = {**asdict(RuntimeSettings()), **settings}
+    return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in runtime.items()}}
 
 
-def _check_alone() -> None:
-    """A run belongs to one process: those that torchrun starts beside it would work on the same directory."""
+def _check_single_process() -> None:
+    """Check that torchrun did not start several processes: all of them would work on the same directory."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError(
             "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
@@ -155,12 +159,11 @@ def _check_alone() -> None:
         )
 
 
-def _check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
-    old, new = what_matters(recorded), what_matters(given)
+def _check_same(recorded: Mapping[str, Any], written: Mapping[str, Any], path: Path) -> None:
+    old, new = what_matters(recorded), what_matters(written)
     for key in sorted({*old, *new}):
         if old.get(key) != new.get(key):
             raise RunDirectoryError(
-                f"{path} was begun with {key}: {json.dumps(old.get(key))}, and is now to be resumed with "
-                f"{json.dumps(new.get(key))}; "
-                "use the same configuration, or another directory"
+                f"{path} was begun with {key}: {json.dumps(old.get(key))}, and is to be resumed with "
+                f"{json.dumps(new.get(key))}; use the same configuration, or another directory"
             )

@@ -50,7 +50,7 @@ def test_data_and_interfaces_do_without_torch() -> None:
 def test_reading_a_record_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
-        "from automl_nas.run import Ledger, Reporter, Result, RunDirectory\n"
+        "from automl_nas.run import Ledger, Result, RunDirectory\n"
         f"assert not Ledger(Path({str(tmp_path / 'trials.jsonl')!r}), writable=False).trials"
     )
     assert "torch" not in loaded_after(code)

@@ -20,9 +20,8 @@ from automl_nas.cli.app import cli
 from automl_nas.cli.summary import summary
 from automl_nas.errors import ConfigurationError, DivergedError, RunFailedError, RunInterrupted
 from automl_nas.evaluation import MeasuredCost, Measurement
-from automl_nas.plugin import Register, hookimpl
+from automl_nas.plugin import Handlers, Register, StageStarted, hookimpl
 from automl_nas.plugin.manager import default_manager
-from automl_nas.run import Reporter
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import make_plan
 from automl_nas.run.final.measured_limits import CostLimit, MeasuredLimits
@@ -99,20 +98,19 @@ def test_a_run_with_a_fitted_width_resumes_to_the_same(tmp_path: Path) -> None:
     section = final(space={"width": {"fit": {"params": "<= 2k"}}})
     whole = automl_nas.search(short(final=section), out=tmp_path / "whole")
     with pytest.raises(RunInterrupted):
-        automl_nas.search(short(final=section), out=tmp_path / "cut", reporter=_StopsAt("final"))
+        automl_nas.search(short(final=section), out=tmp_path / "cut", handlers=interrupt_at("final"))
     resumed = automl_nas.search(short(final=section), out=tmp_path / "cut", resume=True)
     assert resumed.data == whole.data
 
 
-class _StopsAt(Reporter):
-    """Presses Ctrl-C when a stage begins."""
+def interrupt_at(stage: str) -> Handlers:
+    """Return handlers that press Ctrl-C when a stage begins."""
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-
-    def stage_started(self, name: str, position: int, count: int) -> None:
-        if name == self._stage:
+    def stage_started(event: StageStarted) -> None:
+        if event.stage == stage:
             raise KeyboardInterrupt
+
+    return {StageStarted: stage_started}
 
 
 @pytest.mark.parametrize(
@@ -232,7 +230,7 @@ def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_p
 
 def test_a_resumed_run_goes_on_with_the_measurements_it_began_with(tmp_path: Path) -> None:
     with pytest.raises(RunInterrupted):
-        automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", reporter=_StopsAt("final"))
+        automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", handlers=interrupt_at("final"))
     assert not Stopwatch.loaded
     automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", resume=True)
     assert Stopwatch.loaded and all(state == {"values": [1.0]} for state in Stopwatch.loaded)

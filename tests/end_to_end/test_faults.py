@@ -17,8 +17,8 @@ from end_to_end.runs import config, in_child, record, small_space
 
 import automl_nas
 from automl_nas.errors import EvaluationError, RunDirectoryError, RunFailedError, RunInterrupted
+from automl_nas.plugin import TrialFinished
 from automl_nas.run.record.ledger import Ledger
-from automl_nas.run.reporter import Reporter
 
 
 def search_only(evaluator: Any, **changes: Any) -> dict[str, Any]:
@@ -173,14 +173,13 @@ def test_an_orderly_stop_is_resumable_and_no_attempt(tmp_path: Path) -> None:
     """SIGTERM, as a cluster sends it: the run ends at a safe point, by itself."""
     settings = search_only(Slow)
 
-    class StopAt(Reporter):
-        def trial(self, trial: Any) -> None:
-            if trial.number == 6:
-                signal.raise_signal(signal.SIGTERM)
+    def stop_at_6(event: TrialFinished) -> None:
+        if event.trial.number == 6:
+            signal.raise_signal(signal.SIGTERM)
 
     assert threading.current_thread() is threading.main_thread()
     with pytest.raises(RunInterrupted, match="automl-nas resume"):
-        run(settings, tmp_path / "stopped", reporter=StopAt())
+        run(settings, tmp_path / "stopped", handlers={TrialFinished: stop_at_6})
     assert 7 <= len(trials(tmp_path / "stopped").trials) < 20
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     run(settings, tmp_path / "stopped")
@@ -250,18 +249,17 @@ def test_a_directory_with_anything_in_it_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_run_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
 
-    class Fill(Reporter):
-        def trial(self, trial: Any) -> None:
-            if trial.number == 5:
-                monkeypatch.setattr("automl_nas.run.record.directory.os.fsync", full)
-                monkeypatch.setattr("automl_nas.run.record.ledger.os.fsync", full)
+    def fill(event: TrialFinished) -> None:
+        if event.trial.number == 5:
+            monkeypatch.setattr("automl_nas.run.record.directory.os.fsync", full)
+            monkeypatch.setattr("automl_nas.run.record.ledger.os.fsync", full)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     settings = {**search_only(Free), "checkpoint_seconds": 0.0}
     with pytest.raises(RunFailedError, match="disk is full; free some space and resume"):
-        run(settings, out, reporter=Fill())
+        run(settings, out, handlers={TrialFinished: fill})
     monkeypatch.undo()
     assert 6 <= len(trials(out).trials) < 20
     run(settings, out)

@@ -20,22 +20,21 @@ from end_to_end.test_faults import run, search_only, trials
 import automl_nas
 from automl_nas.errors import ConfigurationError, EvaluationError, RunInterrupted
 from automl_nas.evaluation.evaluator import Request
-from automl_nas.run.reporter import Reporter
+from automl_nas.plugin import Handlers, TrialFinished
 from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.trial import Proposal
 
 
-class StopAt(Reporter):
-    """Asks the run to stop when a trial is recorded."""
+def stop_at(number: int) -> Handlers:
+    """Return handlers that ask the run to stop when a trial is recorded."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def trial(self, trial: Any) -> None:
-        if trial.number == self._number:
+    def trial_finished(event: TrialFinished) -> None:
+        if event.trial.number == number:
             signal.raise_signal(signal.SIGTERM)
+
+    return {TrialFinished: trial_finished}
 
 
 def test_a_run_that_failures_ended_goes_on_when_the_cause_is_mended(tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_a_damaged_line_of_a_trial_that_was_not_handed_out_yet(
     run(settings, tmp_path / "left-alone")
     out = tmp_path / "run"
     with pytest.raises(RunInterrupted):
-        run(settings, out, reporter=StopAt(9))
+        run(settings, out, handlers=stop_at(9))
     last = max(trials(out).trials)
     assert last > 9
     path = out / "trials.jsonl"
@@ -125,7 +124,7 @@ def test_what_the_runtime_left_to_the_machine_is_not_asked_again(tmp_path: Path)
     threads = torch.get_num_threads()
     try:
         with pytest.raises(RunInterrupted):
-            run(settings, tmp_path / "run", reporter=StopAt(3))
+            run(settings, tmp_path / "run", handlers=stop_at(3))
         recorded = (tmp_path / "run" / "config.yaml").read_text()
         torch.set_num_threads(threads + 1)
         result = run(settings, tmp_path / "run")
@@ -137,7 +136,7 @@ def test_what_the_runtime_left_to_the_machine_is_not_asked_again(tmp_path: Path)
 
 def test_a_resumed_search_takes_the_executor_it_is_given(tmp_path: Path) -> None:
     with pytest.raises(RunInterrupted):
-        run(search_only(Slow), tmp_path / "run", reporter=StopAt(3))
+        run(search_only(Slow), tmp_path / "run", handlers=stop_at(3))
     result = automl_nas.search(search_only(Slow), out=tmp_path / "run", resume=True, executor="processes")
     assert result.plan.config["executor"] == {"name": "processes", "workers": 1}
     run(search_only(Slow), tmp_path / "left-alone")
@@ -218,7 +217,7 @@ def test_a_budget_of_steps_leaves_nothing_open(tmp_path: Path, caplog: pytest.Lo
     run({**settings, "executor": {"name": "processes", "workers": 2}}, tmp_path / "workers")
     assert record(tmp_path / "workers") == record(tmp_path / "here")
     with pytest.raises(RunInterrupted):
-        run(settings, tmp_path / "stopped", reporter=StopAt(10))
+        run(settings, tmp_path / "stopped", handlers=stop_at(10))
     result = run(settings, tmp_path / "stopped")
     assert record(tmp_path / "stopped") == record(tmp_path / "here")
     assert [stage["trials"] for stage in result.data["stages"]] == [7, 7]

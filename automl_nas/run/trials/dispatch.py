@@ -1,65 +1,65 @@
-"""Getting candidates evaluated: the executor of a stage, and what to do with those that kill their process."""
+"""The outstanding trials of a stage: they are sent to an executor, and their outcomes are returned."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias, final
 
 from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
 from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
 from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.interruption import StopFlag
-from automl_nas.run.record.ledger import Ledger
-from automl_nas.run.reporter import Reporter
+from automl_nas.run.notifications import Notifications
+from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.trials.executor import Crash, Executor
+from automl_nas.run.trials.stage_executors import StageExecutors
+from automl_nas.run.trials.trial_seeds import TrialSeeds
 from automl_nas.strategy.trial import Proposal
 
 CRASHES = 2
-"""So many deaths of a worker process, each with the same candidate, make it FAILED."""
+"""Number of worker processes that a candidate may end before its trial is FAILED."""
 
 STARTS = 10
-"""A candidate that was begun so often without an end is FAILED even if nobody saw it kill a process: a run that takes
-the whole machine down each time must not be retried for ever."""
+"""Number of evaluations of a candidate that may begin without an end before its trial is FAILED, even if no crash was
+seen: a run that takes the whole machine down each time must not be retried for ever."""
 
 
-Job: TypeAlias = tuple[Proposal, Request]
-"""A proposal that is being evaluated, as the strategy made it and as the evaluator gets it."""
+Evaluated: TypeAlias = tuple[Proposal, Request, Outcome]
+"""A proposal of the strategy, the request that the evaluator received, and its outcome."""
 
 
+@final
 class EvaluationDispatcher:
-    """The trials of a stage that are outstanding.
+    """The outstanding trials of a stage.
+
+    Candidates that were being evaluated when an earlier process died are suspects: they are evaluated in a worker
+    process of their own, where they do no harm.
 
     Args:
-        executor: opened for the stage.
-        isolated: makes an executor that survives a candidate that kills its process.
-        ledger: of the run: it counts attempts.
-        scratch: the folder in which each trial may have one of its own.
-        seed_of: number -> the trial's seed.
-        finished: told of outcomes, each with its job.
+        executors: of the stage.
+        seeds: of its trials.
+        record: of the run; its ledger counts attempts.
+        notifications: receive warnings.
         stop: whether to stop.
-        reporter: is told.
     """
 
     def __init__(
         self,
-        executor: Executor,
-        isolated: Callable[[], Executor],
-        ledger: Ledger,
-        scratch: Path,
-        seed_of: Callable[[int], int],
-        finished: Callable[[Sequence[tuple[Job, Outcome]]], None],
+        executors: StageExecutors,
+        seeds: TrialSeeds,
+        record: RunRecord,
+        notifications: Notifications,
         stop: StopFlag,
-        reporter: Reporter,
     ) -> None:
-        self._executor, self._make_isolated, self._ledger, self._scratch = executor, isolated, ledger, str(scratch)
-        self._seed_of, self._finished, self._stop, self._reporter = seed_of, finished, stop, reporter
+        self._executors, self._seeds, self._notifications, self._stop = executors, seeds, notifications, stop
+        self._ledger, self._scratch = record.ledger, str(record.directory.scratch)
+        self._executor = executors.open_configured()
         self._isolated: Executor | None = None
         self._isolating = True
         self._suspects: set[int] = set()
-        self._jobs: dict[int, Job] = {}
+        self._jobs: dict[int, tuple[Proposal, Request]] = {}
 
     @property
     def outstanding(self) -> dict[int, Proposal]:
@@ -69,38 +69,49 @@ class EvaluationDispatcher:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, proposals: Iterable[tuple[int, Proposal]]) -> None:
-        """Have proposals, each with its trial's number, evaluated in the background."""
-        jobs, seed_of, scratch, attempts = self._jobs, self._seed_of, self._scratch, self._ledger.attempts
+    def add(self, proposals: Iterable[tuple[int, Proposal]]) -> Iterator[list[Evaluated]]:
+        """Have proposals, each with the number of its trial, evaluated in the background.
+
+        Returns:
+            The outcomes of those that are not evaluated any more, in batches. The next one is computed when the caller
+            has recorded the one before: the generator must be exhausted.
+        """
+        jobs, seeds, scratch, attempts = self._jobs, self._seeds, self._scratch, self._ledger.attempts
         for number, proposal in proposals:
             fields: dict[str, object] = {
                 "number": number,
                 "architecture": proposal.architecture,
-                "seed": seed_of(number),
+                "seed": seeds(number),
                 "fidelity": proposal.fidelity,
                 "_scratch": f"{scratch}/{number}",
                 "report": Reports(),
             }
             request = new_frozen(Request, fields)
             jobs[number] = proposal, request
-            if number in attempts:
-                self._send(request)
-            else:
+            if number not in attempts:
                 self._executor.submit(request)
+                continue
+            outcome = self._send_again(request)
+            if outcome is not None:
+                yield from self._take([outcome])
 
-    def advance(self, wanted: int) -> None:
-        """Wait a little for an outcome, of whichever trial.
+    def advance(self, awaited: int) -> Iterator[list[Evaluated]]:
+        """Wait a little for outcomes, of whichever trials.
 
         Args:
-            wanted: the trial that the caller waits for.
+            awaited: the number of the trial that the caller waits for.
+
+        Returns:
+            The outcomes in batches. The next one is computed when the caller has recorded the one before: the
+            generator must be exhausted.
 
         Raises:
-            RunInterrupted: somebody asked the run to stop.
+            RunInterrupted: a signal asked the run to stop.
         """
-        if wanted not in self._jobs:
+        if awaited not in self._jobs:
             raise ReplayError(
-                f"trial {wanted} was asked for before the checkpoint, but {self._ledger.path} does not hold it and the "
-                "checkpoint does not know it; delete the newest checkpoint and resume"
+                f"trial {awaited} was asked for before the checkpoint, but {self._ledger.path} does not hold it and "
+                "the checkpoint does not know it; delete the newest checkpoint and resume"
             )
         isolated = self._isolated if self._suspects else None
         ordinary = self._executor if len(self._jobs) > len(self._suspects) else None
@@ -108,59 +119,77 @@ class EvaluationDispatcher:
             if self._stop.requested:
                 raise RunInterrupted
             events = self._next(executor) if executor is not None else ()
-            self._finish([event for event in events if not isinstance(event, Crash)])
+            yield from self._take([event for event in events if not isinstance(event, Crash)])
             for crash in events:
-                if isinstance(crash, Crash):
-                    if self._stop.requested:  # the signal was for the whole group: the candidate is not to blame
-                        self._ledger.released([crash.number])
-                        raise RunInterrupted
-                    self._crashed(crash)
+                if not isinstance(crash, Crash):
+                    continue
+                if self._stop.requested:  # the signal went to all processes of the group: the candidate did nothing
+                    self._ledger.released([crash.number])
+                    raise RunInterrupted
+                outcome = self._crashed(crash)
+                if outcome is not None:
+                    yield from self._take([outcome])
 
     def close(self) -> None:
-        """Stop the executors; what was being evaluated is released."""
+        """Close the executors; unfinished evaluations are recorded as released."""
         for executor in (self._executor, self._isolated):
             if executor is not None:
                 self._ledger.released([number for number in executor.close() if number not in self._ledger.trials])
         self._isolated = None
 
-    def _send(self, request: Request) -> None:
+    def _take(self, outcomes: Sequence[Outcome]) -> Iterator[list[Evaluated]]:
+        if not outcomes:
+            return
+        jobs = self._jobs
+        evaluated = [(*jobs.pop(outcome.number), outcome) for outcome in outcomes]
+        if self._suspects:
+            self._suspects.difference_update([outcome.number for outcome in outcomes])
+        yield evaluated
+        # They are recorded: the scratch folders are not needed any more. One check of the parent replaces a check for
+        # each trial; most runs never have a scratch folder.
+        if os.access(self._scratch, os.F_OK):
+            for _, request, _ in evaluated:
+                if request.scratch is not None:
+                    shutil.rmtree(request.scratch, ignore_errors=True)
+
+    def _send_again(self, request: Request) -> Outcome | None:
+        """Send a request whose evaluation was begun before; return a FAILED outcome if that happened too often."""
         number = request.number
-        attempts = self._ledger.attempts.get(number)
-        if attempts is None:
+        attempts = self._ledger.attempts[number]
+        if attempts.crashed >= CRASHES or attempts.started >= STARTS:
+            return _given_up(number, attempts.crashed or attempts.started)
+        if attempts.started and self._executor.resubmit(request):
+            return None
+        if not (attempts.started and self._isolating):
             self._executor.submit(request)
-        elif attempts.crashed >= CRASHES or attempts.started >= STARTS:
-            self._give_up(number, attempts.crashed or attempts.started, "")
-        elif attempts.started and self._executor.resubmit(request):
-            pass
-        elif attempts.started and self._isolating:
-            # It was being evaluated when its process died. In one of its own it can do so again without harm, and if it
-            # does, we know that it was the candidate.
-            self._suspects.add(number)
-            try:
-                self._isolated = self._isolated or self._make_isolated()
-                self._isolated.submit(request)
-            except ConfigurationError as error:
-                self._accept_suspects(error)
-        else:
-            self._executor.submit(request)
+            return None
+        # It was being evaluated when its process died. In a process of its own it can do so again without harm, and if
+        # it does, the candidate is the cause.
+        self._suspects.add(number)
+        try:
+            self._isolated = self._isolated or self._executors.open_isolated()
+            self._isolated.submit(request)
+        except ConfigurationError as error:
+            self._accept_suspects(error)
+        return None
 
     def _next(self, executor: Executor) -> Sequence[Outcome | Crash]:
         try:
             return executor.next_all()
         except Exception as error:
             if self._stop.requested and isinstance(error, EvaluationError):
-                raise RunInterrupted from None  # a worker that was just starting got the same signal
+                raise RunInterrupted from None  # a worker that was just starting received the same signal
             if executor is not self._isolated:
                 raise
-            # A worker process that cannot be made, for classes of a notebook, say, or in a script without a guard round
-            # its calls. Where the candidate or the evaluator is to blame, the ordinary executor meets the same error.
+            # A worker process cannot be made for classes of a notebook, or in a script without a guard around its
+            # calls. If the candidate or the evaluator is the cause, the ordinary executor meets the same error.
             self._accept_suspects(error)
             return ()
 
     def _accept_suspects(self, error: Exception) -> None:
-        """Evaluate suspects like all others: a process of their own cannot be had."""
+        """Evaluate suspects like all other candidates: there can be no isolated process."""
         numbers = sorted(self._suspects)
-        self._reporter.warning(
+        self._notifications.warn(
             f"an earlier process died while it evaluated trial {', '.join(map(str, numbers))}; no worker process can "
             f"be made to try that apart ({error}), so it is evaluated like any other"
         )
@@ -172,31 +201,18 @@ class EvaluationDispatcher:
         for number in numbers:
             self._executor.submit(self._jobs[number][1])
 
-    def _crashed(self, crash: Crash) -> None:
+    def _crashed(self, crash: Crash) -> Outcome | None:
+        """Record a crash and send the candidate again; return a FAILED outcome if it crashed too often."""
         number = crash.number
         self._ledger.crashed(number)
         self._suspects.discard(number)
         attempts = self._ledger.attempts[number]
         if attempts.crashed >= CRASHES or attempts.started >= CRASHES:
-            self._give_up(number, max(attempts.crashed, attempts.started), f" (last: {crash.reason}; out of memory?)")
-        else:
-            self._reporter.warning(f"trial {number}: the worker process was {crash.reason}; it is tried once more")
-            self._send(self._jobs[number][1])
+            count = max(attempts.crashed, attempts.started)
+            return _given_up(number, count, f" (last: {crash.reason}; out of memory?)")
+        self._notifications.warn(f"trial {number}: the worker process was {crash.reason}; it is tried once more")
+        return self._send_again(self._jobs[number][1])
 
-    def _give_up(self, number: int, times: int, reason: str) -> None:
-        error = f"its evaluation ended with the process {times} times{reason}"
-        self._finish([Outcome(number, state=State.FAILED, error=error)])
 
-    def _finish(self, outcomes: Sequence[Outcome]) -> None:
-        if not outcomes:
-            return
-        jobs = self._jobs
-        done = [(jobs.pop(outcome.number), outcome) for outcome in outcomes]
-        if self._suspects:
-            self._suspects.difference_update([outcome.number for outcome in outcomes])
-        self._finished(done)
-        # Most runs never have a folder of folders, and to see that is quicker than to look for one of them.
-        if os.access(self._scratch, os.F_OK):
-            for (_, request), _ in done:
-                if request.scratch is not None:
-                    shutil.rmtree(request.scratch, ignore_errors=True)
+def _given_up(number: int, times: int, reason: str = "") -> Outcome:
+    return Outcome(number, state=State.FAILED, error=f"its evaluation ended with the process {times} times{reason}")

@@ -159,20 +159,20 @@ def _check(config: Mapping[str, Any], benchmark: Benchmark) -> None:
 
 def _run_all(config: Mapping[str, Any], out: Path, seeds: int, quiet: bool) -> list[Result]:
     """Start, continue, or read the runs of all seeds."""
-    from automl_nas.cli import Logs, shown
+    from automl_nas.cli import Logs, progress_reporter
     from automl_nas.run import search
 
     first = config.get("seed", 0)
     results = []
     for seed in range(first, first + seeds):
-        reporter = shown(quiet)
+        reporter = progress_reporter(quiet)
         directory = out / f"seed-{seed}"
-        reporter.message(f"run {seed - first + 1} of {seeds}: {directory}")
+        if not quiet:
+            click.echo(f"run {seed - first + 1} of {seeds}: {directory}", err=True)
+        settings = {**copy.deepcopy(dict(config)), "seed": seed}
         try:
-            with Logs(reporter.warning), reporter:
-                results.append(
-                    search({**copy.deepcopy(dict(config)), "seed": seed}, out=directory, resume=True, reporter=reporter)
-                )
+            with Logs(reporter.warning):
+                results.append(search(settings, out=directory, resume=True, handlers=reporter.handlers))
         except RunInterrupted:
             raise RunInterrupted(f"stopped; the same command continues {shlex.quote(str(out))}") from None
     return results

@@ -10,8 +10,19 @@ from typing import Any
 import pytest
 
 from automl_nas.errors import PluginError
-from automl_nas.plugin import PluginManager, ResultInfo, RunInfo, StepInfo, hookimpl
+from automl_nas.plugin import (
+    PluginManager,
+    ResultInfo,
+    RunFinished,
+    RunInfo,
+    RunStarted,
+    StepFinished,
+    StepInfo,
+    TrialFinished,
+    hookimpl,
+)
 from automl_nas.plugin.events import FrozenDict, deep_freeze, frozen_trial
+from automl_nas.run.notifications import Notifications, subscribe_hooks
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
@@ -22,6 +33,12 @@ def make_trial() -> Trial:
     return Trial(
         3, Architecture({"a": 1}), {"accuracy": 0.5}, {"flops": 7.0}, {"f": -1.0}, info={"parents": [1, {"x": 2}]}
     )
+
+
+def notifications_of(manager: PluginManager) -> Notifications:
+    notifications = Notifications(RUN, strict=manager.strict)
+    subscribe_hooks(notifications, manager)
+    return notifications
 
 
 class Watcher:
@@ -59,7 +76,7 @@ class Raising:
         self.calls += 1
 
 
-def test_observers_are_told_what_they_ask_for() -> None:
+def test_hooks_receive_the_arguments_they_ask_for() -> None:
     manager, watcher = PluginManager({}), Watcher()
     plugin = manager.register_module(watcher)
     assert set(plugin.observers) == {"search_started", "step_finished", "trial_finished", "search_finished"}
@@ -68,33 +85,41 @@ def test_observers_are_told_what_they_ask_for() -> None:
         StepInfo("search", 4, 9),
         ResultInfo(make_trial(), (make_trial(),), 10, {"x": 1}),
     )
-    manager.observers.search_started(RUN)
-    manager.observers.step_finished(RUN, step)
-    manager.observers.trial_finished(RUN, trial)
-    manager.observers.search_finished(RUN, result)
+    notifications = notifications_of(manager)
+    notifications.send(RunStarted(RUN))
+    notifications.send(StepFinished(RUN, step))
+    notifications.send(TrialFinished(RUN, frozen_trial(trial)))
+    notifications.send(RunFinished(RUN, result))
     expected = [("search_started", RUN), ("step_finished", step)]
     assert watcher.seen[:2] == expected
     assert watcher.seen[2][1].architecture == trial.architecture
     assert watcher.seen[3] == ("search_finished", result)
 
 
-def test_what_observers_get_cannot_be_changed() -> None:
+def test_what_observers_receive_cannot_be_changed() -> None:
     manager, watcher, trial = PluginManager({}), Watcher(), make_trial()
     manager.register_module(watcher)
-    manager.observers.trial_finished(RUN, trial)
-    given: Any = watcher.seen[0][1]
-    for mapping in (given.metrics, given.costs, given.violations, given.info, given.info["parents"][1], RUN.config):
+    notifications_of(manager).send(TrialFinished(RUN, frozen_trial(trial)))
+    received: Any = watcher.seen[0][1]
+    for mapping in (
+        received.metrics,
+        received.costs,
+        received.violations,
+        received.info,
+        received.info["parents"][1],
+        RUN.config,
+    ):
         with pytest.raises(TypeError, match="frozen"):
             mapping["accuracy"] = 1.0
     with pytest.raises(TypeError, match="frozen"):
-        given.metrics.update(accuracy=1.0)
+        received.metrics.update(accuracy=1.0)
     with pytest.raises(FrozenInstanceError):
-        given.number = 4
+        received.number = 4
     with pytest.raises(TypeError):
         RUN.config["stages"][0]["name"] = "other"
     # It is a copy: what the run keeps stays open to the run itself.
     trial.metrics["late"] = 1.0  # type: ignore[index]
-    assert given.metrics == {"accuracy": 0.5}
+    assert received.metrics == {"accuracy": 0.5}
 
 
 def test_frozen_data_can_be_written_and_pickled() -> None:
@@ -120,27 +145,30 @@ def test_a_frozen_trial_equals_the_trial_in_every_field() -> None:
         assert json.dumps(getattr(copy, item.name), default=str) == json.dumps(getattr(trial, item.name), default=str)
 
 
-def test_an_observer_that_raises_is_logged_once_and_disabled_observers(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_raises_is_logged_once_and_disabled(caplog: pytest.LogCaptureFixture) -> None:
     manager, raising, watcher = PluginManager({}), Raising(), Watcher()
     manager.register_module(raising, "raising")
     manager.register_module(watcher, "watching")
+    notifications = notifications_of(manager)
     with caplog.at_level(logging.WARNING):
         for steps in range(3):
-            manager.observers.step_finished(RUN, StepInfo("search", steps, 0))
-            manager.observers.trial_finished(RUN, make_trial())
+            notifications.send(StepFinished(RUN, StepInfo("search", steps, 0)))
+            notifications.send(TrialFinished(RUN, make_trial()))
     assert raising.calls == 1
     assert len(watcher.seen) == 6
     assert len(caplog.records) == 1
     assert "plugin 'raising'" in caplog.text
     assert [fault.error for fault in manager.disabled_observers] == ["step_finished: SystemExit: 1"]
     assert len(manager.plugins) == 2
+    notifications_of(manager).send(StepFinished(RUN, StepInfo("search", 0, 0)))  # another run in the same process
+    assert raising.calls == 1
 
 
 def test_strict_lets_an_observer_end_the_run() -> None:
     manager = PluginManager({"AUTOML_NAS_STRICT_PLUGINS": "1"})
     manager.register_module(Raising(), "raising")
     with pytest.raises(PluginError, match="step_finished: SystemExit"):
-        manager.observers.step_finished(RUN, StepInfo("search", 1, 0))
+        notifications_of(manager).send(StepFinished(RUN, StepInfo("search", 1, 0)))
 
 
 def test_a_run_is_called_like_its_directory() -> None:

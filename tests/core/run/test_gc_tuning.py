@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from automl_nas.run.gc_tuning import heap_frozen
+from automl_nas.run.gc_tuning import tuned_gc
 
 
 class Node:
@@ -35,13 +35,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 
 def test_a_record_that_grows_quickly_is_frozen_and_garbage_is_not(clock: list[float]) -> None:
-    with heap_frozen() as heap:
+    with tuned_gc() as tuner:
         kept, garbage = [Node() for _ in range(10)], weakref.ref(Node())
         for trials in range(100, 5000, 100):
             clock[0] = trials * 0.9e-3
-            heap.grown(trials)
+            tuner.update(trials)
         assert watched(kept[0])
-        heap.grown(5000)
+        tuner.update(5000)
         assert not any(watched(node) for node in kept)
         assert garbage() is None
     assert watched(kept[0])
@@ -50,12 +50,12 @@ def test_a_record_that_grows_quickly_is_frozen_and_garbage_is_not(clock: list[fl
 
 def test_only_trials_that_are_quick_change_the_collector(clock: list[float]) -> None:
     usual = gc.get_threshold()
-    with heap_frozen() as heap:
+    with tuned_gc() as tuner:
         kept = Node()
         for trials in range(100, 20_001, 100):
             slow = trials % 5000 == 0
             clock[0] += 0.11 if slow else 0.09
-            heap.grown(trials)
+            tuner.update(trials)
             assert (gc.get_threshold() == usual) == slow
             assert watched(kept), "never were 5,000 in a row quick"
     assert gc.get_threshold() == usual
@@ -63,8 +63,8 @@ def test_only_trials_that_are_quick_change_the_collector(clock: list[float]) -> 
 
 def test_the_collector_is_as_it_was_when_a_run_fails(clock: list[float]) -> None:
     usual = gc.get_threshold()
-    with pytest.raises(RuntimeError), heap_frozen() as heap:
-        heap.grown(100)
+    with pytest.raises(RuntimeError), tuned_gc() as tuner:
+        tuner.update(100)
         assert gc.get_threshold() != usual
         raise RuntimeError
     assert gc.get_threshold() == usual
@@ -73,8 +73,8 @@ def test_the_collector_is_as_it_was_when_a_run_fails(clock: list[float]) -> None
 def test_somebody_elses_frozen_heap_stays_as_it_is(clock: list[float]) -> None:
     gc.freeze()
     count = gc.get_freeze_count()
-    with heap_frozen() as heap:
+    with tuned_gc() as tuner:
         kept = Node()
-        heap.grown(50_000)
+        tuner.update(50_000)
         assert watched(kept)
     assert 0 < gc.get_freeze_count() <= count

@@ -1,4 +1,4 @@
-"""Observers of the section ``observers``: when they are called, and what they cannot do."""
+"""Events of a run: what observers and handlers receive, and what they cannot do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from typing import Any
 
 import pytest
 
-from automl_nas.errors import ConfigurationError
-from automl_nas.plugin import Observer, ResultInfo, RunInfo, StepInfo
+from automl_nas.errors import ConfigurationError, RunInterrupted
+from automl_nas.plugin import (
+    Event,
+    Observer,
+    ProgressMade,
+    ResultInfo,
+    RunFinished,
+    RunInfo,
+    RunStarted,
+    SessionEnded,
+    StageFinished,
+    StageStarted,
+    StepInfo,
+    TrialFinished,
+)
 from automl_nas.run.record.ledger import Ledger, finished_after
 from automl_nas.run.session import Session
 from automl_nas.space import SearchSpace
@@ -67,9 +80,9 @@ class TestDiary(ObserverContract):
 
     def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:
         assert isinstance(observer, Diary)
-        told = [call[1] for call in observer.calls if call[0] == "trial"]
-        assert told == sorted(told)
-        assert told[-1] == max(trials)
+        numbers = [call[1] for call in observer.calls if call[0] == "trial"]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == max(trials)
         assert [call[0] for call in observer.calls][-2:] == ["finished", "closed"]
 
 
@@ -85,7 +98,7 @@ def configuration(*observers: Observer) -> dict[str, Any]:
     }
 
 
-def test_an_observer_is_told_what_hooks_are_told(tmp_path: Path) -> None:
+def test_an_observer_receives_what_hooks_receive(tmp_path: Path) -> None:
     diary = Diary()
     Session.start(configuration(diary), tmp_path / "run").run()
     assert diary.calls[:2] == [("check", False), ("started", False, {"search": {"accuracy": "maximize"}})]
@@ -99,7 +112,47 @@ def test_one_that_raises_is_left_out_and_the_others_are_not(tmp_path: Path, capl
     Session.start(configuration(raising, diary), tmp_path / "run").run()
     assert raising.calls == 1
     assert [call[1] for call in diary.calls if call[0] == "trial"] == [0, 1, 2]
-    assert "observers[0] (Raising): RuntimeError: the disk of the observer is full" in caplog.text
+    assert "observers[0] (Raising): trial_finished: RuntimeError: the disk of the observer is full" in caplog.text
+
+
+def test_handlers_receive_the_events_of_a_run_in_order(tmp_path: Path) -> None:
+    events: list[Event] = []
+    Session.start(configuration(), tmp_path / "run", handlers={Event: events.append}).run()
+    kinds = [type(event) for event in events]
+    assert kinds[:2] == [RunStarted, StageStarted]
+    assert kinds[-3:] == [StageFinished, RunFinished, SessionEnded]
+    progress = [(event.done, event.total) for event in events if isinstance(event, ProgressMade)]
+    assert progress == sorted(progress)
+    assert progress[-1] == (3, 3)
+    trials = [event.trial for event in events if isinstance(event, TrialFinished)]
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    with pytest.raises(TypeError, match="frozen"):
+        trials[0].metrics["accuracy"] = 1.0  # type: ignore[index]
+
+
+def test_a_handler_that_raises_is_logged_and_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[Event] = []
+
+    def fail(event: Event) -> None:
+        calls.append(event)
+        raise SystemExit(1)
+
+    Session.start(configuration(), tmp_path / "run", handlers={StageStarted: fail, StageFinished: fail}).run()
+    assert len(calls) == 1
+    assert "handlers: stage_started: SystemExit: 1" in caplog.text
+
+
+def test_a_keyboard_interrupt_of_a_handler_ends_the_run(tmp_path: Path) -> None:
+    events: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, TrialFinished):
+            raise KeyboardInterrupt
+
+    with pytest.raises(RunInterrupted):
+        Session.start(configuration(), tmp_path / "run", handlers={Event: interrupt}).run()
+    assert isinstance(events[-1], SessionEnded)
 
 
 def test_one_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -113,11 +166,11 @@ def test_observers_do_not_change_what_is_found(tmp_path: Path) -> None:
     watched = Session.start(configuration(Diary()), tmp_path / "watched")
     assert plain.plan.digest == watched.plan.digest
     plain.run(), watched.run()
-    found = [
+    architectures = [
         [trial.architecture for trial in Ledger(run / "trials.jsonl", writable=False).trials.values()]
         for run in (tmp_path / "plain", tmp_path / "watched")
     ]
-    assert found[0] == found[1]
+    assert architectures[0] == architectures[1]
 
 
 def test_who_follows_a_run_reads_whole_lines_once(tmp_path: Path) -> None:

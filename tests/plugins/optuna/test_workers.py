@@ -17,14 +17,13 @@ from plugins.optuna.servers import grpc_proxy, postgresql
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.plugin import TrialFinished
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.run.configuration.builtin import with_builtin
 from automl_nas.run.record.ledger import Ledger
-from automl_nas.run.reporter import Reporter
 from automl_nas.run.session import Session
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.space.architecture import Architecture
-from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ToyEvaluator, ToySpace
 from automl_nas_optuna.executor import OptunaExecutor
 from automl_nas_optuna.queues import LEFT, OUTCOME, Queue, open_queues, read_request, told_outcome
@@ -114,10 +113,9 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     def busy() -> set[int]:
         return {process for _, process in set(entries(diary, "begin")) - set(entries(diary, "end"))}
 
-    class Killing(Reporter):
-        def trial(self, trial: Trial) -> None:
-            if trial.number == 2:
-                waited(kill_one)
+    def kill_after_2(event: TrialFinished) -> None:
+        if event.trial.number == 2:
+            waited(kill_one)
 
     executor = {"name": "optuna", "storage": storage, "grace": 3.0, "poll": 0.05}
     try:
@@ -126,7 +124,7 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
             configuration(diary, executor, seconds=0.3, trials=10, ahead=4),
             tmp_path / "run",
             manager=manager,
-            reporter=Killing(),
+            handlers={TrialFinished: kill_after_2},
         ).run()
     finally:
         for worker in workers:
