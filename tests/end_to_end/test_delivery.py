@@ -177,8 +177,8 @@ class Stopwatch(MeasuredCost):
         value = self.file_value
         return [Measurement(3.9, 3.8, 3.99)] if value is None else [Measurement(value, value, value)]
 
-    def learn(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
-        self.learned.extend(known)
+    def learn(self, measurements: Sequence[tuple[Architecture, Measurement]]) -> None:
+        self.learned.extend(measurements)
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": [1.0]}

@@ -1,4 +1,4 @@
-"""Is a cost additive over decisions? Fitting the contributions of options, and verifying them."""
+"""Additive costs: fitting the contribution of each option, and verifying that the cost is their sum."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from automl_nas.space.operators import enumerate_all, mutate_one
 from automl_nas.streams import stream
 
 TOLERANCE = 1e-9
-"""How far a value that is no whole number may be off, relative to the largest cost: far above the rounding in sums of a
-few hundred doubles (1e-13), far below what any option costs."""
+"""The largest allowed error of a cost that is not a whole number, relative to the largest cost. It is far above the
+rounding in sums of a few hundred doubles (1e-13) and far below the cost of any option."""
 
 # A double has 53 bits: on a grid of 2^-50 of the range, all sums of contributions are exact, in any order.
 _GRID_BITS = 50
 
 
 class NotAdditiveError(SpaceError):
-    """The cost of a network is not a sum over its decisions; the message shows an architecture that proves it."""
+    """The cost of a network is not a sum over its decisions; the message names an architecture for which it is not."""
 
 
 @dataclass(frozen=True)
 class AdditiveFit:
-    """``cost = quantum * (base + sum of units)``, in whole numbers.
+    """A cost as ``quantum * (base + sum of units)``, where base and units are whole numbers.
 
     Attributes:
         base: the constant.
-        units: decision name -> contribution of each option; of a Choice or Ordinal the smallest is 0.
-        quantum: 1 for a metric of whole numbers, else a power of two.
+        units: decision name -> contribution of each option; the smallest of a Choice or an Ordinal is 0.
+        quantum: 1 for a metric of whole numbers, otherwise a power of two.
     """
 
     base: int
@@ -46,7 +46,7 @@ class AdditiveFit:
 
 
 def corner(decisions: Mapping[str, Decision], *, first: bool) -> Architecture:
-    """Return the architecture of the first options (smallest subsets), or that of the last ones (largest subsets)."""
+    """Return the architecture of all first options (smallest subsets), or of all last ones (largest subsets)."""
     values: dict[str, object] = {}
     for name, decision in decisions.items():
         if isinstance(decision, Subset):
@@ -57,137 +57,138 @@ def corner(decisions: Mapping[str, Decision], *, first: bool) -> Architecture:
     return Architecture(values)
 
 
-def checked_estimate(model: CostModel, architecture: Architecture, *, endless: bool = False) -> float:
+def checked_estimate(model: CostModel, architecture: Architecture, *, allow_infinite: bool = False) -> float:
     """Return the model's value, as an int for a metric of whole numbers.
 
     Args:
         model: any cost model.
-        architecture: of its space.
-        endless: whether infinity, which says that a network does not run, is a value too.
+        architecture: an architecture of the model's space.
+        allow_infinite: whether the value may be infinity, which means that the network does not run.
 
     Raises:
-        NotAdditiveError: it is infinite, and that is no value here.
-        SpaceError: it is not a number, or not whole although the metric says so.
+        NotAdditiveError: the value is infinite and ``allow_infinite`` is False.
+        SpaceError: the value is NaN, or is not a whole number although the model is ``integral``.
     """
     value = model.estimate(architecture)
     if value == math.inf:
-        if endless:
+        if allow_infinite:
             return value
         raise NotAdditiveError(
-            f"the cost model '{model.metric}' gives inf for {architecture.key}: a sum over decisions is finite"
+            f"the cost model '{model.metric}' returns inf for {architecture.key}, but a sum over decisions is finite"
         )
     if not math.isfinite(value):
-        raise SpaceError(f"the cost model '{model.metric}' gives {value} for {architecture.key}")
+        raise SpaceError(f"the cost model '{model.metric}' returns {value} for {architecture.key}")
     if not model.integral:
         return float(value)
     if value != int(value):
         raise SpaceError(
-            f"the cost model '{model.metric}' says that its values are whole numbers and gives {value!r} for "
-            f"{architecture.key}; set its `integral` to False"
+            f"the cost model '{model.metric}' returns {value!r} for {architecture.key}, but its `integral` is True: "
+            "set it to False"
         )
     return int(value)
 
 
 def fit(model: CostModel, decisions: Mapping[str, Decision]) -> AdditiveFit:
-    """Find base and contributions from one reference architecture and one change per option.
+    """Return base and contributions, from a reference architecture and one change for each option.
 
-    Costs ``1 + sum (k - 1)`` estimates for decisions of k options each. Nothing is verified.
+    Takes ``1 + sum (k - 1)`` estimates for decisions of k options each. The result is not verified.
     """
     reference = corner(decisions, first=True)
-    start = checked_estimate(model, reference)
+    reference_cost = checked_estimate(model, reference)
 
-    def changed(name: str) -> Callable[[tuple[int, ...]], float]:
-        """By how much the cost changes if one decision takes the options at some positions (one, for a Choice)."""
+    def differences(name: str) -> Callable[[tuple[int, ...]], float]:
+        """Return the function: positions of options (one for a Choice) -> change of cost if the decision takes them."""
         decision = decisions[name]
 
         def difference(positions: tuple[int, ...]) -> float:
             options = tuple(decision.options[position] for position in sorted(positions))
             value: Value = options if isinstance(decision, Subset) else options[0]
-            return checked_estimate(model, reference.replaced({name: value})) - start
+            return checked_estimate(model, reference.replaced({name: value})) - reference_cost
 
         return difference
 
-    found: dict[str, tuple[float, ...]] = {}
-    base = start
+    contributions: dict[str, tuple[float, ...]] = {}
+    base = reference_cost
     for name, decision in decisions.items():
         if isinstance(decision, Subset):
-            found[name] = _elements(decision, changed(name))
-            base -= sum(found[name][: decision.min])
+            contributions[name] = _elements(decision, differences(name))
+            base -= sum(contributions[name][: decision.min])
         else:
-            others = [changed(name)((position,)) for position in range(1, len(decision.options))]
+            others = [differences(name)((position,)) for position in range(1, len(decision.options))]
             cheapest = min(0, *others) if others else 0
-            found[name] = tuple(value - cheapest for value in (0, *others))
+            contributions[name] = tuple(value - cheapest for value in (0, *others))
             base += cheapest
-    quantum = 1.0 if model.integral else _quantum(base, found)
-    units = {name: tuple(_whole(value, quantum) for value in values) for name, values in found.items()}
+    quantum = 1.0 if model.integral else _quantum(base, contributions)
+    units = {name: tuple(_whole(value, quantum) for value in values) for name, values in contributions.items()}
     return AdditiveFit(_whole(base, quantum), units, quantum)
 
 
 def _elements(decision: Subset, difference: Callable[[tuple[int, ...]], float]) -> tuple[float, ...]:
-    """Return the contribution of each element of a Subset, from changes of the subset of the first ``min``.
+    """Return the contribution of each element of a Subset, from changes of the subset of its first ``min`` elements.
 
-    If all subsets have one size, contributions are known up to a common constant: the first element's is then 0.
+    If all subsets have the same size, contributions are determined up to a common constant: the first one is then 0.
     """
     inside, outside = tuple(range(decision.min)), tuple(range(decision.min, len(decision.options)))
     values: list[float] = [0] * len(decision.options)
     if not outside or not decision.largest:
         return tuple(values)
 
-    def swapped(out: int, new: int) -> float:
-        return difference((*(place for place in inside if place != out), new))
+    def swap(removed: int, added: int) -> float:
+        return difference((*(position for position in inside if position != removed), added))
 
-    for place in outside:
-        values[place] = difference((*inside, place)) if decision.largest > decision.min else swapped(0, place)
-    for place in inside:
-        values[place] = values[outside[0]] - swapped(place, outside[0])
+    for position in outside:
+        values[position] = difference((*inside, position)) if decision.largest > decision.min else swap(0, position)
+    for position in inside:
+        values[position] = values[outside[0]] - swap(position, outside[0])
     return tuple(values)
 
 
-def _quantum(start: float, found: Mapping[str, tuple[float, ...]]) -> float:
-    magnitude = abs(start) + sum(abs(value) for values in found.values() for value in values)
+def _quantum(base: float, contributions: Mapping[str, tuple[float, ...]]) -> float:
+    magnitude = abs(base) + sum(abs(value) for values in contributions.values() for value in values)
     return math.ldexp(1.0, math.frexp(magnitude)[1] - _GRID_BITS) if magnitude else 1.0
 
 
 def _whole(value: float, quantum: float) -> int:
-    # Integers are left alone: a float would lose digits beyond 2^53.
+    # An integer is returned unchanged: a float would lose digits beyond 2^53.
     return value if isinstance(value, int) else round(value / quantum)
 
 
-def probe_architectures(
+def verification_points(
     decisions: Mapping[str, Decision], extremes: tuple[Architecture, Architecture], seed: int, checks: int
 ) -> Iterator[Architecture]:
     """Yield the architectures on which additivity is tested.
 
-    All of them if there are no more than ``checks``. Else the extremes, then ``checks`` others: three quarters spread
-    (see `spread`), an eighth one and an eighth two changes away from an extreme, where options that are moot elsewhere
-    matter.
+    All architectures of a space with at most ``checks`` of them. Otherwise the extremes, then ``checks`` others: three
+    quarters from `pairwise_covering`, an eighth one change and an eighth two changes away from an extreme, where
+    options have an effect that they may not have elsewhere.
     """
     if math.prod(decision.size for decision in decisions.values()) <= checks:
         yield from enumerate_all(decisions)
         return
     yield from extremes
     near = checks // 4
-    yield from islice(spread(decisions, stream(seed, "cost table, spread")), checks - near)
+    yield from islice(pairwise_covering(decisions, stream(seed, "cost table, spread")), checks - near)
     for number in range(near):
         rng = stream(seed, "cost table, near extremes", number)
         architecture = mutate_one(extremes[number // 2 % 2], decisions, rng)
         yield architecture if number % 2 == 0 else mutate_one(architecture, decisions, rng)
 
 
-def spread(decisions: Mapping[str, Decision], rng: random.Random) -> Iterator[Architecture]:
-    """Yield random architectures without end that soon hold every pair of options of any two decisions.
+def pairwise_covering(decisions: Mapping[str, Decision], rng: random.Random) -> Iterator[Architecture]:
+    """Yield random architectures, endlessly, the first of which cover every pair of options of any two decisions.
 
-    Each starts from the option with the most pairs not seen before and takes, decision by decision in a random order,
-    the option that makes most of them with those already taken (the greedy covering arrays of Cohen et al. 1997, AETG):
-    of 20 decisions of 4 options about 40 architectures hold all 3,040 pairs, so no interaction of two can hide.
-    The elements of a Subset are drawn: four combinations of two elements are met by chance within a few architectures.
+    A greedy covering array (Cohen et al. 1997, AETG): each architecture starts with the option that has the most pairs
+    not covered yet; each further decision, in a random order, takes the option with the most uncovered pairs with the
+    options chosen before. For 20 decisions of 4 options about 40 architectures cover all 3,040 pairs, so that every
+    interaction of two decisions is tested. The elements of a Subset are drawn at random: a few architectures hold all
+    four combinations of two elements.
     """
     owners = [name for name, d in decisions.items() if not isinstance(d, Subset) for _ in d.options]
     options = [option for d in decisions.values() if not isinstance(d, Subset) for option in d.options]
-    columns = {name: np.array([place for place, owner in enumerate(owners) if owner == name]) for name in owners}
-    unseen = np.ones((len(owners), len(owners)), dtype=bool)
+    columns = {name: np.array([index for index, owner in enumerate(owners) if owner == name]) for name in owners}
+    uncovered = np.ones((len(owners), len(owners)), dtype=bool)
     for own in columns.values():
-        unseen[np.ix_(own, own)] = False
+        uncovered[np.ix_(own, own)] = False
 
     def best(gains: NDArray[np.int64]) -> int:
         ties = np.flatnonzero(gains == gains.max())
@@ -195,26 +196,26 @@ def spread(decisions: Mapping[str, Decision], rng: random.Random) -> Iterator[Ar
 
     while True:
         values: dict[str, object] = {name: decision.sample(rng) for name, decision in decisions.items()}
-        taken = [best(unseen.sum(axis=1))] if owners else []
+        chosen = [best(uncovered.sum(axis=1))] if owners else []
         for name in rng.sample(list(columns), len(columns)):
-            if name != owners[taken[0]]:
+            if name != owners[chosen[0]]:
                 own = columns[name]
-                taken.append(int(own[best(unseen[own][:, taken].sum(axis=1))]))
-        values.update((owners[place], options[place]) for place in taken)
-        held = np.array(taken, dtype=np.int64)
-        unseen[np.ix_(held, held)] = False
+                chosen.append(int(own[best(uncovered[own][:, chosen].sum(axis=1))]))
+        values.update((owners[index], options[index]) for index in chosen)
+        covered = np.array(chosen, dtype=np.int64)
+        uncovered[np.ix_(covered, covered)] = False
         yield Architecture(values)
 
 
 def verify(model: CostModel, architecture: Architecture, expected: float, scale: float) -> None:
-    """Compare the model with the sum of contributions: exactly for whole numbers, else to `TOLERANCE` of ``scale``.
+    """Compare the model's cost with the sum of contributions: exactly for whole numbers, else to `TOLERANCE * scale`.
 
     Raises:
-        NotAdditiveError: they differ.
+        NotAdditiveError: the two differ.
     """
     value = checked_estimate(model, architecture)
     if abs(value - expected) > (0 if model.integral else TOLERANCE * scale):
         raise NotAdditiveError(
             f"'{model.metric}' is not additive over the decisions: {architecture.key} costs {value}, the sum over its "
-            f"decisions is {expected}; count it with the model itself"
+            f"decisions is {expected}; use the cost model itself"
         )

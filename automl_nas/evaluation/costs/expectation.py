@@ -18,46 +18,46 @@ if TYPE_CHECKING:
 def expected(
     base: float, contributions: Mapping[str, tuple[float, ...]], decisions: Mapping[str, Decision], selection: Selection
 ) -> Tensor:
-    """Return ``base`` plus the weighted contributions of what is selected.
+    """Return ``base`` plus the weighted contributions of the selected options.
 
-    A value contributes what its options cost; a tensor (probabilities) the sum of weight times contribution over all
-    options; `Weighted` the same over the options it names. That is the expected cost if the weights of each Choice sum
-    to 1 and those of a Subset are the probabilities of its elements, and linear in the weights whatever they are.
+    A value adds the contributions of its options. A tensor adds the sum of weight times contribution over all options;
+    a `Weighted` does so over its own options. The result is the expected cost if the weights of each Choice sum to 1
+    and the weights of a Subset are the probabilities of its elements; it is linear in the weights in all cases.
 
     Args:
         base: the cost without any contribution.
-        contributions: decision name -> what each option adds.
+        contributions: decision name -> contribution of each option.
         decisions: decision name -> decision.
         selection: a value, a tensor of shape ``(options,)`` or `Weighted` for each decision.
 
     Returns:
-        A scalar in the tensors' precision, at least float32; float64 if there is no tensor.
+        A scalar in the precision of the tensors, at least float32; float64 if the selection holds only values.
 
     Raises:
         SpaceError: a decision is missing, or a tensor has the wrong number of weights.
     """
     import torch
 
-    fixed = base
-    soft: list[Tensor] = []
+    constant = base
+    weighted: list[Tensor] = []
     for name, decision in decisions.items():
         if name not in selection:
             raise SpaceError(f"the selection lacks the decision '{name}'")
-        chosen = selection[name]
+        selected = selection[name]
         costs: Sequence[float] = contributions[name]
-        if isinstance(chosen, Weighted):
-            costs, weights = [costs[decision.position(option)] for option in chosen.options], chosen.tensor
-        elif isinstance(chosen, torch.Tensor):
-            weights = chosen
+        if isinstance(selected, Weighted):
+            costs, weights = [costs[decision.position(option)] for option in selected.options], selected.tensor
+        elif isinstance(selected, torch.Tensor):
+            weights = selected
         else:
-            value = decision.validate(chosen)
+            value = decision.validate(selected)
             options = value if isinstance(value, tuple) else (value,)
-            fixed += sum(costs[decision.position(option)] for option in options)
+            constant += sum(costs[decision.position(option)] for option in options)
             continue
         if weights.numel() != len(costs):
-            raise SpaceError(f"decision '{name}' takes {len(costs)} weights, not {weights.numel()}")
+            raise SpaceError(f"decision '{name}' needs {len(costs)} weights, not {weights.numel()}")
         precise = weights.reshape(-1).to(torch.promote_types(weights.dtype, torch.float32))
-        soft.append((precise * torch.tensor(costs, dtype=precise.dtype, device=precise.device)).sum())
-    if not soft:
-        return torch.tensor(float(fixed), dtype=torch.float64)
-    return torch.stack(soft).sum() + float(fixed)
+        weighted.append((precise * torch.tensor(costs, dtype=precise.dtype, device=precise.device)).sum())
+    if not weighted:
+        return torch.tensor(float(constant), dtype=torch.float64)
+    return torch.stack(weighted).sum() + float(constant)

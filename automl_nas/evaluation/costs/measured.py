@@ -1,4 +1,4 @@
-"""Costs that can be measured on a network: `MeasuredCost`, `Measurement`."""
+"""Costs that are measured on networks: `MeasuredCost`, `Measurement`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Measurement:
     """A measured cost with its uncertainty.
 
     Attributes:
-        value: in the unit of the cost model.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        confidence: of the interval.
-        details: how it was measured, as plain data: device, options, versions, what was noticed.
+        value: the cost, in the unit of the cost model.
+        low: the lower end of the confidence interval.
+        high: the upper end of the confidence interval.
+        confidence: the level of the confidence interval, between 0 and 1.
+        details: how it was measured, as JSON values: device, options, versions, warnings.
     """
 
     value: float
@@ -35,52 +35,52 @@ class Measurement:
 
 
 class MeasuredCost(CostModel):
-    """A cost whose truth is a measurement: `estimate` measures or predicts it, `measure` measures it.
+    """A cost that is defined by a measurement: `estimate` measures or predicts it, `measure` measures it.
 
-    Where a run limits such a cost, the networks that are to be delivered are measured before they are trained, and the
-    exported file once more after it; see `Final`.
+    If a run limits such a cost, the final stage measures the networks before it trains them, and the exported file
+    afterwards.
 
     Attributes:
-        exported_suffix: of the exported files that `measure_files` takes, e.g. ``.onnx``.
+        exported_suffix: the suffix of the exported files that `measure_files` accepts, e.g. ``.onnx``.
     """
 
     exported_suffix: ClassVar[str]
 
     @abstractmethod
     def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
-        """Measure networks in one session, so that they can be compared.
+        """Measure networks in one session, so that the results are comparable.
 
         Args:
-            networks: on the CPU; their weights do not matter. They are not changed.
-            input_shape: of one input without the batch.
+            networks: networks on the CPU, which are not changed. Their weights have no influence.
+            input_shape: the shape of one input without the batch.
 
         Returns:
-            One measurement for each, in order.
+            One measurement for each network, in their order.
 
         Raises:
-            SpaceError: a network cannot be measured; names what stands in the way.
+            SpaceError: a network cannot be measured; the message names the reason.
         """
 
     @abstractmethod
     def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
         """Measure exported files in one session; see `measure`."""
 
-    def learn(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
-        """Keep what a run measured before it delivered a network, for later runs (default: nothing is kept).
+    def learn(self, measurements: Sequence[tuple[Architecture, Measurement]]) -> None:
+        """Store the measurements of a run for later runs (default: nothing is stored).
 
-        What `estimate` returns must stay the same: the trials of one run hold costs of one table. A network that cannot
-        be kept is no reason to end a run.
+        `estimate` must return the same values as before, since the costs of a run's trials must be comparable. If a
+        measurement cannot be stored, do not raise an error.
 
         Args:
-            known: architectures of the model's space, and what `measure` returned for their networks.
+            measurements: architectures of the model's space, with the results of `measure` for their networks.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the measurements that `estimate` rests on, as plain data (default: none).
+        """Return the measurements that `estimate` uses, as JSON values (default: none).
 
-        They are kept with a run, so that it goes on with the numbers it began with.
+        A run stores them, so that it uses the same numbers after it is resumed.
         """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what `state_dict` returned, measuring none of it again (default: there is nothing to load)."""
+        """Use the measurements that `state_dict` returned instead of measuring again (default: nothing is loaded)."""

@@ -1,4 +1,4 @@
-"""What a network costs: `CostModel`."""
+"""The cost of networks: `CostModel`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from automl_nas.space.architecture import Architecture
 class CostModel(ABC):
     """One cost metric of the networks of a space, such as FLOPs, parameters or a device's latency.
 
-    A cost is known without training. The constructor takes the SearchSpace as a collaborator (and Runtime where it
+    A cost does not need training. The constructor takes the SearchSpace as a collaborator (and the Runtime, if it
     measures); settings are keyword-only.
 
     Attributes:
-        metric: its name in constraints and tables, e.g. ``flops``.
+        metric: the name in constraints and tables, e.g. ``flops``.
         unit: e.g. ``multiply-adds``, ``ms``.
-        integral: whether all values are whole numbers (then sums are exact).
-        noisy: whether each estimate measures anew and takes its time: nothing is tabulated or enumerated then.
+        integral: whether all values are whole numbers, so that sums are exact.
+        noisy: whether each estimate is a new, slow measurement: such a cost is neither tabulated nor enumerated.
     """
 
     metric: ClassVar[str]
@@ -32,22 +32,22 @@ class CostModel(ABC):
         """Return the cost of each module: module path in the built network -> value, in the metric's unit."""
 
     def note(self) -> str:
-        """Return what a user should know of all values, e.g. the error of a prediction (default: nothing).
+        """Return a note for users about all values, e.g. the error of a prediction (default: an empty string).
 
-        A run says it when it begins. It must not take long: what it speaks of has been measured or fitted by then.
+        A run prints the note when it begins, so the call must be fast: what it describes is measured or fitted before.
         """
         return ""
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the cost of the whole network (default: the sum of `breakdown`).
 
-        Infinity says that the network does not run where the cost is measured: it violates every limit.
+        Infinity means that the network does not run where the cost is measured; it violates every limit.
         """
         return sum(self.breakdown(architecture).values())
 
     def remarks(self, architecture: Architecture) -> Sequence[str]:
-        """Return what whoever reads the cost of an architecture should know, in sentences (default: nothing).
+        """Return remarks about the cost of an architecture, in sentences (default: none).
 
-        The convention it is counted by, say, what was left out, how it was measured and how sure it is.
+        For example the convention by which it is counted, what is not counted, how it was measured, its uncertainty.
         """
         return ()

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import InfeasibleError, SpaceError
-from automl_nas.evaluation.costs.additivity import AdditiveFit, NotAdditiveError, fit, probe_architectures, verify
-from automl_nas.evaluation.costs.exact_counting import BoundedSubset, Item, ListedSums, Sums, integers
+from automl_nas.evaluation.costs.additivity import AdditiveFit, NotAdditiveError, fit, verification_points, verify
+from automl_nas.evaluation.costs.exact_counting import BoundedSubset, Item, Options, Sums, integers
 from automl_nas.evaluation.costs.expectation import expected
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture, Value
@@ -29,71 +29,71 @@ if TYPE_CHECKING:
 
 __all__ = ["CostTable", "NotAdditiveError"]
 
-_ROWS = 1 << 14  # of a batch of codes at a time: they stay in the processor's cache
-_SUBSETS_KEPT = 1 << 16
+_ROWS = 1 << 14  # of codes that are processed at once: they fit into the processor's cache
+_MOST_CACHED_SUBSETS = 1 << 16
 
 
 @final
 class CostTable:
-    """A cost that is a sum over decisions: ``base`` plus one contribution for each option taken.
+    """A cost that is a sum over decisions: ``base`` plus the contribution of each selected option.
 
-    Made by `build`. Values of a metric of whole numbers are Python integers, exact whatever their size; others lie on a
-    binary grid of 2^-50 of the range, so that they too do not depend on the order of summation.
+    Use `build`. The costs of a metric of whole numbers are Python integers, exact for every size. Other costs are
+    multiples of a power of two near 2^-50 of the range, so that they do not depend on the order of summation either.
 
     Args:
-        model: what was tabulated, for its name and unit.
-        decisions: those of the space.
-        found: base and contributions.
+        model: the cost model, for its metric and unit.
+        decisions: the decisions of the space.
+        additive: base and contributions.
     """
 
-    def __init__(self, model: CostModel, decisions: Mapping[str, Decision], found: AdditiveFit) -> None:
+    def __init__(self, model: CostModel, decisions: Mapping[str, Decision], additive: AdditiveFit) -> None:
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral
         self._decisions = dict(decisions)
-        self._base, self._units, self._quantum = found.base, dict(found.units), found.quantum
+        self._base, self._units, self._quantum = additive.base, dict(additive.units), additive.quantum
         self._lookup: list[tuple[str, dict[Value, int]]] = []
         for name, decision in self._decisions.items():
-            known: dict[Value, int] = dict(zip(decision.options, self._units[name], strict=True))
-            # 1 and True are different options and one key of a dict: such a decision is always looked up the slow way.
-            single = not isinstance(decision, Subset) and len(known) == len(decision.options)
-            self._lookup.append((name, known if single else {}))
-        self._names, self._tables = list(self._decisions), [known for _, known in self._lookup]
+            contributions: dict[Value, int] = dict(zip(decision.options, self._units[name], strict=True))
+            # 1 and True are different options but the same key of a dict: `_validated_cost` looks up such decisions.
+            usable = not isinstance(decision, Subset) and len(contributions) == len(decision.options)
+            self._lookup.append((name, contributions if usable else {}))
+        self._names, self._tables = list(self._decisions), [contributions for _, contributions in self._lookup]
         magnitude = abs(self._base) + sum(abs(unit) for units in self._units.values() for unit in units)
         self._bound = max(magnitude, math.prod(decision.size for decision in self._decisions.values()))
         self._columns = [integers(units, magnitude) for units in self._code_units()]
-        self._known_sums: Sums | None = None
+        self._cached_sums: Sums | None = None
 
     @classmethod
     def build(cls, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> CostTable:
-        """AdditiveFit a table to a model and verify it.
+        """Fit a table to a cost model and verify it.
 
         Args:
             model: any cost model of the space.
-            space: whose decisions are tabulated.
-            seed: of the architectures on which the table is tested.
-            checks: how many; a space that has no more is tested completely.
+            space: the search space.
+            seed: of the architectures on which the table is verified.
+            checks: the number of these architectures; a space with at most this many is verified completely.
 
         Raises:
-            NotAdditiveError: the model's value for some architecture is not the sum over its decisions.
-            SpaceError: the model gives NaN or infinity, or fractions where it promises whole numbers.
+            NotAdditiveError: the model's cost of some architecture is not the sum over its decisions.
+            SpaceError: the model returns NaN or infinity, or a fraction although it is ``integral``.
         """
         decisions = space.decisions
         table = cls(model, decisions, fit(model, decisions))
-        (cheapest, low), (dearest, high) = table.smallest, table.largest
-        for architecture in probe_architectures(decisions, (cheapest, dearest), seed, checks):
+        (cheapest, low), (most_expensive, high) = table.smallest, table.largest
+        for architecture in verification_points(decisions, (cheapest, most_expensive), seed, checks):
             verify(model, architecture, table.estimate(architecture), max(abs(low), abs(high)))
         return table
 
     @property
     def base(self) -> float:
-        """The cost without any contribution."""
+        """The cost before contributions are added."""
         return self._value(self._base)
 
     @property
     def contributions(self) -> Mapping[str, tuple[float, ...]]:
-        """Decision name -> what each option adds, in the order of the options.
+        """Decision name -> contribution of each option, in the order of the options.
 
-        The cheapest option of a Choice or Ordinal adds 0. The elements of a Subset add what they cost by themselves (if
-        all its subsets have one size, relative to the first element).
+        The contribution of the cheapest option of a Choice or an Ordinal is 0. That of an element of a Subset is its
+        own cost; if all subsets have the same size, it is relative to the first element.
         """
         return {name: tuple(self._value(unit) for unit in units) for name, units in self._units.items()}
 
@@ -104,22 +104,22 @@ class CostTable:
         """Return the cost of one architecture.
 
         Raises:
-            SpaceError: it is not of this space.
+            SpaceError: the architecture is not valid in this space.
         """
         try:
-            # Nearly always the decisions stand in their own order, and no Python loop is needed.
+            # Decisions are nearly always in the order of the space, and then no Python loop is needed.
             if self._names == [*architecture]:
                 total = self._base + sum(map(getitem, self._tables, architecture.values()))
             else:
-                total = self._base + sum(known[architecture[name]] for name, known in self._lookup)
+                total = self._base + sum(table[architecture[name]] for name, table in self._lookup)
         except KeyError:
-            total = self._slow(architecture)
+            total = self._validated_cost(architecture)
         return total if self.integral else total * self._quantum
 
-    def _slow(self, architecture: Architecture) -> int:
-        """Validate, and remember what subsets cost."""
+    def _validated_cost(self, architecture: Architecture) -> int:
+        """Return the cost of an architecture after validating it; the costs of subsets are cached."""
         total = self._base
-        for name, known in self._lookup:
+        for name, table in self._lookup:
             decision = self._decisions[name]
             if name not in architecture:
                 raise SpaceError(f"the architecture lacks the decision '{name}'")
@@ -129,16 +129,16 @@ class CostTable:
                 raise SpaceError(f"decision '{name}': {error}") from None
             if isinstance(decision, Subset):
                 cost = sum(unit for unit, bit in zip(self._units[name], decision.encode(value), strict=True) if bit)
-                if len(known) >= _SUBSETS_KEPT:
-                    known.clear()
-                known[architecture[name]] = cost
+                if len(table) >= _MOST_CACHED_SUBSETS:
+                    table.clear()
+                table[architecture[name]] = cost
             else:
                 cost = self._units[name][decision.position(value)]
             total += cost
         return total
 
     def _code_units(self) -> list[tuple[int, ...]]:
-        """For each number of a code: what its values 0, 1, ... contribute."""
+        """Return the contributions of the values 0, 1, ... of each number of a code."""
         columns: list[tuple[int, ...]] = []
         for name, decision in self._decisions.items():
             units = self._units[name]
@@ -157,15 +157,15 @@ class CostTable:
             codes: integers, shape ``(n, width)``, as `encode` returns them.
 
         Returns:
-            Shape ``(n,)``: int64 for whole numbers (Python integers beyond 2^62), else float64.
+            Shape ``(n,)``: int64 for whole numbers (Python integers beyond 2^62), otherwise float64.
 
         Raises:
-            SpaceError: the shape is wrong, or a number is no code of its decision.
+            SpaceError: the shape is wrong, or a number is outside the codes of its decision.
         """
         codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != len(self._columns) or codes.dtype.kind not in "iu":
             raise SpaceError(
-                f"codes are integers of shape (n, {len(self._columns)}), not {codes.dtype} of shape {codes.shape}"
+                f"codes must be integers of shape (n, {len(self._columns)}), not {codes.dtype} of shape {codes.shape}"
             )
         self._check_codes(codes)
         kind: Any = np.result_type(*self._columns) if self._columns else np.int64
@@ -185,49 +185,49 @@ class CostTable:
         for name, decision in self._decisions.items():
             columns = slice(start, start + decision.width)
             if (low[columns] < 0).any() or (high[columns] >= sizes[columns]).any():
-                raise SpaceError(f"the codes of decision '{name}' are from 0 to {sizes[start] - 1}")
+                raise SpaceError(f"the codes of decision '{name}' must be from 0 to {sizes[start] - 1}")
             if isinstance(decision, Subset) and (decision.min > 0 or decision.largest < decision.width):
-                taken = codes[:, columns].sum(axis=1)
-                if taken.min() < decision.min or taken.max() > decision.largest:
-                    raise SpaceError(f"decision '{name}' takes {decision.min} to {decision.largest} options")
+                counts = codes[:, columns].sum(axis=1)
+                if counts.min() < decision.min or counts.max() > decision.largest:
+                    raise SpaceError(f"decision '{name}' must have {decision.min} to {decision.largest} options")
             start = columns.stop
 
     def expectation(self, selection: Selection) -> Tensor:
-        """Return the cost under a soft selection, differentiable in its tensors.
+        """Return the expected cost of a selection, differentiable in its tensors.
 
-        See `automl_nas.evaluation.costs.expectation.expected`, to which this is the short way.
+        See `automl_nas.evaluation.costs.expectation.expected`, which this method calls with the table's numbers.
         """
         return expected(self.base, self.contributions, self._decisions, selection)
 
     @property
     def smallest(self) -> tuple[Architecture, float]:
-        """A cheapest architecture (of several, the one with the earliest options) and its cost."""
+        """The cheapest architecture and its cost; of several, the one with the first options."""
         return self._extreme(1)
 
     @property
     def largest(self) -> tuple[Architecture, float]:
-        """A dearest architecture (of several, the one with the earliest options) and its cost."""
+        """The most expensive architecture and its cost; of several, the one with the first options."""
         return self._extreme(-1)
 
     def _extreme(self, sign: int) -> tuple[Architecture, float]:
         values: dict[str, Value] = {}
         for name, decision in self._decisions.items():
             units = self._units[name]
-            order = sorted(range(len(units)), key=lambda place: (sign * units[place], place))
+            order = sorted(range(len(units)), key=lambda index: (sign * units[index], index))
             if isinstance(decision, Subset):
-                wanted = sum(sign * unit < 0 for unit in units)
-                taken = sorted(order[: min(max(wanted, decision.min), decision.largest)])
-                values[name] = tuple(decision.options[place] for place in taken)
+                improving = sum(sign * unit < 0 for unit in units)
+                chosen = sorted(order[: min(max(improving, decision.min), decision.largest)])
+                values[name] = tuple(decision.options[index] for index in chosen)
             else:
                 values[name] = decision.options[order[0]]
         architecture = Architecture(values)
         return architecture, self.estimate(architecture)
 
     def count(self, low: float = -math.inf, high: float = math.inf) -> int:
-        """Return exactly how many raw architectures cost at least ``low`` and at most ``high``.
+        """Return the exact number of raw architectures that cost at least ``low`` and at most ``high``.
 
         Raises:
-            SpaceError: a limit is NaN, or the costs are too many to count (`MOST_SUMS`).
+            SpaceError: a limit is NaN, or there are too many distinct costs (`MOST_SUMS`).
         """
         interval = self._interval(low, high)
         return self._sums.count(*interval) if interval[0] <= interval[1] else 0
@@ -236,12 +236,12 @@ class CostTable:
         """Draw exactly uniformly among the raw architectures that cost ``low`` to ``high``, without rejection.
 
         Raises:
-            InfeasibleError: there is none; the nearest costs are named.
-            SpaceError: see `count`.
+            InfeasibleError: no architecture has such a cost; the message names the nearest costs.
+            SpaceError: as in `count`.
         """
         interval = self._interval(low, high)
         if interval[0] > interval[1] or not self._sums.count(*interval):
-            raise InfeasibleError(self._nothing_between(low, high, interval))
+            raise InfeasibleError(self._infeasible_message(low, high, interval))
         codes = iter(self._sums.draw(*interval, rng))
         values: dict[str, Value] = {}
         for name, decision in self._decisions.items():
@@ -252,7 +252,7 @@ class CostTable:
         return Architecture(values)
 
     def _interval(self, low: float, high: float) -> tuple[int, int]:
-        """Return the limits in whole units above the base, both included."""
+        """Return the limits in whole units above the base; both are included."""
         if math.isnan(low) or math.isnan(high):
             raise SpaceError(f"a limit of {self.metric} is NaN")
         ends = [self._bound if limit > 0 else -self._bound for limit in (low, high)]
@@ -263,29 +263,29 @@ class CostTable:
             ends[1] = math.floor(Fraction(high) / quantum) - self._base
         return ends[0], ends[1]
 
-    def _nothing_between(self, low: float, high: float, interval: tuple[int, int]) -> str:
+    def _infeasible_message(self, low: float, high: float, interval: tuple[int, int]) -> str:
         limits = [f"at least {low:,}"] * (low > -math.inf) + [f"at most {high:,}"] * (high < math.inf)
         parts = [f"no architecture has {self.metric} of {' and '.join(limits)} {self.unit}"]
         below, above = self._sums.nearest(*interval)
         if below is not None:
             value = self._value(self._base + below)
-            parts.append(f"the nearest below has {value:,} ({low - value:,.10g} too little)")
+            parts.append(f"the nearest cost below is {value:,} ({low - value:,.10g} too low)")
         if above is not None:
             value = self._value(self._base + above)
-            parts.append(f"the nearest above has {value:,} ({value - high:,.10g} too much)")
+            parts.append(f"the nearest cost above is {value:,} ({value - high:,.10g} too high)")
         return "; ".join(parts)
 
     @property
     def _sums(self) -> Sums:
-        if self._known_sums is None:
+        if self._cached_sums is None:
             items: list[Item] = []
             for name, decision in self._decisions.items():
                 units = self._units[name]
                 if not isinstance(decision, Subset):
-                    items.append(ListedSums([(place,) for place in range(len(units))], units, self._bound))
+                    items.append(Options([(index,) for index in range(len(units))], units, self._bound))
                 elif decision.min == 0 and decision.largest == decision.width:
-                    items += [ListedSums([(0,), (1,)], [0, unit], self._bound) for unit in units]
+                    items += [Options([(0,), (1,)], [0, unit], self._bound) for unit in units]
                 else:
                     items.append(BoundedSubset(units, decision.min, decision.largest, self._bound))
-            self._known_sums = Sums(items, self._bound)
-        return self._known_sums
+            self._cached_sums = Sums(items, self._bound)
+        return self._cached_sums

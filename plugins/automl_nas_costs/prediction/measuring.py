@@ -47,6 +47,6 @@ class Remeasured(MeasuredCost):
         """Measure exported files; see `MeasuredCost.measure_files`."""
         return self._latency.measure_files(paths)
 
-    def learn(self, known: Sequence[tuple[Architecture, Measurement]]) -> None:
+    def learn(self, measurements: Sequence[tuple[Architecture, Measurement]]) -> None:
         """Keep networks for the next table or predictor; this one stays as it is."""
-        self._kept.keep(known)
+        self._kept.keep(measurements)

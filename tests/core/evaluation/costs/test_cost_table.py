@@ -15,7 +15,7 @@ import torch
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.costs import exact_counting
-from automl_nas.evaluation.costs.additivity import spread
+from automl_nas.evaluation.costs.additivity import pairwise_covering
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.table import CostTable, NotAdditiveError
 from automl_nas.space.architecture import Architecture
@@ -251,11 +251,11 @@ def test_an_empty_interval_says_what_is_nearest(case: Case) -> None:
         pytest.skip("costs without a gap")
     with pytest.raises(InfeasibleError) as caught:
         table.sample(random.Random(0), low, high)
-    assert f"the nearest below has {below:,} " in str(caught.value)
-    assert f"the nearest above has {above:,} " in str(caught.value)
-    with pytest.raises(InfeasibleError, match="nearest above"):
+    assert f"the nearest cost below is {below:,} " in str(caught.value)
+    assert f"the nearest cost above is {above:,} " in str(caught.value)
+    with pytest.raises(InfeasibleError, match="nearest cost above"):
         table.sample(random.Random(0), high=values[0] - 1)
-    with pytest.raises(InfeasibleError, match="nearest below"):
+    with pytest.raises(InfeasibleError, match="nearest cost below"):
         table.sample(random.Random(0), low=values[-1] + 1)
 
 
@@ -321,7 +321,7 @@ def test_a_gate_on_one_option() -> None:
     space = DecisionSpace({"a": Choice(("x", "y"))})
     table = CostTable.build(Formula(additive(space, {"a": [3, 8]}, 10)), space)
     assert table.expectation({"a": Weighted("y", torch.tensor(1.0))}).item() == 18
-    with pytest.raises(SpaceError, match="takes 2 weights, not 3"):
+    with pytest.raises(SpaceError, match="needs 2 weights, not 3"):
         table.expectation({"a": torch.ones(3)})
     with pytest.raises(SpaceError, match="lacks the decision 'a'"):
         table.expectation({})
@@ -349,7 +349,7 @@ def test_spread_architectures_hold_every_pair_of_options() -> None:
     """Within the three quarters of the 64 checks that are spread."""
     decisions: dict[str, Decision] = {f"d{number}": Choice(("w", "x", "y", "z")) for number in range(20)}
     decisions["s"] = Subset(tuple(range(6)), min=2, max=3)
-    found = list(islice(spread(decisions, random.Random(0)), 48))
+    found = list(islice(pairwise_covering(decisions, random.Random(0)), 48))
     pairs = {
         (one, a[one], other, a[other]) for a in found for one, other in combinations([f"d{n}" for n in range(20)], 2)
     }
@@ -438,7 +438,7 @@ def test_too_many_sums_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     space = DecisionSpace({f"d{number}": Choice((0, 1, 2, 3)) for number in range(12)})
     options = contributions(space.decisions, 0, integral=False)
     table = CostTable.build(Milliseconds(additive(space, options, 0)), space)
-    with pytest.raises(SpaceError, match="too many different costs to count exactly"):
+    with pytest.raises(SpaceError, match="too many distinct costs to count exactly"):
         table.count()
     assert table.estimate(table.smallest[0]) == table.smallest[1]
 
@@ -454,11 +454,11 @@ def small() -> CostTable:
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        ([[3, 1, 0, 0]], "'a' are from 0 to 2"),
-        ([[-1, 1, 0, 0]], "'a' are from 0 to 2"),
-        ([[0, 2, 0, 0]], "'s' are from 0 to 1"),
-        ([[0, 0, 0, 0]], "'s' takes 1 to 2 options"),
-        ([[0, 1, 0, 0], [0, 1, 1, 1]], "'s' takes 1 to 2 options"),
+        ([[3, 1, 0, 0]], "'a' must be from 0 to 2"),
+        ([[-1, 1, 0, 0]], "'a' must be from 0 to 2"),
+        ([[0, 2, 0, 0]], "'s' must be from 0 to 1"),
+        ([[0, 0, 0, 0]], "'s' must have 1 to 2 options"),
+        ([[0, 1, 0, 0], [0, 1, 1, 1]], "'s' must have 1 to 2 options"),
         ([[0, 1, 0]], r"shape \(n, 4\)"),
         ([[0.0, 1.0, 0.0, 0.0]], "integers"),
     ],

@@ -133,7 +133,7 @@ def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
         def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
             return {"": float("nan")}
 
-    with pytest.raises(SpaceError, match="gives nan"):
+    with pytest.raises(SpaceError, match="returns nan"):
         TabulatedCost(Broken(), ToySpace()).extremes()
 
 
@@ -148,7 +148,7 @@ def test_a_network_that_does_not_run_is_above_every_limit_and_no_extreme() -> No
 
     space = ToySpace(blocks=3, options=3)
     cost = TabulatedCost(Device(), space)
-    assert not cost.additive and "gives inf" in cost.reason
+    assert not cost.additive and "returns inf" in cost.reason
     extremes = cost.extremes()
     assert (extremes.smallest_value, extremes.largest_value) == (0, 4)
     limit = parse_constraint("params", "<= 1000")
