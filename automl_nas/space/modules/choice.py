@@ -1,98 +1,133 @@
-"""Modules that hold alternatives: the base class `ChoiceModule`, and `OneOf`, a choice among modules."""
+"""Modules that hold alternatives: the base class `ChoiceModule`, and `OneOf`, a choice among modules.
+
+A selection is resolved first (`resolve_selection`): one `ResolvedChoice` for each decision, whether the selection holds
+values, tensors or `Weighted`. Choice modules only ever see these.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, final
 
 from torch import Tensor, nn
 
-from automl_nas.errors import SpaceError
+from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Choice, Decision
 from automl_nas.space.modules.weighted_sum import WeightedSum, emit_weighted_sum
-from automl_nas.space.selection import Weighted
+from automl_nas.space.selection import Selection, Weighted
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedChoice:
-    """What a selection says about one decision, in one form for values, tensors and `Weighted`.
+    """What a selection holds for one decision, in one form for values, tensors and `Weighted`.
 
     Attributes:
         options: the options that are computed.
-        weights: one weight for each of them, shape ``(len(options),)``; None: unweighted.
+        weights: one weight for each option, shape ``(len(options),)``; None: unweighted.
     """
 
     options: tuple[Scalar, ...]
     weights: Tensor | None = None
 
 
-def resolve_choice(name: str, decision: Decision, given: Value | Tensor | Weighted) -> ResolvedChoice:
-    """Bring what a selection gives for a decision into one form. Weights' shapes are checked, their values never read.
+def resolve_selection(
+    decisions: Mapping[str, Decision], selection: Selection, emptied: Collection[str] = ()
+) -> dict[str, ResolvedChoice]:
+    """Return decision name -> what a selection holds for it.
+
+    Args:
+        decisions: the decisions that the selection must name.
+        selection: a value, a tensor or a `Weighted` for each decision.
+        emptied: subsets without options left, which a selection may name or leave out.
+
+    Raises:
+        SpaceError: a decision is missing, unknown, or has something it cannot take.
+    """
+    choices = {}
+    for name, decision in decisions.items():
+        try:
+            selected = selection[name]
+        except KeyError:
+            raise SpaceError(f"the selection lacks the decision '{name}'; it must name all {len(decisions)}") from None
+        choices[name] = resolve_choice(name, decision, selected)
+    if len(selection) != len(choices):
+        for name in selection:
+            if name not in choices and name not in emptied:
+                raise SpaceError(f"there is no decision '{name}'{did_you_mean(name, decisions)}")
+    for name in emptied:
+        choices[name] = ResolvedChoice(())
+    return choices
+
+
+def resolve_choice(name: str, decision: Decision, selected: Value | Tensor | Weighted) -> ResolvedChoice:
+    """Return what a selection holds for one decision. Shapes of weights are checked, their values are never read.
 
     Raises:
         SpaceError: an option that does not exist, or the wrong number of weights.
     """
     try:
-        if isinstance(given, Tensor):
-            if given.shape != (len(decision.options),):
+        if isinstance(selected, Tensor):
+            if selected.shape != (len(decision.options),):
                 raise SpaceError(
-                    f"a tensor of shape {tuple(given.shape)} cannot weight its {len(decision.options)} options; "
-                    f"give one weight per option, shape ({len(decision.options)},)"
+                    f"a tensor of shape {tuple(selected.shape)} cannot weight its {len(decision.options)} options; "
+                    f"pass one weight per option, shape ({len(decision.options)},)"
                 )
-            return ResolvedChoice(decision.options, given)
-        if isinstance(given, Weighted):
-            return _resolve_weighted(decision, given)
-        value = decision.validate(given)
+            return ResolvedChoice(decision.options, selected)
+        if isinstance(selected, Weighted):
+            return _resolve_weighted(decision, selected)
+        value = decision.validate(selected)
     except SpaceError as error:
         raise SpaceError(f"decision '{name}': {error}") from None
     return ResolvedChoice(value if isinstance(value, tuple) else (value,))
 
 
-def _resolve_weighted(decision: Decision, given: Weighted) -> ResolvedChoice:
-    options = tuple(decision.options[decision.position(option)] for option in given.options)
+def _resolve_weighted(decision: Decision, selected: Weighted) -> ResolvedChoice:
+    options = tuple(decision.options[decision.position(option)] for option in selected.options)
     if len(set(options)) != len(options):
-        raise SpaceError(f"{given.value!r} names an option twice")
+        raise SpaceError(f"{selected.value!r} names an option twice")
     if isinstance(decision, Choice):
         if not options:
             raise SpaceError("a Weighted needs at least one option to compute")
     else:
         decision.validate(options)
-    weights = given.tensor.reshape(1) if given.tensor.dim() == 0 and len(options) == 1 else given.tensor
+    weights = selected.tensor.reshape(1) if selected.tensor.dim() == 0 and len(options) == 1 else selected.tensor
     if weights.shape != (len(options),):
         raise SpaceError(
-            f"a tensor of shape {tuple(weights.shape)} cannot weight {options!r}; give shape ({len(options)},)"
+            f"a tensor of shape {tuple(weights.shape)} cannot weight the options {options!r}; "
+            f"pass one weight per option, shape ({len(options)},)"
         )
     return ResolvedChoice(options, weights)
 
 
 class ModuleResolver(ABC):
-    """What a choice module is given to put something in its own place."""
+    """What a choice module calls to resolve the choices inside its children; passed to `ChoiceModule.view`."""
 
     @abstractmethod
     def __call__(self, module: nn.Module) -> nn.Module:
-        """Return what stands for a child module: choices inside it resolved, copied if the result is to be a copy."""
+        """Return a child module with the choices inside it resolved: shared with the supernet, or copied from it."""
 
     @abstractmethod
     def input_shape(self, choice: ChoiceModule) -> tuple[int, ...]:
-        """Return the shape of the tensor, batch included, that reaches a choice module under the present selection."""
+        """Return the shape of a choice module's input, batch included, under the selection that is being resolved."""
 
     @property
     @abstractmethod
     def fresh(self) -> bool:
-        """Whether a network with weights of its own is being built, rather than a copy of trained ones."""
+        """Whether the network gets fresh weights (`build`); False: it inherits the supernet's weights (`extract`)."""
 
 
 class ChoiceModule(nn.Module, ABC):
     """A module that holds alternatives, used inside the module of a `ModuleSpace`.
 
-    It is never called itself: a view or an extracted network has something else in its place. A subclass gives the
-    five abstract methods; ``key`` is the last part of a decision's name, empty if the module has a single decision.
+    It is never called itself: a view or an extracted network replaces it. A subclass implements the five abstract
+    methods. The ``key`` in their signatures is the last part of a decision's name; it is empty if the module has a
+    single decision.
 
     Args:
-        name: of the decision(s); None: the module's path. The same name in several places ties them.
+        name: the name of the decision(s); None: the module's path. Modules of the same name are tied.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -105,41 +140,53 @@ class ChoiceModule(nn.Module, ABC):
 
     @abstractmethod
     def decisions(self) -> Mapping[str, Decision]:
-        """Key -> decision, in order; may be empty (a module that only follows others)."""
+        """Return key -> decision, in order; empty for a module that only follows others."""
 
     @abstractmethod
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
-        """Return a module that computes what is taken and shares its Parameters and buffers with this one."""
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        """Return a module that computes the selected options and shares its Parameters and buffers with this one.
+
+        Args:
+            choices: key -> what is selected.
+            resolver: resolves children.
+        """
 
     @abstractmethod
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
-        """Return the same as `view`, with no class of this framework inside and with weights frozen in.
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        """Return a stand-alone module that computes the same as `view`, with no class of this framework inside.
 
-        Children go through ``resolve``; tensors of this module's own must be cloned.
+        Weights of the selection are frozen in, and this module's own tensors must be cloned.
+
+        Args:
+            choices: key -> what is selected.
+            resolver: resolves and copies children.
         """
 
     @abstractmethod
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return what matters: key -> the canonical value (keys that do not matter left out), and the children used."""
+        """Return key -> the canonical value, without keys that make no difference, and the children that are used."""
 
     @abstractmethod
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Remove every other option, in place and for good; the remaining Parameters stay the same objects."""
+        """Remove, in place and permanently, the options that are not in ``live`` (key -> options).
+
+        The remaining Parameters stay the same objects.
+        """
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Refuse: a choice that is called was not resolved.
+        """Raise an error: a choice that is called was not resolved.
 
         Raises:
-            SpaceError: always; it names the path.
+            SpaceError: always; the message contains the path.
         """
-        self.refuse()
+        self.raise_unresolved()
 
-    def refuse(self) -> NoReturn:
+    def raise_unresolved(self) -> NoReturn:
         """Raise the error of an unresolved choice."""
         raise SpaceError(
             f"the choice '{self.path}' was called before it was resolved: call the supernet as supernet(x, selection), "
-            "or build / extract an architecture; a choice reached through a plain list, a closure or a bound method "
-            "cannot be resolved: register it as a submodule (nn.ModuleList, nn.ModuleDict)"
+            "or build / extract an architecture. A choice in a plain list, a closure or a bound method cannot be "
+            "resolved: register it as a submodule (nn.ModuleList, nn.ModuleDict)"
         )
 
 
@@ -147,17 +194,17 @@ class ChoiceModule(nn.Module, ABC):
 class OneOf(ChoiceModule):
     """One of several modules.
 
-    A value runs that option alone. A tensor runs all options and returns the sum of their outputs, each times its
-    weight (DARTS); `Weighted` does so for the options it names (GDAS, ProxylessNAS). With weights, options take one
-    tensor and return one, all of the same shape.
+    A value runs that option alone. A tensor runs all options and returns the weighted sum of their outputs (DARTS);
+    `Weighted` does so for the options it names (GDAS, ProxylessNAS). Weighted options must take one tensor and return
+    one, all of the same shape.
 
     Args:
         options: name -> module, or a sequence, whose options are the numbers 0, 1, ...
-        name: of the decision; None: the module's path, e.g. ``blocks.3``. Places with the same name are tied: one
-            decision with the same options.
+        name: the name of the decision; None: the module's path, e.g. ``blocks.3``. Choices of the same name are tied:
+            they share one decision and must have the same options.
 
     Raises:
-        SpaceError: no options, or a name that cannot be a submodule's.
+        SpaceError: there are no options, or the name of an option cannot be a submodule's name.
     """
 
     def __init__(self, options: Mapping[str, nn.Module] | Sequence[nn.Module], name: str | None = None) -> None:
@@ -170,7 +217,8 @@ class OneOf(ChoiceModule):
             key = str(option)
             if not key or "." in key or hasattr(self, key):
                 raise SpaceError(
-                    f"an option cannot be called '{key}': it would hide an attribute of modules; rename it"
+                    f"an option cannot be called '{key}': the name must be a non-empty string without dots and not an "
+                    "attribute of nn.Module; rename it"
                 )
             self.add_module(key, module)
         self._decision = Choice(tuple(named))
@@ -179,19 +227,19 @@ class OneOf(ChoiceModule):
         """Return the one decision."""
         return {"": self._decision}
 
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the option itself, or the weighted sum of several."""
-        choice = taken[""]
+        choice = choices[""]
         if choice.weights is None:
-            return resolve(self._option(choice.options[0]))
-        return WeightedSum([resolve(self._option(option)) for option in choice.options], choice.weights)
+            return resolver(self._option(choice.options[0]))
+        return WeightedSum([resolver(self._option(option)) for option in choice.options], choice.weights)
 
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the option, or a graph that sums several with the weights as a buffer."""
-        choice = taken[""]
+        choice = choices[""]
         if choice.weights is None:
-            return resolve(self._option(choice.options[0]))
-        modules = {str(option): resolve(self._option(option)) for option in choice.options}
+            return resolver(self._option(choice.options[0]))
+        modules = {str(option): resolver(self._option(option)) for option in choice.options}
         return emit_weighted_sum(modules, choice.weights, self.training)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
@@ -202,11 +250,11 @@ class OneOf(ChoiceModule):
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove the options that are not live."""
-        kept = live.get("", self._decision.options)
+        live_options = live.get("", self._decision.options)
         for option in self._decision.options:
-            if option not in kept:
+            if option not in live_options:
                 del self._modules[str(option)]
-        self._decision = Choice(kept)
+        self._decision = Choice(live_options)
 
     def _option(self, option: Scalar) -> nn.Module:
         module = self._modules[str(option)]

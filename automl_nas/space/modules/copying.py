@@ -16,7 +16,7 @@ _PLAIN_GETSTATE = (getattr(nn.Module, "__getstate__", None), getattr(object, "__
 _PLAIN_SETSTATE = (nn.Module.__setstate__, nn.Conv2d.__setstate__)
 
 
-def shallow(module: nn.Module) -> nn.Module:
+def shallow_copy(module: nn.Module) -> nn.Module:
     """Return a module with the same attributes, Parameters and buffers, whose children can be replaced."""
     twin: nn.Module = object.__new__(type(module))
     twin.__dict__.update(module.__dict__)
@@ -29,24 +29,24 @@ def clone(module: nn.Module, memo: dict[int, Any], child: Callable[[nn.Module], 
 
     Args:
         module: what to copy.
-        memo: object id -> its copy, as in ``copy.deepcopy``; what is shared stays shared.
-        child: returns what stands in the place of a child module.
+        memo: object id -> its copy, as in ``copy.deepcopy``; shared objects stay shared.
+        child: returns the copy of a child module.
     """
-    known = memo.get(id(module))
-    if known is not None:
-        return known  # type: ignore[no-any-return]
+    copied = memo.get(id(module))
+    if copied is not None:
+        return copied  # type: ignore[no-any-return]
     if not is_plain(module):
-        stand_in = shallow(module)
+        stand_in = shallow_copy(module)
         for name, each in module._modules.items():
             if each is not None:
-                finished = child(each)
-                stand_in._modules[name] = memo[id(finished)] = finished
+                child_copy = child(each)
+                stand_in._modules[name] = memo[id(child_copy)] = child_copy
         memo[id(module)] = copied = copy.deepcopy(stand_in, memo)
         return copied
     twin: nn.Module = object.__new__(type(module))
     memo[id(module)] = twin
     attributes = twin.__dict__
-    # Children first: other attributes may refer to them, and find them in the memo.
+    # Children first: other attributes may refer to them and then use the copies in the memo.
     children = {name: None if each is None else child(each) for name, each in module._modules.items()}
     for name, value in module.__dict__.items():
         if name == "_modules":
@@ -59,17 +59,17 @@ def clone(module: nn.Module, memo: dict[int, Any], child: Callable[[nn.Module], 
 
 
 def copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
-    """Return an independent copy of a Parameter or buffer, without its gradient; the same one for the same tensor."""
-    known = memo.get(id(tensor))
-    if known is None:
+    """Return an independent copy of a Parameter or buffer, without its gradient; the same copy for the same tensor."""
+    copied = memo.get(id(tensor))
+    if copied is None:
         if type(tensor) is nn.Parameter:
-            known = nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+            copied = nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
         elif type(tensor) is Tensor:
-            known = tensor.detach().clone()
+            copied = tensor.detach().clone()
         else:
-            known = copy.deepcopy(tensor, memo)
-        memo[id(tensor)] = known
-    return known
+            copied = copy.deepcopy(tensor, memo)
+        memo[id(tensor)] = copied
+    return copied
 
 
 def _copy_value(value: object, memo: dict[int, Any]) -> object:
@@ -84,7 +84,7 @@ def _copy_value(value: object, memo: dict[int, Any]) -> object:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether copying the attributes one by one is what ``copy.deepcopy`` would do."""
+    """Whether copying the attributes one by one gives the same copy as ``copy.deepcopy``."""
     kind: Any = type(module)
     return (
         getattr(kind, "__deepcopy__", None) is None

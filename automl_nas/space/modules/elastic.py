@@ -1,4 +1,4 @@
-"""Layers of searched width: a convolution owns the decision, what comes after it follows its input."""
+"""Layers of searched width: a convolution owns the decision, the layers after it follow their input."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
-from automl_nas.space.modules.copying import shallow
+from automl_nas.space.modules.copying import shallow_copy
 
 
 @final
 class ElasticConv2d(ChoiceModule, nn.Conv2d):
-    """A convolution whose output width may be searched and whose input width follows what it is given.
+    """A convolution whose output width may be searched and whose input width follows its input.
 
-    The weight has the largest widths; the first rows and columns are used (SPOS channel search;
-    once-for-all). It is an ``nn.Conv2d``, so initialisation by type reaches it.
+    The weight has the largest widths; the first rows and columns are used (SPOS channel search; once-for-all). It is an
+    ``nn.Conv2d``, so code that initialises layers by type initialises it too.
 
     Args:
         in_channels: the largest number of input channels.
-        out_channels: a number: no decision; several, increasing: an `Ordinal` among them; option -> number: an
-            `Ordinal` of the options, such as scales that are tied among layers of different widths. A depthwise
-            convolution (``groups == in_channels == out_channels``) follows its input and decides nothing.
+        out_channels: a number: no decision; an increasing sequence of numbers: an `Ordinal` of these widths; option ->
+            number: an `Ordinal` of the options, such as scales that are tied among layers of different widths. A
+            depthwise convolution (``groups == in_channels == out_channels``) follows its input and has no decision.
         kernel_size: as in ``nn.Conv2d``.
         stride: as in ``nn.Conv2d``.
         padding: as in ``nn.Conv2d``.
         dilation: as in ``nn.Conv2d``.
         groups: 1, or ``in_channels`` for a depthwise convolution.
         bias: as in ``nn.Conv2d``.
-        name: of the decision; None: the module's path. The same name in several places ties the widths, as layers
-            whose outputs are added up must.
+        name: the name of the decision; None: the module's path. Layers of the same name have tied widths, as layers
+            whose outputs are added must.
 
     Raises:
-        SpaceError: groups that cannot be narrowed.
+        SpaceError: ``groups`` is neither 1 nor that of a depthwise convolution, or a width is missing or below 1.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         bias: bool = True,
         name: str | None = None,
     ) -> None:
-        options = _options(out_channels)
+        options = _option_widths(out_channels)
         widths = tuple(options.values())
         if not widths:
             raise SpaceError("an ElasticConv2d needs at least one output width")
         if min(widths) < 1:
-            raise SpaceError(f"an ElasticConv2d has at least one output channel, not {min(widths)}")
+            raise SpaceError(f"the output widths of an ElasticConv2d must be at least 1, not {min(widths)}")
         if groups != 1 and (groups != in_channels or widths != (in_channels,)):
             raise SpaceError(
-                "an elastic convolution has groups=1, or is depthwise and decides nothing (groups == in_channels == "
+                "an ElasticConv2d needs groups=1, or must be depthwise without a decision (groups == in_channels == "
                 f"out_channels), not groups={groups} with {in_channels} -> {out_channels}"
             )
         nn.Conv2d.__init__(self, in_channels, max(widths), kernel_size, stride, padding, dilation, groups, bias)
@@ -71,22 +71,22 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         self._active: int | None = None
 
     def decisions(self) -> Mapping[str, Decision]:
-        """Return the widths, if there are several."""
+        """Return the decision about the width, if there are several widths."""
         return {} if self._widths is None else {"": self._widths}
 
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the convolution with its output width set."""
         if self._widths is None:
             return self
-        twin = shallow(self)
+        twin = shallow_copy(self)
         assert isinstance(twin, ElasticConv2d)
-        twin._active = self._width(taken)
+        twin._active = self._width(choices)
         return twin
 
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Conv2d`` with copies of the rows and columns in use."""
-        inputs = resolve.input_shape(self)[1]
-        outputs = self._width(taken) if self._widths is not None else self._follow(inputs)
+        inputs = resolver.input_shape(self)[1]
+        outputs = self._width(choices) if self._widths is not None else self._following_width(inputs)
         settings: dict[str, Any] = {
             "kernel_size": self.kernel_size,
             "stride": self.stride,
@@ -95,9 +95,9 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             "groups": 1 if self.groups == 1 else inputs,
             "bias": self.bias is not None,
         }
-        whole = (inputs, outputs) == (self.in_channels, self.out_channels)
-        return _plain(
-            lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolve, whole
+        is_largest = (inputs, outputs) == (self.in_channels, self.out_channels)
+        return _plain_layer(
+            lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolver, is_largest
         )
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
@@ -105,29 +105,29 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         return values, ()
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Shrink the decision; the weights keep their shape, so that they stay the same Parameters."""
+        """Remove widths from the decision; the weights keep their shape, so that they stay the same Parameters."""
         if self._widths is not None:
             self._widths = Ordinal(live[""])
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve with the first rows and columns of the weight."""
         if self._widths is not None and self._active is None:
-            self.refuse()
+            self.raise_unresolved()
         inputs = x.shape[1]
-        weight, bias = self._slices(inputs, self._follow(inputs) if self._active is None else self._active)
+        weight, bias = self._slices(inputs, self._following_width(inputs) if self._active is None else self._active)
         groups = 1 if self.groups == 1 else inputs
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
-    def _width(self, taken: Mapping[str, ResolvedChoice]) -> int:
-        width = taken[""]
+    def _width(self, choices: Mapping[str, ResolvedChoice]) -> int:
+        width = choices[""]
         if width.weights is not None:
             raise SpaceError(
-                f"the width '{self.path}' takes values only: outputs of different widths cannot be weighted "
-                "(ModuleSpace.weighable names the decisions that can)"
+                f"the width '{self.path}' takes values only, since outputs of different widths cannot be weighted "
+                "(ModuleSpace.weighable contains the decisions that can)"
             )
         return self._options[width.options[0]]
 
-    def _follow(self, inputs: int) -> int:
+    def _following_width(self, inputs: int) -> int:
         return self.out_channels if self.groups == 1 else inputs
 
     def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
@@ -138,10 +138,10 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
 
 @final
 class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
-    """Batch normalisation of however many channels it is given, at most ``num_features``; it decides nothing.
+    """Batch normalisation of any number of channels up to ``num_features``; it has no decision.
 
-    The statistics of the first channels are shared by all widths, so they fit none of them exactly: recalibrate what is
-    extracted before it is judged.
+    All widths share the statistics of the first channels, so the statistics fit no width exactly: recalibrate an
+    extracted network before it is evaluated.
 
     Args:
         num_features: the largest number of channels.
@@ -163,16 +163,16 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
         self._init_choice(None)
 
     def decisions(self) -> Mapping[str, Decision]:
-        """Return none: the width follows the input."""
+        """Return an empty mapping: the width follows the input."""
         return {}
 
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the layer itself."""
         return self
 
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
-        width = resolve.input_shape(self)[1]
+        width = resolver.input_shape(self)[1]
         _check_width(self.path, width, self.num_features)
         settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
         plain = nn.BatchNorm2d(width, *settings, device="meta")
@@ -183,11 +183,11 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
         return plain.train(self.training)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return nothing: there is no decision."""
+        """Return an empty mapping and no children: the layer has no decision."""
         return {}, ()
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Keep everything."""
+        """Do nothing: the layer has no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise with the first channels' statistics, scale and shift."""
@@ -213,9 +213,9 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
 
 @final
 class ElasticLinear(ChoiceModule, nn.Linear):
-    """A linear layer that takes however many features it is given, at most ``in_features``; it decides nothing.
+    """A linear layer for any number of input features up to ``in_features``; it has no decision.
 
-    After a flattened map the features of the first channels come first, so it follows that too.
+    It may also follow a flattened map, in which the features of the first channels come first.
 
     Args:
         in_features: the largest number of input features.
@@ -228,31 +228,31 @@ class ElasticLinear(ChoiceModule, nn.Linear):
         self._init_choice(None)
 
     def decisions(self) -> Mapping[str, Decision]:
-        """Return none: the width follows the input."""
+        """Return an empty mapping: the width follows the input."""
         return {}
 
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the layer itself."""
         return self
 
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Linear`` with copies of the columns in use."""
-        width = resolve.input_shape(self)[-1]
+        width = resolver.input_shape(self)[-1]
         _check_width(self.path, width, self.in_features)
-        return _plain(
+        return _plain_layer(
             lambda: nn.Linear(width, self.out_features, self.bias is not None),
             self,
             (self.weight[:, :width], self.bias),
-            resolve,
+            resolver,
             width == self.in_features,
         )
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return nothing: there is no decision."""
+        """Return an empty mapping and no children: the layer has no decision."""
         return {}, ()
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Keep everything."""
+        """Do nothing: the layer has no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Multiply with the first columns of the weight."""
@@ -260,8 +260,8 @@ class ElasticLinear(ChoiceModule, nn.Linear):
         return F.linear(x, self.weight[:, : x.shape[-1]], self.bias)
 
 
-def _options(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
-    """Return option of the decision -> output channels."""
+def _option_widths(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
+    """Return option of the decision -> number of output channels."""
     if isinstance(out_channels, int):
         return {out_channels: out_channels}
     return dict(out_channels) if isinstance(out_channels, Mapping) else {width: width for width in out_channels}
@@ -269,22 +269,24 @@ def _options(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[S
 
 def _check_width(path: str, width: int, largest: int) -> None:
     if width > largest:
-        raise SpaceError(f"the elastic layer '{path}' holds weights for {largest} inputs and was given {width}")
+        raise SpaceError(
+            f"the elastic layer '{path}' has weights for at most {largest} inputs, but its input has {width}"
+        )
 
 
-def _plain(
-    make: Callable[[], nn.Conv2d | nn.Linear],
+def _plain_layer(
+    build: Callable[[], nn.Conv2d | nn.Linear],
     owner: nn.Conv2d | nn.Linear,
     slices: tuple[Tensor, Tensor | None],
-    resolve: ModuleResolver,
-    whole: bool,
+    resolver: ModuleResolver,
+    is_largest: bool,
 ) -> nn.Module:
-    if resolve.fresh and not whole:
-        # The constructor draws weights for the fan-in the layer really has.
+    if resolver.fresh and not is_largest:
+        # The constructor draws weights for the fan-in of the narrower layer.
         with torch.device(owner.weight.device):
-            return make().train(owner.training)
+            return build().train(owner.training)
     with torch.device("meta"):
-        module = make()
+        module = build()
     weight, bias = slices
     module.weight = nn.Parameter(weight.detach().clone(), owner.weight.requires_grad)
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Weighted sums: as a view with live weights, and as a stand-alone graph with frozen ones."""
+"""Weighted sums: in a view with the selection's own weights, and in a stand-alone graph with frozen copies of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Tensor | None) -> Tensor:
-    """Return ``sum_i weights[i] * values[i]``, or the plain sum; from left to right, no weight's value is looked at.
+    """Return ``sum_i weights[i] * values[i]``, or the plain sum, from left to right, without reading any value.
 
     Args:
         values: at least one tensor, all of the same shape.
@@ -23,16 +23,16 @@ def weighted_sum(values: Sequence[Tensor], weights: Tensor | None) -> Tensor:
 
 
 class WeightedSum(nn.Module):
-    """The view of several options that all read the same tensor."""
+    """The view of several weighted options that all read the same tensor."""
 
     def __init__(self, options: Sequence[nn.Module], weights: Tensor) -> None:
         super().__init__()
         self.options = nn.ModuleList(options)
-        # In a tuple, so that a weight which is a Parameter does not become one of the network's.
+        # In a tuple, so that weights which are a Parameter are not registered as a Parameter of the network.
         self._weights = (weights,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run all options and weight their outputs."""
+        """Run all options and return the weighted sum of their outputs."""
         return weighted_sum([option(x) for option in self.options], self._weights[0])
 
 
@@ -41,7 +41,7 @@ def emit_sum(graph: fx.Graph, values: Sequence[fx.Node], buffer: str | None) -> 
 
     Args:
         graph: the graph under construction.
-        values: the nodes to add up.
+        values: the nodes to add.
         buffer: the name of the buffer that holds the weights; None: unweighted.
     """
     terms = list(values)
@@ -77,7 +77,7 @@ def call_module(graph: fx.Graph, name: str, x: fx.Node) -> fx.Node:
 
 
 def finish(root: nn.Module, graph: fx.Graph, training: bool) -> fx.GraphModule:
-    """Return the graph as a module, with the given training flag and the children's left as they are."""
+    """Return the graph as a module, with the given training flag; the children's flags stay."""
     module = fx.GraphModule(root, graph)
     module.training = training
     return module

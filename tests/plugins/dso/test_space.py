@@ -374,7 +374,7 @@ def test_a_reduction_keeps_a_branch() -> None:
     with pytest.raises(SpaceError, match="takes 0 options"):
         space.build(everything(space).replaced({"reduction.output": ()}))
     supernet = space.build_supernet()
-    with pytest.raises(SpaceError, match=r"'reduction\.output': at least one option must stay alive"):
+    with pytest.raises(SpaceError, match=r"'reduction\.output': at least one option must stay live"):
         supernet.restrict({"reduction.output": ()})
     supernet.restrict({"reduction.output": ("conv3",)})
     x = torch.randn(2, *space.input_shape)

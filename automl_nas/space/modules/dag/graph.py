@@ -1,4 +1,4 @@
-"""Which nodes and edges of a directed acyclic graph are alive: plain data, no tensors."""
+"""Which nodes and edges of a directed acyclic graph are live: plain data, no tensors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ class DagGraph:
         for reserved in (INPUT, OUTPUT):
             if reserved in names:
                 raise SpaceError(
-                    f"a node of a Dag cannot be called '{reserved}': it stands for the Dag's own {reserved}"
+                    f"a node of a Dag cannot be called '{reserved}': that name is the Dag's own {reserved}; rename it"
                 )
         for target in edges:
             if target != OUTPUT and target not in names:
-                raise SpaceError(f"edges lead to '{target}', which is no node{did_you_mean(target, (*names, OUTPUT))}")
+                hint = did_you_mean(target, (*names, OUTPUT))
+                raise SpaceError(f"edges lead to '{target}', which is not a node{hint}")
         for target in (*names, OUTPUT):
             sources = edges.get(target, ())
             if not sources:
-                raise SpaceError(f"no edge leads to '{target}'; give edges['{target}'] at least one source")
+                raise SpaceError(f"no edge leads to '{target}'; edges['{target}'] needs at least one source")
             for source in sources:
                 if source != INPUT and source not in names:
                     hint = did_you_mean(source, (*names, INPUT))
-                    raise SpaceError(f"an edge to '{target}' comes from '{source}', which is no node{hint}")
+                    raise SpaceError(f"an edge to '{target}' comes from '{source}', which is not a node{hint}")
             if len(set(sources)) != len(sources):
                 raise SpaceError(f"the edges to '{target}' name a source twice: {list(sources)}")
         self.sources = {target: tuple(edges[target]) for target in (*names, OUTPUT)}
@@ -47,36 +48,40 @@ class DagGraph:
     def _levels(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
         level = {INPUT: 0}
         while len(level) <= len(names):
-            ready = [n for n in names if n not in level and all(source in level for source in self.sources[n])]
+            ready = [
+                name for name in names if name not in level and all(source in level for source in self.sources[name])
+            ]
             if not ready:
                 cycle = ", ".join(f"'{name}'" for name in names if name not in level)
-                raise SpaceError(f"the edges of a Dag must not form a cycle; these nodes wait for each other: {cycle}")
+                raise SpaceError(
+                    f"the edges of a Dag must not form a cycle; these nodes are in a cycle or behind one: {cycle}"
+                )
             for name in ready:
                 level[name] = 1 + max(level[source] for source in self.sources[name])
         depth = max(level.values())
         return tuple(tuple(name for name in names if level[name] == number) for number in range(1, depth + 1))
 
-    def live(self, taken: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    def live(self, selected: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
         """Return the live targets with their live sources, in the order of evaluation.
 
-        A node is alive if a live source reaches it and a path of taken edges leads from it to the output; the same
-        holds for edges. ``output`` is missing when nothing reaches it.
+        A node is live if a path of selected edges leads from the input to it, and another from it to the output; a
+        selected edge is live if both its ends are. ``output`` is missing from the result when no path reaches it.
 
         Args:
-            taken: target -> the sources it takes, for every node and ``output``; their order is kept.
+            selected: target -> its selected sources, for every node and ``output``; their order is kept.
         """
         reached = {INPUT}
         for level in self.levels:
             for node in level:
-                if not reached.isdisjoint(taken[node]):
+                if not reached.isdisjoint(selected[node]):
                     reached.add(node)
-        sources = {target: tuple(s for s in taken[target] if s in reached) for target in self.sources}
-        wanted = set(sources[OUTPUT])
+        sources = {target: tuple(source for source in selected[target] if source in reached) for target in self.sources}
+        needed = set(sources[OUTPUT])
         order = [node for level in self.levels for node in level]
         for node in reversed(order):
-            if node in wanted:
-                wanted.update(sources[node])
-        live = {node: sources[node] for node in order if node in wanted}
+            if node in needed:
+                needed.update(sources[node])
+        live = {node: sources[node] for node in order if node in needed}
         if sources[OUTPUT]:
             live[OUTPUT] = sources[OUTPUT]
         return live

@@ -302,11 +302,11 @@ def test_tied_dags_share_their_decisions() -> None:
     [
         (["a"], {"a": ["input"]}, "no edge leads to 'output'"),
         (["a"], {"output": ["a"]}, "no edge leads to 'a'"),
-        (["a"], {"a": ["inptu"], "output": ["a"]}, "'inptu', which is no node; did you mean 'input'"),
+        (["a"], {"a": ["inptu"], "output": ["a"]}, "'inptu', which is not a node; did you mean 'input'"),
         (["a"], {"a": ["input"], "outptu": ["a"]}, "did you mean 'output'"),
         (["a", "b"], {"a": ["b"], "b": ["a"], "output": ["a"]}, "cycle.*'a', 'b'"),
         (["a"], {"a": ["a"], "output": ["a"]}, "cycle"),
-        (["a"], {"a": ["output"], "output": ["a"]}, "'output', which is no node"),
+        (["a"], {"a": ["output"], "output": ["a"]}, "'output', which is not a node"),
         (["a"], {"a": ["input", "input"], "output": ["a"]}, "twice"),
         (["input"], {"input": ["input"], "output": ["input"]}, "cannot be called 'input'"),
         (["keys"], {"keys": ["input"], "output": ["keys"]}, "cannot be called 'keys'"),
@@ -329,5 +329,5 @@ def test_output_convolutions_that_cannot_be_split_are_refused(conv: nn.Conv2d, m
     edges = {"a": ["input"], "b": ["input"], "output": ["a", "b"]}
     with pytest.raises(SpaceError, match=message):
         Dag({"a": nn.Identity(), "b": nn.Identity()}, edges, conv)
-    with pytest.raises(SpaceError, match="'x' in fixed is no target"):
+    with pytest.raises(SpaceError, match="'x' in 'fixed' is not a target"):
         Dag({"a": nn.Identity(), "b": nn.Identity()}, edges, fixed=["x"])

@@ -133,7 +133,7 @@ def test_the_first_module_that_does_not_follow_is_named() -> None:
 
     with pytest.raises(SpaceError, match=r"smallest network.*'\(root\)' \(Residual\)"):
         ModuleSpace(Residual, input_shape=(3, 4, 4))
-    with pytest.raises(SpaceError, match="holds weights for 4 inputs and was given 8"):
+    with pytest.raises(SpaceError, match="at most 4 inputs, but its input has 8"):
         ModuleSpace(lambda: nn.Sequential(ElasticConv2d(3, [2, 8], 1), ElasticConv2d(4, 2, 1)), input_shape=(3, 4, 4))
 
 
@@ -200,7 +200,7 @@ def test_weighted_branches_of_one_width() -> None:
         ((8, [8, 4], 1), "increasing"),
         ((8, [4, 4], 1), "the same option twice"),
         ((8, {}, 1), "at least one"),
-        ((8, {0.1: 0, 1.0: 4}, 1), "at least one output channel, not 0"),
+        ((8, {0.1: 0, 1.0: 4}, 1), "must be at least 1, not 0"),
     ],
 )
 def test_convolutions_that_cannot_be_narrowed_are_refused(arguments: tuple[object, ...], message: str) -> None:

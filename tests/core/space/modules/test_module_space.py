@@ -98,9 +98,9 @@ def in_a_list() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Linear(4, 4), "nothing to decide"),
-        (nn.Sequential(OneOf([nn.Linear(4, 4)])), "takes a function that makes a module, not a module"),
-        (in_a_list, "'blocks' holds a OneOf in a plain list.*nn.ModuleList"),
+        (lambda: nn.Linear(4, 4), "contains no choice"),
+        (nn.Sequential(OneOf([nn.Linear(4, 4)])), "needs a function that returns a module, not a module"),
+        (in_a_list, "'blocks' contains a OneOf in a plain list.*nn.ModuleList"),
         (
             lambda: nn.Sequential(OneOf([nn.ReLU()], name="x"), OneOf([nn.ReLU(), nn.Tanh()], name="x")),
             "'0' and '1' are tied by the name 'x' but differ",
@@ -127,7 +127,7 @@ def test_ill_formed_spaces_are_refused(make: Callable[[], nn.Module], message: s
         ({"0": True}, "decision '0': True is not an option"),
         ({"0": torch.ones(2)}, r"decision '0': a tensor of shape \(2,\) cannot weight its 3 options"),
         ({"0": Weighted((0, 0), torch.ones(2))}, "twice"),
-        ({"0": Weighted((0, 2), torch.ones(3))}, r"shape \(3,\) cannot weight \(0, 2\)"),
+        ({"0": Weighted((0, 2), torch.ones(3))}, r"shape \(3,\) cannot weight the options \(0, 2\)"),
         ({"0": Weighted((), torch.ones(0))}, "at least one option"),
         ({"0": Weighted(7, torch.tensor(1.0))}, "7 is not an option"),
     ],
@@ -147,11 +147,11 @@ def test_an_unresolved_choice_names_its_path() -> None:
 
 def test_a_factory_must_always_make_the_same_choices() -> None:
     counts = iter([2, 3])
-    with pytest.raises(SpaceError, match="other choices than the first time"):
+    with pytest.raises(SpaceError, match="other choices than in its first call"):
         ModuleSpace(lambda: nn.Sequential(OneOf([nn.ReLU() for _ in range(next(counts))])), input_shape=(4,))
     counts = iter([2, 2, 3])
     space = ModuleSpace(lambda: nn.Sequential(OneOf([nn.ReLU() for _ in range(next(counts))])), input_shape=(4,))
-    with pytest.raises(SpaceError, match="other choices than the first time"):
+    with pytest.raises(SpaceError, match="other choices than in its first call"):
         space.build_supernet()
 
 
@@ -250,8 +250,8 @@ def test_views_of_several_selections_work_side_by_side() -> None:
     assert together["network.0.2.weight"] is None
     expected = [supernet(x, selection) for selection in selections]
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda i: supernet(x, selections[i % 3]), range(60)))
-    assert all(torch.equal(output, expected[i % 3]) for i, output in enumerate(found))
+        outputs = list(pool.map(lambda i: supernet(x, selections[i % 3]), range(60)))
+    assert all(torch.equal(output, expected[i % 3]) for i, output in enumerate(outputs))
 
 
 def test_a_supernet_can_be_copied() -> None:
@@ -373,7 +373,7 @@ def test_unequal_outputs_cannot_be_weighted() -> None:
 
 
 class Depth(ChoiceModule):
-    """The first so many of several modules."""
+    """The first layers of several, whose number is searched."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -383,22 +383,22 @@ class Depth(ChoiceModule):
     def decisions(self) -> Mapping[str, Decision]:
         return {"depth": self._depths}
 
-    def _taken(self, depth: Scalar) -> list[nn.Module]:
+    def _layers(self, depth: Scalar) -> list[nn.Module]:
         assert isinstance(depth, int)
         return list(self.stack)[:depth]
 
-    def view(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
-        if taken["depth"].weights is not None:
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        if choices["depth"].weights is not None:
             raise SpaceError("a depth takes values only")
-        return nn.Sequential(*(resolve(module) for module in self._taken(taken["depth"].options[0])))
+        return nn.Sequential(*(resolver(module) for module in self._layers(choices["depth"].options[0])))
 
-    def extract(self, taken: Mapping[str, ResolvedChoice], resolve: ModuleResolver) -> nn.Module:
-        return self.view(taken, resolve).train(self.training)
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        return self.view(choices, resolver).train(self.training)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
         depth = values["depth"]
         assert not isinstance(depth, tuple)
-        return values, self._taken(depth)
+        return values, self._layers(depth)
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         self._depths = Ordinal(live["depth"])
@@ -424,8 +424,8 @@ class TestADepthOfOnesOwn(SupernetContract):
     def test_canonical_counts(self) -> None:
         """3 depths with 2, 4 and 8 distinct fillings: 14 networks among 3 * 8 assignments."""
         space = self.make_space()
-        found = {space.canonical(architecture) for architecture in operators.enumerate_all(space.decisions)}
-        assert (space.size, len(found)) == (24, 14)
+        networks = {space.canonical(architecture) for architecture in operators.enumerate_all(space.decisions)}
+        assert (space.size, len(networks)) == (24, 14)
         assert space.weighable == {f"1.stack.{i}" for i in range(3)}
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from automl_nas.space import Dag, ModuleSpace, Supernet, Weighted
-from automl_nas.space.modules.dag.flow import Inflow, pays_off
-from automl_nas.space.modules.dag.matrix_sums import mix, project
+from automl_nas.space.modules.dag.forward_pass import Inflow, matrix_products_pay_off, mix, project
 
 SHAPE = (6, 4, 4)
 LEVELS = 3
@@ -194,13 +193,13 @@ def test_under_activation_checkpointing_and_after_a_second_forward(reentrant: bo
 
     first, second = checkpointed(gates), checkpointed(others)
     (first.square().sum() + second.sum()).backward()
-    found = [each.grad for each in (x, *gates.values(), *others.values(), *supernet.parameters())]
+    checkpointed_grads = [each.grad for each in (x, *gates.values(), *others.values(), *supernet.parameters())]
     for leaf in (x, *gates.values(), *others.values(), *supernet.parameters()):
         leaf.grad = None
     (supernet(x, gates).square().sum() + supernet(x, others).sum()).backward()
-    again = [each.grad for each in (x, *gates.values(), *others.values(), *supernet.parameters())]
+    grads = [each.grad for each in (x, *gates.values(), *others.values(), *supernet.parameters())]
     # The recomputed graph is the same graph; only gradients that two passes add up may be added in another order.
-    torch.testing.assert_close(found, again, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(checkpointed_grads, grads, rtol=1e-12, atol=1e-12)
 
 
 def test_a_backward_pass_can_be_repeated() -> None:
@@ -307,8 +306,8 @@ def test_products_are_for_dense_graphs() -> None:
 
     dense = dense_edges(4, 4)
     del dense["output"]
-    assert pays_off(program(dense))
-    assert not pays_off(program({node: sources[:1] for node, sources in dense.items()}))
-    assert not pays_off(program({"a": ["input"], "b": ["a"], "c": ["b", "a"]}))
+    assert matrix_products_pay_off(program(dense))
+    assert not matrix_products_pay_off(program({node: sources[:1] for node, sources in dense.items()}))
+    assert not matrix_products_pay_off(program({"a": ["input"], "b": ["a"], "c": ["b", "a"]}))
     unweighted = tuple(tuple(Inflow(i.target, i.sources, None) for i in level) for level in program(dense))
-    assert not pays_off(unweighted)
+    assert not matrix_products_pay_off(unweighted)
