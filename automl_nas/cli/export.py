@@ -35,47 +35,55 @@ def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: b
     from automl_nas.run.record.yaml import parse_yaml
 
     registry = working_plugins().registry
-    wanted = [
+    exporters = [
         registry.resolve("exporters", parse_yaml(text, f"--format {text}").value, path="--format")
         for text in formats or registry.names("exporters")
     ]
     with quiet_libraries():
-        for path in _export(open_run(directory), wanted, out or directory / "export", force):
+        for path in _export(open_run(directory), exporters, out or directory / "export", force):
             click.echo(path)
 
 
-def _export(result: Result, wanted: list[dict[str, Any]], folder: Path, force: bool) -> list[Path]:
-    """Write a network in several formats into a folder; nothing in it is replaced unless it is the same, or forced."""
-    from automl_nas.evaluation.exporter import Delivery
-    from automl_nas.run.final.assembly import describe
+def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bool) -> list[Path]:
+    """Write the delivered network in several formats.
+
+    Args:
+        result: of a run with a final stage.
+        specs: resolved specifications of exporters.
+        folder: to write to.
+        force: whether files that exist and differ are replaced.
+
+    Raises:
+        RunDirectoryError: the folder cannot be created, or it has files that differ.
+        RunFailedError: the run has no final stage, or a format cannot represent the network.
+    """
     from automl_nas.run.record.atomic_files import disk_errors
-    from automl_nas.space.architecture import Architecture
     from automl_nas.streams import stream_seed
 
     plan = result.plan
-    network = result.load_trained()  # raises if the run trained none
-    record = result.data["final"]["networks"][result.data["final"]["chosen"]]
-    measured = {key: record[key] for key in ("costs", "test", "test_interval")}
-    description = describe(plan, measured, record.get("space"))
-    delivery = Delivery(network, Architecture(record["architecture"]), plan.final_space.input_shape, description)
+    delivery = result.delivery()
     exporters = [
         plan.components.construct("exporters", spec, plan.collaborators(), stream_seed(plan.seed, "final"), "--format")
-        for spec in wanted
+        for spec in specs
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
-    # Beside their places first: an exporter replaces what is there, and only whole files move.
+    # Exporters replace existing files. So they write to a temporary folder, from which complete files are moved.
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        made = [path for exporter in exporters for path in exporter.export(delivery, Path(temporary))]
-        places = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(made)}
+        written = [path for exporter in exporters for path in exporter.export(delivery, Path(temporary))]
+        targets = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(written)}
         differing = [
-            str(place) for path, place in places.items() if place.exists() and place.read_bytes() != path.read_bytes()
+            str(target)
+            for path, target in targets.items()
+            if target.exists() and target.read_bytes() != path.read_bytes()
         ]
         if differing and not force:
-            raise RunDirectoryError(f"would replace {', '.join(differing)}; give another --out, or --force to replace")
-        for path, place in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
-    return list(places.values())
+            raise RunDirectoryError(
+                f"the export would replace {', '.join(differing)}; use another --out, or --force to replace"
+            )
+        for path, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    return list(targets.values())

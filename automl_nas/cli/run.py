@@ -32,7 +32,7 @@ def _workers_option(command: CommandT) -> CommandT:
     return click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Evaluate in so many worker processes. It does not change what is found.",
+        help="Number of worker processes that evaluate candidates. It does not change the result.",
     )(command)
 
 
@@ -65,23 +65,24 @@ def run(
     --set stages.search.strategy=random --set 'final={train: {epochs: 3}}'.
     """
     if again and out is None:
-        raise click.UsageError("--resume needs --out: which run is to be continued?")
-    given = Configuration.read(config, overrides)
+        raise click.UsageError("--resume needs --out, the run to continue")
+    configuration = Configuration.read(config, overrides)
     if workers is not None:
-        given.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
+        configuration.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
     directory = out or _free_directory(config)
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
 
         if again and (directory / "config.yaml").exists():
-            return Session.resume(directory, raw=given.value, executor=given.value.get("executor"), handlers=handlers)
-        return Session.start(given.value, directory, handlers=handlers)
+            raw = configuration.value
+            return Session.resume(directory, raw=raw, executor=raw.get("executor"), handlers=handlers)
+        return Session.start(configuration.value, directory, handlers=handlers)
 
     try:
         _drive(start, directory, quiet)
     except ConfigurationError as error:
-        raise given.locate(error) from error
+        raise configuration.locate(error) from error
 
 
 @click.command(short_help="Continue a run that was interrupted.")
@@ -97,7 +98,7 @@ def run(
 @_quiet_option
 @debug_option
 def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], quiet: bool) -> None:
-    """Continue the run in DIR. What it finds is what it would have found without the interruption."""
+    """Continue the run in DIR. The result is the same as without the interruption."""
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
@@ -108,7 +109,7 @@ def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], qui
 
 
 def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) -> Any:
-    """Return the specification of the executor a resumed run is to use; None: the recorded one."""
+    """Return the specification of the executor of a resumed run; None: the recorded one."""
     from automl_nas.run.record.directory import RunDirectory
     from automl_nas.run.record.yaml import Document
 
@@ -117,17 +118,18 @@ def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) ->
         changes.append(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
     if not changes:
         return None
-    given = Configuration(
+    configuration = Configuration(
         {"executor": RunDirectory.open(directory).read_config().get("executor")}, Document(None, str(directory))
     )
     for change in changes:
         if change.parts[0] != "executor":
             raise ConfigurationError(
-                "a resumed run can change its executor only, everything else decides what is found; start a new run",
+                "a resumed run can change its executor only, because all other settings change the result; start a new "
+                "run",
                 source=change.option,
             )
-        given.set(change)
-    return given.value["executor"]
+        configuration.set(change)
+    return configuration.value["executor"]
 
 
 def _free_directory(config: Path) -> Path:
@@ -135,8 +137,14 @@ def _free_directory(config: Path) -> Path:
 
 
 def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:
-    """Run a session to its end and print what it found."""
+    """Work until a run is complete, and print its result.
+
+    Raises:
+        RunInterrupted: the run was stopped by a signal.
+        RunFailedError: the run cannot reach a result, or its result has shortcomings.
+    """
     from automl_nas.plugin.events import MessageSent
+    from automl_nas.run.results import Result
 
     begun = time.monotonic()
     working_plugins()
@@ -147,45 +155,29 @@ def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -
             session.notifications.send(MessageSent(text))
         try:
             with Logs(reporter.warning):
-                result = session.run()
+                result = Result(directory, session.run(), session.plan)
         except RunInterrupted:
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {shlex.quote(str(directory))}") from None
         except (RunFailedError, UserError) as error:
-            click.echo(f"what was done is recorded in {directory}", err=True)
+            click.echo(f"the work so far is recorded in {directory}", err=True)
             raise error
-    for line in summary(directory, result):
+    for line in summary(directory, result.data):
         click.echo(line)
     click.echo(f"\nrun directory: {directory}")
     click.echo(f"time: {duration(time.monotonic() - begun)}")
-    if result["architecture"] is None and (trials := [t for t in _recorded(session) if t.stage == result["stage"]]):
-        from automl_nas.run.final.assembly import nothing_found
-
-        raise RunFailedError(nothing_found(result["stage"], trials))
-    final = result["final"] or {}
-    missed = [row for row in final.get("budget", ()) if not row["met"]]
-    if missed:
-        raise RunFailedError(
-            "the run is complete, but what it delivers misses "
-            + ", ".join(f"{row['cost']} {row['limit']} by {-row['margin']:.1%}" for row in missed)
-            + "; it is the nearest network found: search with a lower limit, or measure more candidates (final.measure)"
-        )
-    failed = [item["format"] for item in final.get("not_exported", ())]
-    if failed:
-        raise RunFailedError(
-            f"the run is complete, but not exported as {', '.join(failed)}; to write other formats: "
-            f"automl-nas export {shlex.quote(str(directory))} --format NAME"
-        )
+    if kinds := [shortcoming.kind.replace("_", " ") for shortcoming in result.shortcomings]:
+        raise RunFailedError(f"the run is complete, but has shortcomings ({', '.join(kinds)}); see the warnings above")
 
 
 def _notes(session: Session) -> list[str]:
-    """Return what cost models say of their values, each once."""
-    found = [
+    """Return the notes of the cost models on their values, without repetitions."""
+    notes = [
         f"{name}: {note}"
         for stage in session.plan.stages
         for name, model in stage.problem.cost_models.items()
         if (note := model.note())
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(notes))
 
 
 def _recorded(session: Session) -> Any:

@@ -1,4 +1,4 @@
-"""``automl-nas show``: how far a run is and what it has found."""
+"""``automl-nas show``: the progress and the results of a run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from automl_nas.strategy.trial import Trial
 
 
-@click.command(short_help="Show how far a run is and what it has found.")
+@click.command(short_help="Show the progress and the results of a run.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--history", type=click.IntRange(min=0), default=5, show_default=True, help="How many trials to list.")
+@click.option("--history", type=click.IntRange(min=0), default=5, show_default=True, help="Number of trials to list.")
 @click.option("--best", "by_rank", is_flag=True, help="List the best trials instead of the latest.")
 @json_option
 @debug_option
 def show(directory: Path, history: int, by_rank: bool, as_json: bool) -> None:
-    """Show how far the run in DIR is: its stages, the best network so far, the Pareto front and the latest trials.
+    """Show the progress of the run in DIR: its stages, the best network so far, the Pareto front and the latest trials.
 
-    It only reads, so a run may go on meanwhile.
+    The run directory is only read, so the run may continue meanwhile.
     """
     from automl_nas.cli.state import RunState
 
@@ -58,9 +58,9 @@ def _text(state: RunState, listed: Sequence[Trial], by_rank: bool) -> list[str]:
         f"last record: {duration(state.idle)} ago",
     ]
     leading = state.leading
-    wanted = [f"{way} {name}" for name, way in leading.problem.objectives.items()]
-    wanted += [f"{name} {limit}" for name, limit in leading.limits.items()]
-    lines += [f"problem: {'; '.join(wanted)}", ""]
+    terms = [f"{direction} {name}" for name, direction in leading.problem.objectives.items()]
+    terms += [f"{name} {limit}" for name, limit in leading.limits.items()]
+    lines += [f"problem: {'; '.join(terms)}", ""]
     lines += table(
         ["stage", "state", "trials", "of which", "logged last"], [_row(stage) for stage in state.stages], left=5
     )

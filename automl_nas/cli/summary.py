@@ -1,21 +1,27 @@
-"""What a run found, as text: networks with their costs and test metrics, comparisons, files."""
+"""The result of a run as text: networks with their costs and test metrics, comparisons, limits, exported files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automl_nas.cli.text import architecture, cost, measured, table
 
+if TYPE_CHECKING:
+    from automl_nas.evaluation.costs.measured import Measurement
+    from automl_nas.run.final.report import BaselineComparison, FinalNetwork, FinalReport
+
 
 def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
-    """Return the lines that say what a complete run found.
+    """Return the lines that describe the result of a complete run.
 
     Args:
         directory: the run directory.
-        result: what ``result.json`` holds.
+        result: the content of ``result.json``.
     """
+    from automl_nas.run.final.report import FinalReport
+
     lines = []
     if result["architecture"] is None:
         lines.append("no feasible network was found")
@@ -24,17 +30,8 @@ def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
     units: Mapping[str, str] = next(
         (stage.get("units", {}) for stage in result["stages"] if stage["name"] == result["stage"]), {}
     )
-    final = result["final"]
-    if final is not None:
-        lines += ["", *_networks(final, units), "", *(_comparison(item, final) for item in final["comparison"])]
-        if any(row["measured"] for row in final.get("budget", ())):
-            lines += ["", *_budget(final["budget"])]
-        lines += [
-            "",
-            "exported:" if final["files"] else "exported: nothing",
-            *(f"  {directory / name}" for name in final["files"]),
-            *(f"not exported as {item['format']}: {item['error']}" for item in final.get("not_exported", ())),
-        ]
+    if result["final"] is not None:
+        lines += ["", *_final(directory, FinalReport.from_json(result["final"]), units)]
     elif result["best"] is not None:
         best = result["best"]
         values = [f"{name} {measured(value)}" for name, value in best["metrics"].items()]
@@ -48,51 +45,63 @@ def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
     return [line for before, line in zip([None, *lines], lines, strict=False) if line or before]
 
 
-def _networks(final: Mapping[str, Any], units: Mapping[str, str]) -> list[str]:
-    metric, repeated = final["metric"], final["settings"]["seeds"] > 1
-    costs = list(final["networks"][0]["costs"])
-    header = ["network", *costs, f"test {metric} [95 % interval]"]
+def _final(directory: Path, report: FinalReport, units: Mapping[str, str]) -> list[str]:
+    lines = [*_networks(report, units), "", *(_comparison(item, report) for item in report.comparisons)]
+    if any(check.measured for check in report.limits):
+        lines += ["", *_limits(report)]
+    return [
+        *lines,
+        "",
+        "exported:" if report.files else "exported: nothing",
+        *(f"  {directory / name}" for name in report.files),
+        *(f"not exported as {failure.format}: {failure.error}" for failure in report.not_exported),
+    ]
+
+
+def _networks(report: FinalReport, units: Mapping[str, str]) -> list[str]:
+    costs = list(report.networks[0].costs)
+    header = ["network", *costs, f"test {report.metric} [95 % interval]"]
     rows = [["", *(units.get(name, "") for name in costs), ""]] if any(units.get(name) for name in costs) else []
-    for number, network in enumerate(final["networks"]):
-        role = (
-            network["role"]
-            + (f", seed {network['seed']}" if repeated else "")
-            + (" *" if number == final["chosen"] else "")
-        )
-        test = "diverged" if "failed" in network else "not tested"
-        if "test" in network:
-            test = measured(network["test"][metric], network["test_interval"].get(metric))
-        rows.append([role, *(cost(network["costs"][name]) for name in costs), test])
+    for position, network in enumerate(report.networks):
+        label = _label(network, report) + (" *" if position == report.chosen else "")
+        test = "diverged" if network.failed is not None else "not tested"
+        if network.test is not None:
+            test = measured(network.test[report.metric], network.test_interval.get(report.metric))
+        rows.append([label, *(cost(network.costs[name]) for name in costs), test])
     return [*table(header, rows), "* delivered"]
 
 
-def _budget(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return limit, predicted, measured, margin and verdict of each cost that is limited."""
-    header = ["cost", "limit", "predicted", "measured", "exported file", "margin", ""]
-    lines = []
-    for row in rows:
-        found = [row["measured"], row["exported"]]
-        values = ["" if item is None else measured(item["value"], (item["low"], item["high"])) for item in found]
-        verdict = "pass" if row["met"] else "FAIL"
-        lines.append(
-            [
-                f"{row['cost']} ({row['unit']})",
-                row["limit"],
-                cost(row["predicted"]),
-                *values,
-                f"{row['margin']:+.1%}",
-                verdict,
-            ]
-        )
-    return table(header, lines)
+def _label(network: FinalNetwork, report: FinalReport) -> str:
+    """Return the role of a network, with its repetition if the final stage trains each network more than once."""
+    return network.role + (f", seed {network.seed}" if report.settings["seeds"] > 1 else "")
 
 
-def _comparison(item: Mapping[str, Any], final: Mapping[str, Any]) -> str:
-    network = final["networks"][item["network"]]
-    other = network["role"] + (f", seed {network['seed']}" if final["settings"]["seeds"] > 1 else "")
-    text = f"found - {other}: {final['metric']} {item['difference']:+.4f}"
-    if "interval" not in item:
-        return f"{text}; no interval is known for this metric, so it cannot be told from noise"
-    low, high = item["interval"]
-    verdict = "exceeds the noise" if item["exceeds_noise"] else "does not exceed the noise"
+def _limits(report: FinalReport) -> list[str]:
+    """Return limit, predicted and measured values, margin and verdict of each cost that is limited."""
+    rows = [
+        [
+            f"{check.cost} ({check.unit})",
+            check.limit,
+            cost(check.predicted),
+            _measurement(check.measured),
+            _measurement(check.exported),
+            f"{check.margin:+.1%}",
+            "pass" if check.met else "FAIL",
+        ]
+        for check in report.limits
+    ]
+    return table(["cost", "limit", "predicted", "measured", "exported file", "margin", ""], rows)
+
+
+def _measurement(measurement: Measurement | None) -> str:
+    return "" if measurement is None else measured(measurement.value, (measurement.low, measurement.high))
+
+
+def _comparison(comparison: BaselineComparison, report: FinalReport) -> str:
+    baseline = _label(report.networks[comparison.network], report)
+    text = f"found - {baseline}: {report.metric} {comparison.difference:+.4f}"
+    if comparison.interval is None:
+        return f"{text}; no interval is known for this metric, so the difference may be noise"
+    low, high = comparison.interval
+    verdict = "exceeds the noise" if comparison.exceeds_noise else "does not exceed the noise"
     return f"{text}, 95 % interval [{low:+.4f}, {high:+.4f}]: {verdict}"

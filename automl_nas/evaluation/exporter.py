@@ -1,4 +1,4 @@
-"""Handing over a found network: `Exporter`."""
+"""Writing the delivered network in a format: `Exporter` and `Delivery`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A trained network and what belongs to it.
+    """The delivered network with its description.
 
     Attributes:
-        network: on the CPU, in evaluation mode, with no class of this framework inside.
-        architecture: what was found.
-        input_shape: the shape of one input without the batch.
-        description: JSON: the configuration of its space, metrics, costs, versions.
+        network: trained, on the CPU, in evaluation mode; its modules are plain PyTorch, not classes of this framework.
+        architecture: of the network.
+        input_shape: of one input, without the batch.
+        description: plain data: configuration of space and task, costs, test metrics, version of the framework.
     """
 
     network: nn.Module
@@ -34,16 +34,21 @@ class Delivery:
 class Exporter(ABC):
     """Writes a network in one format. Settings are keyword-only in the constructor.
 
-    One is constructed when the configuration is checked, and dropped: nobody is to learn after the search that a
-    setting of a format is wrong. So constructing costs nothing and leaves nothing behind.
+    An exporter is also constructed once while the configuration is checked, so that an invalid setting is reported
+    before the search. So the constructor must be cheap and must not write files.
     """
 
     @abstractmethod
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         """Write the files into a folder that exists, check them by reading them back, and return their paths.
 
-        Files are put in place whole (written beside, then renamed), so a crash leaves no half file under a final name.
+        Write each file under a temporary name and rename it, so that a crash leaves no incomplete file under its name.
+
+        Args:
+            delivery: the network.
+            folder: to write to.
 
         Raises:
-            RunFailedError: what was read back does not compute the same; the message says by how much.
+            RunFailedError: the format cannot represent the network, or the file that was read back computes other
+                outputs; the message says by how much they differ.
         """

@@ -32,18 +32,19 @@ def search(
     Args:
         config: a configuration: a mapping, or the path of a YAML file; None: the sections alone.
         out: the run directory, new or empty; None: a temporary one, whose path is in the result.
-        resume: continue the run in ``out`` if there is one, with the same configuration.
+        resume: continue the run in ``out`` if it holds one, with the same configuration.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
 
     Returns:
-        What was found; its ``directory`` holds the whole record.
+        The result; its ``directory`` is the run directory. A result with shortcomings (`Result.shortcomings`: limits
+        that are missed, formats that failed, no feasible network) is returned too, with a warning for each.
 
     Raises:
-        UserError: the configuration is wrong or cannot be met; nothing was done then.
-        RunFailedError: no result could be reached.
-        RunInterrupted: stopped by a signal; call again with ``resume=True``.
+        UserError: the configuration is invalid, or no architecture meets its constraints; no run was started.
+        RunFailedError: the run cannot reach a result.
+        RunInterrupted: the run was stopped by a signal; call again with ``resume=True``.
     """
     raw: dict[str, Any] = {}
     if isinstance(config, Mapping):
@@ -53,7 +54,7 @@ def search(
     raw.update(sections)
     path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
     if resume and out is None:
-        raise RunDirectoryError("to resume, say which run: out=DIRECTORY")
+        raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
     if resume and RunDirectory(path).config.exists():
         session = Session.resume(path, raw=raw, executor=raw.get("executor"), handlers=handlers)
     else:
@@ -67,30 +68,35 @@ def search(
 
 
 def resume(directory: str | os.PathLike[str], *, handlers: Handlers | None = None, executor: Any = None) -> Result:
-    """Continue a run whose configuration holds names only (no Python objects); a complete run just gives its result.
+    """Continue a run whose configuration holds no Python objects; for a complete run, return its result.
 
     Args:
         directory: the run directory.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
 
+    Returns:
+        The result, with a warning for each of its shortcomings; see `search`.
+
     Raises:
-        RunDirectoryError: it is no run, or another process works on it.
+        RunDirectoryError: the directory is not a run, or another process works on it.
+        RunFailedError: the run cannot reach a result.
+        RunInterrupted: the run was stopped by a signal.
     """
     session = Session.resume(Path(directory), handlers=handlers, executor=executor)
     return Result(Path(directory), session.run(), session.plan)
 
 
 def open_run(directory: str | os.PathLike[str], **components: Any) -> Result:
-    """Return the result of a complete run, without working on it.
+    """Return the result of a complete run. The run directory is only read.
 
     Args:
         directory: the run directory.
-        components: the Python objects that its configuration holds, by section, e.g. ``space=...``; none are needed for
-            a configuration of names.
+        components: the Python objects of the configuration, by section, e.g. ``space=...``; a configuration without
+            Python objects needs none.
 
     Raises:
-        RunDirectoryError: it is no run, or it is not complete.
+        RunDirectoryError: the directory is not a run, or the run is not complete.
     """
     opened = RunDirectory.open(Path(directory))
     objects = separate_objects(components)[1]

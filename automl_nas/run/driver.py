@@ -24,6 +24,7 @@ from automl_nas.run.notifications import Notifications
 from automl_nas.run.record.atomic_files import write_json
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.results import make_result
+from automl_nas.run.shortcomings import shortcomings
 from automl_nas.run.stages import run_stages
 from automl_nas.run.trials.dispatch import EvaluationDispatcher
 from automl_nas.run.trials.services import StageServices
@@ -74,6 +75,8 @@ class Driver:
         result = make_result(plan, record.ledger, report)
         write_json(record.directory.result, result)
         shutil.rmtree(record.directory.scratch, ignore_errors=True)
+        for shortcoming in shortcomings(record.directory.path, result):
+            self._notifications.warn(shortcoming.message)
         pareto = tuple(trials[item["number"]] for item in result["stages"][-1]["pareto"])
         info = ResultInfo(pareto[0] if pareto else None, pareto, len(trials), result)
         send(RunFinished(self._notifications.run, info))

@@ -1,4 +1,4 @@
-"""What a run found: ``result.json`` and its typed view."""
+"""The result of a run: ``result.json`` and its typed view."""
 
 from __future__ import annotations
 
@@ -9,55 +9,64 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import automl_nas
+from automl_nas.errors import RunFailedError
+from automl_nas.run.final.report import FinalReport
 from automl_nas.run.record.ledger import Ledger
+from automl_nas.run.shortcomings import Shortcoming, shortcomings
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from automl_nas.evaluation.exporter import Delivery
     from automl_nas.run.configuration.plan import Plan
 
 
-def make_result(plan: Plan, ledger: Ledger, final: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what ``result.json`` holds: a function of configuration and seed, without times."""
+def make_result(plan: Plan, ledger: Ledger, report: FinalReport | None) -> dict[str, Any]:
+    """Return the content of ``result.json``. It depends on configuration and seed only and contains no times.
+
+    Args:
+        plan: of the run.
+        ledger: the trials of the run.
+        report: of the final stage; None: the run has no final stage.
+    """
     stages: list[dict[str, Any]] = []
     for stage in plan.stages:
         trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == stage.settings.name]
         states = Counter(trial.state for trial in trials)
         pareto = stage.problem.pareto(trials)
-        best = pareto[0] if pareto else None
         stages.append(
             {
                 "name": stage.settings.name,
                 "trials": len(trials),
                 "states": {state.value: states[state] for state in sorted(states)},
                 "problem": stage.problem.describe(),
-                "best": _summary(best),
+                "best": _summary(pareto[0]) if pareto else None,
                 "pareto": [_summary(trial) for trial in pareto],
                 "units": {name: model.unit for name, model in stage.problem.cost_models.items()},
             }
         )
-    source = plan.final.source if plan.final is not None else plan.stages[-1].settings.name
-    found = next(stage for stage in stages if stage["name"] == source)
-    chosen = final["networks"][final["chosen"]] if final is not None else None
-    architecture = chosen["architecture"] if chosen else found["best"]["architecture"] if found["best"] else None
+    name = plan.final.source if plan.final is not None else plan.stages[-1].settings.name
+    source = next(stage for stage in stages if stage["name"] == name)
+    best = source["best"]
+    architecture = best["architecture"] if best is not None else None
+    if report is not None:
+        architecture = report.delivered.architecture.to_dict()
     return {
         "status": "complete",
         "version": automl_nas.__version__,
         "seed": plan.seed,
-        "stage": source,
+        "stage": name,
         "architecture": architecture,
-        "best": found["best"],
-        "pareto": found["pareto"],
+        "best": best,
+        "pareto": source["pareto"],
         "stages": stages,
-        "final": dict(final) if final is not None else None,
+        "final": report.to_json() if report is not None else None,
     }
 
 
-def _summary(trial: Trial | None) -> dict[str, Any] | None:
-    if trial is None:
-        return None
+def _summary(trial: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "architecture": trial.architecture.to_dict(),
@@ -69,13 +78,13 @@ def _summary(trial: Trial | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network of a result.
+    """A trial of a result.
 
     Attributes:
-        number: of its trial.
-        architecture: what it is.
-        metrics: what the search measured.
-        costs: what it costs.
+        number: of the trial.
+        architecture: of the network.
+        metrics: metric -> value that the search measured.
+        costs: cost -> value.
     """
 
     number: int
@@ -86,11 +95,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found.
+    """The result of a complete run.
 
     Attributes:
         directory: the run directory.
-        data: what ``result.json`` holds.
+        data: the content of ``result.json``.
         plan: the resolved run.
     """
 
@@ -100,76 +109,94 @@ class Result:
 
     @property
     def architecture(self) -> Architecture | None:
-        """The network that was delivered (or the best one found, without a final stage); None if none is feasible."""
-        found = self.data["architecture"]
-        return None if found is None else Architecture(found)
+        """The delivered architecture; without a final stage the best one; None if no trial is feasible."""
+        values = self.data["architecture"]
+        return None if values is None else Architecture(values)
 
     @property
     def best(self) -> Candidate | None:
-        """The best trial of the search; None if none is feasible."""
-        found = self.data["best"]
-        return None if found is None else _candidate(found)
+        """The best trial of the search; None if no trial is feasible."""
+        trial = self.data["best"]
+        return None if trial is None else _candidate(trial)
 
     @property
     def pareto(self) -> tuple[Candidate, ...]:
-        """The trials that no other one dominates, the best in the main objective first."""
-        return tuple(_candidate(found) for found in self.data["pareto"])
+        """The trials that no other trial dominates, the best in the main objective first."""
+        return tuple(_candidate(trial) for trial in self.data["pareto"])
+
+    @property
+    def final(self) -> FinalReport | None:
+        """The networks that the final stage trained, their comparison and the exports; None without a final stage."""
+        section = self.data["final"]
+        return None if section is None else FinalReport.from_json(section)
+
+    @property
+    def shortcomings(self) -> tuple[Shortcoming, ...]:
+        """What the run did not achieve: no feasible network, limits that are missed, formats that failed."""
+        return shortcomings(self.directory, self.data)
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The test metrics of the delivered network; those of the best trial without a final stage."""
-        final = self.data["final"]
+        """The test metrics of the delivered network; without a final stage the metrics of the best trial."""
+        final = self.final
         if final is not None:
-            metrics: Mapping[str, float] = final["networks"][final["chosen"]]["test"]
-            return metrics
+            return final.delivered.test or {}
         return self.best.metrics if self.best is not None else {}
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The exported files."""
-        final = self.data["final"]
-        return () if final is None else tuple(self.directory / name for name in final["files"])
+        final = self.final
+        return () if final is None else tuple(self.directory / name for name in final.files)
 
     def build(self) -> nn.Module:
         """Return the delivered network with fresh weights.
 
         Raises:
-            RunFailedError: no feasible network was found.
+            RunFailedError: no trial of the run is feasible.
         """
-        from automl_nas.run.final.assembly import delivered_space
+        from automl_nas.run.final.delivery import delivered_space
 
-        final = self.data["final"]
-        space = (
-            self.plan.final_space if final is None else delivered_space(self.plan, final["networks"][final["chosen"]])
-        )
+        if self.architecture is None:
+            raise RunFailedError("the run found no feasible network")
+        final = self.final
+        space = self.plan.final_space if final is None else delivered_space(self.plan, final.delivered)
         with self.plan.runtime.seeded(self.plan.seed, "result"):
-            return space.build(self._found())
+            return space.build(self.architecture)
 
     def load_trained(self) -> nn.Module:
-        """Return the delivered network with its trained weights, on the CPU and in evaluation mode: a plain nn.Module.
+        """Return the delivered network with its trained weights: a plain nn.Module, on the CPU, in evaluation mode.
 
         Raises:
-            RunFailedError: the run has no final stage, so nothing was trained.
+            RunFailedError: the run has no final stage, so no network was trained.
             DamagedError: the weights on disk do not match their digest.
         """
-        from automl_nas.errors import RunFailedError
         from automl_nas.run.record.artifacts import load_weights
 
-        if self.data["final"] is None:
-            raise RunFailedError(
-                "this run has no final stage, so no network was trained; build() gives it with fresh weights"
-            )
+        self._require_final()
         network = self.build()
         network.load_state_dict(load_weights(self.directory / "artifacts" / "final" / "weights.safetensors"))
         return network.eval()
 
-    def _found(self) -> Architecture:
-        from automl_nas.errors import RunFailedError
+    def delivery(self) -> Delivery:
+        """Return the delivered network with its description, as exporters receive it.
 
-        if self.architecture is None:
-            raise RunFailedError("the run found no feasible network")
-        return self.architecture
+        Raises:
+            RunFailedError: the run has no final stage, so no network was trained.
+            DamagedError: the weights on disk do not match their digest.
+        """
+        from automl_nas.run.final.delivery import make_delivery
+
+        return make_delivery(self.plan, self._require_final().delivered, self.load_trained())
+
+    def _require_final(self) -> FinalReport:
+        final = self.final
+        if final is None:
+            raise RunFailedError(
+                "this run has no final stage, so no network was trained; build() returns the network with fresh weights"
+            )
+        return final
 
 
-def _candidate(found: Mapping[str, Any]) -> Candidate:
-    return Candidate(found["number"], Architecture(found["architecture"]), found["metrics"], found["costs"])
+def _candidate(trial: Mapping[str, Any]) -> Candidate:
+    return Candidate(trial["number"], Architecture(trial["architecture"]), trial["metrics"], trial["costs"])

@@ -22,6 +22,7 @@ from automl_nas.run.notifications import Notifications, make_notifications, run_
 from automl_nas.run.record.atomic_files import write_json
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
+from automl_nas.run.shortcomings import shortcomings
 
 
 class Session:
@@ -126,6 +127,8 @@ class Session:
         try:
             result = directory.read_result()
             if result is not None:
+                for shortcoming in shortcomings(directory.path, result):
+                    notifications.warn(shortcoming.message)
                 return result
             stop = StopFlag()
             with (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +10,8 @@ from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.sections import StageSettings
 from automl_nas.run.configuration.stages import StagePlan
 from automl_nas.run.final.assembly import make_final
+from automl_nas.run.final.report import FinalReport
+from automl_nas.run.final.stage import Final
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
@@ -26,12 +28,12 @@ class RunStage(Generic[StrategyT]):
     Attributes:
         plan: the resolved stage.
         make_strategy: constructs the strategy of the stage from the trials and the directory of the run.
-        report: returns what ``result.json`` holds of a finished strategy, in addition to its trials; None: nothing.
+        report: returns the report of the finished strategy; None for a stage whose only results are its trials.
     """
 
     plan: StagePlan
     make_strategy: Callable[[Ledger, RunDirectory], StrategyT]
-    report: Callable[[StrategyT], Mapping[str, Any] | None]
+    report: Callable[[StrategyT], FinalReport | None]
 
 
 def run_stages(plan: Plan) -> list[RunStage[Any]]:
@@ -57,7 +59,7 @@ def _search_stage(plan: Plan, stage: StagePlan) -> RunStage[Strategy]:
     return RunStage(stage, make_strategy, lambda strategy: None)
 
 
-def _final_stage(plan: Plan, source: str) -> RunStage[Any]:
+def _final_stage(plan: Plan, source: str) -> RunStage[Final]:
     """Return the final stage: without evaluator and budget, with the problem of the stage whose result it retrains."""
     search = next(stage for stage in plan.stages if stage.settings.name == source)
     stage = replace(search, settings=StageSettings(name="final", strategy="final"), path="final")

@@ -225,6 +225,10 @@ def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_p
     for architecture, found in Stopwatch.learned:
         assert found.value == 2.0 * list(architecture.values()).count("conv")
     assert any("pass" in line for line in summary(tmp_path / "run", result.data))
+    report = result.final
+    assert report is not None and json.dumps(report.to_json()) == json.dumps(result.data["final"])
+    assert report.networks[0].measured["latency"] == Measurement(4.0, 3.9, 4.1, details={"rounds": 5})
+    assert report.limits[0].exported == Measurement(3.9, 3.8, 3.99) and report.missed_limits == ()
     assert json.loads((tmp_path / "run" / "measured.json").read_text())
 
 
@@ -250,6 +254,24 @@ def test_where_none_meets_the_limit_the_nearest_is_delivered_and_said_to_miss(tm
     (row,) = result.data["final"]["budget"]
     assert not row["met"] and row["margin"] == pytest.approx(-(2.0 - 1.5) / 1.5)
     assert any("FAIL" in line for line in summary(tmp_path / "run", result.data))
+
+
+def test_python_callers_see_missed_limits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The result is returned, with the judgement that the command turns into exit code 1."""
+    Stopwatch.file_value = 5.0
+    result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run")
+    (shortcoming,) = result.shortcomings
+    assert shortcoming.kind == "missed_limits" and "misses latency <= 4.2 by 19.0%" in shortcoming.message
+    assert shortcoming.message in caplog.messages
+    assert result.final is not None
+    (check,) = result.final.missed_limits
+    assert check.exported is not None and check.exported.value == 5.0 and check.margin < 0
+
+
+def test_a_run_without_shortcomings_warns_of_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run")
+    assert result.shortcomings == () and not caplog.messages
+    assert result.final is not None and result.final.missed_limits == ()
 
 
 def test_a_baseline_that_comes_nearer_is_not_delivered() -> None:
@@ -464,6 +486,9 @@ def test_a_baseline_that_diverges_is_left_out_of_the_comparison(tmp_path: Path) 
     assert failed and "the training loss became" in failed[0]["failed"]
     assert len(result.data["final"]["comparison"]) == 4 - len(failed)
     assert any("diverged" in line for line in summary(tmp_path / "run", result.data))
+    report = result.final
+    assert report is not None and json.dumps(report.to_json()) == json.dumps(result.data["final"])
+    assert [network.failed is not None for network in report.networks] == ["failed" in n for n in (found, *others)]
 
 
 def test_a_run_whose_network_diverges_fails(tmp_path: Path) -> None:

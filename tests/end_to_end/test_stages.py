@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ import automl_nas
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.statistics import wilson_interval
+from automl_nas.run.final.report import ExportFailure
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,14 @@ def test_comparisons_carry_their_intervals(first: automl_nas.Result) -> None:
     assert comparison["difference"] == pytest.approx(networks[0]["test"]["accuracy"] - networks[1]["test"]["accuracy"])
     assert low < comparison["difference"] < high
     assert comparison["exceeds_noise"] == (low > 0 or high < 0)
+    report = first.final
+    assert report is not None
+    assert [network.role for network in report.networks] == ["found", "random"]
+    assert report.delivered.test == networks[0]["test"] == first.metrics
+    assert report.comparisons[0].interval == (low, high)
+    assert report.comparisons[0].exceeds_noise == comparison["exceeds_noise"]
+    assert json.dumps(report.to_json()) == json.dumps(first.data["final"])
+    assert first.shortcomings == ()
 
 
 def test_train_once_search_many_times(first: automl_nas.Result, tmp_path: Path) -> None:
@@ -167,7 +177,7 @@ def test_fine_tuning_starts_from_the_supernets_weights(first: automl_nas.Result,
     assert not torch.allclose(conv.weight, other.weight)
 
 
-def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path) -> None:
+def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A limit on what is measured is known only afterwards."""
     problem = {"constraints": {"accuracy": ">= 1.01"}, "costs": ["params"]}
     with pytest.raises(
@@ -180,6 +190,10 @@ def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path) -> N
     assert result.pareto == ()
     with pytest.raises(RunFailedError, match="no feasible network"):
         result.build()
+    # Without a final stage the result is returned, and Python callers get the judgement of the command.
+    (shortcoming,) = result.shortcomings
+    assert shortcoming.kind == "no_feasible_network"
+    assert "meets the constraints; the nearest one" in shortcoming.message and shortcoming.message in caplog.messages
 
 
 def test_a_temporary_directory_is_made_where_none_is_named(first: automl_nas.Result) -> None:
@@ -187,7 +201,7 @@ def test_a_temporary_directory_is_made_where_none_is_named(first: automl_nas.Res
     assert (result.directory / "result.json").exists()
     with pytest.raises(RunFailedError, match="no final stage"):
         result.load_trained()
-    with pytest.raises(RunDirectoryError, match="say which run"):
+    with pytest.raises(RunDirectoryError, match="needs out="):
         automl_nas.search(again(first), resume=True)
 
 
@@ -248,6 +262,9 @@ def test_a_format_that_cannot_hold_the_network_ends_neither_the_run_nor_the_othe
     assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
     failure = {"format": f"python:{__name__}:Refuses", "error": "it branches on values"}
     assert result.data["final"]["not_exported"] == [failure]
+    assert result.final is not None and result.final.not_exported == (ExportFailure(**failure),)
+    (shortcoming,) = result.shortcomings
+    assert shortcoming.kind == "failed_exports" and f"not exported as {failure['format']}" in shortcoming.message
     assert not result.load_trained().training
 
 

@@ -1,4 +1,4 @@
-"""Networks to compare what was found with: the largest, random ones, random ones of the same cost."""
+"""Baselines for the delivered network: the largest feasible network, random ones, random ones of the same cost."""
 
 from __future__ import annotations
 
@@ -17,78 +17,78 @@ from automl_nas.streams import stream, stream_seed
 _log = logging.getLogger(__name__)
 
 TRIES = 10_000
-"""How many architectures are drawn to find a feasible one for a baseline."""
+"""Maximum number of draws to find a feasible architecture for a baseline."""
 
 STARTS = 16
-"""From how many feasible architectures the dearest one is climbed to, where it cannot be computed."""
+"""Number of feasible architectures from which hill climbing starts, if the largest cost cannot be computed."""
 
 STEPS = 2_000
-"""How many changes are tried where a cost has no table: each counts a network anew."""
+"""Maximum number of changes to try for a cost without a table, which is computed from a network each time."""
 
 MEASUREMENTS = 30
-"""How many networks are looked at where a cost is measured, which takes about a second each."""
+"""Maximum number of networks to try for a cost that is measured; a measurement takes about a second."""
 
 PATIENCE = 100
-"""After so many changes in a row that lead nowhere, another random network is begun from."""
+"""Consecutive changes without an improvement after which the walk restarts from another random network."""
 
 
 def baseline(
     role: str,
     space: SearchSpace,
     problem: Problem,
-    found: Architecture,
+    best: Architecture,
     *,
     within: float,
     position: int,
     seed: int,
 ) -> Architecture | None:
-    """Return the network of a baseline; None, with a warning, where none is found.
+    """Return the architecture of a baseline; None, with a warning, if no feasible one is found.
 
     Args:
         role: ``largest``, ``random`` or ``equal``.
-        space: that was searched.
+        space: of the search.
         problem: of the search.
-        found: the best network of the search.
-        within: how much the cost of an ``equal`` network may differ.
-        position: of the baseline among the others: each draws its own.
+        best: the best architecture of the search.
+        within: for ``equal``, the maximum difference in cost, relative to that of ``best``.
+        position: of the baseline in the settings; baselines draw from different streams.
         seed: of the stage.
     """
-    own = stream_seed(seed, "baseline", position)
+    own_seed = stream_seed(seed, "baseline", position)
     if role == "largest":
         architecture = largest_feasible(space, problem, seed)
     elif role == "random":
-        architecture = random_feasible(space, problem, own)
+        architecture = random_feasible(space, problem, own_seed)
     else:
-        return equal_cost(space, problem, found, within, own)
+        return equal_cost(space, problem, best, within, own_seed)
     if architecture is None:
         _log.warning("the baseline '%s' is left out: no feasible network was found in %d draws", role, TRIES)
     return architecture
 
 
 def equal_cost(
-    space: SearchSpace, problem: Problem, found: Architecture, within: float, seed: int
+    space: SearchSpace, problem: Problem, reference: Architecture, within: float, seed: int
 ) -> Architecture | None:
-    """Return a feasible random network of the cost of another one, and not the same one.
+    """Return another feasible architecture of about the same cost as a reference.
 
-    Where the cost has a table it is drawn uniformly from all of that cost; otherwise a random network is changed at
-    random, by one step of one decision at a time, as long as that brings the cost nearer.
+    For a cost with a table, the architecture is drawn uniformly from all architectures of that cost. Otherwise a random
+    walk changes one decision by one step at a time, and accepts changes that bring the cost nearer to the reference.
 
     Args:
-        space: where it is drawn.
-        problem: the cost is the one that is limited, or the first one.
-        found: the network.
-        within: how much the cost may differ, relative to that of the network.
+        space: of the search.
+        problem: the cost that is compared is the first one with a limit; without limits, the first one.
+        reference: the architecture whose cost is matched.
+        within: maximum difference in cost, relative to that of the reference.
         seed: of the draws.
 
     Returns:
-        None, with a warning that says how near the nearest one came, where none is found.
+        The architecture; None if none is found, with a warning that contains the smallest difference.
     """
     name = primary_cost(problem)
     if name is None:
         _log.warning("the baseline 'equal' is left out: the problem has no cost")
         return None
-    target = problem.costs(found)[name]
-    rng, taken = stream(seed, "equal"), space.canonical(found)
+    target = problem.costs(reference)[name]
+    rng, excluded = stream(seed, "equal"), space.canonical(reference)
 
     def gap(architecture: Architecture) -> float:
         cost = problem.costs(architecture)[name]
@@ -99,53 +99,54 @@ def equal_cost(
     nearest = math.inf
     if table is not None:
         for _ in range(TRIES):
-            here = table.sample(rng, target - within * abs(target), target + within * abs(target))
-            if problem.feasible(here) and space.canonical(here) != taken:
-                return here
+            drawn = table.sample(rng, target - within * abs(target), target + within * abs(target))
+            if problem.feasible(drawn) and space.canonical(drawn) != excluded:
+                return drawn
     else:
-        here, missing, idle = space.sample(rng), math.inf, 0
-        for _ in range(_patience(problem, STEPS)):
-            other = _step(here, space, rng) if missing < math.inf else here
-            if (found_gap := gap(other)) < missing:
-                here, missing, idle = other, found_gap, 0
+        current, current_gap, idle = space.sample(rng), math.inf, 0
+        for _ in range(_max_tries(problem, STEPS)):
+            neighbour = _step(current, space, rng) if current_gap < math.inf else current
+            if (neighbour_gap := gap(neighbour)) < current_gap:
+                current, current_gap, idle = neighbour, neighbour_gap, 0
             else:
                 idle += 1
-            if problem.feasible(here) and space.canonical(here) != taken:
-                nearest = min(nearest, missing)
-                if missing <= within:
-                    return here
-            if idle == PATIENCE or missing <= within:
-                here, missing, idle = space.sample(rng), math.inf, 0
-    said = (
-        f"the nearest network that is feasible differs by {nearest:.1%} in {name}"
+            if problem.feasible(current) and space.canonical(current) != excluded:
+                nearest = min(nearest, current_gap)
+                if current_gap <= within:
+                    return current
+            if idle == PATIENCE or current_gap <= within:
+                current, current_gap, idle = space.sample(rng), math.inf, 0
+    reason = (
+        f"the nearest feasible network differs by {nearest:.1%} in {name}"
         if nearest < math.inf
-        else (f"no other feasible network has that {name}")
+        else f"no other feasible network has that {name}"
     )
-    _log.warning("the baseline 'equal' is left out: %s", said)
+    _log.warning("the baseline 'equal' is left out: %s", reason)
     return None
 
 
 def _step(architecture: Architecture, space: SearchSpace, rng: random.Random) -> Architecture:
+    """Return a neighbour of an architecture: a random decision takes a random neighbouring value."""
     names = list(space.decisions)
     while True:
         name = names[rng.randrange(len(names))]
-        near = list(space.decisions[name].neighbours(architecture[name]))
-        if near:
-            return architecture.replaced({name: near[rng.randrange(len(near))]})
+        values = list(space.decisions[name].neighbours(architecture[name]))
+        if values:
+            return architecture.replaced({name: values[rng.randrange(len(values))]})
         names.remove(name)
 
 
 def primary_cost(problem: Problem) -> str | None:
-    """Return the cost that is limited, the first of several; the first cost where none is."""
+    """Return the first cost with a limit; without limits, the first cost; None if the problem has no costs."""
     limited = [c.metric for c in problem.constraints if c.metric in problem.cost_models]
     return limited[0] if limited else next(iter(problem.cost_models), None)
 
 
 def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
-    """Draw a feasible architecture uniformly: from the table of the one limited cost, else by rejection.
+    """Draw a feasible architecture uniformly: from the table of the only limited cost, else by rejection.
 
     Returns:
-        None if rejection finds none in `TRIES` draws.
+        The architecture; None if `TRIES` draws give no feasible one, or no architecture is feasible.
     """
     rng = stream(seed, "feasible")
     limited = [c for c in problem.constraints if c.metric in problem.cost_models]
@@ -153,7 +154,7 @@ def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architec
     if isinstance(model, TabulatedCost) and model.table is not None:
         low, high = limited[0].low, limited[0].high
         return model.table.sample(rng, low, high) if model.table.count(low, high) else None
-    for _ in range(_patience(problem, TRIES)):
+    for _ in range(_max_tries(problem, TRIES)):
         architecture = space.sample(rng)
         if problem.feasible(architecture):
             return architecture
@@ -161,11 +162,13 @@ def random_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architec
 
 
 def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Architecture | None:
-    """Return the dearest feasible architecture, in the cost that is limited (the first cost, where none is).
+    """Return the feasible architecture with the largest cost: the first cost with a limit, or the first cost.
 
-    With one limited cost that has a table it is exact; with several it is climbed to from `STARTS` feasible
-    architectures. Where a cost has no table, random steps upwards are taken, at most `STEPS`. None if there is no cost,
-    or no feasible start.
+    With one limited cost that has a table, the result is exact. With several, it is the best result of hill climbing
+    from `STARTS` feasible architectures. If a cost has no table, it is the best of a random ascent of `STEPS` steps.
+
+    Returns:
+        The architecture; None if the problem has no costs, or no feasible architecture is found to start from.
     """
     limited = [c for c in problem.constraints if c.metric in problem.cost_models]
     name = primary_cost(problem)
@@ -185,13 +188,23 @@ def largest_feasible(space: SearchSpace, problem: Problem, seed: int) -> Archite
 
 
 def most_expensive_within(table: CostTable, low: float, high: float, seed: int) -> Architecture | None:
-    """Return an architecture with the largest cost in an interval (drawn, where several do); None if it is empty."""
+    """Return an architecture with the largest cost in an interval, drawn if there are several.
+
+    Args:
+        table: of the cost.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        seed: of the draw.
+
+    Returns:
+        The architecture; None if no architecture has a cost in the interval.
+    """
     high = min(high, table.largest[1])
     floor = max(low, table.smallest[1])
     if floor > high or not table.count(floor, high):
         return None
-    # Bisection on the counts: `floor` always has architectures above it, `ceiling` none. It ends between two
-    # neighbouring floats, so on the largest cost itself.
+    # Bisection: some architecture costs at least `floor`, and no architecture costs `ceiling` or more. It ends with
+    # two neighbouring floats, so `floor` is the largest cost.
     ceiling = math.nextafter(high, math.inf)
     while (middle := (floor + ceiling) / 2) not in (floor, ceiling):
         if table.count(middle, high):
@@ -202,36 +215,38 @@ def most_expensive_within(table: CostTable, low: float, high: float, seed: int) 
 
 
 def _climb(start: Architecture, space: SearchSpace, problem: Problem, name: str) -> Architecture:
-    here = start
+    """Return the local maximum of a cost that hill climbing over feasible neighbours reaches from an architecture."""
+    current = start
     while True:
-        better = [a for a in neighbours(here, space.decisions) if problem.feasible(a)]
-        best = max(better, key=lambda a: (problem.costs(a)[name], a.key), default=here)
-        if problem.costs(best)[name] <= problem.costs(here)[name]:
-            return here
-        here = best
+        feasible = [a for a in neighbours(current, space.decisions) if problem.feasible(a)]
+        best = max(feasible, key=lambda a: (problem.costs(a)[name], a.key), default=current)
+        if problem.costs(best)[name] <= problem.costs(current)[name]:
+            return current
+        current = best
 
 
 def _random_ascent(space: SearchSpace, problem: Problem, name: str, seed: int) -> Architecture | None:
+    """Return the feasible architecture of the largest cost that random steps reach; None without a start."""
     best: Architecture | None = None
-    here: Architecture | None = None
+    current: Architecture | None = None
     rng, idle = stream(seed, "wander"), 0
-    for number in range(_patience(problem, STEPS)):
-        if here is None:
-            here, idle = random_feasible(space, problem, stream_seed(seed, "largest", number)), 0
-            if here is None:
+    for number in range(_max_tries(problem, STEPS)):
+        if current is None:
+            current, idle = random_feasible(space, problem, stream_seed(seed, "largest", number)), 0
+            if current is None:
                 return best
-        other = _step(here, space, rng)
-        if problem.feasible(other) and problem.costs(other)[name] > problem.costs(here)[name]:
-            here, idle = other, 0
+        neighbour = _step(current, space, rng)
+        if problem.feasible(neighbour) and problem.costs(neighbour)[name] > problem.costs(current)[name]:
+            current, idle = neighbour, 0
         else:
             idle += 1
-        if best is None or problem.costs(here)[name] > problem.costs(best)[name]:
-            best = here
+        if best is None or problem.costs(current)[name] > problem.costs(best)[name]:
+            best = current
         if idle == PATIENCE:
-            here = None
+            current = None
     return best
 
 
-def _patience(problem: Problem, count: int) -> int:
-    """Return how many networks are looked at: fewer where that means to measure each."""
+def _max_tries(problem: Problem, count: int) -> int:
+    """Return the maximum number of networks to try: at most `MEASUREMENTS` if a cost is measured on each."""
     return min(count, MEASUREMENTS) if any(model.noisy for model in problem.cost_models.values()) else count

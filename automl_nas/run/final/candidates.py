@@ -1,30 +1,28 @@
-"""The networks of the last stage: what is trained, with which weights it begins, how it compares."""
+"""The candidates of the final stage, and how the networks trained from them are compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
-from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.statistics import difference_interval
+from automl_nas.run.final.report import BaselineComparison, FinalNetwork
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 
 
 @dataclass(frozen=True)
 class FinalCandidate:
-    """A network to retrain.
+    """An architecture that the final stage may train.
 
     Attributes:
-        role: ``found``, ``largest``, ``random`` or ``equal``.
-        architecture: what to build.
+        role: ``found`` for an architecture of the search; ``largest``, ``random`` or ``equal`` for a baseline.
+        architecture: to build.
         space: that builds it.
-        costs: of the network.
-        trial: the number of the trial it comes from, if any.
-        spec: the resolved configuration of the space, where it is the network's own.
+        costs: cost -> value that the cost model computes or predicts.
+        trial: number of the trial that it comes from; None for a baseline.
+        spec: the resolved configuration of the space, if a width was fitted for this architecture; else None.
     """
 
     role: str
@@ -35,42 +33,23 @@ class FinalCandidate:
     spec: Mapping[str, Any] | None = None
 
 
-def compare(metric: str, networks: list[dict[str, Any]], chosen: int, other: int) -> dict[str, Any]:
-    """Return by how much the delivered network is better than another one in the test, and whether that is noise.
+def compare(metric: str, networks: Sequence[FinalNetwork], chosen: int, other: int) -> BaselineComparison:
+    """Return the difference in the test metric between the delivered network and another one, with its interval.
 
     Args:
         metric: by which they are compared.
-        networks: records of what was trained and tested.
-        chosen: the delivered one.
-        other: the other one.
+        networks: that were trained; both were tested.
+        chosen: position of the delivered network.
+        other: position of the other network.
     """
-    mine, theirs = networks[chosen], networks[other]
-    difference = mine["test"][metric] - theirs["test"][metric]
-    comparison: dict[str, Any] = {"with": theirs["role"], "network": other, "difference": difference}
-    if metric in mine["test_interval"] and metric in theirs["test_interval"]:
-        low, high = difference_interval(
-            mine["test"][metric],
-            tuple(mine["test_interval"][metric]),
-            theirs["test"][metric],
-            tuple(theirs["test_interval"][metric]),
+    delivered, baseline = networks[chosen], networks[other]
+    assert delivered.test is not None and baseline.test is not None
+    interval = None
+    if metric in delivered.test_interval and metric in baseline.test_interval:
+        interval = difference_interval(
+            delivered.test[metric],
+            delivered.test_interval[metric],
+            baseline.test[metric],
+            baseline.test_interval[metric],
         )
-        comparison |= {"interval": [low, high], "exceeds_noise": low > 0 or high < 0}
-    return comparison
-
-
-def take_weights(network: nn.Module, donor: nn.Module) -> None:
-    """Copy a donor's weights into a network of the same layout, which may have more of them (an affine BN, say).
-
-    Raises:
-        ConfigurationError: a tensor of the donor has no place in the network, or another shape.
-    """
-    own, given = network.state_dict(), donor.state_dict()
-    wrong = [name for name, tensor in given.items() if name not in own or own[name].shape != tensor.shape]
-    if wrong:
-        raise ConfigurationError(
-            "the supernet's weights do not fit the final network "
-            f"({', '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}); "
-            "use a final.space of the same widths, or weights: scratch",
-            path="final.weights",
-        )
-    network.load_state_dict(given, strict=False)
+    return BaselineComparison(baseline.role, other, delivered.test[metric] - baseline.test[metric], interval)

@@ -1,4 +1,4 @@
-"""Limits on measured costs, held by what is delivered: candidates are measured before they are trained, files after."""
+"""Limits on measured costs: candidates are measured before the final stage trains them, exported files after it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
 from automl_nas.run.configuration.problem import SEARCHED
+from automl_nas.run.final.report import LimitCheck
 from automl_nas.strategy.problem import Constraint, Problem
 
 if TYPE_CHECKING:
@@ -24,45 +25,55 @@ class CostLimit:
     Attributes:
         constraint: the limit.
         unit: of the cost.
-        model: what measures it; None where the cost is exact.
+        model: measures the cost; None for an exact cost.
     """
 
     constraint: Constraint
     unit: str
     model: MeasuredCost | None
 
-    def excess(self, measured: Measurement | None, predicted: float) -> float:
-        """Return by how much the limit is missed, relative to it; at most 0 if it is met.
+    def excess(self, measurement: Measurement | None, predicted: float) -> float:
+        """Return by how much the limit is missed, relative to the limit; at most 0 if it is met.
 
-        A measurement meets it only if its whole interval does.
+        A measurement meets the limit only if its whole interval does.
+
+        Args:
+            measurement: of the cost; None: the predicted value is used.
+            predicted: value of the cost model.
         """
-        if measured is None:
+        if measurement is None:
             return self.constraint.violation(predicted)
-        return max(self.constraint.violation(measured.low), self.constraint.violation(measured.high))
+        return max(self.constraint.violation(measurement.low), self.constraint.violation(measurement.high))
 
 
 def limits_of(problem: Problem) -> tuple[CostLimit, ...]:
     """Return the limits of a problem on the costs of the delivered network."""
-    found = []
+    limits = []
     for constraint in problem.constraints:
         model = problem.cost_models.get(constraint.metric)
         if model is not None and not constraint.metric.endswith(SEARCHED):
             inner = getattr(model, "model", model)
-            found.append(CostLimit(constraint, model.unit, inner if isinstance(inner, MeasuredCost) else None))
-    return tuple(found)
+            limits.append(CostLimit(constraint, model.unit, inner if isinstance(inner, MeasuredCost) else None))
+    return tuple(limits)
 
 
 class MeasuredLimits:
-    """Which of the best candidates keep the measured limits.
+    """Selects the best candidates that meet the limits on measured costs.
 
-    The first ones are measured together; in the place of one that misses a limit comes the next best, unless what was
-    measured so far says that it will miss too: predictions are corrected by the median of measured by predicted. If
-    none is left, the nearest one is delivered.
+    The first ``top_k`` candidates are measured together. If one misses a limit, the next best candidate is measured
+    instead. Candidates whose corrected prediction misses a limit are skipped: predictions are multiplied by the median
+    of measured by predicted values. If no candidate meets the limits, the one with the smallest excess is selected.
+
+    Candidates are identified by their place: the position in ``costs``; baselines have negative places.
 
     Args:
         limits: of the problem.
         costs: predicted costs of each candidate, best candidate first.
-        top_k: how many are wanted.
+        top_k: how many candidates to select.
+
+    Attributes:
+        limits: of the problem.
+        measured: place of a candidate -> cost -> measurement.
     """
 
     def __init__(self, limits: Sequence[CostLimit], costs: Sequence[Mapping[str, float]], top_k: int) -> None:
@@ -73,105 +84,107 @@ class MeasuredLimits:
 
     @property
     def pending(self) -> list[int]:
-        """The candidates to measure next; empty when it is settled."""
-        return [place for place in self._wanted() if place not in self.measured] if self._measurable else []
+        """The places to measure next; empty when the selection is complete."""
+        return [place for place in self._selection() if place not in self.measured] if self._measurable else []
 
     @property
     def chosen(self) -> list[int]:
-        """The candidates to train, best first; the nearest one where none keeps the limits."""
+        """The places to train, best first; the place with the smallest excess if no candidate meets the limits."""
         if not self._measurable:
             return list(range(min(self._top_k, len(self._costs))))
-        kept = [place for place in self._wanted() if place in self.measured]
-        found = [place for place in self.measured if place >= 0]  # a baseline is never delivered
-        return kept or [min(found, key=lambda place: (self._excess(place), place))]
+        selected = [place for place in self._selection() if place in self.measured]
+        candidates = [place for place in self.measured if place >= 0]  # a baseline is never delivered
+        return selected or [min(candidates, key=lambda place: (self._excess(place), place))]
 
     def measure(self, places: Sequence[int], networks: Sequence[nn.Module], input_shape: Sequence[int]) -> None:
-        """Measure candidates, or baselines (which have negative places), in one session for each cost."""
+        """Measure candidates and baselines, in one session for each cost.
+
+        Args:
+            places: of the networks.
+            networks: on the CPU; their weights do not matter.
+            input_shape: of one input without the batch.
+        """
         for place in places:
             self.measured[place] = {}
         for limit in self._measurable:
             assert limit.model is not None
-            for place, found in zip(places, limit.model.measure(networks, input_shape), strict=True):
-                self.measured[place][limit.constraint.metric] = found
+            for place, measurement in zip(places, limit.model.measure(networks, input_shape), strict=True):
+                self.measured[place][limit.constraint.metric] = measurement
 
     def corrections(self) -> dict[str, float]:
-        """Return the median of measured by predicted for each cost; 1 before anything is measured."""
-        found = {}
+        """Return the median of measured by predicted values for each cost; 1 before the first measurement."""
+        corrections = {}
         for limit in self._measurable:
             name = limit.constraint.metric
             ratios = [
-                known[name].value / self._costs[place][name]
-                for place, known in self.measured.items()
+                measurements[name].value / self._costs[place][name]
+                for place, measurements in self.measured.items()
                 if place >= 0 and self._costs[place][name] > 0
             ]
-            found[name] = statistics.median(ratios) if ratios else 1.0
-        return found
+            corrections[name] = statistics.median(ratios) if ratios else 1.0
+        return corrections
 
-    def report(
-        self, place: int, costs: Mapping[str, float], folder: Path, files: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """Return what the delivered network has of each limit; exported files are measured now.
+    def check(self, place: int, costs: Mapping[str, float], files: Sequence[Path]) -> tuple[LimitCheck, ...]:
+        """Return whether the delivered network meets each limit. Exported files are measured in this call.
 
         Args:
             place: of the delivered candidate.
             costs: predicted for it.
-            folder: of the run.
-            files: that were exported, relative to it.
+            files: that were exported.
         """
-        rows = []
-        for limit in self.limits:
-            name = limit.constraint.metric
-            measured = self.measured.get(place, {}).get(name)
-            exported = None
-            if limit.model is not None:
-                fitting = [folder / file for file in files if file.endswith(limit.model.exported_suffix)]
-                exported = limit.model.measure_files(fitting[:1])[0] if fitting else None
-            excess = limit.excess(exported or measured, costs[name])
-            rows.append(
-                {
-                    "cost": name,
-                    "unit": limit.unit,
-                    "limit": limit.constraint.text,
-                    "predicted": costs[name],
-                    "measured": None if measured is None else asdict(measured),
-                    "exported": None if exported is None else asdict(exported),
-                    "margin": -excess,
-                    "met": excess <= 0,
-                }
-            )
-        return rows
+        return tuple(self._check(limit, place, costs, files) for limit in self.limits)
+
+    def _check(self, limit: CostLimit, place: int, costs: Mapping[str, float], files: Sequence[Path]) -> LimitCheck:
+        name = limit.constraint.metric
+        measured = self.measured.get(place, {}).get(name)
+        exported = None
+        if limit.model is not None:
+            measurable = [file for file in files if file.name.endswith(limit.model.exported_suffix)]
+            exported = limit.model.measure_files(measurable[:1])[0] if measurable else None
+        excess = limit.excess(exported or measured, costs[name])
+        return LimitCheck(
+            cost=name,
+            unit=limit.unit,
+            limit=limit.constraint.text,
+            predicted=costs[name],
+            measured=measured,
+            exported=exported,
+            margin=-excess,
+            met=excess <= 0,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the measurements, as plain data."""
         return {
-            str(place): {name: asdict(found) for name, found in known.items()} for place, known in self.measured.items()
+            str(place): {name: asdict(measurement) for name, measurement in measurements.items()}
+            for place, measurements in self.measured.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
         self.measured = {
-            int(place): {name: Measurement(**found) for name, found in known.items()} for place, known in state.items()
+            int(place): {name: Measurement(**values) for name, values in measurements.items()}
+            for place, measurements in state.items()
         }
 
-    def _wanted(self) -> list[int]:
-        """Return the best candidates that keep the limits, as far as is known."""
+    def _selection(self) -> list[int]:
+        """Return the places of the best candidates that meet the limits, by measurement or by corrected prediction."""
         corrections = self.corrections()
-        found: list[int] = []
-        for place in range(len(self._costs)):
-            if len(found) == self._top_k:
+        selection: list[int] = []
+        for place, costs in enumerate(self._costs):
+            if len(selection) == self._top_k:
                 break
             if place in self.measured:
-                hopeful = self._excess(place) <= 0
+                meets = self._excess(place) <= 0
             else:
-                costs = self._costs[place]
-                hopeful = not self.measured or all(
+                meets = not self.measured or all(
                     c.violation(costs[c.metric] * corrections[c.metric]) <= 0
                     for c in (limit.constraint for limit in self._measurable)
                 )
-            if hopeful:
-                found.append(place)
-        return found
+            if meets:
+                selection.append(place)
+        return selection
 
     def _excess(self, place: int) -> float:
-        known = self.measured[place]
-        return max(limit.excess(known[limit.constraint.metric], math.nan) for limit in self._measurable)
+        measurements = self.measured[place]
+        return max(limit.excess(measurements[limit.constraint.metric], math.nan) for limit in self._measurable)

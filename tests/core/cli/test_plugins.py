@@ -101,7 +101,7 @@ def test_a_broken_plugin_costs_one_line_of_warning(program: Any) -> None:
 def test_a_plugin_that_takes_a_command_s_name_is_broken(program: Any) -> None:
     program.install("taker", CLASH)
     assert "the command 'show' is a command of automl-nas itself" in program("plugins").stdout
-    assert "Show how far the run in DIR is" in program("show", "--help").stdout
+    assert "Show the progress of the run in DIR" in program("show", "--help").stdout
 
 
 def test_check_imports_what_is_registered(program: Any) -> None:

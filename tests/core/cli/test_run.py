@@ -45,7 +45,9 @@ def test_a_comparison_says_whether_it_exceeds_the_noise() -> None:
         intervals = {} if interval is None else {"accuracy": interval}
         return {
             "role": role,
+            "trial": None,
             "seed": 0,
+            "architecture": {"a": 1},
             "costs": {"flops": 322_918_720},
             "test": {"accuracy": accuracy},
             "test_interval": intervals,
@@ -183,7 +185,7 @@ def test_a_failed_run_ends_with_1_and_says_where_its_record_is(program: Any) -> 
     )
     error = shown.stderr.splitlines()[-1]
     assert error.startswith("error: 1 trials in a row failed in the stage 'search'")
-    assert "what was done is recorded in bad" in shown.stderr
+    assert "recorded in bad" in shown.stderr
     assert "Traceback" not in shown.output
 
 

@@ -1,0 +1,230 @@
+"""The results of the final stage: frozen dataclasses, and the section ``final`` of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from automl_nas.evaluation.costs.measured import Measurement
+from automl_nas.space.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class FinalNetwork:
+    """A network that the final stage trained, and what was measured of it.
+
+    Attributes:
+        role: ``found`` for a network of the search; ``largest``, ``random`` or ``equal`` for a baseline.
+        trial: number of the trial that the network comes from; None for a baseline.
+        seed: which of the repeated trainings of the same network this is, from 0.
+        architecture: of the network.
+        costs: cost -> value that the cost model computes or predicts.
+        space: the resolved configuration of the space, if a width was fitted for this network; else None.
+        measured: cost -> measurement with fresh weights; only costs that are limited and measured.
+        search: metric -> value on the search split; None if the network was trained on that split.
+        test: metric -> value on the test split; None if the network was not tested.
+        test_interval: metric -> 95 % interval of the test value, where the task computes one.
+        failed: the error that ended the training; None if the training was completed.
+    """
+
+    role: str
+    trial: int | None
+    seed: int
+    architecture: Architecture
+    costs: Mapping[str, float]
+    space: Mapping[str, Any] | None = None
+    measured: Mapping[str, Measurement] = field(default_factory=dict)
+    search: Mapping[str, float] | None = None
+    test: Mapping[str, float] | None = None
+    test_interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    failed: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; keys without a value are left out."""
+        data: dict[str, Any] = {
+            "role": self.role,
+            "trial": self.trial,
+            "seed": self.seed,
+            "architecture": self.architecture.to_dict(),
+            "costs": dict(self.costs),
+        }
+        if self.space is not None:
+            data["space"] = dict(self.space)
+        if self.measured:
+            data["measured"] = {name: asdict(measurement) for name, measurement in self.measured.items()}
+        if self.search is not None:
+            data["search"] = dict(self.search)
+        if self.test is not None:
+            data["test"] = dict(self.test)
+            data["test_interval"] = {name: list(interval) for name, interval in self.test_interval.items()}
+        if self.failed is not None:
+            data["failed"] = self.failed
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FinalNetwork:
+        """Read what `to_json` returned."""
+        return cls(
+            data["role"],
+            data["trial"],
+            data["seed"],
+            Architecture(data["architecture"]),
+            data["costs"],
+            data.get("space"),
+            {name: Measurement(**values) for name, values in data.get("measured", {}).items()},
+            data.get("search"),
+            data.get("test"),
+            {name: (low, high) for name, (low, high) in data.get("test_interval", {}).items()},
+            data.get("failed"),
+        )
+
+
+@dataclass(frozen=True)
+class BaselineComparison:
+    """The test metric of the delivered network minus that of a baseline.
+
+    Attributes:
+        role: of the baseline.
+        network: position of the baseline in `FinalReport.networks`.
+        difference: positive if the value of the delivered network is higher.
+        interval: 95 % interval of the difference; None if the task computes no interval of the metric.
+    """
+
+    role: str
+    network: int
+    difference: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def exceeds_noise(self) -> bool | None:
+        """Whether the interval excludes 0; None without an interval."""
+        return None if self.interval is None else self.interval[0] > 0 or self.interval[1] < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; keys without a value are left out."""
+        data: dict[str, Any] = {"with": self.role, "network": self.network, "difference": self.difference}
+        if self.interval is not None:
+            data |= {"interval": list(self.interval), "exceeds_noise": self.exceeds_noise}
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BaselineComparison:
+        """Read what `to_json` returned."""
+        interval = data.get("interval")
+        return cls(
+            data["with"], data["network"], data["difference"], None if interval is None else (interval[0], interval[1])
+        )
+
+
+@dataclass(frozen=True)
+class LimitCheck:
+    """Whether the delivered network meets a limit on a cost.
+
+    Attributes:
+        cost: name of the cost.
+        unit: of its values.
+        limit: as in the constraint, e.g. ``<= 5``.
+        predicted: value of the cost model.
+        measured: measurement of the network with fresh weights; None for an exact cost.
+        exported: measurement of the exported file; None if no format can be measured.
+        margin: distance to the limit, relative to the limit; negative if it is missed. The last of ``exported``,
+            ``measured`` and ``predicted`` that has a value decides, a measurement with its whole interval.
+        met: whether the limit is met.
+    """
+
+    cost: str
+    unit: str
+    limit: str
+    predicted: float
+    measured: Measurement | None
+    exported: Measurement | None
+    margin: float
+    met: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LimitCheck:
+        """Read what `to_json` returned."""
+        measurements = {
+            key: None if data[key] is None else Measurement(**data[key]) for key in ("measured", "exported")
+        }
+        return cls(**{**data, **measurements})
+
+
+@dataclass(frozen=True)
+class ExportFailure:
+    """A format that the delivered network could not be exported in.
+
+    Attributes:
+        format: name of the exporter.
+        error: its message.
+    """
+
+    format: str
+    error: str
+
+
+@dataclass(frozen=True)
+class FinalReport:
+    """What the final stage trained, compared, tested and exported.
+
+    Attributes:
+        metric: of the task; networks are chosen and compared by it.
+        chosen: position of the delivered network in ``networks``.
+        networks: in the order they were trained: those of the search, then the baselines.
+        comparisons: of the delivered network with each baseline that was trained.
+        settings: the settings of the stage, as plain data.
+        files: exported files, relative to the run directory.
+        not_exported: formats that failed.
+        limits: one for each limit on a cost of the delivered network.
+    """
+
+    metric: str
+    chosen: int
+    networks: tuple[FinalNetwork, ...]
+    comparisons: tuple[BaselineComparison, ...]
+    settings: Mapping[str, Any]
+    files: tuple[str, ...]
+    not_exported: tuple[ExportFailure, ...]
+    limits: tuple[LimitCheck, ...]
+
+    @property
+    def delivered(self) -> FinalNetwork:
+        """The delivered network."""
+        return self.networks[self.chosen]
+
+    @property
+    def missed_limits(self) -> tuple[LimitCheck, ...]:
+        """The limits that the delivered network does not meet."""
+        return tuple(check for check in self.limits if not check.met)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the section ``final`` of ``result.json``."""
+        return {
+            "metric": self.metric,
+            "chosen": self.chosen,
+            "networks": [network.to_json() for network in self.networks],
+            "comparison": [comparison.to_json() for comparison in self.comparisons],
+            "settings": dict(self.settings),
+            "files": list(self.files),
+            "not_exported": [asdict(failure) for failure in self.not_exported],
+            "budget": [check.to_json() for check in self.limits],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FinalReport:
+        """Read what `to_json` returned. Earlier versions wrote neither ``not_exported`` nor ``budget``."""
+        return cls(
+            data["metric"],
+            data["chosen"],
+            tuple(FinalNetwork.from_json(network) for network in data["networks"]),
+            tuple(BaselineComparison.from_json(comparison) for comparison in data["comparison"]),
+            data["settings"],
+            tuple(data["files"]),
+            tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
+            tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
+        )

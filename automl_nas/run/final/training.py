@@ -1,0 +1,116 @@
+"""How the networks of the final stage are built, trained, stored and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from automl_nas.errors import ConfigurationError, RunFailedError
+from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.training.fit import Fit, score
+from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.final.candidates import FinalCandidate
+from automl_nas.space.architecture import Architecture
+from automl_nas.streams import stream_seed
+
+
+@dataclass(frozen=True)
+class FinalTraining:
+    """Builds, trains, stores and scores the networks of the final stage.
+
+    Attributes:
+        task: the data, loss and metrics.
+        runtime: where tensors are computed.
+        artifacts: where trained weights are saved.
+        settings: of the stage.
+        seed: of the stage.
+        inherit: returns the network of an architecture with the supernet's weights, for ``weights: inherited``; None:
+            networks are trained from fresh weights.
+    """
+
+    task: Task
+    runtime: Runtime
+    artifacts: Artifacts
+    settings: FinalSettings
+    seed: int
+    inherit: Callable[[Architecture], nn.Module] | None
+
+    def build(self, candidate: FinalCandidate, repetition: int) -> nn.Module:
+        """Return a network with fresh weights. All candidates draw them from the same stream of a repetition."""
+        with self.runtime.seeded(self.seed, "build", repetition):
+            return candidate.space.build(candidate.architecture)
+
+    def start(self, candidate: FinalCandidate, repetition: int) -> Fit:
+        """Return the training of a network, before its first iteration.
+
+        Raises:
+            ConfigurationError: the supernet's weights do not fit the network.
+        """
+        network = self.build(candidate, repetition)
+        if self.inherit is not None:
+            take_weights(network, self.inherit(candidate.architecture))
+        return Fit(
+            self.runtime.place(network),
+            self.task,
+            self.runtime,
+            self.settings.train,
+            seed=stream_seed(self.seed, "fit", repetition),
+            split=self.settings.split,
+        )
+
+    def save(self, network: nn.Module, position: int) -> None:
+        """Save the weights of the network that was trained at a position."""
+        self.artifacts.save(network.state_dict(), name=f"network-{position}")
+
+    def load(self, candidate: FinalCandidate, repetition: int, position: int) -> nn.Module:
+        """Return the network that was trained at a position, with its weights."""
+        network = self.build(candidate, repetition)
+        network.load_state_dict(self.artifacts.load(f"final/network-{position}"))
+        return self.runtime.place(network)
+
+    def score(self, network: nn.Module, split: str) -> dict[str, float]:
+        """Return the metrics of a network on a split."""
+        return score(network, self.task, self.runtime, split)
+
+    def save_delivered(self, network: nn.Module, candidate: FinalCandidate) -> None:
+        """Save the weights of the delivered network; with ``verify``, read them back and compare the outputs.
+
+        Raises:
+            RunFailedError: the network with the saved weights computes other outputs.
+        """
+        self.artifacts.save(network.state_dict())
+        if not self.settings.verify:
+            return
+        copy = candidate.space.build(candidate.architecture)
+        copy.load_state_dict(self.artifacts.load("final"))
+        inputs, _ = next(self.task.batches("train", 0, stream_seed(self.seed, "verify")))
+        before = self.runtime.predictor(network)(inputs)
+        after = self.runtime.predictor(self.runtime.place(copy))(inputs)
+        if not torch.equal(before, after):
+            raise RunFailedError(
+                "the delivered network with its saved weights computes other outputs than the trained network; they "
+                f"differ by up to {(before - after).abs().max().item():.3g}"
+            )
+
+
+def take_weights(network: nn.Module, donor: nn.Module) -> None:
+    """Copy a donor's weights into a network of the same layout, which may have more tensors (an affine BN, say).
+
+    Raises:
+        ConfigurationError: a tensor of the donor is missing in the network, or has another shape there.
+    """
+    own, inherited = network.state_dict(), donor.state_dict()
+    misfits = [name for name, tensor in inherited.items() if name not in own or own[name].shape != tensor.shape]
+    if misfits:
+        raise ConfigurationError(
+            "the supernet's weights do not fit the final network "
+            f"({', '.join(misfits[:3])}{' ...' if len(misfits) > 3 else ''}); "
+            "use a final.space of the same widths, or weights: scratch",
+            path="final.weights",
+        )
+    network.load_state_dict(inherited, strict=False)

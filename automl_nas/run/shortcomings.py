@@ -1,0 +1,93 @@
+"""What a complete run did not achieve: no feasible network, missed limits, formats that failed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from automl_nas.run.final.report import FinalReport
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.ledger import Ledger
+from automl_nas.strategy.trial import Trial
+
+
+@dataclass(frozen=True)
+class Shortcoming:
+    """Something that a complete run did not achieve.
+
+    Attributes:
+        kind: ``no_feasible_network``, ``missed_limits`` or ``failed_exports``.
+        message: what was not achieved, and the way out.
+    """
+
+    kind: Literal["no_feasible_network", "missed_limits", "failed_exports"]
+    message: str
+
+
+def shortcomings(directory: Path, data: Mapping[str, Any]) -> tuple[Shortcoming, ...]:
+    """Return what a complete run did not achieve.
+
+    Args:
+        directory: the run directory.
+        data: the content of ``result.json``.
+    """
+    items: list[Shortcoming] = []
+    if data["architecture"] is None:
+        ledger = Ledger(RunDirectory(directory).trials, writable=False)
+        trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == data["stage"]]
+        if trials:  # a stage that only trains a supernet has no trials
+            items.append(Shortcoming("no_feasible_network", no_feasible_network(data["stage"], trials)))
+    if data["final"] is not None:
+        items += _of_final(directory, FinalReport.from_json(data["final"]))
+    return tuple(items)
+
+
+def _of_final(directory: Path, report: FinalReport) -> list[Shortcoming]:
+    items: list[Shortcoming] = []
+    if report.missed_limits:
+        missed = ", ".join(f"{check.cost} {check.limit} by {-check.margin:.1%}" for check in report.missed_limits)
+        items.append(
+            Shortcoming(
+                "missed_limits",
+                f"the run is complete, but the delivered network misses {missed}; it is the nearest candidate: search "
+                "with a lower limit, or measure more candidates (final.measure)",
+            )
+        )
+    if report.not_exported:
+        failures = "; ".join(f"not exported as {failure.format}: {failure.error}" for failure in report.not_exported)
+        items.append(
+            Shortcoming(
+                "failed_exports",
+                f"the run is complete, but the delivered network was {failures}; to write other formats: automl-nas "
+                f"export {shlex.quote(str(directory))} --format NAME",
+            )
+        )
+    return items
+
+
+def no_feasible_network(stage: str, trials: Sequence[Trial]) -> str:
+    """Return why a stage has no feasible trial: its trials failed, or by how much the nearest one misses a constraint.
+
+    Args:
+        stage: name of the stage.
+        trials: of the stage.
+    """
+    if not trials:
+        return (
+            f"the stage '{stage}' made no trials to retrain a network from; for a run that only trains a "
+            "supernet set final: null"
+        )
+    complete = [trial for trial in trials if trial.state.value == "complete"]
+    if not complete:
+        failed = [trial for trial in trials if trial.error]
+        last = f"; the last failed one (trial {failed[-1].number}): {failed[-1].error}" if failed else ""
+        return f"the stage '{stage}' has no complete trial ({len(trials)} recorded){last}"
+    nearest = min(complete, key=lambda trial: max(trial.violations.values(), default=0.0))
+    missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
+    return (
+        f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses "
+        f"{missed}"
+    )
