@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from automl_nas.run.configuration.plan import Plan as Plan
     from automl_nas.run.configuration.plan import make_plan as make_plan
     from automl_nas.run.configuration.sections import read_settings as read_settings
+    from automl_nas.run.final.report import BaselineComparison as BaselineComparison
+    from automl_nas.run.final.report import ExportFailure as ExportFailure
+    from automl_nas.run.final.report import FinalNetwork as FinalNetwork
+    from automl_nas.run.final.report import FinalReport as FinalReport
+    from automl_nas.run.final.report import LimitCheck as LimitCheck
     from automl_nas.run.interruption import StopFlag as StopFlag
     from automl_nas.run.notifications import run_info as run_info
     from automl_nas.run.record.artifacts import RunArtifacts as RunArtifacts
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from automl_nas.run.results import Candidate as Candidate
     from automl_nas.run.results import Result as Result
     from automl_nas.run.session import Session as Session
+    from automl_nas.run.shortcomings import Shortcoming as Shortcoming
     from automl_nas.run.trials.evaluator_factory import StageEvaluator as StageEvaluator
     from automl_nas.run.trials.executor import (
         Crash as Crash,
@@ -87,6 +93,14 @@ _HOMES = {
     "results": (
         "Candidate",
         "Result",
+    ),
+    "shortcomings": ("Shortcoming",),
+    "final.report": (
+        "BaselineComparison",
+        "ExportFailure",
+        "FinalNetwork",
+        "FinalReport",
+        "LimitCheck",
     ),
     "interruption": ("StopFlag",),
     "notifications": ("run_info",),
