@@ -19,8 +19,7 @@ from automl_nas.space import Architecture
 from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
-from automl_nas_costs.prediction.codings import CodingName, reducers
-from automl_nas_costs.prediction.features import Array, Options
+from automl_nas_costs.prediction.features import Array, CodingName, OptionFeatures, reducers
 from automl_nas_costs.prediction.predictor import Predictor
 
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
@@ -44,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     space, table = NASBench201(), load_table("hw_nas_bench")
     cells = [table.coding.architecture(code) for code in table.codes]
-    options = Options(space)
+    options = OptionFeatures(space)
     rows: dict[CodingName, Array] = {}
     for coding in ("raw", "live"):
         reduced = [reducers(space)[coding](cell) for cell in cells]

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from automl_nas.space import Architecture, SearchSpace, encode
+from automl_nas.space import SearchSpace, encode
 from automl_nas.streams import stream
+from automl_nas_costs.blocks.structure import block_structure
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.models import Flops
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
-from automl_nas_costs.prediction.blocks import plan
 from automl_nas_costs.prediction.features import Array
-from automl_nas_costs.prediction.predicted import draw
+from automl_nas_costs.prediction.latency_table import BlockTable, Correction, measure_blocks
 from automl_nas_costs.prediction.predictor import Predictor
-from automl_nas_costs.prediction.table import BlockTable, Correction, measure_blocks
+from automl_nas_costs.prediction.samples import Sample, draw
 from automl_nas_spaces.channels import ShuffleNetV2Channels
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
 
@@ -47,8 +47,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, and return it as plain data."""
     space = make_space(arguments.space, arguments.size)
     begin = time.perf_counter()
-    found = plan(space)
-    print(f"{len(found.blocks)} distinct blocks found in {time.perf_counter() - begin:.1f} s", flush=True)
+    structure = block_structure(space)
+    print(f"{len(structure.blocks)} distinct blocks found in {time.perf_counter() - begin:.1f} s", flush=True)
     networks = draw(space, arguments.calibration + arguments.held_out, arguments.seed)
     options = LatencyOptions(
         rounds=arguments.rounds,
@@ -58,7 +58,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         paired=arguments.paired,
     )
     begin = time.perf_counter()
-    blocks, whole, report = measure_blocks(space, found, networks, options, seed=arguments.seed)
+    blocks, whole, report = measure_blocks(space, networks, options, seed=arguments.seed)
     seconds = time.perf_counter() - begin
     return {
         "space": arguments.space,
@@ -87,10 +87,10 @@ def report(data: dict[str, Any]) -> None:
     networks = [space.validate(item["architecture"]) for item in data["networks"]]
     rounds = np.array([item["rounds"] for item in data["networks"]])
     values, count = np.median(rounds, axis=1), data["calibration"]
-    known: list[tuple[Architecture, float]] = list(zip(networks[:count], values[:count].tolist(), strict=True))
-    found = plan(space)
+    calibration = [Sample(*pair) for pair in zip(networks[:count], values[:count].tolist(), strict=True)]
+    structure = block_structure(space)
     blocks = {key: statistics.median(times) for key, times in data["blocks"].items()}
-    plain, table = BlockTable(found, blocks), BlockTable(found, blocks, known)
+    plain, table = BlockTable(structure, blocks), BlockTable(structure, blocks, calibration)
     begin = time.perf_counter()
     predictor = Predictor(space, networks[:count], values[:count].tolist(), seed=0)
     fitting = time.perf_counter() - begin
@@ -129,7 +129,7 @@ def report(data: dict[str, Any]) -> None:
         print(f"{name}: {1e6 * (time.process_time() - begin) / len(drawn):.1f} us a network, one at a time")
     codes = np.array([encode(architecture, space.decisions) for architecture in drawn])
     begin = time.process_time()
-    table.estimates(codes, space)
+    table.estimates(codes)
     middle = time.process_time()
     predictor.estimates(codes)
     for name, taken in (("table", middle - begin), ("predictor", time.process_time() - middle)):

@@ -42,22 +42,22 @@ def register_cost_models(register: Any) -> None:
     )
     register(
         "latency_table",
-        "automl_nas_costs.prediction.table_model:LatencyTable",
+        "automl_nas_costs.prediction.latency_table:LatencyTable",
         summary="Latency as a sum over measured blocks, corrected by a few measured networks.",
     )
     register(
         "device_table",
-        "automl_nas_costs.prediction.external_table:DeviceTable",
+        "automl_nas_costs.prediction.device_table:DeviceTable",
         summary="A cost as a sum over a table of operations that was measured elsewhere.",
     )
     register(
         "latency_predictor",
-        "automl_nas_costs.prediction.models:LatencyPredictor",
+        "automl_nas_costs.prediction.predicted_costs:LatencyPredictor",
         summary="Latency predicted from measured samples, the regressor chosen by cross-validation.",
     )
     register(
         "cost_predictor",
-        "automl_nas_costs.prediction.models:CostPredictor",
+        "automl_nas_costs.prediction.predicted_costs:CostPredictor",
         summary="A cost predicted from samples of another cost model or of a file, such as a device's latency.",
     )
 

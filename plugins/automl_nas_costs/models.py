@@ -1,51 +1,82 @@
-"""The cost models `flops`, `params`, `memory_access` and `peak_memory`."""
+"""The cost models `flops`, `params`, `memory_access` and `peak_memory`, which count without measuring."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 from automl_nas.evaluation import CostModel
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import Counts, count, parameters
+from automl_nas_costs.counting.counts import Counts, count, parameters
 
 
 class TracedCost(CostModel):
-    """A cost that is counted in one forward pass; what of it is left to the subclass.
+    """A cost that is counted in one forward pass; the subclass selects it from the `Counts`.
 
     Args:
         space: any search space that can build networks.
-        ignore: operators of other libraries that count nothing, e.g. ``torchvision::roi_align``; an operator that might
-            multiply and is not known is an error otherwise.
+        ignore: operators of other libraries that count 0, e.g. ``torchvision::roi_align``. Without this setting an
+            operator that might multiply and has no formula raises an error.
     """
 
     integral: ClassVar[bool] = True
+    follows_memory: ClassVar[bool] = False
 
     def __init__(self, space: SearchSpace, *, ignore: tuple[str, ...] = ()) -> None:
         self._space = space
         self._ignore = frozenset(ignore)
 
-    def counts(self, architecture: Architecture, *, memory: bool = False) -> Counts:
-        """Return what is counted of a network; see `count`.
+    @final
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return module path -> cost of the module itself; modules without any are left out.
 
         Raises:
             SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
         """
-        return count(self._space, architecture, ignore=self._ignore, memory=memory)
+        return self._select(self._counts(architecture))
+
+    def _counts(self, architecture: Architecture) -> Counts:
+        return count(self._space, architecture, ignore=self._ignore, memory=self.follows_memory)
+
+    @abstractmethod
+    def _select(self, counts: Counts) -> Mapping[str, float]:
+        """Return module path -> cost."""
+
+
+class OperatorCost(TracedCost):
+    """A traced cost that is a sum over operators, some of which count 0."""
+
+    @final
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        """Return the convention, if there are several, and which operators were called and count 0.
+
+        Raises:
+            SpaceError: as `breakdown`.
+        """
+        uncounted = sorted(self._counts(architecture).uncounted.items(), key=lambda item: (-item[1], item[0]))
+        names = ", ".join(f"{name.removeprefix('aten::')} ({calls})" for name, calls in uncounted)
+        remark = f"called and not counted: {names}" if names else "everything that was called is counted"
+        return [*([self.convention] if self.convention else []), remark]
+
+    @property
+    def convention(self) -> str:
+        """What one unit is, in words (default: empty, the unit has one meaning only)."""
+        return ""
 
 
 @final
-class Flops(TracedCost):
+class Flops(OperatorCost):
     """Multiply-adds of convolutions, linear layers and matrix products for one input, as SPOS and DSO-NAS count them.
 
-    Biases, normalisation, activations, pooling and elementwise arithmetic count nothing.
+    Biases, normalisation, activations, pooling and elementwise arithmetic count 0.
 
     Args:
         space: any search space that can build networks.
-        ignore: operators of other libraries that count nothing, e.g. ``torchvision::roi_align``; an operator that might
-            multiply and is not known is an error otherwise.
+        ignore: operators of other libraries that count 0, e.g. ``torchvision::roi_align``. Without this setting an
+            operator that might multiply and has no formula raises an error.
         convention: ``multiply_adds``, as papers on architectures count; ``flops`` counts a multiplication and an
-            addition as two operations, which doubles every number. The unit says which.
+            addition as two operations, which doubles every number. The unit is named accordingly.
 
     Attributes:
         factor: units for one multiply-add.
@@ -64,17 +95,11 @@ class Flops(TracedCost):
         super().__init__(space, ignore=ignore)
         self.factor = 2 if convention == "flops" else 1
         if convention == "flops":
-            # The unit is a class's own in every other model; here a setting decides on it.
+            # The unit is a class attribute of every other model; the setting decides on it.
             self.unit = "operations"  # type: ignore[misc]
 
-    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return module path -> multiply-adds of the module itself; modules that do none are left out.
-
-        Raises:
-            SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
-        """
-        counted = self.counts(architecture).macs
-        return {path: self.factor * value for path, value in counted.items()}
+    def _select(self, counts: Counts) -> Mapping[str, float]:
+        return {path: self.factor * value for path, value in counts.macs.items()}
 
     @property
     def convention(self) -> str:
@@ -83,21 +108,10 @@ class Flops(TracedCost):
             "two operations" if self.factor == 2 else "one multiply-add"
         )
 
-    def remarks(self, architecture: Architecture) -> Sequence[str]:
-        """Return the convention, and which operators were called and count nothing.
-
-        Raises:
-            SpaceError: as `breakdown`.
-        """
-        return [
-            self.convention,
-            _uncounted(self.counts(architecture)),
-        ]
-
 
 @final
 class Params(CostModel):
-    """The number of parameters, whether they are trained or frozen; buffers such as BN statistics count nothing.
+    """The number of parameters, whether they are trained or frozen; buffers such as BN statistics count 0.
 
     Args:
         space: any search space that can build networks.
@@ -111,7 +125,7 @@ class Params(CostModel):
         self._space = space
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return module path -> parameters the module holds itself; a shared one counts where it stands first.
+        """Return module path -> the module's own parameters; a shared parameter counts at its first module.
 
         Raises:
             SpaceError: the network cannot be built.
@@ -120,70 +134,47 @@ class Params(CostModel):
 
 
 @final
-class MemoryAccess(TracedCost):
+class MemoryAccess(OperatorCost):
     """Memory access cost, MAC in ShuffleNetV2 (Ma et al. 2018, guideline 1) and DSO-NAS: elements moved for one input.
 
     A convolution, linear layer or matrix product counts its inputs, its weights and its output, each element once,
-    whatever stride, dilation or number of groups; a pooling (windowed, adaptive or global) its input and its output.
+    for every stride, dilation and number of groups; a pooling (windowed, adaptive or global) its input and its output.
     For one stride and ``c1`` to ``c2`` channels that is ``h w (c1 + c2) + weights``, and ``2 h w c`` for a pooling.
-    Biases, normalisation, activations and elementwise arithmetic count nothing: they are fused or read what is at hand.
+    Biases, normalisation, activations and elementwise arithmetic count 0: runtimes fuse them with the layer before.
 
     Args:
         space: any search space that can build networks.
-        ignore: operators of other libraries that count nothing; see `Flops`.
+        ignore: operators of other libraries that count 0; see `Flops`.
     """
 
     metric: ClassVar[str] = "memory_access"
     unit: ClassVar[str] = "elements"
 
-    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return module path -> elements read and written by the module itself; modules that move none are left out.
-
-        Raises:
-            SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
-        """
-        return self.counts(architecture).accesses
-
-    def remarks(self, architecture: Architecture) -> Sequence[str]:
-        """Return which operators were called and count nothing.
-
-        Raises:
-            SpaceError: as `breakdown`.
-        """
-        return [_uncounted(self.counts(architecture))]
+    def _select(self, counts: Counts) -> Mapping[str, float]:
+        return counts.accesses
 
 
 @final
 class PeakMemory(TracedCost):
-    """Peak memory of activations for one input in evaluation mode: bytes that live at the most demanding moment.
+    """Peak memory of activations for one input in evaluation mode: the largest number of bytes that live at a time.
 
-    Operators run in the order of ``forward``. A tensor lives from the operator that makes it to the last one that reads
-    it; during an operator everything it reads and writes exists. Views share memory, and the result of an elementwise
-    operator or of batch normalisation takes the place of an operand of equal size that is not needed any more, except
-    the network's input. So the peak of a convolution with normalisation and activation is its input plus its output,
-    and that of a residual block includes the shortcut. Parameters, workspaces of kernels and alignment count nothing.
+    Operators run in the order of ``forward``. A tensor lives from the operator that creates it to the last one that
+    reads it; during an operator everything that it reads and writes lives. Views share memory. The result of an
+    elementwise operator or of batch normalisation overwrites an operand of equal size that no later operator reads,
+    except the network's input. So the peak of a convolution with normalisation and activation is its input plus its
+    output, and that of a residual block includes the shortcut. Parameters, workspaces of kernels and alignment count 0.
 
-    It is no sum over decisions, and networks of different depth share their peak.
+    Peak memory is not a sum over decisions, and networks of different depth can have the same peak. `breakdown` gives
+    the bytes at the peak, those of the input under the empty path.
 
     Args:
         space: any search space that can build networks.
-        ignore: operators of other libraries that count nothing; see `Flops`.
+        ignore: operators of other libraries that count 0; see `Flops`.
     """
 
     metric: ClassVar[str] = "peak_memory"
     unit: ClassVar[str] = "bytes"
+    follows_memory: ClassVar[bool] = True
 
-    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return module path -> bytes it wrote that live at the peak; the input stands under the empty path.
-
-        Raises:
-            SpaceError: the network cannot be built or run, or calls an operator whose cost is unknown.
-        """
-        return self.counts(architecture, memory=True).memory
-
-
-def _uncounted(counts: Counts) -> str:
-    """Return the operators that count nothing, the most frequent first."""
-    names = sorted(counts.uncounted.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{name.removeprefix('aten::')} ({calls})" for name, calls in names)
-    return f"called and not counted: {listed}" if listed else "everything that was called is counted"
+    def _select(self, counts: Counts) -> Mapping[str, float]:
+        return counts.memory

@@ -1,26 +1,37 @@
-"""Building the networks of a space, to count or to measure them."""
+"""Building the networks of a space to count or to measure them, without changing the random state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import preserve_rng
 
-if TYPE_CHECKING:
-    from torch import nn
+
+@contextlib.contextmanager
+def preserve_rng() -> Iterator[None]:
+    """Restore the global random generators at the end: computing a cost must not change later random numbers."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def network_of(space: SearchSpace, architecture: Architecture, device: str = "cpu") -> nn.Module:
-    """Build a network in evaluation mode, without touching the random state.
+    """Build a network in evaluation mode, without changing the random state.
 
     Raises:
-        SpaceError: it cannot be built; names the architecture.
+        SpaceError: the network cannot be built; names the architecture.
     """
-    import torch
-
     with preserve_rng(), torch.device(device):
         try:
             return space.build(architecture).eval()
@@ -33,11 +44,21 @@ def network_of(space: SearchSpace, architecture: Architecture, device: str = "cp
 
 
 def networks_of(space: SearchSpace, architectures: Sequence[Architecture]) -> list[nn.Module]:
-    """Build networks on the CPU that are to be measured.
+    """Build networks on the CPU, to measure them.
 
     Raises:
-        SpaceError: the space builds no networks that could be fed, or one of them cannot be built.
+        SpaceError: the space has no input shape, or a network cannot be built.
+    """
+    measurable_shape(space)
+    return [network_of(space, architecture) for architecture in architectures]
+
+
+def measurable_shape(space: SearchSpace) -> tuple[int, ...]:
+    """Return the shape of one input of a space's networks, without the batch.
+
+    Raises:
+        SpaceError: the space has no input shape.
     """
     if not space.input_shape:
         raise SpaceError(f"{type(space).__name__} has no input shape, so its networks cannot be measured")
-    return [network_of(space, architecture) for architecture in architectures]
+    return tuple(space.input_shape)

@@ -11,11 +11,11 @@ from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas.space import Architecture, encode
 from automl_nas.streams import stream
 from automl_nas_costs.bundle.write import Bundle, BundledModel
-from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
 from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.network.locate_network import find_network
+from automl_nas_costs.network_builder import preserve_rng
 
 if TYPE_CHECKING:
     from automl_nas.plugin import Registry

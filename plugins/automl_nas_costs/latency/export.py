@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError
 from automl_nas.streams import stream_seed
 from automl_nas_costs.latency.export_diagnosis import data_dependence, module_text, unsupported_operator, watched
+from automl_nas_costs.network_builder import preserve_rng
 
 OPSET = 18
 """What torch's newer exporter writes by itself, and with it the exporter of this project's networks."""
@@ -44,7 +45,7 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             raise SpaceError(
                 f"a network cannot be measured on an input of shape {shape}: every dimension must be 1 or more"
             )
-    with _evaluating(network), torch.no_grad():
+    with preserve_rng(), _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
         with watched(network) as paths:
             try:

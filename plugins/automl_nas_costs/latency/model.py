@@ -12,7 +12,6 @@ from automl_nas.errors import SpaceError
 from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas_costs.counting import preserve_rng
 from automl_nas_costs.latency.cache import USER, LatencyCache, from_json, key, to_json
 from automl_nas_costs.latency.export import export
 from automl_nas_costs.latency.graphs import fixed
@@ -20,7 +19,7 @@ from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
 from automl_nas_costs.latency.session import measure, sentences
 from automl_nas_costs.latency.stability import SessionStats
-from automl_nas_costs.network_builder import network_of
+from automl_nas_costs.network_builder import network_of, preserve_rng
 
 
 @final

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from onnx import helper
 
 from automl_nas.errors import SpaceError
-from automl_nas_costs.memory import Step, peak
+from automl_nas_costs.counting.activations import Step, peak
 from automl_nas_costs.network.onnx_graph import Shape, read_graph, shapes_of
 
 # Look at their operand in another way.

@@ -1,4 +1,4 @@
-"""How good predictions are: `Accuracy`, and its estimate where the best of several models was chosen."""
+"""The error of predictions: `Accuracy`, and its estimate for the best of several models."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from scipy.stats import kendalltau
 
 from automl_nas.streams import stream_seed
 
-_RESAMPLES = 200  # the standard error of a mean over resamples is then 7 % of one resample's spread
+_RESAMPLES = 200  # the standard error of a mean over resamples is then 7 % of one resample's standard deviation
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What predictions are worth on architectures they were not fitted on.
+    """How accurate predictions are on architectures to which they were not fitted.
 
     Attributes:
-        count: of architectures.
+        count: number of architectures.
         mape: mean of ``|prediction - value| / value``.
         within_10: the share of architectures for which that is at most 0.1.
         tau: Kendall's rank correlation of predictions and values (tau-b).
@@ -32,7 +32,7 @@ class Accuracy:
     tau: float
 
     def text(self) -> str:
-        """Return one line for people."""
+        """Return the accuracy in words, in one line."""
         return (
             f"tau {self.tau:.3f}, error {100 * self.mape:.1f} %, {100 * self.within_10:.0f} % within 10 % "
             f"({self.count} architectures)"
@@ -44,7 +44,7 @@ class Accuracy:
 
 
 def relative_errors(predicted: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """Return ``|prediction - value| / |value|``, shape ``(n,)``; infinite where the value is 0 and missed."""
+    """Return ``|prediction - value| / |value|``, shape ``(n,)``; infinite where only the value is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.abs(predicted - values) / np.abs(values)
     return np.where(predicted == values, 0.0, errors)
@@ -63,15 +63,15 @@ def _tau(predicted: NDArray[Any], values: NDArray[Any]) -> float:
 
 
 def losses(predicted: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """Return relative errors, none counted as more than 1: a few tiny networks shall not decide which model is best."""
-    found: NDArray[Any] = np.minimum(relative_errors(predicted, values), 1.0)
-    return found
+    """Return relative errors, at most 1 each, so that a few tiny networks do not decide which model is best."""
+    errors: NDArray[Any] = np.minimum(relative_errors(predicted, values), 1.0)
+    return errors
 
 
 def criterion(predicted: NDArray[Any], values: NDArray[Any]) -> float:
-    """Return what a model is chosen by, less is better: mean loss times the share of pairs in the wrong order.
+    """Return the criterion by which a model is chosen, less is better: mean loss times the share of wrong pairs.
 
-    Budgets need values and searches need an order; the product weighs a tenth of either the same.
+    Limits need values and searches need an order; in the product a tenth of either has the same weight.
     """
     return float(losses(predicted, values).mean()) * (1 - _tau(predicted, values)) / 2
 
@@ -81,8 +81,8 @@ def selected_accuracy(
 ) -> Accuracy:
     """Estimate the accuracy of the model of the least `criterion`, without the optimism of a minimum over models.
 
-    Each resample of the held-out predictions chooses a model on the architectures drawn and judges it on those that
-    were not (bootstrap bias-corrected cross-validation, Tsamardinos et al. 2018, arXiv 1708.07180).
+    Each resample of the held-out predictions chooses a model on the architectures drawn, and its accuracy is that on
+    the architectures not drawn (bootstrap bias-corrected cross-validation, Tsamardinos et al. 2018, arXiv 1708.07180).
 
     Args:
         predictions: model -> its held-out prediction of each value, shape ``(n,)``.
@@ -93,13 +93,13 @@ def selected_accuracy(
     if len(order) == 1 or len(values) < 4:
         return accuracy(predictions[order[0]], values)
     draw = np.random.default_rng(stream_seed(seed, "prediction/resamples"))
-    found: list[Accuracy] = []
-    while len(found) < _RESAMPLES:
+    resampled: list[Accuracy] = []
+    while len(resampled) < _RESAMPLES:
         taken = draw.integers(0, len(values), len(values))
         left = np.setdiff1d(np.arange(len(values)), taken)
         if len(left) < 2:
             continue
         chosen = min(order, key=lambda name: criterion(predictions[name][taken], values[taken]))
-        found.append(accuracy(predictions[chosen][left], values[left]))
-    means = {name: float(np.mean([getattr(item, name) for item in found])) for name in ("mape", "within_10", "tau")}
+        resampled.append(accuracy(predictions[chosen][left], values[left]))
+    means = {name: float(np.mean([getattr(item, name) for item in resampled])) for name in ("mape", "within_10", "tau")}
     return Accuracy(len(values), **means)

@@ -20,15 +20,15 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.toys import ToySpace
 from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_costs.blocks.counts import NAMES, BlockCounts
+from automl_nas_costs.blocks.structure import block_structure
+from automl_nas_costs.blocks.sums import BlockSums
 from automl_nas_costs.models import Flops, Params
 from automl_nas_costs.prediction.accuracy import accuracy
-from automl_nas_costs.prediction.block_process import BlockProcess
-from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.counts import NAMES, BlockCounts
-from automl_nas_costs.prediction.features import Options
-from automl_nas_costs.prediction.part_sums import PartSums
-from automl_nas_costs.prediction.predicted import draw
+from automl_nas_costs.prediction.features import OptionFeatures
 from automl_nas_costs.prediction.predictor import Predictor
+from automl_nas_costs.prediction.regressors import BlockProcess
+from automl_nas_costs.prediction.samples import draw
 from automl_nas_spaces.channels import ShuffleNetV2Channels
 
 SMALL = ShuffleNetV2Channels(
@@ -102,7 +102,7 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     mine = BlockProcess(counted).fit(uses, values)
     assert isinstance(mine, BlockProcess)
     unit = values.mean()
-    amounts = np.exp(mine._found)
+    amounts = np.exp(mine._logs_of_sizes)
     places = np.arange(12)
     parts = mine._covariances(places, places, mine._sizes(uses, values / unit))
     covariance = sum(a * part for a, part in zip(amounts[:-2], parts, strict=True))
@@ -164,7 +164,7 @@ def test_single_values_and_arrays_of_codes_agree() -> None:
 def test_features_are_what_they_say() -> None:
     """Against a loop over options, in a space with subsets and with equal decisions."""
     for space in (ToySpace(), NASBench201(), Subsets()):
-        options = Options(space)
+        options = OptionFeatures(space)
         for number in range(5):
             architecture = space.sample(stream(0, "test", number))
             row, place = options([architecture])[0], 0
@@ -209,17 +209,17 @@ class Subsets(SearchSpace):
 
 def test_sums_of_subsets_and_widths() -> None:
     space = Subsets()
-    found = plan(space)
-    values = {key: float(2**place) for place, key in enumerate(found.blocks)}
-    sums = PartSums(found, values)
+    structure = block_structure(space)
+    values = {key: float(2**place) for place, key in enumerate(structure.blocks)}
+    sums = BlockSums(structure, values)
     networks = draw(space, 14, 0)
     assert len(networks) == space.size == 14
     codes = np.array([encode(network, space.decisions) for network in networks])
-    truth = [sum(values[key] for _, key in found.keys(network)) for network in networks]
+    truth = [sum(values[key] for _, key in structure.keys(network)) for network in networks]
     # Whole numbers, so sums are exact.
-    assert sums.of_codes(codes, space).tolist() == [sums(network) for network in networks] == truth
-    with pytest.raises(SpaceError, match="no architecture"):
-        sums.of_codes(np.zeros((1, 4), dtype=int), space)
+    assert sums.of_codes(codes).tolist() == [sums(network) for network in networks] == truth
+    with pytest.raises(SpaceError, match="not that of an architecture"):
+        sums.of_codes(np.zeros((1, 4), dtype=int))
 
 
 def test_blocks_that_are_wanted_must_be_there() -> None:

@@ -23,12 +23,12 @@ from automl_nas.testing.toys import ToySpace
 from automl_nas_benchmarks.nasbench201 import NASBench201
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import accuracy
-from automl_nas_costs.prediction.codings import Reduced
-from automl_nas_costs.prediction.models import CostPredictor, LatencyPredictor
-from automl_nas_costs.prediction.predicted import draw
+from automl_nas_costs.prediction.features import Reduced
+from automl_nas_costs.prediction.predicted_costs import CostPredictor, LatencyPredictor
 from automl_nas_costs.prediction.predictor import Predictor
 from automl_nas_costs.prediction.regressors import GaussianProcess
-from automl_nas_costs.prediction.samples import SampleFile
+from automl_nas_costs.prediction.samples import draw
+from automl_nas_costs.prediction.table_files import SampleFile
 
 CELLS = NASBench201()
 
@@ -83,7 +83,7 @@ def test_a_sum_over_decisions_is_found_and_is_a_table() -> None:
     # The penalty of the ridge is the smallest tried, 1e-4, of samples whose products are tens.
     assert np.allclose([table.estimate(architecture) for architecture in drawn], truth, rtol=1e-3)
     assert np.allclose(predictor.estimates(table.encode(drawn)), truth, rtol=1e-3)
-    assert predictor.predictor.accuracy.within_10 == 1
+    assert predictor.fitted.accuracy.within_10 == 1
 
 
 def test_unread_results_and_zeros_are_told_apart() -> None:
@@ -196,11 +196,11 @@ def test_files_of_all_kinds_say_the_same(tmp_path: Path) -> None:
     [
         ("a.csv", "code,value\n00000,1\n", "sample 1"),
         ("a.csv", "code,value\n000009,1\n", "number 6 of the code is 9"),
-        ("a.csv", "code,value\n000000,fast\n", "no number"),
+        ("a.csv", "code,value\n000000,fast\n", "not a number"),
         ("a.csv", "code,values\n000000,1\n", "did you mean 'values'"),
         ("a.csv", "code,value\n000000\n", "line 2"),
         ("a.json", "[1]", "must hold a list"),
-        ("a.json", "{", "no JSON"),
+        ("a.json", "{", "not valid JSON"),
         ("b.csv.gz", None, "cannot be read"),
     ],
 )

@@ -19,11 +19,11 @@ from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.costs import CostModelContract
+from automl_nas_costs.blocks.structure import block_structure
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.external_table import DeviceTable
-from automl_nas_costs.prediction.table import BlockTable, Correction
-from automl_nas_costs.prediction.table_model import LatencyTable
+from automl_nas_costs.prediction.device_table import DeviceTable
+from automl_nas_costs.prediction.latency_table import BlockTable, Correction, LatencyTable
+from automl_nas_costs.prediction.samples import Sample
 
 
 def choice() -> OneOf:
@@ -46,18 +46,18 @@ QUICK = LatencyOptions(rounds=5, burst_ms=0.0, warmup_ms=0.0, round_ms=0.0)
 
 
 def test_equal_blocks_at_equal_shapes_are_one() -> None:
-    found = plan(SPACE)
+    structure = block_structure(SPACE)
     # By hand: three options at 8 x 8 (in two places) and at 4 x 4, the stem, the pooling, what follows the choices.
-    assert len(found.blocks) == 3 + 3 + 3
-    assert [part.paths for part in found.parts] == [("0",), ("1.0",), ("1.1",), ("1.2",), ("1.3",), ("2", "3", "4")]
-    first, second = found.uses[1], found.uses[2]
-    assert first == second != found.uses[4]
+    assert len(structure.blocks) == 3 + 3 + 3
+    assert [part.paths for part in structure.parts] == [("0",), ("1.0",), ("1.1",), ("1.2",), ("1.3",), ("2", "3", "4")]
+    first, second = structure.uses[1], structure.uses[2]
+    assert first == second != structure.uses[4]
 
 
 def test_a_block_is_the_module_of_the_network() -> None:
-    found = plan(SPACE)
-    for key in found.blocks:
-        block = found.block(SPACE, key)
+    structure = block_structure(SPACE)
+    for key in structure.blocks:
+        block = structure.block(SPACE, key)
         assert block.module(torch.zeros(1, *block.shapes[0])).shape[0] == 1
         assert not block.module.training
 
@@ -75,20 +75,20 @@ class Mixed(nn.Module):
 
 
 def test_what_changes_the_input_shapes_the_block() -> None:
-    found = plan(ModuleSpace(Mixed, input_shape=(3, 8, 8)))
+    structure = block_structure(ModuleSpace(Mixed, input_shape=(3, 8, 8)))
     # Both shape the second module, and nothing is left to cut: the network is one block, in four forms.
-    assert [(part.name, part.decisions) for part in found.parts] == [("", ("size", "work"))]
-    assert len(found.blocks) == 4
+    assert [(part.name, part.decisions) for part in structure.parts] == [("", ("size", "work"))]
+    assert len(structure.blocks) == 4
 
 
 def test_the_sum_and_its_correction() -> None:
-    found = plan(SPACE)
-    blocks = {key: float(place + 1) for place, key in enumerate(found.blocks)}
+    structure = block_structure(SPACE)
+    blocks = {key: float(place + 1) for place, key in enumerate(structure.blocks)}
     drawn = [SPACE.sample(stream(0, "test", number)) for number in range(8)]
-    plain = BlockTable(found, blocks)
+    plain = BlockTable(structure, blocks)
     for architecture in drawn:
-        assert plain.estimate(architecture) == sum(blocks[key] for _, key in found.keys(architecture))
-    table = BlockTable(found, blocks, [(item, 2.0 + 0.5 * plain.raw(item)) for item in drawn])
+        assert plain.estimate(architecture) == sum(blocks[key] for _, key in structure.keys(architecture))
+    table = BlockTable(structure, blocks, [Sample(item, 2.0 + 0.5 * plain.raw(item)) for item in drawn])
     # Eight points on a line, in double precision.
     assert table.correction.constant == pytest.approx(2.0, abs=1e-9)
     assert table.correction.factor == pytest.approx(0.5, abs=1e-9)
@@ -139,7 +139,7 @@ def test_choices_in_a_list_are_blocks_whatever_the_forward_around_them() -> None
                 x = part(x)
             return x
 
-    assert len(plan(ModuleSpace(Whole, input_shape=(4,))).blocks) == 2
+    assert len(block_structure(ModuleSpace(Whole, input_shape=(4,))).blocks) == 2
 
 
 ROWS = {name: {"conv": "c3", "wide": "c5", "skip": None} for name in SPACE.decisions}
@@ -168,11 +168,11 @@ def test_an_operation_without_a_row_is_named(tmp_path: Path) -> None:
         DeviceTable(SPACE, path=path, rows=dict(ROWS))
     with pytest.raises(DataError, match="every network"):
         DeviceTable(SPACE, path=path, rows=dict(ROWS), fixed=("stem",))
-    with pytest.raises(ConfigurationError, match="no row is given for the option 'skip'"):
+    with pytest.raises(ConfigurationError, match="the option 'skip' of '"):
         DeviceTable(SPACE, path=path, rows={**ROWS, name: {"conv": "c3", "wide": "c3"}})
     with pytest.raises(ConfigurationError, match="has no column 'mean'"):
         DeviceTable(SPACE, path=path, rows=dict(ROWS), value="mean")
-    with pytest.raises(DataError, match="which is no cost"):
+    with pytest.raises(DataError, match="has the value '-1'"):
         DeviceTable(SPACE, path=write(tmp_path / "b.csv", "block,mean_ms\nc3,-1\n"), rows=dict(ROWS))
 
 

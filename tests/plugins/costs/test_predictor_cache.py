@@ -15,14 +15,13 @@ from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.modules.choice import OneOf
 from automl_nas.space.modules.space import ModuleSpace
+from automl_nas_costs.blocks.structure import block_structure
 from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.latency.options import LatencyOptions
-from automl_nas_costs.prediction.blocks import plan
-from automl_nas_costs.prediction.models import LatencyPredictor
-from automl_nas_costs.prediction.predicted import draw
+from automl_nas_costs.prediction.latency_table import BlockTable, LatencyTable
+from automl_nas_costs.prediction.predicted_costs import LatencyPredictor
 from automl_nas_costs.prediction.predictor_cache import LearnedNetworks
-from automl_nas_costs.prediction.table import BlockTable
-from automl_nas_costs.prediction.table_model import LatencyTable
+from automl_nas_costs.prediction.samples import MeasuredSamples, Sample, draw
 
 QUICK = LatencyOptions(rounds=5, burst_ms=0.0, warmup_ms=0.0, round_ms=0.0)
 
@@ -44,6 +43,10 @@ def measured(value: float, control: float = 2.0) -> Measurement:
     return Measurement(value, 0.9 * value, 1.1 * value, details={"control": {"value": control, "drift": 0.0}})
 
 
+def values(samples: Sequence[Sample]) -> dict[Architecture, float]:
+    return {sample.architecture: sample.value for sample in samples}
+
+
 def some(count: int, seed: int = 1) -> list[Architecture]:
     return draw(SPACE, count, seed)
 
@@ -52,12 +55,12 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
     folder = str(tmp_path)
     table = LatencyTable(SPACE, calibration=3, options=QUICK, learned=folder)
     networks = some(SPACE.size)
-    values = [table.estimate(network) for network in networks]
-    found = table.measure([SPACE.build(network) for network in networks], SPACE.input_shape)
+    estimates = [table.estimate(network) for network in networks]
+    measurements = table.measure([SPACE.build(network) for network in networks], SPACE.input_shape)
     # The control's value is the session's own; that it moves on a busy machine is what another test is about.
-    still = [replace(m, details={"control": {**m.details["control"], "drift": 0.0}}) for m in found]
+    still = [replace(m, details={"control": {**m.details["control"], "drift": 0.0}}) for m in measurements]
     table.learn(list(zip(networks, still, strict=True)))
-    assert [table.estimate(network) for network in networks] == values
+    assert [table.estimate(network) for network in networks] == estimates
     assert "corrected by 3 networks of this session" in table.note()
     assert "learned" not in table.note()
 
@@ -65,11 +68,11 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
     corrected = [later.estimate(network) for network in networks]
     assert f"corrected by 3 networks of this session and {SPACE.size - 3} learned from earlier runs" in later.note()
     state = json.loads(json.dumps(later.state_dict()))
-    known = [(SPACE.validate(i["architecture"]), i["value"]) for i in (*state["networks"], *state["learned"])]
-    assert len(dict(known)) == SPACE.size
-    by_all = BlockTable(plan(SPACE), state["blocks"], known)
+    samples = MeasuredSamples.from_rows(state, "networks", SPACE).samples
+    assert len({sample.architecture for sample in samples}) == SPACE.size
+    by_all = BlockTable(block_structure(SPACE), state["blocks"], samples)
     assert [by_all.estimate(network) for network in networks] == corrected
-    by_three = BlockTable(plan(SPACE), state["blocks"], known[:3])
+    by_three = BlockTable(block_structure(SPACE), state["blocks"], samples[:3])
     assert [by_three.estimate(network) for network in networks] != corrected
     # A run goes on with the table it began with, whatever is learned by others in between.
     table.learn([(networks[0], measured(1e6))])
@@ -90,18 +93,18 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
 
 def test_networks_are_kept_relative_to_the_control_of_their_session(tmp_path: Path) -> None:
     networks = some(4)
-    kept = LearnedNetworks(SPACE, QUICK, str(tmp_path))
-    kept.keep([(networks[0], measured(3.0, control=2.0)), (networks[1], measured(5.0, control=2.0))])
-    kept.keep([(networks[1], measured(8.0, control=4.0)), (networks[2], measured(1.0, control=1.0))])
+    learned = LearnedNetworks(SPACE, QUICK, str(tmp_path))
+    learned.keep([(networks[0], measured(3.0, control=2.0)), (networks[1], measured(5.0, control=2.0))])
+    learned.keep([(networks[1], measured(8.0, control=4.0)), (networks[2], measured(1.0, control=1.0))])
     # By hand, on a machine whose control takes 6 ms: three times, one and a half times and six times as long.
     expected = {networks[0]: 9.0, networks[1]: 12.0, networks[2]: 6.0}
-    assert dict(LearnedNetworks(make_space(), QUICK, str(tmp_path)).known(6.0)) == expected
-    assert dict(kept.known(6.0, but={networks[0]})).keys() == {networks[1], networks[2]}
-    assert LearnedNetworks(SPACE, QUICK, None).known(6.0) == []
-    # In a way of measuring that is not known nothing can be told apart, so nothing is kept.
+    assert values(LearnedNetworks(make_space(), QUICK, str(tmp_path)).samples(6.0)) == expected
+    assert values(learned.samples(6.0, without={networks[0]})).keys() == {networks[1], networks[2]}
+    assert LearnedNetworks(SPACE, QUICK, None).samples(6.0) == []
+    # If it is unknown how networks are measured, they cannot be kept apart, so nothing is kept.
     unknown = LearnedNetworks(SPACE, None, str(tmp_path))
     unknown.keep([(networks[3], measured(1.0))])
-    assert unknown.known(6.0) == []
+    assert unknown.samples(6.0) == []
 
 
 def test_networks_of_a_session_that_was_not_steady_are_left_out(
@@ -110,26 +113,26 @@ def test_networks_of_a_session_that_was_not_steady_are_left_out(
     networks = some(2)
     moved = replace(measured(3.0), details={"control": {"value": 2.0, "drift": 0.2}})
     with caplog.at_level(logging.INFO):
-        kept = LearnedNetworks(SPACE, QUICK, str(tmp_path))
-        kept.keep([(networks[0], measured(1.0)), (networks[1], moved)])
-        assert dict(kept.known(2.0)) == {networks[0]: 1.0}
+        learned = LearnedNetworks(SPACE, QUICK, str(tmp_path))
+        learned.keep([(networks[0], measured(1.0)), (networks[1], moved)])
+        assert values(learned.samples(2.0)) == {networks[0]: 1.0}
         assert "1 of 2 measured networks are not kept" in caplog.text
     paired = LearnedNetworks(SPACE, replace(QUICK, paired=True), str(tmp_path))
     paired.keep([(networks[1], moved)])
-    assert dict(paired.known(2.0)) == {networks[1]: 3.0}
+    assert values(paired.samples(2.0)) == {networks[1]: 3.0}
 
 
 def test_what_cannot_be_kept_or_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = LearnedNetworks(SPACE, QUICK, str(tmp_path))
-    kept.keep([(some(1)[0], measured(3.0))])
+    learned = LearnedNetworks(SPACE, QUICK, str(tmp_path))
+    learned.keep([(some(1)[0], measured(3.0))])
     (file,) = tmp_path.rglob("*.json")
     file.write_text(file.read_text().replace('"conv"', '"wide"').replace('"skip"', '"wide"'))
     with caplog.at_level(logging.WARNING):
-        assert kept.known(1.0) == []
+        assert learned.samples(1.0) == []
         assert "is left out" in caplog.text
         file.parent.rename(tmp_path / "elsewhere")
         file.parent.write_text("")  # a file where the folder would be
-        kept.keep([(some(1)[0], measured(3.0))])
+        learned.keep([(some(1)[0], measured(3.0))])
         assert "not kept for later runs" in caplog.text
 
 
@@ -139,7 +142,7 @@ def test_the_next_predictor_rests_on_it_too(tmp_path: Path) -> None:
         return LatencyPredictor(SPACE, samples=10, latency=watch, model="additive", folds=2, learned=learned)
 
     first = predictor(str(tmp_path))
-    networks = [network for network in some(SPACE.size) if network not in first._fitting.drawn()]
+    networks = [network for network in some(SPACE.size) if network not in draw(SPACE, 10, 0)]
     assert len(networks) == SPACE.size - 10
     first.learn([(network, measured(7.0)) for network in networks])
     assert f"and {len(networks)} learned from earlier runs" in first.note()

@@ -1,8 +1,9 @@
-"""The parts of which the networks of a space are put together, each of which can be measured alone: `Plan`.
+"""The blocks of a space's networks, each of which can be measured alone: `BlockStructure`.
 
-Found by comparing networks, without knowing how the space makes them. Going from the whole network inwards, a module is
-taken apart as long as its children divide the decisions among themselves; what remains is a block, a module that some
-decisions shape together. Equal blocks in different places, with inputs of equal shapes, are one.
+They are derived by comparing networks, without knowledge of how the space builds them. From the whole network inwards,
+a module is split into its children as long as these divide the decisions among themselves; what cannot be split is a
+block, a module that some decisions shape together. Equal blocks in different places, with inputs of equal shapes, are
+one block.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation import corner
-from automl_nas.space import Architecture, SearchSpace, Value, all_values, sample
+from automl_nas.space import Architecture, Decision, SearchSpace, Value, all_values, sample
 from automl_nas.streams import stream
-from automl_nas_costs.counting import preserve_rng
-from automl_nas_costs.network_builder import network_of
+from automl_nas_costs.network_builder import measurable_shape, network_of, preserve_rng
 
 Key: TypeAlias = str
-"""What a block is: its modules, their settings, the shapes of its inputs."""
+"""What identifies a block: its modules, their settings, the shapes of its inputs."""
 
 MOST_COMBINATIONS = 4096
-"""Of the decisions that shape one block together."""
+"""Of the values of the decisions that shape one block together."""
 
-_BASES = 2  # random networks in which each decision is changed once: what is moot in one may matter in the other
+_BASES = 2  # random networks in which each decision is changed once: one without effect in one may have one in another
 
 
 @final
@@ -39,8 +39,8 @@ class Part:
     """A place in the networks.
 
     Attributes:
-        paths: of the modules, run one after another.
-        decisions: that shape it; none for what is the same in all networks.
+        paths: of its modules, which run one after another.
+        decisions: those that shape it; empty for a part that is the same in all networks.
     """
 
     paths: tuple[str, ...]
@@ -55,12 +55,12 @@ class Part:
 @final
 @dataclass(frozen=True)
 class Block:
-    """Something to measure.
+    """A module to measure.
 
     Attributes:
         module: on the CPU, in evaluation mode.
         shapes: of its inputs, without the batch.
-        name: where it was found, for messages.
+        name: of its part, for messages.
     """
 
     module: nn.Module
@@ -70,24 +70,26 @@ class Block:
 
 @final
 @dataclass(frozen=True)
-class Plan:
-    """How the networks of a space are put together.
+class BlockStructure:
+    """The blocks of which the networks of a space consist.
 
     Attributes:
-        parts: all places.
+        decisions: of the space.
+        parts: all parts of its networks, in order.
         uses: for each part, values of its decisions -> the blocks that run there, once for each call.
-        blocks: the distinct blocks -> values of decisions of a network that holds it, and the part it is.
+        blocks: each distinct block -> an architecture whose network holds it, and the number of the part.
     """
 
+    decisions: Mapping[str, Decision]
     parts: tuple[Part, ...]
     uses: tuple[Mapping[tuple[Value, ...], tuple[Key, ...]], ...]
     blocks: Mapping[Key, tuple[Architecture, int]]
 
     def keys(self, architecture: Architecture) -> list[tuple[str, Key]]:
-        """Return (place, block) of everything a network runs.
+        """Return (name of the part, block) for each block that a network runs.
 
         Raises:
-            KeyError: it is not of the space.
+            KeyError: the architecture is not of the space.
         """
         return [
             (part.name, key)
@@ -103,21 +105,20 @@ class Plan:
         shapes = _calls(network, self.parts, space.input_shape)[place]
         modules = [network.get_submodule(path) if path else network for path in part.paths]
         module = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
-        for found, _ in shapes:
-            if _key(modules, found) == key:
-                return Block(module.eval(), found, part.name)
-        raise AssertionError(f"the network of {architecture.key} does not hold the block it was found in")
+        for input_shapes, _ in shapes:
+            if _key(modules, input_shapes) == key:
+                return Block(module.eval(), input_shapes, part.name)
+        raise AssertionError(f"the network of {architecture.key} does not hold the block that is recorded for it")
 
 
 @lru_cache(maxsize=4)
-def plan(space: SearchSpace) -> Plan:
-    """Find the parts and distinct blocks of a space's networks, on tensors without data; kept for the next caller.
+def block_structure(space: SearchSpace) -> BlockStructure:
+    """Derive the parts and distinct blocks of a space's networks, on tensors without data; cached for each space.
 
     Raises:
-        SpaceError: networks cannot be built or run, or too many decisions shape one block.
+        SpaceError: the networks cannot be built or run, or too many decisions shape one block.
     """
-    if not space.input_shape:
-        raise SpaceError(f"{type(space).__name__} has no input shape, so its networks have no latency to measure")
+    measurable_shape(space)
     parts = _parts(space)
     waiting = [_combinations(space, part) for part in parts]
     uses: list[dict[tuple[Value, ...], tuple[Key, ...]]] = [{} for _ in parts]
@@ -135,7 +136,7 @@ def plan(space: SearchSpace) -> Plan:
             uses[place][values] = keys
             for key in keys:
                 blocks.setdefault(key, (architecture, place))
-    return Plan(parts, tuple(uses), blocks)
+    return BlockStructure(space.decisions, parts, tuple(uses), blocks)
 
 
 def _combinations(space: SearchSpace, part: Part) -> dict[tuple[Value, ...], None]:
@@ -143,8 +144,8 @@ def _combinations(space: SearchSpace, part: Part) -> dict[tuple[Value, ...], Non
     if count > MOST_COMBINATIONS:
         shown = ", ".join(part.decisions[:8]) + ", ..." * (len(part.decisions) > 8)
         raise SpaceError(
-            f"the decisions {shown} shape '{part.name or 'the whole network'}' together, in {count:,} ways; a table "
-            f"is for blocks of at most {MOST_COMBINATIONS:,}: use latency_predictor"
+            f"the decisions {shown} shape '{part.name or 'the whole network'}' together, in {count:,} combinations; "
+            f"blocks of at most {MOST_COMBINATIONS:,} can be measured: use latency_predictor"
         )
     values = product(*(all_values(space.decisions[name]) for name in part.decisions))
     return dict.fromkeys(values) if part.decisions else {}  # type: ignore[arg-type]
@@ -153,13 +154,13 @@ def _combinations(space: SearchSpace, part: Part) -> dict[tuple[Value, ...], Non
 def _showing(
     space: SearchSpace, parts: Sequence[Part], waiting: Sequence[Mapping[tuple[Value, ...], None]]
 ) -> Architecture:
-    """Return an architecture with as many combinations that were not seen as fit together, one for each part."""
+    """Return an architecture with a combination not yet visited for as many parts as possible."""
     chosen: dict[str, Value] = {}
     for part, combinations in zip(parts, waiting, strict=True):
         for values in combinations:
-            wanted = dict(zip(part.decisions, values, strict=True))
-            if all(chosen.get(name, value) == value for name, value in wanted.items()):
-                chosen.update(wanted)
+            combination = dict(zip(part.decisions, values, strict=True))
+            if all(chosen.get(name, value) == value for name, value in combination.items()):
+                chosen.update(combination)
                 break
     return corner(space.decisions, first=True).replaced(chosen)
 
@@ -175,37 +176,37 @@ def _parts(space: SearchSpace) -> tuple[Part, ...]:
         inner = {child: shaped.get(child, frozenset()) for child in children}
         if len(mine) < 2 or frozenset().union(*inner.values()) != mine:
             return whole
-        found: list[Part] = []
+        parts: list[Part] = []
         fixed: list[str] = []
         chained = type(module).forward is nn.Sequential.forward
         for name, child in children.items():
             if not inner[name] and chained:
-                fixed.append(name)  # run one after another: what a runtime fuses stays together
+                fixed.append(name)  # consecutive: what a runtime fuses stays together
                 continue
-            found += [Part(tuple(fixed), ())] * bool(fixed)
+            parts += [Part(tuple(fixed), ())] * bool(fixed)
             fixed = []
-            found += visit(name, child)
-        found += [Part(tuple(fixed), ())] * bool(fixed)
-        return whole if any(frozenset(part.decisions) == mine for part in found) else found
+            parts += visit(name, child)
+        parts += [Part(tuple(fixed), ())] * bool(fixed)
+        return whole if any(frozenset(part.decisions) == mine for part in parts) else parts
 
     return tuple(visit("", base))
 
 
 def _dependence(space: SearchSpace) -> dict[str, frozenset[str]]:
     """Return module path -> the decisions that change the module or the shapes of its inputs, in two networks."""
-    found: dict[str, set[str]] = {}
+    shaping: dict[str, set[str]] = {}
     for number in range(_BASES):
         rng = stream(0, "blocks/base", number)
         base = sample(space.decisions, rng)
-        known = _signatures(space, base)
+        original = _signatures(space, base)
         for name, decision in space.decisions.items():
             others = [value for value in all_values(decision) if value != base[name]] if decision.size <= 64 else []
             other = others[rng.randrange(len(others))] if others else decision.sample(rng)
             changed = _signatures(space, base.replaced({name: other}))
-            for path in known.keys() | changed.keys():
-                if known.get(path) != changed.get(path):
-                    found.setdefault(path, set()).add(name)
-    return {path: frozenset(names) for path, names in found.items()}
+            for path in original.keys() | changed.keys():
+                if original.get(path) != changed.get(path):
+                    shaping.setdefault(path, set()).add(name)
+    return {path: frozenset(names) for path, names in shaping.items()}
 
 
 def _signatures(space: SearchSpace, architecture: Architecture) -> dict[str, tuple[str, Any]]:
@@ -214,35 +215,35 @@ def _signatures(space: SearchSpace, architecture: Architecture) -> dict[str, tup
     hooks = []
     for path, module in network.named_modules():
 
-        def note(module: nn.Module, args: Any, path: str = path) -> None:
+        def record(module: nn.Module, args: Any, path: str = path) -> None:
             shapes.setdefault(path, []).append(_shapes(args))
 
-        hooks.append(module.register_forward_pre_hook(note))
+        hooks.append(module.register_forward_pre_hook(record))
     _run(network, space.input_shape)
     for hook in hooks:
         hook.remove()
-    texts: dict[nn.Module, str] = {}
-    return {path: (text_of(module, texts), shapes.get(path)) for path, module in network.named_modules()}
+    described: dict[nn.Module, str] = {}
+    return {path: (text_of(module, described), shapes.get(path)) for path, module in network.named_modules()}
 
 
 def _calls(
     network: nn.Module, parts: Sequence[Part], input_shape: Sequence[int]
 ) -> list[list[tuple[tuple[tuple[int, ...], ...], int]]]:
     """Return, for each part, the shapes of its inputs and how often it is called with them."""
-    found: list[dict[Any, int]] = [{} for _ in parts]
+    counts: list[dict[Any, int]] = [{} for _ in parts]
     hooks = []
     for place, part in enumerate(parts):
 
-        def note(module: nn.Module, args: Any, place: int = place) -> None:
+        def count(module: nn.Module, args: Any, place: int = place) -> None:
             shapes = _shapes(args)
-            found[place][shapes] = found[place].get(shapes, 0) + 1
+            counts[place][shapes] = counts[place].get(shapes, 0) + 1
 
         first = network.get_submodule(part.paths[0]) if part.paths[0] else network
-        hooks.append(first.register_forward_pre_hook(note))
+        hooks.append(first.register_forward_pre_hook(count))
     _run(network, input_shape)
     for hook in hooks:
         hook.remove()
-    return [list(calls.items()) for calls in found]
+    return [list(calls.items()) for calls in counts]
 
 
 def _run(network: nn.Module, input_shape: Sequence[int]) -> None:
@@ -256,16 +257,18 @@ def _shapes(args: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def _key(modules: Sequence[nn.Module], shapes: Any) -> Key:
-    texts: dict[nn.Module, str] = {}
-    return f"{shapes} {' > '.join(text_of(module, texts) for module in modules)}"
+    described: dict[nn.Module, str] = {}
+    return f"{shapes} {' > '.join(text_of(module, described) for module in modules)}"
 
 
-def text_of(module: nn.Module, known: dict[nn.Module, str]) -> str:
-    """Return what a module is: its class, plain settings, the shapes of its tensors, and its children.
+def text_of(module: nn.Module, described: dict[nn.Module, str]) -> str:
+    """Return a module as a string: its class, plain settings, the shapes of its tensors, and its children.
 
-    ``known`` is filled with the texts of its parts, which may be parts of other modules too.
+    Args:
+        module: any module.
+        described: module -> its string; filled with the module and all modules inside.
     """
-    if module not in known:
+    if module not in described:
         plain = {
             name: value
             for name, value in vars(module).items()
@@ -277,7 +280,7 @@ def text_of(module: nn.Module, known: dict[nn.Module, str]) -> str:
             if tensor is not None
         }
         code = module.code if isinstance(module, torch.fx.GraphModule) else ""
-        children = {name: text_of(child, known) for name, child in module.named_children()}
+        children = {name: text_of(child, described) for name, child in module.named_children()}
         kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        known[module] = f"{kind}({plain}, {tensors}, {code}, {children})"
-    return known[module]
+        described[module] = f"{kind}({plain}, {tensors}, {code}, {children})"
+    return described[module]

@@ -3,7 +3,7 @@
 Conventions (SPOS, section 4; DSO-NAS, section 4.4; ShuffleNetV2, guideline 1):
 
 - multiply-adds: one multiplication and one addition count as one. Adding a bias, normalisation, activations, pooling
-  and everything elementwise count nothing. Padding is multiplied like any other value.
+  and all elementwise operators count 0. Padding is multiplied like any other value.
 - memory access: every element of the inputs is read once, every weight is read once, every element of the output is
   written once; biases are left out. For a 1x1 convolution that is ``h w (c1 + c2) + c1 c2`` (ShuffleNetV2, equation 1).
 """
@@ -36,7 +36,7 @@ class Cost:
 def convolution(args: Sequence[Any], out: Tensor) -> Cost:
     """Cost a convolution of any dimension, stride, dilation and number of groups, transposed or not.
 
-    Each output element (each input element, if transposed) meets one filter: ``c_in / groups`` (``c_out / groups``)
+    Each output element (each input element, if transposed) takes one filter: ``c_in / groups`` (``c_out / groups``)
     times the kernel's area.
     """
     x, weight, transposed = args[0], args[1], args[6]
@@ -66,10 +66,10 @@ def summed_product(args: Sequence[Any], out: Tensor) -> Cost:
 
 
 def attention(args: Sequence[Any], out: Tensor) -> Cost:
-    """Cost a fused attention as the two matrix products it stands for.
+    """Cost a fused attention as the two matrix products that it fuses.
 
-    The whole score matrix counts, also under a causal mask, and is written and read, so that the number does not
-    depend on which kernel a device would choose. Keys and values shared by several query heads count once per head.
+    The whole score matrix counts, also under a causal mask, and is written and read, so that the cost does not depend
+    on the kernel that a device chooses. Keys and values shared by several query heads count once per head.
     """
     query, key, value = args[0], args[1], args[2]
     scores = query.numel() // query.shape[-1] * key.shape[-2]
@@ -103,7 +103,7 @@ _FORMULAS: dict[str, Formula] = {
     "_scaled_dot_product_fused_attention_overrideable": attention,
 }
 
-# Operators that multiply matrices in ways not written down above: fused layers, sparse and quantised kernels.
+# Operators that multiply matrices and have no formula: fused layers, sparse and quantised kernels.
 _MULTIPLIES = re.compile(
     r"(?:^|_)(?:add|b|int|sp|bsr_dense_)?(?:mm|mv|matmul|dot|conv|conv[123]d|convolution|linear|trilinear"
     r"|attention|rnn|lstm|gru|cdist)(?:_|$)"
@@ -112,15 +112,15 @@ _REDUCTIONS = frozenset({"mean", "amax"})
 
 
 def formula(namespace: str, name: str, args: Sequence[Any]) -> Formula | None:
-    """Return the formula of an operator, or None if it costs nothing.
+    """Return the formula of an operator, or None if the operator counts 0.
 
     Args:
         namespace: ``aten`` for torch's own operators.
         name: the operator's name without its overload.
-        args: what it was called with.
+        args: of the call.
 
     Raises:
-        LookupError: the operator may multiply, and there is no formula for it.
+        LookupError: the operator may multiply and has no formula.
     """
     if namespace not in ("aten", "prim", "prims"):
         raise LookupError

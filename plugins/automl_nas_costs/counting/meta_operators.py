@@ -1,4 +1,4 @@
-"""Operators on meta tensors whose result is known without asking torch."""
+"""Operators on meta tensors whose result needs no call of torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 from torch import Tensor
 
-# A meta tensor has a shape and no data. Torch works the shape of a result out in Python, which takes most of the time
-# of a pass; the commonest operators keep their operand's shape.
+# A meta tensor has a shape and no data. Torch computes the shape of a result in Python, which takes most of the time of
+# a pass; the most frequent operators keep their operand's shape.
 _UNARY = frozenset(("elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "sigmoid"))
 _UNARY |= frozenset(("silu", "softplus", "tanh"))
 _BINARY = frozenset(("add", "mul", "sub"))
 
 
-def keeps_shape(name: str, args: tuple[Any, ...]) -> Any:
-    """Return the result of an operator that keeps its operand's shape on meta tensors; None if it is another one.
+def result_of_same_shape(name: str, args: tuple[Any, ...]) -> Any:
+    """Return the result on meta tensors of an operator that keeps its operand's shape; None for any other operator.
 
     Args:
-        name: of the ATen operator, without overload; a trailing ``_`` means in place.
-        args: its positional arguments.
+        name: of the ATen operator, without its overload; a trailing ``_`` marks an in-place operator.
+        args: the operator's positional arguments.
     """
     first = args[0] if args else None
     if not isinstance(first, Tensor) or not first.is_meta or not first.is_floating_point():

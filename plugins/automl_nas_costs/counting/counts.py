@@ -1,14 +1,12 @@
-"""Counting what a network does: one forward pass on meta tensors, every operator attributed to its module."""
+"""One forward pass on meta tensors, in which every operator is counted for its module: `count`, `parameters`."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -16,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.formulas import Cost, formula
-from automl_nas_costs.memory import Recorder, peak
-from automl_nas_costs.meta_operators import keeps_shape
+from automl_nas_costs.counting.activations import Recorder, peak
+from automl_nas_costs.counting.formulas import Cost, formula
+from automl_nas_costs.counting.meta_operators import result_of_same_shape
+from automl_nas_costs.network_builder import preserve_rng
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class Counts:
     """What one forward pass of batch 1 costs, by module.
 
     Attributes:
-        macs: module path -> multiply-adds of the operators called by that module itself, not by its children.
-        accesses: module path -> elements read and written by them.
-        uncounted: operator -> how often it was called, of all that compute something and count nothing; views and
-            what only makes a tensor are left out.
-        memory: module path -> bytes of the activations it wrote that live at the most demanding moment; empty unless
-            asked for.
+        macs: module path -> multiply-adds of the operators that the module calls itself, not those of its children.
+        accesses: module path -> elements that these operators read and write.
+        uncounted: operator -> number of calls, for operators that compute something and count 0. Views and operators
+            that only create a tensor are left out.
+        memory: module path -> bytes of the activations that the module wrote and that live at the peak; empty unless
+            activations are followed.
     """
 
     macs: Mapping[str, int] = field(default_factory=dict)
@@ -44,13 +43,13 @@ class UncountableError(SpaceError):
     """A network calls an operator whose cost is unknown."""
 
 
-# What makes a tensor or changes how it is looked at, and is no view in torch's own terms.
+# Operators that create a tensor or reinterpret one, and that torch does not mark as views.
 _FREE = frozenset(("_unsafe_view", "arange", "empty", "empty_like", "full", "full_like", "lift_fresh", "new_empty"))
 _FREE |= frozenset(("ones", "ones_like", "scalar_tensor", "zeros", "zeros_like", "_to_copy", "_reshape_alias"))
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the cost of every operator under the path of the innermost module that is running."""
+    """Adds the cost of every operator to the innermost module that is running."""
 
     def __init__(self, ignore: Collection[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,21 +63,20 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
-            # Inference mode hands over composite operators whole; elsewhere torch has taken them apart before.
+            # In inference mode torch dispatches composite operators; elsewhere it decomposes them first.
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         namespace, name = func.namespace, func.overloadpacket.__name__
-        # Operators that keep their operand's shape count nothing; torch's Python versions of them took most of the
-        # time.
-        out: Any = keeps_shape(name, args) if namespace == "aten" else None
-        known = out is not None
-        if not known:
+        # Operators that keep their operand's shape count 0; torch's Python versions of them took most of the time.
+        out: Any = result_of_same_shape(name, args) if namespace == "aten" else None
+        keeps_shape = out is not None
+        if not keeps_shape:
             out = func(*args, **kwargs)
         if self.recorder is not None:
-            self.recorder.note(self.paths[-1], func, args, kwargs, out)
-        if known or f"{namespace}::{name}" in self.ignore:
+            self.recorder.record(self.paths[-1], func, args, kwargs, out)
+        if keeps_shape or f"{namespace}::{name}" in self.ignore:
             self._leave_out(func, namespace, name)
             return out
         try:
@@ -86,7 +84,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except LookupError:
             raise UncountableError(
                 f"the cost of the operator {namespace}::{name}, called in module '{self.paths[-1]}', is unknown; write "
-                f"it with torch's own layers, or set ignore: ['{namespace}::{name}'] to count it as nothing"
+                f"it with torch's own layers, or set ignore: ['{namespace}::{name}'] to count it as 0"
             ) from None
         if rule is not None:
             self._add(rule(args, out[0] if isinstance(out, tuple | list) else out))
@@ -106,7 +104,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.accesses[path] = self.accesses.get(path, 0) + cost.accesses
 
     def follow(self, network: nn.Module) -> None:
-        """Keep `paths` by hooks; a module that stands in several places goes by its first path."""
+        """Update `paths` by hooks; a module in several places is counted under its first path."""
         for path, module in network.named_modules():
 
             def enter(module: nn.Module, args: object, path: str = path) -> None:
@@ -117,18 +115,6 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
             module.register_forward_pre_hook(enter)
             module.register_forward_hook(leave, always_call=True)
-
-
-@contextlib.contextmanager
-def preserve_rng() -> Iterator[None]:
-    """Restore the global random generators afterwards: to know a cost must not change what is drawn next."""
-    before = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
 
 
 @contextlib.contextmanager
@@ -168,7 +154,7 @@ def _input(space: SearchSpace, network: nn.Module, device: str) -> torch.Tensor:
     return torch.zeros(1, *space.input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
 
 
-# Each way to run a network once, the cheapest first: a meta tensor has a shape and no data, so nothing is computed.
+# Ways to run a network once, the cheapest first: a meta tensor has a shape and no data, so nothing is computed.
 _WAYS: tuple[tuple[Callable[[SearchSpace, Architecture], nn.Module], str], ...] = (
     (_on_meta, "meta"),
     (_moved_to_meta, "meta"),
@@ -181,19 +167,19 @@ def count(
 ) -> Counts:
     """Build the network, run it once in evaluation mode on one input, and return what its operators cost.
 
-    Everything that reaches torch's dispatcher is seen: functional calls, layers called twice, products with a
-    Parameter, attention. The network is built and run on the meta device; a network that cannot be (its forward looks
-    at values, say) is run on the CPU, with the same result but for the memory access of recurrent layers: there the CPU
-    reads the weights of the inputs once for all steps, meta tensors once a step.
+    All operators that torch dispatches are counted: functional calls, layers called twice, products with a Parameter,
+    attention. The network is built and run on the meta device. A network that cannot run there (because its forward
+    reads values, say) runs on the CPU. The result is the same except for the memory access of recurrent layers: the
+    CPU reads their input weights once for all steps, meta tensors once for each step.
 
     Args:
-        space: gives the network and the shape of one input.
-        architecture: which network.
-        ignore: operators such as ``torchvision::roi_align`` that count nothing.
+        space: builds the network; has the shape of one input.
+        architecture: of the network.
+        ignore: operators that count 0, such as ``torchvision::roi_align``.
         memory: whether to follow activations too, which takes a little longer.
 
     Raises:
-        UncountableError: an operator multiplies in an unknown way; the message names it and its module.
+        UncountableError: an operator multiplies in an unknown way; names the operator and its module.
         SpaceError: the network cannot be built, or does not accept an input of the space's shape.
     """
     failures: list[Exception] = []
@@ -207,10 +193,10 @@ def count(
                 recorder = counter.recorder = Recorder(network, x) if memory else None
                 with counter:
                     result = network(x)
-                living: Mapping[str, int] = {}
+                alive: Mapping[str, int] = {}
                 if recorder is not None:
-                    living = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))
-                return Counts(counter.macs, counter.accesses, counter.uncounted, living)
+                    alive = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))
+                return Counts(counter.macs, counter.accesses, counter.uncounted, alive)
             except UserError:
                 raise
             except Exception as error:
@@ -223,7 +209,7 @@ def count(
 
 
 def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, int]:
-    """Return module path -> number of parameters the module holds itself; a shared one counts where it stands first.
+    """Return module path -> number of the module's own parameters; a shared parameter counts at its first module.
 
     Raises:
         SpaceError: the network cannot be built.
@@ -239,8 +225,8 @@ def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, i
             network = _on_cpu(space, architecture).eval()
             with torch.no_grad():
                 network(_input(space, network, "cpu"))
-        held: dict[str, int] = {}
+        numbers: dict[str, int] = {}
         for name, parameter in network.named_parameters():
             path = name.rpartition(".")[0]
-            held[path] = held.get(path, 0) + parameter.numel()
-        return held
+            numbers[path] = numbers.get(path, 0) + parameter.numel()
+        return numbers

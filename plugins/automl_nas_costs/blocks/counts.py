@@ -1,26 +1,27 @@
-"""What is counted of blocks, and how often each block stands in a network."""
+"""Multiply-adds, activations, layers and parameters of blocks: `BlockCounts`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_costs.counting import count, parameters, preserve_rng
-from automl_nas_costs.prediction.blocks import Key, Plan, plan
-from automl_nas_costs.prediction.features import Array
+from automl_nas_costs.blocks.structure import BlockStructure, Key, block_structure
+from automl_nas_costs.counting.counts import count, parameters
+from automl_nas_costs.network_builder import network_of
+
+Array: TypeAlias = NDArray[np.float64]
 
 KINDS = ("dense", "grouped", "depthwise")
-"""Of layers that multiply: devices run them at different speeds. Grouped ones have several channels in a group."""
+"""Kinds of layers that multiply; devices run them at different speeds. Grouped: several channels in each group."""
 
 ALIGNMENTS = (16, 8, 4, 1)
-"""A layer's multiply-adds count under the first of these that divides its channels (of a group): runtimes have kernels
-for whole vectors of numbers, which are 4, 8 or 16 long, and channels that do not fill them may take many times as
-long."""
+"""A layer's multiply-adds count under the first of these numbers that divides its channels (of a group): runtimes have
+kernels for whole vectors of 4, 8 or 16 numbers, and channels that do not fill vectors may take many times as long."""
 
 _OF_KIND = (*(f"multiply-adds, channels in {n}s" for n in ALIGNMENTS), "multiply-adds to fill up", "activations")
 
@@ -29,8 +30,8 @@ NAMES = (
     "parameters",
     "activations of other layers",
 )
-"""Multiply-adds to fill up are those of channels that would complete vectors of 16; activations are elements read and
-written; each layer takes some time to start."""
+"""What is counted of a block. Multiply-adds to fill up are those of the channels that would complete vectors of 16;
+activations are elements read and written; layers count because each takes some time to start."""
 
 
 @final
@@ -38,50 +39,49 @@ class BlockCounts:
     """The blocks of a space's networks, and what is counted of each.
 
     Attributes:
-        plan: how networks are put together.
+        structure: the blocks of the space's networks.
         keys: of the blocks, in order.
-        counted: `NAMES` of each block, shape ``(blocks, names)``, each relative to the mean of all networks; what no
-            block has is left out.
+        names: the columns of ``counted``: those of `NAMES` that are above 0 for some block.
+        counted: counts of each block, shape ``(blocks, names)``, each relative to the mean of all networks.
 
     Raises:
-        SpaceError: the space builds no networks, or they cannot be cut into blocks or counted.
+        SpaceError: the space cannot build networks, or they cannot be split into blocks or counted.
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self.plan: Plan = plan(space)
-        blocks = _count_blocks(space, self.plan)
+        self.structure: BlockStructure = block_structure(space)
+        blocks = _count_blocks(space, self.structure)
         self.keys: tuple[Key, ...] = tuple(blocks)
         self._places = {key: place for place, key in enumerate(self.keys)}
         counted = np.array([blocks[key] for key in self.keys])
         mean = np.zeros(len(NAMES))
-        for uses in self.plan.uses:
+        for uses in self.structure.uses:
             for keys in uses.values():
                 mean += sum((blocks[key] for key in keys), np.zeros(len(NAMES))) / len(uses)
         self.names: tuple[str, ...] = tuple(name for name, value in zip(NAMES, mean, strict=True) if value > 0)
         self.counted: Array = counted[:, mean > 0] / mean[mean > 0]
 
     def __call__(self, architectures: Sequence[Architecture]) -> Array:
-        """Return how often each block stands in each network, shape ``(n, blocks)``."""
-        found = np.zeros((len(architectures), len(self.keys)))
+        """Return the number of times that each network runs each block, shape ``(n, blocks)``."""
+        numbers = np.zeros((len(architectures), len(self.keys)))
         for row, architecture in enumerate(architectures):
-            for _, key in self.plan.keys(architecture):
-                found[row, self._places[key]] += 1
-        return found
+            for _, key in self.structure.keys(architecture):
+                numbers[row, self._places[key]] += 1
+        return numbers
 
 
-def _count_blocks(space: SearchSpace, found: Plan) -> dict[Key, Array]:
-    shown: dict[Architecture, list[tuple[Key, int]]] = {}
-    for key, (architecture, place) in found.blocks.items():
-        shown.setdefault(architecture, []).append((key, place))
+def _count_blocks(space: SearchSpace, structure: BlockStructure) -> dict[Key, Array]:
+    holders: dict[Architecture, list[tuple[Key, int]]] = {}
+    for key, (architecture, place) in structure.blocks.items():
+        holders.setdefault(architecture, []).append((key, place))
     counted: dict[Key, Array] = {}
-    for architecture, keys in shown.items():
+    for architecture, keys in holders.items():
         counts, sizes = count(space, architecture), parameters(space, architecture)
-        with preserve_rng(), torch.device("meta"):
-            network = space.build(architecture)
+        network = network_of(space, architecture, "meta")
         for key, place in keys:
-            part = found.parts[place]
-            # A module that is called several times shares what was counted of it among its calls.
-            calls = len(found.uses[place][tuple(architecture[name] for name in part.decisions)])
+            part = structure.parts[place]
+            # The counts of a module are those of all its calls together.
+            calls = len(structure.uses[place][tuple(architecture[name] for name in part.decisions)])
             inside = [path for path, _ in network.named_modules() if _within(path, part.paths)]
             total = np.zeros(len(NAMES))
             for path in inside:

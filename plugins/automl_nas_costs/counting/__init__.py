@@ -1,0 +1,1 @@
+"""Counting what networks cost: one forward pass, without data where that is possible."""
