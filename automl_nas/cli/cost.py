@@ -114,7 +114,7 @@ def _command_of_a_network(ctx: click.Context) -> click.Command:
 
 def _plan(raw: Mapping[str, Any], registry: Registry) -> tuple[Plan, str]:
     """Resolve a configuration; if its constraints cannot be met, without them, and the second value says why."""
-    from automl_nas.run.configuration.plan import make_plan
+    from automl_nas.run.configuration.resolver import make_plan
 
     try:
         return make_plan(raw, registry), ""

@@ -177,7 +177,7 @@ def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = F
         component.name: component.summary for component in plan.components.registry if component.kind == "cost_models"
     }
     # By component: a predictor of a latency has the metric of what it predicts.
-    components = {name: spec["name"] for stage in plan.stages for name, spec in stage.wanted.costs.items()}
+    components = {name: spec["name"] for stage in plan.stages for name, spec in stage.problem_settings.costs.items()}
     costs = []
     for name, model in models.items():
         value = None if architecture is None else model.estimate(architecture)

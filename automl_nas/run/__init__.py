@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from automl_nas.run.api import search as search
     from automl_nas.run.configuration.builtin import complete_manager as complete_manager
     from automl_nas.run.configuration.plan import Plan as Plan
-    from automl_nas.run.configuration.plan import make_plan as make_plan
+    from automl_nas.run.configuration.resolver import make_plan as make_plan
     from automl_nas.run.configuration.sections import read_settings as read_settings
     from automl_nas.run.final.report import BaselineComparison as BaselineComparison
     from automl_nas.run.final.report import ExportFailure as ExportFailure
@@ -104,10 +104,8 @@ _HOMES = {
     ),
     "interruption": ("StopFlag",),
     "notifications": ("run_info",),
-    "configuration.plan": (
-        "Plan",
-        "make_plan",
-    ),
+    "configuration.plan": ("Plan",),
+    "configuration.resolver": ("make_plan",),
     "configuration.builtin": ("complete_manager",),
     "configuration.sections": ("read_settings",),
     "record.directory": (

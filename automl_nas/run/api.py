@@ -12,7 +12,7 @@ from automl_nas.errors import RunDirectoryError
 from automl_nas.plugin.events import Handlers
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import separate_objects
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.results import Result

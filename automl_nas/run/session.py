@@ -14,7 +14,8 @@ from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.settings import to_json
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import Plan, make_plan, what_matters
+from automl_nas.run.configuration.plan import Plan, what_matters
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
 from automl_nas.run.interruption import StopFlag

@@ -23,7 +23,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.run.trials.executor import Executor, evaluate_alone
 from automl_nas.testing.failing_candidates import (

@@ -7,7 +7,8 @@ from docs.pages import QUICKSTART
 
 from automl_nas.cli.overrides import Configuration
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.resolver import make_plan
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from automl_nas.cli.overrides import Configuration
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.yaml import parse_yaml
 from automl_nas_costs.models import Flops
 from automl_nas_spaces.shufflenet_v2 import from_codes

@@ -85,7 +85,7 @@ def preload() -> None:
     import automl_nas.run.session
     import automl_nas.run.trials.worker_processes  # noqa: F401
     from automl_nas.run.configuration.builtin import complete_manager
-    from automl_nas.run.configuration.plan import make_plan
+    from automl_nas.run.configuration.resolver import make_plan
 
     plan = make_plan(config(), complete_manager().registry)
     for stage in plan.stages:

@@ -23,7 +23,7 @@ from automl_nas.evaluation import MeasuredCost, Measurement
 from automl_nas.plugin import Handlers, Register, StageStarted, hookimpl
 from automl_nas.plugin.manager import default_manager
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.final.measured_limits import CostLimit, MeasuredLimits
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.space.operators import enumerate_all

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
 from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
-from automl_nas.evaluation.task import Task
-from automl_nas.run.configuration.components import Components
+from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
-from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.streams import stream_seed
 
@@ -21,56 +19,60 @@ SEARCHED = " of search"
 
 
 class ProblemBuilder:
-    """Builds the problems of a run; each cost model is made once, and those that measure stand in ``measured``.
+    """Resolves the ``problem`` sections of a run and builds their problems; each cost model is constructed once.
 
     Args:
-        components: makes cost models.
-        space: what is searched.
-        final_space: of the networks that are delivered; costs describe these unless one says ``of: search``.
-        task: gives the default objective.
-        seed: of the run.
-        checked: whether the limits are known to be possible.
-        known: what was measured before: key -> state of a cost model in ``measured``.
+        context: the spaces, the task and what constructs cost models.
+        section: the top-level problem, as written.
+        measurements: key in `measured` -> state of that cost model when an earlier process of the run stopped.
+
+    Attributes:
+        settings: the top-level problem, resolved.
+        measured: the cost models that measure, by a key made of their name, space and settings.
+
+    Raises:
+        ConfigurationError: a cost model is unknown or refuses a setting; there is no task to take an objective from.
     """
 
-    def __init__(
-        self,
-        components: Components,
-        space: SearchSpace,
-        final_space: SearchSpace,
-        task: Task | None,
-        seed: int,
-        *,
-        checked: bool = False,
-        known: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._components, self._task, self._seed, self._checked = components, task, seed, checked
-        self._spaces = {"final": final_space, "search": space}
+    def __init__(self, context: RunContext, section: ProblemSettings, measurements: Mapping[str, Any]) -> None:
+        self._context, self._components, self._measurements = context, context.components, measurements
+        self._spaces = {"final": context.final_space, "search": context.space}
         self._models: dict[str, TabulatedCost] = {}
-        self._known = known or {}
         self.measured: dict[str, MeasuredCost] = {}
+        registered = self._components.registry.names("cost_models")
+        default_costs = [name for name in DEFAULT_COSTS if name in registered and context.final_space.input_shape]
+        costs = self._costs(section, "problem", default=default_costs, top_costs=())
+        self.settings = ProblemSettings(
+            dict(section.objectives) or self._default_objective(), dict(section.constraints), costs
+        )
 
-    def resolve(self, given: ProblemSettings, path: str, *, over: ProblemSettings | None = None) -> ProblemSettings:
-        """Return the section with its cost models resolved and every default filled in.
+    def merged(self, section: ProblemSettings, path: str) -> ProblemSettings:
+        """Resolve the problem of a stage: its objectives if it has any; its constraints and costs over the top ones.
 
         Args:
-            given: as written.
-            path: where it stands.
-            over: the resolved one that it is merged over, if any: then it gets no defaults, and the cost models named
-                there keep their names.
+            section: as written.
+            path: of the section.
+
+        Raises:
+            ConfigurationError: a cost model is unknown or refuses a setting.
         """
-        partial = over is not None
-        registered = self._components.registry.names("cost_models")
-        costs = given.costs
-        if costs is None:
-            costs = {
-                name: name
-                for name in DEFAULT_COSTS
-                if name in registered and self._spaces["final"].input_shape and not partial
-            }
-        elif isinstance(costs, str):
-            costs = {costs: costs}
-        elif isinstance(costs, list):
+        top = self.settings
+        costs = self._costs(section, path, default=(), top_costs=top.costs)
+        constraints = {**top.constraints, **section.constraints}
+        return ProblemSettings(
+            dict(section.objectives) or top.objectives,
+            {name: limit for name, limit in constraints.items() if limit is not None},
+            {**top.costs, **costs},
+        )
+
+    def _costs(
+        self, section: ProblemSettings, path: str, *, default: Sequence[str], top_costs: Container[str]
+    ) -> dict[str, Any]:
+        """Resolve the cost models of a section, and those that only its objectives and constraints name."""
+        costs = list(default) if section.costs is None else section.costs
+        if isinstance(costs, str):
+            costs = [costs]
+        if isinstance(costs, list):
             costs = {(item["name"] if isinstance(item, Mapping) and "name" in item else item): item for item in costs}
         if not isinstance(costs, Mapping):
             raise ConfigurationError(
@@ -79,25 +81,17 @@ class ProblemBuilder:
         resolved = {
             name: self._components.resolve("cost_models", spec, f"{path}.costs.{name}") for name, spec in costs.items()
         }
-        for name in (*given.objectives, *given.constraints):
-            if name not in resolved and name in registered and (over is None or name not in over.costs):
+        registered = self._components.registry.names("cost_models")
+        for name in (*section.objectives, *section.constraints):
+            if name not in resolved and name in registered and name not in top_costs:
                 resolved[name] = self._components.resolve("cost_models", name, f"{path}.costs.{name}")
-        objectives = dict(given.objectives)
-        if not objectives and not partial:
-            if self._task is None:
-                raise ConfigurationError("without a task the objectives must be named", path=f"{path}.objectives")
-            metric, direction = next(iter(self._task.metrics.items()))
-            objectives = {metric: direction}
-        return ProblemSettings(objectives, dict(given.constraints), resolved)
+        return resolved
 
-    @staticmethod
-    def merge(top: ProblemSettings, own: ProblemSettings) -> ProblemSettings:
-        """Return a stage's problem: its own objectives if it has any, its constraints over the top ones."""
-        return ProblemSettings(
-            own.objectives or top.objectives,
-            {name: limit for name, limit in {**top.constraints, **own.constraints}.items() if limit is not None},
-            {**top.costs, **own.costs},
-        )
+    def _default_objective(self) -> dict[str, Any]:
+        if self._context.task is None:
+            raise ConfigurationError("without a task the objectives must be named", path="problem.objectives")
+        metric, direction = next(iter(self._context.task.metrics.items()))
+        return {metric: direction}
 
     def build(self, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> Problem:
         """Make the problem, and check that it can be solved.
@@ -125,7 +119,7 @@ class ProblemBuilder:
                 self._check_known(name, settings, metrics, f"{path}.constraints.{name}")
             model = models.get(key)
             constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
-            if model is not None and not self._checked:
+            if model is not None and not self._context.checked:
                 check_possible(constraint, model, path)
             constraints.append(constraint)
         for name in settings.objectives:
@@ -134,10 +128,11 @@ class ProblemBuilder:
         return Problem(settings.objectives, constraints, models)
 
     def _check_known(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
-        known = metrics or frozenset(self._task.metrics if self._task is not None else ())
-        if name in known or (metrics is not None and not metrics):
+        task = self._context.task
+        measured = metrics or frozenset(() if task is None else task.metrics)
+        if name in measured or (metrics is not None and not metrics):
             return
-        names = {*known, *settings.costs, *self._components.registry.names("cost_models")}
+        names = {*measured, *settings.costs, *self._components.registry.names("cost_models")}
         raise ConfigurationError(
             f"'{name}' is neither measured by the evaluator nor a cost{did_you_mean(name, names)}", path=path
         )
@@ -146,12 +141,12 @@ class ProblemBuilder:
         key = f"{name}/{of}/{json.dumps(dict(spec), sort_keys=True, default=str)}"
         if key not in self._models:
             space = self._spaces[of]
-            seed = stream_seed(self._seed, f"cost/{name}")
+            seed = stream_seed(self._context.seed, f"cost/{name}")
             model = self._components.construct("cost_models", spec, [space], seed, f"{path}.costs.{name}")
             if isinstance(model, MeasuredCost):
                 self.measured[key] = model
-                if key in self._known:
-                    model.load_state_dict(self._known[key])
+                if key in self._measurements:
+                    model.load_state_dict(self._measurements[key])
             self._models[key] = TabulatedCost(model, space)
         return self._models[key]
 

@@ -10,9 +10,8 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.components import Components
+from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
@@ -29,13 +28,13 @@ class StagePlan:
         settings: with resolved specifications of strategy and evaluator.
         problem: what this stage is to find.
         path: where it stands in the configuration.
-        wanted: the section that the problem was made from, resolved and merged.
+        problem_settings: the resolved, merged section that ``problem`` was built from.
     """
 
     settings: StageSettings
     problem: Problem
     path: str
-    wanted: ProblemSettings
+    problem_settings: ProblemSettings
 
 
 @dataclass(frozen=True)
@@ -55,83 +54,87 @@ class FinalPlan:
     inherit: str | None
 
 
-def plan_stage(
-    stage: StageSettings,
-    path: str,
-    earlier: Sequence[StagePlan],
-    components: Components,
-    builder: ProblemBuilder,
-    top: ProblemSettings,
-    space: SearchSpace,
-    task: Task | None,
+def resolve_stage(
+    section: StageSettings, earlier: Sequence[StagePlan], problems: ProblemBuilder, context: RunContext
 ) -> StagePlan:
-    """Resolve and check one stage.
+    """Resolve one stage.
 
     Args:
-        stage: as written.
-        path: where it stands in the configuration.
+        section: as written.
         earlier: the stages before it, whose weights it may use.
-        components: makes components.
-        builder: makes problems.
-        top: the problem of the whole run, over which the stage's own is merged.
-        space: what is searched.
-        task: what is learned, if anything.
+        problems: resolves and builds the problem of the stage.
+        context: the space, the task and what constructs components.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
         InfeasibleError: no architecture meets the stage's constraints.
     """
-    strategy = components.resolve("strategies", stage.strategy, f"{path}.strategy")
-    made = components.class_of("strategies", strategy["name"], f"{path}.strategy")
-    if not isinstance(space, made.space_type):
-        raise ConfigurationError(
-            f"the strategy '{strategy['name']}' needs a {made.space_type.__name__}, and the space is none "
-            f"({type(space).__name__})",
-            path=f"{path}.strategy",
-        )
-    available = [type(space), Problem, Runtime, Artifacts, *([type(task)] if task is not None else [])]
-    components.check_collaborators("strategies", strategy["name"], available, f"{path}.strategy")
-    evaluator, metrics = None, frozenset[str]()
-    if stage.evaluator is not None:
-        evaluator = components.resolve("evaluators", stage.evaluator, f"{path}.evaluator")
-        components.check_collaborators("evaluators", evaluator["name"], available, f"{path}.evaluator")
-        given = components.class_of("evaluators", evaluator["name"], f"{path}.evaluator").metric_names(task)
-        metrics = given or frozenset()
-        _check_weights(evaluator.get("weights"), earlier, f"{path}.evaluator.weights")
-        run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
-        if colon:  # recorded absolute: a run is resumed from any folder
-            evaluator["weights"] = f"{Path(run).expanduser().resolve()}:{local}"
-    own = read_settings(ProblemSettings, stage.problem, f"{path}.problem")
-    merged = builder.merge(top, builder.resolve(own, f"{path}.problem", over=top))
+    path = f"stages[{len(earlier)}]"
+    strategy = _strategy(section.strategy, f"{path}.strategy", context)
     # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
-    problem = builder.build(
-        merged, metrics if evaluator is not None else None, f"{path}.problem" if stage.problem else "problem"
-    )
-    settings = replace(stage, strategy=strategy, evaluator=evaluator, problem=stage.problem)
-    return StagePlan(settings, problem, path, merged)
+    evaluator, metrics = None, None
+    if section.evaluator is not None:
+        evaluator, metrics = _evaluator(section.evaluator, earlier, f"{path}.evaluator", context)
+    own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
+    problem_settings = problems.merged(own, f"{path}.problem")
+    problem = problems.build(problem_settings, metrics, f"{path}.problem" if section.problem else "problem")
+    return StagePlan(replace(section, strategy=strategy, evaluator=evaluator), problem, path, problem_settings)
 
 
-def check_stage(stage: StagePlan, components: Components, known: Sequence[object], runtime: Runtime, seed: int) -> None:
-    """Let a stage's strategy and evaluator refuse, before there is a run, what they would refuse when it starts.
+def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
+    components, space = context.components, context.space
+    strategy = components.resolve("strategies", spec, path)
+    strategy_class = components.class_of("strategies", strategy["name"], path)
+    if not isinstance(space, strategy_class.space_type):
+        raise ConfigurationError(
+            f"the strategy '{strategy['name']}' needs a {strategy_class.space_type.__name__}, and the space is none "
+            f"({type(space).__name__})",
+            path=path,
+        )
+    components.check_collaborators("strategies", strategy["name"], _collaborator_types(context), path)
+    return strategy
+
+
+def _evaluator(
+    spec: Any, earlier: Sequence[StagePlan], path: str, context: RunContext
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Resolve an evaluator; return its configuration, and the names of its metrics (empty if they are not known)."""
+    components = context.components
+    evaluator = components.resolve("evaluators", spec, path)
+    components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
+    metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
+    _check_weights(evaluator.get("weights"), earlier, f"{path}.weights")
+    run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
+    if colon:  # recorded as an absolute path: a run may be resumed from another folder
+        evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}
+    return evaluator, metrics or frozenset()
+
+
+def _collaborator_types(context: RunContext) -> list[type]:
+    """Return the types of what a run supplies to the constructors of its stages."""
+    return [type(context.space), Problem, Runtime, Artifacts, *([] if context.task is None else [type(context.task)])]
+
+
+def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None:
+    """Call the checkers of a stage's strategy and evaluator: they raise what the constructors would raise.
 
     Args:
         stage: resolved.
-        components: makes components.
-        known: the collaborators that there are before a run.
-        runtime: where networks would be.
-        seed: of the run.
+        context: the space, the task and what constructs components.
+        runtime: where tensors are computed.
 
     Raises:
-        UserError: from the strategy or the evaluator.
+        UserError: from a checker.
     """
     name = stage.settings.name
+    collaborators = context.collaborators(runtime, stage.problem)
     for kind, key, purpose in (("strategies", "strategy", name), ("evaluators", "evaluator", f"{name}/evaluator")):
         spec, path = getattr(stage.settings, key), f"{stage.path}.{key}"
         if spec is not None:
-            checker = components.class_of(kind, spec["name"], path).checker()
-            own = stream_seed(seed, purpose)
-            with runtime.seeded(own, key):
-                components.check(kind, spec, checker, known, own, path)
+            checker = context.components.class_of(kind, spec["name"], path).checker()
+            seed = stream_seed(context.seed, purpose)
+            with runtime.seeded(seed, key):
+                context.components.check(kind, spec, checker, collaborators, seed, path)
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
@@ -158,62 +161,62 @@ def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -
             )
 
 
-def plan_final(
-    spec: Mapping[str, Any], components: Components, stages: Sequence[StagePlan], space: SearchSpace, task: Task | None
-) -> FinalPlan:
-    """Resolve and check the last stage.
+def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], context: RunContext) -> FinalPlan:
+    """Resolve the final stage, except its space and task.
 
     Args:
-        spec: the section, with its space resolved.
-        components: makes components.
+        section: as written.
         stages: those before it.
-        space: what is searched.
-        task: what is learned, if anything.
+        context: the space, the task and what constructs components.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
     """
-    if task is None:
+    if context.task is None:
         raise ConfigurationError("retraining needs a task; add one, or set final: null", path="final")
-    rest = {key: value for key, value in spec.items() if key not in ("from", "space", "task", "export")}
-    settings = read_settings(FinalSettings, rest, "final", owner="'final'")
+    written = {key: value for key, value in section.items() if key not in ("from", "space", "task", "export")}
+    settings = read_settings(FinalSettings, written, "final", owner="'final'")
     names = [stage.settings.name for stage in stages]
-    source = spec.get("from", names[-1])
+    source = section.get("from", names[-1])
     if source not in names:
         raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
-    inherit = None
-    if settings.weights == "inherited":
-        evaluator = next(stage for stage in stages if stage.settings.name == source).settings.evaluator
-        inherit = (evaluator or {}).get("weights")
-        if not isinstance(inherit, str):
-            raise ConfigurationError(
-                f"the stage '{source}' has no evaluator with inherited weights to start from; use scratch",
-                path="final.weights",
-            )
-        if not isinstance(space, SupernetSpace):
-            raise ConfigurationError(
-                f"networks are cut out of a supernet, and this space has none ({type(space).__name__} is no "
-                "SupernetSpace); use scratch",
-                path="final.weights",
-            )
-    export = spec.get("export", list(DEFAULT_EXPORT) if "safetensors" in components.registry.names("exporters") else [])
+    inherit = (
+        _inherited_weights(stages[names.index(source)], context.space) if settings.weights == "inherited" else None
+    )
+    return FinalPlan(settings, source, _exporters(section, context.components), inherit)
+
+
+def _inherited_weights(stage: StagePlan, space: SearchSpace) -> str:
+    """Return the artifact that the networks of a stage inherited their weights from."""
+    weights = (stage.settings.evaluator or {}).get("weights")
+    if not isinstance(weights, str):
+        raise ConfigurationError(
+            f"the stage '{stage.settings.name}' has no evaluator with inherited weights to start from; use scratch",
+            path="final.weights",
+        )
+    if not isinstance(space, SupernetSpace):
+        raise ConfigurationError(
+            f"networks are cut out of a supernet, and this space has none ({type(space).__name__} is no "
+            "SupernetSpace); use scratch",
+            path="final.weights",
+        )
+    return weights
+
+
+def _exporters(section: Mapping[str, Any], components: Components) -> tuple[dict[str, Any], ...]:
+    default = DEFAULT_EXPORT if "safetensors" in components.registry.names("exporters") else ()
+    export = section.get("export", default)
     if not isinstance(export, list | tuple):
         raise ConfigurationError(f"must be a list of formats, not {export!r}", path="final.export")
-    resolved = tuple(components.resolve("exporters", item, join("final.export", n)) for n, item in enumerate(export))
-    return FinalPlan(settings, source, resolved, inherit)
+    return tuple(components.resolve("exporters", spec, f"final.export[{n}]") for n, spec in enumerate(export))
 
 
-def check_exporters(final: FinalPlan, components: Components, known: Sequence[object], seed: int) -> None:
-    """Construct the exporters once, before there is a run.
-
-    Args:
-        final: the last stage, resolved.
-        components: makes components.
-        known: the collaborators that there are before a run.
-        seed: of the run.
+def check_exporters(final: FinalPlan, context: RunContext, runtime: Runtime) -> None:
+    """Construct the exporters once, so that they refuse their settings before the run starts.
 
     Raises:
-        ConfigurationError: one refuses a setting.
+        ConfigurationError: from a constructor.
     """
+    collaborators, seed = context.collaborators(runtime), stream_seed(context.seed, "final")
     for n, spec in enumerate(final.export):
-        components.construct("exporters", spec, known, stream_seed(seed, "final"), f"final.export[{n}]")
+        context.components.construct("exporters", spec, collaborators, seed, f"final.export[{n}]")

@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError, RunFailedError, SpaceError, di
 from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.plugin.validation_errors import join
-from automl_nas.run.configuration.components import Components
+from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.problem import SEARCHED
 from automl_nas.run.configuration.space import make_space
 from automl_nas.space.architecture import Architecture
@@ -45,32 +45,48 @@ class FittedSpace:
     costs: Mapping[str, float]
 
 
-def separate_fit(spec: Any, path: str) -> tuple[Any, str | None, Mapping[str, str]]:
-    """Take the setting that is to be fitted out of the section of a space.
+@dataclass(frozen=True)
+class FittedSetting:
+    """A setting of the final space that is fitted after the search.
+
+    Attributes:
+        name: of the setting.
+        limits: cost -> upper limit, e.g. ``<= 3M``.
+        path: of the setting in the configuration.
+    """
+
+    name: str
+    limits: Mapping[str, str]
+    path: str
+
+
+def separate_fit(spec: Any, path: str) -> tuple[Any, FittedSetting | None]:
+    """Separate the setting that is to be fitted from the section of a space.
 
     Args:
         spec: as written: ``{width: {fit: {params: "<= 3M"}}, ...}``.
-        path: where it stands.
+        path: of the section.
 
     Returns:
-        The section without that setting, its name (None: nothing is fitted), and cost -> limit.
+        The section without that setting, and the setting; None: no setting is to be fitted.
 
     Raises:
-        ConfigurationError: more than one setting is to be fitted, or the limits are no mapping of costs.
+        ConfigurationError: more than one setting is to be fitted, or the limits are not a mapping of costs.
     """
     if not isinstance(spec, Mapping):
-        return spec, None, {}
-    found = [name for name, value in spec.items() if isinstance(value, Mapping) and set(value) == {"fit"}]
-    if not found:
-        return spec, None, {}
-    if len(found) > 1:
-        raise ConfigurationError(f"one setting can be fitted, not {' and '.join(found)}", path=join(path, found[1]))
-    limits = spec[found[0]]["fit"]
+        return spec, None
+    names = [name for name, value in spec.items() if isinstance(value, Mapping) and set(value) == {"fit"}]
+    if not names:
+        return spec, None
+    if len(names) > 1:
+        raise ConfigurationError(f"one setting can be fitted, not {' and '.join(names)}", path=join(path, names[1]))
+    name, limits = names[0], spec[names[0]]["fit"]
     if not isinstance(limits, Mapping) or not limits:
         raise ConfigurationError(
-            f"write cost: limit, e.g. {{fit: {{params: '<= 3M'}}}}, not {limits!r}", path=join(path, f"{found[0]}.fit")
+            f"write cost: limit, e.g. {{fit: {{params: '<= 3M'}}}}, not {limits!r}", path=join(path, f"{name}.fit")
         )
-    return {name: value for name, value in spec.items() if name != found[0]}, found[0], dict(limits)
+    others = {key: value for key, value in spec.items() if key != name}
+    return others, FittedSetting(name, dict(limits), join(path, name))
 
 
 class WidthFitter:
@@ -80,63 +96,56 @@ class WidthFitter:
     passed over.
 
     Args:
-        components: make spaces and cost models.
-        spec: the resolved configuration of the final space; it holds a value of the setting to begin from.
-        setting: its name: a whole number.
-        limits: cost -> upper limit, e.g. ``<= 3M``.
-        costs: name -> resolved cost model; those of the problem. Costs that only ``limits`` names are added.
-        like: the searched space: the decisions must be the same.
-        seed: of the run.
-        path: of the final space's section.
+        context: the search space, whose decisions the fitted spaces must have, and what constructs spaces and costs.
+        spec: the resolved configuration of the final space; it holds the value that fitting begins from.
+        setting: what is fitted.
+        costs: name -> resolved cost model; those of the problem. Costs that only the limits name are added.
 
     Raises:
-        ConfigurationError: the setting is no whole number, a limit cannot be read, or its cost is not known exactly.
+        ConfigurationError: the setting is not a whole number, a limit cannot be read, or its cost is measured.
     """
 
     def __init__(
         self,
-        components: Components,
+        context: RunContext,
         spec: Mapping[str, Any],
-        setting: str,
-        limits: Mapping[str, str],
+        setting: FittedSetting,
         costs: Mapping[str, Mapping[str, Any]],
-        like: SearchSpace,
-        seed: int,
-        path: str,
     ) -> None:
-        self._components, self._spec, self._setting, self._seed, self._path = components, spec, setting, seed, path
-        self._like, self._costs, self._limits = like, dict(costs), dict(limits)
-        where = join(path, setting)
-        if setting not in spec:
+        self._context, self._spec, self._setting, self._path = context, spec, setting.name, setting.path
+        self._costs, self._limits = dict(costs), setting.limits
+        if setting.name not in spec:
             raise ConfigurationError(
-                f"'{spec['name']}' has no setting '{setting}'{did_you_mean(setting, spec)}", path=where
+                f"'{spec['name']}' has no setting '{setting.name}'{did_you_mean(setting.name, spec)}", path=setting.path
             )
-        value = spec.get(setting)
+        value = spec.get(setting.name)
         self._first = FIRST if value is None else value
         if type(self._first) is not int or self._first < 1:
             raise ConfigurationError(
-                f"what is fitted is a whole number of at least 1, and this is {value!r}", path=where
+                f"what is fitted is a whole number of at least 1, and this is {value!r}", path=setting.path
             )
-        known = {*costs, *components.registry.names("cost_models")}
-        self._constraints: list[Constraint] = []
-        for name, limit in limits.items():
-            at = f"{where}.fit.{name}"
-            if name not in known:
-                raise ConfigurationError(f"there is no cost '{name}'{did_you_mean(name, known)}", path=at)
-            if name not in self._costs:
-                self._costs[name] = components.resolve("cost_models", name, at)
-            try:
-                constraint = parse_constraint(name, limit)
-            except ConfigurationError as error:
-                raise ConfigurationError(error.message, path=at) from None
-            if constraint.low != float("-inf"):
-                raise ConfigurationError("an upper limit is needed, such as '<= 3M'", path=at)
-            self._constraints.append(constraint)
-        if isinstance(self._models(like)[next(iter(limits))], MeasuredCost):
+        self._constraints = [self._constraint(name, limit) for name, limit in setting.limits.items()]
+        if isinstance(self._models(context.space)[next(iter(setting.limits))], MeasuredCost):
             raise ConfigurationError(
-                "a setting is fitted to an exact cost; latency is measured, so give it as a constraint", path=where
+                "a setting is fitted to an exact cost; latency is measured, so give it as a constraint",
+                path=setting.path,
             )
-        self._made: dict[int, SearchSpace | None] = {}
+        self._spaces: dict[int, SearchSpace | None] = {}
+
+    def _constraint(self, name: str, limit: str) -> Constraint:
+        path, components = f"{self._path}.fit.{name}", self._context.components
+        names = {*self._costs, *components.registry.names("cost_models")}
+        if name not in names:
+            raise ConfigurationError(f"there is no cost '{name}'{did_you_mean(name, names)}", path=path)
+        if name not in self._costs:
+            self._costs[name] = components.resolve("cost_models", name, path)
+        try:
+            constraint = parse_constraint(name, limit)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.message, path=path) from None
+        if constraint.low != float("-inf"):
+            raise ConfigurationError("an upper limit is needed, such as '<= 3M'", path=path)
+        return constraint
 
     @property
     def config(self) -> dict[str, Any]:
@@ -154,7 +163,7 @@ class WidthFitter:
                 raise ConfigurationError(
                     f"the stage '{stage}' limits {constraint.metric} of the delivered network, whose {self._setting} "
                     f"is only known after the search; limit it as it is searched ({{limit: '{constraint.text}', of: "
-                    f"search}}), or put the limit into {join(self._path, self._setting)}.fit",
+                    f"search}}), or put the limit into {self._path}.fit",
                     path=f"problem.constraints.{constraint.metric}",
                 )
 
@@ -166,11 +175,11 @@ class WidthFitter:
         """
         low, high = 0, LARGEST
         value = self._first
-        while (found := self._accepted(value, low, high)) is not None:
-            if self._meets(found, architecture):
-                low = found
+        while (accepted := self._accepted(value, low, high)) is not None:
+            if self._meets(accepted, architecture):
+                low = accepted
             else:
-                high = found
+                high = accepted
             if high - low < 2:
                 break
             value = 2 * low if high == LARGEST else (low + high) // 2
@@ -184,7 +193,7 @@ class WidthFitter:
             nearest = ", ".join(f"{c.metric} {costs[c.metric]:,.6g}" for c in self._constraints)
             raise RunFailedError(
                 f"no {self._setting} meets {self._said()}: with {high}, the smallest that the space takes, the network "
-                f"has {nearest}; raise the limit in {join(self._path, self._setting)}.fit"
+                f"has {nearest}; raise the limit in {self._path}.fit"
             )
         space = self._space(low)
         assert space is not None
@@ -214,25 +223,26 @@ class WidthFitter:
 
     def _models(self, space: SearchSpace) -> dict[str, CostModel]:
         return {
-            name: self._components.construct(
-                "cost_models", spec, [space], stream_seed(self._seed, f"cost/{name}"), f"problem.costs.{name}"
+            name: self._context.components.construct(
+                "cost_models", spec, [space], stream_seed(self._context.seed, f"cost/{name}"), f"problem.costs.{name}"
             )
             for name, spec in self._costs.items()
         }
 
     def _space(self, value: int) -> SearchSpace | None:
-        if value not in self._made:
-            self._made[value] = None
+        if value not in self._spaces:
+            self._spaces[value] = None
+            config = {**self._spec, self._setting: value}
             try:
-                made = make_space(self._components, {**self._spec, self._setting: value}, self._seed, self._path)
+                space = make_space(self._context.components, config, self._context.seed, "final.space")
             except (ConfigurationError, SpaceError):
                 if value == self._first:
                     raise
             else:
-                if dict(made.decisions) != dict(self._like.decisions):
+                if dict(space.decisions) != dict(self._context.space.decisions):
                     raise ConfigurationError(
                         f"{self._setting} changes the decisions of the space, so it cannot be fitted after the search",
-                        path=join(self._path, self._setting),
+                        path=self._path,
                     )
-                self._made[value] = made
-        return self._made[value]
+                self._spaces[value] = space
+        return self._spaces[value]

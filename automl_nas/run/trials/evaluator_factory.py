@@ -9,7 +9,8 @@ from typing import Any
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.streams import stream_seed

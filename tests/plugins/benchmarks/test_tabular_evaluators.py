@@ -14,7 +14,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.run.api import search
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.yaml import parse_yaml
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace

@@ -18,7 +18,7 @@ from end_to_end.runs import in_child, kill_at, progress, record
 import automl_nas
 from automl_nas.errors import ConfigurationError
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.artifacts import load_weights
 from automl_nas.space.selection import Weighted
 from automl_nas_dso.space import DsoSpace

@@ -15,7 +15,8 @@ import automl_nas
 from automl_nas.errors import ConfigurationError, InfeasibleError, PluginError
 from automl_nas.evaluation import Artifacts
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import Plan, make_plan
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.space import SearchSpace
 from automl_nas.strategy import Services, Strategy
 from automl_nas.streams import stream_seed

@@ -13,7 +13,7 @@ from end_to_end.runs import changed, config, small_space
 from automl_nas.errors import ConfigurationError, DataError, InfeasibleError, PluginError
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.plan import make_plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.yaml import dump_yaml, parse_yaml
 from automl_nas.testing.toys import ToySpace, ToyTask
 
