@@ -45,15 +45,19 @@ def blocks(page: Path, language: str) -> list[tuple[str, str]]:
 
     A comment ``<!-- in tests: OLD => NEW -->`` above a block changes what the test runs, to make long work short.
     """
-    found = []
-    for changes, kind, shown in _BLOCK.findall(page.read_text(encoding="utf-8")):
-        if kind == language:
-            run = shown
-            for old, new in _CHANGE.findall(changes):
-                assert old in run, f"{name(page)}: nothing to change: {old}"
-                run = run.replace(old, new)
-            found.append((shown, run))
-    return found
+    return [(shown, run) for kind, shown, run in all_blocks(page) if kind == language]
+
+
+def all_blocks(page: Path) -> list[tuple[str, str, str]]:
+    """Return the code blocks in the order of the page: language, as readers see it, as tests run it."""
+    result = []
+    for changes, language, shown in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        run = shown
+        for old, new in _CHANGE.findall(changes):
+            assert old in run, f"{name(page)}: nothing to change: {old}"
+            run = run.replace(old, new)
+        result.append((language, shown, run))
+    return result
 
 
 def prose(page: Path) -> str:

@@ -52,6 +52,14 @@ def test_the_reference_has_every_setting_of_every_component() -> None:
         assert any(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == wanted for section in own), component
 
 
+def test_the_figures_are_what_the_script_draws() -> None:
+    figures = script("draw_figures")
+    assert figures.main(["--check"]) == 0, "run: python docs/draw_figures.py"
+    assert {path.name for path in (DOCS / "concepts").glob("*.svg")} == set(figures.FIGURES)
+    pages = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "concepts").glob("*.md"))
+    assert all(f"]({name})" in pages for name in figures.FIGURES)
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     """The pages of the Python API are written when the documentation is built; the pin lists the names."""
     api = script("api_pages")

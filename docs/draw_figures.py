@@ -1,0 +1,353 @@
+"""Draw the figures of the concepts as SVG files.
+
+Usage::
+
+    python docs/draw_figures.py           # writes docs/concepts/*.svg
+    python docs/draw_figures.py --check   # exits with 1 if a file differs from what would be drawn
+
+Each figure has a light background of its own, so that it can be read on light and on dark pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "concepts"
+INK, MUTED, LINE = "#1f2430", "#5b6475", "#8a93a5"
+BLUE, GREEN, ORANGE, GREY, RED, WHITE = "#dbe7fb", "#dcf1e0", "#fdebd2", "#eceff4", "#f9d9d6", "#ffffff"
+"""Fills: computation, files, configuration, not active, interruption, plain."""
+
+
+class Figure:
+    """An SVG image that is put together from boxes, arrows and labels; all lengths are in pixels."""
+
+    def __init__(self, width: int, height: int, title: str) -> None:
+        self.width, self.height, self.title = width, height, title
+        self.parts: list[str] = []
+
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        lines: Sequence[str] = (),
+        *,
+        fill: str = WHITE,
+        dashed: bool = False,
+        top: bool = False,
+    ) -> None:
+        """Draw a box. The first line of text is bold; `top` puts the text at the top edge instead of the middle."""
+        dash = ' stroke-dasharray="5 4"' if dashed else ""
+        self.parts.append(
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" fill="{fill}" '
+            f'stroke="{LINE}"{dash}/>'
+        )
+        first = y + 20 if top else y + height / 2 - (len(lines) - 1) * 9 + 5
+        for number, line in enumerate(lines):
+            color = MUTED if dashed or number else INK
+            self.text(
+                x + width / 2, first + 18 * number, line, bold=number == 0, size=13 if number else 14, color=color
+            )
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int = 13,
+        bold: bool = False,
+        mono: bool = False,
+        anchor: str = "middle",
+        color: str = INK,
+    ) -> None:
+        """Write one line of text at its baseline."""
+        weight = ' font-weight="600"' if bold else ""
+        family = ' font-family="ui-monospace, Menlo, Consolas, monospace"' if mono else ""
+        self.parts.append(
+            f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}" fill="{color}"{weight}{family}>'
+            f"{escape(text)}</text>"
+        )
+
+    def arrow(
+        self, *points: tuple[float, float], label: str = "", dx: float = 0, dy: float = -6, faint: bool = False
+    ) -> None:
+        """Draw an arrow through points. The label is centred between the first two points, moved by (dx, dy)."""
+        path = "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
+        dash = ' stroke-dasharray="4 4"' if faint else ""
+        self.parts.append(
+            f'<path d="{path}" fill="none" stroke="{LINE if faint else MUTED}" stroke-width="1.6"{dash} '
+            'marker-end="url(#head)"/>'
+        )
+        if label:
+            (x1, y1), (x2, y2) = points[0], points[1]
+            self.text((x1 + x2) / 2 + dx, (y1 + y2) / 2 + dy, label, size=12, color=MUTED)
+
+    def svg(self) -> str:
+        """Return the file's contents."""
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" width="{self.width}" '
+            f'height="{self.height}" font-family="system-ui, Helvetica, Arial, sans-serif" role="img">'
+        )
+        arrow_head = (
+            '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
+            f'orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="{MUTED}"/></marker></defs>'
+        )
+        background = (
+            f'<rect x="0.5" y="0.5" width="{self.width - 1}" height="{self.height - 1}" rx="8" fill="#fbfcfe" '
+            'stroke="#d4d9e2"/>'
+        )
+        return "\n".join(
+            [head, f"<title>{escape(self.title)}</title>", arrow_head, background, *self.parts, "</svg>\n"]
+        )
+
+
+def pipeline() -> Figure:
+    """The stages of a run, and what passes from one to the next."""
+    figure = Figure(920, 430, "The pipeline of stages: configuration, plan, three stages, run directory")
+    figure.box(20, 20, 190, 56, ["configuration", "YAML or Python"], fill=ORANGE)
+    figure.box(300, 20, 210, 56, ["plan", "resolved and checked"], fill=ORANGE)
+    figure.arrow((210, 48), (300, 48), label="resolve")
+    figure.arrow((405, 76), (405, 108))
+    figure.box(20, 108, 880, 176, ["driver: calls step until the strategy is done"], top=True, fill=GREY)
+    figure.box(
+        40, 146, 230, 118, ["stage “supernet”", "single_path trains", "the weights of all", "architectures"], fill=BLUE
+    )
+    figure.box(
+        330,
+        146,
+        260,
+        118,
+        ["stage “search”", "evolution proposes (ask),", "the evaluator measures,", "evolution learns (tell)"],
+        fill=BLUE,
+    )
+    figure.box(
+        650, 146, 230, 118, ["stage “final”", "retrain the best beside", "baselines, test once,", "export"], fill=BLUE
+    )
+    figure.box(20, 338, 880, 72, fill=GREEN)
+    figure.text(36, 358, "run directory", bold=True, anchor="start", size=14)
+    figure.box(55, 366, 200, 34, ["artifacts/ (weights)"])
+    figure.box(360, 366, 200, 34, ["trials.jsonl (ledger)"])
+    figure.box(665, 366, 200, 34, ["result.json, export/"])
+    figure.arrow((155, 264), (155, 366), label="saved once", dx=42, dy=-4)
+    figure.arrow((230, 366), (230, 312), (390, 312), (390, 264), label="", dx=0)
+    figure.text(312, 306, "inherited", size=12, color=MUTED)
+    figure.arrow((480, 264), (480, 366), label="trials", dx=26, dy=-4)
+    figure.arrow((540, 366), (540, 312), (700, 312), (700, 264))
+    figure.text(622, 306, "best trials", size=12, color=MUTED)
+    figure.arrow((785, 264), (785, 366), label="network", dx=34, dy=-4)
+    return figure
+
+
+def selections() -> Figure:
+    """One choice of a supernet under the three kinds of selection."""
+    figure = Figure(920, 390, "A supernet and a selection of each kind: value, tensor, Weighted")
+    panels: list[tuple[str, str, Sequence[str | None], str, str]] = [
+        ("a value", '{"layer": "conv5"}', (None, "", None), "one option runs, unweighted", "SPOS, ENAS, evolution"),
+        (
+            "a tensor",
+            '{"layer": tensor([.2, .7, .1])}',
+            ("0.2", "0.7", "0.1"),
+            "all options run, each weighted",
+            "DARTS",
+        ),
+        (
+            "Weighted(value, tensor)",
+            'Weighted(("conv3", "conv5"), w)',
+            ("w[0]", "w[1]", None),
+            "some options run, each weighted",
+            "DSO-NAS, GDAS, ProxylessNAS",
+        ),
+    ]
+    for number, (kind, code, weights, effect, users) in enumerate(panels):
+        left = 20 + 300 * number
+        figure.box(left, 20, 280, 350)
+        figure.text(left + 140, 46, kind, bold=True, size=15)
+        figure.text(left + 140, 68, code, mono=True, size=12, color=MUTED)
+        figure.box(left + 14, 172, 36, 32, ["x"], fill=ORANGE)
+        figure.box(left + 230, 172, 36, 32, ["y"], fill=ORANGE)
+        for row, (option, weight) in enumerate(zip(("conv3", "conv5", "skip"), weights, strict=True)):
+            y = 96 + 66 * row
+            active = weight is not None
+            figure.box(left + 92, y, 80, 52, [option], fill=BLUE if active else GREY, dashed=not active)
+            if active:
+                figure.arrow((left + 50, 188), (left + 92, y + 26))
+                figure.arrow((left + 172, y + 26), (left + 230, 188))
+                figure.text(left + 178, y + (18, 20, 46)[row], weight or "", anchor="start", size=12, color=MUTED)
+        figure.text(left + 140, 322, effect, size=13)
+        figure.text(left + 140, 346, users, size=12, color=MUTED)
+    return figure
+
+
+def survival() -> Figure:
+    """A run that is killed, and how the resumed run reaches the same state."""
+    figure = Figure(920, 420, "What survives a kill: ledger, checkpoint, replay")
+    figure.text(20, 42, "first process", bold=True, anchor="start", size=14)
+    figure.text(20, 384, "resumed process", bold=True, anchor="start", size=14)
+    figure.box(20, 100, 880, 228, fill=GREEN)
+    left, pitch, width = 150, 94, 78
+    for step in range(1, 6):
+        x = left + pitch * (step - 1)
+        figure.box(x, 20, width, 40, [f"step {step}"], fill=BLUE)
+        figure.arrow((x + width / 2, 60), (x + width / 2, 160))
+    x_kill = left + pitch * 5
+    figure.box(x_kill, 20, width, 40, ["killed"], fill=RED)
+    figure.arrow((x_kill + width / 2, 60), (x_kill + width / 2, 160), faint=True)
+    figure.text(36, 122, "run directory", bold=True, anchor="start", size=14)
+    figure.text(36, 182, "trials.jsonl", bold=True, anchor="start")
+    figure.text(36, 200, "the ledger", anchor="start", size=12, color=MUTED)
+    for step in range(1, 6):
+        figure.box(left + pitch * (step - 1), 160, width, 44, [f"trial {step - 1}", "recorded"])
+    figure.box(x_kill, 160, width, 44, ["trial 5", "started"], dashed=True)
+    figure.text(36, 262, "checkpoints/", bold=True, anchor="start")
+    figure.text(36, 280, "save time only", anchor="start", size=12, color=MUTED)
+    figure.box(left + pitch - 12, 244, width + 24, 44, ["checkpoint", "after step 2"], fill=ORANGE)
+    figure.arrow((left + pitch + 39, 288), (left + pitch + 39, 358), label="load", dx=20, dy=-4)
+    y = 358
+    figure.box(left + pitch - 12, y, width + 24, 44, ["state", "after step 2"], fill=ORANGE)
+    for step in range(3, 6):
+        x = left + pitch * (step - 1)
+        figure.box(x, y, width, 44, [f"step {step}", "replayed"], fill=GREY)
+        figure.arrow((x + width / 2, 204), (x + width / 2, y))
+    figure.text(left + pitch * 4 + 50, 250, "recorded trials answer by number:", anchor="start", size=12, color=MUTED)
+    figure.text(left + pitch * 4 + 50, 268, "none of them is evaluated again", anchor="start", size=12, color=MUTED)
+    figure.box(x_kill, y, width, 44, ["step 6", "again"], fill=BLUE)
+    figure.box(x_kill + pitch, y, width, 44, ["step 7", "new"], fill=BLUE)
+    return figure
+
+
+def plugins() -> Figure:
+    """From an entry point to a constructed component."""
+    figure = Figure(920, 400, "How a plugin is found: entry point, hooks, registry, resolve")
+    figure.text(20, 34, "when plugins are loaded", bold=True, anchor="start", size=14)
+    figure.box(
+        20,
+        50,
+        250,
+        92,
+        ["entry point", "pyproject.toml of a distribution:", "group automl_nas,", "climber = “my_climber”"],
+        fill=ORANGE,
+    )
+    figure.box(
+        335,
+        50,
+        250,
+        92,
+        ["hooks", "register_strategies(register)", "register(“climber”,", "“my_climber.climber:Climber”)"],
+        fill=BLUE,
+    )
+    figure.box(
+        650,
+        50,
+        250,
+        92,
+        ["registry", "(strategies, climber) →", "my_climber.climber:Climber,", "not imported yet"],
+        fill=GREEN,
+    )
+    figure.arrow((270, 96), (335, 96), label="import", dy=-8)
+    figure.arrow((585, 96), (650, 96), label="call", dy=-8)
+    figure.text(20, 218, "when a configuration names the component", bold=True, anchor="start", size=14)
+    figure.box(20, 236, 250, 92, ["configuration", "strategy:", "{name: climber, attempts: 100}"], fill=ORANGE)
+    figure.box(
+        335,
+        236,
+        250,
+        92,
+        ["signature", "before *: collaborators, by type", "after *: settings,", "with types and defaults"],
+        fill=BLUE,
+    )
+    figure.box(650, 236, 250, 92, ["component", "Climber(space, problem,", "attempts=100, seed=...)"], fill=BLUE)
+    figure.arrow((270, 282), (335, 282), label="resolve", dy=-8)
+    figure.arrow((585, 282), (650, 282), label="construct", dy=-8)
+    figure.arrow((775, 142), (775, 190), (460, 190), (460, 236))
+    figure.text(617, 184, "import the class", size=12, color=MUTED)
+    figure.text(
+        460,
+        364,
+        "Settings are checked before the run starts; an error names the path, such as stages[0].strategy.attempts.",
+        size=13,
+        color=MUTED,
+    )
+    return figure
+
+
+def architecture() -> Figure:
+    """The packages of the core as layers, and the plugins beside them."""
+    figure = Figure(960, 592, "The packages of automl_nas: layers, rooms and plugins")
+    rows: list[tuple[str, str, Sequence[str], str]] = [
+        ("cli", "the command line", (), GREY),
+        ("testing", "contract tests and toys for plugin authors", (), GREY),
+        ("run", "what drives a search and what survives it", ("configuration", "record", "trials", "final"), GREEN),
+        ("plugin", "hooks, registry, signatures as schemas", (), ORANGE),
+        ("strategy", "problem, trial, strategy: how a search advances", (), BLUE),
+        ("evaluation", "task, runtime, evaluator: what a candidate is worth", ("training", "costs"), BLUE),
+        ("space", "decisions, architectures, selections, supernets", ("modules",), BLUE),
+        ("errors, streams", "the error tree; named random streams", (), GREY),
+    ]
+    figure.text(20, 34, "automl_nas: each package imports only those below it", bold=True, anchor="start", size=14)
+    y = 48.0
+    for name, about, rooms, fill in rows:
+        height = 76 if rooms else 48
+        figure.box(20, y, 580, height, fill=fill)
+        figure.text(36, y + 29, name, bold=True, anchor="start", size=14)
+        figure.text(168, y + 29, about, anchor="start", color=MUTED)
+        for number, room in enumerate(rooms):
+            figure.box(168 + 100 * number, y + 42, 92, 26, fill=WHITE)
+            figure.text(214 + 100 * number, y + 59, room, size=12)
+        y += height + 8
+    figure.text(644, 34, "plugins: none imports another", bold=True, anchor="start", size=14)
+    names = (
+        ("spaces", "search spaces"),
+        ("oneshot", "SPOS: single-path supernets"),
+        ("evolution", "random, evolutionary, local"),
+        ("surrogate", "search guided by a model"),
+        ("optuna", "samplers, storages, workers"),
+        ("dso", "DSO-NAS: space and strategy"),
+        ("benchmarks", "tabular benchmarks, studies"),
+        ("costs", "FLOPs, memory, latency"),
+        ("vision", "image tasks"),
+        ("export", "safetensors, pt2, ONNX"),
+    )
+    for number, (name, about) in enumerate(names):
+        top = 48 + 44 * number
+        figure.box(644, top, 296, 36, fill=WHITE)
+        figure.text(656, top + 23, name, bold=True, anchor="start")
+        figure.text(750, top + 23, about, anchor="start", size=12, color=MUTED)
+    figure.arrow((644, 512), (622, 512), (622, 268), (600, 268))
+    figure.text(652, 510, "entry points and hooks:", anchor="start", size=12, color=MUTED)
+    figure.text(652, 528, "yours are found in the same way", anchor="start", size=12, color=MUTED)
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "architecture.svg": architecture,
+    "pipeline.svg": pipeline,
+    "selections.svg": selections,
+    "survival.svg": survival,
+    "plugins.svg": plugins,
+}
+"""File -> the function that draws it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the files; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a file is out of date")
+    check = parser.parse_args(arguments).check
+    outdated = 0
+    for name, draw in FIGURES.items():
+        file, text = FOLDER / name, draw().svg()
+        if check:
+            outdated |= not file.exists() or file.read_text(encoding="utf-8") != text
+        else:
+            file.write_text(text, encoding="utf-8")
+    return int(outdated)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
