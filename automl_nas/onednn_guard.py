@@ -1,10 +1,11 @@
 """Guard against a oneDNN kernel that corrupts the heap: 1x1 convolutions with a stride and few channels per group.
 
-On processors that have AVX2 and no AVX-512, oneDNN's gradient with respect to the weight of a 1x1 convolution writes
-past the end of its buffer if all of this holds: a stride above 1, no padding, fewer input channels than an AVX2
-register has floats (8), tensors in channels_last. Measured with torch 2.13.0 and 2.14.1; ``ONEDNN_MAX_CPU_ISA=AVX2``
-reproduces it on processors with AVX-512. Contiguous tensors take another kernel, which is right, so these convolutions
-are given contiguous tensors. The guard is active on every CPU, so that results do not depend on the processor's model.
+On processors with AVX2 and without AVX-512, oneDNN's gradient with respect to the weight of a 1x1 convolution writes
+past the end of its buffer if all of these conditions hold: a stride above 1, no padding, fewer input channels than an
+AVX2 register has floats (8), tensors in channels_last. Measured with torch 2.13.0 and 2.14.1;
+``ONEDNN_MAX_CPU_ISA=AVX2`` reproduces it on processors with AVX-512. For contiguous tensors oneDNN uses another kernel,
+which is correct. The guard therefore makes the tensors of these convolutions contiguous. It is active on every CPU, so
+that results do not depend on the model of the processor.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ _FLOATS_PER_REGISTER = 8
 
 
 def guard_convolutions(module: nn.Module) -> None:
-    """Give contiguous tensors to the convolutions of a module on the CPU that oneDNN may compute wrongly.
+    """Make the tensors of those convolutions of a module contiguous that oneDNN may compute wrongly on the CPU.
 
-    Adds a forward pre-hook to 1x1 ``nn.Conv2d`` layers with a stride; a layer that has it already keeps the one.
+    Adds a forward pre-hook to 1x1 ``nn.Conv2d`` layers with a stride, unless the layer has the hook already.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d) and is_strided_pointwise(layer.kernel_size, layer.stride):
             if layer.weight.device.type != "cpu":
                 _remove_guard(layer)
                 continue
-            # Not a new Parameter: optimisers hold this one.
+            # The Parameter object must stay the same, since optimisers refer to it.
             layer.weight.data = _contiguous(layer.weight.data)
             if _make_inputs_contiguous not in layer._forward_pre_hooks.values():
                 layer.register_forward_pre_hook(_make_inputs_contiguous)
 
 
 def remove_guards(module: nn.Module) -> None:
-    """Remove what `guard_convolutions` added, so that a delivered network holds no reference to this package."""
+    """Remove the hooks of `guard_convolutions`, so that a delivered network does not refer to this package."""
     for layer in module.modules():
         _remove_guard(layer)
 
 
 def is_strided_pointwise(kernel_size: Sequence[int], stride: Sequence[int]) -> bool:
-    """Whether a convolution has a 1x1 kernel and a stride above 1 in some direction."""
+    """Whether a convolution has a 1x1 kernel and a stride above 1 in at least one direction."""
     return max(kernel_size) == 1 and max(stride) > 1
 
 
@@ -49,8 +50,8 @@ def contiguous_if_narrow(x: Tensor, groups: int = 1) -> Tensor:
     """Return the input of a strided 1x1 convolution, made contiguous if it is on the CPU and has few channels.
 
     Args:
-        x: shape ``(samples, channels, height, width)``.
-        groups: of the convolution.
+        x: the input, shape ``(samples, channels, height, width)``.
+        groups: the groups of the convolution.
     """
     if x.device.type == "cpu" and x.shape[1] // groups < _FLOATS_PER_REGISTER:
         return _contiguous(x)
@@ -58,8 +59,8 @@ def contiguous_if_narrow(x: Tensor, groups: int = 1) -> Tensor:
 
 
 def _contiguous(x: Tensor) -> Tensor:
-    # `Tensor.contiguous` keeps the strides of channels_last where a dimension has length 1, as in a 1x1 kernel, and
-    # torch chooses the kernel by the strides.
+    # `Tensor.contiguous` keeps the strides of channels_last if a dimension has length 1, as in a 1x1 kernel, and torch
+    # chooses the kernel by the strides.
     return (
         x
         if x.stride() == torch.empty(x.shape, device="meta").stride()
@@ -70,7 +71,7 @@ def _contiguous(x: Tensor) -> Tensor:
 def _make_inputs_contiguous(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     assert isinstance(layer, nn.Conv2d)
     x, *rest = inputs
-    # The widths of an elastic convolution follow its input: only the call knows the number of channels.
+    # The number of channels of an elastic convolution is only known in the call: it is that of the input.
     return (contiguous_if_narrow(x, layer.groups), *rest)
 
 

@@ -1,12 +1,13 @@
-"""Import torchvision where its compiled operators cannot be loaded.
+"""Import torchvision in environments where its compiled operators cannot be loaded.
 
-torchvision's wheels are compiled against one build of torch. Beside another build (the index's wheel beside a CPU-only
-torch, say) torchvision skips its compiled part, and its import then fails on two operators that it only describes:
-``operator torchvision::nms does not exist``. Transforms and classification models need no compiled operator, so
-defining the schemas of those two is enough. The import is tried first: beside the torch it was compiled against,
-torchvision registers its operators itself, and a second registration would abort the process.
+A torchvision wheel is compiled against one build of torch. With another build (e.g. a CPU-only torch) torchvision skips
+its compiled part, and its import fails because it registers meta kernels for two missing operators: ``operator
+torchvision::nms does not exist``. Transforms and classification models need no compiled operator, so that defining the
+schemas of these two operators is enough. The import is tried first: with the build of torch that it was compiled
+against, torchvision registers its operators itself, and a second registration would abort the process.
 
-The core uses no torchvision; this module is here because several plugins do, and plugins do not import each other.
+The core does not use torchvision. This module is in the core because several plugins use torchvision, and plugins do
+not import each other.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_libraries: list[torch.library.Library] = []  # a schema exists for as long as its library object does
+_libraries: list[torch.library.Library] = []  # a schema exists only as long as its library object
 _lock = threading.Lock()
 
 
 def import_torchvision(module: str = "torchvision") -> ModuleType:
     """Return torchvision or one of its modules, such as ``torchvision.transforms.v2``.
 
-    Defines the schemas of missing operators if, and only if, the import fails without them; an operator that exists is
-    never redefined.
+    If the import fails because of missing operators, their schemas are defined and the import is repeated. Existing
+    operators are never redefined.
 
     Raises:
         PluginError: torchvision cannot be imported for another reason.
@@ -61,6 +62,6 @@ def _define_missing_schemas() -> None:
 
 def _import_error(error: BaseException) -> PluginError:
     return PluginError(
-        f"torchvision cannot be imported beside torch {torch.__version__}: {error}; install the torchvision "
-        "release that belongs to this torch release"
+        f"torchvision cannot be imported with torch {torch.__version__}: {error}; install the torchvision "
+        "release for this torch release"
     )

@@ -1,4 +1,4 @@
-"""What a candidate is worth: tasks, training, evaluators, costs.
+"""Evaluating candidates: tasks, training, evaluators, cost models.
 
 Names load on first use: importing this package does not import torch.
 """

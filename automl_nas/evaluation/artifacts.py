@@ -1,4 +1,4 @@
-"""Trained weights that travel between stages and runs."""
+"""Weights that one stage saves and another stage or run loads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ if TYPE_CHECKING:
 
 
 class Artifacts(ABC):
-    """The write-once artifacts of a run, as a strategy or an evaluator sees them."""
+    """The artifacts of a run, as strategies and evaluators use them; an artifact is written once."""
 
     @abstractmethod
     def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
-        """Write an artifact of the present stage (a module's ``state_dict()``), once and for good.
+        """Write an artifact of the current stage.
 
-        A replayed step may save again: the digest must be the same.
+        An artifact cannot be replaced. A replayed step may save it again with the same content.
+
+        Args:
+            tensors: a module's ``state_dict()``.
+            name: the name of the artifact within the stage.
 
         Raises:
-            RunDirectoryError: an artifact of that name exists and holds something else.
+            RunDirectoryError: an artifact of that name exists and has another content.
         """
 
     @abstractmethod
@@ -28,10 +32,10 @@ class Artifacts(ABC):
         """Read an artifact.
 
         Args:
-            reference: ``stage`` or ``stage/name`` of this run, ``RUN_DIRECTORY:stage`` of another one, whose space must
-                have the same fingerprint.
+            reference: ``stage`` or ``stage/name`` in this run; ``RUN_DIRECTORY:stage`` in another run, whose space
+                must have the same fingerprint.
 
         Raises:
-            ConfigurationError: there is no such artifact, or it belongs to another space.
-            DamagedError: its digest does not match.
+            ConfigurationError: the artifact does not exist, or belongs to another space.
+            DamagedError: the digest of the file does not match.
         """

@@ -1,4 +1,4 @@
-"""What is checked before there is a run, of classes whose constructors are called when their stage begins."""
+"""Checks of constructor arguments before a run, for classes whose constructors are called when their stage begins."""
 
 
 def unchecked() -> None:

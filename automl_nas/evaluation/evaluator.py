@@ -1,4 +1,4 @@
-"""Evaluating candidates: `Request` in, `Outcome` out."""
+"""Evaluators: they receive a `Request` and return an `Outcome`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class State(StrEnum):
-    """What became of a trial."""
+    """The state of a trial after its evaluation."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
@@ -25,10 +25,10 @@ class State(StrEnum):
 
 
 class Reports:
-    """Takes the intermediate values of one evaluation; they are recorded with its trial.
+    """Collects the intermediate values of one evaluation, which are recorded with its trial.
 
     Attributes:
-        values: ``[step, value]`` in the order in which they were reported.
+        values: ``[step, value]`` in the order of the reports.
     """
 
     __slots__ = ("values",)
@@ -37,12 +37,12 @@ class Reports:
         self.values: list[list[float]] = []
 
     def __call__(self, step: int, value: float) -> None:
-        """Remember a value."""
+        """Append a value."""
         self.values.append([int(step), float(value)])
 
 
 class _Folder:
-    """The field `Request.scratch`: a text becomes a Path when it is asked for, which most evaluators never do."""
+    """The field `Request.scratch`: a string is converted to a Path when it is read, which few evaluators do."""
 
     def __get__(self, request: Request | None, kind: type[Request]) -> Path | None:
         if request is None:
@@ -59,13 +59,14 @@ class Request:
     """One candidate to evaluate.
 
     Attributes:
-        number: the trial's number in the run.
+        number: the number of the trial in the run.
         architecture: the candidate.
-        fidelity: how thorough the evaluation shall be, in the evaluator's own unit (epochs, say); None: its default.
+        fidelity: how thorough the evaluation is, in a unit of the evaluator (e.g. epochs); None: its default.
         seed: the only source of randomness of the evaluation.
-        scratch: a folder that survives a crash until the outcome is recorded; None: nothing to resume from.
-        report: ``report(step, value)`` gives an intermediate value; it may raise `Pruned`, which the evaluator lets
-            through or turns into an outcome with state PRUNED.
+        scratch: a folder that is kept until the outcome is recorded, also after a crash; None: the evaluation cannot be
+            resumed.
+        report: ``report(step, value)`` reports an intermediate value. It may raise `Pruned`, which the evaluator passes
+            on or turns into an outcome with state PRUNED.
     """
 
     number: int
@@ -78,15 +79,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        number: that of the request.
-        metrics: metric name -> value; empty unless COMPLETE (PRUNED may hold what is known).
+        number: the number of the request.
+        metrics: metric name -> value; empty if FAILED. A PRUNED outcome may hold the metrics measured so far.
         state: COMPLETE, PRUNED or FAILED.
-        error: for FAILED, the reason in one line.
-        seconds: how long it took, wall clock; 0 if it was not measured.
-        info: anything JSON that is worth recording.
+        error: the reason in one line, if FAILED.
+        seconds: the duration, wall clock; 0 if it was not measured.
+        info: JSON values that are recorded with the trial.
     """
 
     number: int
@@ -98,39 +99,39 @@ class Outcome:
 
 
 class Evaluator(ABC):
-    """Says what candidates are worth.
+    """Measures candidates.
 
-    COMPLETE metrics are a pure function of (architecture, seed, fidelity): never of the order, nor of the other
-    requests. Collaborators (SearchSpace, Task, Runtime, Artifacts) come to the constructor by type; settings are
+    COMPLETE metrics are a pure function of (architecture, seed, fidelity): they depend neither on the order nor on
+    other requests. The constructor receives collaborators (SearchSpace, Task, Runtime, Artifacts) by type; settings are
     keyword-only.
 
     Attributes:
-        stochastic: whether an evaluation may draw from the global generators (Python's, NumPy's, torch's), which are
-            then set from the request's seed before each. A table that is looked up says False: it saves more time
-            than the look-up takes.
+        stochastic: whether an evaluation may draw from the global generators of Python, NumPy and torch, which are then
+            set from the request's seed before each evaluation. An evaluator that uses no random numbers, such as a
+            table, sets it to False: setting the generators takes longer than a look-up.
     """
 
     stochastic: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield one outcome for each request, in any order, each as soon as it is known.
+        """Yield one outcome for each request, in any order, each as soon as it is ready.
 
-        ``requests`` is lazy: a request counts as started when it is taken from the iterable, so take one at a time
-        unless work is shared. An exception fails the requests that were taken and not answered; each of them is then
-        repeated alone before it is FAILED.
+        ``requests`` is lazy: a request is recorded as started when it is taken from the iterable, so take one at a time
+        unless requests share work. If an exception is raised, each request that was taken and has no outcome is
+        repeated alone; it is FAILED if that raises an exception, too.
         """
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:
-        """Return the metrics it will give (default: the task's), or None if that cannot be known beforehand."""
+        """Return the names of the metrics (default: those of the task), or None if they depend on the evaluation."""
         return frozenset(task.metrics) if task is not None else None
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return what checks the constructor's arguments before there is a run (default: nothing is checked).
+        """Return a function that checks constructor arguments before the run (default: a function without checks).
 
-        It is what `automl_nas.strategy.Strategy.checker` is for strategies: a function with some of the constructor's
-        parameters, or the class itself, where constructing costs nothing and leaves nothing behind.
+        As `automl_nas.strategy.Strategy.checker`: a function with some of the constructor's parameters, or the class
+        itself if constructing it is fast and has no side effects.
         """
         return unchecked

@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision, memory format, threads, seeds, data-parallel training."""
+"""The runtime of a process: device, precision, memory format, threads, seeds, data-parallel training."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Runtime:
     """Device, precision, memory format, threads and seeds of a run.
 
-    ``auto`` for the precision or the memory format is a wish, not a state: `automl_nas.evaluation.tune` turns it
-    into what is fastest here when a configuration is resolved, and the record holds its choice.
+    ``auto`` for the precision or the memory format must be replaced before: `automl_nas.evaluation.tune` chooses the
+    fastest options of this machine when a configuration is resolved, and the run directory holds the choice.
 
     Args:
-        device: ``auto`` (a GPU if there is one; under torchrun the local rank's), or anything `torch.device` takes.
-        precision: ``float32``, or ``bfloat16`` by autocast; ``auto`` must have been settled.
-        memory_format: ``channels_last`` or ``contiguous`` for 4-dimensional tensors; ``auto`` must have been settled.
-        threads: CPU threads of torch; None: what torch would take. The number in use is recorded with the run, since
-            sums depend on it.
+        device: ``auto`` (a GPU if there is one; under torchrun that of the local rank), or an argument of
+            `torch.device`.
+        precision: ``float32``, or ``bfloat16`` by autocast.
+        memory_format: ``channels_last`` or ``contiguous``, for 4-dimensional tensors.
+        threads: the number of CPU threads of torch; None: torch's default. The number is recorded with the run, since
+            the rounding of sums depends on it.
 
     Raises:
-        ConfigurationError: the device does not exist here, or an ``auto`` has not been settled.
+        ConfigurationError: this machine does not have the device, or a value is ``auto``.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class Runtime:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(
-                f"no device '{device}' here ({reason}); use auto or cpu", path="runtime.device"
+                f"the device '{device}' is not available ({reason}); use auto or cpu", path="runtime.device"
             ) from None
-        for name, value, known in (
+        for name, value, options in (
             ("precision", precision, ("float32", "bfloat16")),
             ("memory_format", memory_format, ("channels_last", "contiguous")),
         ):
-            if value not in known:
-                hint = "; tune() settles it" if value == "auto" else ""
+            if value not in options:
+                hint = "; tune() replaces auto" if value == "auto" else ""
                 raise ConfigurationError(
-                    f"{name} is {' or '.join(known)} here, not {value!r}{hint}", path=f"runtime.{name}"
+                    f"{name} must be {' or '.join(options)}, not {value!r}{hint}", path=f"runtime.{name}"
                 )
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads must be at least 1, not {threads}", path="runtime.threads")
@@ -74,7 +75,7 @@ class Runtime:
         self._format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
     def settings(self) -> dict[str, object]:
-        """Return the settings in force, for the record; a Runtime made from them computes the same."""
+        """Return the settings in use, for the run directory; a Runtime with these settings computes the same."""
         return {
             "device": str(self.device),
             "precision": self.precision,
@@ -83,15 +84,15 @@ class Runtime:
         }
 
     def activate(self) -> None:
-        """Set the number of CPU threads of this process, and let CUDA use deterministic convolutions only."""
+        """Set the number of CPU threads of this process, and make CUDA use deterministic convolutions only."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
-            # Others add up in the order in which they finish, and a resumed run would not repeat itself.
+            # The others add up in the order in which threads finish: a resumed run would not repeat its numbers.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
     def place(self, module: ModuleT) -> ModuleT:
-        """Move a module to the device, in the memory format; in place, and returned.
+        """Move a module to the device and into the memory format, in place; return it.
 
         On the CPU, narrow strided 1x1 convolutions compute on contiguous tensors (`automl_nas.onednn_guard`).
         """
@@ -100,19 +101,19 @@ class Runtime:
         return module
 
     def tensor(self, value: Tensor) -> Tensor:
-        """Move a batch to the device; 4-dimensional inputs take the memory format."""
+        """Return a batch on the device; 4-dimensional inputs are converted to the memory format."""
         if value.dim() == 4:
             return value.to(device=self.device, memory_format=self._format, non_blocking=True)
         return value.to(device=self.device, non_blocking=True)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which forward passes run."""
+        """Return the context manager for forward passes."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def predictor(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Put a network into evaluation mode and return it as a function from CPU inputs to CPU outputs (float32)."""
+        """Set a network to evaluation mode; return it as a function from CPU inputs to CPU outputs (float32)."""
         model.eval()
 
         def predict(inputs: Tensor) -> Tensor:
@@ -124,10 +125,11 @@ class Runtime:
 
     @contextlib.contextmanager
     def seeded(self, seed: int, purpose: str, counter: int = 0) -> Iterator[None]:
-        """Set the global generators (torch, NumPy, Python) to a named stream, and restore them afterwards.
+        """Set the global generators of torch, NumPy and Python to a named stream, and restore them afterwards.
 
-        For what takes no generator: initialisation, dropout, transforms. Plugins never seed: core wraps every build,
-        training iteration and evaluation in this. Nests.
+        For code that takes no generator argument: initialisation, dropout, transforms. The core uses this context
+        manager around every build, training iteration and evaluation, so that plugins never set seeds. It can be
+        nested.
         """
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
         accelerator = self._accelerator_state()
@@ -141,15 +143,15 @@ class Runtime:
             self._restore_accelerator(accelerator)
 
     def reseed(self, seed: int, purpose: str, counter: int = 0) -> None:
-        """Set the global generators to another stream; only inside `seeded`, which restores them.
+        """Set the global generators to another stream. Call it only inside `seeded`, which restores them.
 
-        Saving and restoring costs 0.1 ms, most of it NumPy's; this alone costs a tenth, so a training loop is wrapped
-        once and reseeded at each iteration.
+        Saving and restoring the generators takes 0.1 ms, most of it for NumPy's; this method takes a tenth of that. A
+        training loop is therefore wrapped once and reseeded at each iteration.
         """
         value = stream_seed(seed, purpose, counter)
         random.seed(value)
         np.random.seed(value & 0xFFFFFFFF)
-        # Not torch.manual_seed: it also seeds every other device of the machine, which nobody would restore.
+        # Not torch.manual_seed: it also seeds all other devices of the machine, which would not be restored.
         torch.default_generator.manual_seed(value)
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
@@ -175,35 +177,36 @@ class Runtime:
 
     @property
     def world_size(self) -> int:
-        """The number of data-parallel processes (1 unless started under torchrun)."""
+        """The number of data-parallel processes; 1 without torchrun."""
         return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
     @property
     def rank(self) -> int:
-        """The number of this process among them."""
+        """The rank of this process among the data-parallel processes, counted from 0."""
         return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
     def parallel(self, net: nn.Module) -> nn.Module:
-        """Return the network ready for data-parallel training: itself, or wrapped under torchrun.
+        """Return a network for data-parallel training: the network itself, or under torchrun a wrapper of it.
 
-        Parameters that take no part in a step (candidates that were not drawn) keep gradient None on every rank.
+        Parameters that a step does not use (those of candidates that were not drawn) have gradient None on all ranks.
         """
         if self.world_size == 1:
             return net
         return nn.parallel.DistributedDataParallel(net, find_unused_parameters=True)
 
     def shard(self, batch: Tensor) -> Tensor:
-        """Return this process's share of a batch: every world_size-th sample, starting at rank.
+        """Return the part of a batch for this process: every world_size-th sample, starting at number ``rank``.
 
         Raises:
-            ConfigurationError: the batch does not divide evenly, and the mean of the shares' gradients would not be the
-                batch's.
+            ConfigurationError: the batch size is not a multiple of the number of processes, so that the mean of their
+                gradients would not be the gradient of the batch.
         """
         if self.world_size == 1:
             return batch
         if len(batch) % self.world_size:
             raise ConfigurationError(
-                f"a batch of {len(batch)} does not divide among {self.world_size} processes; use a multiple of it",
+                f"a batch of {len(batch)} does not divide among {self.world_size} processes; use a multiple of "
+                f"{self.world_size}",
                 path="task.batch_size",
             )
         return batch[self.rank :: self.world_size]

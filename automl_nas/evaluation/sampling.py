@@ -1,8 +1,8 @@
-"""For authors of tasks: random numbers that belong to samples, and batches that are the same however they are loaded.
+"""For authors of tasks: random numbers for each sample, and batches that do not depend on the number of loader workers.
 
-A task promises that the order of an epoch is a function of (seed, epoch) and what happens to a sample one of
-(seed, epoch, index). A generator that is passed along from sample to sample cannot keep that promise; `sample_draws`
-can: it computes the n-th number of a stream directly from n, for a whole batch at once.
+In every task the order of an epoch is a function of (seed, epoch), and the augmentation of a sample is a function of
+(seed, epoch, index). A generator that is used for one sample after another does not have this property. `sample_draws`
+does: it computes the n-th number of a stream directly from n, for a whole batch at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from automl_nas.streams import stream_seed
 
 Indices = NDArray[np.int64]
 Fetch = Callable[[Indices, int, int], Batch]
-"""``fetch(indices, seed, epoch) -> batch``: reads and augments samples. With workers it must be picklable."""
+"""``fetch(indices, seed, epoch) -> batch``: reads and augments samples. It must be picklable if there are workers."""
 
 _GAMMA = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits: the step of SplitMix64
 
@@ -33,7 +33,7 @@ _GAMMA = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits: the step of SplitMix
 def sample_draws(seed: int, purpose: str, counter: int, indices: Indices, count: int = 1) -> NDArray[np.uint64]:
     """Return ``count`` random 64-bit words for each sample, from the stream ``(seed, purpose, counter)``.
 
-    Row i depends on ``indices[i]`` and ``count`` alone, not on what else is in the batch: sample n owns the words
+    Row i depends on ``indices[i]`` and ``count`` only, not on the rest of the batch: sample n has the words
     ``n * count`` to ``n * count + count - 1`` of the stream. The generator is SplitMix64 (Steele, Lea and Flood, "Fast
     splittable pseudorandom number generators", OOPSLA 2014), whose n-th output is a hash of its state plus n steps.
 
@@ -45,7 +45,7 @@ def sample_draws(seed: int, purpose: str, counter: int, indices: Indices, count:
 
 
 def _mix(numbers: NDArray[np.uint64], start: int) -> NDArray[np.uint64]:
-    """Return the outputs of SplitMix64 with these numbers, counted from 1."""
+    """Return the outputs of SplitMix64 at these positions, counted from 1."""
     state: NDArray[np.uint64] = numbers * np.uint64(_GAMMA) + np.uint64(start)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -53,12 +53,12 @@ def _mix(numbers: NDArray[np.uint64], start: int) -> NDArray[np.uint64]:
 
 
 def uniform(draws: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Turn random words into numbers in [0, 1), multiples of 2^-53."""
+    """Convert random words to numbers in [0, 1), which are multiples of 2^-53."""
     return (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def below(draws: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
-    """Turn random words into integers in ``[0, bound)``, bound at most 2^31; their bias is below ``bound / 2^32``."""
+    """Convert random words to integers in ``[0, bound)``, bound at most 2^31; their bias is below ``bound / 2^32``."""
     return ((draws >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
 
 
@@ -70,12 +70,12 @@ def permutation(seed: int, purpose: str, counter: int, size: int) -> Indices:
 
 @contextlib.contextmanager
 def sample_generator() -> Iterator[Callable[[int], None]]:
-    """Give out a function that seeds torch's global CPU generator, and restore the generator afterwards.
+    """Yield a function that seeds torch's global CPU generator; restore the generator afterwards.
 
-    For transforms that draw from the global generator: call it with the sample's own word before each sample.
-    torch runs on one thread meanwhile, so that no sum depends on whether a loader worker computes it.
+    For transforms that draw from the global generator: call the function with the sample's word before each sample.
+    In this context torch uses one thread, so that sums are the same in a loader worker and in this process.
     """
-    # Not torch.manual_seed: it also queues work for accelerators, at a hundred times the price, and they are not used.
+    # Not torch.manual_seed: it also queues work for accelerators, which are not used, and takes 100 times as long.
     generator = torch.default_generator
     before, threads = generator.get_state(), torch.get_num_threads()
     torch.set_num_threads(1)
@@ -103,19 +103,20 @@ def seeded_batches(
 ) -> Iterator[Batch]:
     """Yield the full batches of one epoch over ``indices``, in the random order of (seed, epoch).
 
-    The batches are the same for every number of workers. What is left over at the end of the epoch is dropped; another
-    epoch leaves out other samples. torch's global generator is neither read nor changed.
+    The batches are the same for every number of workers. The samples after the last full batch are dropped; they differ
+    from epoch to epoch. torch's global generator is neither read nor changed.
 
     Args:
-        fetch: makes a batch; see `Fetch`. Its result must depend on each sample's (seed, epoch, index) alone.
+        fetch: returns a batch; see `Fetch`. Its result must be a function of each sample's (seed, epoch, index).
         indices: the samples of the split.
-        batch_size: samples in a batch.
+        batch_size: the number of samples in a batch.
         seed: of the streams.
         epoch: counted from 0.
-        start: the first batch to make; earlier ones are skipped without being read.
-        workers: loader processes, at most one per usable CPU; 0: the batches are made in this process, as they also
-            are inside daemonic processes, which may not have children. The processes end with the iterator.
-        preload: modules that ``fetch`` needs in the workers, imported once for all of them (where the platform can).
+        start: the first batch to yield; earlier batches are skipped without reading their samples.
+        workers: the number of loader processes, at most one for each usable CPU. 0: this process loads the batches, as
+            it also does in daemonic processes, which must not have children. The processes end with the iterator.
+        preload: modules that ``fetch`` needs in the workers; where the platform allows it they are imported once for
+            all workers.
     """
     order = indices[permutation(seed, "order", epoch, len(indices))]
     batches = range(start, len(indices) // batch_size)
@@ -143,7 +144,7 @@ class _Epoch(Dataset[Batch]):
 
 def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str]) -> Iterator[Batch]:
     with warnings.catch_warnings():
-        # Where a container's quota is below the number of CPUs, the loader would advise fewer workers.
+        # In a container with a quota below the number of CPUs the loader would advise to use fewer workers.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         loader: DataLoader[Any] = DataLoader(
             batches,
@@ -151,24 +152,24 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
             sampler=numbers,
             num_workers=workers,
             multiprocessing_context=_context(preload),
-            generator=torch.Generator(),  # the loader draws a base seed: not from the global generator
+            generator=torch.Generator(),  # otherwise the loader draws a seed from the global generator
         )
         iterator = iter(loader)
     try:
         yield from iterator
     except Exception as error:
-        # Its traceback would keep the iterator, and so the processes, alive for as long as the error is kept; what
-        # happened in the worker is told by the message.
+        # A traceback would keep the iterator, and with it the processes, alive as long as the error exists. The message
+        # contains the traceback of the worker.
         del iterator
         raise error.with_traceback(None) from None
 
 
 def _context(preload: Sequence[str]) -> Any:
-    """Return a start method that is safe beside threads: forked from a server without any, or spawned."""
+    """Return a start method that is safe in a process with threads: a fork server without threads, or spawn."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # torch and the rest are imported once, not in every worker of every epoch.
+    # The server imports torch and the other modules once, instead of each worker in each epoch.
     context.set_forkserver_preload([__name__, *preload])
     return context
 

@@ -1,28 +1,30 @@
-"""How sure a measured share is: intervals for one proportion and for the difference of two."""
+"""Confidence intervals of a proportion and of the difference of two proportions."""
 
 from __future__ import annotations
 
 import math
 
 Z95 = 1.959963984540054
-"""The 97.5 % point of the standard normal distribution: half of what a two-sided 95 % interval leaves out."""
+"""The 97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
 
 
 def wilson_interval(share: float, count: int, z: float = Z95) -> tuple[float, float]:
     """Return the score interval of a proportion (Wilson 1927).
 
-    It keeps its coverage near 0 and 1, where the usual ``p +- 1.96 sqrt(p (1 - p) / n)`` fails.
+    Its coverage is also right near 0 and 1, unlike that of ``p +- 1.96 sqrt(p (1 - p) / n)``.
 
     Args:
-        share: the observed proportion, 0 to 1.
-        count: of how many independent samples.
-        z: the normal quantile; 1.96 gives 95 %.
+        share: the observed proportion, between 0 and 1.
+        count: the number of independent samples.
+        z: the quantile of the normal distribution; 1.96 for 95 %.
 
     Raises:
-        ValueError: the share is outside 0..1, or there are no samples.
+        ValueError: the share is not between 0 and 1, or there are no samples.
     """
-    if not 0 <= share <= 1 or count < 1:
-        raise ValueError(f"a share of {share} of {count} samples is none")
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share must be between 0 and 1, got {share}")
+    if count < 1:
+        raise ValueError(f"the number of samples must be at least 1, got {count}")
     denominator = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / denominator
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / denominator
@@ -34,8 +36,8 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Return the interval of ``first - second`` from the intervals of both (Newcombe 1998, method 10).
 
-    The two values are treated as independent. Measured on the same test images they are positively correlated, so the
-    interval is on the wide, cautious side.
+    The two values are treated as independent. Values measured on the same test images are positively correlated, so the
+    interval is wider than necessary.
     """
     difference = first - second
     low = math.hypot(first - first_interval[0], second_interval[1] - second)

@@ -17,13 +17,13 @@ Predictor: TypeAlias = "Callable[[Tensor], Tensor]"
 
 SPLITS = ("train", "search", "test", "train+search")
 """train: for weights. search: held out of train, for ranking, alpha and lambda. test: for the final report only.
-train+search: both, for retraining."""
+train+search: both splits, for retraining."""
 
 
 class Task(ABC):
-    """What a network is to do. Splits: see `SPLITS`; the three basic ones never share a sample.
+    """Data, loss and metrics. The splits are `SPLITS`; train, search and test have no sample in common.
 
-    A task is pure: nothing it returns depends on what was asked before, nor on the number of loader workers.
+    The methods are pure functions: results depend neither on earlier calls nor on the number of loader workers.
     """
 
     @property
@@ -39,7 +39,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Direction]:
-        """The names that `score` returns, and which way is better; the first one is the default objective."""
+        """The names of the metrics that `score` returns -> direction; the first one is the default objective."""
 
     @abstractmethod
     def size(self, split: str) -> int:
@@ -47,32 +47,32 @@ class Task(ABC):
 
     @abstractmethod
     def batches_per_epoch(self, split: str) -> int:
-        """Return how many batches `batches` yields for one epoch from ``start=0``."""
+        """Return the number of batches that `batches` yields for one epoch with ``start=0``."""
 
     @abstractmethod
     def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Yield the shuffled, augmented training batches of one epoch, all of the same size.
 
-        The order is a function of (seed, epoch), the augmentation of each sample of (seed, epoch, its index).
+        The order is a function of (seed, epoch). The augmentation of a sample is a function of (seed, epoch, index).
 
         Args:
             split: one of `SPLITS`.
             epoch: counted from 0.
-            seed: of the stream that shuffles and augments.
-            start: the first batch to yield; earlier ones are skipped without being read.
+            seed: of the streams for shuffling and augmentation.
+            start: the first batch to yield; earlier batches are skipped without reading their samples.
         """
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the training loss of one batch, a scalar (mean over the batch)."""
+        """Return the training loss of one batch: a scalar, the mean over the batch."""
 
     @abstractmethod
     def score(self, model: Predictor, split: str) -> Mapping[str, float]:
         """Return the `metrics` of a network over a whole split, in a fixed order and without augmentation."""
 
     def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
-        """Return the 95 % interval of a metric that was measured on a split (default: None, not known).
+        """Return the 95 % confidence interval of a metric measured on a split (default: None).
 
-        A task whose metric is a share of its samples returns ``wilson_interval(value, self.size(split))``.
+        A task whose metric is a proportion of its samples returns ``wilson_interval(value, self.size(split))``.
         """
         return None

@@ -1,1 +1,1 @@
-"""What an architecture costs: cost models, their tables, and exact questions about sums of costs."""
+"""Costs of architectures: cost models, cost tables, exact counting, and the best architecture under limits."""

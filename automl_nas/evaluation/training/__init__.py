@@ -1,1 +1,1 @@
-"""Training a network on a task, and what belongs to it: recipes, batch normalisation, auxiliary heads."""
+"""Training a network on a task: the training loop, recipes, batch normalisation, auxiliary heads, automatic tuning."""

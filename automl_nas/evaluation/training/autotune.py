@@ -1,4 +1,4 @@
-"""Settling ``auto``: which precision and memory format train fastest on this machine."""
+"""Choosing the precision and the memory format with which a network trains fastest on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from automl_nas.evaluation.task import Batch, Task
 from automl_nas.evaluation.training.batch_norm import full_batches
 from automl_nas.streams import stream_seed
 
-# In each list the default stands first: it is what another choice has to beat.
+# The first option of each setting is the default, with which the others are compared.
 _OPTIONS = {"precision": ("float32", "bfloat16"), "memory_format": ("channels_last", "contiguous")}
 
 
@@ -31,21 +31,22 @@ def tune(
 ) -> dict[str, Any]:
     """Return the settings of a `Runtime` with every ``auto`` of precision and memory format replaced by a choice.
 
-    Each combination takes training steps in turn, so a machine that slows down slows all of them; medians are compared.
-    The defaults (float32, channels_last) stay unless another combination is clearly faster. Clocks differ from run to
-    run: the choice belongs into the resolved configuration, and a resumed run must not tune again. Costs
-    ``rounds + 1`` training steps for each combination; nothing when no setting says ``auto``.
+    The combinations take training steps in turn, so that changes in the machine's speed affect all of them; the medians
+    of their times are compared. The defaults (float32, channels_last) are chosen unless another combination is faster
+    by the margin. Times differ from run to run: the choice must be stored in the resolved configuration, and a resumed
+    run must not tune again. Takes ``rounds + 1`` training steps for each combination, and none if no setting is
+    ``auto``.
 
     Args:
         settings: the keyword arguments of `Runtime`.
-        build: makes a network of the usual size; it is called once for each combination.
-        task: gives one training batch and the loss.
+        build: returns a network of typical size; it is called once for each combination.
+        task: provides a training batch and the loss.
         seed: of the batch and the weights.
-        rounds: how many steps of each are timed.
-        margin: by which fraction another combination must be faster than the defaults.
+        rounds: the number of timed steps of each combination.
+        margin: the fraction by which another combination must be faster than the defaults.
 
     Raises:
-        ConfigurationError: the training split holds no full batch.
+        ConfigurationError: the training split has fewer samples than one batch.
     """
     free = [name for name in _OPTIONS if settings.get(name) == "auto"]
     if not free:
@@ -53,23 +54,23 @@ def tune(
     choices = [dict(zip(free, values, strict=True)) for values in itertools.product(*(_OPTIONS[name] for name in free))]
     full_batches(task, "train")
     batch = next(iter(task.batches("train", 0, stream_seed(seed, "tune"))))
-    trials = [_Trial(Runtime(**{**settings, **choice}), build, task, batch, seed) for choice in choices]
-    trials[0].runtime.activate()
-    for trial in trials:
-        trial.step()
-    times: list[list[float]] = [[] for _ in trials]
+    combinations = [_Combination(Runtime(**{**settings, **choice}), build, task, batch, seed) for choice in choices]
+    combinations[0].runtime.activate()
+    for combination in combinations:
+        combination.step()
+    times: list[list[float]] = [[] for _ in combinations]
     for turn in range(rounds):
-        order = list(enumerate(trials))
-        for position, trial in order if turn % 2 == 0 else reversed(order):
-            times[position].append(trial.step())
+        order = list(enumerate(combinations))
+        for position, combination in order if turn % 2 == 0 else reversed(order):
+            times[position].append(combination.step())
     medians = [statistics.median(values) for values in times]
     best = min(range(len(choices)), key=medians.__getitem__)
     chosen = choices[best] if medians[best] < (1 - margin) * medians[0] else choices[0]
     return {**settings, **chosen}
 
 
-class _Trial:
-    """One combination of settings with a network of its own."""
+class _Combination:
+    """One combination of settings, with its own network."""
 
     def __init__(self, runtime: Runtime, build: Callable[[], nn.Module], task: Task, batch: Batch, seed: int) -> None:
         self.runtime = runtime
@@ -79,7 +80,7 @@ class _Trial:
         self._inputs, self._targets = runtime.tensor(batch[0]), runtime.tensor(batch[1])
 
     def step(self) -> float:
-        """Run forward and backward once; return the seconds it took."""
+        """Run one forward and one backward pass; return the seconds they took."""
         runtime = self.runtime
         self._wait()
         begun = time.perf_counter()

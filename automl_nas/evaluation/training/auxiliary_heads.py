@@ -1,4 +1,4 @@
-"""Parts of a network that serve training only: auxiliary heads and their losses."""
+"""Auxiliary heads: parts of a network that are only used in training, and their losses."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor, nn
 from automl_nas.evaluation.task import Task
 
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
-"""What a network gives: its outputs; or, in training, ``(outputs, *auxiliary)``, whose losses are added weighted."""
+"""What a network returns: its outputs; or in training ``(outputs, *auxiliary)``, whose weighted losses are added."""
 
 
 @runtime_checkable
 class HasTrainingForm(Protocol):
-    """A network that is trained inside another module, which adds what is not delivered.
+    """A network that is trained inside another module with parts that are not delivered, such as auxiliary heads.
 
-    What stands in the network itself is counted by cost models, saved and exported; an auxiliary head is none of that.
+    Cost models count the network itself, and it is saved and exported; the additional parts are not.
     """
 
     def training_form(self) -> nn.Module:
-        """Return a module around this very network, with fresh weights of its own.
+        """Return a module that contains this network and has additional parts with fresh weights.
 
-        In training mode it returns ``(outputs, *auxiliary)``, each of which the task's loss takes.
+        In training mode the module returns ``(outputs, *auxiliary)``; the task's loss accepts each of them.
         """
 
 
 def training_form(network: nn.Module) -> nn.Module:
-    """Return what is trained in place of a network: its training form if it has one, otherwise the network."""
+    """Return the training form of a network if it has one, otherwise the network."""
     return network.training_form() if isinstance(network, HasTrainingForm) else network
 
 
@@ -35,16 +35,16 @@ def training_loss(task: Task, outputs: Outputs, targets: Tensor, weight: float) 
     """Return the loss of the outputs plus the weighted sum of those of auxiliary outputs.
 
     Args:
-        task: has the loss.
-        outputs: of a network in training.
-        targets: of the batch.
-        weight: `Recipe.auxiliary`.
+        task: the task, which has the loss.
+        outputs: the outputs of a network in training mode.
+        targets: the targets of the batch.
+        weight: the weight of the auxiliary losses, `Recipe.auxiliary`.
     """
     if isinstance(outputs, Tensor):
         return task.loss(outputs, targets)
     main, *auxiliary = outputs
     loss = task.loss(main, targets)
     if weight:
-        for each in auxiliary:
-            loss = loss + weight * task.loss(each, targets)
+        for auxiliary_outputs in auxiliary:
+            loss = loss + weight * task.loss(auxiliary_outputs, targets)
     return loss

@@ -1,4 +1,4 @@
-"""Recalibration of batch normalisation: the statistics that one path of a supernet has, as a true mean."""
+"""Recalibration: the statistics of batch normalisation for one path of a supernet, as a mean over training data."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def recalibrate(
 ) -> None:
     """Recompute the statistics of every batch normalisation from training images, in place.
 
-    The running mean becomes the cumulative mean of the batch means, the running variance that of the unbiased batch
-    variances (momentum None in torch): a true mean, not an exponential average (SPOS, section 3.4). Whole batches are
-    used: the smallest number that holds ``images``, over as many epochs as it takes. 0 leaves the network as it is.
-    The batches depend on the seed alone, so all candidates see the same ones. The training flags are restored.
+    The running mean becomes the mean of the batch means, the running variance the mean of the unbiased batch variances
+    (momentum None in torch), instead of exponential averages (SPOS, section 3.4). The number of batches is the smallest
+    that holds ``images``; they may span several epochs. 0 images leave the network unchanged. The batches depend only
+    on the seed, so that they are the same for all candidates. The modes of all modules are restored.
 
     Raises:
-        ConfigurationError: the split holds no full batch.
+        ConfigurationError: the split has fewer samples than one batch.
     """
     if images > 0 and batch_norms(network):
         recalibrate_on(network, runtime, recalibration_inputs(task, images=images, seed=seed, split=split))
 
 
 def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, start: int = 0) -> Iterator[Tensor]:
-    """Yield the batches of inputs that `recalibrate` uses, from the ``start``-th on, on the CPU.
+    """Yield the batches of inputs that `recalibrate` uses, on the CPU, beginning with batch number ``start``.
 
     Raises:
-        ConfigurationError: the split holds no full batch.
+        ConfigurationError: the split has fewer samples than one batch.
     """
     epoch, first = divmod(start, full_batches(task, split))
     if images <= 0:
@@ -45,19 +45,19 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
     seen: int | None = None
     while True:
         for inputs, _ in task.batches(split, epoch, stream_seed(seed, "recalibrate"), first):
-            # All batches have one size (the contract of Task): those that were skipped are counted without being read.
+            # All batches have the same size (the contract of Task), so that skipped batches need not be read.
             seen = start * len(inputs) if seen is None else seen
             if seen >= images:
                 return
             yield inputs
             seen += len(inputs)
-            if seen >= images:  # before the next one is read
+            if seen >= images:  # so that no further batch is read
                 return
         epoch, first = epoch + 1, 0
 
 
 def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tensor]) -> None:
-    """Do what `recalibrate` does, on batches of inputs that the caller has at hand."""
+    """Recompute the statistics as `recalibrate` does, from given batches of inputs."""
     norms = batch_norms(network)
     modes = [(module, module.training) for module in network.modules()]
     momenta = [norm.momentum for norm in norms]
@@ -78,7 +78,7 @@ def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tenso
 
 
 def batch_norms(network: nn.Module) -> list[BatchNorm]:
-    """Return the batch normalisations that keep running statistics."""
+    """Return the batch normalisation layers that have running statistics."""
     return [module for module in network.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
 
 
@@ -86,12 +86,12 @@ def full_batches(task: Task, split: str) -> int:
     """Return the number of batches of one epoch.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: the split has fewer samples than one batch.
     """
     count = task.batches_per_epoch(split)
     if count < 1:
         raise ConfigurationError(
-            f"the split '{split}' ({task.size(split)} samples) holds no full batch; use a smaller batch size",
+            f"the split '{split}' ({task.size(split)} samples) has no full batch; use a smaller batch size",
             path="task.batch_size",
         )
     return count

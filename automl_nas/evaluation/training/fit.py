@@ -1,4 +1,4 @@
-"""The one training loop (`Fit`) and scoring."""
+"""The training loop (`Fit`), and the metrics of a trained network (`score`)."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.streams import stream_seed
 
 Forward = Callable[[nn.Module, Tensor, int], Outputs]
-"""``forward(network, inputs, count) -> outputs``; a supernet strategy puts its selection in here. ``count`` numbers the
-passes: the iteration, or ``iteration * passes + pass``."""
+"""``forward(network, inputs, count) -> outputs``; the function of a supernet strategy adds the selection. ``count`` is
+the number of the pass: ``iteration * passes + pass``."""
 
 
-def _plain(network: nn.Module, inputs: Tensor, count: int) -> Outputs:
+def _call(network: nn.Module, inputs: Tensor, count: int) -> Outputs:
     outputs: Outputs = network(inputs)
     return outputs
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What `Fit.advance` did.
+    """The result of `Fit.advance`.
 
     Attributes:
-        iterations: how many iterations it ran.
-        loss: their mean training loss, over all processes; NaN when there were none.
-        learning_rate: at the last of them.
-        examples: samples seen.
-        seconds: wall clock.
+        iterations: the number of iterations.
+        loss: their mean training loss, over all processes; NaN if there were no iterations.
+        learning_rate: the learning rate of the last iteration.
+        examples: the number of samples.
+        seconds: the duration, wall clock.
     """
 
     iterations: int
@@ -50,22 +50,22 @@ class Progress:
 
 
 class Fit:
-    """Train a network on a split of a task: resumable at any iteration, bit for bit.
+    """Trains a network on a split of a task. A training that is resumed at any iteration has bit-equal results.
 
     Args:
-        network: already placed on the runtime's device; it is trained in place. If it has a training form, with
-            auxiliary heads (`auxiliary_heads`), that is trained, and kept apart from ``network``.
+        network: a network on the runtime's device, which is trained in place. If it has a training form (with auxiliary
+            heads, see `auxiliary_heads`), the training form is trained, and ``network`` is its delivered part.
         task: data and loss.
-        runtime: where it runs.
+        runtime: device, precision and processes.
         recipe: optimiser, schedule and length.
         seed: of the streams for shuffling, augmentation and dropout.
-        split: what to train on.
-        forward: how the network is called; default ``network(inputs)``.
-        passes: how often it is called per iteration, on the same batch; gradients add up and the optimiser moves once
-            (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
+        split: the split to train on.
+        forward: the call of the network; by default ``network(inputs)``.
+        passes: the number of calls in each iteration, on the same batch. Their gradients are added before one step of
+            the optimiser (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
 
     Raises:
-        ConfigurationError: the split holds no full batch, or ``passes`` is not positive.
+        ConfigurationError: the split has fewer samples than one batch, or ``passes`` is not positive.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Fit:
         *,
         seed: int,
         split: str = "train",
-        forward: Forward = _plain,
+        forward: Forward = _call,
         passes: int = 1,
     ) -> None:
         if passes < 1:
@@ -97,7 +97,7 @@ class Fit:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are over."""
+        """Whether all iterations are finished."""
         return self.iteration >= self.iterations
 
     @property
@@ -106,7 +106,7 @@ class Fit:
         return self.iteration // self._per_epoch
 
     def advance(self, iterations: int) -> Progress:
-        """Train for at most so many iterations (fewer at the end).
+        """Train for a number of iterations, or for fewer at the end of the training.
 
         Raises:
             DivergedError: the loss became NaN or infinite; the message names the iteration.
@@ -122,24 +122,24 @@ class Fit:
                 losses.append(self._iterate(inputs, targets))
                 examples += len(inputs)
                 self.iteration += 1
-        # Read back once: a look at every loss would stop an accelerator at every iteration.
+        # Losses are read once: reading each of them would make the CPU wait for the accelerator at every iteration.
         values = torch.stack(losses) if losses else torch.full((1,), math.nan)
         self.runtime.reduce([values])
         values = values.double().cpu()
         if losses and not bool(torch.isfinite(values).all()):
             offset = int((~torch.isfinite(values)).nonzero()[0])
-            where = first + offset
+            iteration = first + offset
             raise DivergedError(
-                f"the training loss became {values[offset].item()} at iteration {where} "
-                f"(epoch {where // self._per_epoch}, learning rate "
-                f"{learning_rate(self.recipe, where, self._per_epoch):.3g}); lower learning_rate, add warmup_epochs or "
-                "set clip_norm"
+                f"the training loss became {values[offset].item()} at iteration {iteration} "
+                f"(epoch {iteration // self._per_epoch}, learning rate "
+                f"{learning_rate(self.recipe, iteration, self._per_epoch):.3g}); lower learning_rate, add "
+                "warmup_epochs or set clip_norm"
             )
         rate = learning_rate(self.recipe, max(self.iteration - 1, 0), self._per_epoch)
         return Progress(len(losses), values.mean().item(), rate, examples, time.perf_counter() - begun)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return iteration, weights and the optimiser's state; the tensors are the live ones, not copies."""
+        """Return iteration, weights and the optimiser's state; the tensors are not copied."""
         return {
             "iteration": self.iteration,
             "network": self._trained.state_dict(),
@@ -147,7 +147,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned, with the same network, recipe and data."""
+        """Load a state from `state_dict`; network, recipe and data must be the same."""
         self._trained.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
@@ -160,8 +160,8 @@ class Fit:
         batch = next(self._batches, None)
         if batch is None:
             raise DataError(
-                f"epoch {epoch} of the split '{self._split}' ended after {start} batches, but the task promised "
-                f"{self._per_epoch} (batches_per_epoch)"
+                f"epoch {epoch} of the split '{self._split}' ended after {start} batches, but the task's "
+                f"batches_per_epoch is {self._per_epoch}"
             )
         return batch
 
@@ -172,7 +172,7 @@ class Fit:
             group["lr"] = rate
         runtime.reseed(self._seed, self._purpose, self.iteration)
         x, y = runtime.tensor(runtime.shard(inputs)), runtime.tensor(runtime.shard(targets))
-        # None, not zero: what took no part must be moved neither by weight decay nor by momentum.
+        # None instead of 0: weight decay and momentum must not change parameters that the loss does not depend on.
         optimizer.zero_grad(set_to_none=True)
         losses = []
         for turn in range(self._passes):
@@ -188,9 +188,9 @@ class Fit:
 
 
 def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
-    """Return the learning rate of an iteration: linear warm-up, then the schedule over what is left.
+    """Return the learning rate of an iteration: linear warm-up, then the schedule over the remaining iterations.
 
-    With restarts the schedule is that of each cycle (SGDR: Loshchilov and Hutter 2017, equation 5).
+    With restarts the schedule applies to each cycle (SGDR: Loshchilov and Hutter 2017, equation 5).
     """
     warmup = round(recipe.warmup_epochs * per_epoch)
     if iteration < warmup:
@@ -209,7 +209,7 @@ def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; weight decay reaches parameters of more than one dimension, or all."""
+    """Return the recipe's optimiser. Weight decay applies to parameters with more than one dimension, or to all."""
     parameters = list(network.parameters())
     decayed = [p for p in parameters if recipe.decay == "all" or p.dim() > 1]
     rest = [p for p in parameters if not (recipe.decay == "all" or p.dim() > 1)]
@@ -224,5 +224,5 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[str, float]:
-    """Return the task's metrics of a network over a split; the network is left in evaluation mode."""
+    """Return the task's metrics of a network over a split; the network is in evaluation mode afterwards."""
     return dict(task.score(runtime.predictor(network), split))

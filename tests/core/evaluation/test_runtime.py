@@ -208,17 +208,17 @@ class Counted(nn.Linear):
         return super().forward(x.flatten(1))
 
 
-def test_tune_settles_what_says_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tune_replaces_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {("float32", "channels_last"): 4.0, ("bfloat16", "channels_last"): 3.0, ("float32", "contiguous"): 3.9}
     clock = [0.0]
-    step = autotune._Trial.step
+    step = autotune._Combination.step
 
-    def timed(trial: autotune._Trial) -> float:
+    def timed(trial: autotune._Combination) -> float:
         step(trial)
         clock[0] += 1  # a machine that slows down all the time
         return seconds.get((trial.runtime.precision, trial.runtime.memory_format), 9.0) * (1 + clock[0])
 
-    monkeypatch.setattr(autotune._Trial, "step", timed)
+    monkeypatch.setattr(autotune._Combination, "step", timed)
     auto = {"device": "cpu", "precision": "auto", "memory_format": "auto"}
     Counted.built = 0
     tuned = tune(auto, Counted, ToyTask(), seed=1)

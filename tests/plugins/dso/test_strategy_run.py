@@ -70,7 +70,7 @@ def run(out: Path) -> None:
         ("strategy", {"gamma": 1e-3}, r"stages\[0\].strategy.gamma: 0.001 is too small: in the 20 steps of lambda"),
         ("strategy", {"gamma_schedule": "adaptive_latency"}, r"stages\[0\].strategy.latency: the problem has no cost"),
         ("strategy", {"weight_steps": 21}, r"stages\[0\].strategy.weight_steps: .* leave lambda none in 20 iterations"),
-        ("task", {"search_fraction": 0.05}, r"task.batch_size: the split 'search' \(72 samples\) holds no full batch"),
+        ("task", {"search_fraction": 0.05}, r"task.batch_size: the split 'search' \(72 samples\) has no full batch"),
         ("space", {"name": "nasbench201"}, r"dso weights edges, but the decision '.*' is a Choice"),
     ],
 )

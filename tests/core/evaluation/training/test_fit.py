@@ -228,9 +228,9 @@ def test_a_loss_that_is_not_finite_names_the_iteration() -> None:
 
 def test_a_split_without_a_full_batch_is_refused() -> None:
     small = ToyTask(input_shape=SHAPE, train=10, batch_size=16)
-    with pytest.raises(ConfigurationError, match="'train' \\(10 samples\\) holds no full batch"):
+    with pytest.raises(ConfigurationError, match="'train' \\(10 samples\\) has no full batch"):
         Fit(network(), small, runtime(), Recipe(), seed=SEED)
-    with pytest.raises(ConfigurationError, match="holds no full batch"):
+    with pytest.raises(ConfigurationError, match="has no full batch"):
         recalibrate(network(), small, runtime(), images=1, seed=SEED)
     with pytest.raises(ConfigurationError, match="passes"):
         fit(Recipe(), passes=0)
