@@ -178,9 +178,3 @@ def _notes(session: Session) -> list[str]:
         if (note := model.note())
     ]
     return list(dict.fromkeys(notes))
-
-
-def _recorded(session: Session) -> Any:
-    from automl_nas.run.record.ledger import Ledger
-
-    return Ledger(session.directory.trials, writable=False).trials.values()

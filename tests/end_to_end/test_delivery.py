@@ -20,7 +20,7 @@ from automl_nas.cli.app import cli
 from automl_nas.cli.summary import summary
 from automl_nas.errors import ConfigurationError, DivergedError, RunFailedError, RunInterrupted
 from automl_nas.evaluation import MeasuredCost, Measurement
-from automl_nas.plugin import Handlers, Register, StageStarted, hookimpl
+from automl_nas.plugin import Handlers, Register, StageStarted, WarningSent, hookimpl
 from automl_nas.plugin.manager import default_manager
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.resolver import make_plan
@@ -37,7 +37,7 @@ def block(channels: int) -> OneOf:
 def sized(*, width: int = 4, groups: int = 1, kind: str = "plain") -> ModuleSpace:
     """Three choices; the width must be a multiple of the groups."""
     if width % groups:
-        raise ConfigurationError(f"{width} is no multiple of {groups}", path="width")
+        raise ConfigurationError(f"{width} is not a multiple of {groups}", path="width")
 
     def network() -> nn.Module:
         return nn.Sequential(
@@ -222,8 +222,8 @@ def test_a_candidate_that_misses_when_it_is_measured_gives_way_to_the_next(tmp_p
     assert Stopwatch.sessions == [2, 1]
     # What was measured is there to learn from: the one that missed, the baseline, the one that is delivered.
     assert len(Stopwatch.learned) == 3
-    for architecture, found in Stopwatch.learned:
-        assert found.value == 2.0 * list(architecture.values()).count("conv")
+    for architecture, measurement in Stopwatch.learned:
+        assert measurement.value == 2.0 * list(architecture.values()).count("conv")
     assert any("pass" in line for line in summary(tmp_path / "run", result.data))
     report = result.final
     assert report is not None and json.dumps(report.to_json()) == json.dumps(result.data["final"])
@@ -259,13 +259,19 @@ def test_where_none_meets_the_limit_the_nearest_is_delivered_and_said_to_miss(tm
 def test_python_callers_see_missed_limits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The result is returned, with the judgement that the command turns into exit code 1."""
     Stopwatch.file_value = 5.0
-    result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run")
+    warnings: list[WarningSent] = []
+    handlers = {WarningSent: warnings.append}
+    result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", handlers=handlers)
     (shortcoming,) = result.shortcomings
+    assert warnings == [WarningSent(shortcoming.message)]
     assert shortcoming.kind == "missed_limits" and "misses latency <= 4.2 by 19.0%" in shortcoming.message
     assert shortcoming.message in caplog.messages
     assert result.final is not None
     (check,) = result.final.missed_limits
     assert check.exported is not None and check.exported.value == 5.0 and check.margin < 0
+    # To resume the complete run returns the same result with the same warning.
+    again = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", resume=True, handlers=handlers)
+    assert again.shortcomings == result.shortcomings and warnings == [WarningSent(shortcoming.message)] * 2
 
 
 def test_a_run_without_shortcomings_warns_of_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -347,18 +353,20 @@ def test_an_equal_baseline_costs_the_same_and_is_another_network(tmp_path: Path)
     problem = {"objectives": {"params": "maximize"}, "constraints": {"flops": "<= 0.8 * largest"}, "costs": ["flops"]}
     problem["costs"] = ["flops", "params"]
     result = automl_nas.search(short(problem=problem, final=final(baselines=["equal", "equal"])), out=tmp_path / "run")
-    found, *equal = result.data["final"]["networks"]
+    delivered, *equal = result.data["final"]["networks"]
     assert [network["role"] for network in equal] == ["equal", "equal"]
     same = [
-        a.to_dict() for a in enumerate_all(sized().decisions) if list(a.values()).count("conv") == convolutions(found)
+        a.to_dict()
+        for a in enumerate_all(sized().decisions)
+        if list(a.values()).count("conv") == convolutions(delivered)
     ]
     for network in equal:
-        assert network["costs"]["flops"] == found["costs"]["flops"]
-        assert network["architecture"] != found["architecture"] and network["architecture"] in same
+        assert network["costs"]["flops"] == delivered["costs"]["flops"]
+        assert network["architecture"] != delivered["architecture"] and network["architecture"] in same
 
 
 def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
-    """A cost that is no sum over decisions: the square of one."""
+    """A cost that does not add up over decisions: the square of a sum."""
     from automl_nas.evaluation.costs.model import CostModel
     from automl_nas.evaluation.costs.tabulated import TabulatedCost
     from automl_nas.run.final.baselines import equal_cost
@@ -374,14 +382,14 @@ def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
 
     space = ToySpace(blocks=12, options=4)
     problem = Problem({"accuracy": "maximize"}, (), {"square": TabulatedCost(Square(), space)})
-    found = Architecture(dict.fromkeys(space.decisions, 3))
+    largest = Architecture(dict.fromkeys(space.decisions, 3))
     low = Architecture({name: int(place < 4) for place, name in enumerate(space.decisions)})
-    for architecture in (low, found.replaced(dict.fromkeys([*space.decisions][:3], 2))):
+    for architecture in (low, largest.replaced(dict.fromkeys([*space.decisions][:3], 2))):
         other = equal_cost(space, problem, architecture, 0.05, seed=1)
         assert other is not None and other != architecture
         assert abs(Square().estimate(other) / Square().estimate(architecture) - 1) <= 0.05
     # Only one network has the largest cost, and the next one is 5.5 % cheaper.
-    assert equal_cost(space, problem, found, 0.05, seed=1) is None
+    assert equal_cost(space, problem, largest, 0.05, seed=1) is None
 
 
 # --- the task of the last stage --------------------------------------------------------------------------------------
@@ -422,7 +430,7 @@ def test_a_final_space_with_other_decisions_names_the_first(tmp_path: Path) -> N
 
 
 def test_the_largest_network_without_a_table_is_wandered_to() -> None:
-    """A cost that is no sum: brute force over 4^5 networks says which feasible one is the dearest."""
+    """A cost that does not add up: brute force over 4^5 networks gives the most expensive feasible one."""
     from automl_nas.evaluation.costs.model import CostModel
     from automl_nas.evaluation.costs.tabulated import TabulatedCost
     from automl_nas.run.final.baselines import largest_feasible
@@ -443,9 +451,9 @@ def test_the_largest_network_without_a_table_is_wandered_to() -> None:
         {"product": TabulatedCost(Product(), space)},
     )
     best = max(Product().estimate(a) for a in enumerate_all(space.decisions) if problem.feasible(a))
-    found = largest_feasible(space, problem, seed=0)
-    assert found is not None
-    assert Product().estimate(found) == best == 144
+    architecture = largest_feasible(space, problem, seed=0)
+    assert architecture is not None
+    assert Product().estimate(architecture) == best == 144
 
 
 # --- networks that diverge -------------------------------------------------------------------------------------------
@@ -476,8 +484,8 @@ def test_a_baseline_that_diverges_is_left_out_of_the_comparison(tmp_path: Path) 
     raw = short(space={"name": fragile}, final=final(baselines=["random"] * 4))
     raw["stages"][0]["budget"]["trials"] = 8
     result = automl_nas.search(raw, out=tmp_path / "run")
-    found, *others = result.data["final"]["networks"]
-    assert set(found["architecture"].values()) == {"conv"} and "test" in found
+    delivered, *others = result.data["final"]["networks"]
+    assert set(delivered["architecture"].values()) == {"conv"} and "test" in delivered
     for network in others:
         explodes = "explode" in network["architecture"].values()
         assert ("failed" in network) == explodes
@@ -488,7 +496,7 @@ def test_a_baseline_that_diverges_is_left_out_of_the_comparison(tmp_path: Path) 
     assert any("diverged" in line for line in summary(tmp_path / "run", result.data))
     report = result.final
     assert report is not None and json.dumps(report.to_json()) == json.dumps(result.data["final"])
-    assert [network.failed is not None for network in report.networks] == ["failed" in n for n in (found, *others)]
+    assert [network.failed is not None for network in report.networks] == ["failed" in n for n in (delivered, *others)]
 
 
 def test_a_run_whose_network_diverges_fails(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ def test_a_complete_run_in_another_format(program: Any, finished: Callable[[], P
     directory = finished()
     before = {path.name: path.read_bytes() for path in (directory / "export").iterdir()}
     shown = program("export", directory, "--format", "pt2")
-    made = directory / "export" / "model.pt2"
-    assert (shown.stdout, shown.stderr) == (f"{made}\n", "")
+    exported = directory / "export" / "model.pt2"
+    assert (shown.stdout, shown.stderr) == (f"{exported}\n", "")
     network = open_run(directory).load_trained()
     images = torch.rand(5, 1, 4, 4)
     with torch.no_grad():
         # The exported program may fuse operations: float32 keeps about seven digits, over layers of a hundred terms.
-        torch.testing.assert_close(torch.export.load(made).module()(images), network(images), rtol=1e-4, atol=1e-5)
-    assert {path.name: path.read_bytes() for path in (directory / "export").iterdir() if path != made} == before
+        torch.testing.assert_close(torch.export.load(exported).module()(images), network(images), rtol=1e-4, atol=1e-5)
+    assert {path.name: path.read_bytes() for path in (directory / "export").iterdir() if path != exported} == before
 
 
 def test_a_folder_of_choice_gets_the_trained_weights(program: Any, finished: Callable[[], Path]) -> None:
@@ -35,8 +35,8 @@ def test_a_folder_of_choice_gets_the_trained_weights(program: Any, finished: Cal
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in weights)
     result = json.loads((directory / "result.json").read_text())
-    told = json.loads((program.folder / "new" / "place" / "architecture.json").read_text())
-    assert told["architecture"] == result["architecture"]
+    record = json.loads((program.folder / "new" / "place" / "architecture.json").read_text())
+    assert record["architecture"] == result["architecture"]
     assert sorted(path.name for path in (program.folder / "new" / "place").iterdir()) == [
         "architecture.json",
         "model.safetensors",
@@ -57,15 +57,17 @@ def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finis
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--format", "onx"), "did you mean 'onnx'?"),
         (("--format", "{name: onnx, opest: 18}"), "'onnx' has no setting 'opest'"),
         (("--format", "[onnx"), "not valid YAML"),
     ],
 )
-def test_formats_are_checked(program: Any, finished: Callable[[], Path], options: tuple[str, ...], told: str) -> None:
-    assert told in program("export", finished(), *options, code=2).stderr
+def test_formats_are_checked(
+    program: Any, finished: Callable[[], Path], options: tuple[str, ...], message: str
+) -> None:
+    assert message in program("export", finished(), *options, code=2).stderr
 
 
 def test_all_formats_are_written_where_none_is_named(program: Any, finished: Callable[[], Path]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 
 def _result(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "result.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return result
 
 
 def test_the_summary_says_what_the_result_holds(program: Any) -> None:
@@ -133,7 +133,7 @@ def test_quiet_leaves_stderr_empty_and_the_result_on_stdout(program: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "place", "told"),
+    ("old", "new", "place", "message"),
     [
         ("blocks: 3", "blocs: 3", "toy.yaml:2", "did you mean 'blocks'?"),
         ("trials: 12", "trials: -1", "toy.yaml:12", "stages[0].budget.trials: a budget must be positive"),
@@ -145,7 +145,7 @@ def test_quiet_leaves_stderr_empty_and_the_result_on_stdout(program: Any) -> Non
     ],
 )
 def test_a_wrong_configuration_is_located_and_leaves_nothing_behind(
-    program: Any, old: str, new: str, place: str, told: str
+    program: Any, old: str, new: str, place: str, message: str
 ) -> None:
     text = program.config.read_text()
     assert old in text
@@ -154,7 +154,7 @@ def test_a_wrong_configuration_is_located_and_leaves_nothing_behind(
     assert shown.stdout == ""
     assert shown.stderr.startswith("error: ")
     assert place in shown.stderr
-    assert told in shown.stderr
+    assert message in shown.stderr
     assert len(shown.stderr.splitlines()) == 1
     assert not (program.folder / "runs").exists()
 

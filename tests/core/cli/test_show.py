@@ -56,8 +56,8 @@ def unfinished(tmp_path: Path) -> Callable[..., RunDirectory]:
 
 
 def _shown(program: Any, directory: Path, *options: object) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(program("show", directory, "--json", *options).stdout)
-    return found
+    state: dict[str, Any] = json.loads(program("show", directory, "--json", *options).stdout)
+    return state
 
 
 def test_a_complete_run(program: Any, finished: Callable[[], Path]) -> None:
