@@ -33,7 +33,7 @@ from automl_nas.strategy import Problem
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing import SimulatedServices, finished
 from automl_nas_costs.models import Flops
-from automl_nas_dso.gamma import automatic
+from automl_nas_dso.gamma.penalty_travel import automatic
 from automl_nas_dso.space import DsoSpace
 from automl_nas_dso.strategy import DSO
 from automl_nas_vision.npz import Npz

@@ -1,4 +1,4 @@
-"""What is alive in a network, and what share of the fully connected one that costs."""
+"""The live edges of a network, and their share of the cost of the fully connected network."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ from dataclasses import dataclass
 from typing import final
 
 from automl_nas.space import Architecture, SearchSpace, Subset
-from automl_nas_dso.edges import Block, Cost, EdgeSpace
+from automl_nas_dso.space import Block, Cost, EdgeSpace
 
 MEASURES = ("edges", "flops", "memory_access")
 
 
 @dataclass(frozen=True)
-class Life:
-    """What of a network is alive.
+class LiveShares:
+    """The live part of a network.
 
     Attributes:
-        edges: live edges, each block's counted (tied ones many times); as many as decisions take where blocks are not
-            known.
-        shares: ``edges``, and where blocks are known ``flops`` and ``memory_access``, of the fully connected blocks'.
-        bare: the paths of blocks of which nothing is left but the shortcut.
-        bare_stages: the paths of stages all of whose blocks are bare.
-        empty: whether nothing is alive that may die.
+        edges: number of live edges, summed over blocks (a tied edge counts once for each block); in a space that is
+            not an `EdgeSpace`, summed over decisions.
+        shares: measure -> live share of the fully connected blocks, 0 to 1: ``edges``, and in an `EdgeSpace` also
+            ``flops`` and ``memory_access``.
+        shortcut_only: the paths of blocks without a live edge, which compute their shortcut only.
+        shortcut_only_stages: the paths of stages all of whose blocks are in ``shortcut_only``.
+        empty: whether every block that may lose all edges has lost them.
     """
 
     edges: int
     shares: Mapping[str, float]
-    bare: tuple[str, ...]
-    bare_stages: tuple[str, ...]
+    shortcut_only: tuple[str, ...]
+    shortcut_only_stages: tuple[str, ...]
     empty: bool
 
 
 @final
 class LiveStructure:
-    """Counts what is alive.
+    """Counts the live edges of architectures and their costs.
 
     Args:
-        space: an `EdgeSpace` knows its blocks and what they cost; of others the edges are counted.
+        space: the costs are those of the blocks of an `EdgeSpace`; in other spaces only edges are counted.
 
     Attributes:
-        blocks: of an `EdgeSpace`, otherwise none.
+        blocks: the blocks of an `EdgeSpace`; empty for other spaces.
         full: the architecture with all edges.
-        total: edges when all are alive.
-        measures: what `life` gives shares of.
+        total: number of edges of ``full``.
+        measures: the measures of `LiveShares.shares`.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -53,20 +54,20 @@ class LiveStructure:
         self._full = [block.full_cost for block in self.blocks]
         self._optional = [_optional(block, space) for block in self.blocks]
         self.total = 1
-        whole = self.life(self.full)
+        whole = self.count(self.full)
         self.total, self.measures = whole.edges, tuple(whole.shares)
 
     def live(self, values: Mapping[str, object]) -> Architecture:
-        """Return the architecture without the edges that lead to or come from dead operations."""
+        """Return the canonical architecture: without edges into or out of dead operations."""
         return self._space.canonical(self._space.validate(values))
 
-    def life(self, live: Architecture) -> Life:
-        """Measure what `live` returned."""
+    def count(self, live: Architecture) -> LiveShares:
+        """Count the edges and costs of an architecture that `live` returned."""
         if not self.blocks:
             edges = sum(len(value) for value in live.values() if isinstance(value, tuple))
-            return Life(edges, {"edges": edges / self.total}, (), (), not edges)
+            return LiveShares(edges, {"edges": edges / self.total}, (), (), not edges)
         costs: list[Cost] = []
-        bare: list[str] = []
+        shortcut_only: list[str] = []
         stages: dict[str, bool] = {}
         edges = 0
         for block, optional in zip(self.blocks, self._optional, strict=True):
@@ -76,22 +77,22 @@ class LiveStructure:
             if optional:
                 stage = block.path.rpartition(".")[0]
                 stages[stage] = stages.get(stage, True) and not alive
-                bare += [] if alive else [block.path]
+                shortcut_only += [] if alive else [block.path]
         shares = {
             "edges": edges / self.total,
             "flops": _share([c.flops for c in costs], [c.flops for c in self._full]),
             "memory_access": _share([c.memory_access for c in costs], [c.memory_access for c in self._full]),
         }
         dead = tuple(stage for stage, empty in stages.items() if empty and stage)
-        return Life(edges, shares, tuple(bare), dead, len(bare) == sum(self._optional))
+        return LiveShares(edges, shares, tuple(shortcut_only), dead, len(shortcut_only) == sum(self._optional))
 
     def costs(self, live: Architecture) -> list[tuple[Cost, Cost]]:
-        """Return what each block costs, and what it costs fully connected."""
+        """Return for each block its live cost and its fully connected cost."""
         return [(block.cost(block.live(live)), full) for block, full in zip(self.blocks, self._full, strict=True)]
 
 
 def _optional(block: Block, space: SearchSpace) -> bool:
-    """Whether nothing may be left of a block: a reduction always keeps a branch."""
+    """Whether a block may lose all edges; a reduction always keeps a branch."""
     decision = space.decisions.get(block.decisions.get("output", ""))
     return isinstance(decision, Subset) and decision.min == 0
 

@@ -26,23 +26,24 @@ class APGNAG(torch.optim.Optimizer):
         v = (s - x) + mu * v              the step from the last s to this one
         x = s + mu * v
 
-    This is FISTA with a constant momentum that stores the point it looks ahead to: APG-NAG (Huang & Wang 2017, arXiv
-    1707.01213, section 3; Zhang et al. 2018, arXiv 1811.01567). What converges is s (`iterate`), and so does x:
-    an entry of x is exactly 0 from the second step on in which S gives 0. With gamma 0 it is
-    ``torch.optim.SGD(nesterov=True)`` at a constant learning rate. It is stable on a quadratic of largest curvature L
-    while ``lr * L < (2 + 2 mu) / (1 + 2 mu)``. An entry without gradient moves by ``lr * gamma / (1 - mu)`` a step.
+    This is FISTA with a constant momentum. The parameter x holds the point that looks ahead, as in Nesterov's method:
+    APG-NAG (Huang & Wang 2017, arXiv 1707.01213, section 3; Zhang et al. 2018, arXiv 1811.01567). Both s (`iterate`)
+    and x converge to the solution; an entry of x is exactly 0 from the second consecutive step on in which S gives 0.
+    With gamma 0 it is ``torch.optim.SGD(nesterov=True)`` at a constant learning rate. It is stable on a quadratic of
+    largest curvature L while ``lr * L < (2 + 2 mu) / (1 + 2 mu)``. An entry without gradient moves by ``lr * gamma / (1
+    - mu)`` a step.
 
-    A parameter without gradient (None) is left alone. NaN spreads; it is never turned into 0. Sparse and complex
+    A parameter without gradient (None) does not change. NaN stays NaN; it never becomes 0. Sparse and complex
     parameters are not supported.
 
     Args:
-        params: parameters or groups of them, as for every torch optimiser; groups may have their own settings.
+        params: parameters or parameter groups, as for every torch optimiser; groups may have their own settings.
         lr: step size.
         momentum: mu, at least 0 and below 1.
-        gamma: weight of the penalty; `set_gamma` gives single parameters their own, per element if need be.
+        gamma: weight of the penalty; `set_gamma` sets it for one parameter, also element by element.
         nonnegative: ``none``: S is two-sided; ``prox``: ``S(z) = max(z - lr * gamma, 0)``, the exact proximal step of
-            the penalty with x >= 0 (x itself may fall below 0 for a step, when it looks ahead; s does not);
-            ``clamp``: two-sided, then ``x = max(x, 0)``, which is not exact (v does not know of it).
+            the penalty with x >= 0 (x itself may fall below 0 for a step, when it looks ahead; s does not become
+            negative); ``clamp``: two-sided, then ``x = max(x, 0)``, which is not exact (v is not adjusted).
 
     Raises:
         ConfigurationError: a setting is out of its range, or a parameter is complex.
@@ -60,7 +61,7 @@ class APGNAG(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "gamma": gamma, "nonnegative": nonnegative})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, with settings of their own; see `torch.optim.Optimizer.add_param_group`.
+        """Add parameters with their own settings; see `torch.optim.Optimizer.add_param_group`.
 
         Raises:
             ConfigurationError: a setting is out of its range, or a parameter is complex.
@@ -70,43 +71,44 @@ class APGNAG(torch.optim.Optimizer):
         for parameter in self.param_groups[-1]["params"]:
             if not parameter.is_floating_point():
                 del self.param_groups[-1]
-                raise ConfigurationError(f"APGNAG takes real parameters, not {parameter.dtype}", path="params")
+                raise ConfigurationError(f"APGNAG needs real parameters, not {parameter.dtype}", path="params")
 
     def set_gamma(self, parameter: Tensor, gamma: float | Tensor | None) -> None:
-        """Give one parameter its own penalty, from the next step on; it is a part of the optimiser's state.
+        """Set the penalty of one parameter from the next step on; it is part of the optimiser's state.
 
         Args:
-            parameter: one of this optimiser's.
-            gamma: a number, a tensor of the parameter's shape (the penalty of each element; infinity keeps it at 0),
-                or None for the group's.
+            parameter: a parameter of this optimiser.
+            gamma: a number; a tensor of the parameter's shape with the penalty of each element (infinity keeps the
+                element at 0); or None: the group's penalty.
 
         Raises:
-            ConfigurationError: the parameter is not this optimiser's; the shape is wrong; a value is negative or NaN.
+            ConfigurationError: the parameter is not in this optimiser, the shape is wrong, or a value is negative or
+                NaN.
         """
         if not any(parameter is mine for group in self.param_groups for mine in group["params"]):
             raise ConfigurationError("the parameter does not belong to this optimiser", path="parameter")
         if gamma is None:
             self.state[parameter].pop("gamma", None)
             return
-        given = torch.as_tensor(gamma, dtype=parameter.dtype, device=parameter.device)
-        if given.dim() and given.shape != parameter.shape:
+        penalties = torch.as_tensor(gamma, dtype=parameter.dtype, device=parameter.device)
+        if penalties.dim() and penalties.shape != parameter.shape:
             raise ConfigurationError(
-                f"gamma has the shape {tuple(given.shape)}, the parameter {tuple(parameter.shape)}", path="gamma"
+                f"gamma has the shape {tuple(penalties.shape)}, the parameter {tuple(parameter.shape)}", path="gamma"
             )
-        if not bool((given >= 0).all()):
+        if not bool((penalties >= 0).all()):
             raise ConfigurationError("gamma must be at least 0 everywhere", path="gamma")
-        self.state[parameter]["gamma"] = given.expand(parameter.shape).clone()
+        self.state[parameter]["gamma"] = penalties.expand(parameter.shape).clone()
 
     def gamma(self, parameter: Tensor) -> float | Tensor:
-        """Return the penalty of a parameter: its own, a tensor, or its group's, a number."""
+        """Return the penalty of a parameter: its own (a tensor) or its group's (a number)."""
         own = self.state[parameter].get("gamma") if parameter in self.state else None
         return self._group(parameter)["gamma"] if own is None else own  # type: ignore[no-any-return]
 
     def iterate(self, parameter: Tensor) -> Tensor:
-        """Return s, what the last step's S gave: the sparse point, where the parameter looks ahead of it.
+        """Return s, the sparse result of S in the last step; the parameter itself is the point that looks ahead.
 
-        It is computed back from the parameter and its velocity: exactly where s is 0, to rounding elsewhere. The
-        momentum must be the one of the last step. Under ``clamp`` it is the parameter itself.
+        It is computed from the parameter and its velocity: exactly where s is 0, up to rounding elsewhere. The momentum
+        must not have changed since the last step. With ``clamp`` it is the parameter itself.
         """
         group = self._group(parameter)
         velocity: Tensor | None = self.state[parameter].get("velocity") if parameter in self.state else None
@@ -116,11 +118,11 @@ class APGNAG(torch.optim.Optimizer):
         return parameter.detach() - velocity * momentum
 
     def forget(self, parameter: Tensor, where: Tensor) -> None:
-        """Set elements of a parameter, and their velocity, to 0: without a gradient they stay there.
+        """Set elements of a parameter and of its velocity to 0; they remain 0 while their gradient is 0.
 
         Args:
-            parameter: one of this optimiser's.
-            where: a boolean tensor of its shape.
+            parameter: a parameter of this optimiser.
+            where: a boolean tensor of the parameter's shape.
         """
         with torch.no_grad():
             parameter.masked_fill_(where, 0.0)
@@ -138,7 +140,7 @@ class APGNAG(torch.optim.Optimizer):
         """Make one step.
 
         Args:
-            closure: computes the loss and the gradients anew; its value is returned.
+            closure: computes the loss and the gradients again; its value is returned.
 
         Raises:
             RuntimeError: a gradient is sparse.
@@ -187,7 +189,7 @@ class APGNAG(torch.optim.Optimizer):
 
 
 def _two_sided(points: Tensors, thresholds: Tensors) -> Tensors:
-    # z minus z clamped to [-a, a]: what lies inside gives z - z, which is +0 (sign * magnitude would give -0).
+    # z minus z clamped to [-a, a]: inside the interval this is z - z = +0 (sign * magnitude would give -0).
     inside = torch._foreach_clamp_max(points, thresholds)
     torch._foreach_clamp_min_(inside, torch._foreach_neg(thresholds))
     return torch._foreach_sub(points, inside)
@@ -212,7 +214,7 @@ def _one_sided_evenly(points: Tensors, threshold: float) -> Tensors:
 
 
 def alive(values: Tensor) -> Tensor:
-    """Return where values are other than exactly 0; NaN is not alive."""
+    """Return where values are not exactly 0, boolean; NaN counts as 0."""
     return (values != 0) & ~values.isnan()
 
 

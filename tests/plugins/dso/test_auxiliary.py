@@ -12,8 +12,8 @@ from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.toys import ToyTask
 from automl_nas_costs.models import Flops, Params
-from automl_nas_dso.auxiliary import auxiliary_head
 from automl_nas_dso.space import DsoSpace
+from automl_nas_dso.space.auxiliary_head import auxiliary_head
 
 
 def make(*, auxiliary: bool, size: int = 8) -> DsoSpace:

@@ -55,5 +55,5 @@ def test_images_and_labels_come_out_as_they_went_in(
 @pytest.mark.parametrize("damage", [{"kind": 9}, {"cut": 1}])
 def test_other_files_are_refused_by_name(script: ModuleType, tmp_path: Path, damage: dict[str, int]) -> None:
     write_idx(tmp_path / "a.gz", np.zeros((2, 3), dtype=np.uint8), **damage)
-    with pytest.raises(SystemExit, match=r"a\.gz is no IDX file"):
+    with pytest.raises(SystemExit, match=r"a\.gz .* IDX file"):
         script.read_idx(tmp_path / "a.gz")

@@ -12,7 +12,7 @@ import torch
 from automl_nas.space import Architecture, Weighted
 from automl_nas.streams import stream
 from automl_nas_dso.picture import block_picture, pictures
-from automl_nas_dso.picture_layout import PORT, arrange
+from automl_nas_dso.picture.layered_layout import PORT, arrange
 from automl_nas_dso.space import DsoSpace
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -44,13 +44,13 @@ def weighted(architecture: Architecture) -> dict[str, Weighted]:
 
 
 def drawn(svg: str) -> dict[tuple[str, str], ET.Element]:
-    found = {}
+    paths_by_edge = {}
     for path in ET.fromstring(svg).iter(f"{SVG}path"):
         if path.get("class") == "edge":
             key = path.attrib["data-source"], path.attrib["data-target"]
-            assert key not in found
-            found[key] = path
-    return found
+            assert key not in paths_by_edge
+            paths_by_edge[key] = path
+    return paths_by_edge
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.4, 1.0])
@@ -70,8 +70,8 @@ def test_every_live_edge_once_with_its_lambda(space: DsoSpace, share: float) -> 
         gated = {key: path for key, path in edges.items() if key[1] in block.decisions}
         assert len(texts) == len(gated)
         for (source, target), path in gated.items():
-            given = selection[block.decisions[target]]
-            value = given.tensor[given.options.index(source)].item()
+            weighted = selection[block.decisions[target]]
+            value = weighted.tensor[weighted.options.index(source)].item()
             assert float(path.attrib["data-lambda"]) == pytest.approx(value, rel=1e-5)
             assert ("stroke-dasharray" in path.attrib) == (value < 0)
         assert (">shortcut<" in svgs[name]) == (name == "block")

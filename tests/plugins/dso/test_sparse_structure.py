@@ -1,4 +1,4 @@
-"""Sparse structure selection on torchvision's networks and small ones: what is found, training, folding, cutting."""
+"""Sparse structure selection on torchvision's networks and small ones: the parts, training, folding, cutting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from automl_nas.testing.states import same, stored
 from automl_nas.testing.toys import ToyTask
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_dso.optimiser import APGNAG
-from automl_nas_dso.sparse_structure import SparseSelection, find
+from automl_nas_dso.sparse_structure.selection import SparseSelection, find
 
 
 def models() -> Any:
@@ -46,10 +46,10 @@ def torchvision_network(name: str) -> nn.Module:
     torch.manual_seed(0)
     small = {"resnext": {"layers": [1, 1, 1, 1], "groups": 4, "width_per_group": 4}}
     if name == "resnext":
-        found = models().resnet.ResNet(models().resnet.Bottleneck, num_classes=5, **small["resnext"])
+        network = models().resnet.ResNet(models().resnet.Bottleneck, num_classes=5, **small["resnext"])
     else:
-        found = getattr(models(), name)(num_classes=5)
-    return randomised(found)
+        network = getattr(models(), name)(num_classes=5)
+    return randomised(network)
 
 
 def image(batch: int = 2, size: int = 32) -> Tensor:
@@ -83,8 +83,8 @@ def test_what_can_be_cut_off_torchvisions_networks(name: str, kind: Any, parts: 
             network = models().vgg11_bn()
     else:
         network = torchvision_network(name)
-    found = find(network, kind)
-    assert (len(found), sum(part.count for part in found)) == (parts, scales)
+    candidates = find(network, kind)
+    assert (len(candidates), sum(part.count for part in candidates)) == (parts, scales)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +105,15 @@ def test_the_plain_network_computes_the_same(name: str, kind: Any, keep: Callabl
     selection = SparseSelection(network, kind=kind, gamma=0.1)
     assert torch.equal(network(image()), torchvision_network(name)(image())), "1 changes nothing"
     kill(selection, keep)
-    wanted = network(image()).detach()
+    expected = network(image()).detach()
     plain = selection.finish(image())
     # Folded scales round each weight once; logits of order 1 to 100 behind some 20 layers.
-    torch.testing.assert_close(plain(image()), wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
+    torch.testing.assert_close(plain(image()), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
     size, whole = (sum(p.numel() for p in net.parameters()) for net in (plain, network))
     dead = any(keep(place) == 0 for place in range(8))
     assert (size < whole) is dead
     # The network itself is as it was.
-    assert torch.equal(network(image()), wanted)
+    assert torch.equal(network(image()), expected)
     assert same(dict(network.state_dict()), before)
     selection.remove()
     assert torch.equal(network(image()), torchvision_network(name)(image()))
@@ -321,5 +321,5 @@ def test_a_wrong_cut_does_not_pass_the_comparison() -> None:
     torch.manual_seed(0)
     selection = SparseSelection(Treacherous(), kind="neurons", gamma=0.1)
     kill(selection, lambda place: float(place % 2))
-    with pytest.raises((SpaceError, RuntimeError), match=r"something else|cannot be multiplied"):
+    with pytest.raises((SpaceError, RuntimeError), match=r"other outputs|cannot be multiplied"):
         selection.finish(torch.randn(2, 1, 4, 4))

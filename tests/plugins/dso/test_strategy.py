@@ -29,12 +29,12 @@ from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyTask
-from automl_nas_dso.gamma_control import Controller
-from automl_nas_dso.live_structure import Life
+from automl_nas_dso.gamma.sparsity_controller import SparsityController
+from automl_nas_dso.live_structure import LiveShares
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
 from automl_nas_dso.strategy import DSO
-from automl_nas_dso.strategy_report import judge
+from automl_nas_dso.strategy.progress import warn_if_missed
 
 PROBLEM = Problem({"accuracy": "maximize"})
 RECIPE = Recipe(epochs=4, learning_rate=0.1, schedule="constant", nesterov=True, weight_decay=1e-3)
@@ -128,15 +128,15 @@ def services() -> SimulatedServices:
     return SimulatedServices(judge)
 
 
-def run(strategy: DSO, given: SimulatedServices | None = None) -> SimulatedServices:
-    given = given or services()
+def run(strategy: DSO, simulated: SimulatedServices | None = None) -> SimulatedServices:
+    simulated = simulated or services()
     while not strategy.done:
-        strategy.step(given)
-    return given
+        strategy.step(simulated)
+    return simulated
 
 
-def logged(given: SimulatedServices, name: str) -> list[float]:
-    return [values[name] for _, values in given.logged if name in values]
+def logged(simulated: SimulatedServices, name: str) -> list[float]:
+    return [values[name] for _, values in simulated.logged if name in values]
 
 
 class TestContract(StrategyContract):
@@ -162,7 +162,7 @@ class TestContractWithoutBlocks(TestContract):
 @pytest.mark.parametrize("weight_steps", [1, 2])
 def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
     space, task, artifacts = small_space(), make_task(), MemoryArtifacts()
-    given = run(doomed(make(space, artifacts, gamma=0, weight_steps=weight_steps, clip=0.05)))
+    simulated = run(doomed(make(space, artifacts, gamma=0, weight_steps=weight_steps, clip=0.05)))
 
     runtime = Runtime(device="cpu")
     with runtime.seeded(5, "init"):
@@ -211,7 +211,7 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
         torch.testing.assert_close(artifacts.stored["lambda"][name], penalised.iterate(values), rtol=0, atol=2e-5)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(artifacts.stored["weights"][name], value, rtol=1e-3, atol=1e-4)
-    (proposal,) = given.submitted
+    (proposal,) = simulated.submitted
     expected = {
         name: tuple(o for o, value in zip(d.options, penalised.iterate(lambdas[name]).tolist(), strict=True) if value)
         for name, d in space.decisions.items()
@@ -222,10 +222,10 @@ def test_it_is_what_a_hand_written_loop_does(weight_steps: int) -> None:
 def test_stopped_anywhere_it_ends_the_same() -> None:
     """Compare state, artifacts, trial and log, after every step: in both phases, before and after a prune."""
     settings: dict[str, Any] = {"space": one_block(), "prune_epochs": 1, "gamma": 0}
-    whole, kept = MemoryArtifacts(), services()
+    whole, uninterrupted = MemoryArtifacts(), services()
     strategy, states = doomed(make(artifacts=whole, **settings)), []
     while not strategy.done:
-        strategy.step(kept)
+        strategy.step(uninterrupted)
         states.append(stored(strategy.state_dict()))
     removed = [int((~state["present"]).sum()) for state in states]
     assert removed[0] == 0
@@ -237,26 +237,26 @@ def test_stopped_anywhere_it_ends_the_same() -> None:
         run(resumed, again)
         assert same(stored(resumed.state_dict()), states[-1]), stop
         assert same(parts.stored, whole.stored)
-        assert again.submitted == kept.submitted
-        assert again.logged == kept.logged[len(kept.logged) - len(again.logged) :]
+        assert again.submitted == uninterrupted.submitted
+        assert again.logged == uninterrupted.logged[len(uninterrupted.logged) - len(again.logged) :]
 
 
 def test_the_steps_length_changes_nothing() -> None:
-    found = []
+    results = []
     for length in (1, 7):
         artifacts = MemoryArtifacts()
         settings = {"gamma": 0, "prune_epochs": 1, "gamma_every": 2, "iterations_per_step": length}
-        given = run(doomed(make(one_block(), artifacts, **settings)))
-        found.append((artifacts.stored, given.submitted))
-    assert all(same(stored_, found[0][0]) and submitted == found[0][1] for stored_, submitted in found[1:])
+        simulated = run(doomed(make(one_block(), artifacts, **settings)))
+        results.append((artifacts.stored, simulated.submitted))
+    assert all(same(stored_, results[0][0]) and submitted == results[0][1] for stored_, submitted in results[1:])
 
 
 def test_what_is_left_computes_the_same_alone() -> None:
     """After a search with removal: restricted supernet, whole supernet with these weights, and extracted network."""
     space, artifacts = small_space(blocks=(2, 1)), MemoryArtifacts()
     strategy = doomed(make(space, artifacts, gamma=0, prune_epochs=1), "block1.output", "block2.sep3_2")
-    given = run(strategy)
-    (proposal,) = given.submitted
+    simulated = run(strategy)
+    (proposal,) = simulated.submitted
     dead = [block.path for block in space.blocks if not block.live(proposal.architecture)]
     assert dead == ["stage1.block1", "stage2.block1"]
     assert proposal.architecture["stage1.block2.sep3_2"] == ()
@@ -285,9 +285,9 @@ def test_what_is_left_computes_the_same_alone() -> None:
 
 def test_removal_keeps_the_optimisers_state() -> None:
     strategy = doomed(make(gamma=0, iterations_per_step=1), "stage1.block1.output")
-    given = services()
+    simulated = services()
     for _ in range(16):
-        strategy.step(given)
+        strategy.step(simulated)
     training = strategy._training
     buffers = {p: state["momentum_buffer"].clone() for p, state in training._optimizer.state.items()}
     strategy._prune(strategy._sizes() > 0)
@@ -300,14 +300,14 @@ def test_removal_keeps_the_optimisers_state() -> None:
 
 
 def test_lambda_is_alone_in_phase_2_and_still_in_phase_1() -> None:
-    given = run(doomed(make(gamma=0, iterations_per_step=5)))
-    assert [step for step, values in given.logged if "lambda_loss" in values] == [10, 15, 20]
-    assert [step for step, values in given.logged if "live_edges" in values] == [10, 15, 20]
-    assert logged(given, "epoch") == [2, 3, 4]
-    assert logged(given, "live_edges")[-1] < len(small_space().edges) == 24
-    assert logged(given, "gamma") == [5.0] * 3
+    simulated = run(doomed(make(gamma=0, iterations_per_step=5)))
+    assert [step for step, values in simulated.logged if "lambda_loss" in values] == [10, 15, 20]
+    assert [step for step, values in simulated.logged if "live_edges" in values] == [10, 15, 20]
+    assert logged(simulated, "epoch") == [2, 3, 4]
+    assert logged(simulated, "live_edges")[-1] < len(small_space().edges) == 24
+    assert logged(simulated, "gamma") == [5.0] * 3
     keys = {"epoch", "gamma", "live_edges", "sparsity", "dead_blocks", "flops_left", "memory_access_left"}
-    assert set(next(values for _, values in given.logged if "epoch" in values)) == keys
+    assert set(next(values for _, values in simulated.logged if "epoch" in values)) == keys
 
 
 class Watched(ToyTask):
@@ -363,30 +363,30 @@ def test_a_decision_that_must_keep_an_option_keeps_its_largest() -> None:
 
 def test_tied_edges_live_and_die_together() -> None:
     space, artifacts = small_space(sharing="share"), MemoryArtifacts()
-    given = run(doomed(make(space, artifacts, gamma=0), "sep3_2"))
-    (proposal,) = given.submitted
+    simulated = run(doomed(make(space, artifacts, gamma=0), "sep3_2"))
+    (proposal,) = simulated.submitted
     assert len(artifacts.stored["lambda"]) == 5
     assert proposal.architecture["block.sep3_2"] == ()
     # The three edges into that operation and the one out of it, in both blocks.
-    assert logged(given, "live_edges")[-1] == proposal.info["live_edges"] == 24 - 2 * 4
+    assert logged(simulated, "live_edges")[-1] == proposal.info["live_edges"] == 24 - 2 * 4
 
 
 def test_a_target_is_reached_and_kept() -> None:
     train = Recipe(epochs=12, learning_rate=0.1, schedule="constant", nesterov=True)
-    given = run(make(sparsity={"edges": 0.7}, train=train, lambda_learning_rate=0.3))
-    left = [1 - value for value in logged(given, "sparsity")]
+    simulated = run(make(sparsity={"edges": 0.7}, train=train, lambda_learning_rate=0.3))
+    left = [1 - value for value in logged(simulated, "sparsity")]
     assert 0 < left[-1] <= 0.7
     # From then on neither death nor revival.
     assert len(set(left[next(i for i, value in enumerate(left) if value <= 0.7) :])) == 1
-    assert logged(given, "gamma")[-1] == 0
+    assert logged(simulated, "gamma")[-1] == 0
 
 
 def test_a_target_that_is_missed_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    controller = Controller({"edges": 0.5}, steps=100, momentum=0.9)
+    controller = SparsityController({"edges": 0.5}, steps=100, momentum=0.9)
     for edges in (10, 12):
-        judge(Life(edges, {"edges": edges / 20}, (), (), empty=False), controller)
+        warn_if_missed(LiveShares(edges, {"edges": edges / 20}, (), (), empty=False), controller)
     assert caplog.text.count("\n") == 1
-    assert "60.0 % of edges are left, and 50.0 % were the target" in caplog.text
+    assert "60.0 % of edges remain, but the target was 50.0 %" in caplog.text
 
 
 def test_too_large_a_penalty_is_said_when_all_is_dead() -> None:
@@ -398,16 +398,16 @@ def test_too_large_a_penalty_is_said_when_all_is_dead() -> None:
 
 def test_a_dead_stage_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     strategy = make(gamma=0, iterations_per_step=5)
-    given = services()
-    strategy.step(given)
-    strategy.step(given)
+    simulated = services()
+    strategy.step(simulated)
+    strategy.step(simulated)
     with torch.no_grad():
         strategy._training.penalised.forget(
             strategy._gates.values, torch.tensor([name.startswith("stage2") for name, _ in strategy._gates.edges])
         )
     strategy._prune(strategy._sizes() > 0)
     with caplog.at_level(logging.WARNING):
-        run(strategy, given)
+        run(strategy, simulated)
     assert caplog.text.count("all blocks of 'stage2' are dead after epoch 3") == 1
     assert caplog.text.count("are dead") == 1
     assert "24, 24, 12" in caplog.text
@@ -416,7 +416,7 @@ def test_a_dead_stage_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_too_small_a_penalty_is_refused_before_the_run() -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"the 15 steps .* goes 0\.0079 of the way from 1 to 0 .* 0\.13 is the least, 0\.25 would do",
+        match=r"the 15 steps .* moves 0\.0079 of the way from 1 to 0 .* at least 0\.13, better 0\.25",
     ):
         make(gamma=1e-3, lambda_learning_rate=None, lambda_momentum=0.9)
 
@@ -450,20 +450,24 @@ def _chain() -> ModuleSpace:
     ("settings", "path", "message"),
     [
         ({"space": _chain()}, "space", "the decision 'kernel' is a Choice"),
-        ({"space": graph_space(), "gamma_schedule": "adaptive_flops"}, "gamma_schedule", "knows what its edges cost"),
-        ({"space": graph_space(), "sparsity": {"flops": 0.5}}, "sparsity", "give a share of edges"),
+        (
+            {"space": graph_space(), "gamma_schedule": "adaptive_flops"},
+            "gamma_schedule",
+            "knows the costs of its edges",
+        ),
+        ({"space": graph_space(), "sparsity": {"flops": 0.5}}, "sparsity", "set a share of edges"),
         ({"gamma_schedule": "adaptive_latency"}, "latency", "has no cost 'latency_ms'"),
         ({"sparsity": {"flopz": 0.5}}, "sparsity", "did you mean 'flops'"),
         ({"sparsity": {"flops": 1.5}}, "sparsity.flops", "between 0 and 1"),
-        ({"sparsity": {}}, "sparsity", "name one measure"),
-        ({"sparsity": {"flops": 0.5}, "gamma": 0.1}, "gamma", "leave gamma out"),
+        ({"sparsity": {}}, "sparsity", "set one measure"),
+        ({"sparsity": {"flops": 0.5}, "gamma": 0.1}, "gamma", "remove the setting gamma"),
         ({"gamma": -1.0}, "gamma", "at least 0"),
         ({"gamma_every": 0}, "gamma_every", "at least 1"),
         ({"prune_epochs": 0}, "prune_epochs", "at least 1"),
         ({"iterations_per_step": 0}, "iterations_per_step", "at least 1"),
-        ({"pretrain_epochs": 4}, "pretrain_epochs", "leave nothing of 4"),
+        ({"pretrain_epochs": 4}, "pretrain_epochs", "smaller than train.epochs \\(4\\)"),
         ({"weight_steps": 0}, "weight_steps", "at least 1"),
-        ({"weight_steps": 99}, "weight_steps", "leave lambda none in 15 iterations"),
+        ({"weight_steps": 99}, "weight_steps", "lambda would have no step.* 15 iterations"),
         ({"lambda_learning_rate": 0.0}, "lambda_learning_rate", "positive"),
         ({"lambda_momentum": 1.0}, "lambda_momentum", "below 1"),
         ({"clip": 0.0}, "clip", "positive"),

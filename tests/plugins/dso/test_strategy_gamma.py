@@ -16,12 +16,13 @@ from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.streams import stream
 from automl_nas_costs.models import Flops
-from automl_nas_dso.gamma import automatic, check_reach, make_factors, strength
-from automl_nas_dso.gamma_control import Controller
+from automl_nas_dso.gamma.edge_factors import make_factors
+from automl_nas_dso.gamma.penalty_travel import automatic, check_reach, penalty_travel
+from automl_nas_dso.gamma.sparsity_controller import SparsityController
+from automl_nas_dso.gates import Gates
 from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
-from automl_nas_dso.strategy_gates import Gates
 
 
 def useless(gamma: float, rates: list[float], momentum: float) -> float:
@@ -38,18 +39,20 @@ def useless(gamma: float, rates: list[float], momentum: float) -> float:
 @pytest.mark.parametrize("rates", [[0.1] * 440, [0.1 * (1 - i / 300) for i in range(300)], [0.5]])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_what_a_penalty_does_is_predicted(rates: list[float], momentum: float) -> None:
-    k = strength(0.01, rates, momentum)
+    k = penalty_travel(0.01, rates, momentum)
     assert useless(0.01, rates, momentum) == pytest.approx(100 - k, abs=1e-9)
-    assert strength(automatic(rates, momentum), rates, momentum) == pytest.approx(2)
+    assert penalty_travel(automatic(rates, momentum), rates, momentum) == pytest.approx(2)
     check_reach(1.001 * 0.01 / k, rates, momentum)
     check_reach(0, rates, momentum)
-    with pytest.raises(ConfigurationError, match=rf"too small: in the {len(rates)} steps .* 1 of the way .*, so none"):
+    with pytest.raises(
+        ConfigurationError, match=rf"too small: in the {len(rates)} steps .* moves 1 of the way .*, so no edge"
+    ):
         check_reach(0.999 * 0.01 / k, rates, momentum)
 
 
 def test_the_papers_runs_in_these_terms() -> None:
     """120 epochs of 195 batches of CIFAR-10, gamma 1e-3: k = lr * gamma * steps / (1 - momentum) = 23."""
-    assert strength(1e-3, [0.1] * 120 * 195, 0.9) == pytest.approx(0.1 * 1e-3 * 120 * 195 / 0.1, rel=1e-3)
+    assert penalty_travel(1e-3, [0.1] * 120 * 195, 0.9) == pytest.approx(0.1 * 1e-3 * 120 * 195 / 0.1, rel=1e-3)
 
 
 def make(schedule: Any, space: DsoSpace, **settings: Any) -> tuple[Gates, Any]:
@@ -64,8 +67,8 @@ def by_edge(gates: Gates, factors: Tensor) -> dict[tuple[str, object], float]:
 
 @cache
 def small(**settings: Any) -> DsoSpace:
-    given = {"input_shape": (3, 8, 8), "blocks": (1, 1), "width": 4, "levels": 2, "sharing": "full", **settings}
-    return DsoSpace(**given)
+    arguments = {"input_shape": (3, 8, 8), "blocks": (1, 1), "width": 4, "levels": 2, "sharing": "full", **settings}
+    return DsoSpace(**arguments)
 
 
 def everything(space: DsoSpace) -> Architecture:
@@ -83,7 +86,7 @@ def test_adaptive_flops_are_those_counted_by_tracing(sharing: str) -> None:
         counted = Flops(space).breakdown(live)
 
         def block(parts: Mapping[str, float], path: str) -> float:
-            # The shortcut of a block never dies; it is no part of the ratio.
+            # The shortcut of a block never dies; the ratio does not include it.
             return sum(n for name, n in parts.items() if name.startswith(f"{path}.") and ".shortcut" not in name)
 
         paths = [each.path for each in space.blocks]
@@ -96,8 +99,8 @@ def test_adaptive_flops_are_those_counted_by_tracing(sharing: str) -> None:
 def test_adaptive_mac_has_the_published_ratios() -> None:
     """At 16 x 16 with 96 channels: the second stage of the CIFAR-10 network."""
     gates, factors = make("adaptive_mac", DsoSpace(blocks=(1, 1), sharing="full"))
-    found = by_edge(gates, factors(everything(DsoSpace(blocks=(1, 1), sharing="full"))))
-    second = {name.rpartition(".")[2]: factor for (name, _), factor in found.items() if name.startswith("stage2")}
+    values = by_edge(gates, factors(everything(DsoSpace(blocks=(1, 1), sharing="full"))))
+    second = {name.rpartition(".")[2]: factor for (name, _), factor in values.items() if name.startswith("stage2")}
     published = {"sep3_3": 0.986, "sep5_3": 1.0, "avg3_3": 0.447, "max3_3": 0.447, "output": 0.448}
     assert {name: round(second[name], 3) for name in published} == published
 
@@ -116,7 +119,7 @@ def test_the_largest_access_cost_may_be_the_networks() -> None:
 
 
 class Latency(CostModel):
-    """An invented latency: an operation takes as many ms as its name is given, a block's projection 4."""
+    """An invented latency: an operation takes as many ms as a table gives, a block's projection 4."""
 
     metric: ClassVar[str] = "latency_ms"
     unit: ClassVar[str] = "ms"
@@ -146,10 +149,10 @@ def test_adaptive_latency_is_what_a_removal_saves() -> None:
         "a-out": (f"{path}.output", "sep3_1"),
         "b-out": (f"{path}.output", "sep3_2"),
     }
-    found = by_edge(gates, factors(everything(space)))
+    values = by_edge(gates, factors(everything(space)))
     # Without a-out, a still feeds b: half of the projection goes. Without b-out, b goes too. Without input-a, a goes.
     saved = {"input-a": 1 + 2, "input-b": 0, "a-b": 0, "a-out": 2, "b-out": 3 + 2}
-    assert {name: found[edge[name]] for name in edge} == pytest.approx({n: 0.5 + 0.1 * s for n, s in saved.items()})
+    assert {name: values[edge[name]] for name in edge} == pytest.approx({n: 0.5 + 0.1 * s for n, s in saved.items()})
 
     # a-out and input-b are dead: a chain, of which every edge takes all with it.
     chain = {f"{path}.sep3_1": ("input",), f"{path}.sep3_2": ("sep3_1",), f"{path}.output": ("sep3_2",)}
@@ -167,7 +170,7 @@ class Elsewhere(CostModel):
 def test_a_latency_that_knows_no_operation_is_refused() -> None:
     space = small(blocks=(1,), operations=("sep3",))
     _, factors = make("adaptive_latency", space, models={"latency_ms": Elsewhere()})
-    with pytest.raises(ConfigurationError, match=r"says nothing about the operations .*nodes\.sep3_1") as caught:
+    with pytest.raises(ConfigurationError, match=r"contains none of the operations .*nodes\.sep3_1") as caught:
         factors(everything(space))
     assert caught.value.path == "latency"
 
@@ -197,7 +200,7 @@ def test_what_is_measured_is_measured_once_and_kept() -> None:
     live = Architecture(
         {f"{path}.sep3_1": ("input",), f"{path}.sep3_2": ("sep3_1",), f"{path}.output": full[f"{path}.output"]}
     )
-    found = by_edge(gates, factors(live))
+    values = by_edge(gates, factors(live))
     saved = {"input-a": 1 + 3 + 4, "a-b": 3 + 2, "a-out": 2, "b-out": 3 + 2}
     names = {
         "input-a": (f"{path}.sep3_1", "input"),
@@ -205,7 +208,7 @@ def test_what_is_measured_is_measured_once_and_kept() -> None:
         "a-out": (f"{path}.output", "sep3_1"),
         "b-out": (f"{path}.output", "sep3_2"),
     }
-    assert {name: found[names[name]] for name in names} == pytest.approx(
+    assert {name: values[names[name]] for name in names} == pytest.approx(
         {name: 0.5 + 0.5 * (value - 2) / (8 - 2) for name, value in saved.items()}
     )
     assert model.measured == 1
@@ -223,9 +226,9 @@ def test_a_latency_measured_in_onnx_runtime_says_what_operations_take() -> None:
     space = small(blocks=(1,), operations=("sep5", "avg3"))
     model = LatencyMs(space, rounds=5, burst_ms=0, warmup_ms=0, round_ms=0, cache=None)
     _, factors = make("adaptive_latency", space, models={"latency_ms": model})
-    found = factors(everything(space))
-    assert found.min() == 0.5
-    assert found.max() == 1.0
+    values = factors(everything(space))
+    assert values.min() == 0.5
+    assert values.max() == 1.0
     measured = factors.state_dict()["measured"]
     block = space.blocks[0]
     for node in block.operations:
@@ -254,7 +257,7 @@ def test_the_controller_reaches_its_target_by_the_weakest_edges(target: float, s
     steps, momentum, rate = 800, 0.9, 0.1
     edges = Edges(150, strongest, seed=1)
     optimiser = APGNAG([edges.values], rate, momentum=momentum, nonnegative="prox")
-    controller = Controller({"edges": target}, steps=steps, momentum=momentum)
+    controller = SparsityController({"edges": target}, steps=steps, momentum=momentum)
     gamma = controller.first(rate)
     present = torch.ones(150, dtype=torch.bool)
     ones = torch.ones(150, dtype=torch.float64)
@@ -272,17 +275,17 @@ def test_the_controller_reaches_its_target_by_the_weakest_edges(target: float, s
         present &= controller.lasting
         optimiser.forget(edges.values, ~present)
         begun = step if begun is None and not bool(present.all()) else begun
-    kept = present
+    remaining = present
     assert controller.reached
     assert begun is not None and begun > 0.1 * steps
     # A few edges die between two updates, 6 of 150 at most here; the plan ends 3 % below the target.
-    assert 0.97 * target - 0.04 <= float(kept.double().mean()) <= target
-    best = edges.pull.sort(descending=True).values[: int(kept.sum())].sum()
-    assert float(edges.pull[kept].sum()) >= 0.9 * float(best)
+    assert 0.97 * target - 0.04 <= float(remaining.double().mean()) <= target
+    best = edges.pull.sort(descending=True).values[: int(remaining.sum())].sum()
+    assert float(edges.pull[remaining].sum()) >= 0.9 * float(best)
 
 
 def test_the_controller_goes_on_where_it_was() -> None:
-    def run(controllers: list[Controller]) -> list[float]:
+    def run(controllers: list[SparsityController]) -> list[float]:
         edges, gammas = Edges(20, 0.1, seed=2), [controllers[0].first(0.1)]
         optimiser = APGNAG([edges.values], 0.1, nonnegative="prox")
         for step in range(1, 101):
@@ -305,8 +308,8 @@ def test_the_controller_goes_on_where_it_was() -> None:
                 controllers.insert(0, controllers.pop())
         return gammas
 
-    def make_one() -> Controller:
-        return Controller({"edges": 0.3}, steps=100, momentum=0.9)
+    def make_one() -> SparsityController:
+        return SparsityController({"edges": 0.3}, steps=100, momentum=0.9)
 
     alone = run([make_one()])
     assert run([make_one(), make_one()]) == alone

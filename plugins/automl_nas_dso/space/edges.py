@@ -1,4 +1,4 @@
-"""Blocks whose edges are searched, as plain data: what each edge leads to, and what that costs."""
+"""Blocks whose edges are searched, as plain data: the operations and costs of each edge."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from automl_nas.space import OUTPUT, DagGraph, Selection, SupernetSpace, Weighte
 
 @dataclass(frozen=True)
 class Cost:
-    """What something costs for one image.
+    """The cost of an operation, edge or block for one image.
 
     Attributes:
         flops: multiply-adds of convolutions.
-        memory_access: MAC, elements moved: ``h w (c1 + c2) + weights`` for a convolution (ShuffleNetV2, guideline 1).
+        memory_access: MAC, the number of elements read and written: ``h w (c1 + c2) + weights`` for a convolution
+            (ShuffleNetV2, guideline 1).
     """
 
     flops: int
@@ -29,13 +30,13 @@ class Edge:
     """An edge of a block.
 
     Attributes:
-        block: which of the space's ``blocks``.
-        decision: the name of its decision; several blocks have the same when decisions are tied. None: not searched.
+        block: index of its block in the space's ``blocks``.
+        decision: name of its decision; blocks with tied decisions have the same name. None: the edge is not searched.
         target: the node it leads to, or ``output``.
-        source: the node it comes from, or ``input``; the option of the decision.
-        operation: what it leads to: the kind of the operation, or ``output``.
-        cost: of the operation it leads to (which is paid once, however many edges lead there); for an edge to
-            ``output`` its own.
+        source: the node it comes from, or ``input``; an option of the decision.
+        operation: the kind of the target's operation, e.g. ``sep3``, or ``output``.
+        cost: the cost of the target's operation (which counts once, also if several edges lead to it); for an edge to
+            ``output`` the cost of the edge itself.
     """
 
     block: int
@@ -48,16 +49,16 @@ class Edge:
 
 @dataclass(frozen=True)
 class Block:
-    """A block: operations that read the input and each other, and an output that adds up what they give.
+    """A block: operations that read the input and each other, and an output that combines their results.
 
     Attributes:
-        path: of the module in the supernet, e.g. ``stage1.block2``.
+        path: path of its module in the supernet, e.g. ``stage1.block2``.
         sources: target (each node in order, then ``output``) -> its possible sources.
-        decisions: target -> the name of its decision; targets that take all their sources unasked are missing.
+        decisions: target -> the name of its decision; targets whose sources are fixed are omitted.
         operations: node -> the kind of its operation, e.g. ``sep3``.
-        costs: node -> what its operation costs.
-        output: source of ``output`` -> what that edge costs: its slice of the 1x1 convolution. In a reduction, whose
-            branches are simply added up, the edge stands for the branch and has the whole cost.
+        costs: node -> the cost of its operation.
+        output: source of ``output`` -> the cost of that edge: its slice of the 1x1 convolution. In a reduction, whose
+            branches are added, the edge has the cost of its whole branch.
     """
 
     path: str
@@ -75,32 +76,32 @@ class Block:
 
     @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
-        """The nodes, level after level: none reads a node of its own level."""
+        """The nodes, level after level; a node reads nodes of earlier levels only."""
         return self._graph.levels
 
     def live(self, selection: Selection) -> dict[str, tuple[str, ...]]:
-        """Return the live targets with their live sources; see `DagGraph.live`. Empty: the bare shortcut.
+        """Return the live targets with their live sources; see `DagGraph.live`. Empty: only the shortcut is left.
 
         Args:
-            selection: for every decision a value, e.g. an architecture, or a `Weighted`, whose value counts and not its
-                tensor. A decision that is missing (since `restrict` emptied it) takes nothing.
+            selection: for each decision a value, e.g. an architecture, or a `Weighted`, of which only the value is
+                used. A missing decision (`restrict` removed all its options) has no source.
         """
-        return self._graph.live({target: self._taken(target, selection) for target in self.sources})
+        return self._graph.live({target: self._selected(target, selection) for target in self.sources})
 
-    def _taken(self, target: str, selection: Selection) -> tuple[str, ...]:
+    def _selected(self, target: str, selection: Selection) -> tuple[str, ...]:
         name = self.decisions.get(target)
         if name is None:
             return self.sources[target]
-        given = selection.get(name, ())
-        value = given.value if isinstance(given, Weighted) else given
+        selected = selection.get(name, ())
+        value = selected.value if isinstance(selected, Weighted) else selected
         assert isinstance(value, tuple)
         return cast("tuple[str, ...]", value)
 
     def cost(self, live: Mapping[str, Sequence[str]]) -> Cost:
-        """Return the cost of what is alive, each operation once; what never dies (the shortcut) is not counted.
+        """Return the cost of the live operations, each counted once; the shortcut, which cannot die, is not counted.
 
         Args:
-            live: what `live` returned.
+            live: the return value of `live`.
         """
         parts = [self.costs[node] for node in live if node != OUTPUT]
         parts += [self.output[source] for source in live.get(OUTPUT, ())]
@@ -113,7 +114,7 @@ class Block:
 
 
 class EdgeSpace(SupernetSpace, ABC):
-    """A search space whose decisions are the edges of blocks: each is a `Subset` of what a target reads."""
+    """A search space whose decisions are the edges of blocks: each is a `Subset` of the sources of a target."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""An auxiliary head, for training only: a second classifier on the maps after the last reduction."""
+"""The auxiliary head: a second classifier on the maps after the last reduction, used in training only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from automl_nas_dso.network import REDUCTION
-from automl_nas_dso.operations import conv_norm_relu, norm
+from automl_nas_dso.space.network import REDUCTION
+from automl_nas_dso.space.operations import conv_norm_relu, norm
 
 NARROW, WIDE = 128, 768
 """Channels of the two convolutions, as in NASNet (Zoph et al. 2018, arXiv 1707.07012)."""
@@ -17,13 +17,13 @@ NARROW, WIDE = 128, 768
 def auxiliary_head(channels: int, size: tuple[int, int], num_classes: int) -> nn.Sequential:
     """Return NASNet's head for CIFAR-10: ReLU, average pooling, convolutions of 1x1 and 2x2, linear layer.
 
-    Maps of 8x8 are pooled by windows of 5x5 with stride 3, as there; other sizes come down to 2x2 in the same way, by
-    two windows that overlap as little.
+    Maps of 8x8 are pooled by windows of 5x5 with stride 3, as in NASNet; maps of other sizes are also pooled to 2x2, by
+    two windows with the smallest possible overlap.
 
     Args:
-        channels: of the maps.
-        size: their height and width.
-        num_classes: outputs.
+        channels: channels of the maps.
+        size: height and width of the maps.
+        num_classes: number of outputs.
     """
     height, width = size
     (window_y, stride_y, left_y), (window_x, stride_x, left_x) = _pooling(height), _pooling(width)
@@ -40,7 +40,7 @@ def auxiliary_head(channels: int, size: tuple[int, int], num_classes: int) -> nn
 
 
 def _pooling(length: int) -> tuple[int, int, int]:
-    """Return window, stride and what is left of a length: 2, or 1 of 1."""
+    """Return window, stride and pooled length: 2, or 1 for a length of 1."""
     window = max(1, min(length // 2 + 1, length - 1))
     return window, max(1, length - window), min(length, 2)
 
@@ -51,8 +51,8 @@ class WithHead(nn.Module):
 
     Args:
         network: stem, stages and head; its last stage begins with a reduction.
-        head: reads what the reduction gives.
-        stage: the name of the last stage.
+        head: reads the output of the reduction.
+        stage: name of the last stage.
     """
 
     def __init__(self, network: nn.Sequential, head: nn.Module, stage: str) -> None:
@@ -60,10 +60,10 @@ class WithHead(nn.Module):
         self.network, self.head, self._stage = network, head, stage
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits, shape ``(batch, num_classes)``; in training those of both heads."""
+        """Return logits of shape ``(batch, num_classes)``; in training a pair, those of both heads."""
         if not self.training:
             return cast(Tensor, self.network(x))
-        tapped = x
+        reduced = x
         for name, part in self.network.named_children():
             if name != self._stage:
                 x = part(x)
@@ -71,17 +71,17 @@ class WithHead(nn.Module):
             for place, module in part.named_children():
                 x = module(x)
                 if place == REDUCTION:
-                    tapped = x
-        return x, self.head(tapped)
+                    reduced = x
+        return x, self.head(reduced)
 
 
 @final
 class DsoNetwork(nn.Sequential):
-    """A network that is trained with an auxiliary head, which is no part of it.
+    """A network that is trained with an auxiliary head. The head is not part of the network.
 
     Args:
-        network: whose children it takes over, under their names.
-        head: makes the head.
+        network: its children become children of this module, with the same names.
+        head: builds the head.
         stage: see `WithHead`.
     """
 

@@ -14,60 +14,64 @@ from torch import nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, Decision, ModuleSpace, Supernet
-from automl_nas_dso.auxiliary import DsoNetwork, auxiliary_head
-from automl_nas_dso.edges import Block, Cost, EdgeSpace
-from automl_nas_dso.layout import Layout, Sharing, StageShortcut, preset
-from automl_nas_dso.network import BLOCK, REDUCTION, REDUCTION_SOURCES, network
-from automl_nas_dso.operations import convolution_cost, operation_cost, output_edge_cost
+from automl_nas_dso.space.auxiliary_head import DsoNetwork, auxiliary_head
+from automl_nas_dso.space.edges import Block, Cost, EdgeSpace
+from automl_nas_dso.space.layout import Layout, Sharing, StageShortcut, preset
+from automl_nas_dso.space.network import BLOCK, REDUCTION, REDUCTION_SOURCES, network
+from automl_nas_dso.space.operations import convolution_cost, operation_cost, output_edge_cost
 
 
 @final
 class DsoSpace(EdgeSpace):
-    """Blocks of M levels of N operations, fully connected, in stages; every edge is searched.
+    """Stages of fully connected blocks with M levels of N operations; every edge is searched.
 
     An operation reads the weighted sum of the block's input and of every operation of the earlier levels; the block's
     output is a 1x1 convolution of the weighted concatenation of all operations, BN and ReLU, plus the shortcut. A
-    reduction before every stage but the first halves the maps and doubles the width. Decisions are subsets of sources,
-    called ``stage1.block1.sep3_2`` (what the 3x3 separable convolution of level 2 reads) and ``stage1.block1.output``,
-    or, tied, ``block.sep3_2`` and ``block.output``. A block without a live path is its bare shortcut.
+    reduction before every stage except the first halves the maps and doubles the width. Decisions are subsets of
+    sources, named ``stage1.block1.sep3_2`` (the sources of the 3x3 separable convolution of level 2) and
+    ``stage1.block1.output``, or, if they are tied, ``block.sep3_2`` and ``block.output``. A block without a live path
+    computes its shortcut only.
 
-    Where the paper says nothing, the defaults are those of the authors' code.
+    Defaults that the paper does not specify are those of the authors' code.
 
     Args:
-        num_classes: outputs.
+        num_classes: number of outputs.
         input_shape: channels, height and width of an image.
-        preset: the macro-structure, ``cifar10`` (8+8+8 blocks, width 48, stem of stride 1) or ``imagenet`` (2+2+13+6,
-            28, two convolutions of stride 2), of which the next three settings replace parts.
-        blocks: of each stage; a reduction stands before every stage but the first.
+        preset: the macro-structure, ``cifar10`` (8+8+8 blocks, width 48, stem of stride 1) or ``imagenet`` (2+2+13+6
+            blocks, width 28, two convolutions of stride 2). The next three settings replace parts of it.
+        blocks: number of blocks of each stage; a reduction comes before every stage except the first.
         width: channels of the first stage; they double at every reduction.
-        stem_strides: of the 3x3 convolutions at the beginning, one number for each.
-        levels: M.
+        stem_strides: strides of the 3x3 convolutions of the stem, one number for each convolution.
+        levels: M, the number of levels of a block.
         operations: the N operations of each level: ``sep3``, ``sep5``, ``dil3``, ``conv3``, ``avg3``, ``max3`` and the
             like with any odd kernel.
         sharing: ``share``: one set of decisions for all blocks (and one for all reductions), so that architectures
             are portable between macro-structures; ``full``: each block has its own. Weights are never shared.
-        gate_inputs: whether the edges from the input into the first level are searched (paper: 128 edges for 4 x 4; the
-            code does not: 124).
-        gate_reductions: whether the two branches of a reduction are searched (code; at least one stays).
-        stage_shortcut: around the first block of a stage leads a 1x1 convolution with BN and ReLU (``projection``,
-            code) or nothing but the input (``identity``), as around all others.
-        pool_norm: whether BN and ReLU follow a pooling; without, sums explode.
-        repeats: how often a separable convolution is applied.
+        gate_inputs: whether the edges from the input into the first level are searched (paper: 128 edges for 4 x 4;
+            authors' code: not searched, 124 edges).
+        gate_reductions: whether the two branches of a reduction are searched (authors' code; at least one
+            remains).
+        stage_shortcut: the shortcut of the first block of a stage: a 1x1 convolution with BN and ReLU (``projection``,
+            authors' code) or the input itself (``identity``), as in all other blocks.
+        pool_norm: whether BN and ReLU follow a pooling; without them the sums grow without bound.
+        repeats: number of applications of a separable convolution.
         variant: ``search``: the scale of batch normalisation inside operations is fixed to 1 (it would absorb
             lambda), the shift is learned; ``final``: both are learned. Architectures and weights are the same in both.
-        scale: whether batch normalisation inside operations learns a scale; None: what ``variant`` says.
-        dropout: its probability before the linear layer.
-        drop_path: the probability with which an operation's output is dropped for a sample, in the last block; it
-            grows linearly with depth.
-        drop_path_iterations: training batches in which ``drop_path`` grows from 0; 1: it is there at once.
-        auxiliary: whether a network that is trained alone has a second head then, after the last reduction (paper); its
-            loss counts as `Recipe.auxiliary` says. It is no part of the network: not counted, saved or exported.
+        scale: whether batch normalisation inside operations learns a scale; None: as ``variant`` implies.
+        dropout: dropout probability before the linear layer.
+        drop_path: the probability of dropping an operation's output for a sample, in the last block; it grows
+            linearly with depth.
+        drop_path_iterations: training batches over which ``drop_path`` grows from 0; 1: the full probability from the
+            beginning.
+        auxiliary: whether a network that is trained alone has a second head during training, after the last reduction
+            (paper). `Recipe.auxiliary` is the weight of its loss. The head is not part of the network: it is not
+            counted, saved or exported.
 
     Attributes:
-        layout: all settings in force.
+        layout: all settings, with the preset applied.
 
     Raises:
-        SpaceError: settings that contradict each other, or images that are too small for the strides.
+        SpaceError: settings contradict each other, or images are too small for the strides.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class DsoSpace(EdgeSpace):
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
-        """A `Subset` of sources for every gated target; see the class."""
+        """A `Subset` of sources for every target whose edges are searched; see the class."""
         return self._space.decisions
 
     @property
@@ -147,7 +151,7 @@ class DsoSpace(EdgeSpace):
         return self._space.build_supernet()
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Remove every edge that does not lie on a live path from a block's input to its output."""
+        """Remove every edge that is not on a live path from a block's input to its output."""
         return self._space.canonical(architecture)
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
@@ -155,38 +159,38 @@ class DsoSpace(EdgeSpace):
         return self._space.segments()
 
 
-# The setting of the same name hides the function in the constructor.
+# In the constructor, the setting `preset` hides the function of the same name.
 _preset = preset
 
 
 def transfer(architecture: Mapping[str, object], source: DsoSpace, target: DsoSpace) -> Architecture:
-    """Return the architecture of another macro-structure that has the same blocks.
+    """Return the architecture with the same blocks in another macro-structure.
 
-    Tied decisions fit any number of blocks, and spread over the blocks of a space with ``sharing: full``.
+    Tied decisions fit any number of blocks; in a space with ``sharing: full`` each block gets their values.
 
     Args:
-        architecture: of ``source``.
-        source: where it was found.
-        target: where it is to be built.
+        architecture: an architecture of ``source``.
+        source: the space of the architecture.
+        target: the space of the result.
 
     Raises:
-        SpaceError: it cannot be carried over; the message says why and what would do.
+        SpaceError: the blocks of the two spaces differ; the message contains the setting to change.
     """
     values = source.validate(architecture)
     if dict(source.decisions) == dict(target.decisions):
         return target.validate(values)
     if source.layout.sources != target.layout.sources:
         raise SpaceError(
-            "blocks of other levels or operations have other edges: give both spaces the same 'levels' and 'operations'"
+            "the blocks of the two spaces have different edges: set the same 'levels' and 'operations' in both"
         )
     for name in ("gate_inputs", "gate_reductions"):
         if getattr(source.layout, name) != getattr(target.layout, name):
-            raise SpaceError(f"the spaces search different edges: give both the same '{name}'")
+            raise SpaceError(f"the two spaces search different edges: set the same '{name}' in both")
     if source.layout.sharing == "full":
         raise SpaceError(
-            f"an architecture with sharing: full says what each single block looks like, here {source.layout.macro}; "
-            f"it cannot fill {target.layout.macro} with sharing: {target.layout.sharing}. Only sharing: share is "
-            "portable between macro-structures: search with it, or keep the same blocks and sharing"
+            f"an architecture with sharing: full defines each of its {source.layout.macro} separately; it does not fit "
+            f"{target.layout.macro} with sharing: {target.layout.sharing}. Only architectures with sharing: share are "
+            "portable between macro-structures: search with it, or set the same blocks and sharing"
         )
     return target.validate(_spread(values, target))
 
@@ -197,7 +201,7 @@ def _spread(values: Architecture, target: DsoSpace) -> dict[str, object]:
         path, _, node = name.rpartition(".")
         place = path.rpartition(".")[2]
         tied = f"{REDUCTION if place.startswith(REDUCTION) else BLOCK}.{node}"
-        # A network without reductions says nothing about them: then both branches are there.
+        # The architecture of a network without reductions has no value for them: both branches are used.
         spread[name] = values.get(tied, decision.options)
     return spread
 

@@ -1,4 +1,4 @@
-"""Pictures of found blocks as SVG: operations, live edges, lambda."""
+"""Pictures of the blocks of an architecture as SVG: operations, live edges, lambda."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from automl_nas.space import Selection, Weighted
-from automl_nas_dso.edges import Block, EdgeSpace
-from automl_nas_dso.picture_layout import BOX, INPUT, OUTPUT, SPREAD, Drawing, arrange
+from automl_nas_dso.picture.layered_layout import BOX, INPUT, OUTPUT, SPREAD, Drawing, arrange
+from automl_nas_dso.space import Block, EdgeSpace
 
 _MARGIN, _TITLE, _FOOT = 16.0, 44.0, 34.0
-# Fill and line of boxes; lines are also the colour of the edges that leave them.
+# Fill and line colour of the boxes of each family of operations; edges have the line colour of their source.
 _FAMILIES = {
     "sep": ("#dbe9f6", "#2b6ca3"),
     "dil": ("#dcefec", "#1f7a6d"),
@@ -28,32 +28,33 @@ _STYLE = (
 
 
 def pictures(space: EdgeSpace, selection: Selection) -> dict[str, str]:
-    """Return the pictures of a network: name -> SVG, one for each block that may differ from the others.
+    """Return name -> SVG, one picture for each distinct block (blocks with tied decisions have one picture).
 
     Args:
-        space: where it was found.
-        selection: an architecture, or `Weighted` live edges with lambda, which is then written beside the edges.
+        space: the space of the architecture.
+        selection: an architecture, or `Weighted` live edges with lambda, which is then written next to the edges.
     """
-    found: dict[tuple[str, ...], tuple[str, str]] = {}
+    by_decisions: dict[tuple[str, ...], tuple[str, str]] = {}
     for block in space.blocks:
         names = tuple(block.decisions.values())
-        # Tied blocks have the same picture, which is called after the decisions that tie them.
+        # The picture of tied blocks has the common prefix of their decisions as its name.
         prefixes = {name.rpartition(".")[0] for name in names}
         title = prefixes.pop() if len(prefixes) == 1 else block.path
-        found.setdefault(names, (title, block_picture(block, selection, title=title)))
-    return dict(found.values())
+        by_decisions.setdefault(names, (title, block_picture(block, selection, title=title)))
+    return dict(by_decisions.values())
 
 
 def block_picture(block: Block, selection: Selection, *, title: str | None = None) -> str:
     """Return the picture of one block as SVG.
 
-    Levels stand from left to right. An edge has the colour of the operation it leaves; it is as wide as its lambda is
-    large (compared with the largest of the block) and dashed if that is negative. What is dead is not drawn.
+    Levels are drawn from left to right. An edge has the colour of its source operation, a width proportional to
+    ``|lambda|`` (relative to the largest in the block), and dashes if lambda is negative. Dead operations and edges are
+    not drawn.
 
     Args:
-        block: of the space.
-        selection: see `pictures`; other blocks' decisions are ignored.
-        title: None: the block's path.
+        block: a block of the space.
+        selection: see `pictures`; decisions of other blocks are ignored.
+        title: the title of the picture; None: the block's path.
     """
     live = block.live(selection)
     drawing = arrange(block, live)
@@ -97,13 +98,13 @@ def block_picture(block: Block, selection: Selection, *, title: str | None = Non
 
 
 def _lambdas(block: Block, selection: Selection, live: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], float] = {}
+    lambdas: dict[tuple[str, str], float] = {}
     for target, sources in live.items():
-        given = selection.get(block.decisions[target]) if target in block.decisions else None
-        if isinstance(given, Weighted):
-            values = dict(zip(given.options, given.tensor.detach().reshape(-1).tolist(), strict=True))
-            found |= {(source, target): float(values[source]) for source in sources}
-    return found
+        value = selection.get(block.decisions[target]) if target in block.decisions else None
+        if isinstance(value, Weighted):
+            values = dict(zip(value.options, value.tensor.detach().reshape(-1).tolist(), strict=True))
+            lambdas |= {(source, target): float(values[source]) for source in sources}
+    return lambdas
 
 
 def _colours(block: Block, name: str) -> tuple[str, str]:
@@ -130,7 +131,7 @@ def _edge(drawing: Drawing, source: str, target: str, colour: str, value: float 
 
 
 def _curve(x: float, y: float, to_x: float, to_y: float) -> str:
-    # Level at both ends, so that pieces join smoothly; the last stretch is straight, beside its number.
+    # Horizontal at both ends, so that pieces join smoothly; the last part is straight, next to the number of the edge.
     middle = x + 0.4 * (to_x - x)
     flat = to_x - 0.42 * SPREAD
     return f"C{middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {flat:.1f} {to_y:.1f}H{to_x:g}"
@@ -139,7 +140,7 @@ def _curve(x: float, y: float, to_x: float, to_y: float) -> str:
 def _label(drawing: Drawing, target: str, y: float, value: float) -> str:
     x = drawing.left(drawing.column[target]) - 6
     text = f"{value:.2f}" if abs(value) >= 0.01 else f"{value:.0e}"
-    # White behind the figures, which are about 5.6 wide each.
+    # A white background behind the digits, which are about 5.6 pixels wide each.
     wide = 5.6 * len(text) + 3
     return (
         f'<rect x="{x - wide + 1.5:g}" y="{y - 5.5:.1f}" width="{wide:g}" height="11" fill="#fff" fill-opacity="0.9"/>'

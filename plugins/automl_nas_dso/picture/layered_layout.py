@@ -1,4 +1,4 @@
-"""Where the operations and edges of a block stand in a picture: a layered drawing (Sugiyama et al. 1981)."""
+"""The positions of the operations and edges of a block in a picture: a layered drawing (Sugiyama et al. 1981)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from automl_nas_dso.edges import Block
+from automl_nas_dso.space import Block
 
 INPUT, OUTPUT = "input", "output"
 BOX = 66.0
-"""Width of a box, in pixels like all lengths here."""
+"""Width of a box; all lengths in this module are in pixels."""
 SPREAD = 84.0
-"""Between two columns of boxes: room for curves and numbers."""
+"""Distance between two columns of boxes: space for curves and numbers."""
 PORT = 13.0
-"""Between two edges that end at the same box."""
+"""Distance between two edges that end at the same box."""
 _LOWEST, _LANE, _GAP = 32.0, 5.0, 12.0
 _SWEEPS = 12
 
 Item: TypeAlias = tuple[str, int]
-"""A source and a column: the box of the source, or, in a later column, the lane in which its edges pass by."""
+"""A source and a column: the box of the source or, in a later column, the lane through which its edges pass."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture in numbers.
+    """The positions of all boxes and edges.
 
     Attributes:
         live: target -> live sources.
         columns: for each column, from the input to the output, its boxes and lanes from top to bottom.
         column: name of a box -> its column.
-        middle: box or lane -> the height of its middle.
-        tall: box or lane -> how tall it is.
+        middle: box or lane -> the vertical position of its middle.
+        tall: box or lane -> its height.
         width: of the picture.
         height: of the picture.
     """
@@ -45,7 +45,7 @@ class Drawing:
     height: float = 0.0
 
     def left(self, column: int) -> float:
-        """Return where the boxes of a column begin."""
+        """Return the horizontal position of the left side of the boxes of a column."""
         return column * (BOX + SPREAD)
 
     def box(self, name: str) -> Item:
@@ -57,7 +57,7 @@ class Drawing:
         return source, self.column[target] - 1
 
     def ports(self, target: str) -> dict[str, float]:
-        """Return live source -> the height at which its edge ends at a target; edges do not cross there."""
+        """Return live source -> vertical position of the end of its edge at a target; the edges do not cross."""
         sources = sorted(self.live.get(target, ()), key=lambda source: self.middle[self.before(source, target)])
         top = self.middle[self.box(target)] - PORT * (len(sources) - 1) / 2
         return {source: top + PORT * number for number, source in enumerate(sources)}
@@ -67,8 +67,8 @@ def arrange(block: Block, live: Mapping[str, tuple[str, ...]]) -> Drawing:
     """Return the drawing of the live part of a block.
 
     Args:
-        block: whose levels are the columns; empty ones are left out.
-        live: from `Block.live`.
+        block: its levels are the columns; empty levels are omitted.
+        live: the return value of `Block.live`.
     """
     levels = [[node for node in level if node in live] for level in block.levels]
     boxes = [[INPUT], *(level for level in levels if level), [OUTPUT]]
@@ -101,7 +101,7 @@ def arrange(block: Block, live: Mapping[str, tuple[str, ...]]) -> Drawing:
 
 
 def _links(drawing: Drawing) -> Iterator[tuple[Item, Item]]:
-    """Yield every piece of an edge, from a column to the next; pieces that edges share are yielded once."""
+    """Yield the piece of each edge between two adjacent columns; a piece that several edges share is yielded once."""
     seen = set()
     for target, sources in drawing.live.items():
         for source in sources:
@@ -113,19 +113,24 @@ def _links(drawing: Drawing) -> Iterator[tuple[Item, Item]]:
 
 
 def _order(drawing: Drawing) -> list[list[Item]]:
-    """Sort each column by the mean place of its neighbours, to and fro, and return the order with fewest crossings."""
+    """Sort columns by the mean position of neighbours, alternately forward and backward; return the best order.
+
+    The best order is the one with the fewest crossings (barycentre heuristic).
+    """
     links = list(_links(drawing))
     columns = [list(items) for items in drawing.columns]
     best, fewest = columns, _crossings(columns, links)
     for sweep in range(_SWEEPS):
-        forth = sweep % 2 == 0
-        order = range(1, len(columns)) if forth else range(len(columns) - 2, -1, -1)
+        forward = sweep % 2 == 0
+        order = range(1, len(columns)) if forward else range(len(columns) - 2, -1, -1)
         columns = [list(items) for items in columns]
         for number in order:
-            place = {item: spot for spot, item in enumerate(columns[number - 1 if forth else number + 1])}
+            place = {item: spot for spot, item in enumerate(columns[number - 1 if forward else number + 1])}
             means = {}
             for spot, item in enumerate(columns[number]):
-                near = [place[a] for a, b in links if b == item] if forth else [place[b] for a, b in links if a == item]
+                near = (
+                    [place[a] for a, b in links if b == item] if forward else [place[b] for a, b in links if a == item]
+                )
                 means[item] = sum(near) / len(near) if near else float(spot)
             columns[number].sort(key=lambda item: means[item])
         crossings = _crossings(columns, links)

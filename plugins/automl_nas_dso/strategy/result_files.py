@@ -1,4 +1,4 @@
-"""What a search leaves in the run directory for people to read: lambda as JSON, the found blocks as pictures."""
+"""The readable results of a search in the run directory: lambda as JSON, the blocks as pictures."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from automl_nas.strategy import Trial
 FOLDER = "lambda"
 
 
-def write_found(directory: Path, stage: str, space: Mapping[str, Any]) -> None:
-    """Write what a stage of the strategy `dso` found to ``lambda/STAGE.json``.
+def write_results(directory: Path, stage: str, space: Mapping[str, Any]) -> None:
+    """Write the architecture's lambda and costs of a stage of the strategy `dso` to ``lambda/STAGE.json``.
 
-    Where the space is `dso`, ``lambda/STAGE-BLOCK.svg`` shows each block that differs from the others.
+    If the space is `dso`, also write a picture of each distinct block to ``lambda/STAGE-BLOCK.svg``.
 
     Args:
-        directory: of the run; the trial is read from its ledger.
-        stage: its name.
-        space: its resolved configuration.
+        directory: the run directory; the trial is read from its ledger.
+        stage: name of the stage.
+        space: the resolved configuration of the space.
     """
     trials = Ledger(directory / "trials.jsonl", writable=False).trials.values()
     trial = next(trial for trial in trials if trial.stage == stage)
     scales = trial.info["lambda"]
     assert isinstance(scales, Mapping)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "trial": trial.number,
         "live_edges": trial.info["live_edges"],
         "edges": trial.info["edges"],
         "costs": dict(trial.costs),
         "lambda": {name: dict(weights) for name, weights in scales.items()},
     }
-    files = {f"{stage}.json": json.dumps(found, indent=1) + "\n"}
+    files = {f"{stage}.json": json.dumps(result, indent=1) + "\n"}
     if space.get("name") == "dso":
-        drawn = _pictures(trial, scales, space)
-        files |= {f"{stage}-{block}.svg": picture for block, picture in drawn.items()}
+        block_pictures = _pictures(trial, scales, space)
+        files |= {f"{stage}-{block}.svg": picture for block, picture in block_pictures.items()}
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
-        # Put in place whole.
+        # Written to another name first, so that a crash leaves no incomplete file.
         part = folder / f"{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(folder / name)

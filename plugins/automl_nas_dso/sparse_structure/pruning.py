@@ -1,4 +1,4 @@
-"""Scales folded into weights, and what has scale 0 cut off: back to a plain network."""
+"""From a network with scales to a plain network: fold scales into weights, remove parts whose scale is 0."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from automl_nas_dso.sparse_structure_graph import CONVOLUTIONS, NORMS, Part, trace
+from automl_nas_dso.sparse_structure.parts import CONVOLUTIONS, NORMS, Part, trace
 
 
 def fold(network: nn.Module, part: Part, scales: Tensor) -> None:
-    """Multiply the scales of a part into the layer or the batch normalisation that they follow, in place.
+    """Multiply the weights of a part's layer or batch normalisation by its scales, in place.
 
-    A normalisation without a scale of its own gets one.
+    A normalisation that is not affine becomes affine.
 
     Args:
-        network: plain, not instrumented.
-        part: whose scales they are.
+        network: the network without hooks.
+        part: the part of the scales.
         scales: shape ``(part.count,)``.
     """
     module = network.get_submodule(part.path)
@@ -33,12 +33,13 @@ def fold(network: nn.Module, part: Part, scales: Tensor) -> None:
 
 
 def cut(network: nn.Module, parts: Sequence[Part], live: Mapping[str, Tensor]) -> nn.Module:
-    """Return the network without what is dead. Layers are made narrower in place; removed branches leave a graph.
+    """Return the network without its dead parts: layers are narrowed in place, branches are removed from its graph.
 
     Args:
-        network: with the scales folded in.
-        parts: what may be cut off.
-        live: path of a part -> which of its scales are not 0, boolean. Of groups and neurons at least one must be.
+        network: the network with the scales folded in.
+        parts: the parts that may be removed.
+        live: path of a part -> which of its scales are not 0, boolean, shape ``(part.count,)``. At least one group or
+            neuron of a layer must be live.
     """
     for part in parts:
         if part.layer:
@@ -55,19 +56,19 @@ def _narrow(network: nn.Module, part: Part, live: Tensor) -> None:
         inputs = live.repeat_interleave(layer.in_channels // part.count)
         layer.groups, layer.in_channels = int(live.sum()), int(inputs.sum())
         for path in part.before:
-            _take(network.get_submodule(path), inputs, 0)
-    _take(layer, outputs, 0)
+            _keep(network.get_submodule(path), inputs, 0)
+    _keep(layer, outputs, 0)
     if part.path != part.layer:
-        _take(network.get_submodule(part.path), outputs, 0)
+        _keep(network.get_submodule(part.path), outputs, 0)
     for consumer in part.consumers:
-        _take(network.get_submodule(consumer.path), outputs.repeat_interleave(consumer.factor), 1)
+        _keep(network.get_submodule(consumer.path), outputs.repeat_interleave(consumer.factor), 1)
 
 
 _SIZES = ("num_features", "out_features", "out_channels"), ("", "in_features", "in_channels")
-"""What a module calls the size of its outputs and of its inputs."""
+"""Names of a module's attributes for the size of its outputs and of its inputs."""
 
 
-def _take(module: nn.Module, mask: Tensor, axis: int) -> None:
+def _keep(module: nn.Module, mask: Tensor, axis: int) -> None:
     """Keep some outputs (axis 0) or inputs (axis 1) of a layer or a normalisation, in place."""
     places = mask.nonzero().flatten()
     names = ["weight"] if axis else ["weight", "bias", "running_mean", "running_var"]
@@ -75,17 +76,17 @@ def _take(module: nn.Module, mask: Tensor, axis: int) -> None:
         tensor = getattr(module, name, None)
         if tensor is None:
             continue
-        taken = tensor.detach().index_select(axis, places.to(tensor.device)).clone()
+        remaining = tensor.detach().index_select(axis, places.to(tensor.device)).clone()
         if isinstance(tensor, nn.Parameter):
-            taken = nn.Parameter(taken, requires_grad=tensor.requires_grad)
-        setattr(module, name, taken)
+            remaining = nn.Parameter(remaining, requires_grad=tensor.requires_grad)
+        setattr(module, name, remaining)
     for size in _SIZES[axis]:
         if size and hasattr(module, size):
             setattr(module, size, len(places))
 
 
 def _without(network: nn.Module, dead: Sequence[Part]) -> nn.Module:
-    """Return the network with the sums of dead branches replaced by the other side."""
+    """Return the graph of the network in which the addition of a dead branch is replaced by its other argument."""
     plain = fx.GraphModule(network, trace(network))
     nodes = {node.name: node for node in plain.graph.nodes}
     for part in dead:
@@ -98,7 +99,7 @@ def _without(network: nn.Module, dead: Sequence[Part]) -> nn.Module:
     plain.recompile()
     plain.training = network.training
     for module in plain.modules():
-        # What worked in place on the sum would now work on the shortcut, which others may read.
+        # A module that changed the sum in place would now change the shortcut, which other modules may read.
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
     return plain

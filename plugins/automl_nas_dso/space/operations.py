@@ -1,4 +1,4 @@
-"""The operations of DSO-NAS blocks (Zhang et al., arXiv 1811.01567, section 4.1), and what they cost."""
+"""The operations of DSO-NAS blocks (Zhang et al., arXiv 1811.01567, section 4.1), and their costs."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ import re
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas_dso.edges import Cost
+from automl_nas_dso.space.edges import Cost
 
 _KIND = re.compile(r"(sep|dil|conv|avg|max)([1-9]\d*)")
 
 
 def parse(kind: str) -> tuple[str, int]:
-    """Return the family and the kernel of a kind of operation.
+    """Return family and kernel size of an operation, e.g. ``("sep", 3)`` for ``sep3``.
 
     ``sep``: separable convolution (depthwise, pointwise), ``dil``: the same with dilation 2, ``conv``: convolution,
-    ``avg`` and ``max``: pooling; each followed by the kernel's size, e.g. ``sep3``.
+    ``avg`` and ``max``: pooling. The family is followed by an odd kernel size.
 
     Raises:
-        SpaceError: there is no such operation.
+        SpaceError: unknown operation.
     """
     match = _KIND.fullmatch(kind)
     if match is None or int(match[2]) % 2 == 0:
         raise SpaceError(
-            f"there is no operation '{kind}'; an operation is sep, dil, conv, avg or max and an odd kernel, e.g. sep3"
+            f"unknown operation '{kind}'; use sep, dil, conv, avg or max and an odd kernel size, e.g. sep3"
         )
     return match[1], int(match[2])
 
 
 def norm(channels: int, *, scale: bool = True) -> nn.BatchNorm2d:
-    """Return a batch normalisation; without ``scale`` its weight stays 1 (it is there, but is not trained)."""
+    """Return a batch normalisation; without ``scale`` its weight is 1 and not trained."""
     layer = nn.BatchNorm2d(channels)
     layer.weight.requires_grad_(scale)
     return layer
 
 
 def conv_norm_relu(inp: int, out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Return a convolution that keeps the size (but for the stride), BN and ReLU."""
+    """Return convolution, BN and ReLU; the convolution changes the size of the maps only by its stride."""
     return nn.Sequential(nn.Conv2d(inp, out, kernel, stride, kernel // 2, bias=False), norm(out), nn.ReLU(inplace=True))
 
 
 def operation(kind: str, channels: int, *, repeats: int, pool_norm: bool, scale: bool) -> nn.Sequential:
-    """Return an operation: stride 1, same padding, as many channels out as in.
+    """Return an operation with stride 1, which keeps the size and the number of channels.
 
     Args:
         kind: see `parse`.
-        channels: of input and output.
-        repeats: how often a separable convolution is applied, each time with its own weights, BN and ReLU.
+        channels: channels of input and output.
+        repeats: number of applications of a separable convolution, each with its own weights, BN and ReLU.
         pool_norm: whether BN and ReLU follow a pooling.
         scale: whether batch normalisation learns a scale.
 
     Raises:
-        SpaceError: there is no such operation.
+        SpaceError: unknown operation.
     """
     family, kernel = parse(kind)
     after = [norm(channels, scale=scale), nn.ReLU(inplace=True)]
@@ -79,13 +79,15 @@ def operation(kind: str, channels: int, *, repeats: int, pool_norm: bool, scale:
 
 
 def operation_cost(kind: str, channels: int, points: int, *, repeats: int) -> Cost:
-    """Return what an operation costs: ``4 h w c + k^2 c + c^2`` accesses if separable, ``2 h w c`` for a pooling.
+    """Return the cost of an operation.
+
+    The memory access cost is ``4 h w c + k^2 c + c^2`` for a separable convolution and ``2 h w c`` for a pooling.
 
     Args:
         kind: see `parse`.
         channels: c.
-        points: h w.
-        repeats: of separable convolutions.
+        points: ``h w``, the number of pixels of a map.
+        repeats: number of applications of a separable convolution.
     """
     family, kernel = parse(kind)
     if family in ("avg", "max"):
@@ -97,15 +99,15 @@ def operation_cost(kind: str, channels: int, points: int, *, repeats: int) -> Co
 
 
 def convolution_cost(inp: int, out: int, kernel: int, points_in: int, points_out: int) -> Cost:
-    """Return what a dense convolution costs."""
+    """Return the cost of a dense convolution; ``points`` are the pixels of an input map and of an output map."""
     weights = kernel * kernel * inp * out
     return Cost(points_out * weights, points_in * inp + points_out * out + weights)
 
 
 def output_edge_cost(channels: int, points: int) -> Cost:
-    """Return what an edge to the output of a block costs.
+    """Return the cost of an edge to the output of a block.
 
-    The multiply-adds are those of its slice of the 1x1 convolution. The accesses are ``2 h w c + c``, as DSO-NAS counts
-    them: a map read and written, and one weight for each channel.
+    The FLOPs are those of its slice of the 1x1 convolution. The memory access cost is ``2 h w c + c``, as in DSO-NAS: a
+    map is read and written, and one weight for each channel.
     """
     return Cost(points * channels * channels, 2 * points * channels + channels)

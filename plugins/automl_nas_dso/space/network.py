@@ -1,4 +1,4 @@
-"""The network of DSO-NAS, with its choices, from a layout."""
+"""The fully connected network of DSO-NAS for a layout."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections import OrderedDict
 from torch import nn
 
 from automl_nas.space import Dag
-from automl_nas_dso.drop_path import DropPath
-from automl_nas_dso.layout import Layout
-from automl_nas_dso.operations import conv_norm_relu, norm, operation
+from automl_nas_dso.space.drop_path import DropPath
+from automl_nas_dso.space.layout import Layout
+from automl_nas_dso.space.operations import conv_norm_relu, norm, operation
 
 BLOCK = "block"
-"""What the decisions of all blocks are called when they are tied: ``block.sep3_1``, ..., ``block.output``."""
+"""Prefix of the names of tied decisions of blocks: ``block.sep3_1``, ..., ``block.output``."""
 REDUCTION = "reduction"
-"""The same for reductions."""
+"""Prefix of the names of tied decisions of reductions."""
 
 
 def network(layout: Layout) -> nn.Sequential:
-    """Return stem, stages and head; see `automl_nas_dso.space.DsoSpace`."""
+    """Return stem, stages and head; see `automl_nas_dso.space.dso_space.DsoSpace`."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_stem(layout))
-    total, done = sum(layout.blocks), 0
+    total, index = sum(layout.blocks), 0
     for stage, count in enumerate(layout.blocks):
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         if stage:
             modules[REDUCTION] = reduction(layout, stage)
         for number in range(count):
-            done += 1
+            index += 1
             modules[f"{BLOCK}{number + 1}"] = block(
-                layout, stage, first=number == 0, drop_path=layout.drop_path * done / total
+                layout, stage, first=number == 0, drop_path=layout.drop_path * index / total
             )
         parts[f"stage{stage + 1}"] = nn.Sequential(modules)
     parts["head"] = _head(layout)
@@ -36,13 +36,13 @@ def network(layout: Layout) -> nn.Sequential:
 
 
 def block(layout: Layout, stage: int, *, first: bool, drop_path: float = 0.0) -> Dag:
-    """Return a fully connected block: ``R([lambda h]) + shortcut``, R a 1x1 convolution, BN and ReLU.
+    """Return a fully connected block: ``R([lambda h]) + shortcut``, R is a 1x1 convolution, BN and ReLU.
 
     Args:
-        layout: of the network.
-        stage: its stage, counted from 0.
-        first: whether it is the first of its stage.
-        drop_path: the probability with which the output of an operation is dropped.
+        layout: the layout of the network.
+        stage: the block's stage, counted from 0.
+        first: whether it is the first block of its stage.
+        drop_path: the final probability of dropping the output of an operation.
     """
     channels, sources = layout.channels(stage), layout.sources
     nodes: dict[str, nn.Module] = {}
@@ -71,11 +71,11 @@ def block(layout: Layout, stage: int, *, first: bool, drop_path: float = 0.0) ->
 
 
 REDUCTION_SOURCES = {"conv1": ("input",), "conv3": ("input",), "output": ("conv1", "conv3")}
-"""The graph of a reduction: two convolutions of stride 2, added up."""
+"""The graph of a reduction: two convolutions of stride 2, whose outputs are added."""
 
 
 def reduction(layout: Layout, stage: int) -> Dag:
-    """Return what stands before a stage: it halves the size and doubles the width."""
+    """Return the reduction before a stage (counted from 0); it halves the size and doubles the width."""
     inp, out = layout.channels(stage - 1), layout.channels(stage)
     gated = layout.gate_reductions
     return Dag(

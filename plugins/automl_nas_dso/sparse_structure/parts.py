@@ -1,4 +1,4 @@
-"""Which parts of an ordinary network can be scaled, and cut off where the scale is 0."""
+"""The parts of an ordinary network that can be scaled, and removed if their scale is 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind: TypeAlias = Literal["blocks", "groups", "neurons"]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
-# What works on each channel by itself and gives 0 for a channel of zeros.
+# Modules and functions that process each channel separately and map a channel of zeros to zeros.
 _TRANSPARENT_MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Identity),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -34,11 +34,11 @@ _TRANSPARENT_METHODS = ("relu", "relu_", "tanh", "contiguous")
 
 @dataclass(frozen=True)
 class Consumer:
-    """A layer that reads what may be cut off.
+    """A layer that reads channels which may be removed.
 
     Attributes:
-        path: of a convolution or linear layer.
-        factor: how many of its inputs, one after the other, belong to a channel (behind a flattening more than 1).
+        path: path of a convolution or linear layer.
+        factor: number of its consecutive inputs for each channel (more than 1 after a flattening).
     """
 
     path: str
@@ -47,16 +47,16 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Part:
-    """What one vector of scales belongs to.
+    """A part of a network with its own vector of scales.
 
     Attributes:
         path: the module whose output is scaled: batch normalisation, or the convolution or linear layer itself.
-        count: scales: one for a residual branch, otherwise one for each group or neuron.
+        count: number of scales: one for a residual branch, otherwise one for each group or neuron.
         layer: for groups and neurons: the convolution or linear layer whose outputs they are.
-        before: for groups: the layers (with their normalisation) whose outputs the grouped convolution alone reads.
-        consumers: for groups and neurons: who reads them.
-        node: for residual branches: the addition, by its name in the graph.
-        place: which of the addition's two arguments the branch is.
+        before: for groups: the dense layer (and its normalisations) that only the grouped convolution reads.
+        consumers: for groups and neurons: the layers that read them.
+        node: for residual branches: the name of the addition in the graph.
+        place: index of the branch among the two arguments of the addition.
     """
 
     path: str
@@ -72,34 +72,36 @@ def trace(network: nn.Module) -> fx.Graph:
     """Return the graph of a network.
 
     Raises:
-        SpaceError: its forward depends on values.
+        SpaceError: torch.fx cannot trace it.
     """
     try:
         return fx.Tracer().trace(network)
     except (torch.fx.proxy.TraceError, TypeError, RuntimeError) as error:
         raise SpaceError(
-            f"the network cannot be traced by torch.fx ({str(error).splitlines()[0]}), so what depends on what is not "
-            "known; its forward must not branch on the values of tensors"
+            f"the network cannot be traced by torch.fx ({str(error).splitlines()[0]}), so its parts cannot be "
+            "determined; its forward must not branch on the values of tensors"
         ) from error
 
 
 def find(network: nn.Module, kind: Kind) -> list[Part]:
-    """Return the parts of a network that can be cut off, in the order of its graph.
+    """Return the parts of a network that can be removed, in the order of its graph.
 
     ``blocks``: branches of additions that end in a convolution, linear layer or batch normalisation and have more
-    layers than the other side. ``groups``: those of grouped convolutions, also depthwise ones. ``neurons``: outputs of
-    dense layers. Groups and neurons need readers that are dense layers, behind nothing but what leaves a channel of
-    zeros zero; what is used in two places of the network is left out.
+    layers than the other argument. ``groups``: groups of grouped convolutions, also depthwise ones. ``neurons``:
+    outputs of dense layers. The readers of groups and neurons must be dense layers; between them only modules and
+    functions that map a channel of zeros to zeros are allowed. Modules that are used twice in the network are omitted.
 
     Raises:
-        SpaceError: it cannot be traced, or has no such part.
+        SpaceError: the network cannot be traced, or has no part of this kind.
     """
     graph = trace(network)
     finder = _Finder(network, graph)
-    found = list({"blocks": finder.blocks, "groups": finder.groups, "neurons": finder.neurons}[kind]())
-    if not found:
-        raise SpaceError(f"the network has no {kind} that could be cut off without changing the rest")
-    return found
+    parts = list({"blocks": finder.blocks, "groups": finder.groups, "neurons": finder.neurons}[kind]())
+    if not parts:
+        raise SpaceError(
+            f"the network has no {kind} that can be removed without changing other outputs; use another kind"
+        )
+    return parts
 
 
 class _Finder:
@@ -111,7 +113,7 @@ class _Finder:
                 self._calls[node.target] = self._calls.get(node.target, 0) + 1
 
     def _module(self, node: object) -> nn.Module | None:
-        """Return the module that a node calls, if its parameters serve this node alone."""
+        """Return the module that a node calls; None if it calls no module, or if another node uses its parameters."""
         if not isinstance(node, fx.Node) or node.op != "call_module":
             return None
         module = self._network.get_submodule(str(node.target))
@@ -135,10 +137,10 @@ class _Finder:
                 yield Part(str(branch.target), 1, node=node.name, place=place)
 
     def _ancestors(self) -> dict[fx.Node, frozenset[fx.Node]]:
-        found: dict[fx.Node, frozenset[fx.Node]] = {}
+        ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
         for node in self._graph.nodes:
-            found[node] = frozenset({node}).union(*(found[each] for each in node.all_input_nodes))
-        return found
+            ancestors[node] = frozenset({node}).union(*(ancestors[each] for each in node.all_input_nodes))
+        return ancestors
 
     def neurons(self) -> Iterator[Part]:
         for node in self._graph.nodes:
@@ -160,28 +162,28 @@ class _Finder:
                     yield Part(str(end.target), layer.groups, str(node.target), before, consumers)
 
     def _normalised(self, node: fx.Node) -> fx.Node:
-        """Return the batch normalisation that alone reads a layer, or the layer."""
+        """Return the batch normalisation that is the only reader of a layer; otherwise the layer itself."""
         users = list(node.users)
         return users[0] if len(users) == 1 and isinstance(self._module(users[0]), NORMS) else node
 
     def _readers(self, node: fx.Node, width: int) -> tuple[Consumer, ...]:
-        """Return all layers that read a node of so many channels; none if anything else does."""
-        found: list[Consumer] = []
+        """Return the dense layers that read a node with ``width`` channels; empty if anything else reads it, too."""
+        consumers: list[Consumer] = []
         for user in node.users:
             module = self._module(user)
             if isinstance(module, _LAYERS) and _groups(module) == 1:
                 factor, rest = divmod(int(module.weight.shape[1]), width)
                 if rest:
                     return ()
-                found.append(Consumer(str(user.target), factor))
+                consumers.append(Consumer(str(user.target), factor))
                 continue
             if not self._transparent(user, module) and not _flattens(user, module):
                 return ()
             further = self._readers(user, width)
             if not further:
                 return ()
-            found += further
-        return tuple(found)
+            consumers += further
+        return tuple(consumers)
 
     def _transparent(self, node: fx.Node, module: nn.Module | None) -> bool:
         return (
@@ -191,18 +193,18 @@ class _Finder:
         )
 
     def _before(self, node: fx.Node) -> tuple[str, ...]:
-        """Return the dense layer that a grouped convolution alone reads, and its normalisation; none otherwise."""
-        here = node.all_input_nodes[0]
-        passed: list[str] = []
-        while len(here.users) == 1:
-            module = self._module(here)
+        """Return the dense layer that only this grouped convolution reads, and its normalisations; otherwise empty."""
+        source = node.all_input_nodes[0]
+        normalisations: list[str] = []
+        while len(source.users) == 1:
+            module = self._module(source)
             if isinstance(module, _LAYERS) and _groups(module) == 1:
-                return (str(here.target), *passed)
+                return (str(source.target), *normalisations)
             if isinstance(module, NORMS):
-                passed.append(str(here.target))
-            elif not self._transparent(here, module):
+                normalisations.append(str(source.target))
+            elif not self._transparent(source, module):
                 return ()
-            here = here.all_input_nodes[0]
+            source = source.all_input_nodes[0]
         return ()
 
 

@@ -1,4 +1,4 @@
-"""Sparse structure selection: cut residual branches, groups or neurons off an ordinary network while it is trained."""
+"""Sparse structure selection: remove residual branches, groups or neurons from a network while it is trained."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas_dso.optimiser import APGNAG, Nonnegative, alive
-from automl_nas_dso.sparse_structure_cut import cut, fold
-from automl_nas_dso.sparse_structure_graph import NORMS, Kind, Part, find
+from automl_nas_dso.sparse_structure.parts import NORMS, Kind, Part, find
+from automl_nas_dso.sparse_structure.pruning import cut, fold
 
 __all__ = ["SparseSelection", "find"]
 
@@ -23,9 +23,10 @@ __all__ = ["SparseSelection", "find"]
 class SparseSelection:
     """Scales lambda on parts of a network, trained to exact zeros with it (Huang & Wang 2017, arXiv 1707.01213).
 
-    ``min mean loss + R(W) + gamma * ||lambda||_1``: the network is left as it is, but for hooks that multiply what its
-    parts give by lambda, 1 at first; lambda is trained by `APGNAG` on the same batches as the weights. `finish` folds
-    what is left of lambda into the weights, cuts the rest off and returns a plain network. In a loop of your own::
+    It minimises ``mean loss + R(W) + gamma * ||lambda||_1``. The network itself does not change; forward hooks multiply
+    the outputs of its parts by lambda, initially 1. Lambda is trained by `APGNAG` on the same batches as the weights.
+    `finish` folds the nonzero scales into the weights, removes the parts with scale 0 and returns a plain network. In
+    your own training loop::
 
         selection = SparseSelection(network, kind="blocks", gamma=0.01)
         for inputs, targets in batches:
@@ -36,28 +37,29 @@ class SparseSelection:
             selection.step()
         small = selection.finish(inputs)
 
-    With core's `Fit`: ``Fit(network, task, runtime, recipe, forward=selection.forward, ...)``, at the end
-    ``selection.step()`` for what the last iteration left.
+    With `automl_nas.evaluation.Fit`: ``Fit(network, task, runtime, recipe, forward=selection.forward, ...)``, and at
+    the end ``selection.step()`` for the gradient of the last iteration.
 
     Args:
-        network: torch.fx must be able to trace it.
-        kind: ``blocks``: residual branches, ``r + lambda F(r)``; ``groups``: of grouped convolutions; ``neurons``:
-            output channels (see `find`).
-        only: the paths of modules whose outputs are scaled, of those `find` returns; None: all of them.
+        network: a network that torch.fx can trace.
+        kind: ``blocks``: residual branches, ``r + lambda F(r)``; ``groups``: groups of grouped
+            convolutions; ``neurons``: output channels (see `find`).
+        only: the paths of the parts to scale, among those that `find` returns; None: all of them.
         gamma: the penalty; ``selection.optimiser.set_gamma`` sets it for each scale, at any time.
-        lr: of lambda.
-        momentum: of lambda.
+        lr: learning rate of lambda.
+        momentum: momentum of lambda.
         nonnegative: see `APGNAG`.
-        fix_scales: whether the scales of normalisations that lambda follows stay as they are while training, since
-            they would absorb it.
+        fix_scales: whether the scales of the normalisations whose output is multiplied by lambda are not trained,
+            since they would absorb lambda.
 
     Attributes:
-        parts: what is scaled.
-        values: lambda, all in one Parameter, in the order of ``parts``; it is no parameter of the network.
-        optimiser: of lambda.
+        parts: the parts that are scaled.
+        values: lambda, shape ``(sum of the parts' counts,)``, in the order of ``parts``; not a parameter of the
+            network.
+        optimiser: the optimiser of lambda.
 
     Raises:
-        SpaceError: the network cannot be traced or has no such parts, or ``only`` names something else.
+        SpaceError: the network cannot be traced, has no parts of this kind, or lacks one of the paths in ``only``.
     """
 
     def __init__(
@@ -72,12 +74,14 @@ class SparseSelection:
         nonnegative: Nonnegative = "prox",
         fix_scales: bool = True,
     ) -> None:
-        found = {part.path: part for part in find(network, kind)}
+        candidates = {part.path: part for part in find(network, kind)}
         for path in only or ():
-            if path not in found:
-                raise SpaceError(f"'{path}' is not among the {kind} that can be cut off{did_you_mean(path, found)}")
+            if path not in candidates:
+                raise SpaceError(
+                    f"'{path}' is not among the {kind} that can be removed{did_you_mean(path, candidates)}"
+                )
         self.network = network
-        self.parts: tuple[Part, ...] = tuple(part for path, part in found.items() if only is None or path in only)
+        self.parts: tuple[Part, ...] = tuple(part for path, part in candidates.items() if only is None or path in only)
         first = next(network.parameters())
         total = sum(part.count for part in self.parts)
         self.values = nn.Parameter(torch.ones(total, device=first.device, dtype=first.dtype))
@@ -92,49 +96,49 @@ class SparseSelection:
 
     @property
     def scales(self) -> Mapping[str, Tensor]:
-        """Path -> lambda of that part, as it is used now; views of ``values`` without gradients."""
+        """Path -> present lambda of that part, shape ``(part.count,)``; views of ``values`` without gradients."""
         pieces = torch.split(self.values.detach(), [part.count for part in self.parts])
         return {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
 
     def live(self) -> dict[str, Tensor]:
-        """Return path -> which scales are not 0 (after the last proximal step), boolean."""
+        """Return path -> which scales are not 0 after the last proximal step, boolean, shape ``(part.count,)``."""
         pieces = torch.split(alive(self.optimiser.iterate(self.values)), [part.count for part in self.parts])
         return {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
 
     def zero_grad(self) -> None:
-        """Forget the gradient of lambda."""
+        """Set the gradient of lambda to None."""
         self.values.grad = None
 
     def step(self) -> None:
-        """Make a step of lambda, if there is a gradient, and forget it."""
+        """If lambda has a gradient, make a step of lambda and set the gradient to None."""
         if self.values.grad is not None:
             self.optimiser.step()
             self.values.grad = None
 
     def forward(self, network: nn.Module, inputs: Tensor, count: int) -> Tensor:
-        """Call the network for `automl_nas.evaluation.Fit`; first a step of lambda for the iteration before.
+        """Call the network for `automl_nas.evaluation.Fit`, after a step of lambda for the previous iteration.
 
         Args:
-            network: the network, perhaps wrapped.
+            network: the network, possibly wrapped.
             inputs: a batch.
-            count: not used.
+            count: number of the pass; not used.
         """
         self.step()
         outputs: Tensor = network(inputs)
         return outputs
 
     def finish(self, example: Tensor | None = None) -> nn.Module:
-        """Return a plain network that computes the same in evaluation mode: lambda folded in, dead parts cut off.
+        """Return a plain network that computes the same in evaluation mode: lambda folded in, dead parts removed.
 
-        The network and its scales stay as they are. Layers keep one neuron or group at least. With removed branches
+        The network and its scales do not change. Layers keep at least one neuron or group. If branches were removed,
         the result is a torch.fx.GraphModule.
 
         Args:
-            example: a batch on which the result is compared with the scaled network; None: it is not compared.
+            example: a batch on which the result is compared with the scaled network; None: no comparison.
 
         Raises:
             ConfigurationError: lambda is NaN.
-            SpaceError: the result computes something else on the example.
+            SpaceError: the outputs for the example differ.
         """
         if bool(self.values.isnan().any()):
             raise ConfigurationError("lambda is NaN: train with a smaller learning rate", path="lr")
@@ -151,7 +155,7 @@ class SparseSelection:
             fold(plain, part, scales)
             mask = alive(scales).cpu()
             if part.layer and not bool(mask.any()):
-                mask[0] = True  # it gives 0, as all of them did
+                mask[0] = True  # a layer needs one neuron or group; its output is 0
             live[part.path] = mask
         result = cut(plain, self.parts, live)
         if example is not None:
@@ -159,7 +163,7 @@ class SparseSelection:
         return result
 
     def remove(self) -> None:
-        """Take the hooks off the network and let its normalisations learn their scales again."""
+        """Remove the hooks from the network and train the scales of its normalisations again."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -168,7 +172,7 @@ class SparseSelection:
         self._fixed = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return lambda, its gradient and its optimiser's state; the network has its own."""
+        """Return lambda, its gradient and its optimiser's state; the network's state is not included."""
         return {
             "values": self.values.detach(),
             "gradient": self.values.grad,
@@ -176,7 +180,7 @@ class SparseSelection:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned, for the same network and parts."""
+        """Load what `state_dict` returned for the same network and parts."""
         with torch.no_grad():
             self.values.copy_(state["values"])
         self.values.grad = None if state["gradient"] is None else state["gradient"].clone().to(self.values)
@@ -212,19 +216,19 @@ class SparseSelection:
 
     def _compare(self, result: nn.Module, example: Tensor, settled: Tensor) -> None:
         modes = [(module, module.training) for network in (self.network, result) for module in network.modules()]
-        kept = self.values.detach().clone()
+        unsettled = self.values.detach().clone()
         try:
             with torch.no_grad():
                 self.values.copy_(settled)
-                wanted, found = self.network.eval()(example), result.eval()(example)
+                expected, actual = self.network.eval()(example), result.eval()(example)
         finally:
             with torch.no_grad():
-                self.values.copy_(kept)
+                self.values.copy_(unsettled)
             for module, mode in modes:
                 module.training = mode
-        error = float((wanted - found).abs().max())
-        if not error <= 1e-3 * float(wanted.abs().max()) + 1e-6:
+        error = float((expected - actual).abs().max())
+        if not error <= 1e-3 * float(expected.abs().max()) + 1e-6:
             raise SpaceError(
-                f"the network without its dead parts computes something else: outputs differ by up to {error:.3g}; a "
-                "part was taken for independent that is not (leave it out through 'only')"
+                f"the network without its dead parts computes other outputs (they differ by up to {error:.3g}): a part "
+                "that was taken as independent is not; exclude it with 'only'"
             )
