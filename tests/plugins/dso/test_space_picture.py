@@ -70,8 +70,8 @@ def test_every_live_edge_once_with_its_lambda(space: DsoSpace, share: float) -> 
         gated = {key: path for key, path in edges.items() if key[1] in block.decisions}
         assert len(texts) == len(gated)
         for (source, target), path in gated.items():
-            weighted = selection[block.decisions[target]]
-            value = weighted.tensor[weighted.options.index(source)].item()
+            lambdas = selection[block.decisions[target]]
+            value = lambdas.tensor[lambdas.options.index(source)].item()
             assert float(path.attrib["data-lambda"]) == pytest.approx(value, rel=1e-5)
             assert ("stroke-dasharray" in path.attrib) == (value < 0)
         assert (">shortcut<" in svgs[name]) == (name == "block")
