@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.run.api import open_run as open_run
-    from automl_nas.run.api import resume as resume
-    from automl_nas.run.api import search as search
+    from automl_nas.run.api import open_run as open_run, resume as resume, search as search
     from automl_nas.run.results import Result as Result
     from automl_nas.space.architecture import Architecture as Architecture
     from automl_nas.space.modules.choice import OneOf as OneOf

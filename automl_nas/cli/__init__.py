@@ -10,27 +10,17 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.cli.app import CommandLine as CommandLine
-    from automl_nas.cli.app import cli as cli
-    from automl_nas.cli.app import main as main
+    from automl_nas.cli.app import CommandLine as CommandLine, cli as cli, main as main
     from automl_nas.cli.common import (
         debug_option as debug_option,
-    )
-    from automl_nas.cli.common import (
         json_option as json_option,
-    )
-    from automl_nas.cli.common import (
         working_plugins as working_plugins,
     )
     from automl_nas.cli.costs import read_architecture as read_architecture
-    from automl_nas.cli.logs import Logs as Logs
-    from automl_nas.cli.logs import quiet_libraries as quiet_libraries
-    from automl_nas.cli.overrides import Configuration as Configuration
-    from automl_nas.cli.overrides import Override as Override
+    from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
+    from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
     from automl_nas.cli.progress import progress_reporter as progress_reporter
-    from automl_nas.cli.text import duration as duration
-    from automl_nas.cli.text import exact as exact
-    from automl_nas.cli.text import table as table
+    from automl_nas.cli.text import duration as duration, exact as exact, table as table
 
 _HOMES = {
     "app": (

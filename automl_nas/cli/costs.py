@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl_nas.cli.text import architecture as architecture_text
-from automl_nas.cli.text import exact, table
+from automl_nas.cli.text import architecture as architecture_text, exact, table
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation.costs.tabulated import Extremes, TabulatedCost
 from automl_nas.run.configuration.plan import Plan

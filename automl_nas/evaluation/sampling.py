@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from automl_nas.evaluation.process_context import process_context
 from automl_nas.evaluation.task import Batch
 from automl_nas.streams import stream_seed
 
@@ -151,7 +152,7 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
             batch_size=None,
             sampler=numbers,
             num_workers=workers,
-            multiprocessing_context=_context(preload),
+            multiprocessing_context=process_context([__name__, *preload]),
             generator=torch.Generator(),  # otherwise the loader draws a seed from the global generator
         )
         iterator = iter(loader)
@@ -162,16 +163,6 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
         # contains the traceback of the worker.
         del iterator
         raise error.with_traceback(None) from None
-
-
-def _context(preload: Sequence[str]) -> Any:
-    """Return a start method that is safe in a process with threads: a fork server without threads, or spawn."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # The server imports torch and the other modules once, instead of each worker in each epoch.
-    context.set_forkserver_preload([__name__, *preload])
-    return context
 
 
 def _usable_cpus() -> int:

@@ -10,49 +10,39 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.plugin.api import Register as Register
-    from automl_nas.plugin.api import hookimpl as hookimpl
-    from automl_nas.plugin.api import hookspec as hookspec
-    from automl_nas.plugin.component import Component as Component
-    from automl_nas.plugin.component import Source as Source
-    from automl_nas.plugin.events import Event as Event
-    from automl_nas.plugin.events import Handlers as Handlers
-    from automl_nas.plugin.events import MessageSent as MessageSent
-    from automl_nas.plugin.events import NumbersLogged as NumbersLogged
-    from automl_nas.plugin.events import ProgressMade as ProgressMade
-    from automl_nas.plugin.events import ResultInfo as ResultInfo
-    from automl_nas.plugin.events import RunFinished as RunFinished
-    from automl_nas.plugin.events import RunInfo as RunInfo
-    from automl_nas.plugin.events import RunStarted as RunStarted
-    from automl_nas.plugin.events import SessionEnded as SessionEnded
-    from automl_nas.plugin.events import StageFinished as StageFinished
-    from automl_nas.plugin.events import StageStarted as StageStarted
-    from automl_nas.plugin.events import StepFinished as StepFinished
-    from automl_nas.plugin.events import StepInfo as StepInfo
-    from automl_nas.plugin.events import StopRequested as StopRequested
-    from automl_nas.plugin.events import TrialFinished as TrialFinished
-    from automl_nas.plugin.events import WarningSent as WarningSent
+    from automl_nas.plugin.api import Register as Register, hookimpl as hookimpl, hookspec as hookspec
+    from automl_nas.plugin.component import Component as Component, Source as Source
+    from automl_nas.plugin.events import (
+        Event as Event,
+        Handlers as Handlers,
+        MessageSent as MessageSent,
+        NumbersLogged as NumbersLogged,
+        ProgressMade as ProgressMade,
+        ResultInfo as ResultInfo,
+        RunFinished as RunFinished,
+        RunInfo as RunInfo,
+        RunStarted as RunStarted,
+        SessionEnded as SessionEnded,
+        StageFinished as StageFinished,
+        StageStarted as StageStarted,
+        StepFinished as StepFinished,
+        StepInfo as StepInfo,
+        StopRequested as StopRequested,
+        TrialFinished as TrialFinished,
+        WarningSent as WarningSent,
+    )
     from automl_nas.plugin.failures import PluginFailure as PluginFailure
-    from automl_nas.plugin.kinds import KINDS as KINDS
-    from automl_nas.plugin.kinds import Kind as Kind
-    from automl_nas.plugin.kinds import derives as derives
+    from automl_nas.plugin.kinds import KINDS as KINDS, Kind as Kind, derives as derives
     from automl_nas.plugin.manager import (
         Plugin as Plugin,
-    )
-    from automl_nas.plugin.manager import (
         PluginManager as PluginManager,
-    )
-    from automl_nas.plugin.manager import (
         default_manager as default_manager,
     )
     from automl_nas.plugin.observer import Observer as Observer
     from automl_nas.plugin.registry import Registry as Registry
-    from automl_nas.plugin.settings import Setting as Setting
-    from automl_nas.plugin.settings import from_config as from_config
+    from automl_nas.plugin.settings import Setting as Setting, from_config as from_config
     from automl_nas.plugin.signature import (
         Collaborator as Collaborator,
-    )
-    from automl_nas.plugin.signature import (
         Signature as Signature,
     )
     from automl_nas.plugin.validation_errors import join as join

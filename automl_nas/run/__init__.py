@@ -10,75 +10,55 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.run.api import open_run as open_run
-    from automl_nas.run.api import resume as resume
-    from automl_nas.run.api import search as search
+    from automl_nas.run.api import open_run as open_run, resume as resume, search as search
     from automl_nas.run.configuration.builtin import complete_manager as complete_manager
     from automl_nas.run.configuration.plan import Plan as Plan
     from automl_nas.run.configuration.resolver import make_plan as make_plan
     from automl_nas.run.configuration.sections import read_settings as read_settings
-    from automl_nas.run.final.report import BaselineComparison as BaselineComparison
-    from automl_nas.run.final.report import ExportFailure as ExportFailure
-    from automl_nas.run.final.report import FinalNetwork as FinalNetwork
-    from automl_nas.run.final.report import FinalReport as FinalReport
-    from automl_nas.run.final.report import LimitCheck as LimitCheck
+    from automl_nas.run.final.report import (
+        BaselineComparison as BaselineComparison,
+        ExportFailure as ExportFailure,
+        FinalNetwork as FinalNetwork,
+        FinalReport as FinalReport,
+        LimitCheck as LimitCheck,
+    )
     from automl_nas.run.interruption import StopFlag as StopFlag
     from automl_nas.run.notifications import run_info as run_info
     from automl_nas.run.record.artifacts import RunArtifacts as RunArtifacts
     from automl_nas.run.record.atomic_files import (
         cannot_write as cannot_write,
-    )
-    from automl_nas.run.record.atomic_files import (
         disk_errors as disk_errors,
-    )
-    from automl_nas.run.record.atomic_files import (
         read_json as read_json,
-    )
-    from automl_nas.run.record.atomic_files import (
         write_json as write_json,
-    )
-    from automl_nas.run.record.atomic_files import (
         write_text as write_text,
-    )
-    from automl_nas.run.record.atomic_files import (
         write_whole as write_whole,
     )
     from automl_nas.run.record.checkpoints import Checkpoints as Checkpoints
-    from automl_nas.run.record.directory import RunDirectory as RunDirectory
-    from automl_nas.run.record.directory import environment as environment
+    from automl_nas.run.record.directory import RunDirectory as RunDirectory, environment as environment
     from automl_nas.run.record.json_values import to_json_values as to_json_values
-    from automl_nas.run.record.ledger import Ledger as Ledger
-    from automl_nas.run.record.ledger import finished_after as finished_after
+    from automl_nas.run.record.ledger import Ledger as Ledger, finished_after as finished_after
     from automl_nas.run.record.yaml import (
         Document as Document,
-    )
-    from automl_nas.run.record.yaml import (
         dump_yaml as dump_yaml,
-    )
-    from automl_nas.run.record.yaml import (
         parse_yaml as parse_yaml,
-    )
-    from automl_nas.run.record.yaml import (
         read_yaml as read_yaml,
     )
-    from automl_nas.run.results import Candidate as Candidate
-    from automl_nas.run.results import Result as Result
+    from automl_nas.run.results import Candidate as Candidate, Result as Result
     from automl_nas.run.session import Session as Session
     from automl_nas.run.shortcomings import Shortcoming as Shortcoming
+    from automl_nas.run.trials.child_process import (
+        MAIN_GUARD as MAIN_GUARD,
+        PATIENCE as PATIENCE,
+        READY as READY,
+        ChildProcess as ChildProcess,
+        ProcessDiedError as ProcessDiedError,
+    )
     from automl_nas.run.trials.evaluator_factory import StageEvaluator as StageEvaluator
     from automl_nas.run.trials.executor import (
         Crash as Crash,
-    )
-    from automl_nas.run.trials.executor import (
         EvaluatorSource as EvaluatorSource,
-    )
-    from automl_nas.run.trials.executor import (
         Executor as Executor,
-    )
-    from automl_nas.run.trials.executor import (
         InProcess as InProcess,
-    )
-    from automl_nas.run.trials.executor import (
         evaluate_alone as evaluate_alone,
     )
     from automl_nas.run.trials.worker_processes import WorkerProcesses as WorkerProcesses
@@ -133,6 +113,7 @@ _HOMES = {
         "parse_yaml",
         "read_yaml",
     ),
+    "trials.child_process": ("MAIN_GUARD", "PATIENCE", "READY", "ChildProcess", "ProcessDiedError"),
     "trials.executor": (
         "Crash",
         "EvaluatorSource",

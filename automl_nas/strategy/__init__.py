@@ -11,26 +11,16 @@ from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
     from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
-    from automl_nas.strategy.base import Services as Services
-    from automl_nas.strategy.base import Strategy as Strategy
+    from automl_nas.strategy.base import Services as Services, Strategy as Strategy
     from automl_nas.strategy.feasible_sampler import FeasibleSampler as FeasibleSampler
     from automl_nas.strategy.problem import (
         Constraint as Constraint,
-    )
-    from automl_nas.strategy.problem import (
         Direction as Direction,
-    )
-    from automl_nas.strategy.problem import (
         Problem as Problem,
-    )
-    from automl_nas.strategy.problem import (
         parse_constraint as parse_constraint,
     )
-    from automl_nas.strategy.trial import Proposal as Proposal
-    from automl_nas.strategy.trial import Trial as Trial
-    from automl_nas.strategy.wrappers import Deduplicate as Deduplicate
-    from automl_nas.strategy.wrappers import Filter as Filter
-    from automl_nas.strategy.wrappers import Retry as Retry
+    from automl_nas.strategy.trial import Proposal as Proposal, Trial as Trial
+    from automl_nas.strategy.wrappers import Deduplicate as Deduplicate, Filter as Filter, Retry as Retry
 
 _HOMES = {
     "base": (

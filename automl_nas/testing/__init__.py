@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from automl_nas.testing.exporters import ExporterContract as ExporterContract
     from automl_nas.testing.observers import ObserverContract as ObserverContract
     from automl_nas.testing.plugins import PluginContract as PluginContract
-    from automl_nas.testing.services import SimulatedServices as SimulatedServices
-    from automl_nas.testing.services import finished as finished
+    from automl_nas.testing.services import SimulatedServices as SimulatedServices, finished as finished
     from automl_nas.testing.spaces import (
         SearchSpaceContract as SearchSpaceContract,
-    )
-    from automl_nas.testing.spaces import (
         SupernetContract as SupernetContract,
     )
     from automl_nas.testing.strategies import StrategyContract as StrategyContract
@@ -32,20 +29,10 @@ if TYPE_CHECKING:
     from automl_nas.testing.toy_supernet import toy_supernet_space as toy_supernet_space
     from automl_nas.testing.toys import (
         ToyCost as ToyCost,
-    )
-    from automl_nas.testing.toys import (
         ToyEvaluator as ToyEvaluator,
-    )
-    from automl_nas.testing.toys import (
         ToySpace as ToySpace,
-    )
-    from automl_nas.testing.toys import (
         ToyTask as ToyTask,
-    )
-    from automl_nas.testing.toys import (
         toy_metric as toy_metric,
-    )
-    from automl_nas.testing.toys import (
         toy_optimum as toy_optimum,
     )
 

@@ -134,8 +134,7 @@ def collect(folder: Path, results: Path | None, out: Path | None, as_json: bool)
     The table of a configuration's architectures serves as a cost: {name: cost_predictor, file: {path: TABLE}}.
     """
     from automl_nas.cli import table
-    from automl_nas_costs.bundle.collect import collect as read
-    from automl_nas_costs.bundle.collect import write_rows
+    from automl_nas_costs.bundle.collect import collect as read, write_rows
 
     found = read(folder, results)
     rows = found.rows()

@@ -15,8 +15,7 @@ from automl_nas.errors import ConfigurationError, DataError, DivergedError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
-from automl_nas.evaluation.training.batch_norm import full_batches
-from automl_nas.evaluation.training.batch_norm import recalibrate as recalibrate
+from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.streams import stream_seed
 

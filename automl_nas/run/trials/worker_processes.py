@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import pickle
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.run.trials.child_process import MAIN_GUARD, PATIENCE, ChildProcess, ProcessDiedError
 from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone
-
-PATIENCE = 0.2
-"""Seconds `WorkerProcesses.next` waits before it lets the driver look round."""
 
 
 @dataclass
 class _Worker:
-    process: Any
-    connection: Connection
+    child: ChildProcess
     request: Request | None = None
     begun: float = 0.0
     ready: bool = field(default=False)
@@ -46,7 +39,6 @@ class WorkerProcesses(Executor):
         if workers < 1:
             raise ConfigurationError(f"at least one worker is needed, not {workers}", path="executor.workers")
         self._count = workers
-        self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._queue: deque[Request] = deque()
 
@@ -73,12 +65,12 @@ class WorkerProcesses(Executor):
         busy = [worker for worker in self._workers if worker.request is not None or not worker.ready]
         if not busy:
             return None
-        for connection in wait([worker.connection for worker in busy], PATIENCE):
-            worker = next(w for w in busy if w.connection is connection)
+        for connection in wait([worker.child.connection for worker in busy], PATIENCE):
+            worker = next(w for w in busy if w.child.connection is connection)
             try:
-                message = worker.connection.recv()
-            except (EOFError, ConnectionResetError, pickle.UnpicklingError):
-                return self._buried(worker)
+                message = worker.child.receive()
+            except ProcessDiedError as death:
+                return self._died(worker, str(death))
             if isinstance(message, Outcome):
                 worker.request = None
                 return message
@@ -97,40 +89,27 @@ class WorkerProcesses(Executor):
         return begun
 
     def _dispatch(self) -> None:
-        for worker in [w for w in self._workers if w.ready and w.request is None and not w.process.is_alive()]:
+        for worker in [w for w in self._workers if w.ready and w.request is None and not w.child.process.is_alive()]:
             self._end(worker)  # it died while idle: no candidate is to blame
         missing = min(self._count, len(self._queue) + sum(w.request is not None for w in self._workers)) - len(
             self._workers
         )
         for _ in range(missing):
-            here, there = self._context.Pipe()
-            process = self._context.Process(
-                target=_work, args=(there, self._source), daemon=True, name="automl-nas worker"
-            )
-            process.start()
-            there.close()
-            self._workers.append(_Worker(process, here))
+            child = ChildProcess(partial(_evaluator_handler, self._source), name="automl-nas worker")
+            self._workers.append(_Worker(child))
         for worker in self._workers:
             if worker.ready and worker.request is None and self._queue:
                 request = self._queue.popleft()
                 self._starting([request.number])
                 worker.request, worker.begun = request, time.monotonic()
-                # If it died while idle, that is seen as a crash when the connection is read.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    worker.connection.send(request)
+                worker.child.send(request)
 
-    def _buried(self, worker: _Worker) -> Crash | None:
+    def _died(self, worker: _Worker, reason: str) -> Crash | None:
         request = worker.request
-        worker.process.join(5)
-        code = worker.process.exitcode
         self._end(worker)
-        reason = f"killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         if not worker.ready:
-            raise EvaluationError(
-                f"a worker process could not start ({reason}); its own message stands above. A script that uses worker "
-                "processes is a file (not standard input) and needs its calls under `if __name__ == '__main__':`"
-            )
-        return None if request is None else Crash(request.number, reason)
+            raise EvaluationError(f"a worker process could not start: it {reason}; {MAIN_GUARD}")
+        return None if request is None else Crash(request.number, reason.removeprefix("was "))
 
     def _late(self) -> Outcome | None:
         if self._timeout is None:
@@ -147,47 +126,10 @@ class WorkerProcesses(Executor):
 
     def _end(self, worker: _Worker) -> None:
         self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.kill()
-        worker.process.join()
-        worker.process.close()
+        worker.child.end()
 
 
-def _work(connection: Connection, source: bytes) -> None:
-    """Run in the worker: build the evaluator, then answer requests until the driver is gone."""
-    # Ctrl-C reaches the whole process group; the driver decides what happens to its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    try:
-        evaluator = pickle.loads(source)()  # noqa: S301 - bytes of our own parent process, through a pipe, never from a file
-    except BaseException as error:
-        connection.send(_portable(error))
-        return
-    connection.send("ready")
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer: object = evaluate_alone(evaluator, request)
-        except BaseException as error:
-            answer = _portable(error)
-        connection.send(answer)
-
-
-def _follow_parent() -> None:
-    """End with the driver, even if it was killed in the middle of a long evaluation."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _portable(error: BaseException) -> BaseException:
-    try:
-        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on the same line
-    except Exception:
-        return EvaluationError(f"{type(error).__name__}: {error}")
-    return copy if isinstance(copy, Exception) else EvaluationError(f"{type(error).__name__}: {error}")
+def _evaluator_handler(source: bytes) -> Callable[[Any], object]:
+    """Build the evaluator in the worker; return what answers requests with it."""
+    evaluator = pickle.loads(source)()  # noqa: S301 - bytes of our own parent process, through a pipe, never from a file
+    return partial(evaluate_alone, evaluator)

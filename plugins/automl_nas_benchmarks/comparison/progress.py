@@ -106,8 +106,14 @@ class Bar:
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console as Terminal
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Left
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn as Left,
+        )
 
         columns: list[Any] = [TextColumn("searches"), BarColumn(bar_width=30), MofNCompleteColumn()]
         columns += [TimeElapsedColumn(), TextColumn("left"), Left(), TextColumn("{task.fields[note]}", style="dim")]

@@ -92,8 +92,7 @@ def friedman_of(mean_ranks: Sequence[float] | NDArray[Any], blocks: int, *, ties
         blocks: over how many blocks.
         ties: 1 - sum(t^3 - t) / (n (k^3 - k)) over all groups of t equal losses; 1 when there are none.
     """
-    from scipy.stats import chi2 as chi2_distribution
-    from scipy.stats import f as f_distribution
+    from scipy.stats import chi2 as chi2_distribution, f as f_distribution
 
     means = np.asarray(mean_ranks, dtype=float)
     k = len(means)

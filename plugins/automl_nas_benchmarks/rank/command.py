@@ -68,8 +68,7 @@ def rank(
     The report goes to OUT: ranking.json, ranking.csv, scores.csv and ranking.png.
     """
     from automl_nas.cli import Override, quiet_libraries
-    from automl_nas_benchmarks.rank.report import as_json as to_json
-    from automl_nas_benchmarks.rank.report import as_text, make_report, write_report
+    from automl_nas_benchmarks.rank.report import as_json as to_json, as_text, make_report, write_report
     from automl_nas_benchmarks.rank.study import Study, open_runs
 
     working_plugins()

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel

@@ -7,8 +7,7 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.costs.knapsack import CostInterval, best_under_limits

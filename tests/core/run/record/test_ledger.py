@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import BinaryIO, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from automl_nas.errors import RunFailedError
 from automl_nas.evaluation.evaluator import State

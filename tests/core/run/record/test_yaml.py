@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.run.record.yaml import dump_yaml, parse_yaml, read_yaml

@@ -40,8 +40,8 @@ def test_a_worker_that_dies_while_idle_is_no_candidates_fault() -> None:
         executor.submit(Request(0, architecture, 1))
         first = answer(executor)
         (worker,) = executor._workers
-        os.kill(worker.process.pid, signal.SIGKILL)
-        worker.process.join()
+        os.kill(worker.child.process.pid, signal.SIGKILL)
+        worker.child.process.join()
         executor.submit(Request(1, architecture, 1))
         second = answer(executor)
     finally:
