@@ -55,10 +55,17 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         for n, spec in enumerate(plan.final.export)
     )
     return Final(
-        FinalTraining(plan.final_task, plan.runtime, artifacts, settings, seed, _inherit(plan, artifacts)),
-        [*candidates, *baselines],
-        MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.top_k),
-        RunExporter(plan, exporters, directory.path, directory.export),
+        training=FinalTraining(
+            task=plan.final_task,
+            runtime=plan.runtime,
+            artifacts=artifacts,
+            settings=settings,
+            seed=seed,
+            inherit=_inherit(plan, artifacts),
+        ),
+        candidates=[*candidates, *baselines],
+        limits=MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.top_k),
+        exporter=RunExporter(plan, exporters, folder=directory.path, target=directory.export),
     )
 
 

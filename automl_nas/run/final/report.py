@@ -66,17 +66,17 @@ class FinalNetwork:
     def from_json(cls, data: Mapping[str, Any]) -> FinalNetwork:
         """Read what `to_json` returned."""
         return cls(
-            data["role"],
-            data["trial"],
-            data["seed"],
-            Architecture(data["architecture"]),
-            data["costs"],
-            data.get("space"),
-            {name: Measurement(**values) for name, values in data.get("measured", {}).items()},
-            data.get("search"),
-            data.get("test"),
-            {name: (low, high) for name, (low, high) in data.get("test_interval", {}).items()},
-            data.get("failed"),
+            role=data["role"],
+            trial=data["trial"],
+            seed=data["seed"],
+            architecture=Architecture(data["architecture"]),
+            costs=data["costs"],
+            space=data.get("space"),
+            measured={name: Measurement(**values) for name, values in data.get("measured", {}).items()},
+            search=data.get("search"),
+            test=data.get("test"),
+            test_interval={name: (low, high) for name, (low, high) in data.get("test_interval", {}).items()},
+            failed=data.get("failed"),
         )
 
 
@@ -219,12 +219,12 @@ class FinalReport:
     def from_json(cls, data: Mapping[str, Any]) -> FinalReport:
         """Read what `to_json` returned. Earlier versions wrote neither ``not_exported`` nor ``budget``."""
         return cls(
-            data["metric"],
-            data["chosen"],
-            tuple(FinalNetwork.from_json(network) for network in data["networks"]),
-            tuple(BaselineComparison.from_json(comparison) for comparison in data["comparison"]),
-            data["settings"],
-            tuple(data["files"]),
-            tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
-            tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
+            metric=data["metric"],
+            chosen=data["chosen"],
+            networks=tuple(FinalNetwork.from_json(network) for network in data["networks"]),
+            comparisons=tuple(BaselineComparison.from_json(comparison) for comparison in data["comparison"]),
+            settings=data["settings"],
+            files=tuple(data["files"]),
+            not_exported=tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
+            limits=tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
         )

@@ -163,13 +163,13 @@ class Final(Strategy):
         entry = self._entries[len(self._networks)]
         candidate = entry.candidate
         return FinalNetwork(
-            candidate.role,
-            candidate.trial,
-            entry.repetition,
-            candidate.architecture,
-            candidate.costs,
-            candidate.spec,
-            self._limits.measured.get(entry.place, {}),
+            role=candidate.role,
+            trial=candidate.trial,
+            seed=entry.repetition,
+            architecture=candidate.architecture,
+            costs=candidate.costs,
+            space=candidate.spec,
+            measured=self._limits.measured.get(entry.place, {}),
         )
 
     def _record_divergence(self, error: DivergedError) -> None:
@@ -208,14 +208,14 @@ class Final(Strategy):
         remove_guards(network)
         exports = self._exporter.export(self._networks[chosen], network)
         self._report = FinalReport(
-            self._metric,
-            chosen,
-            tuple(self._networks),
-            tuple(compare(self._metric, self._networks, chosen, position) for position in baselines),
-            asdict(self._settings),
-            exports.files,
-            exports.failures,
-            self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),
+            metric=self._metric,
+            chosen=chosen,
+            networks=tuple(self._networks),
+            comparisons=tuple(compare(self._metric, self._networks, chosen, position) for position in baselines),
+            settings=asdict(self._settings),
+            files=exports.files,
+            not_exported=exports.failures,
+            limits=self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),
         )
 
     def _choose(self, positions: Sequence[int]) -> int:
