@@ -3,19 +3,19 @@
 ::
 
     AutoMLNASError
-    ├── UserError (ValueError)          the caller can mend it; the command line exits with 2
-    │   ├── ConfigurationError          a setting is wrong: where it stands, what was expected, the nearest name
+    ├── UserError (ValueError)          the input is wrong; the command line exits with 2
+    │   ├── ConfigurationError          a setting is unknown, missing or has a wrong value
     │   ├── SpaceError                  a search space is ill-formed, or an architecture does not belong to it
-    │   ├── InfeasibleError             constraints that no architecture can meet, and by how much they are missed
+    │   ├── InfeasibleError             no architecture meets the constraints
     │   ├── DataError                   a data set is missing, unreadable, or of the wrong shape
     │   ├── PluginError                 an unknown, broken or clashing plugin
-    │   └── RunDirectoryError           a run directory that is in use, not empty, or not a run
-    │       └── ReplayError             a resumed run asks for something else than its record says
+    │   └── RunDirectoryError           a run directory is in use, not empty, or not a run directory
+    │       └── ReplayError             a resumed run proposes something else than its ledger contains
     ├── DamagedError                    a stored file does not match its digest or cannot be read
     ├── RunFailedError                  a run ended without a result; the command line exits with 1
     │   ├── DivergedError               a loss became NaN or infinite
     │   └── EvaluationError             a candidate, or too many in a row, could not be evaluated
-    └── RunInterrupted                  stopped at a safe point and resumable; the command line exits with 130
+    └── RunInterrupted                  a run stopped and can be resumed; the command line exits with 130
 
     Pruned (Exception)                  raised by `Request.report`: stop this evaluation; never an error
 """
@@ -27,20 +27,20 @@ from collections.abc import Iterable
 
 
 class AutoMLNASError(Exception):
-    """The root of every error that automl_nas raises on purpose."""
+    """The base class of every error that automl_nas raises on purpose."""
 
 
 class UserError(AutoMLNASError, ValueError):
-    """The input is wrong. The message says what, where, and the way out."""
+    """The input is wrong. The message contains what is wrong, where, and how to correct it."""
 
 
 class ConfigurationError(UserError):
     """A setting is unknown, missing or has the wrong value.
 
     Args:
-        message: what is wrong and the way out.
-        path: where it stands in the configuration, e.g. ``stages[0].strategy.name``; empty if unknown.
-        source: file and line, e.g. ``quickstart.yaml:12``; empty if it came from Python.
+        message: what is wrong and how to correct it.
+        path: the path of the setting in the configuration, e.g. ``stages[0].strategy.name``; empty if unknown.
+        source: file and line, e.g. ``quickstart.yaml:12``; empty for a configuration from Python.
     """
 
     def __init__(self, message: str, *, path: str = "", source: str = "") -> None:
@@ -60,7 +60,7 @@ class SpaceError(UserError):
 
 
 class InfeasibleError(UserError):
-    """No architecture can meet the constraints; the message says by how much they are missed."""
+    """No architecture meets the constraints; the message contains the smallest violations."""
 
 
 class DataError(UserError):
@@ -76,11 +76,11 @@ class RunDirectoryError(UserError):
 
 
 class ReplayError(RunDirectoryError):
-    """A resumed run asks for something else than its record says; the message names what changed."""
+    """A resumed run proposes something else than its ledger contains; the message names what changed."""
 
 
 class DamagedError(AutoMLNASError):
-    """A stored file does not match its digest or cannot be read; the message names the file and the place."""
+    """A stored file does not match its digest or cannot be read; the message names the file and the position."""
 
 
 class RunFailedError(AutoMLNASError):
@@ -95,18 +95,18 @@ class EvaluationError(RunFailedError):
     """A candidate, or too many candidates in a row, could not be evaluated."""
 
 
-class RunInterrupted(AutoMLNASError):  # noqa: N818 - it can be resumed
-    """The run stopped at a safe point and can be resumed."""
+class RunInterrupted(AutoMLNASError):  # noqa: N818 - not an error: the run can be resumed
+    """The run stopped between two steps and can be resumed."""
 
 
 class Pruned(Exception):  # noqa: N818 - control flow, not an error
     """Raised by `Request.report` inside an evaluation that is not worth finishing."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest of ``known``, or the list of all when none is near."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the most similar of ``names``, or a list of all if none is similar."""
+    sorted_names = sorted(set(names))
+    similar = difflib.get_close_matches(name, sorted_names, n=1, cutoff=0.6)
+    if similar:
+        return f"; did you mean '{similar[0]}'?"
+    return f"; known: {', '.join(sorted_names)}" if sorted_names else ""

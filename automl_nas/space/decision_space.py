@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class DecisionSpace(SearchSpace):
-    """A space of decisions alone: for tables, for functions of an architecture, for what builds its networks elsewhere.
+    """A space of decisions without networks: for tables, functions of an architecture, and networks built elsewhere.
 
-    Every strategy that asks and tells can search it. Everything but `decisions` is as `SearchSpace` has it by default.
+    Every ask-and-tell strategy can search it. It has the defaults of `SearchSpace`.
 
     Args:
-        decisions: decision name -> decision, in their order.
+        decisions: decision name -> decision, in order.
     """
 
     def __init__(self, decisions: Mapping[str, Decision]) -> None:
@@ -33,13 +33,13 @@ class DecisionSpace(SearchSpace):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Empty: there is no network to feed."""
+        """Empty, since there are no networks."""
         return ()
 
     def build(self, architecture: Architecture) -> nn.Module:
-        """Fail.
+        """Raise an error: the space has no networks.
 
         Raises:
             SpaceError: always.
         """
-        raise SpaceError(f"{type(self).__name__} has decisions and no networks, so none can be built")
+        raise SpaceError(f"{type(self).__name__} has decisions but no networks, so it cannot build one")

@@ -1,4 +1,4 @@
-"""What can be decided: `Choice`, `Subset` and `Ordinal`."""
+"""The kinds of decisions: `Choice`, `Subset` and `Ordinal`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from automl_nas.space.architecture import Scalar, Value
 
 
 def _index(options: tuple[Scalar, ...]) -> dict[tuple[type, Scalar], int]:
-    # 1, 1.0 and True are equal in Python but not in JSON: the type belongs to the key.
+    # The type is part of the key: 1, 1.0 and True are equal in Python but not in JSON.
     return {(type(option), option): position for position, option in enumerate(options)}
 
 
 @dataclass(frozen=True)
 class Decision(ABC):
-    """One thing to decide. Abstract: use `Choice`, `Subset` or `Ordinal`.
+    """One decision of a search space. Abstract: use `Choice`, `Subset` or `Ordinal`.
 
     Attributes:
-        options: the JSON scalars it is about.
+        options: the alternatives, as JSON scalars.
     """
 
     options: tuple[Scalar, ...]
@@ -39,19 +39,19 @@ class Decision(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many values there are."""
+        """The number of values."""
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """How many numbers `encode` returns."""
+        """The length of the code that `encode` returns."""
 
     @abstractmethod
     def validate(self, value: object) -> Value:
         """Return the value in its normal form.
 
         Raises:
-            SpaceError: it is not a value of this decision; the nearest option is offered.
+            SpaceError: the value is not one of this decision; the message names the nearest option.
         """
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Decision(ABC):
 
     @abstractmethod
     def neighbours(self, value: Value) -> Iterator[Value]:
-        """Yield every value one step away: another option, one option more or less, the next up or down."""
+        """Yield every value one step away: another option, one option more or less, the next value up or down."""
 
     @abstractmethod
     def encode(self, value: Value) -> tuple[int, ...]:
@@ -74,17 +74,17 @@ class Decision(ABC):
         """Return the index of an option.
 
         Raises:
-            SpaceError: no such option.
+            SpaceError: the decision has no such option.
         """
         try:
             return self._positions[(type(option), option)]  # type: ignore[index]
         except (KeyError, TypeError):
-            known = ", ".join(repr(item) for item in self.options)
-            hint = (
-                did_you_mean(option, [o for o in self.options if isinstance(o, str)]) if isinstance(option, str) else ""
-            )
+            hint = ""
+            if isinstance(option, str):
+                hint = did_you_mean(option, [item for item in self.options if isinstance(item, str)])
+            options = ", ".join(repr(item) for item in self.options)
             raise SpaceError(
-                f"{option!r} is not an option{hint if 'did you mean' in hint else ''} (options: {known})"
+                f"{option!r} is not an option{hint if 'did you mean' in hint else ''} (options: {options})"
             ) from None
 
 
@@ -98,7 +98,7 @@ class Choice(Decision):
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return len(self.options)
 
     @property
@@ -112,7 +112,7 @@ class Choice(Decision):
 
     def sample(self, rng: random.Random) -> Value:
         """Draw an option uniformly."""
-        # What rng.randrange does, without its five checks: searches draw more often than they do anything else.
+        # As rng.randrange draws, without its argument checks: searches call this more often than any other function.
         options = self.options
         count = len(options)
         bits = count.bit_length()
@@ -123,8 +123,8 @@ class Choice(Decision):
 
     def neighbours(self, value: Value) -> Iterator[Value]:
         """Yield every other option."""
-        here = self.position(value)
-        return (option for position, option in enumerate(self.options) if position != here)
+        current = self.position(value)
+        return (option for position, option in enumerate(self.options) if position != current)
 
     def encode(self, value: Value) -> tuple[int, ...]:
         """Return the option's index."""
@@ -147,22 +147,22 @@ class Ordinal(Choice):
         super().__post_init__()
         numbers = [option for option in self.options if isinstance(option, int | float)]
         if len(numbers) == len(self.options) and sorted(numbers) != numbers:
-            raise SpaceError(f"the values of an Ordinal stand in increasing order, not {self.options!r}")
+            raise SpaceError(f"the numbers of an Ordinal must be in increasing order, not {self.options!r}")
 
     def neighbours(self, value: Value) -> Iterator[Value]:
-        """Yield the next value down and the next value up, where there are any."""
-        here = self.position(value)
-        return (self.options[position] for position in (here - 1, here + 1) if 0 <= position < len(self.options))
+        """Yield the next value down and the next value up, as far as they exist."""
+        current = self.position(value)
+        return (self.options[position] for position in (current - 1, current + 1) if 0 <= position < len(self.options))
 
 
 @dataclass(frozen=True)
 class Subset(Decision):
-    """Any of k options, such as the live edges of a DAG; a value is a tuple in the order of ``options``.
+    """Any of k options, such as the edges of a DAG; a value is a tuple in the order of ``options``.
 
     Args:
         options: at least one JSON scalar, no two the same.
-        min: the smallest number of options taken (default 0).
-        max: the largest (default all).
+        min: the smallest number of options that a value contains (default 0).
+        max: the largest number (default all).
     """
 
     min: int = 0
@@ -171,16 +171,16 @@ class Subset(Decision):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.min <= self.largest <= len(self.options):
-            raise SpaceError(f"a Subset of {len(self.options)} options cannot take {self.min}..{self.max} of them")
+            raise SpaceError(f"a Subset of {len(self.options)} options cannot have min={self.min} and max={self.max}")
 
     @property
     def largest(self) -> int:
-        """The largest number of options that may be taken."""
+        """The largest number of options that a value may contain."""
         return len(self.options) if self.max is None else self.max
 
     @property
     def size(self) -> int:
-        """How many subsets of an allowed size there are."""
+        """The number of subsets of an allowed size."""
         return sum(math.comb(len(self.options), count) for count in range(self.min, self.largest + 1))
 
     @property
@@ -196,7 +196,7 @@ class Subset(Decision):
         if len(positions) != len(value):
             raise SpaceError(f"{value!r} names an option twice")
         if not self.min <= len(positions) <= self.largest:
-            raise SpaceError(f"{value!r} takes {len(positions)} options, allowed are {self.min} to {self.largest}")
+            raise SpaceError(f"{value!r} has {len(positions)} options, allowed are {self.min} to {self.largest}")
         return tuple(self.options[position] for position in positions)
 
     def sample(self, rng: random.Random) -> Value:
@@ -204,7 +204,7 @@ class Subset(Decision):
         counts = range(self.min, self.largest + 1)
         weights = [math.comb(len(self.options), count) for count in counts]
         ticket = rng.randrange(sum(weights))
-        for count, weight in zip(counts, weights, strict=True):  # noqa: B007 - used behind the loop
+        for count, weight in zip(counts, weights, strict=True):  # noqa: B007 - used after the loop
             if ticket < weight:
                 break
             ticket -= weight

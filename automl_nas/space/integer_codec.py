@@ -90,7 +90,7 @@ class IntegerCodec:
         """Return the architecture of a number."""
         places = code.to_bytes(self._size, "little")
         numbers = places if self._width == _BYTE else memoryview(places).cast("I")
-        return Architecture._of(
+        return Architecture._of_decisions(
             dict(zip(self._names, map(getitem, self._values, numbers), strict=True)), self._decisions
         )
 

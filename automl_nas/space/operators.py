@@ -1,6 +1,6 @@
-"""Drawing, changing and encoding architectures: what search strategies are made of.
+"""Sampling, changing and encoding architectures: the building blocks of search strategies.
 
-All functions take the decisions of a space, and a generator of a named stream where something is random.
+All functions take the decisions of a space; random ones also take a generator, which comes from a named stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOWEST_BIT = bytes(byte & 1 for byte in range(256))
 
 def sample(decisions: Decisions, rng: random.Random) -> Architecture:
     """Draw every decision uniformly and independently."""
-    return Architecture._of({name: decision.sample(rng) for name, decision in decisions.items()}, decisions)
+    return Architecture._of_decisions({name: decision.sample(rng) for name, decision in decisions.items()}, decisions)
 
 
 def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, probability: float = 0.1) -> Architecture:
@@ -33,45 +33,47 @@ def mutate(parent: Architecture, decisions: Decisions, rng: random.Random, proba
     for name, decision in decisions.items():
         if draw() < probability:
             values[name] = decision.sample(rng)
-    return Architecture._of(values, _same(parent, decisions))
+    return Architecture._of_decisions(values, _shared(parent, decisions))
 
 
 def mutate_one(parent: Architecture, decisions: Decisions, rng: random.Random) -> Architecture:
-    """Change exactly one decision, drawn uniformly, to a different value (regularised evolution, Real et al. 2019).
+    """Change exactly one decision, drawn uniformly, to a different value (regularized evolution, Real et al. 2019).
 
     Raises:
         SpaceError: no decision has a second value.
     """
     free = [name for name, decision in decisions.items() if decision.size > 1]
     if not free:
-        raise SpaceError("the space holds a single architecture: there is nothing to mutate")
+        raise SpaceError("no decision has a second value, so there is nothing to mutate")
     name = free[rng.randrange(len(free))]
     decision = decisions[name]
-    # By their codes: 1 and True are different options, though equal in Python.
-    here = decision.encode(parent[name])
-    while decision.encode(value := decision.sample(rng)) == here:
+    # Codes are compared: 1 and True are different options, though equal in Python.
+    code = decision.encode(parent[name])
+    while decision.encode(value := decision.sample(rng)) == code:
         pass
-    return Architecture._of(dict(parent.items()) | {name: value}, _same(parent, decisions))
+    return Architecture._of_decisions(dict(parent.items()) | {name: value}, _shared(parent, decisions))
 
 
 def crossover(first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
     """Take each decision from either parent with equal probability (SPOS, section 3.4)."""
     values = first._values.copy()
-    # One fair bit for each decision: the lowest of a random byte.
+    # One fair bit for each decision: the lowest bit of a random byte.
     values.update(compress(second._values.items(), rng.randbytes(len(values)).translate(_LOWEST_BIT)))
-    return Architecture._of(values, _same(first, second._origin))
+    return Architecture._of_decisions(values, _shared(first, second._decisions))
 
 
 def neighbours(architecture: Architecture, decisions: Decisions) -> Iterator[Architecture]:
     """Yield every architecture that differs in one decision by one step (`Decision.neighbours`)."""
     for name, decision in decisions.items():
         for value in decision.neighbours(architecture[name]):
-            yield Architecture._of(dict(architecture.items()) | {name: value}, _same(architecture, decisions))
+            yield Architecture._of_decisions(
+                dict(architecture.items()) | {name: value}, _shared(architecture, decisions)
+            )
 
 
-def _same(architecture: Architecture, decisions: object) -> object:
-    """Return the decisions if all that the architecture holds came from them, else None."""
-    return decisions if architecture._origin is decisions else None
+def _shared(architecture: Architecture, decisions: object) -> object:
+    """Return the decisions if they returned all values of the architecture, else None."""
+    return decisions if architecture._decisions is decisions else None
 
 
 def encode(architecture: Architecture, decisions: Decisions) -> tuple[int, ...]:
@@ -87,7 +89,7 @@ def decode(code: Sequence[int], decisions: Decisions) -> Architecture:
     """
     expected = sum(decision.width for decision in decisions.values())
     if len(code) != expected:
-        raise SpaceError(f"a code of this space has {expected} numbers, not {len(code)}")
+        raise SpaceError(f"a code of this space has {expected} numbers, but this one has {len(code)}")
     values: dict[str, object] = {}
     start = 0
     for name, decision in decisions.items():
@@ -97,9 +99,9 @@ def decode(code: Sequence[int], decisions: Decisions) -> Architecture:
 
 
 def enumerate_all(decisions: Decisions) -> Iterator[Architecture]:
-    """Yield every raw assignment of a space whose decisions are all `Choice` or `Ordinal`, or small subsets.
+    """Yield every raw assignment of a space whose decisions are `Choice`, `Ordinal`, or small subsets.
 
-    The order is that of counting, the last decision fastest.
+    The order is that of counting: the last decision changes fastest.
     """
     names = list(decisions)
 
@@ -120,6 +122,6 @@ def all_values(decision: Decision) -> Iterator[object]:
         return
     counts = range(decision.min, decision.largest + 1)
     chosen = (places for count in counts for places in combinations(range(decision.width), count))
-    # Only allowed subsets are made: of many options at most two, say, is a small set inside 2**width codes.
+    # Only allowed subsets are built: at most two of many options, say, are few of the 2**width codes.
     for code in sorted(sum(1 << place for place in places) for places in chosen):
         yield decision.decode([(code >> place) & 1 for place in range(decision.width)])

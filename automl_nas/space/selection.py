@@ -1,4 +1,4 @@
-"""What a supernet is called with: a value, a tensor, or both, for each decision."""
+"""Selections, with which supernets are called: a value, a tensor, or both, for each decision."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class Weighted:
     """Compute only the options in ``value``, each multiplied by its own weight.
 
-    GDAS and ProxylessNAS: the sampled option(s) with their gate. DSO-NAS: the live edges with their lambda.
+    GDAS and ProxylessNAS weight the sampled options with their gates, DSO-NAS the remaining edges with their lambda.
 
     Attributes:
         value: one option or a tuple of options.
-        tensor: their weights, shape ``(number of options in value,)``; a scalar is accepted for a single option.
+        tensor: the weights, shape ``(number of options in value,)``; a scalar is accepted for a single option.
     """
 
     value: Value
@@ -28,7 +28,7 @@ class Weighted:
 
     @property
     def options(self) -> tuple[object, ...]:
-        """The options as a tuple, also when there is only one."""
+        """The options as a tuple, also if there is only one."""
         return self.value if isinstance(self.value, tuple) else (self.value,)
 
 

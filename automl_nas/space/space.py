@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class SearchSpace(ABC):
     """What can be searched.
 
-    A subclass gives `decisions`, `input_shape` and `build`; it may override the documented defaults `canonical`
-    and `segments`, nothing else. Settings named ``num_classes`` and ``input_shape`` that a configuration leaves out
+    A subclass implements `decisions`, `input_shape` and `build`; it may override the documented defaults `canonical`
+    and `segments`, nothing else. If a configuration omits settings named ``num_classes`` and ``input_shape``, they
     are filled in from the task.
     """
 
@@ -42,7 +42,7 @@ class SearchSpace(ABC):
         """Return a stand-alone network with fresh weights, drawn from torch's global generator.
 
         Raises:
-            SpaceError: the architecture is not of this space, or the space has no networks.
+            SpaceError: the architecture is not of this space, or the space cannot build networks.
         """
 
     def canonical(self, architecture: Architecture) -> Architecture:
@@ -55,27 +55,36 @@ class SearchSpace(ABC):
 
     @property
     def size(self) -> int:
-        """The number of raw assignments; architectures with equal `canonical` are counted apart."""
+        """The number of raw assignments; architectures with equal `canonical` are counted separately."""
         return math.prod(decision.size for decision in self.decisions.values())
 
     def validate(self, values: Mapping[str, object]) -> Architecture:
-        """Return the architecture with every value in its normal form.
+        """Return the architecture with every value in its normal form and the decisions in the space's order.
+
+        An architecture that is already in this form is returned itself; at once if an operator built it from values of
+        this space's decisions (`Architecture`).
 
         Raises:
             SpaceError: a decision is missing, unknown, or has a value it cannot take.
         """
+        decisions = self.decisions
+        if isinstance(values, Architecture) and values._decisions is decisions:
+            return values
         for name in values:
-            if name not in self.decisions:
-                raise SpaceError(f"the space has no decision '{name}'{did_you_mean(name, self.decisions)}")
+            if name not in decisions:
+                raise SpaceError(f"the space has no decision '{name}'{did_you_mean(name, decisions)}")
         normal: dict[str, object] = {}
-        for name, decision in self.decisions.items():
+        for name, decision in decisions.items():
             if name not in values:
                 raise SpaceError(f"the architecture lacks the decision '{name}'")
             try:
                 normal[name] = decision.validate(values[name])
             except SpaceError as error:
                 raise SpaceError(f"decision '{name}': {error}") from None
-        return Architecture(normal)
+        validated = Architecture(normal)
+        if isinstance(values, Architecture) and validated == values and list(validated) == list(values):
+            return values
+        return validated
 
     def sample(self, rng: random.Random) -> Architecture:
         """Draw every decision uniformly and independently."""

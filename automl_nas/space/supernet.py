@@ -1,4 +1,4 @@
-"""One module that holds the weights of every architecture of a space."""
+"""Supernets: modules that hold the weights of all architectures of a space."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Segment:
     """One of the consecutive parts of a supernet.
 
     Attributes:
-        decisions: the names of the decisions it depends on; empty for a fixed part.
-        run: ``run(x, selection) -> output``, the part alone; running all segments in order is the supernet's forward.
+        decisions: the names of the decisions that the part depends on; empty for a fixed part.
+        run: ``run(x, selection) -> output`` runs the part alone; running all segments in order equals the supernet's
+            forward.
     """
 
     decisions: tuple[str, ...]
@@ -43,7 +44,7 @@ class Supernet(nn.Module, ABC):
 
         Args:
             x: a batch of inputs, shape ``(batch, *input_shape)``.
-            selection: a value, a tensor or `Weighted` for every decision; an `Architecture` is one.
+            selection: a value, a tensor or `Weighted` for every decision; an `Architecture` is a selection.
 
         Raises:
             SpaceError: a decision is missing or has something it cannot take.
@@ -53,29 +54,29 @@ class Supernet(nn.Module, ABC):
     def extract(self, selection: Selection) -> nn.Module:
         """Return a stand-alone copy of the selected network with the inherited weights.
 
-        Tensor weights are frozen in: folded where that is exact, buffers otherwise. The copy shares no storage with the
-        supernet, holds no class of this framework, and has the supernet's training flag.
+        Tensor weights are frozen in: folded into other weights where that is exact, as buffers otherwise. The copy
+        shares no storage with the supernet, contains no class of this framework, and has the supernet's training flag.
         """
 
     @abstractmethod
     def restrict(self, live: Mapping[str, Collection[Scalar]]) -> None:
-        """Remove, in place and for good, every option that is not live.
+        """Remove, in place and permanently, every option that is not live.
 
-        The remaining Parameters are the same objects, so an optimiser's state follows them. Decisions that are not
-        named keep all options.
+        The remaining Parameters are the same objects, so an optimiser keeps their state. Decisions that are not named
+        keep all options.
 
         Args:
             live: decision name -> the options to keep.
 
         Raises:
-            SpaceError: an unknown decision or option, or no option left of a decision that must take one.
+            SpaceError: a decision or option is unknown, or no option is left of a decision that needs one.
         """
 
     def segments(self) -> tuple[Segment, ...]:
-        """Return the consecutive parts (default: one), so that candidates can share the work of a common prefix."""
+        """Return the consecutive parts (default: one); candidates can share the computation of first parts."""
         return (Segment(tuple(self.decisions), self.forward),)
 
     @property
     @abstractmethod
     def decisions(self) -> Mapping[str, Decision]:
-        """Decision name -> the decision with the options that are still alive."""
+        """Decision name -> the decision with the live options."""

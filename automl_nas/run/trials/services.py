@@ -20,7 +20,6 @@ from automl_nas.run.trials.dispatch import Evaluated, EvaluationDispatcher
 from automl_nas.run.trials.recording import Recorder
 from automl_nas.run.trials.trial_seeds import TrialSeeds
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.architecture_validator import ArchitectureValidator
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services
 from automl_nas.strategy.trial import Proposal, Trial
@@ -56,7 +55,7 @@ class StageServices(Services):
         notifications: Notifications,
     ) -> None:
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
-        self._validator, self._recorder = ArchitectureValidator(space), Recorder(stage)
+        self._space, self._recorder = space, Recorder(stage)
         self._seeds, self._dispatcher, self._notifications = seeds, dispatcher, notifications
         self._ledger, self._metrics, self._changed_packages = record.ledger, record.metrics, record.changed_packages
         self._uncollected: set[int] = set()  # submitted, but not returned by `results`
@@ -145,7 +144,7 @@ class StageServices(Services):
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """See `Services.submit`."""
         first = self.next_number
-        recorded_trials, validate = self._ledger.trials, self._validator.validate
+        recorded_trials, validate = self._ledger.trials, self._space.validate
         costs_only: list[Trial] = []
         to_evaluate: list[tuple[int, Proposal]] = []
         for number, proposal in enumerate(proposals, start=first):
@@ -155,7 +154,7 @@ class StageServices(Services):
                     f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
                 )
             architecture = validate(proposal.architecture)
-            if architecture is not proposal.architecture:
+            if architecture is not proposal.architecture and architecture != proposal.architecture:
                 proposal = Proposal(architecture, proposal.fidelity, proposal.info)
             self.next_number += 1
             self._submitted += 1

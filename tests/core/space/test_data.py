@@ -163,8 +163,8 @@ def test_neighbours() -> None:
         (Choice((1, 2)), [1], "not an option"),
         (Subset(("a", "b")), "a", "not a tuple of options"),
         (Subset(("a", "b")), ("a", "a"), "names an option twice"),
-        (Subset(("a", "b"), 1), (), "takes 0 options, allowed are 1 to 2"),
-        (Subset(("a", "b"), 0, 1), ("a", "b"), "takes 2 options"),
+        (Subset(("a", "b"), 1), (), "has 0 options, allowed are 1 to 2"),
+        (Subset(("a", "b"), 0, 1), ("a", "b"), "has 2 options"),
     ],
 )
 def test_values_that_do_not_belong_are_refused(decision: Decision, value: object, message: str) -> None:
@@ -184,7 +184,7 @@ def test_ill_formed_decisions_are_refused() -> None:
     with pytest.raises(SpaceError, match="increasing"):
         Ordinal((2, 1))
     for low, high in ((0, 3), (-1, 1), (2, 1)):
-        with pytest.raises(SpaceError, match="cannot take"):
+        with pytest.raises(SpaceError, match="cannot have min="):
             Subset((1, 2), low, high)
     assert Choice((1, True, 1.0)).size == 3
 

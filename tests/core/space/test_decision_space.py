@@ -27,5 +27,5 @@ def test_it_says_that_it_has_no_networks() -> None:
         pass
 
     space = Table({"kind": Choice(("a", "b"))})
-    with pytest.raises(SpaceError, match="Table has decisions and no networks"):
+    with pytest.raises(SpaceError, match="Table has decisions but no networks"):
         space.build(space.sample(stream(0, "decisions")))

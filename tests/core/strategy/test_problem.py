@@ -58,8 +58,8 @@ def test_what_cannot_be_read_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [330, True, None, 3.5])
-def test_a_constraint_is_a_text(value: object) -> None:
-    with pytest.raises(ConfigurationError, match="is a text such as"):
+def test_a_constraint_must_be_a_string(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="must be a string such as"):
         parse_constraint("flops", value)  # type: ignore[arg-type]
 
 

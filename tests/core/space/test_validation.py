@@ -1,4 +1,4 @@
-"""`ArchitectureValidator.validate` is `SearchSpace.validate`, only faster for what operators make."""
+"""`SearchSpace.validate`: architectures that operators built are returned at once, others are checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, Choice, Decision, Ordinal, SearchSpace, Subset
-from automl_nas.space.architecture_validator import ArchitectureValidator
 from automl_nas.space.operators import crossover, mutate
 
 
@@ -20,7 +19,7 @@ class Mixed(SearchSpace):
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
-        # Made anew at each call, as a space may: options are compared as they were when the object was made.
+        # Built anew at each call, as a space may do: its architectures are always checked.
         return {
             "kind": Choice(("conv", "pool", "a long name with spaces")),
             "bit": Choice((0, 1, True, 1.5)),
@@ -37,7 +36,7 @@ class Mixed(SearchSpace):
 
 
 class Simple(Mixed):
-    """Without the subset: the fast way is open."""
+    """Returns the same mapping each time, so that architectures of its decisions are recognised."""
 
     def __init__(self) -> None:
         self._decisions = {name: item for name, item in super().decisions.items() if name != "edges"}
@@ -48,20 +47,20 @@ class Simple(Mixed):
 
 
 @pytest.mark.parametrize("space", [Mixed(), Simple()])
-def test_what_operators_make_comes_back_as_it_is(space: SearchSpace) -> None:
+def test_architectures_of_operators_are_returned_themselves(space: SearchSpace) -> None:
     rng = random.Random(0)
-    members = ArchitectureValidator(space)
     for _ in range(200):
         one, two = space.sample(rng), space.sample(rng)
-        for made in (one, mutate(one, space.decisions, rng, 0.5), crossover(one, two, rng)):
-            assert members.validate(made) is made
-            assert space.validate(made) == made
+        for built in (one, mutate(one, space.decisions, rng, 0.5), crossover(one, two, rng)):
+            assert space.validate(built) is built
+            assert space.validate(dict(built)) == built
 
 
 @pytest.mark.parametrize("space", [Mixed(), Simple()])
-def test_equal_values_from_elsewhere_are_members(space: SearchSpace) -> None:
+def test_equal_values_from_elsewhere_are_valid(space: SearchSpace) -> None:
     read = Architecture.from_json(space.sample(random.Random(1)).key)
-    assert ArchitectureValidator(space).validate(read) == read
+    assert space.validate(read) == read
+    assert list(space.validate(read)) == list(space.decisions)
 
 
 def wrong() -> list[tuple[str, dict[str, Any]]]:
@@ -79,10 +78,10 @@ def wrong() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("message", "values"), wrong())
-def test_others_are_refused_as_the_space_refuses_them(message: str, values: dict[str, Any]) -> None:
+def test_invalid_architectures_raise_the_same_error_as_their_values(message: str, values: dict[str, Any]) -> None:
     space = Simple()
     with pytest.raises(SpaceError, match=message) as theirs:
         space.validate(values)
     with pytest.raises(SpaceError) as ours:
-        ArchitectureValidator(space).validate(Architecture(values))
+        space.validate(Architecture(values))
     assert str(ours.value) == str(theirs.value)
