@@ -119,7 +119,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{name(page)}: {target}"
 
 
-def test_the_readme_leads_to_every_part() -> None:
+def test_the_readme_is_short_and_leads_to_every_part() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
     linked = set(re.findall(r"\]\(docs/([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
     pages = {page.name for page in DOCS.glob("*.md") if page.name != "index.md"}
     assert {f"{part}/index.md" for part in (*PARTS, "decisions")} | pages <= linked
