@@ -1,4 +1,8 @@
-"""Architectures of one space as whole numbers, for searches that draw far more candidates than they keep."""
+"""Architectures of one space as integers, for searches that draw far more candidates than they propose.
+
+Late in a search most candidates are known already. As integers they are drawn, changed and looked up in a set without
+ever becoming an `Architecture`.
+"""
 
 from __future__ import annotations
 
@@ -19,38 +23,37 @@ _WORD = 32
 
 @final
 class IntegerCodec:
-    """Turns architectures into whole numbers and back, and draws and changes them as numbers.
+    """Encodes architectures as integers, decodes them, and samples and changes integers without decoding them.
 
-    A number has one field for each decision, the first in its lowest bits. A field is one byte and holds the index of
-    the option, where every decision is a `Choice` or `Ordinal` of at most 256 options that differ in Python too. In
-    other spaces it has 32 bits; the values of a `Subset`, and of decisions of one's own, are numbered in the order in
-    which they are first met. So numbers are equal where architectures are, but those of one packing mean nothing to
-    another one.
+    An integer has one field for each decision, the first decision in the lowest bits. If every decision is a `Choice`
+    or `Ordinal` of at most 256 options that also differ in Python, a field is one byte and holds the index of the
+    option. In other spaces a field has 32 bits; the values of a `Subset`, and of other subclasses of `Decision`, are
+    numbered in the order in which the codec first sees them. So two architectures are equal if and only if their
+    integers of the same codec are equal; integers of different codecs cannot be compared.
 
-    `sample`, `mutate`, `mutate_one` and `crossover` take the same draws from a generator, and give the same results, as
-    the functions of those names in `automl_nas.space.operators`, in a fraction of the time: most of what a search draws
-    late is known already, and only what is new has to become an `Architecture`.
+    `sample`, `mutate`, `mutate_one` and `crossover` take the same draws from a generator, and return the same results,
+    as the functions of the same names in `automl_nas.space.operators`, in a fraction of the time.
 
     Args:
-        decisions: of the space. What `unpack` gives is known to come from them (`ArchitectureValidator`).
+        decisions: the decisions of the space.
     """
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
         self._names = tuple(decisions)
-        plain = [type(decision) in (Choice, Ordinal) for decision in decisions.values()]
-        # 1 and True, which a dict cannot tell apart, take the long way.
+        indexed = [type(decision) in (Choice, Ordinal) for decision in decisions.values()]
+        # Options such as 1 and True, which are the same key of a dict, need the wide fields.
         distinct = all(len(set(decision.options)) == len(decision.options) for decision in decisions.values())
-        small = all(plain) and distinct and all(decision.size <= 1 << _BYTE for decision in decisions.values())
+        small = all(indexed) and distinct and all(decision.size <= 1 << _BYTE for decision in decisions.values())
         self._width = width = _BYTE if small else _WORD
         self._size = len(self._names) * width // 8
         self._values: list[list[Value]] = []
         self._fields: list[_Field] = []
         draws: list[_Draw] = []
-        for position, (decision, drawn) in enumerate(zip(decisions.values(), plain, strict=True)):
-            if drawn:
+        for position, (decision, has_index) in enumerate(zip(decisions.values(), indexed, strict=True)):
+            if has_index:
                 field = _Field(decision, list(decision.options))
-                # What `Choice.sample` does: so many bits until they are less than the number of options.
+                # As `Choice.sample` draws: random bits, repeated until they are less than the number of options.
                 draws.append((position * width, decision.size.bit_length(), decision.size, None))
             else:
                 field = _Field(decision, [])
@@ -67,18 +70,18 @@ class IntegerCodec:
         self._field = (1 << width) - 1
         self._masks = tuple(self._field << shift for shift, *_ in draws)
 
-    def pack(self, architecture: Architecture) -> int:
-        """Return the number of an architecture of the space.
+    def encode(self, architecture: Architecture) -> int:
+        """Return the integer of an architecture of the space.
 
         Raises:
-            SpaceError: it lacks a decision, or has a value that the decision cannot take.
+            SpaceError: the architecture lacks a decision, or has a value that the decision cannot take.
         """
         values = architecture._values
         try:
             if self._width == _BYTE:
                 return int.from_bytes(bytes([numbers[values[name]] for name, numbers in self._numbers]), "little")
         except (KeyError, TypeError):
-            pass  # said better below
+            pass  # the loop below raises the error with the name of the decision
         code = 0
         for (shift, *_), name, field in zip(self._draws, self._names, self._fields, strict=True):
             if name not in values:
@@ -86,10 +89,10 @@ class IntegerCodec:
             code |= field.number(values[name]) << shift
         return code
 
-    def unpack(self, code: int) -> Architecture:
-        """Return the architecture of a number."""
-        places = code.to_bytes(self._size, "little")
-        numbers = places if self._width == _BYTE else memoryview(places).cast("I")
+    def decode(self, code: int) -> Architecture:
+        """Return the architecture of an integer."""
+        fields = code.to_bytes(self._size, "little")
+        numbers = fields if self._width == _BYTE else memoryview(fields).cast("I")
         return Architecture._of_decisions(
             dict(zip(self._names, map(getitem, self._values, numbers), strict=True)), self._decisions
         )
@@ -98,22 +101,22 @@ class IntegerCodec:
         """Draw every decision uniformly and independently."""
         bits_of = rng.getrandbits
         if self._width == _BYTE:
-            places = []
+            indices = []
             for _, bits, count, _ in self._draws:
-                place = bits_of(bits)
-                while place >= count:
-                    place = bits_of(bits)
-                places.append(place)
-            return int.from_bytes(bytes(places), "little")
+                index = bits_of(bits)
+                while index >= count:
+                    index = bits_of(bits)
+                indices.append(index)
+            return int.from_bytes(bytes(indices), "little")
         code = 0
         for shift, bits, count, sample in self._draws:
             if sample is not None:
                 code |= sample(rng) << shift
                 continue
-            place = bits_of(bits)
-            while place >= count:
-                place = bits_of(bits)
-            code |= place << shift
+            index = bits_of(bits)
+            while index >= count:
+                index = bits_of(bits)
+            code |= index << shift
         return code
 
     def mutate(self, parent: int, rng: random.Random, probability: float) -> int:
@@ -121,24 +124,24 @@ class IntegerCodec:
         draw = rng.random
         for shift, bits, count, sample in self._draws:
             if draw() < probability:
-                place = _place(rng, bits, count, sample)
-                parent ^= (((parent >> shift) & self._field) ^ place) << shift
+                number = _draw_number(rng, bits, count, sample)
+                parent ^= (((parent >> shift) & self._field) ^ number) << shift
         return parent
 
     def mutants(
         self, parents: Sequence[int], rng: random.Random, probability: float
     ) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield without end a mutant of a parent drawn uniformly, and the parent's place (SPOS, section 3.4)."""
-        # `mutate` again, for a call would take longer than the draws do.
+        """Yield endlessly a mutant of a parent drawn uniformly, and the parent's position (SPOS, section 3.4)."""
+        # The loop of `mutate` is repeated here, since a call takes longer than the draws.
         draw, count = rng.random, len(parents)  # faster than randrange, and uniform to 2**-53
         if self._width != _BYTE:
             while True:
-                place = int(draw() * count)
-                yield self.mutate(parents[place], rng, probability), (place,)
+                position = int(draw() * count)
+                yield self.mutate(parents[position], rng, probability), (position,)
         fields, bits_of = self._draws, rng.getrandbits
         while True:
-            place = int(draw() * count)
-            child = parents[place]
+            position = int(draw() * count)
+            child = parents[position]
             for field in fields:
                 if draw() < probability:
                     shift, bits, options, _ = field
@@ -146,10 +149,10 @@ class IntegerCodec:
                     while option >= options:
                         option = bits_of(bits)
                     child ^= (((child >> shift) & 255) ^ option) << shift
-            yield child, (place,)
+            yield child, (position,)
 
     def crossings(self, parents: Sequence[int], rng: random.Random) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield without end a child of two parents drawn uniformly, and the parents' places (SPOS, section 3.4)."""
+        """Yield endlessly a child of two parents drawn uniformly, and the parents' positions (SPOS, section 3.4)."""
         draw, count, cross = rng.random, len(parents), self.crossover
         while True:
             first, second = int(draw() * count), int(draw() * count)
@@ -163,34 +166,34 @@ class IntegerCodec:
         """
         free = self._free
         if not free:
-            raise SpaceError("the space holds a single architecture: there is nothing to mutate")
+            raise SpaceError("no decision has a second value, so there is nothing to mutate")
         shift, bits, count, sample = free[rng.randrange(len(free))]
-        here = (parent >> shift) & self._field
-        place = _place(rng, bits, count, sample)
-        while place == here:
-            place = _place(rng, bits, count, sample)
-        return parent ^ ((here ^ place) << shift)
+        current = (parent >> shift) & self._field
+        number = _draw_number(rng, bits, count, sample)
+        while number == current:
+            number = _draw_number(rng, bits, count, sample)
+        return parent ^ ((current ^ number) << shift)
 
     def crossover(self, first: int, second: int, rng: random.Random) -> int:
         """Take each decision from either parent with equal probability; see `operators.crossover`."""
         if self._width == _BYTE:
-            # The lowest bit of each random byte, spread over the byte, says whose field it is.
+            # The lowest bit of each random byte, spread over the byte, selects the parent of the field.
             return first ^ ((first ^ second) & ((rng.getrandbits(_BYTE * len(self._names)) & self._low) * 255))
         bits = rng.randbytes(len(self._names))
         return first ^ ((first ^ second) & sum(compress(self._masks, [byte & 1 for byte in bits])))
 
 
-# Where its field begins; how many bits are drawn, and how many values there are; or else what draws the number.
 _Draw = tuple[int, int, int, Callable[[random.Random], int] | None]
+"""How a field is drawn: its first bit, the number of bits to draw, the number of options; or a function that draws."""
 
 
-def _place(rng: random.Random, bits: int, count: int, sample: Callable[[random.Random], int] | None) -> int:
+def _draw_number(rng: random.Random, bits: int, count: int, sample: Callable[[random.Random], int] | None) -> int:
     if sample is not None:
         return sample(rng)
-    place = rng.getrandbits(bits)
-    while place >= count:
-        place = rng.getrandbits(bits)
-    return place
+    number = rng.getrandbits(bits)
+    while number >= count:
+        number = rng.getrandbits(bits)
+    return number
 
 
 @final
@@ -199,7 +202,8 @@ class _Field:
 
     Args:
         decision: the decision.
-        values: those that have numbers from the beginning, in their order; others get the next one when they come.
+        values: the values that have numbers from the start, in order; another value gets the next number when it is
+            first encoded.
     """
 
     def __init__(self, decision: Decision, values: list[Value]) -> None:
@@ -216,5 +220,5 @@ class _Field:
         return number
 
     def sample(self, rng: random.Random) -> int:
-        """Draw a value, and return its number."""
+        """Draw a value and return its number."""
         return self.number(self._decision.sample(rng))

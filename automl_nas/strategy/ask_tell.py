@@ -1,4 +1,4 @@
-"""Black-box search: `AskTellStrategy`, whose author writes `ask` and `tell`."""
+"""Black-box search: `AskTellStrategy`, a strategy that implements `ask` and `tell`."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from automl_nas.strategy.trial import Proposal, Trial
 class AskTellStrategy(Strategy):
     """A strategy that proposes candidates and learns from their trials.
 
-    It also works alone, inside anybody's own loop: call `ask` and `tell`. Inside a run, the next ``batch`` trials *in
-    the order they were asked for* are told, and as many are asked for at once; a stage starts by asking for ``ahead``
-    (both are settings of the stage, see `Services`). So what is proposed does not depend on timing, nor on the number
-    of workers.
+    It also works without a run, in any loop that calls `ask` and `tell`. In a run, a stage starts by asking for
+    ``ahead`` proposals. Then each step tells the next ``batch`` trials, *in the order in which they were proposed*, and
+    asks for as many new proposals (``ahead`` and ``batch`` are settings of the stage, see `Services`). So the proposals
+    depend neither on timing nor on the number of workers.
 
-    An author implements `ask`, `tell`, `search_state` and `load_search_state`; all else is final, but for `checker`: a
-    constructor that builds networks, reads large files or leaves something behind needs one of its own.
+    A subclass implements `ask`, `tell`, `search_state` and `load_search_state`. It overrides `checker` if its
+    constructor builds networks, reads large files or writes anything; all other methods are final.
     """
 
     _exhausted = False
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return the class: one is constructed when the configuration is checked, and dropped."""
+        """Return the class: it is constructed once when the configuration is checked; see `Strategy.checker`."""
         return cls
 
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates.
 
-        Fewer than n means: wait, while trials are outstanding; done, when none are.
+        Fewer than n proposals mean: wait for outstanding trials; or, with no trial outstanding, the search is done.
         """
 
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn from finished trials: complete, pruned, failed or infeasible, also ones it never asked for."""
+        """Learn from finished trials: complete, pruned, failed or infeasible, also trials it did not propose."""
 
     @abstractmethod
     def search_state(self) -> dict[str, Any]:
-        """Return everything a fresh instance needs to continue: tensors and JSON-like values only."""
+        """Return everything that a new instance needs to continue: tensors and JSON-like values only."""
 
     @abstractmethod
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Continue from the state that `search_state` returned."""
 
     @final
     def step(self, services: Services) -> None:
-        """Tell the next ``batch`` trials in the order they were asked for, and ask for as many."""
+        """Tell the next ``batch`` trials, in the order in which they were proposed, and ask for as many proposals."""
         if not self._queue:
             self._ask(services)
-        told = self._queue[: services.batch]
-        if told:
-            trials = services.results(told)
-            self._waiting = self._queue[len(told) :]
+        numbers = self._queue[: services.batch]
+        if numbers:
+            trials = services.results(numbers)
+            self._waiting = self._queue[len(numbers) :]
             self.tell(trials)
             self._ask(services)
 
     @final
     @property
     def done(self) -> bool:
-        """Whether nothing is outstanding and `ask` proposed nothing more."""
+        """Whether no trial is outstanding and the last `ask` returned no proposal."""
         return self._exhausted and not self._queue
 
     @final
@@ -73,24 +73,24 @@ class AskTellStrategy(Strategy):
 
     @final
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from the state that `state_dict` returned."""
         self._waiting = list(state["waiting"])
         self._exhausted = state["exhausted"]
         self.load_search_state(state["search"])
 
     @property
     def _queue(self) -> list[int]:
-        # Not set in a constructor: authors need not call super().__init__().
+        # Not set in a constructor, so that subclasses need not call super().__init__().
         queue: list[int] = self.__dict__.setdefault("_waiting", [])
         return queue
 
     def _ask(self, services: Services) -> None:
         queue, remaining = self._queue, services.remaining
-        wanted = services.ahead - len(queue)
+        count = services.ahead - len(queue)
         if remaining is not None:
-            wanted = min(wanted, remaining)
-        proposals = self.ask(wanted) if wanted > 0 else []
-        if len(proposals) > wanted:
-            raise AssertionError(f"{type(self).__name__}.ask({wanted}) returned {len(proposals)} proposals")
+            count = min(count, remaining)
+        proposals = self.ask(count) if count > 0 else []
+        if len(proposals) > count:
+            raise AssertionError(f"{type(self).__name__}.ask({count}) returned {len(proposals)} proposals")
         self._waiting = queue + services.submit(proposals)
         self._exhausted = not self._waiting

@@ -1,4 +1,4 @@
-"""How a search advances: `Strategy` and what it is given."""
+"""How a search advances: `Strategy`, and the `Services` that the driver offers it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Services(ABC):
         """Number the proposals, have them evaluated in the background, and return their numbers in order.
 
         Raises:
-            ReplayError: the record of a resumed run holds another proposal under the next number.
+            ReplayError: the ledger of a resumed run contains another proposal under the next number.
         """
 
     @abstractmethod
     def results(self, numbers: Sequence[int]) -> list[Trial]:
-        """Wait for trials submitted now, or before the run was resumed, and return them in the order given."""
+        """Wait for trials, also if submitted before the run was resumed; return them in the order of ``numbers``."""
 
     def evaluate(self, proposals: Sequence[Proposal]) -> list[Trial]:
-        """Submit and wait: trials in the order of the proposals."""
+        """Submit proposals, wait, and return their trials in the order of the proposals."""
         return self.results(self.submit(proposals))
 
     @abstractmethod
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Record numbers about the progress (a loss, a learning rate) in metrics.jsonl and show them.
+        """Record and show values that describe the progress (a loss, a learning rate); recorded in metrics.jsonl.
 
         Args:
             values: name -> number.
@@ -42,77 +42,77 @@ class Services(ABC):
 
     @abstractmethod
     def progress(self, done: float, total: float | None, unit: str) -> None:
-        """Say how far the stage is, for the progress bar; nothing is recorded."""
+        """Report how far the stage is, for the progress bar; nothing is recorded."""
 
     @abstractmethod
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
         """Return a read-only view of the ledger, in the order of numbers.
 
         Args:
-            stage: of this stage only; None: of all.
-            state: of this state only; None: of any.
+            stage: only trials of this stage; None: of all stages.
+            state: only trials in this state; None: in any state.
         """
 
     @property
     @abstractmethod
     def batch(self) -> int:
-        """How many trials an `AskTellStrategy` is told at once: a setting of the stage, at least 1."""
+        """The number of trials that an `AskTellStrategy` receives at once: a stage setting, at least 1."""
 
     @property
     @abstractmethod
     def ahead(self) -> int:
-        """How many trials an `AskTellStrategy` keeps outstanding: a setting of the stage, at least `batch`."""
+        """The number of trials that an `AskTellStrategy` keeps outstanding: a stage setting, at least `batch`."""
 
     @property
     @abstractmethod
     def remaining(self) -> int | None:
-        """How many more trials the stage's budget allows to submit; None: no limit."""
+        """The number of further trials that the stage's budget allows; None: no limit."""
 
 
 class Strategy(ABC):
-    """One way to search.
+    """A search algorithm.
 
-    The driver calls `step` until `done` or until the budget is spent, and checkpoints between steps. Collaborators
-    (SearchSpace, Problem, Task, Runtime, Artifacts) come to the constructor by annotated type, before ``*``; settings
-    after it; ``seed: int`` is the run's seed for this stage. Networks are built on their device in the constructor,
-    so that loading a state works on a GPU.
+    The driver calls `step` until `done` or until the budget is spent, and writes checkpoints between steps. The
+    constructor's parameters before ``*`` are collaborators, supplied by their annotated type (SearchSpace, Problem,
+    Task, Runtime, Artifacts), and ``seed: int``, the run's seed for this stage. Parameters after ``*`` are settings.
+    The constructor builds networks on their device, so that loading a state works on a GPU.
 
     Attributes:
-        space_type: what it needs to search, checked when the configuration is resolved.
+        space_type: the type of space that the strategy needs; checked when the configuration is resolved.
     """
 
     space_type: ClassVar[type[SearchSpace]] = SearchSpace  # type: ignore[type-abstract]
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return what checks the constructor's arguments before there is a run (default: nothing is checked).
+        """Return a function that checks the constructor's arguments before the run (default: nothing is checked).
 
-        A stage may begin hours after its run, and a constructor is called when its stage begins. The checker is called
+        A strategy is constructed when its stage begins, perhaps hours after the start of the run. The checker is called
         when the configuration is checked, before anything is written. It is a function with some of the constructor's
-        parameters, by the same names and annotations, without defaults; or the class itself, where constructing costs
-        nothing and leaves nothing behind. It raises what the constructor would raise; what it returns is not used.
-        `Artifacts` belong to a run: a checker that cannot do without them is not called.
+        parameters, with the same names and annotations and without defaults; or the class itself, if constructing it is
+        cheap and has no side effects. It raises the errors that the constructor would raise; its result is not used.
+        `Artifacts` exist in a run only: a checker that requires them is not called.
         """
         return unchecked
 
     @abstractmethod
     def step(self, services: Services) -> None:
-        """Advance by a batch of trials or a fixed number of iterations: never by the clock; well under a minute."""
+        """Advance by a batch of trials or a fixed number of iterations, never by the clock; in well under a minute."""
 
     @property
     @abstractmethod
     def done(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the search has ended."""
 
     @property
     def planned(self) -> int | None:
-        """How many trials it will propose in all, for showing the time left (default: None, not known)."""
+        """The total number of trials it will propose, to show the remaining time (default: None, unknown)."""
         return None
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a fresh instance needs to continue: tensors and JSON-like values only."""
+        """Return everything that a new instance needs to continue: tensors and JSON-like values only."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from the state that `state_dict` returned."""

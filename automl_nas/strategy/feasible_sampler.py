@@ -1,4 +1,4 @@
-"""Random feasible architectures, also where few are feasible or few are left."""
+"""Random feasible architectures, also if few architectures are feasible or few are left."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from automl_nas.space.operators import enumerate_all, neighbours
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem
 
-# A space of at most so many raw assignments is counted through when drawing fails: a fraction of a second, once.
-_COUNTABLE = 1 << 15
-# From so many different draws a way to feasibility is tried; in spaces with additive costs the first one succeeds.
+# If rejection fails, a space of at most this many raw assignments is enumerated: a fraction of a second, once.
+_ENUMERABLE = 1 << 15
+# Number of infeasible draws that are repaired; in spaces with additive costs the first repair succeeds.
 _REPAIRS = 8
 
 
@@ -25,19 +25,20 @@ _REPAIRS = 8
 class FeasibleSampler:
     """Draws architectures that meet the constraints on costs and are not taken.
 
-    Up to ``attempts`` uniform draws are rejected; while that succeeds, the result is exactly uniform over what is
-    feasible and free. After that, a small space is counted through, which is uniform too and finds the last one; in a
-    large one an infeasible draw is repaired by the changes of one decision that lower the sum of violations most, and
-    free architectures are looked for around it. That is not uniform, and in a large space it may miss some.
+    Rejection comes first: up to ``attempts`` uniform draws. If one of them is feasible and not taken, the result is
+    exactly uniform over all such architectures. Otherwise a small space is enumerated, which is also uniform and finds
+    the last architecture. In a large space, infeasible draws are repaired: single decisions are changed such that the
+    sum of violations falls most. Then the neighbourhood of the repaired architecture is searched for one that is not
+    taken. That is not uniform, and it may miss architectures.
 
     Args:
-        space: where to draw.
-        problem: whose constraints on costs must be met.
-        attempts: how many uniform draws are rejected at most; also how many architectures are looked at around a
-            repaired one.
+        space: the space to draw from.
+        problem: its constraints on costs must be met.
+        attempts: the maximum number of uniform draws; also the maximum number of architectures that are checked around
+            a repaired one.
 
     Attributes:
-        packing: the numbers of architectures in ``refused``.
+        codec: the encoding of the architectures in ``rejected``.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, attempts: int) -> None:
@@ -45,55 +46,56 @@ class FeasibleSampler:
             raise ConfigurationError(f"attempts must be at least 1, not {attempts}", path="attempts")
         self._space, self._problem, self._attempts = space, problem, attempts
         self._decisions = space.decisions
-        self.packing = IntegerCodec(space.decisions)
+        self.codec = IntegerCodec(space.decisions)
         self._all: list[Architecture] | None = None
 
     def draw(
-        self, rng: random.Random, taken: Container[Architecture], refused: set[int] | None = None
+        self, rng: random.Random, taken: Container[Architecture], rejected: set[int] | None = None
     ) -> Architecture | None:
-        """Return a feasible architecture whose canonical form is not taken; None if none is found.
+        """Return a feasible architecture whose canonical form is not taken; None if the search finds none.
 
         Args:
             rng: a generator.
-            taken: canonical forms.
-            refused: numbers of architectures that are known to be infeasible or taken; those that are found to be are
-                added. It makes no difference but in time.
+            taken: canonical forms that must not be returned.
+            rejected: encoded architectures that are infeasible or taken; `draw` adds further ones. It saves time and
+                does not change the result.
 
         Raises:
-            InfeasibleError: nothing feasible was found, taken or not; the message says by how much the nearest missed.
+            InfeasibleError: no feasible architecture was drawn, taken or not; the message contains the smallest
+                violations.
         """
-        sample, unpack = self.packing.sample, self.packing.unpack
-        refused = set() if refused is None else refused
+        sample, decode = self.codec.sample, self.codec.decode
+        rejected = set() if rejected is None else rejected
         drawn: list[int] = []
         for _ in range(self._attempts):
             code = sample(rng)
-            if code not in refused:
-                candidate = unpack(code)
+            if code not in rejected:
+                candidate = decode(code)
                 if self._problem.feasible(candidate) and self._space.canonical(candidate) not in taken:
                     return candidate
-                refused.add(code)
+                rejected.add(code)
             drawn.append(code)
-        if self._space.size <= _COUNTABLE:
+        if self._space.size <= _ENUMERABLE:
             free = [item for item in self._feasible() if self._space.canonical(item) not in taken]
             return free[rng.randrange(len(free))] if free else None
-        missed: list[Architecture] = []
-        infeasible = [item for item in map(unpack, drawn) if not self._problem.feasible(item)]
-        met = len(infeasible) < len(drawn)
+        still_infeasible: list[Architecture] = []
+        infeasible = [item for item in map(decode, drawn) if not self._problem.feasible(item)]
+        any_feasible = len(infeasible) < len(drawn)
         for start in infeasible[:_REPAIRS]:
-            found = self._repair(start)
-            if not self._problem.feasible(found):
-                missed.append(found)
+            repaired = self._repair(start)
+            if not self._problem.feasible(repaired):
+                still_infeasible.append(repaired)
                 continue
-            met = True
-            if (free_one := self._around(found, rng, taken)) is not None:
-                return free_one
-        if not met:
-            raise self._infeasible(missed, self._attempts, "tried")
+            any_feasible = True
+            if (neighbour := self._around(repaired, rng, taken)) is not None:
+                return neighbour
+        if not any_feasible:
+            raise self._infeasible(still_infeasible, self._attempts, "tried")
         return None
 
     def _feasible(self) -> list[Architecture]:
         if self._all is None:
-            # One raw assignment for each network, the first in the order of counting.
+            # One raw assignment for each canonical architecture: the first in the order of enumeration.
             distinct: dict[Architecture, Architecture] = {}
             for item in enumerate_all(self._decisions):
                 if self._problem.feasible(item):
@@ -104,43 +106,45 @@ class FeasibleSampler:
         return self._all
 
     def _repair(self, start: Architecture) -> Architecture:
-        here, gap = start, self._gap(start)
-        while gap > 0:
-            best, least = here, gap
-            for other in neighbours(here, self._decisions):
-                if (missing := self._gap(other)) < least:
-                    best, least = other, missing
-            if best is here:
+        current, violation = start, self._total_violation(start)
+        while violation > 0:
+            best, least = current, violation
+            for other in neighbours(current, self._decisions):
+                if (total := self._total_violation(other)) < least:
+                    best, least = other, total
+            if best is current:
                 break
-            here, gap = best, least
-        return here
+            current, violation = best, least
+        return current
 
     def _around(self, start: Architecture, rng: random.Random, taken: Container[Architecture]) -> Architecture | None:
-        # Breadth first over feasible architectures: the nearest free one is found first.
-        met, queue = {start}, deque([start])
+        # Breadth-first search over feasible architectures: it returns the nearest one that is not taken.
+        visited, queue = {start}, deque([start])
         while queue:
-            here = queue.popleft()
-            if self._space.canonical(here) not in taken:
-                return here
-            near = list(neighbours(here, self._decisions))
-            rng.shuffle(near)
-            for other in near:
-                if len(met) < self._attempts and other not in met and self._problem.feasible(other):
-                    met.add(other)
+            current = queue.popleft()
+            if self._space.canonical(current) not in taken:
+                return current
+            others = list(neighbours(current, self._decisions))
+            rng.shuffle(others)
+            for other in others:
+                if len(visited) < self._attempts and other not in visited and self._problem.feasible(other):
+                    visited.add(other)
                     queue.append(other)
         return None
 
-    def _gap(self, architecture: Architecture) -> float:
-        return sum(max(0.0, missed) for missed in self._problem.violations(architecture).values())
+    def _total_violation(self, architecture: Architecture) -> float:
+        return sum(max(0.0, violation) for violation in self._problem.violations(architecture).values())
 
-    def _infeasible(self, missed: Iterable[Architecture], count: int, where: str) -> InfeasibleError:
-        nearest = min(missed, key=self._gap)
-        gaps = {text: gap for text, gap in self._problem.violations(nearest).items() if gap > 0}
-        named = ", ".join(
-            f"'{text}' by {gap:.3g} of its limit" if math.isfinite(gap) else f"'{text}', whose value is not a number"
-            for text, gap in gaps.items()
+    def _infeasible(self, candidates: Iterable[Architecture], count: int, where: str) -> InfeasibleError:
+        nearest = min(candidates, key=self._total_violation)
+        violations = ", ".join(
+            f"'{text}' by {value:.3g} of its limit"
+            if math.isfinite(value)
+            else f"'{text}', whose value is not a number"
+            for text, value in self._problem.violations(nearest).items()
+            if value > 0
         )
         return InfeasibleError(
-            f"none of the {count} architectures {where} meets the constraints; the nearest misses {named}: "
+            f"none of the {count} architectures {where} meets the constraints; the nearest misses {violations}: "
             f"{nearest.key}. Relax the constraint or widen the space"
         )

@@ -1,4 +1,4 @@
-"""A trial: what was asked and what came of it."""
+"""Proposals and trials: what a strategy asks to have evaluated, and the result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from automl_nas.space.architecture import Architecture
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate that a strategy wants evaluated.
+    """A candidate that a strategy asks to have evaluated.
 
     Attributes:
         architecture: the candidate.
-        fidelity: how thoroughly, in the evaluator's unit; None: its default.
-        info: anything JSON worth recording with the trial (its parents, say).
+        fidelity: how thoroughly the candidate is evaluated, in the evaluator's unit; None: the evaluator's default.
+        info: JSON values that are recorded with the trial, such as the parents.
     """
 
     architecture: Architecture
@@ -26,21 +26,21 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Trial:
-    """A request and its outcome, as the ledger records them.
+    """A numbered evaluation and its outcome, as the ledger records it.
 
     Attributes:
-        number: counted from 0 over the whole run.
-        stage: the name of the stage that asked for it; empty for trials from elsewhere (warm start).
+        number: the position in the run, counted from 0.
+        stage: the name of the stage that proposed it; empty for trials from outside the run (warm start).
         architecture: the candidate.
         state: COMPLETE, PRUNED or FAILED.
-        metrics: what the evaluator measured.
-        costs: what the problem's cost models say.
-        violations: constraint -> by how much it is missed, relative to the limit; <= 0 is met.
-        fidelity: the fidelity asked for.
-        seed: the evaluation's seed.
-        seconds: wall clock.
-        error: for FAILED, the reason in one line.
-        info: what the proposal and the outcome carried.
+        metrics: metric -> value, as the evaluator measured it.
+        costs: cost -> value, as the problem's cost models estimate it.
+        violations: constraint -> by how much it is missed, relative to the limit; at most 0 if it is met.
+        fidelity: the fidelity of the proposal.
+        seed: the seed of the evaluation.
+        seconds: the wall-clock time of the evaluation.
+        error: the reason in one line, if the trial is FAILED.
+        info: the info of the proposal and of the outcome.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Trial:
     @property
     def feasible(self) -> bool:
         """Whether every constraint is met."""
-        for value in self.violations.values():  # noqa: SIM110 - a search asks for every trial, and this is quicker
+        for value in self.violations.values():  # noqa: SIM110 - called for every trial; a loop is faster than all()
             if not value <= 0:
                 return False
         return True

@@ -1,6 +1,6 @@
-"""Wrappers round any ask-and-tell strategy: `Deduplicate`, `Filter` and `Retry`.
+"""Wrappers of ask-and-tell strategies: `Deduplicate`, `Filter` and `Retry`.
 
-Each is an ask-and-tell strategy itself, so they nest. In a configuration the inner strategy is written inside::
+Each is an ask-and-tell strategy itself, so wrappers can be nested. In a configuration the inner strategy is a setting::
 
     strategy: {name: deduplicate, strategy: {name: evolution, population: 20}}
 """
@@ -22,18 +22,18 @@ from automl_nas.strategy.trial import Proposal, Trial
 
 
 def _key(space: SearchSpace, item: Proposal | Trial) -> str:
-    # What an outcome is a function of, the seed aside: the network and the fidelity.
+    # Apart from the seed, an outcome is a function of the network and the fidelity.
     return f"{space.canonical(item.architecture).key}@{item.fidelity}"
 
 
-def _pack(trial: Trial) -> dict[str, Any]:
+def _trial_state(trial: Trial) -> dict[str, Any]:
     plain = {field.name: getattr(trial, field.name) for field in fields(trial)}
     plain["architecture"] = trial.architecture.to_dict()
     plain["state"] = trial.state.value
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in plain.items()}
 
 
-def _unpack(plain: Mapping[str, Any]) -> Trial:
+def _load_trial(plain: Mapping[str, Any]) -> Trial:
     return Trial(
         **{**plain, "architecture": Architecture(plain["architecture"]), "state": State(plain["state"])},
     )
@@ -47,18 +47,18 @@ def _at_least(name: str, value: int, low: int) -> int:
 
 @final
 class Deduplicate(AskTellStrategy):
-    """Let no network be evaluated twice at the same fidelity.
+    """Evaluate no network twice at the same fidelity.
 
-    A proposal that equals a finished trial is answered with it at once; one that equals an outstanding trial is
-    answered when that one is told. Equal means equal ``canonical`` architectures. A pruned or failed trial is an
-    answer, too.
+    If a proposal equals a finished trial, the inner strategy receives that trial at once, also if it was pruned or
+    failed. If a proposal equals an outstanding trial, the inner strategy receives the trial as often as it was
+    proposed. Two proposals are equal if their ``canonical`` architectures are.
 
     Args:
-        space: gives ``canonical``.
-        problem: passed over by the run like to every strategy.
-        strategy: what to wrap.
-        attempts: how many known proposals in a row are answered; after them the inner strategy counts as done, or as
-            waiting while some are outstanding.
+        space: the space, for ``canonical``.
+        problem: supplied by the run; not used.
+        strategy: the strategy to wrap.
+        attempts: the maximum number of consecutive repeated proposals; after that the inner strategy counts as done,
+            or as waiting while trials are outstanding.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Deduplicate(AskTellStrategy):
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates that are neither finished nor outstanding."""
         fresh: list[Proposal] = []
-        known = 0
-        while len(fresh) < n and known < self._attempts and (proposals := self._inner.ask(n - len(fresh))):
+        repeated = 0
+        while len(fresh) < n and repeated < self._attempts and (proposals := self._inner.ask(n - len(fresh))):
             answers: list[Trial] = []
             for proposal in proposals:
                 key = _key(self._space, proposal)
@@ -83,50 +83,50 @@ class Deduplicate(AskTellStrategy):
                 else:
                     self._outstanding[key] = 1
                     fresh.append(proposal)
-                    known = 0
+                    repeated = 0
                     continue
-                known += 1
+                repeated += 1
             if answers:
                 self._inner.tell(answers)
         return fresh
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Remember trials and pass each on as often as it was proposed."""
-        told: list[Trial] = []
+        passed_on: list[Trial] = []
         for trial in trials:
             key = _key(self._space, trial)
             self._memory[key] = trial
-            told += [trial] * self._outstanding.pop(key, 1)
-        self._inner.tell(told)
+            passed_on += [trial] * self._outstanding.pop(key, 1)
+        self._inner.tell(passed_on)
 
     def search_state(self) -> dict[str, Any]:
         """Return the memory and the inner strategy's state."""
         return {
             "inner": self._inner.search_state(),
-            "memory": {key: _pack(trial) for key, trial in self._memory.items()},
+            "memory": {key: _trial_state(trial) for key, trial in self._memory.items()},
             "outstanding": dict(self._outstanding),
         }
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Continue from the state that `search_state` returned."""
         self._inner.load_search_state(state["inner"])
-        self._memory = {key: _unpack(plain) for key, plain in state["memory"].items()}
+        self._memory = {key: _load_trial(plain) for key, plain in state["memory"].items()}
         self._outstanding = dict(state["outstanding"])
 
 
 @final
 class Filter(AskTellStrategy):
-    """Keep candidates that miss a constraint on costs from being evaluated.
+    """Do not evaluate candidates that miss a constraint on costs.
 
-    The inner strategy is told about each of them at once: a PRUNED trial with its costs and violations, no metrics,
-    and a negative number, since it never ran.
+    The inner strategy receives for each of them at once a PRUNED trial with its costs and violations, without metrics,
+    and with a negative number, since it is not a trial of the run.
 
     Args:
-        space: passed over by the run like to every strategy.
-        problem: whose constraints on costs are judged.
-        strategy: what to wrap.
-        attempts: how many infeasible proposals in a row are dropped; after them the inner strategy counts as done, or
-            as waiting while some are outstanding.
+        space: supplied by the run; not used.
+        problem: its constraints on costs are checked.
+        strategy: the strategy to wrap.
+        attempts: the maximum number of consecutive infeasible proposals; after that the inner strategy counts as done,
+            or as waiting while trials are outstanding.
     """
 
     def __init__(
@@ -140,38 +140,38 @@ class Filter(AskTellStrategy):
         """Propose at most n feasible candidates.
 
         Raises:
-            InfeasibleError: ``attempts`` candidates in a row miss a constraint, and none ever met them all.
+            InfeasibleError: ``attempts`` consecutive candidates miss a constraint, and no candidate was ever feasible.
         """
-        kept: list[Proposal] = []
-        row = 0
-        nearest, gap = "", math.inf
-        while len(kept) < n and row < self._attempts and (proposals := self._inner.ask(n - len(kept))):
-            refused: list[Trial] = []
+        feasible: list[Proposal] = []
+        consecutive = 0
+        nearest, least = "", math.inf
+        while len(feasible) < n and consecutive < self._attempts and (proposals := self._inner.ask(n - len(feasible))):
+            pruned: list[Trial] = []
             for proposal in proposals:
                 if self._problem.feasible(proposal.architecture):
-                    kept.append(proposal)
-                    row = 0
+                    feasible.append(proposal)
+                    consecutive = 0
                     continue
-                row += 1
-                trial = self._refuse(proposal)
-                refused.append(trial)
-                missed = sum(max(0.0, value) for value in trial.violations.values())
-                if missed <= gap:
-                    gap = missed
+                consecutive += 1
+                trial = self._pruned(proposal)
+                pruned.append(trial)
+                violation = sum(max(0.0, value) for value in trial.violations.values())
+                if violation <= least:
+                    least = violation
                     nearest = ", ".join(
-                        f"'{text}' by {v:.3g} of its limit" for text, v in trial.violations.items() if v > 0
+                        f"'{text}' by {value:.3g} of its limit" for text, value in trial.violations.items() if value > 0
                     )
-            if refused:
-                self._inner.tell(refused)
-        self._passed += len(kept)
-        if row >= self._attempts and not self._passed:
+            if pruned:
+                self._inner.tell(pruned)
+        self._passed += len(feasible)
+        if consecutive >= self._attempts and not self._passed:
             raise InfeasibleError(
-                f"none of {row} candidates meets the constraints; the nearest misses {nearest}. "
-                "Relax the constraint, or use a strategy that knows of constraints"
+                f"none of {consecutive} candidates meets the constraints; the nearest misses {nearest}. "
+                "Relax the constraint, or use a strategy that draws feasible candidates itself"
             )
-        return kept
+        return feasible
 
-    def _refuse(self, proposal: Proposal) -> Trial:
+    def _pruned(self, proposal: Proposal) -> Trial:
         self._dropped += 1
         return Trial(
             number=-self._dropped,
@@ -188,27 +188,27 @@ class Filter(AskTellStrategy):
         self._inner.tell(trials)
 
     def search_state(self) -> dict[str, Any]:
-        """Return the inner strategy's state and two counts."""
+        """Return the inner strategy's state, and how many candidates were dropped and passed."""
         return {"inner": self._inner.search_state(), "dropped": self._dropped, "passed": self._passed}
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Continue from the state that `search_state` returned."""
         self._inner.load_search_state(state["inner"])
         self._dropped, self._passed = state["dropped"], state["passed"]
 
 
 @final
 class Retry(AskTellStrategy):
-    """Evaluate a candidate again when it failed; the inner strategy learns of the last attempt only.
+    """Evaluate a candidate again after it failed; the inner strategy receives the last attempt only.
 
-    For failures by chance: memory that another program took, a device that was lost. Candidates to repeat are proposed
-    before new ones.
+    This is for failures by chance, such as memory that another program used or a lost device. Candidates to repeat are
+    proposed before new ones.
 
     Args:
-        space: passed over by the run like to every strategy.
-        problem: passed over by the run like to every strategy.
-        strategy: what to wrap.
-        times: how often one proposal is repeated at most.
+        space: the space, for ``canonical``.
+        problem: supplied by the run; not used.
+        strategy: the strategy to wrap.
+        times: the maximum number of repetitions of one proposal.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, *, strategy: AskTellStrategy, times: int = 1) -> None:
@@ -229,24 +229,24 @@ class Retry(AskTellStrategy):
         return proposals
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Pass trials on, but for failures that are to be repeated."""
-        told: list[Trial] = []
+        """Pass trials on, except failures that are to be repeated."""
+        passed_on: list[Trial] = []
         for trial in trials:
             key = _key(self._space, trial)
-            asked = self._outstanding.pop(key, 0)
-            if asked > 1:
-                self._outstanding[key] = asked - 1
+            outstanding = self._outstanding.pop(key, 0)
+            if outstanding > 1:
+                self._outstanding[key] = outstanding - 1
             failures = self._failed.pop(key, 0)
-            if asked and trial.state is State.FAILED and failures < self._times:
+            if outstanding and trial.state is State.FAILED and failures < self._times:
                 self._failed[key] = failures + 1
                 self._again.append(Proposal(trial.architecture, trial.fidelity, {**trial.info, "retry": failures + 1}))
             else:
-                told.append(trial)
-        if told:
-            self._inner.tell(told)
+                passed_on.append(trial)
+        if passed_on:
+            self._inner.tell(passed_on)
 
     def search_state(self) -> dict[str, Any]:
-        """Return what is outstanding, what is to be repeated, and the inner strategy's state."""
+        """Return the outstanding candidates, those to repeat, and the inner strategy's state."""
         again = [[item.architecture.to_dict(), item.fidelity, dict(item.info)] for item in self._again]
         return {
             "inner": self._inner.search_state(),
@@ -256,7 +256,7 @@ class Retry(AskTellStrategy):
         }
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Continue from the state that `search_state` returned."""
         self._inner.load_search_state(state["inner"])
         self._outstanding, self._failed = dict(state["outstanding"]), dict(state["failed"])
         self._again = [Proposal(Architecture(item), fidelity, info) for item, fidelity, info in state["again"]]

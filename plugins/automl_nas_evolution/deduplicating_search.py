@@ -33,7 +33,7 @@ class DeduplicatingSearch(AskTellStrategy):
         self._space, self._problem, self._decisions = space, problem, space.decisions
         self._seed, self._duplicates = seed, duplicates
         self._drawer = FeasibleSampler(space, problem, attempts)
-        self._packing = self._drawer.packing
+        self._codec = self._drawer.codec
         # The numbers of architectures that need not be looked at again: infeasible ones, and unless duplicates are
         # asked for those that are claimed. Most of what is tried late is in here.
         self._rejected_codes: set[int] = set()
@@ -150,7 +150,7 @@ class DeduplicatingSearch(AskTellStrategy):
         """Return the architecture of a number, now claimed; None if it was not free."""
         if code in self._rejected_codes:
             return None
-        architecture = self._packing.unpack(code)
+        architecture = self._codec.decode(code)
         free = self._claim(architecture)
         if not (free and self._duplicates):
             self._rejected_codes.add(code)

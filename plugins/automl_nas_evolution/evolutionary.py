@@ -123,11 +123,11 @@ class EvolutionarySearch(DeduplicatingSearch):
         rng = self._stream("evolution", self._generation)
         parents = self._archive[: self._top_k]
         if parents:
-            packing = self._packing
-            codes = [packing.pack(member.architecture) for member in parents]
-            mutants = packing.mutants(codes, rng, self._probability)
+            codec = self._codec
+            codes = [codec.encode(member.architecture) for member in parents]
+            mutants = codec.mutants(codes, rng, self._probability)
             self._children("mutation", parents, mutants, self._mutations)
-            self._children("crossover", parents, packing.crossings(codes, rng), self._crossovers)
+            self._children("crossover", parents, codec.crossings(codes, rng), self._crossovers)
         info: dict[str, object] = {"generation": self._generation, "origin": "random"}
         while len(self._pending) < self._population and (drawn := self._draw(rng)) is not None:
             self._pending.append(proposed(drawn, info))

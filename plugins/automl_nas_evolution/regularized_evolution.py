@@ -70,7 +70,7 @@ class RegularizedEvolution(DeduplicatingSearch):
             return None
         rng = self._of_this_ask("aging")
         if alive == self._size and self._mutable:
-            mutate_one, codes, refused = self._packing.mutate_one, self._codes, self._rejected_codes
+            mutate_one, codes, refused = self._codec.mutate_one, self._codes, self._rejected_codes
             for _ in range(self._child_attempts):
                 parent = self._tournament(rng)
                 code = mutate_one(codes[parent], rng)
@@ -97,7 +97,7 @@ class RegularizedEvolution(DeduplicatingSearch):
     def _join(self, member: Member) -> None:
         self._members.append(member)
         self._ranks.append(member.rank())
-        self._codes.append(self._packing.pack(member.architecture))
+        self._codes.append(self._codec.encode(member.architecture))
 
     def _own_state(self) -> dict[str, Any]:
         return {"members": [member.state() for member in self._members]}

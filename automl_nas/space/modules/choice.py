@@ -56,7 +56,7 @@ def resolve_selection(
     if len(selection) != len(choices):
         for name in selection:
             if name not in choices and name not in emptied:
-                raise SpaceError(f"there is no decision '{name}'{did_you_mean(name, decisions)}")
+                raise SpaceError(f"the supernet has no decision '{name}'{did_you_mean(name, decisions)}")
     for name in emptied:
         choices[name] = ResolvedChoice(())
     return choices

@@ -28,50 +28,50 @@ spaces = pytest.mark.parametrize("decisions", SPACES.values(), ids=SPACES.keys()
 @spaces
 def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, Decision]) -> None:
     """Results and the generator's state afterwards: so a search may go either way and find the same."""
-    packing = IntegerCodec(decisions)
+    codec = IntegerCodec(decisions)
     for seed in range(200):
         one, other = random.Random(seed), random.Random(seed)
         first, second = operators.sample(decisions, one), operators.sample(decisions, one)
-        a, b = packing.sample(other), packing.sample(other)
+        a, b = codec.sample(other), codec.sample(other)
         pairs = [(first, a), (second, b)]
-        pairs.append((operators.mutate(first, decisions, one, 0.4), packing.mutate(a, other, 0.4)))
-        pairs.append((operators.mutate_one(first, decisions, one), packing.mutate_one(a, other)))
-        pairs.append((operators.crossover(first, second, one), packing.crossover(a, b, other)))
+        pairs.append((operators.mutate(first, decisions, one, 0.4), codec.mutate(a, other, 0.4)))
+        pairs.append((operators.mutate_one(first, decisions, one), codec.mutate_one(a, other)))
+        pairs.append((operators.crossover(first, second, one), codec.crossover(a, b, other)))
         for architecture, code in pairs:
-            assert packing.unpack(code) == architecture
-            assert packing.pack(architecture) == code
+            assert codec.decode(code) == architecture
+            assert codec.encode(architecture) == code
         assert one.getstate() == other.getstate()
 
 
 @spaces
 def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]) -> None:
-    packing, rng = IntegerCodec(decisions), random.Random(0)
-    codes = {packing.sample(rng) for _ in range(500)}
-    assert len({packing.unpack(code) for code in codes}) == len(codes)
+    codec, rng = IntegerCodec(decisions), random.Random(0)
+    codes = {codec.sample(rng) for _ in range(500)}
+    assert len({codec.decode(code) for code in codes}) == len(codes)
 
 
 @spaces
 def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision]) -> None:
-    """The record sorts the names, so an architecture of a resumed run stands in another order than a new one."""
-    packing, rng = IntegerCodec(decisions), random.Random(0)
+    """The record sorts the names, so an architecture of a resumed run is in another order than a new one."""
+    codec, rng = IntegerCodec(decisions), random.Random(0)
     first, second = operators.sample(decisions, rng), operators.sample(decisions, rng)
 
     def crossed(turn: Callable[[Architecture], Architecture]) -> Architecture:
-        codes = [packing.pack(turn(architecture)) for architecture in (first, second)]
-        return packing.unpack(packing.crossover(codes[0], codes[1], random.Random(1)))
+        codes = [codec.encode(turn(architecture)) for architecture in (first, second)]
+        return codec.decode(codec.crossover(codes[0], codes[1], random.Random(1)))
 
     assert crossed(lambda item: item) == crossed(lambda item: Architecture(dict(reversed([*item.items()]))))
 
 
 def test_what_is_not_of_the_space_has_no_number() -> None:
-    packing = IntegerCodec(SPACES["choices"])
+    codec = IntegerCodec(SPACES["choices"])
     whole = dict.fromkeys(SPACES["choices"], "skip")
     with pytest.raises(SpaceError, match="'conv7' is not an option"):
-        packing.pack(Architecture(whole | {"d2": "conv7"}))
+        codec.encode(Architecture(whole | {"d2": "conv7"}))
     with pytest.raises(SpaceError, match="lacks the decision 'd5'"):
-        packing.pack(Architecture({name: value for name, value in whole.items() if name != "d5"}))
+        codec.encode(Architecture({name: value for name, value in whole.items() if name != "d5"}))
     with pytest.raises(SpaceError, match="is not an option"):
-        packing.pack(Architecture(whole | {"d0": ("skip", "skip")}))
+        codec.encode(Architecture(whole | {"d0": ("skip", "skip")}))
 
 
 def test_nothing_to_mutate_is_said() -> None:

@@ -1,4 +1,4 @@
-"""The ordered window: what is told, when, and what is asked for."""
+"""The ordered window of `AskTellStrategy`: which trials `tell` receives, when, and how many `ask` is asked for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PROBLEM = Problem({"accuracy": "maximize"})
 
 
 class Counter(AskTellStrategy):
-    """Proposes 0, 1, 2, ... up to a limit and keeps a diary; no call to super().__init__()."""
+    """Proposes 0, 1, 2, ... up to a limit and logs its calls; no call to super().__init__()."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.next = limit, 0
-        self.diary: list[tuple[str, list[int]]] = []
+        self.calls: list[tuple[str, list[int]]] = []
 
     def ask(self, n: int) -> list[Proposal]:
         new = list(range(self.next, min(self.limit, self.next + n)))
         self.next += len(new)
-        self.diary.append(("ask", [n]))
+        self.calls.append(("ask", [n]))
         return [Proposal(Architecture({"d": number})) for number in new]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        self.diary.append(("tell", [trial.number for trial in trials]))
+        self.calls.append(("tell", [trial.number for trial in trials]))
 
     def search_state(self) -> dict[str, Any]:
         return {"next": self.next}
@@ -50,10 +50,10 @@ def services(batch: int, ahead: int, budget: int | None = None, shuffle: int | N
     )
 
 
-def run(strategy: AskTellStrategy, given_services: SimulatedServices) -> int:
+def run(strategy: AskTellStrategy, simulated: SimulatedServices) -> int:
     steps = 0
     while not strategy.done:
-        strategy.step(given_services)
+        strategy.step(simulated)
         steps += 1
         assert steps < 1000
     return steps
@@ -62,7 +62,7 @@ def run(strategy: AskTellStrategy, given_services: SimulatedServices) -> int:
 def test_the_window_by_hand() -> None:
     strategy = Counter(limit=7)
     run(strategy, services(batch=2, ahead=5))
-    assert strategy.diary == [
+    assert strategy.calls == [
         ("ask", [5]),
         ("tell", [0, 1]),
         ("ask", [2]),
@@ -76,19 +76,19 @@ def test_the_window_by_hand() -> None:
 
 
 @given(st.integers(1, 5), st.integers(0, 6), st.integers(0, 30), st.none() | st.integers(0, 40), st.integers(0, 99))
-def test_every_trial_is_told_once_in_order_whatever_finishes_first(
+def test_tell_receives_every_trial_once_and_in_order_whichever_finishes_first(
     batch: int, more: int, limit: int, budget: int | None, shuffle: int
 ) -> None:
     strategy, ordered = Counter(limit), Counter(limit)
     shuffled = services(batch, batch + more, budget, shuffle)
     run(strategy, shuffled)
     run(ordered, services(batch, batch + more, budget))
-    told = [numbers for event, numbers in strategy.diary if event == "tell"]
+    batches = [numbers for event, numbers in strategy.calls if event == "tell"]
     expected = limit if budget is None else min(limit, budget)
-    assert [number for numbers in told for number in numbers] == list(range(expected))
-    assert all(len(numbers) == batch for numbers in told[:-1])
-    assert strategy.diary == ordered.diary
-    # Never more than `ahead` are outstanding, and never fewer while the strategy gives any.
+    assert [number for numbers in batches for number in numbers] == list(range(expected))
+    assert all(len(numbers) == batch for numbers in batches[:-1])
+    assert strategy.calls == ordered.calls
+    # Never more than `ahead` are outstanding, and never fewer while the strategy proposes any.
     assert len(shuffled.submitted) == expected
 
 
@@ -102,14 +102,14 @@ def test_a_window_resumes_where_it_stood(batch: int, more: int, stop: int) -> No
         if not first.done:
             first.step(shared)
     later.load_state_dict(first.state_dict())
-    later.diary = first.diary
+    later.calls = first.calls
     run(later, shared)
-    assert later.diary == whole.diary
+    assert later.calls == whole.calls
     assert later.state_dict() == whole.state_dict()
 
 
 class Waiting(Counter):
-    """Proposes in generations of three: nothing more until all are told."""
+    """Proposes generations of three: the next one only after `tell` has received all three."""
 
     outstanding = 0
 
@@ -127,8 +127,8 @@ class Waiting(Counter):
 def test_fewer_than_asked_for_means_wait_and_none_at_all_means_done() -> None:
     strategy = Waiting(limit=8)
     run(strategy, services(batch=1, ahead=4))
-    told = [numbers for event, numbers in strategy.diary if event == "tell"]
-    assert told == [[number] for number in range(8)]
+    batches = [numbers for event, numbers in strategy.calls if event == "tell"]
+    assert batches == [[number] for number in range(8)]
     assert strategy.done
 
 
@@ -137,7 +137,7 @@ def test_a_spent_budget_ends_the_search() -> None:
     shared = services(batch=2, ahead=4, budget=5)
     run(strategy, shared)
     assert len(shared.submitted) == 5
-    assert [n for event, n in strategy.diary if event == "tell"] == [[0, 1], [2, 3], [4]]
+    assert [n for event, n in strategy.calls if event == "tell"] == [[0, 1], [2, 3], [4]]
 
 
 class Greedy(Counter):

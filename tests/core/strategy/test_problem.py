@@ -25,16 +25,16 @@ numbers = st.floats(0, 1e6, allow_nan=False).map(lambda value: float(repr(value)
 
 @given(st.sampled_from(["<=", ">="]), numbers, st.sampled_from(list(SUFFIXES)), spaces, spaces)
 def test_a_bound_means_its_number_times_its_suffix(sign: str, number: float, suffix: str, a: str, b: str) -> None:
-    found = parse_constraint("flops", f"{a}{sign}{b}{number!r}{suffix}{a}")
+    constraint = parse_constraint("flops", f"{a}{sign}{b}{number!r}{suffix}{a}")
     value = number * SUFFIXES[suffix]
-    assert (found.low, found.high) == ((-math.inf, value) if sign == "<=" else (value, math.inf))
+    assert (constraint.low, constraint.high) == ((-math.inf, value) if sign == "<=" else (value, math.inf))
 
 
 @given(numbers, numbers, st.sampled_from(list(SUFFIXES)), spaces)
 def test_a_range_means_both_bounds(first: float, second: float, suffix: str, blank: str) -> None:
     low, high = sorted((first, second))
-    found = parse_constraint("flops", f"{low!r}{suffix}{blank}..{blank}{high!r}{suffix}")
-    assert (found.low, found.high) == (low * SUFFIXES[suffix], high * SUFFIXES[suffix])
+    constraint = parse_constraint("flops", f"{low!r}{suffix}{blank}..{blank}{high!r}{suffix}")
+    assert (constraint.low, constraint.high) == (low * SUFFIXES[suffix], high * SUFFIXES[suffix])
 
 
 def test_examples_of_the_documentation() -> None:
@@ -71,10 +71,10 @@ def test_a_measured_metric_has_no_extremes() -> None:
 @given(st.text("0123456789.<>=*kMGTe+- largestm", max_size=14))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        found = parse_constraint("flops", text, lambda: (1.0, 2.0))
+        constraint = parse_constraint("flops", text, lambda: (1.0, 2.0))
     except ConfigurationError:
         return
-    assert found.low <= found.high
+    assert constraint.low <= constraint.high
 
 
 @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
@@ -105,7 +105,7 @@ Drawn = list[tuple[float, float, float, State, float | None]]
 TWO = Problem({"accuracy": "maximize", "flops": "minimize"})
 
 
-def made(drawn: Drawn) -> list[Trial]:
+def trials_of(drawn: Drawn) -> list[Trial]:
     return [
         Trial(n, ANY, {"accuracy": a}, {"flops": f}, {"c": missed}, state=state, fidelity=fidelity)
         for n, (a, f, missed, state, fidelity) in enumerate(drawn)
@@ -124,30 +124,30 @@ def better(first: Trial, second: Trial) -> bool:
 
 @given(trials)
 def test_dominance_is_its_definition(drawn: Drawn) -> None:
-    for first in made(drawn):
-        for second in made(drawn):
+    for first in trials_of(drawn):
+        for second in trials_of(drawn):
             ok, also = first.violations["c"] <= 0, second.violations["c"] <= 0
             assert TWO.dominates(first, second) == (better(first, second) if ok == also else ok)
 
 
 @given(trials)
 def test_the_pareto_set_is_what_nothing_dominates(drawn: Drawn) -> None:
-    told = made(drawn)
-    usable = [t for t in told if t.state is State.COMPLETE and t.violations["c"] <= 0]
+    all_trials = trials_of(drawn)
+    usable = [t for t in all_trials if t.state is State.COMPLETE and t.violations["c"] <= 0]
     fidelities = [math.inf if t.fidelity is None else t.fidelity for t in usable]
     usable = [t for t, fidelity in zip(usable, fidelities, strict=True) if fidelity == max(fidelities)]
     front = [t for t in usable if not any(better(other, t) for other in usable)]
     firsts: dict[tuple[float, float], int] = {}
     for trial in front:
         firsts.setdefault(worth(trial), trial.number)
-    found = TWO.pareto(told)
-    assert {t.number for t in found} == set(firsts.values())
-    assert [-worth(t)[0] for t in found] == sorted(-worth(t)[0] for t in found)
+    pareto = TWO.pareto(all_trials)
+    assert {t.number for t in pareto} == set(firsts.values())
+    assert [-worth(t)[0] for t in pareto] == sorted(-worth(t)[0] for t in pareto)
     # The best is the first of the rank, and always one of the Pareto set.
-    best = TWO.best(told)
+    best = TWO.best(all_trials)
     assert (best is None) == (not usable)
     if best is not None:
-        assert best in found
+        assert best in pareto
         assert best == min(usable, key=lambda t: (-worth(t)[0], worth(t)[1], t.number))
 
 

@@ -35,19 +35,19 @@ def net(first: int, second: int) -> Architecture:
 
 
 class Script(AskTellStrategy):
-    """Proposes what it was given and keeps what it is told."""
+    """Proposes the architectures of a list and records the trials that `tell` receives."""
 
     def __init__(self, *architectures: Architecture, fidelities: Sequence[float | None] = ()) -> None:
-        given = [*fidelities, *[None] * (len(architectures) - len(fidelities))]
-        self.left = [Proposal(item, fidelity) for item, fidelity in zip(architectures, given, strict=True)]
-        self.told: list[Trial] = []
+        padded = [*fidelities, *[None] * (len(architectures) - len(fidelities))]
+        self.left = [Proposal(item, fidelity) for item, fidelity in zip(architectures, padded, strict=True)]
+        self.received: list[Trial] = []
 
     def ask(self, n: int) -> list[Proposal]:
-        given, self.left = self.left[:n], self.left[n:]
-        return given
+        proposals, self.left = self.left[:n], self.left[n:]
+        return proposals
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        self.told += trials
+        self.received += trials
 
     def search_state(self) -> dict[str, Any]:
         return {"left": len(self.left)}
@@ -64,15 +64,15 @@ def test_known_networks_are_answered_from_memory() -> None:
     inner = Script(net(0, 1), net(1, 0), net(2, 2), net(0, 1))
     search = Deduplicate(SPACE, PLAIN, strategy=inner)
     (first,) = search.ask(1)
-    told = done(0, first)
-    search.tell([told])
+    trial = done(0, first)
+    search.tell([trial])
     # (1, 0) is (0, 1) mirrored: answered; (2, 2) is new.
     (second,) = search.ask(1)
     assert second.architecture == net(2, 2)
-    assert inner.told == [told, told]
+    assert inner.received == [trial, trial]
     search.tell([done(1, second)])
     assert search.ask(5) == []
-    assert [trial.number for trial in inner.told] == [0, 0, 1, 0]
+    assert [trial.number for trial in inner.received] == [0, 0, 1, 0]
 
 
 def test_outstanding_networks_are_answered_when_they_are_told() -> None:
@@ -80,9 +80,9 @@ def test_outstanding_networks_are_answered_when_they_are_told() -> None:
     search = Deduplicate(SPACE, PLAIN, strategy=inner)
     first, second = search.ask(3)
     assert [first.architecture, second.architecture] == [net(0, 1), net(2, 2)]
-    assert inner.told == []
+    assert inner.received == []
     search.tell([done(0, first)])
-    assert [trial.number for trial in inner.told] == [0, 0]
+    assert [trial.number for trial in inner.received] == [0, 0]
 
 
 def test_another_fidelity_is_another_evaluation() -> None:
@@ -96,7 +96,7 @@ def test_a_strategy_that_only_repeats_itself_comes_to_an_end() -> None:
     search.tell([done(0, proposal) for proposal in search.ask(1)])
     assert search.ask(1) == []
     # One real trial, ten answers from memory, then the end.
-    assert len(inner.told) == 11
+    assert len(inner.received) == 11
 
 
 def test_memory_survives_being_stored() -> None:
@@ -107,7 +107,7 @@ def test_memory_survives_being_stored() -> None:
     other = Deduplicate(SPACE, PLAIN, strategy=inner)
     other.load_search_state(search.search_state())
     assert other.ask(1) == []
-    assert inner.told == [trial]
+    assert inner.received == [trial]
 
 
 LIMITED = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", "<= 2")], {"toy_cost": ToyCost(SPACE)})
@@ -117,7 +117,7 @@ def test_what_violates_a_constraint_is_told_and_not_evaluated() -> None:
     inner = Script(net(2, 1), net(1, 1), net(2, 2), net(0, 0))
     search = Filter(SPACE, LIMITED, strategy=inner)
     assert [proposal.architecture for proposal in search.ask(2)] == [net(1, 1), net(0, 0)]
-    first, second = inner.told
+    first, second = inner.received
     assert (first.number, first.architecture, first.state, first.feasible) == (-1, net(2, 1), State.PRUNED, False)
     assert (first.costs, first.violations, first.metrics) == ({"toy_cost": 3.0}, {"toy_cost <= 2": 0.5}, {})
     assert (second.number, second.violations) == (-2, {"toy_cost <= 2": 1.0})
@@ -140,17 +140,17 @@ def test_a_failed_candidate_is_evaluated_again_before_new_ones() -> None:
     search = Retry(SPACE, PLAIN, strategy=inner, times=2)
     first = search.ask(1)[0]
     search.tell([done(0, first, State.FAILED)])
-    assert inner.told == []
+    assert inner.received == []
     again, new = search.ask(2)
     assert (again.architecture, dict(again.info)) == (net(0, 0), {"retry": 1})
     assert new.architecture == net(1, 1)
     search.tell([done(1, again, State.FAILED), done(2, new)])
-    assert [trial.number for trial in inner.told] == [2]
+    assert [trial.number for trial in inner.received] == [2]
     (last,) = search.ask(1)
     assert last.info == {"retry": 2}
     search.tell([done(3, last, State.FAILED)])
     # After two retries the failure is passed on.
-    assert [(trial.number, trial.state) for trial in inner.told] == [(2, State.COMPLETE), (3, State.FAILED)]
+    assert [(trial.number, trial.state) for trial in inner.received] == [(2, State.COMPLETE), (3, State.FAILED)]
     assert search.ask(1)[0].architecture == net(2, 2)
 
 
@@ -167,7 +167,7 @@ def test_the_count_of_failures_survives_being_stored() -> None:
         repeated = search.ask(1) or repeated
     assert [item.architecture for item in repeated] == [net(0, 0)]
     search.tell([done(1, repeated[0], State.FAILED)])
-    assert [trial.number for trial in inner.told] == [1]
+    assert [trial.number for trial in inner.received] == [1]
 
 
 def test_pruned_trials_and_failures_from_elsewhere_are_passed_on() -> None:
@@ -175,7 +175,7 @@ def test_pruned_trials_and_failures_from_elsewhere_are_passed_on() -> None:
     search = Retry(SPACE, PLAIN, strategy=inner)
     proposal = search.ask(1)[0]
     search.tell([done(0, proposal, State.PRUNED), done(9, Proposal(net(1, 1)), State.FAILED)])
-    assert [trial.number for trial in inner.told] == [0, 9]
+    assert [trial.number for trial in inner.received] == [0, 9]
     assert search.ask(1) == []
 
 
