@@ -33,12 +33,12 @@ def register_cost_models(register: Any) -> None:
     register(
         "peak_memory",
         "automl_nas_costs.models:PeakMemory",
-        summary="Bytes of activations that live at the most demanding moment, batch 1, without parameters.",
+        summary="Largest number of bytes of activations that live at a time, batch 1, without parameters.",
     )
     register(
         "latency_ms",
         "automl_nas_costs.latency.model:LatencyMs",
-        summary="Latency in ONNX Runtime, each network measured in rounds, with its interval.",
+        summary="Latency in ONNX Runtime, each network measured in rounds, with an interval.",
     )
     register(
         "latency_table",
@@ -64,7 +64,7 @@ def register_cost_models(register: Any) -> None:
 
 @hookimpl
 def search_finished(run: Any, result: Any) -> None:
-    """Say how often the machine was not steady while candidates were measured."""
-    from automl_nas_costs.latency.stability import say_totals
+    """Log how often the machine was not steady while candidates were measured."""
+    from automl_nas_costs.latency.stability import log_totals
 
-    say_totals()
+    log_totals()

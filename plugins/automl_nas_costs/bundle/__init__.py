@@ -1,1 +1,1 @@
-"""Measuring on another device: a folder that goes there, and results that come back."""
+"""Measuring on another device: a folder that is copied there, and results that are copied back."""

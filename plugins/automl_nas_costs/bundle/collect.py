@@ -1,4 +1,4 @@
-"""Results of a bundle, read and turned into a table."""
+"""Reading the results of a bundle as a table."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class CollectedNetwork:
 
     Attributes:
         name: of the network.
-        architecture: what it is in its space; None outside of one.
-        measurement: what was measured; None if the device could not run it.
-        reason: why not; empty if it could.
+        architecture: in its space; None for a network that is not of a space.
+        measurement: None if the device could not run the network.
+        reason: why the device could not run it; empty if it could.
     """
 
     name: str
@@ -37,14 +37,14 @@ class CollectedNetwork:
 
 @dataclass(frozen=True)
 class Collection:
-    """What came back from a device.
+    """The results of a bundle.
 
     Attributes:
         networks: in the order of the bundle.
-        space: the configuration of their space; None outside of one.
-        options: how they were measured.
+        space: the configuration of their space; None for networks that are not of a space.
+        options: of the measurement.
         environment: processor, version and provider of the device.
-        notes: what whoever uses the values should know.
+        notes: for users of the values.
     """
 
     networks: Sequence[CollectedNetwork]
@@ -55,17 +55,17 @@ class Collection:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each measured network: ``architecture`` or ``name``, ``value``, ``low``, ``high`` in ms."""
-        found = []
+        rows = []
         for item in self.networks:
             if item.measurement is not None:
                 named = {"name": item.name} if item.architecture is None else {"architecture": dict(item.architecture)}
                 m = item.measurement
-                found.append({**named, "value": m.value, "low": m.low, "high": m.high})
-        return found
+                rows.append({**named, "value": m.value, "low": m.low, "high": m.high})
+        return rows
 
 
 def collect(folder: Path, results: Path | None = None) -> Collection:
-    """Read what a bundle's runner wrote.
+    """Read the results that a bundle's runner wrote.
 
     Args:
         folder: the bundle.
@@ -74,30 +74,30 @@ def collect(folder: Path, results: Path | None = None) -> Collection:
     Raises:
         DataError: a file is missing or damaged, or the results are of another bundle.
     """
-    manifest = _read(folder / MANIFEST, f"{folder} is no bundle")
+    manifest = _read(folder / MANIFEST, f"{folder} is not a bundle")
     path = results or folder / RESULTS
-    found = _read(path, "run `python run.py` in the bundle on the device, and bring its results.json back")
+    content = _read(path, "run `python run.py` in the bundle on the device, and copy its results.json back")
     try:
         if manifest["version"] != VERSION or manifest["method"] != METHOD:
-            raise DataError(f"{folder} was made by another version of this package, which measures in another way")
-        if found["bundle"] != manifest["bundle"]:
+            raise DataError(f"{folder} was written by another version of this package, with another method")
+        if content["bundle"] != manifest["bundle"]:
             raise DataError(f"{path} holds the results of another bundle than {folder}")
-        return _joined(manifest, found)
+        return _joined(manifest, content)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{path} or {folder / MANIFEST} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _joined(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> Collection:
-    sessions = found["sessions"]
+def _joined(manifest: Mapping[str, Any], results: Mapping[str, Any]) -> Collection:
+    sessions = results["sessions"]
     networks = []
     for entry in manifest["networks"]:
-        result = found["models"].get(entry["file"], {"error": "the runner did not get to it"})
+        result = results["models"].get(entry["file"], {"error": "the runner has no result for it"})
         measurement = None
         if "value" in result:
             session = sessions[result["session"]]
             details = {
                 "rounds": result["rounds"],
-                "options": found["options"],
+                "options": results["options"],
                 "environment": session["environment"],
                 "control": {name: session["control"][name] for name in ("value", "drift")},
                 "notes": [],
@@ -116,18 +116,18 @@ def _joined(manifest: Mapping[str, Any], found: Mapping[str, Any]) -> Collection
     if controls and max(controls) > (1 + DRIFT_LIMIT) * min(controls):
         notes.append(
             f"the control differs between sessions, from {min(controls):.4g} to {max(controls):.4g} ms: values of "
-            "different sessions cannot be compared that closely; measure with a larger --at-once"
+            "different sessions can only be compared to that accuracy; measure with a larger --at-once"
         )
     notes += [f"{item.name} could not be measured: {item.reason}" for item in networks if item.reason]
     environment = sessions[0]["environment"] if sessions else {}
-    return Collection(networks, manifest["space"], found["options"], environment, notes)
+    return Collection(networks, manifest["space"], results["options"], environment, notes)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write a table as JSON, whole or not at all; `cost_predictor` reads it with ``file: {path: ...}``.
+    """Write a table as JSON, completely or not at all; `cost_predictor` reads it with ``file: {path: ...}``.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +147,6 @@ def _read(path: Path, hint: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"there is no {path}; {hint}") from None
+        raise DataError(f"the file {path} does not exist; {hint}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

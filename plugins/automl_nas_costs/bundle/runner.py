@@ -3,7 +3,7 @@
     python run.py
     python run.py --provider CUDAExecutionProvider --threads 4 --rounds 15
 
-All models run once in every round, in random order; see latency/measurement_rounds.py. Keep the device idle otherwise.
+All models run once in every round, in random order; see latency/measurement_rounds.py. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description="Measure the latency of this folder's models in ONNX Runtime.")
     for name in OPTIONS:
-        if name != "batch":  # the models are made for one
+        if name != "batch":  # the models are exported for one batch
             default = manifest["options"][name]
             flag, text = "--" + name.replace("_", "-"), "default: " + str(default)
             if isinstance(default, bool):
@@ -46,8 +46,8 @@ def main() -> int:
                 parser.add_argument(flag, type=kind, default=default, help=text)
     parser.add_argument("--at-once", type=int, default=0, help="models in one session (default: all of them)")
     parser.add_argument("--out", type=Path, default=folder / "results.json", help="default: results.json")
-    given = parser.parse_args()
-    options = {name: getattr(given, name, manifest["options"][name]) for name in OPTIONS}
+    arguments = parser.parse_args()
+    options = {name: getattr(arguments, name, manifest["options"][name]) for name in OPTIONS}
     if options["rounds"] < 5:
         parser.error("--rounds must be at least 5")
     sys.path.insert(0, str(folder))
@@ -57,11 +57,11 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
     files = [item["file"] for item in manifest["models"]]
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     sessions: list[Any] = []
     pending = list(files)
     while pending:
-        size = given.at_once or len(pending)
+        size = arguments.at_once or len(pending)
         part, pending = pending[:size], pending[size:]
         while part:
             print(f"measuring {len(part)} of {len(files)} models", flush=True)
@@ -73,10 +73,10 @@ def main() -> int:
                 if error.number >= len(part):
                     raise
                 print(f"{part[error.number]}: {error.reason}", file=sys.stderr)
-                found[part.pop(error.number)] = {"error": error.reason}
+                measured[part.pop(error.number)] = {"error": error.reason}
                 continue
             for name, item in zip(part, session.pop("models")):  # noqa: B905 - Python 3.9 has no strict
-                found[name] = dict(item, session=len(sessions))
+                measured[name] = dict(item, session=len(sessions))
             sessions.append(session)
             break
     results = {
@@ -84,18 +84,18 @@ def main() -> int:
         "options": options,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "sessions": sessions,
-        "models": found,
+        "models": measured,
     }
-    beside = given.out.with_name(given.out.name + ".part")
+    beside = arguments.out.with_name(arguments.out.name + ".part")
     beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    beside.replace(given.out)
-    measured = sum("value" in item for item in found.values())
-    print(f"{measured} of {len(files)} models measured; wrote {given.out}")
+    beside.replace(arguments.out)
+    count = sum("value" in item for item in measured.values())
+    print(f"{count} of {len(files)} models measured; wrote {arguments.out}")
     for number, session in enumerate(sessions):
         if not session["steady"]:
             moved = 100 * session["control"]["drift"]
             print(f"session {number}: the device was not steady, the control moved by {moved:.0f} %")
-    return 0 if measured else 1
+    return 0 if count else 1
 
 
 def _seeds(seed: int, session: int, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Writing a bundle."""
+"""Writing a bundle: `Bundle`, `write_bundle`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class BundledModel:
 
     Attributes:
         model: ONNX with fixed shapes.
-        name: for people.
-        architecture: what it is in its space; None outside of one.
+        name: in tables and messages.
+        architecture: in its space; None for a network that is not of a space.
     """
 
     model: bytes
@@ -40,13 +40,13 @@ class BundledModel:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What goes to another device.
+    """The networks that another device measures.
 
     Attributes:
         models: the networks.
-        options: how they are measured there; the provider is that of the device and is not checked here.
-        space: the configuration of their space, for whoever reads the manifest; None outside of one.
-        seed: of the orders.
+        options: how they are measured there.
+        space: the configuration of their space, for readers of the manifest; None for networks that are not of a space.
+        seed: of the orders of the rounds.
     """
 
     models: Sequence[BundledModel]
@@ -56,22 +56,22 @@ class Bundle:
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> Path:
-    """Write a folder that measures itself: ``python run.py`` there, with numpy and onnxruntime, writes results.json.
+    """Write a folder in which ``python run.py``, with numpy and onnxruntime, measures the networks.
 
-    The folder is put in place whole.
+    The runner writes results.json. The folder is written completely or not at all.
 
     Args:
-        bundle: what goes into it.
+        bundle: the networks.
         folder: new, or empty.
 
     Raises:
-        SpaceError: there is nothing to measure.
+        SpaceError: the bundle has no network.
         UserError: the folder is not empty, or cannot be written.
     """
     if not bundle.models:
         raise SpaceError("a bundle needs at least one network")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not empty; give a new folder")
+        raise UserError(f"{folder} exists and is not empty; use a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as name:
@@ -89,11 +89,11 @@ def _fill(stage: Path, bundle: Bundle) -> None:
     (stage / "models").mkdir(parents=True)
     digits = len(str(len(bundle.models) - 1))
     entries: list[dict[str, Any]] = []
-    known: dict[str, str] = {}
+    files: dict[str, str] = {}
     for number, item in enumerate(bundle.models):
         graph = digest(item.model)
-        # Networks with the same graph take equally long: one of them is measured.
-        file = known.setdefault(graph, f"models/{number:0{digits}}.onnx")
+        # Networks with the same graph have the same latency: only one of them is measured.
+        file = files.setdefault(graph, f"models/{number:0{digits}}.onnx")
         if not (stage / file).exists():
             (stage / file).write_bytes(item.model)
         entry: dict[str, Any] = {"name": item.name, "file": file, "graph": graph}

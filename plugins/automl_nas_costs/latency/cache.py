@@ -1,4 +1,4 @@
-"""Measurements kept on disk: one JSON file each, under a key of everything they depend on."""
+"""Measurements on disk: one JSON file each, named by a key of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from automl_nas_costs.latency.options import LatencyOptions
 _log = logging.getLogger(__name__)
 
 USER = "user"
-"""The setting that stands for the user's cache folder."""
+"""The setting for the user's cache folder."""
 
 
 def user_folder() -> Path:
@@ -36,7 +36,7 @@ def key(model: bytes, options: LatencyOptions) -> str:
 
     Args:
         model: with fixed shapes; the values of its weights do not matter.
-        options: all of them: a measurement of few rounds does not stand for one of many.
+        options: all are in the key: a measurement of few rounds does not replace one of many.
     """
     parts = {
         "method": METHOD,
@@ -56,7 +56,7 @@ def from_json(data: Mapping[str, Any]) -> Measurement:
     """Return a measurement from plain data.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: the data are not those of a measurement.
     """
     value, low, high = (float(data[name]) for name in ("value", "low", "high"))
     return Measurement(value, low, high, float(data["confidence"]), dict(data["details"]))
@@ -66,28 +66,28 @@ class LatencyCache:
     """A folder of measurements. Several processes may use it at once.
 
     Args:
-        folder: where; made when something is kept. ``user`` stands for the user's cache folder; None keeps nothing.
+        folder: its path; created on first use. ``user`` for the user's cache folder; None for no cache.
 
     Raises:
-        ConfigurationError: the place is no folder, or cannot be written to.
+        ConfigurationError: the path is not that of a folder, or the folder cannot be written to.
     """
 
     def __init__(self, folder: str | None = USER) -> None:
         self.folder = None if folder is None else user_folder() if folder == USER else Path(folder).expanduser()
         if self.folder is None:
             return
-        there = self.folder
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        if not there.is_dir() or not os.access(there, os.W_OK):
+        existing = self.folder
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise ConfigurationError(
-                f"measurements cannot be kept in {self.folder}: {there} is no folder that can be written to; give "
-                "another one, or null to keep none",
+                f"measurements cannot be kept in {self.folder}: {existing} is not a folder that can be written to; set "
+                "another folder, or null for no cache",
                 path="cache",
             )
 
     def get(self, name: str) -> Measurement | None:
-        """Return what was kept under a key; None if there is nothing, or nothing that can be read."""
+        """Return the measurement of a key; None if the cache has none, or none that can be read."""
         if self.folder is None:
             return None
         path = self._path(name)
@@ -96,15 +96,17 @@ class LatencyCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is no measurement (%s: %s); it is made again", path, type(error).__name__, error)
+            _log.warning(
+                "%s does not hold a measurement (%s: %s); it is measured again", path, type(error).__name__, error
+            )
             return None
 
     def names(self) -> list[str]:
-        """Return the keys under which something is kept, sorted."""
+        """Return the keys of all measurements, sorted."""
         return [] if self.folder is None else sorted(path.stem for path in self.folder.glob("??/*.json"))
 
     def put(self, name: str, measurement: Measurement) -> None:
-        """Keep a measurement: written beside its place and renamed, so nobody reads half of it."""
+        """Write a measurement to a temporary file and rename that, so that no process reads half of it."""
         if self.folder is None:
             return
         path = self._path(name)

@@ -1,6 +1,7 @@
-"""ONNX Runtime as it is used for measuring: options, sessions, inputs, and what there is to say of the machine.
+"""ONNX Runtime for measuring: options, sessions, inputs, and the description of the machine.
 
-Like `rounds.py` beside it this file goes to other devices, so it needs only Python 3.9, NumPy and ONNX Runtime.
+A bundle copies this file and `measurement_rounds.py` to other devices, so both need only Python 3.9, NumPy and ONNX
+Runtime.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ _TYPES = {
 
 
 def provider_name(provider: str) -> str:
-    """Return the full name of an execution provider: ``cpu`` stands for ``CPUExecutionProvider``.
+    """Return the full name of an execution provider, such as ``CPUExecutionProvider`` for ``cpu``.
 
     Raises:
-        ValueError: it is not among those of the installed ONNX Runtime.
+        ValueError: the installed ONNX Runtime does not have it.
     """
-    known = onnxruntime.get_available_providers()
-    for name in known:
+    available = onnxruntime.get_available_providers()
+    for name in available:
         if provider.lower() in (name.lower(), name.removesuffix("ExecutionProvider").lower()):
             return str(name)
     raise ValueError(
         f"the execution provider '{provider}' is not in the installed ONNX Runtime {onnxruntime.__version__}, which "
-        f"has {', '.join(known)}; install the build of onnxruntime that has it, or measure on the device with a bundle"
+        f"has {', '.join(available)}; install a build that has it, or measure on the device with a bundle"
     )
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
+    """Return the processor's name; ``unknown`` if the system does not have one."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -76,32 +77,35 @@ def open_session(model: bytes | str, options: Any, provider: str) -> Any:
 
     Args:
         model: a serialised model, or the path of a file.
-        options: as `session_options` makes them.
-        provider: a name that `provider_name` takes.
+        options: from `session_options`.
+        provider: full or short name; see `provider_name`.
 
     Raises:
-        ValueError: the provider is not there, or cannot be started here: ONNX Runtime itself would go on silently
-            with the CPU.
+        ValueError: the provider is not installed or cannot start on this machine. ONNX Runtime itself would use the CPU
+            without an error.
     """
-    wanted = provider_name(provider)
-    # The CPU takes the operators that another provider lacks.
-    providers = [wanted] if wanted.startswith("CPU") else [wanted, "CPUExecutionProvider"]
+    name = provider_name(provider)
+    # The CPU runs the operators that another provider lacks.
+    providers = [name] if name.startswith("CPU") else [name, "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(model, options, providers=providers)
-    if session.get_providers()[0] != wanted:
+    if session.get_providers()[0] != name:
         raise ValueError(
-            f"ONNX Runtime cannot start {wanted} here and would use {session.get_providers()[0]} instead; its "
-            "libraries are missing or do not fit the driver"
+            f"ONNX Runtime cannot start {name} here and would use {session.get_providers()[0]} instead; its "
+            "libraries are missing or do not match the driver"
         )
     return session
 
 
 def inputs(session: Any, batch: int, seed: int) -> dict[str, Any]:
-    """Return an input for every input of a model: standard normal numbers, zeros for whole numbers.
+    """Return a tensor for every input of a model: standard normal numbers, zeros for whole numbers.
 
-    A first dimension that is free takes the batch.
+    Args:
+        session: of the model.
+        batch: the size of a first dimension that is free.
+        seed: of the numbers.
 
     Raises:
-        ValueError: another dimension is free or 0, or the type is none that can be made up.
+        ValueError: another dimension is free or 0, or the type is not one of numbers.
     """
     draw = np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
@@ -123,7 +127,7 @@ def inputs(session: Any, batch: int, seed: int) -> dict[str, Any]:
 
 
 def environment(provider: str) -> dict[str, Any]:
-    """Return where something is measured: processor, ONNX Runtime's version, the provider's full name."""
+    """Return the environment of a measurement: processor, ONNX Runtime's version, the provider's full name."""
     return {
         "processor": processor(),
         "cores": os.cpu_count() or 0,

@@ -1,4 +1,4 @@
-"""From a network to an ONNX model that can be measured: quickly, and without changing the network."""
+"""Export of a network to an ONNX model for measuring: quick, and without changing the network."""
 
 from __future__ import annotations
 
@@ -12,32 +12,37 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.streams import stream_seed
-from automl_nas_costs.latency.export_diagnosis import data_dependence, module_text, unsupported_operator, watched
+from automl_nas_costs.latency.export_diagnosis import (
+    brief,
+    data_dependence,
+    module_text,
+    running_modules,
+    unsupported_operator,
+)
 from automl_nas_costs.network_builder import preserve_rng
 
 OPSET = 18
-"""What torch's newer exporter writes by itself, and with it the exporter of this project's networks."""
+"""The version that torch's newer exporter writes by itself, and that the exporter `onnx` writes by default."""
 
 _TRACER: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]
-_SHOWN = 300  # characters of another library's message
 
 
 def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int], batch: int = 1) -> bytes:
     """Return a network as a serialised ONNX model with fixed shapes.
 
     Torch's older exporter, which traces, is tried first: it takes about 0.5 s for a MobileNetV2, the newer one 4 s, and
-    the files take ONNX Runtime equally long (paired: ratios of 0.96 to 1.03 for five networks). The newer one gets what
-    the older one does not know.
+    both files have the same latency in ONNX Runtime (paired: ratios of 0.96 to 1.03 for five networks). The newer
+    exporter is used for networks with operators that the older one does not support.
 
     Args:
-        network: on the CPU; it is exported in evaluation mode and left as it was.
+        network: on the CPU; it is exported in evaluation mode and not changed, and neither is the random state.
         input_shape: of one input without the batch.
-        more: shapes of its second, third, ... input, if it has several.
+        more: shapes of the second, third, ... input, for a network with several.
         batch: the first dimension of every input.
 
     Raises:
-        SpaceError: it depends on the values of its input, has an operation that ONNX cannot express, or an input of
-            size 0; the message names operation and module.
+        SpaceError: the network depends on the values of its input, has an operation that ONNX cannot express, or an
+            input of size 0; names the operation and the module.
     """
     shapes = [(batch, *shape) for shape in (input_shape, *more)]
     for shape in shapes:
@@ -47,13 +52,13 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             )
     with preserve_rng(), _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
-        with watched(network) as paths:
+        with running_modules(network) as paths:
             try:
                 network(*example)
             except Exception as error:
                 raise SpaceError(
                     f"the network cannot be run on an input of shape {' and '.join(map(str, shapes))} "
-                    f"({module_text(paths[-1])}): {type(error).__name__}: {_brief(error)}"
+                    f"({module_text(paths[-1])}): {type(error).__name__}: {brief(error)}"
                 ) from error
         try:
             return _traced(network, example)
@@ -65,13 +70,13 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
 
 def _traced(network: nn.Module, example: tuple[Tensor, ...]) -> bytes:
     file = io.BytesIO()
-    with warnings.catch_warnings(record=True) as noticed:
-        # Other warnings say that this exporter is the older one; they concern nobody who measures.
+    with warnings.catch_warnings(record=True) as recorded:
+        # The other warnings only advise to use the newer exporter.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", category=_TRACER)
         torch.onnx.export(network, example, file, dynamo=False, opset_version=OPSET, verbose=False)  # type: ignore[arg-type]
-    if any(issubclass(item.category, _TRACER) for item in noticed):
-        # A tracer warns of branches on shapes too, which are harmless: shapes are fixed here.
+    if any(issubclass(item.category, _TRACER) for item in recorded):
+        # The tracer also warns of branches on shapes, which are harmless: all shapes are fixed.
         reason = data_dependence(network, example)
         if reason:
             raise SpaceError(f"the network cannot be measured: {reason}")
@@ -89,7 +94,7 @@ def _exported(network: nn.Module, example: tuple[Tensor, ...], first: Exception)
     except Exception as second:
         raise SpaceError(
             f"the network cannot be measured: {unsupported_operator(network, example, first, second)}"
-        ) from (second)
+        ) from second
     assert program is not None
     model: bytes = program.model_proto.SerializeToString()
     return model
@@ -110,8 +115,3 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
-
-
-def _brief(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:_SHOWN] if lines else "no message"

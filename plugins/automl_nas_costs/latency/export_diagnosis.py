@@ -1,4 +1,4 @@
-"""Which operation of which module stands in the way of a measurement."""
+"""The operation and the module because of which a network cannot be exported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _OPERATOR = re.compile(r"(?:aten|prims|torchvision|torch\.ops\.\w+)(?:::|\.)(\w+)")
-_SHOWN = 300
+_LONGEST = 300  # characters of a message of another library
 
 
 @contextlib.contextmanager
-def watched(network: nn.Module) -> Iterator[list[str]]:
+def running_modules(network: nn.Module) -> Iterator[list[str]]:
     """Yield a list whose last item is the path of the innermost module that is running."""
     paths, hooks = [""], []
     for path, module in network.named_modules():
@@ -29,7 +29,7 @@ def watched(network: nn.Module) -> Iterator[list[str]]:
         def leave(module: nn.Module, args: object, output: object) -> None:
             paths.pop()
 
-        # Not called for a module that raises: then the last path is where it happened.
+        # The second hook is not called for a module that raises: then the last path is that of this module.
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         yield paths
@@ -39,11 +39,11 @@ def watched(network: nn.Module) -> Iterator[list[str]]:
 
 
 def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
-    """Return what depends on the values of tensors, empty if nothing does.
+    """Return how the network depends on the values of tensors, in words; empty if it does not.
 
     The network is run on fake tensors, which have shapes and no values.
     """
-    with watched(network) as paths, torch.no_grad():
+    with running_modules(network) as paths, torch.no_grad():
         try:
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                 network(*(mode.from_tensor(item) for item in example))
@@ -52,7 +52,7 @@ def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
         except DynamicOutputShapeException as error:
             return _dependent(error.func, paths[-1], "the shape of its output depends on the values of its input")
         except Exception:
-            # Something that fake tensors cannot do is no proof.
+            # Fake tensors cannot run every operator; that does not show a dependence.
             return ""
     return ""
 
@@ -60,49 +60,50 @@ def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
 def _dependent(operator: Any, path: str, what: str) -> str:
     return (
         f"{what} (operation {operator} in {module_text(path)}), so its latency depends on the data; compute both "
-        "branches and choose with torch.where, or take the decision out of forward"
+        "branches and select with torch.where, or take the branch out of forward"
     )
 
 
 def unsupported_operator(network: nn.Module, example: tuple[Tensor, ...], first: Exception, second: Exception) -> str:
-    """Return which operation ONNX cannot express, and where it is called, from the messages of both exporters."""
+    """Return the operation that ONNX cannot express and its module, from the messages of both exporters."""
     names = dict.fromkeys(_OPERATOR.findall(f"{first}\n{second}"))
     for name, place in ((name, _caller(network, example, name)) for name in names):
         if place is not None:
             return (
                 f"ONNX cannot express the operation '{name}', called in {module_text(place)}; write it with operations "
-                "that ONNX has, or leave this option out of the space"
+                "that ONNX has, or remove this option from the space"
             )
     return (
-        f"no exporter of torch can write it as ONNX: {type(second).__name__}: {_brief(second)}; the older exporter "
-        f"says {_brief(first)}"
+        f"no exporter of torch can write it as ONNX: {type(second).__name__}: {brief(second)}; the error of the older "
+        f"exporter is: {brief(first)}"
     )
 
 
 def _caller(network: nn.Module, example: tuple[Tensor, ...], name: str) -> str | None:
-    found: list[str] = []
-    with watched(network) as paths, torch.no_grad():
+    """Return the path of the first module that calls an operation; None if no module does."""
+    callers: list[str] = []
+    with running_modules(network) as paths, torch.no_grad():
 
-        def note(called: str) -> None:
+        def compare(called: str) -> None:
             if called == name or called.rstrip("_") == name.strip("_"):
-                found.append(paths[-1])
+                callers.append(paths[-1])
 
         class Functions(TorchFunctionMode):
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                note(getattr(func, "__name__", ""))
+                compare(getattr(func, "__name__", ""))
                 return func(*args, **(kwargs or {}))
 
         class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                note(func.overloadpacket.__name__)
+                compare(func.overloadpacket.__name__)
                 return func(*args, **(kwargs or {}))
 
         try:
             with Functions(), Operators():  # type: ignore[no-untyped-call]
                 network(*example)
         except Exception:
-            return found[0] if found else None
-    return found[0] if found else None
+            pass  # the operation may be the one that fails
+    return callers[0] if callers else None
 
 
 def module_text(path: str) -> str:
@@ -110,6 +111,7 @@ def module_text(path: str) -> str:
     return f"module '{path}'" if path else "the network itself"
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
+    """Return the first line of an exception's message, shortened; its class if it has no message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:_SHOWN] if lines else type(error).__name__
+    return lines[0][:_LONGEST] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""ONNX models as data: with a fixed batch, without free dimensions, and recognised when seen again."""
+"""ONNX models as data: with a fixed batch, without free dimensions, identified by a digest."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LARGEST = (1 << 31) - 1  # bytes of a protocol buffer
 
 
 def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
-    """Return an ONNX model with a free first dimension of its inputs set to the batch.
+    """Return an ONNX model in which the free first dimension of every input is set to the batch.
 
     A fixed size lets ONNX Runtime plan its memory and fold shapes, as it would for a network exported with it.
 
     Args:
         model: serialised, or a file (with its weights in a second one beside it, if there is one).
-        batch: how many inputs at once.
+        batch: number of inputs at once.
         name: for messages.
 
     Raises:
@@ -35,8 +35,8 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
     except FileNotFoundError as error:
         raise SpaceError(f"{name} cannot be read: {error.strerror}: {error.filename}") from None
     except Exception as error:
-        # Protocol buffers' own exceptions share no base class; whatever it is, the file is no model.
-        raise SpaceError(f"{name} is no ONNX model: {type(error).__name__}: {error}") from error
+        # The exceptions of protocol buffers have no common base class; each means that the file is not a model.
+        raise SpaceError(f"{name} is not an ONNX model: {type(error).__name__}: {error}") from error
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [item for item in proto.graph.input if item.name not in weights]
     changed = False
@@ -54,7 +54,7 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
             elif dimension.dim_value < 1:
                 raise SpaceError(
                     f"{name}: dimension {place} of the input '{item.name}' is {dimension.dim_value}; a network cannot "
-                    "be measured on nothing"
+                    "be measured on an empty input"
                 )
             elif place == 0 and dimension.dim_value != batch:
                 raise SpaceError(
@@ -62,22 +62,22 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
                     f"batch: {dimension.dim_value}, or export it with a free batch"
                 )
     if changed:
-        # What shape inference noted for the free batch would contradict the fixed one.
+        # The shapes inferred for the free batch would contradict the fixed one.
         del proto.graph.value_info[:]
         for item in proto.graph.output:
             if item.type.tensor_type.shape.dim and not item.type.tensor_type.shape.dim[0].HasField("dim_value"):
                 item.type.tensor_type.shape.dim[0].Clear()
     if proto.ByteSize() > _LARGEST:
         raise SpaceError(f"{name} has more than 2 GiB of weights; ONNX Runtime cannot take it from memory")
-    found: bytes = proto.SerializeToString()
-    return found
+    serialized: bytes = proto.SerializeToString()
+    return serialized
 
 
 def digest(model: bytes) -> str:
-    """Return a SHA-256 of what a model computes with: operators, attributes, how they are connected, shapes.
+    """Return a SHA-256 of everything that determines a model's latency: operators, attributes, connections, shapes.
 
-    Names and the values of weights are left out: networks that differ only in these take equally long. Whole numbers
-    and scalars are kept, since shapes and bounds are among them.
+    Names and the values of weights are left out: networks that differ only in these have the same latency. Whole
+    numbers and scalars are included, since shapes and bounds are among them.
     """
     proto = onnx.load_from_string(model)
     state = hashlib.sha256()
@@ -91,32 +91,32 @@ def digest(model: bytes) -> str:
 
 
 def _graph(graph: Any, outer: dict[str, bytes]) -> Iterator[bytes]:
-    known = dict(outer)
-    known[""] = b"none"
+    identities = dict(outer)
+    identities[""] = b"none"
     for tensor in graph.initializer:
-        known[tensor.name] = _tensor(tensor)
-    for number, item in enumerate(item for item in graph.input if item.name not in known):
-        known[item.name] = f"input {len(outer)} {number}".encode()
-        yield known[item.name] + item.type.SerializeToString(deterministic=True)
+        identities[tensor.name] = _tensor(tensor)
+    for number, item in enumerate(item for item in graph.input if item.name not in identities):
+        identities[item.name] = f"input {len(outer)} {number}".encode()
+        yield identities[item.name] + item.type.SerializeToString(deterministic=True)
     for number, node in enumerate(graph.node):
         for place, output in enumerate(node.output):
-            known[output] = f"node {len(outer)} {number} {place}".encode() if output else b"none"
+            identities[output] = f"node {len(outer)} {number} {place}".encode() if output else b"none"
         yield repr((node.domain, node.op_type, len(node.output))).encode()
         for name in node.input:
-            yield known.get(name, name.encode()) + b";"
+            yield identities.get(name, name.encode()) + b";"
         for attribute in sorted(node.attribute, key=lambda item: item.name):
             yield attribute.name.encode()
             if attribute.HasField("t"):
                 yield _tensor(attribute.t)
             elif attribute.HasField("g"):
-                yield from _graph(attribute.g, known)
+                yield from _graph(attribute.g, identities)
             else:
                 plain = onnx.AttributeProto()
                 plain.CopyFrom(attribute)
                 plain.doc_string = ""
                 yield plain.SerializeToString(deterministic=True)
     for item in graph.output:
-        yield known.get(item.name, item.name.encode())
+        yield identities.get(item.name, item.name.encode())
 
 
 def _tensor(tensor: Any) -> bytes:

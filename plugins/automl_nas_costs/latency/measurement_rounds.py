@@ -1,11 +1,12 @@
-"""Measure how long ONNX models take in ONNX Runtime, in rounds.
+"""Measure the latency of ONNX models in ONNX Runtime, in rounds.
 
-Every model runs once in every round, in random order, as a short burst of runs. A burst's median says how fast the
-model was just then; the median of all rounds is the result, and resampling whole rounds gives its interval: runs that
-follow each other are slowed down by the same things, so a burst's own spread says little about the next burst.
+Every model runs once in every round, in random order, as a short burst of runs. A round's value is the median of its
+burst; the result is the median of all rounds, and resampling whole rounds gives its interval. Consecutive runs share
+disturbances (other processes, processor temperature, cache state), so the variance within a burst does not predict that
+between bursts.
 
-On a machine whose speed changes all the time bursts can be paired with bursts of the control: what counts is then by
-how much a model takes longer than the control did just before and just after it.
+On a machine whose speed changes all the time bursts can be paired with bursts of the control network: a burst then
+counts by its ratio to the control's bursts immediately before and after it.
 
 This file and `engine.py` need only Python 3.9, NumPy and ONNX Runtime: a bundle for another device runs them, too.
 """
@@ -22,37 +23,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engine import environment, inputs, open_session, session_options  # relative: in a bundle the package is another
+from .engine import (  # relative: in a bundle the package has another name
+    environment,
+    inputs,
+    open_session,
+    session_options,
+)
 
 METHOD = 1
-"""Version of the way of measuring; values of other versions are not compared."""
+"""Version of the method; values of different versions are not compared."""
 
 RESAMPLES = 2000
-"""Resamples of the bootstrap: the ends of a 95 % interval then rest on 50 resamples each."""
+"""Resamples of the bootstrap: 50 of them are beyond each end of a 95 % interval."""
 
 CONFIDENCE = 0.95
 
 LEAST_RUNS = 3
-"""Runs of a burst that count, however long they take."""
+"""Minimum number of runs of a burst that count."""
 
 DRIFT_LIMIT = 0.05
-"""A control that moved by a larger share makes a session doubtful."""
+"""A session is unsteady if the control network's latency varies by a larger share."""
 
 CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""What a run is timed with, in seconds."""
-
+"""Name -> function that returns the time in seconds."""
 
 PACE_MS = 4.0
-"""Length of the control's bursts in a paired session: well under the tenths of a second in which shared processors
-change their speed, and long enough for `LEAST_RUNS` runs of a millisecond."""
+"""Length of the control's bursts in a paired session: much shorter than the tenths of a second in which shared
+processors change their speed, and long enough for `LEAST_RUNS` runs of a millisecond."""
 
 
 class Timed(NamedTuple):
-    """What was timed, in ms.
+    """Times of bursts, in ms.
 
     Attributes:
-        medians: of the bursts, [what][round].
-        paces: of the control beside each burst, [what][round]; empty in a session that is not paired.
+        medians: of the bursts, [model][round].
+        paces: medians of the control beside each burst, [model][round]; empty in a session that is not paired.
     """
 
     medians: list[list[float]]
@@ -69,18 +74,19 @@ def time_rounds(
     clock: str = "wall",
     pace: Callable[[], object] | None = None,
 ) -> Timed:
-    """Run everything in every round.
+    """Time a burst of every model in every round.
 
     Args:
-        runs: what to time.
-        seeds: of the order in each round; as many as there are rounds.
-        warmup_ms: how long each runs before the first round; at least twice.
-        burst_ms: how long a burst goes on; at least `LEAST_RUNS` runs after one that does not count, since the caches
-            still hold what ran before.
-        round_ms: the time from one round's beginning to the next one's, at least, so that few models are not measured
-            in one moment only.
-        clock: ``wall``, or ``cpu`` for the time that this process computed.
-        pace: runs for `PACE_MS` before the first burst of a round and after each one.
+        runs: for each model a function that runs it once.
+        seeds: of the order in each round, one for each round.
+        warmup_ms: how long each model runs before the first round; at least twice.
+        burst_ms: length of a burst; at least `LEAST_RUNS` runs after one that does not count, since the caches still
+            hold the data of the model before.
+        round_ms: minimum time from the beginning of a round to that of the next, so that the rounds of few models do
+            not all fall into one moment.
+        clock: ``wall``, or ``cpu`` for the processor time of this process.
+        pace: runs the control once; in a paired session it runs for `PACE_MS` before the first burst of a round and
+            after each burst.
     """
     timed = Timed([[] for _ in runs], [[] for _ in runs] if pace else [])
     now = CLOCKS[clock]
@@ -111,18 +117,18 @@ def time_rounds(
 
 
 def _burst(run: Callable[[], object], length_ms: float, least: int, now: Callable[[], float]) -> list[float]:
-    found: list[float] = []
+    times: list[float] = []
     end = time.perf_counter() + length_ms / 1000
-    while len(found) < least or time.perf_counter() < end:
+    while len(times) < least or time.perf_counter() < end:
         begin = now()
         run()
-        found.append((now() - begin) * 1000)
-    return found
+        times.append((now() - begin) * 1000)
+    return times
 
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    # Python's garbage collector would fall into a run now and then.
+    # Python's garbage collector would run during some of the timed runs.
     before = gc.isenabled()
     gc.disable()
     try:
@@ -142,7 +148,7 @@ def median_interval(
     Args:
         medians: of the rounds, shape ``(rows, rounds)``.
         seed: of the resampling.
-        levels: of the rounds, by whose median everything is multiplied; resampled along.
+        levels: one for each round; all values are multiplied by their median, which is resampled with the rounds.
     """
     table = np.asarray(medians, dtype=np.float64)
     count = table.shape[1]
@@ -150,22 +156,22 @@ def median_interval(
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
     scale, scales = float(np.median(level)), np.median(level[drawn], axis=1)
     tail = (1 - CONFIDENCE) / 2
-    found = []
+    intervals = []
     for row in table:
         low, high = np.quantile(np.median(row[drawn], axis=1) * scales, (tail, 1 - tail))
-        found.append((float(np.median(row)) * scale, float(low), float(high)))
-    return found
+        intervals.append((float(np.median(row)) * scale, float(low), float(high)))
+    return intervals
 
 
 def paired(timed: Timed, seed: int) -> tuple[list[list[float]], list[tuple[float, float, float]]]:
     """Return the rounds as they would have been at the same pace, and (value, low, high) for each row.
 
-    A burst counts by its ratio to the control beside it, and the ratio's median by the control's own: the median over
-    rounds of a round's median. Both are resampled for the interval, since how fast the machine is by and large is
-    uncertain as well.
+    A burst counts by its ratio to the control beside it. The median of the ratios is multiplied by the control's own
+    latency, the median over rounds of a round's median. Both are resampled for the interval, since the speed of the
+    machine over the whole session is uncertain, too.
 
     Args:
-        timed: of a paired session.
+        timed: the times of a paired session.
         seed: of the resampling.
     """
     paces = np.asarray(timed.paces)
@@ -175,24 +181,24 @@ def paired(timed: Timed, seed: int) -> tuple[list[list[float]], list[tuple[float
 
 
 def drift(control: Sequence[float]) -> float:
-    """Return by which share of its median the control's rounds differ at most."""
+    """Return the range of the control's rounds as a share of their median."""
     return (max(control) - min(control)) / statistics.median(control)
 
 
 def measure_models(
     models: Sequence[bytes | str], control: bytes | str, options: Mapping[str, Any], seeds: Sequence[int]
 ) -> dict[str, Any]:
-    """Measure models and the control in one session, and return everything found, as plain data.
+    """Measure models and the control network in one session, and return the results as plain data.
 
     Args:
         models: serialised models or paths.
-        control: a model that tells how steady the machine was.
+        control: a model whose rounds show how steady the machine is.
         options: ``threads``, ``optimisation``, ``provider``, ``batch``, ``warmup_ms``, ``burst_ms``, ``round_ms``,
             ``clock``, ``paired``.
-        seeds: of the orders of the rounds, then one for the bootstrap: one more than there are rounds.
+        seeds: one for the order of each round, then one for the bootstrap.
 
     Raises:
-        ValueError: a model cannot be run; the message begins with its number.
+        ModelError: a model cannot be run.
     """
     settings = session_options(options["threads"], options["optimisation"])
     runs: list[Callable[[], object]] = []
@@ -204,7 +210,7 @@ def measure_models(
         except ValueError as error:
             raise ModelError(number, str(error)) from None
         except Exception as error:
-            # ONNX Runtime's exceptions have no common ancestor but this.
+            # ONNX Runtime's exceptions have no other common base class.
             raise ModelError(number, f"ONNX Runtime cannot run it: {error}") from None
 
         def run(session: Any = session, feeds: Any = feeds) -> object:
@@ -213,13 +219,13 @@ def measure_models(
         runs.append(run)
     times = {name: options[name] for name in ("warmup_ms", "burst_ms", "round_ms", "clock")}
     timed = time_rounds(runs, seeds[:-1], pace=runs[-1] if options["paired"] else None, **times)
-    # The control itself is never corrected: it is to tell how steady the machine was.
+    # The control itself is not corrected: its rounds show how steady the machine was.
     control_rounds = timed.medians[-1]
     control_value = statistics.median(control_rounds)
     if options["paired"]:
-        rounds, found = paired(timed, seeds[-1])
+        rounds, intervals = paired(timed, seeds[-1])
     else:
-        rounds, found = timed.medians, median_interval(timed.medians, seeds[-1])
+        rounds, intervals = timed.medians, median_interval(timed.medians, seeds[-1])
     moved = drift(control_rounds)
     return {
         "method": METHOD,
@@ -228,7 +234,7 @@ def measure_models(
         "steady": moved <= DRIFT_LIMIT,
         "models": [
             {"value": value, "low": low, "high": high, "confidence": CONFIDENCE, "rounds": rounds[number]}
-            for number, (value, low, high) in enumerate(found[:-1])
+            for number, (value, low, high) in enumerate(intervals[:-1])
         ],
     }
 
@@ -237,8 +243,8 @@ class ModelError(ValueError):
     """A model cannot be measured.
 
     Args:
-        number: its place among the models.
-        reason: why.
+        number: its position among the models.
+        reason: why it cannot be measured.
     """
 
     def __init__(self, number: int, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The cost model `latency_ms`."""
+"""The cost model `latency_ms`: latency measured in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from automl_nas_costs.latency.options import LatencyOptions
 from automl_nas_costs.latency.profile import by_module, node_times
 from automl_nas_costs.latency.session import measure, sentences
 from automl_nas_costs.latency.stability import SessionStats
-from automl_nas_costs.network_builder import network_of, preserve_rng
+from automl_nas_costs.network_builder import measurable_shape, network_of
 
 
 @final
 class LatencyMs(MeasuredCost):
     """Latency in ONNX Runtime, measured: the median of rounds of short bursts, with its interval.
 
-    Every value is an export of about half a second and a measurement of ``rounds * max(round_ms, burst_ms)`` ms, unless
-    the same graph was measured before with the same options, processor and version of ONNX Runtime.
+    Every value takes an export of about half a second and a measurement of ``rounds * max(round_ms, burst_ms)`` ms,
+    unless the same graph was measured before with the same options, processor and version of ONNX Runtime.
 
     Args:
         space: any search space that can build networks.
@@ -36,18 +36,18 @@ class LatencyMs(MeasuredCost):
         optimisation: ONNX Runtime's graph optimisation.
         provider: the execution provider, e.g. ``cpu`` or ``CUDAExecutionProvider``.
         batch: inputs at once; the latency is that of the whole batch.
-        rounds: how often each network is measured, at least 5.
+        rounds: number of measurements of each network, at least 5.
         burst_ms: how long a network runs in one round, in ms; at least three runs.
         warmup_ms: how long it runs before the first round, in ms.
-        round_ms: time from the beginning of a round to that of the next, at least, in ms: what slows a machine down for
-            a moment must not fill all rounds.
-        clock: ``wall``; or ``cpu``, the time that the processor computed, which leaves out what other programs took.
-        paired: whether each burst stands between bursts of the control network, and counts by its ratio to them: for
+        round_ms: minimum time from the beginning of a round to that of the next, in ms, so that a short disturbance of
+            the machine does not affect all rounds.
+        clock: ``wall``; or ``cpu``, the processor time of this process, which leaves out the time of other programs.
+        paired: whether each burst is between bursts of the control network, and counts by its ratio to them: for
             machines whose speed changes from second to second.
         cache: folder of measurements; ``user`` for the one in the user's cache folder, null for none.
 
     Raises:
-        ConfigurationError: a setting out of range, a provider that is not installed, a folder that cannot be used.
+        ConfigurationError: a setting out of range, a provider that is not installed, or a folder that cannot be used.
     """
 
     metric: ClassVar[str] = "latency_ms"
@@ -86,26 +86,26 @@ class LatencyMs(MeasuredCost):
             paired=paired,
         )
         self._cache = LatencyCache(cache)
-        self._known: dict[str, Measurement] = {}
+        self._measurements: dict[str, Measurement] = {}
         self._sessions = 0
-        self._tally = SessionStats()
+        self._stats = SessionStats()
 
     def measurement(self, architecture: Architecture) -> Measurement:
         """Return the latency of an architecture's network with its interval; measured once.
 
         Raises:
-            SpaceError: the network cannot be built, exported or run; names what stands in the way.
+            SpaceError: the network cannot be built, exported or run; names the operation and the module.
         """
-        found = self._known.get(architecture.key)
-        if found is None:
-            model = export(network_of(self._space, architecture), self._shape(), batch=self.options.batch)
+        measurement = self._measurements.get(architecture.key)
+        if measurement is None:
+            model = self._exported(network_of(self._space, architecture))
             name = key(model, self.options)
-            found = self._cache.get(name)
-            if found is None:
-                (found,) = self._measure([model], [f"the network of {architecture.key}"], self._tally)
-                self._cache.put(name, found)
-            self._known[architecture.key] = found
-        return found
+            measurement = self._cache.get(name)
+            if measurement is None:
+                (measurement,) = self._measure([model], [f"the network of {architecture.key}"], self._stats)
+                self._cache.put(name, measurement)
+            self._measurements[architecture.key] = measurement
+        return measurement
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the measured latency in ms; see `measurement`."""
@@ -114,21 +114,21 @@ class LatencyMs(MeasuredCost):
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return module path -> its share of the measured latency, as ONNX Runtime's profile divides it.
 
-        What is fused into a convolution counts for the convolution; changes of layout and operations of no module stand
-        under the empty path.
+        Operators that are fused into a convolution count for the convolution; conversions of layout and operators
+        outside of modules are listed under the empty path.
 
         Raises:
             SpaceError: as `measurement`.
         """
         total = self.measurement(architecture).value
         network = network_of(self._space, architecture)
-        model = export(network, self._shape(), batch=self.options.batch)
+        model = self._exported(network)
         parts = by_module(node_times(model, self.options), [name for name, _ in network.named_modules()], model)
         whole = sum(parts.values())
         return {path: total * part / whole for path, part in parts.items()} if whole else {"": total}
 
     def remarks(self, architecture: Architecture) -> Sequence[str]:
-        """Return the interval, how it was measured, and whether the machine was steady.
+        """Return the interval, the options of the measurement, and whether the machine was unsteady.
 
         Raises:
             SpaceError: as `measurement`.
@@ -136,44 +136,40 @@ class LatencyMs(MeasuredCost):
         return sentences(self.measurement(architecture))
 
     def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
-        """Measure networks in one session, anew; see `MeasuredCost.measure`."""
+        """Measure networks in one session, without the cache; see `MeasuredCost.measure`."""
         models = []
         for number, network in enumerate(networks):
             try:
-                with preserve_rng():
-                    models.append(export(network, input_shape, batch=self.options.batch))
+                models.append(export(network, input_shape, batch=self.options.batch))
             except SpaceError as error:
                 raise SpaceError(f"network {number}: {error}") from error
         return self._measure(models, [f"network {number}" for number in range(len(models))])
 
     def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
-        """Measure ONNX files in one session, anew; a free batch takes the setting `batch`.
+        """Measure ONNX files in one session, without the cache; a free batch is set to the setting `batch`.
 
         Raises:
-            SpaceError: a file cannot be read or run, or has free dimensions besides the batch.
+            SpaceError: a file cannot be read or run, or has free dimensions other than the batch.
         """
         models = [fixed(Path(path), self.options.batch) for path in paths]
         return self._measure(models, [str(path) for path in paths])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the measurements of architectures, as plain data."""
-        return {"measurements": {name: to_json(found) for name, found in self._known.items()}}
+        return {"measurements": {name: to_json(item) for name, item in self._measurements.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what `state_dict` returned, measuring none of it again."""
-        self._known = {str(name): from_json(found) for name, found in state["measurements"].items()}
+        """Continue with the measurements of `state_dict`, measuring none again."""
+        self._measurements = {str(name): from_json(item) for name, item in state["measurements"].items()}
 
     def _measure(
-        self, models: Sequence[bytes], names: Sequence[str], tally: SessionStats | None = None
+        self, models: Sequence[bytes], names: Sequence[str], stats: SessionStats | None = None
     ) -> list[Measurement]:
         if not models:
             return []
         self._sessions += 1
         seed = stream_seed(self._seed, "latency/session", self._sessions)
-        return measure(models, self.options, names=names, seed=seed, tally=tally)
+        return measure(models, self.options, names=names, seed=seed, stats=stats)
 
-    def _shape(self) -> tuple[int, ...]:
-        shape = tuple(self._space.input_shape)
-        if not shape:
-            raise SpaceError(f"{type(self._space).__name__} has no input shape, so its networks cannot be measured")
-        return shape
+    def _exported(self, network: nn.Module) -> bytes:
+        return export(network, measurable_shape(self._space), batch=self.options.batch)

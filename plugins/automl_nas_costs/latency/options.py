@@ -11,26 +11,26 @@ from automl_nas_costs.latency.engine import OPTIMISATIONS, provider_name
 from automl_nas_costs.latency.measurement_rounds import CLOCKS
 
 LEAST_ROUNDS = 5
-"""With fewer rounds the interval of a median covers the truth in less than 90 % of cases: 1 - 2 * 0.5**rounds."""
+"""With fewer rounds the interval of a median covers the true one in less than 90 % of cases: 1 - 2 * 0.5**rounds."""
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """What is measured, and how.
+    """How latency is measured.
 
     Attributes:
-        threads: of each operator; operators run one after another.
+        threads: CPU threads of each operator; operators run one after another.
         optimisation: ONNX Runtime's graph optimisation: ``none``, ``basic``, ``extended`` or ``all``.
         provider: the execution provider, e.g. ``cpu`` or ``CUDAExecutionProvider``.
         batch: inputs at once; the latency is that of the whole batch.
-        rounds: how often each network is measured, at least 5.
+        rounds: number of measurements of each network, at least 5.
         burst_ms: how long a network runs in one round, in ms; at least three runs.
         warmup_ms: how long it runs before the first round, in ms.
-        clock: ``wall``, or ``cpu`` for the time that the processor computed. The latter leaves out what other programs
-            took, for machines that are never idle; it is a latency only with one thread on the CPU.
-        round_ms: time from the beginning of a round to that of the next, at least, in ms.
-        paired: whether each burst stands between bursts of the control, and counts by its ratio to them: for machines
-            whose speed changes from second to second.
+        clock: ``wall``, or ``cpu`` for the processor time of this process. The latter leaves out the time of other
+            programs, for machines that are never idle; it is a latency only with one thread on the CPU.
+        round_ms: minimum time from the beginning of a round to that of the next, in ms.
+        paired: whether each burst is between bursts of the control network, and counts by its ratio to them: for
+            machines whose speed changes from second to second.
 
     Raises:
         ConfigurationError: a value out of range, or a provider that is not installed.
@@ -67,7 +67,7 @@ class LatencyOptions:
             raise ConfigurationError(f"must be one of {', '.join(CLOCKS)}, not {self.clock!r}", path="clock")
         if self.clock == "cpu" and (self.threads > 1 or not provider_name(self.provider).startswith("CPU")):
             raise ConfigurationError(
-                "the processor's time is a latency only with one thread on the CPU; use clock: wall", path="clock"
+                "processor time is a latency only with one thread on the CPU; use clock: wall", path="clock"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class LatencyOptions:
         return {**asdict(self), "provider": provider_name(self.provider)}
 
     def text(self) -> str:
-        """Return the options that change what is measured, for people."""
+        """Return the options that change the measured value, in words."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         clock = ", processor time" if self.clock == "cpu" else ""
         paired = ", paired with the control" if self.paired else ""

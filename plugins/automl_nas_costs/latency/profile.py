@@ -1,4 +1,4 @@
-"""Where a network's time goes: ONNX Runtime's own account of its operators, by module."""
+"""The time of each operator and module of a network, by ONNX Runtime's profiler."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from automl_nas_costs.latency.engine import inputs, open_session, session_option
 from automl_nas_costs.latency.options import LatencyOptions
 
 RUNS = 20
-"""Runs that are profiled, after half as many that are not looked at: the median leaves out the disturbed ones."""
+"""Profiled runs that count, after half as many that do not; their median is robust against disturbed runs."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_FUSED = 3  # nodes that ONNX Runtime merges at most into the one before them: a sum, an activation, a clip
+_FUSED = 3  # most nodes that ONNX Runtime fuses into the one before them: a sum, an activation, a clip
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class NodeTime:
     """One node that ONNX Runtime runs.
 
     Attributes:
-        name: after optimisation; a fused node is often called after the last of what it stands for.
+        name: after optimisation; a fused node often has the name of the last node fused into it.
         operator: e.g. ``Conv``.
         ms: median time of one run.
     """
@@ -40,8 +40,9 @@ class NodeTime:
 def node_times(model: bytes, options: LatencyOptions) -> list[NodeTime]:
     """Return what ONNX Runtime runs, in order.
 
-    Optimisation fuses nodes: a convolution's time holds that of the activation after it. Nodes that ONNX Runtime adds
-    (to change layouts) are among them. Profiling takes time itself, so the sum is above the latency; shares are right.
+    Optimisation fuses nodes: a convolution's time includes that of the activation after it. The nodes that ONNX Runtime
+    adds to convert layouts are listed, too. Profiling itself takes time, so the sum is above the latency; the shares
+    are not affected.
 
     Args:
         model: with fixed shapes.
@@ -56,49 +57,49 @@ def node_times(model: bytes, options: LatencyOptions) -> list[NodeTime]:
         for _ in range(RUNS + RUNS // 2):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    found: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = event["name"].removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
-            found.setdefault(key, []).append(event["dur"] / 1000)
-    return [NodeTime(*key, statistics.median(times[RUNS // 2 :])) for key, times in found.items()]
+            times.setdefault(key, []).append(event["dur"] / 1000)
+    return [NodeTime(*key, statistics.median(runs[RUNS // 2 :])) for key, runs in times.items()]
 
 
 def by_module(times: Collection[NodeTime], modules: Collection[str], model: bytes) -> dict[str, float]:
-    """Return module path -> ms of its own nodes; what belongs to no module stands under the empty path.
+    """Return module path -> ms of its own nodes; nodes outside of modules are listed under the empty path.
 
     Args:
-        times: what `node_times` returned.
+        times: from `node_times`.
         modules: the paths of all modules of the network.
         model: as torch exported it.
     """
     graph = onnx.load_from_string(model).graph
     makers = {output: node for node in graph.node for output in node.output if output}
     named = {node.name: node for node in graph.node}
-    found: dict[str, float] = {}
+    by_path: dict[str, float] = {}
     for item in times:
         plain = item.name.removesuffix("_nchwc")
         node = named.get(plain) or makers.get(plain)
         node = node and _fused_into(node, item.operator, makers)
         path = _path(_scopes(node) if node else item.name.split("/")[1:-1], modules)
-        found[path] = found.get(path, 0.0) + item.ms
-    return found
+        by_path[path] = by_path.get(path, 0.0) + item.ms
+    return by_path
 
 
 def _fused_into(node: Any, operator: str, makers: Mapping[str, Any]) -> Any:
-    """Return the node that gave a fused one its operator: the convolution of a convolution called after its ReLU."""
-    wanted = operator.removeprefix("Fused").removeprefix("Nhwc")
+    """Return the node whose operator a fused node has: the convolution of one that has the name of its ReLU."""
+    unfused = operator.removeprefix("Fused").removeprefix("Nhwc")
     level = [node]
     for _ in range(_FUSED + 1):
         for candidate in level:
-            if candidate.op_type == wanted:
+            if candidate.op_type == unfused:
                 return candidate
         level = [makers[name] for candidate in level for name in candidate.input if name in makers]
     return node
 
 
 def _scopes(node: Any) -> list[str]:
-    """Return the modules around a node: in its name (torch's older exporter) or its metadata (the newer one)."""
+    """Return the modules that contain a node: from its name (torch's older exporter) or metadata (the newer one)."""
     for item in node.metadata_props:
         if item.key == _SCOPES:
             return [part.strip(" '\"") for part in item.value.strip("[]").split(",")][:-1]
@@ -107,24 +108,24 @@ def _scopes(node: Any) -> list[str]:
 
 
 def _path(scopes: list[str], modules: Collection[str]) -> str:
-    """Return the module that scopes such as ``["f", "f.0", "f.0.1"]`` or ``["layer1", "layer1.0", "conv1"]`` mean.
+    """Return the path of the module of scopes such as ``["f", "f.0", "f.0.1"]`` or ``["layer1", "layer1.0", "conv1"]``.
 
-    Torch writes a module's path from some module above it on, not always the nearest, and leaves out containers that
-    are not called themselves.
+    Torch writes a module's path relative to some module above it, not always the nearest, and leaves out containers
+    that are not called themselves.
     """
-    here = ""
+    current = ""
     for scope in scopes:
-        tails = [f"{here}.{scope}" if here else scope]
+        tails = [f"{current}.{scope}" if current else scope]
         head = scope.rpartition(".")[0]
         while head:
-            if here == head or here.endswith(f".{head}"):
-                tails.insert(0, here[: len(here) - len(head)] + scope)
+            if current == head or current.endswith(f".{head}"):
+                tails.insert(0, current[: len(current) - len(head)] + scope)
                 break
             head = head.rpartition(".")[0]
-        found = next((path for path in (*tails, scope) if path in modules), None)
-        if found is None:
-            start, end = f"{here}." if here else "", f".{scope}"
+        match = next((path for path in (*tails, scope) if path in modules), None)
+        if match is None:
+            start, end = f"{current}." if current else "", f".{scope}"
             below = [path for path in modules if path.startswith(start) and path.endswith(end)]
-            found = below[0] if len(below) == 1 else here
-        here = found
-    return here
+            match = below[0] if len(below) == 1 else current
+        current = match
+    return current

@@ -1,4 +1,4 @@
-"""The drift control: a fixed small network that every session measures along with its own."""
+"""The control network: a fixed small network that every session measures, too."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 CHANNELS, SIZE, LAYERS = 32, 28, 6
-"""About a millisecond on one core of 2020: long against the clock's resolution and short against a burst."""
+"""About a millisecond on one core of 2020: much longer than the clock's resolution, much shorter than a burst."""
 
 
 @cache
 def control_model() -> bytes:
-    """Return the control: six 3x3 convolutions of 32 channels with ReLU on a 28 x 28 image, batch 1.
+    """Return the control network: six 3x3 convolutions of 32 channels with ReLU on a 28 x 28 image, batch 1.
 
-    It is the same for all time, so that sessions of different days can be compared through it.
+    It must never change: sessions of different days are compared by its latency.
     """
     generator = np.random.default_rng(0)
     nodes, weights, last = [], [], "input"
     for layer in range(LAYERS):
-        # He's variance keeps the values away from denormal numbers, which processors are slow with.
+        # He's variance avoids denormal numbers, on which processors are slow.
         scale = (2 / (9 * CHANNELS)) ** 0.5
         kernel = (generator.standard_normal((CHANNELS, CHANNELS, 3, 3)) * scale).astype(np.float32)
         weights.append(numpy_helper.from_array(kernel, f"w{layer}"))
@@ -37,7 +37,7 @@ def control_model() -> bytes:
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, shape)],
         weights,
     )
-    # Versions of 2020: every runtime of a device reads them.
+    # Versions of 2020, which the runtime of every device reads.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
-    found: bytes = model.SerializeToString()
-    return found
+    serialized: bytes = model.SerializeToString()
+    return serialized

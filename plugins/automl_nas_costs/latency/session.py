@@ -1,4 +1,4 @@
-"""Measuring many networks in one session, so that they can be compared: `LatencySession`, `measure`."""
+"""Measuring networks in one session, so that they can be compared: `LatencySession`, `measure`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SessionReport:
-    """What a session found out about itself.
+    """How steady the machine was during a session.
 
     Attributes:
         control_ms: latency of the control network.
-        drift: by which share of it the control's rounds differ at most.
-        steady: whether that is at most 5 %.
+        drift: the range of the control's rounds as a share of it.
+        steady: whether the drift is at most 5 %.
         environment: processor, versions, the provider's full name.
-        paired: whether the values are corrected for it.
+        paired: whether the values are corrected for the drift.
     """
 
     control_ms: float
@@ -39,23 +39,23 @@ class SessionReport:
     paired: bool = False
 
     def notes(self) -> list[str]:
-        """Return what whoever reads the values should know; empty if there is nothing."""
+        """Return the notes for readers of the values; empty if the machine was steady."""
         if self.steady:
             return []
-        moved = (
+        unsteady = (
             f"the machine was not steady: the control network's latency moved by {100 * self.drift:.0f} % between "
             f"rounds (more than {100 * DRIFT_LIMIT:.0f} %)"
         )
         if self.paired:
-            return [f"{moved}; values are relative to the control beside each burst, at its median of the session"]
-        return [f"{moved}; measure again when nothing else runs, with more rounds, or with paired: true"]
+            return [f"{unsteady}; values are relative to the control beside each burst, at its median of the session"]
+        return [f"{unsteady}; measure again when nothing else runs, with more rounds, or with paired: true"]
 
 
 class LatencySession:
-    """Models that are measured together: in every round each runs once, in random order, and with them the control.
+    """Models that are measured together: in every round each runs once, in random order, and so does the control.
 
     Args:
-        options: what is measured, and how.
+        options: how latency is measured.
         seed: of the orders, and of the resampling behind the intervals.
     """
 
@@ -69,25 +69,25 @@ class LatencySession:
         """Add a model, and return its number.
 
         Args:
-            model: a serialised ONNX model or a file; a free batch gets the session's.
+            model: a serialised ONNX model or a file; a free batch is set to that of the session.
             name: for messages.
 
         Raises:
-            SpaceError: it cannot be measured; see `automl_nas_costs.latency.graphs.fixed`.
+            SpaceError: the model cannot be measured; see `automl_nas_costs.latency.graphs.fixed`.
         """
         name = name or (str(model) if isinstance(model, Path) else f"model {len(self._models)}")
         self._models.append(fixed(model, self.options.batch, name))
         self._names.append(name)
         return len(self._models) - 1
 
-    def run(self, tally: SessionStats | None = None) -> tuple[list[Measurement], SessionReport]:
-        """Measure all models, and return a measurement for each, in order, and how steady the machine was.
+    def run(self, stats: SessionStats | None = None) -> tuple[list[Measurement], SessionReport]:
+        """Measure all models; return a measurement for each, in order, and a report on the session.
 
         ``details`` of a measurement holds ``rounds`` (the medians of all rounds, in ms), ``control`` (``value`` in ms,
         ``drift``), ``options``, ``environment`` and ``notes``.
 
         Args:
-            tally: of the sessions that this one belongs to; by default it says itself what is to be noted.
+            stats: of a series of sessions; records the notes of this one. By default they are logged as warnings.
 
         Raises:
             SpaceError: ONNX Runtime cannot run a model.
@@ -97,17 +97,17 @@ class LatencySession:
         seeds.append(stream_seed(self._seed, "latency/bootstrap"))
         options = self.options.as_dict()
         try:
-            found = measure_models(self._models, control_model(), options, seeds)
+            results = measure_models(self._models, control_model(), options, seeds)
         except ModelError as error:
             name = self._names[error.number] if error.number < len(self._names) else "the control network"
             raise SpaceError(f"{name} cannot be measured: {error.reason}") from error
-        control = found["control"]
+        control = results["control"]
         report = SessionReport(
-            control["value"], control["drift"], found["steady"], found["environment"], self.options.paired
+            control["value"], control["drift"], results["steady"], results["environment"], self.options.paired
         )
         notes = report.notes()
-        if tally is not None:
-            tally.saw(report.drift, notes)
+        if stats is not None:
+            stats.record(report.drift, notes)
         else:
             for note in notes:
                 _log.warning("%s", note)
@@ -117,13 +117,13 @@ class LatencySession:
             "control": {"value": report.control_ms, "drift": report.drift},
             "notes": notes,
         }
-        measured = [
+        measurements = [
             Measurement(
                 item["value"], item["low"], item["high"], item["confidence"], {"rounds": item["rounds"], **shared}
             )
-            for item in found["models"]
+            for item in results["models"]
         ]
-        return measured, report
+        return measurements, report
 
 
 def measure(
@@ -132,16 +132,16 @@ def measure(
     *,
     names: Sequence[str] = (),
     seed: int = 0,
-    tally: SessionStats | None = None,
+    stats: SessionStats | None = None,
 ) -> list[Measurement]:
     """Measure models in one session; see `LatencySession`.
 
     Args:
-        models: serialised ONNX models (`automl_nas_costs.latency.export.export` makes them) or files.
-        options: what is measured, and how.
+        models: serialised ONNX models (from `automl_nas_costs.latency.export.export`) or files.
+        options: how latency is measured.
         names: of the models, for messages.
         seed: of the orders, and of the resampling behind the intervals.
-        tally: see `LatencySession.run`.
+        stats: see `LatencySession.run`.
 
     Raises:
         SpaceError: a model cannot be measured.
@@ -149,11 +149,11 @@ def measure(
     session = LatencySession(options, seed=seed)
     for number, model in enumerate(models):
         session.add(model, names[number] if names else "")
-    return session.run(tally)[0]
+    return session.run(stats)[0]
 
 
 def sentences(measurement: Measurement) -> list[str]:
-    """Return what belongs beside a measured latency: its interval, how it was measured, what was noticed."""
+    """Return a measured latency in sentences: its interval, the options of the measurement, notes on the machine."""
     details = measurement.details
     options, control = details["options"], details["control"]
     return [

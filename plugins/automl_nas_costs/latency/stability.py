@@ -1,4 +1,4 @@
-"""Saying once, not with every candidate, that a machine is not steady: `SessionStats`, `say_totals`."""
+"""Warning once, not for every candidate, that the machine is not steady: `SessionStats`, `log_totals`."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from typing import final
 _log = logging.getLogger(__name__)
 
 _CLASSES = (0.05, 0.1, 0.2, 0.4)
-"""Shares by which a control moves: from each to the next a session is worse by a class."""
+"""Limits of the classes of drift: a session is worse than another one if its class is higher."""
 
-_tallies: weakref.WeakSet[SessionStats] = weakref.WeakSet()
+_all_stats: weakref.WeakSet[SessionStats] = weakref.WeakSet()
 
 
 @final
 class SessionStats:
-    """The sessions in which one cost model measures candidates one by one.
+    """Statistics of the sessions in which one cost model measures candidates one by one.
 
-    The first session in which the machine is not steady is said in full, and each that is worse by a class than all
-    before. The others are counted; every measurement keeps its own note.
+    A warning with all notes is logged for the first session in which the machine is not steady, and for each session
+    whose drift is in a higher class than before. The other sessions are counted; every measurement has its own notes.
     """
 
     def __init__(self) -> None:
-        self._sessions, self._unsteady, self._said = 0, 0, 0
+        self._sessions, self._unsteady, self._warned = 0, 0, 0
         self._worst = 0.0
-        _tallies.add(self)
+        _all_stats.add(self)
 
-    def saw(self, drift: float, notes: list[str]) -> None:
-        """Note a session.
+    def record(self, drift: float, notes: list[str]) -> None:
+        """Record a session.
 
         Args:
-            drift: by which share of it the control moved.
-            notes: what is to be said of the session; nothing if the machine was steady.
+            drift: the range of the control's rounds as a share of its latency.
+            notes: of the session; empty if the machine was steady.
         """
         self._sessions += 1
         if not notes:
             return
         self._unsteady += 1
         self._worst = max(self._worst, drift)
-        reached = sum(drift > limit for limit in _CLASSES)
-        if reached > self._said:
-            self._said = reached
+        drift_class = sum(drift > limit for limit in _CLASSES)
+        if drift_class > self._warned:
+            self._warned = drift_class
             for note in notes:
-                _log.warning("%s (said again only if it gets worse; counted at the end of a run)", note)
+                _log.warning("%s (repeated only if it gets worse; counted at the end of a run)", note)
 
     def close(self) -> str:
-        """Return how often the machine was not steady, empty if it never was, and count from the beginning."""
+        """Return how often the machine was not steady, empty if it always was, and start counting anew."""
         sessions, unsteady, worst = self._sessions, self._unsteady, self._worst
-        self._sessions, self._unsteady, self._said, self._worst = 0, 0, 0, 0.0
+        self._sessions, self._unsteady, self._warned, self._worst = 0, 0, 0, 0.0
         if not unsteady:
             return ""
         return (
@@ -57,8 +57,8 @@ class SessionStats:
         )
 
 
-def say_totals() -> None:
-    """Say how often the machine was not steady; what was counted so far is done with."""
-    for tally in list(_tallies):
-        if total := tally.close():
+def log_totals() -> None:
+    """Log how often the machine was not steady, for each cost model, and start counting anew."""
+    for stats in list(_all_stats):
+        if total := stats.close():
             _log.warning("%s", total)

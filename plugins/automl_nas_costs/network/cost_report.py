@@ -1,4 +1,4 @@
-"""What one network costs, for people and as data."""
+"""The costs of one network, as text and as data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.latency.profile import node_times
 from automl_nas_costs.latency.session import sentences
 from automl_nas_costs.models import Flops
-from automl_nas_costs.network.locate_network import FoundNetwork, OneNetwork
+from automl_nas_costs.network.locate_network import NamedNetwork, OneNetwork
 from automl_nas_costs.network.onnx_counts import count_onnx
 from automl_nas_costs.network.onnx_memory import onnx_peak
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from automl_nas.plugin import Registry
 
 COUNTED = ("flops", "params", "memory_access", "peak_memory")
-"""The registered cost models that are shown."""
+"""The registered cost models of the report."""
 
 MEASURED = "latency_ms"
 
@@ -40,9 +40,9 @@ class NetworkCost:
         name: of the cost model.
         unit: of the value.
         value: of the whole network.
-        remarks: what belongs beside it.
-        layers: the same by module or node; empty if not asked for.
-        measurement: how it was measured; None for what is counted.
+        remarks: sentences about the value.
+        layers: module or node -> its cost; empty if the report is not by layer.
+        measurement: value and interval of a measured cost; None for one that is counted.
     """
 
     name: str
@@ -54,15 +54,15 @@ class NetworkCost:
 
 
 @dataclass(frozen=True)
-class NetworkAccount:
-    """What one network costs.
+class CostReport:
+    """The costs of one network.
 
     Attributes:
-        title: what it is.
+        title: of the network.
         inputs: the shapes of its inputs, with the batch.
-        costs: all of them.
+        costs: all costs.
         order: of the modules or nodes.
-        unknown: cost -> why it is not known of this network.
+        unknown: cost -> why it cannot be computed for this network.
     """
 
     title: str
@@ -72,7 +72,7 @@ class NetworkAccount:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def as_text(self) -> list[str]:
-        """Return lines for people."""
+        """Return the report as lines of text."""
         shapes = ", ".join("x".join(map(str, shape)) for shape in self.inputs)
         lines = [f"network: {self.title}", f"input: {shapes}", ""]
         rows = []
@@ -90,8 +90,8 @@ class NetworkAccount:
 
     def _layers(self) -> list[str]:
         places = {name: place for place, name in enumerate(self.order)}
-        found = dict.fromkeys(name for cost in self.costs for name in cost.layers)
-        names = sorted(found, key=lambda name: places.get(name, len(places)))
+        layers = dict.fromkeys(name for cost in self.costs for name in cost.layers)
+        names = sorted(layers, key=lambda name: places.get(name, len(places)))
         rows = [
             [name or "(network)", *(exact(c.layers[name]) if name in c.layers else "" for c in self.costs)]
             for name in names
@@ -100,7 +100,7 @@ class NetworkAccount:
         return table(["module", *(cost.name for cost in self.costs)], rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as plain data."""
+        """Return the report as plain data."""
         return {
             "network": self.title,
             "inputs": [list(shape) for shape in self.inputs],
@@ -118,54 +118,76 @@ class NetworkAccount:
         }
 
 
-def account_of_module(
-    found: FoundNetwork, registry: Registry, settings: Settings, *, latency: bool, by_layer: bool
-) -> NetworkAccount:
-    """Count a PyTorch network, and measure its latency if wanted.
+@dataclass(frozen=True)
+class CostRequest:
+    """The costs that a report shows.
 
-    Args:
-        found: the network.
-        registry: of cost models.
+    Attributes:
         settings: name of a cost model -> its settings.
-        latency: whether to measure.
-        by_layer: whether the costs of modules are wanted.
+        latency: whether to measure the latency.
+        by_layer: whether to list the costs of modules or nodes.
 
     Raises:
-        UserError: the network cannot be counted or measured, or a setting is wrong.
+        ConfigurationError: the settings name another cost model.
     """
-    names = _names(settings, latency)
-    space, only = OneNetwork(found.make, found.input_shape), Architecture({})
+
+    settings: Settings
+    latency: bool
+    by_layer: bool
+
+    def __post_init__(self) -> None:
+        for name in self.settings:
+            if name not in (*COUNTED, MEASURED):
+                raise ConfigurationError(
+                    f"'{name}' is not a cost of a network{did_you_mean(name, (*COUNTED, MEASURED))}", path=name
+                )
+
+    def construct(self, name: str, registry: Registry, space: OneNetwork) -> CostModel:
+        """Return a cost model with its settings."""
+        model: CostModel = registry.construct("cost_models", {"name": name, **self.settings.get(name, {})}, [space], 0)
+        return model
+
+
+def costs_of_module(network: NamedNetwork, registry: Registry, request: CostRequest) -> CostReport:
+    """Count a PyTorch network, and measure its latency if requested.
+
+    Args:
+        network: the network.
+        registry: of cost models.
+        request: the costs.
+
+    Raises:
+        UserError: the network cannot be counted or measured, or a setting is invalid.
+    """
+    space, only = OneNetwork(network.make, network.input_shape), Architecture({})
     costs = []
-    for name in names:
-        model: CostModel = registry.construct("cost_models", {"name": name, **settings.get(name, {})}, [space], 0)
+    for name in (*COUNTED, *([MEASURED] if request.latency else [])):
+        model = request.construct(name, registry, space)
         costs.append(
             NetworkCost(
                 name,
                 model.unit,
                 model.estimate(only),
                 model.remarks(only),
-                model.breakdown(only) if by_layer else {},
+                model.breakdown(only) if request.by_layer else {},
                 to_json(model.measurement(only)) if isinstance(model, LatencyMs) else None,
             )
         )
-    batch = settings.get(MEASURED, {}).get("batch", 1) if latency else 1
-    order = [name for name, _ in found.make().named_modules()] if by_layer else []
-    return NetworkAccount(found.title, [(batch, *found.input_shape)], costs, order)
+    batch = request.settings.get(MEASURED, {}).get("batch", 1) if request.latency else 1
+    order = [name for name, _ in network.make().named_modules()] if request.by_layer else []
+    return CostReport(network.title, [(batch, *network.input_shape)], costs, order)
 
 
-def account_of_file(
-    path: Path, registry: Registry, settings: Settings, *, latency: bool, by_layer: bool
-) -> NetworkAccount:
-    """Count an ONNX file, and measure its latency if wanted; see `account_of_module`.
+def costs_of_file(path: Path, registry: Registry, request: CostRequest) -> CostReport:
+    """Count an ONNX file, and measure its latency if requested; see `costs_of_module`.
 
     A free batch counts as 1, and is measured with the setting ``batch`` of ``latency_ms``.
     """
-    _names(settings, latency)
     model = fixed(path, 1)
     counts = count_onnx(model, str(path))
     listed = ", ".join(f"{name} ({calls})" for name, calls in sorted(counts.uncounted.items()))
     space = OneNetwork(_no_module, ())
-    flops = registry.construct("cost_models", {"name": "flops", **settings.get("flops", {})}, [space], 0)
+    flops = request.construct("flops", registry, space)
     assert isinstance(flops, Flops)
     values: dict[str, tuple[str, Mapping[str, int], list[str]]] = {
         "flops": (
@@ -173,7 +195,7 @@ def account_of_file(
             {name: flops.factor * value for name, value in counts.macs.items()},
             [flops.convention, f"not counted: {listed}" if listed else "everything is counted"],
         ),
-        "params": ("parameters", counts.weights, ["weights in the file, in which normalisation may be folded"]),
+        "params": ("parameters", counts.weights, ["weights in the file; normalisation may be folded into them"]),
         "memory_access": ("elements", counts.accesses, []),
     }
     unknown: dict[str, str] = {}
@@ -181,31 +203,24 @@ def account_of_file(
         order = "nodes run in the file's order; transposed tensors and slices are copies"
         values["peak_memory"] = ("bytes", onnx_peak(model, str(path)), [order])
     except SpaceError as error:
-        # Counts need the shapes of what multiplies alone; here those of all tensors must be known.
+        # Counts need the shapes of the tensors that are multiplied; peak memory needs the shapes of all tensors.
         unknown["peak_memory"] = str(error)
     costs = [
-        NetworkCost(name, unit, sum(parts.values()), remarks, parts if by_layer else {})
+        NetworkCost(name, unit, sum(parts.values()), remarks, parts if request.by_layer else {})
         for name, (unit, parts, remarks) in values.items()
     ]
-    if latency:
-        measured = registry.construct("cost_models", {"name": MEASURED, **settings.get(MEASURED, {})}, [space], 0)
+    if request.latency:
+        measured = request.construct(MEASURED, registry, space)
         assert isinstance(measured, LatencyMs)
-        (found,) = measured.measure_files([path])
+        (measurement,) = measured.measure_files([path])
         layers: dict[str, float] = {}
-        if by_layer:
+        if request.by_layer:
             times = node_times(fixed(path, measured.options.batch), measured.options)
             whole = sum(item.ms for item in times)
-            layers = {item.name: found.value * item.ms / whole for item in times}
-        costs.append(NetworkCost(MEASURED, LatencyMs.unit, found.value, sentences(found), layers, to_json(found)))
-    return NetworkAccount(str(path), _inputs(model), costs, _nodes(model), unknown)
-
-
-def _names(settings: Settings, latency: bool) -> list[str]:
-    names = [*COUNTED, *([MEASURED] if latency else [])]
-    for name in settings:
-        if name not in (*COUNTED, MEASURED):
-            raise ConfigurationError(f"'{name}' is no cost{did_you_mean(name, (*COUNTED, MEASURED))}", path=name)
-    return names
+            layers = {item.name: measurement.value * item.ms / whole for item in times}
+        remarks, data = sentences(measurement), to_json(measurement)
+        costs.append(NetworkCost(MEASURED, LatencyMs.unit, measurement.value, remarks, layers, data))
+    return CostReport(str(path), _inputs(model), costs, _nodes(model), unknown)
 
 
 def _no_module() -> Any:
@@ -216,11 +231,11 @@ def _inputs(model: bytes) -> list[tuple[int, ...]]:
     import onnx
 
     graph = onnx.load_from_string(model).graph
-    held = {item.name for item in graph.initializer}
+    weights = {item.name for item in graph.initializer}
     return [
         tuple(dimension.dim_value for dimension in item.type.tensor_type.shape.dim)
         for item in graph.input
-        if item.name not in held
+        if item.name not in weights
     ]
 
 

@@ -1,4 +1,4 @@
-"""Finding a network by what a user writes: a model of torchvision, or ``package.module:Object``."""
+"""Finding a network by its name: a model of torchvision, or ``package.module:Object``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from automl_nas.space import Architecture, Decision, SearchSpace
 from automl_nas.torchvision_import import import_torchvision
 
 IMAGE = (3, 224, 224)
-"""The input of a model of torchvision whose weights do not say another resolution."""
+"""The input of a model of torchvision whose weights have no resolution."""
 
 
 @dataclass(frozen=True)
-class FoundNetwork:
-    """A network that can be made.
+class NamedNetwork:
+    """A network that can be built.
 
     Attributes:
-        title: what it is, for people.
-        make: makes it, with random weights.
+        title: its name in the report.
+        make: builds it, with random weights.
         input_shape: of one input without the batch.
     """
 
@@ -38,10 +38,10 @@ class FoundNetwork:
 
 @final
 class OneNetwork(SearchSpace):
-    """A space of a single network: nothing to decide.
+    """A space of a single network, without decisions.
 
     Args:
-        make: makes the network.
+        make: builds the network.
         input_shape: of one input without the batch.
     """
 
@@ -50,7 +50,7 @@ class OneNetwork(SearchSpace):
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
-        """None."""
+        """Empty."""
         return {}
 
     @property
@@ -64,41 +64,41 @@ class OneNetwork(SearchSpace):
         return self._make()
 
 
-def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> FoundNetwork:
+def find_network(text: str, arguments: Mapping[str, Any], input_shape: tuple[int, ...] | None) -> NamedNetwork:
     """Find a network.
 
     Args:
         text: ``package.module:Class``, ``package.module:function`` or ``package.module:module_object``, or the name of
-            a model of torchvision. Modules are looked for in the working directory too.
-        arguments: for the class or function.
+            a model of torchvision. Modules are imported from the working directory, too.
+        arguments: of the class or function.
         input_shape: of one input without the batch; None: that of torchvision's published weights.
 
     Raises:
-        ConfigurationError: there is no such network; names the nearest.
-        SpaceError: what is named makes no `torch.nn.Module`.
+        ConfigurationError: no network has this name; suggests the nearest name.
+        SpaceError: the object does not return a `torch.nn.Module`.
     """
     if ":" in text:
         if input_shape is None:
-            raise ConfigurationError(f"give the shape of one input of {text}, such as --input-shape 3,224,224")
-        return FoundNetwork(text, _checked(text, _imported(text, arguments)), input_shape)
+            raise ConfigurationError(f"set the shape of one input of {text}, such as --input-shape 3,224,224")
+        return NamedNetwork(text, _checked(text, _imported(text, arguments)), input_shape)
     models = import_torchvision("torchvision.models")
     names = models.list_models(module=models)
     if text.lower() not in names:
         raise ConfigurationError(
-            f"'{text}' is no file, no package.module:Class and no classification model of "
+            f"'{text}' is not a file, a package.module:Class or a classification model of "
             f"torchvision{_near(text, names)}"
         )
     name = text.lower()
-    # Their default initialisation needs minutes of scipy and is the only one that says so by a warning.
-    given = {"init_weights": False, **arguments} if name in ("googlenet", "inception_v3") else dict(arguments)
+    # The default initialisation of these two takes minutes in scipy, and torchvision warns of it.
+    settings = {"init_weights": False, **arguments} if name in ("googlenet", "inception_v3") else dict(arguments)
     shape = input_shape or _resolution(models, name)
     if name.startswith("vit_"):
-        given.setdefault("image_size", shape[-1])  # their positions are made for one resolution
-    return FoundNetwork(f"{name} (torchvision)", _checked(text, lambda: models.get_model(name, **given)), shape)
+        settings.setdefault("image_size", shape[-1])  # the number of positions is fixed by the resolution
+    return NamedNetwork(f"{name} (torchvision)", _checked(text, lambda: models.get_model(name, **settings)), shape)
 
 
 def _near(text: str, names: list[str]) -> str:
-    # The list of all eighty would hide the message.
+    # A list of all eighty names would hide the message.
     hint = did_you_mean(text, names)
     return hint if hint.startswith("; did") else ""
 
@@ -114,41 +114,43 @@ def _resolution(models: ModuleType, name: str) -> tuple[int, ...]:
 
 def _imported(text: str, arguments: Mapping[str, Any]) -> Callable[[], Any]:
     module_name, _, attribute = text.partition(":")
-    here = str(Path.cwd())
-    added = here not in sys.path
+    folder = str(Path.cwd())
+    added = folder not in sys.path
     if added:
-        sys.path.insert(0, here)
+        sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigurationError(f"cannot import {module_name}: {error}") from error
     finally:
         if added:
-            sys.path.remove(here)
+            sys.path.remove(folder)
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            known = [name for name in dir(found) if not name.startswith("_")]
-            raise ConfigurationError(f"{module_name} has no '{attribute}'{did_you_mean(part, known)}")
-        found = getattr(found, part)
-    if isinstance(found, nn.Module):
-        return lambda: copy.deepcopy(found)
-    if not callable(found):
-        raise SpaceError(f"{text} is a {type(found).__name__}; name a class or function that makes a torch.nn.Module")
-    return lambda: found(**arguments)
+        if not hasattr(target, part):
+            names = [name for name in dir(target) if not name.startswith("_")]
+            raise ConfigurationError(f"{module_name} has no '{attribute}'{did_you_mean(part, names)}")
+        target = getattr(target, part)
+    if isinstance(target, nn.Module):
+        return lambda: copy.deepcopy(target)
+    if not callable(target):
+        raise SpaceError(
+            f"{text} is a {type(target).__name__}; name a class or function that returns a torch.nn.Module"
+        )
+    return lambda: target(**arguments)
 
 
 def _checked(text: str, make: Callable[[], Any]) -> Callable[[], nn.Module]:
-    def made() -> nn.Module:
+    def checked() -> nn.Module:
         try:
             network = make()
         except UserError:
             raise
         except TypeError as error:
             raise SpaceError(
-                f"{text} cannot be called: {error}; give arguments with --set network.NAME=VALUE"
+                f"{text} cannot be called: {error}; set arguments with --set network.NAME=VALUE"
             ) from error
         if not isinstance(network, nn.Module):
-            raise SpaceError(f"{text} makes a {type(network).__name__}, no torch.nn.Module")
+            raise SpaceError(f"{text} returns a {type(network).__name__}, not a torch.nn.Module")
         return network
 
-    return made
+    return checked

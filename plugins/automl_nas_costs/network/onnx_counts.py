@@ -16,13 +16,13 @@ from automl_nas_costs.network.onnx_graph import WORKED_OUT, Shape, read_graph, s
 
 @dataclass(frozen=True)
 class OnnxCounts:
-    """What one run of a model costs.
+    """The costs of one run of a model.
 
     Attributes:
         macs: node -> multiply-adds.
         accesses: node -> elements read and written.
         weights: node that reads them first -> elements of floating-point or quantised weights.
-        uncounted: operator -> how many nodes, of those that count nothing.
+        uncounted: operator -> number of nodes, for operators that count 0.
     """
 
     macs: Mapping[str, int]
@@ -31,13 +31,13 @@ class OnnxCounts:
     uncounted: Mapping[str, int]
 
 
-# Operators that only look at tensors in another way, or make constants.
+# Operators that reinterpret a tensor or create a constant.
 _FREE = frozenset(("Constant", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "ConstantOfShape"))
 _POOLS = frozenset(("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"))
 _REDUCTIONS = frozenset(("ReduceMean", "ReduceMax"))
 _CONTROL = frozenset(("If", "Loop", "Scan", "SequenceMap"))
 _UNKNOWN = frozenset(("Attention", "DFT", "Det", "FlexAttention", "LinearAttention", "STFT", "CausalConvWithState"))
-# Operator -> where its two factors stand among the inputs.
+# Operator -> the positions of its two factors among the inputs.
 _CONVOLUTIONS = {"Conv": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3), "DeformConv": (0, 1)}
 _PRODUCTS = {"MatMul": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3)}
 
@@ -50,14 +50,15 @@ def count_onnx(model: bytes, name: str = "the ONNX model") -> OnnxCounts:
         name: for messages.
 
     Raises:
-        SpaceError: an operator that may multiply and is not known, control flow, or a shape that depends on data.
+        SpaceError: the model has an operator that may multiply and has no formula, control flow, or a shape
+            that depends on data.
     """
     graph = read_graph(model)
     shapes = shapes_of(graph)
     weights = {item.name: item for item in graph.initializer}
     macs: dict[str, int] = {}
     accesses: dict[str, int] = {}
-    held: dict[str, int] = {}
+    weights_of: dict[str, int] = {}
     uncounted: dict[str, int] = {}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
@@ -66,30 +67,30 @@ def count_onnx(model: bytes, name: str = "the ONNX model") -> OnnxCounts:
         for read in node.input:
             if read in weights and read not in seen and _is_weight(weights[read]):
                 seen.add(read)
-                held[label] = held.get(label, 0) + math.prod(weights[read].dims)
+                weights_of[label] = weights_of.get(label, 0) + math.prod(weights[read].dims)
         if node.op_type in _CONTROL:
-            raise SpaceError(f"{place} decides at run time what is computed, so its cost depends on the data")
+            raise SpaceError(f"{place} selects at run time what is computed, so its cost depends on the data")
         if node.domain not in ("", "ai.onnx") or node.op_type in _UNKNOWN:
             raise SpaceError(f"{place} has no known cost; export the network with standard operators")
         try:
-            found = _cost(node, shapes, weights)
+            cost = _cost(node, shapes, weights)
         except KeyError as error:
             raise SpaceError(
                 f"{place} works on a tensor, {error}, whose shape depends on the data; export the network with "
                 "fixed shapes"
             ) from None
-        if found is None:
+        if cost is None:
             if node.op_type not in _FREE:
                 uncounted[node.op_type] = uncounted.get(node.op_type, 0) + 1
             continue
-        if found[0]:
-            macs[label] = macs.get(label, 0) + found[0]
-        accesses[label] = accesses.get(label, 0) + found[1]
-    return OnnxCounts(macs, accesses, held, uncounted)
+        if cost[0]:
+            macs[label] = macs.get(label, 0) + cost[0]
+        accesses[label] = accesses.get(label, 0) + cost[1]
+    return OnnxCounts(macs, accesses, weights_of, uncounted)
 
 
 def _cost(node: Any, shapes: Mapping[str, Shape], weights: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return (multiply-adds, elements moved) of a node, or None if it counts nothing."""
+    """Return (multiply-adds, elements moved) of a node, or None if it counts 0."""
     kind = node.op_type
 
     def size(name: str) -> int:
@@ -116,7 +117,7 @@ def _cost(node: Any, shapes: Mapping[str, Shape], weights: Mapping[str, Any]) ->
     if kind in ("LSTM", "GRU", "RNN"):
         x, w, r = node.input[:3]
         steps = shapes[x][0] * shapes[x][1]
-        # One output of hidden numbers for each step and direction.
+        # One output of the hidden size for each step and direction.
         hidden = steps * shapes[r][0] * shapes[r][2]
         return steps * moved(w, r), moved(x, w, r) + hidden
     if kind in _POOLS or (kind in _REDUCTIONS and _is_global_pool(node, shapes, weights)):
@@ -143,12 +144,12 @@ def _is_global_pool(node: Any, shapes: Mapping[str, Shape], weights: Mapping[str
     axes: Sequence[int] = _attribute(node, "axes", ())
     if not axes and len(node.input) > 1 and node.input[1] in weights:
         axes = numpy_helper.to_array(weights[node.input[1]]).tolist()
-    # Where the axes come from a node, the shape of the result tells.
-    found = sorted(axis % rank for axis in axes) if axes else None
+    # Where the axes are the output of a node, the shape of the result is compared.
+    dimensions = sorted(axis % rank for axis in axes) if axes else None
     spatial = list(range(2, rank))
-    if found is None:
+    if dimensions is None:
         return rank > 2 and math.prod(shapes[node.output[0]]) == math.prod(shapes[node.input[0]][:2])
-    return rank > 2 and found == spatial
+    return rank > 2 and dimensions == spatial
 
 
 def _attribute(node: Any, name: str, default: Any) -> Any:
@@ -156,7 +157,7 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def _is_weight(tensor: Any) -> bool:
-    # Whole numbers of 64 bits are shapes and positions.
+    # Tensors of 64-bit whole numbers are shapes and positions.
     return tensor.doc_string != WORKED_OUT and tensor.data_type not in (
         onnx.TensorProto.INT64,
         onnx.TensorProto.BOOL,

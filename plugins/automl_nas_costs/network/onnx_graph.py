@@ -1,4 +1,4 @@
-"""Reading an ONNX model: its graph, with the shape of every tensor that has a fixed one."""
+"""The graph of an ONNX model, with the shape of every tensor whose shape is fixed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onnx.reference import ReferenceEvaluator
 Shape: TypeAlias = tuple[int, ...]
 
 _MOST_NUMBERS = 1024
-"""Of a tensor that is worked out in advance: shapes and bounds have a few."""
-
+"""Largest size of a tensor that is computed in advance: shapes and bounds have a few numbers."""
 
 WORKED_OUT = "worked out from shapes"
+"""The note of such a tensor."""
 
 _ARITHMETIC = frozenset(
     (
@@ -28,11 +28,11 @@ _ARITHMETIC = frozenset(
 
 
 def read_graph(model: bytes) -> Any:
-    """Return the graph of a model, without functions of its own, and with what shape inference finds.
+    """Return the graph of a model, with its functions inlined and its shapes inferred.
 
-    Exporters write how the bounds of a slice come from the shape of a tensor, node by node, which shape inference does
-    not follow through every operator. Such nodes, of whole numbers that are known, are worked out and become constants,
-    initializers with the note `WORKED_OUT`.
+    Exporters write the computation of the bounds of a slice from the shape of a tensor as nodes, and shape inference
+    does not follow these through every operator. Nodes that compute whole numbers from shapes alone are therefore
+    replaced by constants: initializers with the note `WORKED_OUT`.
     """
     proto = inliner.inline_local_functions(onnx.load_from_string(model))
     while True:
@@ -42,30 +42,30 @@ def read_graph(model: bytes) -> Any:
 
 
 def shapes_of(graph: Any) -> dict[str, Shape]:
-    """Return the shape of every tensor that has a fixed one."""
-    found: dict[str, Shape] = {item.name: tuple(item.dims) for item in graph.initializer}
+    """Return the shape of every tensor whose shape is fixed."""
+    shapes: dict[str, Shape] = {item.name: tuple(item.dims) for item in graph.initializer}
     for item in (*graph.input, *graph.value_info, *graph.output):
         kind = item.type.tensor_type
         if kind.HasField("shape") and all(dimension.HasField("dim_value") for dimension in kind.shape.dim):
-            found[item.name] = tuple(dimension.dim_value for dimension in kind.shape.dim)
+            shapes[item.name] = tuple(dimension.dim_value for dimension in kind.shape.dim)
     for node in graph.node:
         if node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
-                    found[node.output[0]] = tuple(attribute.t.dims)
-    return found
+                    shapes[node.output[0]] = tuple(attribute.t.dims)
+    return shapes
 
 
 def _fold(proto: Any) -> bool:
-    """Turn nodes whose result is known into constants; return whether there were any."""
+    """Replace nodes whose inputs are constant by constants; return whether there were any."""
     graph = proto.graph
     shapes = shapes_of(graph)
-    known = {item.name: _numbers(item) for item in graph.initializer if _is_small(item)}
+    constants = {item.name: _numbers(item) for item in graph.initializer if _is_small(item)}
     left, folded = [], False
     for node in graph.node:
-        value = _value(node, shapes, known, proto)
+        value = _value(node, shapes, constants, proto)
         if value is not None:
-            known[node.output[0]] = value
+            constants[node.output[0]] = value
             if node.op_type != "Constant":
                 constant = numpy_helper.from_array(value, node.output[0])
                 constant.doc_string = WORKED_OUT
@@ -79,8 +79,8 @@ def _fold(proto: Any) -> bool:
     return folded
 
 
-def _value(node: Any, shapes: dict[str, Shape], known: dict[str, NDArray[Any]], proto: Any) -> NDArray[Any] | None:
-    """Return the whole numbers that a node makes, or None if it makes others, or they are not known."""
+def _value(node: Any, shapes: dict[str, Shape], constants: dict[str, NDArray[Any]], proto: Any) -> NDArray[Any] | None:
+    """Return the whole numbers that a node computes; None if they are not constant or not whole numbers."""
     if node.op_type == "Constant":
         tensors = [attribute.t for attribute in node.attribute if attribute.name == "value"]
         return _numbers(tensors[0]) if tensors and _is_small(tensors[0]) else None
@@ -88,7 +88,7 @@ def _value(node: Any, shapes: dict[str, Shape], known: dict[str, NDArray[Any]], 
         return None
     if node.op_type == "Shape":
         return _shape(node, shapes)
-    if node.op_type not in _ARITHMETIC or not all(name in known for name in node.input if name):
+    if node.op_type not in _ARITHMETIC or not all(name in constants for name in node.input if name):
         return None
     inputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in node.input if name]
     output = onnx.helper.make_tensor_value_info(node.output[0], 0, None)
@@ -96,10 +96,10 @@ def _value(node: Any, shapes: dict[str, Shape], known: dict[str, NDArray[Any]], 
         onnx.helper.make_graph([node], "node", inputs, [output]), opset_imports=proto.opset_import
     )
     try:
-        (found,) = ReferenceEvaluator(small).run(None, {name: known[name] for name in node.input if name})
+        (result,) = ReferenceEvaluator(small).run(None, {name: constants[name] for name in node.input if name})
     except Exception:
-        return None  # a division by zero, say: whoever needs the shape says that it is not known
-    value = np.asarray(found)
+        return None  # such as a division by zero: the shape stays unknown, and an error names its node
+    value = np.asarray(result)
     return value if value.dtype.kind in "iub" and value.size <= _MOST_NUMBERS else None
 
 
@@ -111,8 +111,8 @@ def _shape(node: Any, shapes: dict[str, Shape]) -> NDArray[Any] | None:
 
 
 def _numbers(tensor: Any) -> NDArray[Any]:
-    found: NDArray[Any] = numpy_helper.to_array(tensor)
-    return found
+    numbers: NDArray[Any] = numpy_helper.to_array(tensor)
+    return numbers
 
 
 def _is_small(tensor: Any) -> bool:

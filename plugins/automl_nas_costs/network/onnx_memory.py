@@ -1,4 +1,4 @@
-"""Peak memory of activations of an ONNX model: which tensors live while which node runs."""
+"""Peak memory of the activations of an ONNX model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from automl_nas.errors import SpaceError
 from automl_nas_costs.counting.activations import Step, peak
 from automl_nas_costs.network.onnx_graph import Shape, read_graph, shapes_of
 
-# Look at their operand in another way.
+# Operators that reinterpret their operand.
 _VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
 
-# May write where they read, number for number.
+# Operators whose result may overwrite their operand.
 _ELEMENTWISE_NAMES = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BitShift BitwiseAnd BitwiseNot "
     "BitwiseOr BitwiseXor Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
@@ -26,18 +26,18 @@ _ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 
 
 def onnx_peak(model: bytes, name: str = "the ONNX model") -> dict[str, int]:
-    """Return the activations that live at the most demanding moment: node that wrote them -> bytes; inputs under "".
+    """Return the activations that live at the peak: node that wrote them -> bytes; inputs under "".
 
-    The rules are those of `automl_nas_costs.memory.peak`. Nodes run in the order in which the file lists them. What
-    depends on weights and shapes alone is no activation: it is computed once, when a model is loaded. Unlike torch's,
-    transposed tensors and slices are copies, as the runtimes make them.
+    The rules are those of `automl_nas_costs.counting.activations.peak`. Nodes run in the order of the file. Tensors
+    that depend on weights and shapes alone are not activations: a runtime computes them once, when it loads the model.
+    Transposed tensors and slices are copies, as in the runtimes and unlike in torch.
 
     Args:
         model: with fixed shapes.
         name: for messages.
 
     Raises:
-        SpaceError: a tensor whose shape depends on data; names its node.
+        SpaceError: the shape of a tensor depends on data; names its node.
     """
     graph = read_graph(model)
     shapes = shapes_of(graph)
@@ -58,14 +58,14 @@ def onnx_peak(model: bytes, name: str = "the ONNX model") -> dict[str, int]:
         reads = tuple(numbers[read] for read in node.input if read not in fixed)
         if node.op_type in _VIEWS:
             numbers[node.output[0]] = reads[0]
-            fixed.update(node.output[1:])  # the mask of a dropout that drops nothing
+            fixed.update(node.output[1:])  # the mask of a dropout in evaluation mode
             continue
         where = f"{name}: the operator {node.domain or 'ai.onnx'}::{node.op_type} (node '{label}')"
         writes: dict[int, int] = {}
-        for made in node.output:
-            if made:
-                numbers[made] = number = len(numbers)
-                writes[number] = _bytes(made, shapes, kinds, where)
+        for output in node.output:
+            if output:
+                numbers[output] = number = len(numbers)
+                writes[number] = _bytes(output, shapes, kinds, where)
         steps.append(Step(label, reads, writes, node.op_type in _ELEMENTWISE))
     return peak(steps, inputs, [numbers[item.name] for item in graph.output if item.name in numbers])
 

@@ -150,9 +150,7 @@ def _value(row: Mapping[str, Any], file: SampleFile) -> float | None:
         return None
     number = _number(cell) if isinstance(cell, int | float | str) and not isinstance(cell, bool) else math.nan
     if not math.isfinite(number):
-        raise DataError(
-            f"'{file.value}' is {cell!r}, not a number; list it in 'absent' if it means that there is no value"
-        )
+        raise DataError(f"'{file.value}' is {cell!r}, not a number; list it in 'absent' if it marks a missing value")
     return number
 
 

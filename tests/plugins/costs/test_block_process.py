@@ -132,15 +132,15 @@ def planted(processor: np.ndarray, noise: float) -> tuple[Predictor, np.ndarray,
 def test_a_processor_is_learnt_from_few_networks(seed: int) -> None:
     """Two processors that differ in what they are slow at; 60 networks of 4 blocks with 16 forms each."""
     processor = np.random.default_rng(seed).random(len(NAMES)) ** 3
-    predictor, found, truth = planted(processor, 0.02)
+    predictor, predicted, truth = planted(processor, 0.02)
     assert predictor.chosen.kind == "blocks"
-    reached = accuracy(found, truth)
+    reached = accuracy(predicted, truth)
     # The shares of the blocks' own, of up to 20 %, have a mean with a standard deviation of 20 / sqrt(12 * 4) = 2.9 %
     # that no count says.
     assert reached.mape < 0.05
     assert reached.within_10 >= 0.9
     additive = Predictor(SMALL, DRAWN[:60], truth_of(predictor, DRAWN[:60]), model="additive")
-    others = accuracy(additive.predict(DRAWN[60:]), found)
+    others = accuracy(additive.predict(DRAWN[60:]), predicted)
     assert others.mape > 2 * reached.mape  # options alone do not say what a width costs in which place
 
 
@@ -149,11 +149,11 @@ def truth_of(predictor: Predictor, networks: list[Architecture]) -> list[float]:
 
 
 def test_single_values_and_arrays_of_codes_agree() -> None:
-    predictor, found, _ = planted(np.ones(len(NAMES)), 0.01)
+    predictor, predicted, _ = planted(np.ones(len(NAMES)), 0.01)
     codes = np.array([encode(network, SMALL.decisions) for network in DRAWN[60:]])
     # Sums of the same numbers in another order.
-    assert np.allclose(predictor.estimates(codes), found, rtol=1e-9)
-    assert np.allclose([predictor.estimate(network) for network in DRAWN[60:]], found, rtol=1e-9)
+    assert np.allclose(predictor.estimates(codes), predicted, rtol=1e-9)
+    assert np.allclose([predictor.estimate(network) for network in DRAWN[60:]], predicted, rtol=1e-9)
     wrong = DRAWN[0].replaced({"stage1.block1": "conv9"})
     with pytest.raises(SpaceError, match=r"stage1\.block1"):
         predictor.estimate(wrong)

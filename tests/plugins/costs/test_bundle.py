@@ -49,8 +49,8 @@ def power(exponent: int, kind: str = "Relu") -> bytes:
         [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, [1, 8])],
         [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, [1, 8])],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return made.SerializeToString()  # type: ignore[no-any-return]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def bundle(*more: BundledModel) -> Bundle:
@@ -79,23 +79,27 @@ def folder(tmp_path: Path) -> Path:
 def test_it_measures_itself_and_comes_back(folder: Path) -> None:
     done = run(folder)
     assert done.returncode == 0, done.stderr
-    found = collect(folder)
-    assert [item.architecture for item in found.networks] == [{"d": 1}, {"d": 2}, {"d": 3}]
-    for item in found.networks:
+    collection = collect(folder)
+    assert [item.architecture for item in collection.networks] == [{"d": 1}, {"d": 2}, {"d": 3}]
+    for item in collection.networks:
         assert item.measurement is not None
         assert 0 < item.measurement.low <= item.measurement.value <= item.measurement.high
         assert len(item.measurement.details["rounds"]) == 5
-    assert found.options["provider"] == "CPUExecutionProvider"
-    assert found.environment["runtime"].startswith("onnxruntime ")
-    assert [row["architecture"] for row in found.rows()] == [{"d": 1}, {"d": 2}, {"d": 3}]
+    assert collection.options["provider"] == "CPUExecutionProvider"
+    assert collection.environment["runtime"].startswith("onnxruntime ")
+    assert [row["architecture"] for row in collection.rows()] == [{"d": 1}, {"d": 2}, {"d": 3}]
 
 
 def test_settings_can_be_changed_on_the_device(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "there.json"
     done = run(folder, "--rounds", "7", "--clock", "cpu", "--burst-ms", "0.5", "--at-once", "2", "--out", str(out))
     assert done.returncode == 0, done.stderr
-    found = collect(folder, out)
-    assert (found.options["rounds"], found.options["clock"], found.options["burst_ms"]) == (7, "cpu", 0.5)
+    collection = collect(folder, out)
+    assert (collection.options["rounds"], collection.options["clock"], collection.options["burst_ms"]) == (
+        7,
+        "cpu",
+        0.5,
+    )
     assert [json.loads(out.read_text())["models"][f"models/{n}.onnx"]["session"] for n in range(3)] == [0, 0, 1]
     assert run(folder, "--rounds", "4").returncode == 2
     refused = run(folder, "--provider", "tensorrt")
@@ -107,10 +111,10 @@ def test_a_model_that_the_device_cannot_run_does_not_stop_the_others(tmp_path: P
     strange = BundledModel(power(1, "NoSuchOperator"), "strange", {"d": 9})
     folder = write_bundle(bundle(strange), tmp_path / "bundle")
     assert run(folder).returncode == 0
-    found = collect(folder)
-    assert [item.measurement is None for item in found.networks] == [False, False, False, True]
-    assert any("strange could not be measured: ONNX Runtime cannot run it" in note for note in found.notes)
-    assert len(found.rows()) == 3
+    collection = collect(folder)
+    assert [item.measurement is None for item in collection.networks] == [False, False, False, True]
+    assert any("strange could not be measured: ONNX Runtime cannot run it" in note for note in collection.notes)
+    assert len(collection.rows()) == 3
     alone = write_bundle(Bundle([strange], QUICK), tmp_path / "alone")
     assert run(alone).returncode == 1
 
@@ -119,8 +123,8 @@ def test_equal_graphs_are_measured_once(tmp_path: Path) -> None:
     folder = write_bundle(bundle(BundledModel(power(2), "twin", {"d": 7})), tmp_path / "bundle")
     assert len(list((folder / "models").iterdir())) == 3
     run(folder)
-    found = {item.name: item.measurement for item in collect(folder).networks}
-    assert found["twin"] == found["network 2"] is not None
+    measurements = {item.name: item.measurement for item in collect(folder).networks}
+    assert measurements["twin"] == measurements["network 2"] is not None
 
 
 def test_an_unsteady_device_and_sessions_that_differ_are_noted(folder: Path) -> None:
@@ -137,9 +141,9 @@ def test_an_unsteady_device_and_sessions_that_differ_are_noted(folder: Path) -> 
 
 
 def test_results_that_do_not_belong_or_are_damaged(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no .*results.json; run `python run.py` in the bundle"):
+    with pytest.raises(DataError, match=r"results.json does not exist; run `python run.py` in the bundle"):
         collect(folder)
-    with pytest.raises(DataError, match="is no bundle"):
+    with pytest.raises(DataError, match="is not a bundle"):
         collect(tmp_path)
     run(folder)
     other = write_bundle(Bundle([BundledModel(power(4), "x")], QUICK), tmp_path / "other")
@@ -209,11 +213,11 @@ def test_networks_by_name(program: Callable[..., Any]) -> None:
     ("arguments", "message"),
     [
         (["own.onnx", "--samples=3"], "need a configuration"),
-        (["my.yaml", "own.onnx"], "give one configuration, or networks"),
+        (["my.yaml", "own.onnx"], "one configuration, or networks"),
         (["my.yaml", "--set=latency_ms.round=3"], "did you mean 'rounds'?"),
         (["my.yaml", "--set=latency_ms.rounds=3"], "must be at least 5"),
-        (["resnet18", "--set=flops.convention=flops"], "a bundle has no 'flops'"),
-        (["my.yaml", "--architecture=9,9,9,9"], "holds a number that is no option"),
+        (["resnet18", "--set=flops.convention=flops"], "a bundle has no setting 'flops'"),
+        (["my.yaml", "--architecture=9,9,9,9"], "holds a number"),
     ],
 )
 def test_what_cannot_be_bundled(program: Callable[..., Any], arguments: list[str], message: str) -> None:

@@ -74,9 +74,9 @@ def costs(done: Any) -> dict[str, float]:
 
 def test_a_model_of_torchvision(program: Callable[..., Any]) -> None:
     """Peak: the first 3x3 convolution of stride 2 over 96 channels, 112 x 112 to 56 x 56."""
-    found = costs(program("mobilenet_v2", "--json"))
-    assert (found["flops"], found["params"]) == (300_774_272, 3_504_872)
-    assert found["peak_memory"] == 4 * 96 * (112**2 + 56**2)
+    by_name = costs(program("mobilenet_v2", "--json"))
+    assert (by_name["flops"], by_name["params"]) == (300_774_272, 3_504_872)
+    assert by_name["peak_memory"] == 4 * 96 * (112**2 + 56**2)
     text = program("mobilenet_v2").stdout
     assert "input: 1x3x224x224" in text
     assert "multiply-adds  300,774,272" in text
@@ -96,14 +96,14 @@ def test_an_importable_class_with_arguments(program: Callable[..., Any]) -> None
 def test_latency_and_layers(program: Callable[..., Any]) -> None:
     done = program("MODULE:Small", "--input-shape=3,8,8", "--latency", "--by-layer", "--json", *QUICK)
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)["costs"]
-    latency = found["latency_ms"]
+    by_name = json.loads(done.stdout)["costs"]
+    latency = by_name["latency_ms"]
     assert latency["measurement"]["low"] <= latency["value"] <= latency["measurement"]["high"]
     assert latency["measurement"]["details"]["options"]["rounds"] == 5
     # Shares of one number: sums round at 1e-16.
     assert math.isclose(sum(latency["by_layer"].values()), latency["value"], rel_tol=1e-12)
     assert "convolution" in latency["by_layer"]
-    assert found["flops"]["by_layer"] == {"convolution": 36 * 27 * 4}
+    assert by_name["flops"]["by_layer"] == {"convolution": 36 * 27 * 4}
     text = program("MODULE:Small", "--input-shape=3,8,8", "--latency", "--by-layer", *QUICK).stdout
     assert "latency_ms: median of 5 rounds; 95 % interval" in text
     assert "CPUExecutionProvider, 1 thread, batch 1, optimisation all" in text
@@ -112,16 +112,16 @@ def test_latency_and_layers(program: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnt18"], "no classification model of torchvision; did you mean 'resnet18'?"),
-        (["MODULE:Small"], "give the shape of one input of"),
+        (["resnt18"], "classification model of torchvision; did you mean 'resnet18'?"),
+        (["MODULE:Small"], "the shape of one input of"),
         (["MODULE:Smal", "--input-shape=3,8,8"], "has no 'Smal'; did you mean 'Small'?"),
         (["MODULE:number", "--input-shape=3,8,8"], "is a int; name a class or function"),
-        (["MODULE:wrong", "--input-shape=3,8,8"], "makes a str, no torch.nn.Module"),
+        (["MODULE:wrong", "--input-shape=3,8,8"], "returns a str, not a torch.nn.Module"),
         (["MODULE:Small", "--input-shape=3,8,8", "--set=network.depth=3"], "unexpected keyword argument 'depth'"),
         (["MODULE:Small", "--input-shape=3,8,8", "--set=flop.convention=flops"], "did you mean 'flops'?"),
         (["MODULE:Small", "--input-shape=3,8,8", "--set=flops.convention=three"], "convention"),
         (["MODULE:Small", "--input-shape=4,8,8"], "cannot be run on one input of shape (4, 8, 8)"),
-        (["MODULE:Small", "--input-shape=3,big"], "'3,big' is no shape"),
+        (["MODULE:Small", "--input-shape=3,big"], "'3,big' is not a shape"),
         (["no_such_module_here:Small", "--input-shape=3,8,8"], "cannot import no_such_module_here"),
         (["resnet18", "--architecture=smallest"], "--architecture needs a configuration"),
         (["gone.onnx"], "gone.onnx cannot be read: No such file"),
@@ -191,8 +191,8 @@ def test_recurrent_layers(wrap: Wrap, kind: type[nn.Module]) -> None:
 
 
 def test_a_model_of_torchvision_as_a_file() -> None:
-    found = find_network("mobilenet_v2", {}, (3, 96, 96))
-    counted = count_onnx(export(found.make(), found.input_shape))
+    network = find_network("mobilenet_v2", {}, (3, 96, 96))
+    counted = count_onnx(export(network.make(), network.input_shape))
     # 300,774,272 at 224 x 224, of which the classifier's 1,280,000 do not depend on the resolution.
     spatial, classifier = 300_774_272 - 1_280_000, 1_280_000
     assert sum(counted.macs.values()) * 49 == spatial * 9 + classifier * 49
@@ -207,8 +207,8 @@ def one_node(kind: str, shapes: list[list[Any]], output: list[Any], domain: str 
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.acme", 1)]
-    made: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    return made.SerializeToString()  # type: ignore[no-any-return]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def test_products_in_closed_form() -> None:
@@ -255,14 +255,14 @@ def test_an_onnx_file_on_the_command_line(program: Callable[..., Any]) -> None:
 
 def test_a_file_that_counts_but_whose_memory_depends_on_data(program: Callable[..., Any]) -> None:
     """Multiply-adds are known, how many places are not 0 is not."""
-    made = helper.make_graph(
+    graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("NonZero", ["y"], ["z"], name="last")],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
         [helper.make_tensor_value_info("z", TensorProto.INT64, [2, "n"])],
         [helper.make_tensor("w", TensorProto.FLOAT, [3, 2], [1.0] * 6)],
     )
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "m.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "m.onnx")
     shown = json.loads(program("m.onnx", "--json").stdout)
     assert shown["costs"]["flops"]["value"] == 6
     assert "peak_memory" not in shown["costs"]

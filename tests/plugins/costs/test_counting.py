@@ -302,10 +302,10 @@ def test_memory_access_of_the_operations_of_dso_nas(wrap: Wrap) -> None:
         [nn.MaxPool2d(3, 1, 1), nn.BatchNorm2d(96), nn.ReLU()],
         [nn.Conv2d(96, 96, 1, groups=96, bias=False)],
     ]
-    found = [access(wrap, (96, 16, 16), *layers) for layers in operations]
+    accesses = [access(wrap, (96, 16, 16), *layers) for layers in operations]
     h, c = 256, 96
-    assert found == [4 * h * c + k**2 * c + c**2 for k in (3, 5)] + [2 * h * c] * 2 + [2 * h * c + c]
-    assert [round(value / found[1], 3) for value in found] == [0.986, 1, 0.447, 0.447, 0.448]
+    assert accesses == [4 * h * c + k**2 * c + c**2 for k in (3, 5)] + [2 * h * c] * 2 + [2 * h * c + c]
+    assert [round(value / accesses[1], 3) for value in accesses] == [0.986, 1, 0.447, 0.447, 0.448]
 
 
 def test_memory_access_of_other_layers(wrap: Wrap) -> None:
@@ -318,7 +318,7 @@ def test_memory_access_of_other_layers(wrap: Wrap) -> None:
 
 
 def test_memory_access_of_global_pooling(wrap: Wrap) -> None:
-    """Written as a layer or as a mean over the image; a mean over something else is no pooling."""
+    """Written as a layer or as a mean over the image; a mean over other dimensions is not a pooling."""
     for make in (
         lambda: nn.AdaptiveAvgPool2d(1),
         lambda: nn.AdaptiveMaxPool2d(1),

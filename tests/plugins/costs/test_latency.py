@@ -140,8 +140,8 @@ def relu(shape: list[Any], kind: int = TensorProto.FLOAT) -> bytes:
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", kind, shape)],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    return made.SerializeToString()  # type: ignore[no-any-return]
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def test_a_free_batch_is_fixed() -> None:
@@ -167,8 +167,8 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     space = ToySpace()
     with pytest.raises(SpaceError, match=r"gone.onnx cannot be read: No such file"):
         quick(space).measure_files([tmp_path / "gone.onnx"])
-    (tmp_path / "text.onnx").write_text("this is no protocol buffer")
-    with pytest.raises(SpaceError, match=r"text.onnx is no ONNX model"):
+    (tmp_path / "text.onnx").write_text("this is not a protocol buffer")
+    with pytest.raises(SpaceError, match=r"text.onnx is not an ONNX model"):
         quick(space).measure_files([tmp_path / "text.onnx"])
     (tmp_path / "integers.onnx").write_bytes(relu([1, 3], TensorProto.STRING))
     with pytest.raises(SpaceError, match=r"integers.onnx cannot be measured: "):
@@ -179,9 +179,9 @@ def test_files_are_measured(tmp_path: Path) -> None:
     files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     files[0].write_bytes(relu(["n", 3]))
     files[1].write_bytes(export(convolutions(), (3, 8, 8)))
-    found = quick(ToySpace()).measure_files(files)
-    assert len(found) == 2
-    assert all(0 < item.low <= item.value <= item.high for item in found)
+    measurements = quick(ToySpace()).measure_files(files)
+    assert len(measurements) == 2
+    assert all(0 < item.low <= item.value <= item.high for item in measurements)
 
 
 # --- Recognising graphs ---------------------------------------------------------------------------------------------
@@ -222,15 +222,15 @@ def test_digests_know_how_nodes_are_connected() -> None:
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many models each session measured."""
-    made: list[int] = []
+    sessions: list[int] = []
     real = latency.measure
 
     def counted(models: Any, *more: Any, **named: Any) -> Any:
-        made.append(len(models))
+        sessions.append(len(models))
         return real(models, *more, **named)
 
     monkeypatch.setattr(latency, "measure", counted)
-    return made
+    return sessions
 
 
 def test_a_graph_is_measured_once_for_one_set_of_options(wrap: Wrap, tmp_path: Path, sessions: list[int]) -> None:
@@ -271,10 +271,10 @@ def test_a_damaged_file_is_measured_again(
     for content in ("{", "[]", json.dumps({"value": "fast"}), "\udcff"):
         file.write_bytes(content.encode(errors="surrogateescape"))
         with caplog.at_level(logging.WARNING):
-            found = quick(space, cache=str(tmp_path)).measurement(ONLY)
-        assert "is no measurement" in caplog.text
+            measurement = quick(space, cache=str(tmp_path)).measurement(ONLY)
+        assert "does not hold a measurement" in caplog.text
         caplog.clear()
-        assert quick(space, cache=str(tmp_path)).measurement(ONLY) == found
+        assert quick(space, cache=str(tmp_path)).measurement(ONLY) == measurement
     assert len(sessions) == 5
 
 
@@ -300,9 +300,9 @@ def test_measure_is_one_session_and_always_measures(sessions: list[int]) -> None
     model = quick(ToySpace())
     networks = [convolutions(), convolutions(5), convolutions()]
     for _ in range(2):
-        found = model.measure(networks, (3, 8, 8))
+        measurements = model.measure(networks, (3, 8, 8))
     assert sessions == [3, 3]
-    assert len(found) == 3
+    assert len(measurements) == 3
     assert model.measure([], (3, 8, 8)) == []
     with pytest.raises(SpaceError, match="network 1: the network cannot be run"):
         model.measure([networks[0], nn.Linear(2, 2)], (3, 8, 8))
@@ -322,7 +322,7 @@ class Block(nn.Module):
 
 
 def test_time_is_divided_among_modules(wrap: Wrap) -> None:
-    """The ReLU stands in two places; what is fused with the convolution counts for the convolution."""
+    """The ReLU is called in two places; the operator fused with the convolution counts for the convolution."""
     space = wrap((16, 12, 12), lambda: nn.Sequential(nn.Sequential(Block(), Block()), Block(), nn.Conv2d(16, 16, 1)))
     model = quick(space)
     parts = model.breakdown(ONLY)

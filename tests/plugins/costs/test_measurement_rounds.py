@@ -71,11 +71,11 @@ def test_everything_runs_once_in_every_round_in_changing_order(clock: Clock) -> 
 def test_a_burst_counts_by_its_median_and_not_its_first_run(clock: Clock) -> None:
     times = itertools.cycle([50.0, 3.0, 90.0, 2.0])  # the first of each burst, and the three that count
     warm = iter([1.0, 1.0])
-    found = measurement_rounds.time_rounds(
+    timed = measurement_rounds.time_rounds(
         [clock.run("a", [], lambda: next(warm, None) or next(times))], range(5), warmup_ms=0, burst_ms=0, round_ms=0
     )
-    assert found.medians == [pytest.approx([3.0] * 5)]
-    assert found.paces == []
+    assert timed.medians == [pytest.approx([3.0] * 5)]
+    assert timed.paces == []
 
 
 def test_bursts_and_warming_up_last_as_long_as_asked(clock: Clock) -> None:
@@ -89,7 +89,7 @@ def test_in_a_paired_session_the_control_runs_between_all_bursts(clock: Clock) -
     log: list[str] = []
     runs = [clock.run(name, log, lambda: 2.0) for name in "ab"]
     control = clock.run("c", log, lambda: 1.0)
-    found = measurement_rounds.time_rounds(runs, range(5), warmup_ms=0, burst_ms=0, round_ms=0, pace=control)
+    timed = measurement_rounds.time_rounds(runs, range(5), warmup_ms=0, burst_ms=0, round_ms=0, pace=control)
     # Warming up: each twice. Then bursts of one run and three more, of the control one and four: 4 ms of 1 ms each.
     bursts = ["".join(group) for _, group in itertools.groupby(log[4:])]
     assert [burst[0] for burst in bursts[0::2]] == ["c"] * len(bursts[0::2])
@@ -98,7 +98,7 @@ def test_in_a_paired_session_the_control_runs_between_all_bursts(clock: Clock) -
     assert all(len(burst) == 4 for burst in inner)
     # A round's last burst of the control and the next round's first one follow each other.
     assert [len(burst) for burst in bursts[0::2]] == [5, 5] + [10, 5] * 4 + [5]
-    assert found.paces == [pytest.approx([1.0] * 5)] * 2
+    assert timed.paces == [pytest.approx([1.0] * 5)] * 2
 
 
 def test_pairing_takes_a_changing_pace_out(clock: Clock) -> None:
@@ -119,9 +119,9 @@ def test_pairing_takes_a_changing_pace_out(clock: Clock) -> None:
     # At every speed the truth is the same: 2.0 to 2.95 times the control.
     level = statistics.median(statistics.median(row) for row in zip(*timed.paces, strict=True))
 
-    def error(found: Sequence[tuple[float, float, float]]) -> float:
-        scale = statistics.fmean(value / length for (value, _, _), length in zip(found, lengths, strict=True))
-        return max(abs(value / length / scale - 1) for (value, _, _), length in zip(found, lengths, strict=True))
+    def error(intervals: Sequence[tuple[float, float, float]]) -> float:
+        scale = statistics.fmean(value / length for (value, _, _), length in zip(intervals, lengths, strict=True))
+        return max(abs(value / length / scale - 1) for (value, _, _), length in zip(intervals, lengths, strict=True))
 
     # A burst during which the speed changes is off by up to a fifth; of nine rounds it takes five to move the median.
     assert error(fair) < 0.02
@@ -133,18 +133,18 @@ def test_a_paired_interval_holds_the_uncertainty_of_the_pace() -> None:
     """All ratios are the same, so what is left is the interval of the control's median over rounds."""
     levels = [1.0, 1.1, 1.3, 0.9, 1.2, 1.05, 0.95]
     timed = measurement_rounds.Timed([[3.0 * level for level in levels], levels], [levels, levels])
-    values, found = measurement_rounds.paired(timed, 4)
+    values, intervals = measurement_rounds.paired(timed, 4)
     (alone,) = measurement_rounds.median_interval([levels], 4)
-    assert found[0] == pytest.approx([3.0 * end for end in alone])
-    assert found[1] == pytest.approx(alone)
+    assert intervals[0] == pytest.approx([3.0 * end for end in alone])
+    assert intervals[1] == pytest.approx(alone)
     assert values[0] == pytest.approx([3.0 * 1.05] * 7)
 
 
 def test_a_paired_session_says_so() -> None:
     options = replace(QUICK, paired=True)
-    found = measure([control_model(), control_model()], options)
+    measurements = measure([control_model(), control_model()], options)
     assert options.text().endswith("paired with the control")
-    for item in found:
+    for item in measurements:
         assert item.value == pytest.approx(statistics.median(item.details["rounds"]))
         assert item.low <= item.value <= item.high
         assert item.details["options"]["paired"]
@@ -195,21 +195,21 @@ def test_an_unsteady_session_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(measurement_rounds, "time_rounds", moved(by))
         session = LatencySession(QUICK)
         session.add(control_model())
-        (found,), report = session.run()
+        (measurement,), report = session.run()
         assert report.steady is steady
-        assert found.details["control"] == {"value": 1.0, "drift": pytest.approx(by)}
-        assert bool(found.details["notes"]) is not steady
-    assert "moved by 20 % between rounds" in found.details["notes"][0]
+        assert measurement.details["control"] == {"value": 1.0, "drift": pytest.approx(by)}
+        assert bool(measurement.details["notes"]) is not steady
+    assert "moved by 20 % between rounds" in measurement.details["notes"][0]
 
 
 def test_a_measurement_says_how_it_was_made() -> None:
-    (found,) = measure([control_model()], QUICK)
-    assert found.low <= found.value <= found.high
-    assert found.value == statistics.median(found.details["rounds"])
-    assert found.details["options"] == QUICK.as_dict()
-    assert found.details["options"]["provider"] == "CPUExecutionProvider"
-    assert found.details["environment"]["runtime"] == f"onnxruntime {onnxruntime.__version__}"
-    assert len(found.details["rounds"]) == 5
+    (measurement,) = measure([control_model()], QUICK)
+    assert measurement.low <= measurement.value <= measurement.high
+    assert measurement.value == statistics.median(measurement.details["rounds"])
+    assert measurement.details["options"] == QUICK.as_dict()
+    assert measurement.details["options"]["provider"] == "CPUExecutionProvider"
+    assert measurement.details["environment"]["runtime"] == f"onnxruntime {onnxruntime.__version__}"
+    assert len(measurement.details["rounds"]) == 5
 
 
 def test_the_control_never_changes() -> None:

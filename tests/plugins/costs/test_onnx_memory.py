@@ -29,21 +29,21 @@ NODES: dict[str, tuple[str, list[str], str, list[int], dict[str, Any]]] = {
 
 
 def graph(*order: str, dtype: int = TensorProto.FLOAT) -> bytes:
-    made = helper.make_graph(
+    graph = helper.make_graph(
         [helper.make_node(NODES[n][0], NODES[n][1], [NODES[n][2]], name=n, **NODES[n][4]) for n in order],
         "g",
         [helper.make_tensor_value_info("x", dtype, [1, 4, 8, 8])],
         [helper.make_tensor_value_info(NODES[n][2], dtype, NODES[n][3]) for n in ("pool", "cos")],
         [helper.make_tensor("shape", TensorProto.INT64, [2], [1, 512])],
     )
-    model: onnx.ModelProto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return model.SerializeToString()  # type: ignore[no-any-return]
 
 
 def test_a_graph_by_hand() -> None:
     # A tensor of 4 channels has 1,024 bytes. `a` waits for the pooling, so `b`, made from it, has a place of its own.
     assert onnx_peak(graph("exp", "sin", "both", "pool", "view", "cos")) == {"exp": 1024, "sin": 1024, "both": 2048}
-    # Run earlier, the pooling leaves nothing of `a` but 16 bytes; and still `b` cannot take the place of `a`.
+    # If the pooling ran earlier, only 16 bytes of `a` would remain; `b` still cannot overwrite `a`.
     assert onnx_peak(graph("exp", "sin", "pool", "both", "view", "cos")) == {"sin": 1024, "both": 2048, "pool": 16}
     # Before the sine: `b` takes the place of `a`. Half the bytes in half precision.
     early = ("exp", "pool", "sin", "both", "view", "cos")
@@ -75,8 +75,8 @@ def residual() -> nn.Module:
 )
 def test_a_file_needs_what_its_network_needs(name: str, make: Callable[[], nn.Module] | None) -> None:
     if make is None:
-        found = find_network(name, {}, (3, 64, 64))
-        make, shape = found.make, found.input_shape
+        network = find_network(name, {}, (3, 64, 64))
+        make, shape = network.make, network.input_shape
     else:
         shape = (3, 8, 8)
     space, only = OneNetwork(make, shape), Architecture({})
@@ -88,12 +88,12 @@ def test_a_file_needs_what_its_network_needs(name: str, make: Callable[[], nn.Mo
 
 def test_a_shape_that_depends_on_data_is_named() -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"], name="the node")]
-    made = helper.make_graph(
+    graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
         [helper.make_tensor_value_info("y", TensorProto.INT64, [1, "n"])],
     )
-    model: onnx.ModelProto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     with pytest.raises(SpaceError, match=r"NonZero \(node 'the node'\) makes a tensor whose shape depends on the data"):
         onnx_peak(model.SerializeToString())

@@ -67,7 +67,7 @@ BY_HAND: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], int]] = {
     # The shortcut lives on: 4 + 12 channels, and then 4 (shortcut) + 12 + 4.
     "a shortcut": ((4, 8, 8), bottleneck, 64 * (4 + 12 + 4)),
     "the input is not written over": ((3, 8, 8), lambda: nn.ReLU(), 64 * 6),
-    "unless its owner says so": ((3, 8, 8), lambda: nn.ReLU(inplace=True), 64 * 3),
+    "unless it is in place": ((3, 8, 8), lambda: nn.ReLU(inplace=True), 64 * 3),
     "views are free": ((4, 8), lambda: nn.Sequential(nn.Flatten(), nn.Unflatten(1, (8, 4)), nn.Flatten()), 32),
     "the places of maxima are not kept": ((4, 8, 8), lambda: nn.MaxPool2d(2), 4 * 64 + 4 * 16),
     "a concatenation": ((2, 4), lambda: Applied(lambda x: torch.cat([x.sin(), x.cos()], 1)), 8 + 8 + 16),

@@ -103,11 +103,11 @@ def test_used_is_dead_code_elimination() -> None:
     edges = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     used = Reduced(CELLS, "used")
     for code in load_table("nasbench201").codes[::25]:
-        read, kept = {3}, dict(zip(edges, code, strict=True))
+        read, operations = {3}, dict(zip(edges, code, strict=True))
         for node in (2, 1):
-            if any(kept[edge] != "0" for edge in edges if edge[0] == node and edge[1] in read):
+            if any(operations[edge] != "0" for edge in edges if edge[0] == node and edge[1] in read):
                 read.add(node)
-        expected = "".join(kept[edge] if edge[1] in read else "0" for edge in edges)
+        expected = "".join(operations[edge] if edge[1] in read else "0" for edge in edges)
         assert CELLS.code(used(CELLS.architecture(code))) == expected
 
 
@@ -133,9 +133,9 @@ def test_a_right_coding_is_chosen_from_samples(device: str, coding: set[str]) ->
     """Compilers of the devices differ in what they remove; the published latencies show it."""
     table = load_table("hw_nas_bench")
     values = table.column(f"cifar10_{device}_latency").values
-    known = np.random.default_rng(0).permutation(np.flatnonzero(~np.isnan(values)))
-    cells = [table.coding.architecture(table.codes[place]) for place in known[:600]]
-    truth = values[known[:600]]
+    places = np.random.default_rng(0).permutation(np.flatnonzero(~np.isnan(values)))
+    cells = [table.coding.architecture(table.codes[place]) for place in places[:600]]
+    truth = values[places[:600]]
     predictor = Predictor(CELLS, cells[:100], truth[:100].tolist(), counts=False, folds=3)
     assert predictor.chosen.coding in coding
     unseen = accuracy(predictor.predict(cells[100:]), truth[100:])
@@ -184,11 +184,11 @@ def test_files_of_all_kinds_say_the_same(tmp_path: Path) -> None:
     codes = "\n".join(["code,ms", *(f"{CELLS.code(c)},{v}" for c, v in pairs), "000000,-1"])
     coded = write(tmp_path / "b.csv.gz", codes)
     listed = [{"architecture": c.to_dict(), "value": v} for c, v in pairs]
-    told = write(tmp_path / "c.json", json.dumps(listed))
-    files = [SampleFile(columns), SampleFile(coded, "ms", "code", absent=("-1",)), SampleFile(told)]
+    rows_file = write(tmp_path / "c.json", json.dumps(listed))
+    files = [SampleFile(columns), SampleFile(coded, "ms", "code", absent=("-1",)), SampleFile(rows_file)]
     asked = CELLS.sample(stream(9, "test"))
-    found = [CostPredictor(CELLS, file=file, counts=False, model="additive").estimate(asked) for file in files]
-    assert found[0] == found[1] == found[2]
+    estimates = [CostPredictor(CELLS, file=file, counts=False, model="additive").estimate(asked) for file in files]
+    assert estimates[0] == estimates[1] == estimates[2]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_all_three_are_additive_on_small_images(model: type[Flops] | type[Params
     cost = model(small)
     table = CostTable.build(cost, small, checks=16)
     drawn = [small.sample(stream(1, "test", number)) for number in range(5)]
-    found = table.estimates(table.encode(drawn))
-    assert found.dtype == np.int64
-    assert found.tolist() == [sum(cost.breakdown(one).values()) for one in drawn]
+    estimates = table.estimates(table.encode(drawn))
+    assert estimates.dtype == np.int64
+    assert estimates.tolist() == [sum(cost.breakdown(one).values()) for one in drawn]
     assert table.smallest[1] < table.largest[1]

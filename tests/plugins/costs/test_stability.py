@@ -15,7 +15,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas_costs import search_finished
 from automl_nas_costs.latency import session
 from automl_nas_costs.latency.model import LatencyMs
-from automl_nas_costs.latency.stability import SessionStats, say_totals
+from automl_nas_costs.latency.stability import SessionStats, log_totals
 
 Wrap = Callable[..., SearchSpace]
 
@@ -23,12 +23,12 @@ Wrap = Callable[..., SearchSpace]
 @pytest.fixture
 def drifts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """By how much the control moves in the sessions to come, the last one for ever; nothing is measured."""
-    found: list[float] = []
+    shares: list[float] = []
 
     def measured(
         models: Sequence[bytes], control: bytes, options: Mapping[str, Any], seeds: Sequence[int]
     ) -> dict[str, Any]:
-        drift = found.pop(0) if len(found) > 1 else found[0]
+        drift = shares.pop(0) if len(shares) > 1 else shares[0]
         one = {"value": 1.0, "low": 0.9, "high": 1.1, "confidence": 0.95, "rounds": [1.0] * 5}
         return {
             "control": {"value": 1.0, "drift": drift, "rounds": [1.0] * 5},
@@ -38,19 +38,19 @@ def drifts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         }
 
     monkeypatch.setattr(session, "measure_models", measured)
-    return found
+    return shares
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     caplog.clear()
-    return found
+    return warnings
 
 
 def test_candidates_are_told_apart_and_the_same_news_is_not_told_twice(
     wrap: Wrap, drifts: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    say_totals()  # what other tests measured
+    log_totals()  # what other tests measured
     caplog.clear()
     space = wrap((3,), *(lambda n=n: nn.Linear(3, n + 1) for n in range(6)))
     model = LatencyMs(space, cache=None)
@@ -70,23 +70,23 @@ def test_candidates_are_told_apart_and_the_same_news_is_not_told_twice(
     assert "by up to 30 %" in total
     search_finished(None, None)
     assert not said(caplog)
-    # What is measured on its own says so on its own.
+    # Sessions without statistics log their own warnings.
     for _ in range(2):
         model.measure([nn.Linear(3, 2)], (3,))
     assert len(said(caplog)) == 2
 
 
 def test_a_steady_machine_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    tally = SessionStats()
-    tally.saw(0.02, [])
-    assert tally.close() == ""
+    stats = SessionStats()
+    stats.record(0.02, [])
+    assert stats.close() == ""
     assert not said(caplog)
 
 
 def test_a_search_says_it_once_and_counts(
     drifts: list[float], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    say_totals()
+    log_totals()
     drifts += [0.08]
     space = {"name": "shufflenet_v2", "input_shape": [3, 32, 32], "widths": [20, 40], "repeats": [2, 2]}
     raw = {
