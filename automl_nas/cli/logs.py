@@ -1,4 +1,4 @@
-"""What reaches stderr of all that is logged and warned of: the framework's and its plugins' own warnings."""
+"""The log on stderr: warnings of the framework and of plugins; those of libraries are hidden."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import click
 
 from automl_nas.cli.common import DEBUG
 
-_SAID_ELSEWHERE = "automl_nas.plugin.manager"
-"""The logger that names broken plugins: commands that use plugins say it in their own way."""
+_SHOWN_ELSEWHERE = "automl_nas.plugin.manager"
+"""The logger that names broken plugins: commands that use plugins show them themselves."""
 
 
 class Logs(logging.Handler):
-    """While entered, shows what this framework and plugins log as warnings, a line each; libraries' logs are hidden.
+    """Within its context, shows warnings that this framework and plugins log, a line each.
 
-    Of several that are entered the last one shows.
+    If several are entered, only the last one shows them.
 
     Args:
-        show: prints one line.
+        show: prints one line; None: on stderr.
     """
 
-    _entered: list[Logs] = []  # noqa: RUF012 - one for the process, as logging itself
+    _entered: list[Logs] = []  # noqa: RUF012 - one for the process, like logging itself
 
     def __init__(self, show: Callable[[str], object] | None = None) -> None:
         super().__init__(logging.WARNING)
@@ -52,10 +52,9 @@ class Logs(logging.Handler):
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide Python warnings, in worker processes too, unless the user asks for them.
+    """Hide Python warnings, also in worker processes, unless the user enables them.
 
-    Libraries warn of themselves (an exporter of what its next version will drop), of which users of this program can do
-    nothing.
+    Libraries issue warnings about themselves, such as deprecations, about which users of this program can do nothing.
     """
     if os.environ.get(DEBUG) or "PYTHONWARNINGS" in os.environ:
         yield
@@ -70,12 +69,12 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _ours(logger: str) -> bool:
-    return logger != _SAID_ELSEWHERE and logger.partition(".")[0] in _packages()
+    return logger != _SHOWN_ELSEWHERE and logger.partition(".")[0] in _packages()
 
 
 @cache
 def _packages() -> frozenset[str]:
-    """Return the top packages of the framework and of installed plugins; nothing is imported."""
+    """Return the top packages of the framework and of installed plugins, without importing them."""
     from importlib.metadata import entry_points
 
     return frozenset({"automl_nas", *(point.module.partition(".")[0] for point in entry_points(group="automl_nas"))})

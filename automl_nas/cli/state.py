@@ -1,4 +1,4 @@
-"""How far a run is, read from its files alone: nothing is locked, changed or executed, and torch is not needed."""
+"""The state of a run, read from its files alone: nothing is locked, changed or executed, and torch is not imported."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from automl_nas.strategy.trial import Trial
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage.
+    """The state of a stage.
 
     Attributes:
-        name: of the stage; ``final`` is the last one of a run that retrains.
+        name: of the stage; ``final`` is the last stage of a run that retrains.
         state: ``done``, ``running``, ``interrupted`` or ``waiting``.
-        trials: recorded ones, by number.
-        budget: how many trials it may make; None: no such limit.
-        problem: ranks them.
-        limits: constraint on what -> limit, as written.
-        logged: the last line it logged; empty if there is none.
+        trials: the recorded trials, by number.
+        budget: maximum number of trials; None: unlimited.
+        problem: ranks the trials.
+        limits: metric or cost -> limit, as written.
+        logged: the last line of logged numbers; empty if nothing was logged.
     """
 
     name: str
@@ -41,7 +41,7 @@ class StageState:
 
     @property
     def states(self) -> dict[str, int]:
-        """How many trials are complete, pruned, failed; and how many of the complete ones miss a constraint."""
+        """State -> number of trials; ``infeasible`` counts the complete ones that violate a constraint."""
         counts = Counter(trial.state.value for trial in self.trials)
         missed = sum(trial.state.value == "complete" and not trial.feasible for trial in self.trials)
         return dict(sorted(counts.items())) | ({"infeasible": missed} if missed else {})
@@ -49,18 +49,18 @@ class StageState:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run.
+    """The state of a run.
 
     Attributes:
-        directory: where it is.
+        directory: the run directory.
         status: ``complete``, ``running`` or ``interrupted``.
-        holder: the process that works on it; empty if none does.
-        stages: all of them, in order.
-        current: the stage it is at; None when it is complete.
-        evaluating: number of a trial that was begun and has no result -> how often it was begun.
+        holder: the process that works on the run; empty if no process works on it.
+        stages: all stages, in order.
+        current: the present stage; None if the run is complete.
+        evaluating: number of an unfinished trial -> number of times that its evaluation was begun.
         damage: damaged lines of the ledger.
-        idle: seconds since anything was recorded.
-        result: what ``result.json`` holds; None while the run is not complete.
+        idle: seconds since the last change of a file.
+        result: the content of ``result.json``; None while the run is not complete.
     """
 
     directory: Path
@@ -75,15 +75,15 @@ class RunState:
 
     @property
     def leading(self) -> StageState:
-        """The stage whose trials say most: the last one that has any, or the first one."""
+        """The last stage that has trials; if no stage has, the first one."""
         return next((stage for stage in reversed(self.stages) if stage.trials), self.stages[0])
 
     @classmethod
     def read(cls, path: Path) -> RunState:
-        """Read a run directory, also one that is being worked on.
+        """Read a run directory, also while a process works on it.
 
         Raises:
-            RunDirectoryError: it is no run directory.
+            RunDirectoryError: the path is not a run directory.
             DamagedError: ``result.json`` cannot be read.
         """
         directory = RunDirectory.open(path)
@@ -131,7 +131,7 @@ def _stage(
         state,
         [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == name],
         (settings.get("budget") or {}).get("trials"),
-        # Whether a constraint is met is recorded with each trial, so objectives are all that is needed to rank them.
+        # Trials record whether they meet their constraints, so the objectives are enough to rank them.
         Problem(own.get("objectives") or top["objectives"]),
         {
             key: limit if isinstance(limit, str) else limit["limit"]
@@ -143,16 +143,16 @@ def _stage(
 
 
 def _last_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Return stage -> the last whole line it logged."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return stage -> the last complete line that it logged."""
+    lines: dict[str, dict[str, Any]] = {}
     if path.exists():
         with path.open("rb") as file:
             for line in file:
-                # A line that a crash cut short, or that a disk damaged, is no reason to show nothing.
+                # Incomplete and damaged lines are ignored: the others can still be shown.
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
-                    found[record["stage"]] = record
-    return found
+                    lines[record["stage"]] = record
+    return lines
 
 
 def _idle(directory: RunDirectory) -> float:

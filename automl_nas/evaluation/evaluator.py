@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
+from automl_nas.fast_dataclass import LazyPath
 from automl_nas.space.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -41,19 +41,6 @@ class Reports:
         self.values.append([int(step), float(value)])
 
 
-class _Folder:
-    """The field `Request.scratch`: a string is converted to a Path when it is read, which few evaluators do."""
-
-    def __get__(self, request: Request | None, kind: type[Request]) -> Path | None:
-        if request is None:
-            return None  # the default
-        folder = vars(request)["_scratch"]
-        return None if folder is None else Path(folder)
-
-    def __set__(self, request: Request, folder: str | Path | None) -> None:
-        vars(request)["_scratch"] = folder
-
-
 @dataclass(frozen=True)
 class Request:
     """One candidate to evaluate.
@@ -73,7 +60,7 @@ class Request:
     architecture: Architecture
     seed: int
     fidelity: float | None = None
-    scratch: _Folder = _Folder()
+    scratch: LazyPath = LazyPath()  # noqa: RUF009 - a descriptor, one for the class
     report: Callable[[int, float], None] = field(default_factory=Reports, compare=False, repr=False)
 
 

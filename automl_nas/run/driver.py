@@ -29,7 +29,6 @@ from automl_nas.run.stages import run_stages
 from automl_nas.run.trials.dispatch import EvaluationDispatcher
 from automl_nas.run.trials.services import StageServices
 from automl_nas.run.trials.stage_executors import StageExecutors
-from automl_nas.run.trials.trial_seeds import TrialSeeds
 from automl_nas.strategy.base import Strategy
 from automl_nas.streams import stream_seed
 
@@ -120,12 +119,12 @@ class Driver:
 
     def _services(self, index: int) -> StageServices:
         stage, record = self._stages[index].plan, self._record
-        seeds = TrialSeeds(stream_seed(self._plan.seed, stage.settings.name))
+        seed = stream_seed(self._plan.seed, stage.settings.name)
         dispatcher = None
         if stage.settings.evaluator is not None:
             executors = StageExecutors(self._plan, index, record)
-            dispatcher = EvaluationDispatcher(executors, seeds, record, self._notifications, self._stop)
-        return StageServices(stage, self._plan.space, seeds, dispatcher, record, self._notifications)
+            dispatcher = EvaluationDispatcher(executors, seed, record, self._notifications, self._stop)
+        return StageServices(stage, self._plan.space, seed, dispatcher, record, self._notifications)
 
     def _checkpoint(self, index: int, steps: int, strategy: Strategy, services: StageServices) -> None:
         if self._plan.measured:

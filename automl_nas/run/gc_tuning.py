@@ -1,4 +1,8 @@
-"""Python's garbage collector while a run is driven."""
+"""Settings of Python's garbage collector while a run is driven.
+
+Without this module a trial takes 9 microseconds more of 59 (batch 1), and 21 more of 48 (batch 100), in
+``benchmarks/driver_overhead.py``: the collector visits the objects of torch and of the ledger again and again.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What every observer must pass: `ObserverContract`.
+"""The contract of observers: `ObserverContract`.
 
-A plugin's test subclasses it, in a class whose name begins with ``Test``, and gives `make`::
+A test of a plugin subclasses it, in a class whose name begins with ``Test``, and implements `make`::
 
     class TestDiary(ObserverContract):
         def make(self, space, folder):
@@ -32,26 +32,26 @@ from automl_nas.testing.failing_candidates import FailingEvaluator, RandomPropos
 from automl_nas.testing.toys import ToyCost
 
 TRIALS = 9
-"""In each of two stages."""
+"""Number of trials in each of two stages."""
 
 
 class ObserverContract(ABC):
-    """What every `Observer` must keep: it watches runs of all kinds without raising, and they find what they find."""
+    """The contract of every `Observer`: it observes runs with trials of all states without raising or changing them."""
 
     @abstractmethod
     def make(self, space: SearchSpace, folder: Path) -> Observer:
         """Return a fresh observer.
 
         Args:
-            space: what the run searches.
-            folder: the test's own, for what the observer writes outside the run directory.
+            space: the search space of the run.
+            folder: a folder of the test, for files that the observer writes outside the run directory.
         """
 
     def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:  # noqa: B027 - a default
-        """Check what the observer of a run made of it, once it was closed (default: nothing is known of that).
+        """Check what an observer did with a run, after it was closed (default: no check).
 
         Args:
-            observer: which watched the run, or the last part of it.
+            observer: that observed the run, or its last part after an interruption.
             trials: of the run.
             folder: as in `make`.
         """
@@ -66,7 +66,7 @@ class ObserverContract(ABC):
             "budget": {"trials": TRIALS},
             "batch": 2,
         }
-        # Without an evaluator costs are recorded, and nothing else.
+        # Without an evaluator only costs are recorded.
         second = {
             "name": "second",
             "strategy": RandomProposals,
@@ -86,31 +86,31 @@ class ObserverContract(ABC):
             "checkpoint_seconds": 0.0,
         }
 
-    def _found(self, run: Path) -> dict[int, Trial]:
+    def _trials(self, run: Path) -> dict[int, Trial]:
         ledger = Ledger(run / "trials.jsonl", writable=False)
         assert not ledger.damage, "the record of trials is damaged"
         return ledger.trials
 
     def _manager(self) -> PluginManager:
-        # An observer that raises is an error.
+        # Strict: an observer that raises ends the run.
         return with_builtin(PluginManager({"AUTOML_NAS_PLUGINS": "", "AUTOML_NAS_STRICT_PLUGINS": "1"}).load())
 
-    def test_a_run_finds_the_same_with_it(self, tmp_path: Path) -> None:
-        """It raises nothing, and neither the trials nor the files of the run are others because it watched."""
+    def test_trials_are_the_same_without_it(self, tmp_path: Path) -> None:
+        """The observer raises nothing, and trials and files of the run are the same without it."""
         manager = self._manager()
         Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
         observer = self.make(failing_space(blocks=2), tmp_path)
         watched = Session.start(self._config(tmp_path, observer), tmp_path / "watched", manager=manager).run()
-        alone, found = self._found(tmp_path / "alone"), self._found(tmp_path / "watched")
-        assert {trial.state for trial in found.values()} == set(State), "the run does not show all there is"
-        assert _timeless(found) == _timeless(alone)
+        expected, trials = self._trials(tmp_path / "alone"), self._trials(tmp_path / "watched")
+        assert {trial.state for trial in trials.values()} == set(State), "the run has not trials of all states"
+        assert _timeless(trials) == _timeless(expected)
         missing = _files(tmp_path / "alone") - _files(tmp_path / "watched")
         assert not missing, f"files of the run are missing: {sorted(map(str, missing))}"
         assert RunDirectory.open(tmp_path / "watched").read_result() == watched
-        self.seen(observer, found, tmp_path)
+        self.seen(observer, trials, tmp_path)
 
-    def test_a_run_that_was_interrupted_is_watched_again(self, tmp_path: Path) -> None:
-        """It is closed without the end, and another one watches the run when it is resumed."""
+    def test_a_resumed_run_is_observed_again(self, tmp_path: Path) -> None:
+        """The observer is closed without a result, and a new one observes the resumed run."""
         manager = self._manager()
         Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
         observer = self.make(failing_space(blocks=2), tmp_path)
@@ -121,18 +121,18 @@ class ObserverContract(ABC):
         observer = self.make(failing_space(blocks=2), tmp_path)
         raw = self._config(tmp_path, observer)
         Session.resume(tmp_path / "watched", raw=raw, manager=manager).run()
-        found = self._found(tmp_path / "watched")
-        assert _timeless(found) == _timeless(self._found(tmp_path / "alone"))
-        self.seen(observer, found, tmp_path)
+        trials = self._trials(tmp_path / "watched")
+        assert _timeless(trials) == _timeless(self._trials(tmp_path / "alone"))
+        self.seen(observer, trials, tmp_path)
 
-    def test_it_can_be_asked_before_there_is_a_run(self, tmp_path: Path) -> None:
-        """`Observer.check` leaves no run directory behind."""
+    def test_check_creates_no_run_directory(self, tmp_path: Path) -> None:
+        """`Observer.check` may be called before the run exists and does not create its directory."""
         run = RunInfo(tmp_path / "run", objectives={"first": {"accuracy": "maximize"}})
         self.make(failing_space(), tmp_path).check(run)
         assert not run.directory.exists()
 
     def test_the_global_generators_are_left_alone(self, tmp_path: Path) -> None:
-        """Whatever it does, what is drawn after it is not changed; it takes trials of every state and values of any."""
+        """The observer does not advance or seed them, for trials of every state and with all kinds of values."""
         import numpy as np
         import torch
 
@@ -157,9 +157,9 @@ class ObserverContract(ABC):
 
 
 def _files(run: Path) -> set[Path]:
-    # The names of checkpoints contain what evaluations took.
-    found = {path.relative_to(run) for path in run.rglob("*")}
-    return {path for path in found if path.parts[0] != "checkpoints"}
+    # The names of checkpoints depend on durations, through their digest.
+    files = {path.relative_to(run) for path in run.rglob("*")}
+    return {path for path in files if path.parts[0] != "checkpoints"}
 
 
 def _timeless(trials: dict[int, Trial]) -> dict[int, dict[str, Any]]:

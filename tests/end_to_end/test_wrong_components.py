@@ -71,7 +71,7 @@ def test_a_proposal_without_its_envelope(tmp_path: Path) -> None:
 
 def test_an_outcome_without_its_envelope(tmp_path: Path) -> None:
     raw = config(ToySpace(), Asks, {"name": Answers, "bare": True})
-    with pytest.raises(EvaluationError, match=r"Answers.evaluate gave .*a dict; what it yields is Outcome"):
+    with pytest.raises(EvaluationError, match=r"Answers.evaluate yielded .*a dict; it must yield Outcome"):
         automl_nas.search(raw, out=tmp_path / "run")
 
 

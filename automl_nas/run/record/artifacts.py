@@ -1,4 +1,4 @@
-"""Artifacts on disk: write-once weights of a stage, as safetensors with a SHA-256 beside them."""
+"""Artifacts on disk: weights that a stage writes once, as safetensors with their SHA-256 in a JSON file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class RunArtifacts(Artifacts):
 
     Args:
         folder: ``artifacts/`` of the run directory.
-        stage: the present stage: where `save` writes.
-        space: the configuration of the space that the weights belong to; its fingerprint is checked on `load`.
-        fingerprint: of the space.
+        stage: the present stage, whose artifacts `save` writes.
+        space: the configuration of the search space that the weights belong to.
+        fingerprint: of the space; `load` checks it.
     """
 
     def __init__(self, folder: Path, stage: str, space: Mapping[str, Any], fingerprint: str) -> None:
@@ -39,11 +39,11 @@ class RunArtifacts(Artifacts):
         note = path.with_suffix(".json")
         digest = hashlib.sha256(content).hexdigest()
         same = path.exists() and sha256(path) == digest
-        # Of a damaged pair the other half says what was written: then the run repeats itself, and mends it.
+        # If one file of the pair is damaged, the other one holds the digest that was written, and the pair is repaired.
         if path.exists() and note.exists() and not same and _recorded(note) != digest:
             raise RunDirectoryError(
-                f"artifact '{self._stage}/{name}' exists and holds other weights: this run no longer repeats "
-                "itself (another version of a library, or other hardware?); start a new run"
+                f"artifact '{self._stage}/{name}' exists and holds other weights: the run is not reproducible any more "
+                "(another version of a library, or other hardware?); start a new run"
             )
         if not same:
             write_whole(path, lambda file: file.write(content))
@@ -57,7 +57,7 @@ class RunArtifacts(Artifacts):
         note = read_json(path.with_suffix(".json"))
         if note["space_fingerprint"] != self._fingerprint:
             raise ConfigurationError(
-                f"the weights '{reference}' belong to another search space than this run's: {note['space']} against "
+                f"the weights '{reference}' belong to another search space: {note['space']}; this run has "
                 f"{dict(self._space)}"
             )
         return load_weights(path)
@@ -66,30 +66,30 @@ class RunArtifacts(Artifacts):
         """Return the file of an artifact.
 
         Raises:
-            ConfigurationError: there is none of that name.
+            ConfigurationError: no artifact has that name.
         """
         run, _, local = reference.rpartition(":")
         folder = Path(run).expanduser() / "artifacts" if run else self._folder
         stage, _, name = local.partition("/")
         path = folder / stage / f"{name or 'weights'}.safetensors"
         if not path.exists() or not path.with_suffix(".json").exists():
-            known = [
+            references = [
                 f"{file.parent.name}/{file.stem}".removesuffix("/weights")
                 for file in sorted(folder.glob("*/*.safetensors"))
             ]
             raise ConfigurationError(
-                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, known)}"
+                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, references)}"
             )
         return path
 
 
 def _recorded(note: Path) -> str | None:
-    """Return the digest that was recorded; None where nothing readable was."""
+    """Return the recorded digest; None if the file is missing or damaged."""
     try:
-        found = read_json(note) if note.exists() else None
+        content = read_json(note) if note.exists() else None
     except DamagedError:
         return None
-    return found.get("sha256") if isinstance(found, dict) else None
+    return content.get("sha256") if isinstance(content, dict) else None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _untie(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return contiguous tensors on the CPU, each once, and name -> name of the tensor it is the same as."""
+    """Return contiguous tensors on the CPU, each once, and name -> name of the tensor that it is tied to."""
     owners: dict[tuple[object, ...], str] = {}
     unique: dict[str, Tensor] = {}
     tied: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a power cut leaves the old one or the new one, never half of it."""
+"""Atomic writing of files: a crash, a full disk or a power cut leaves the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from automl_nas.errors import DamagedError, RunFailedError
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the file system into a message that names the file and the way out."""
+    """Turn an OSError into a RunFailedError that names the file and the way out."""
     try:
         yield
     except OSError as error:
@@ -42,12 +42,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object], check: Callable[[Path], object] | None = None) -> None:
-    """Write a file beside its place, flush it to the disk, check it, and put it in place by a rename.
+    """Write a temporary file in the same folder, flush it to the disk, check it, and rename it.
 
     Args:
-        path: where the file shall be; its folder exists.
+        path: of the file; its folder exists.
         write: writes the content to an open binary file.
-        check: reads the temporary file back; what it raises leaves the old file in place.
+        check: reads the temporary file back; if it raises, the old file is kept.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with disk_errors(path):
@@ -65,12 +65,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], check: Callable
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a file with text in UTF-8 atomically."""
     write_whole(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole: sorted as given, indented, NaN refused."""
+    """Write a JSON file atomically, indented, in the order of the keys; NaN raises ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -78,7 +78,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DamagedError: it is not JSON; the message names file, line and column.
+        DamagedError: the file is not JSON; the message names file, line and column.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

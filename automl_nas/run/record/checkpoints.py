@@ -1,4 +1,4 @@
-"""Checkpoints: files that only save time. Whatever happens to them, ledger and seed are enough to repeat a run."""
+"""Checkpoints only save time: the ledger and the seed are enough to repeat a run without them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KEPT = 2
 class Checkpoints:
     """The checkpoints of a run, in a folder.
 
-    A file is named after its serial number and the SHA-256 of its content. It is read back with ``weights_only``
-    before it is put in place, so nothing is written that cannot be opened without executing code.
+    The name of a file consists of its serial number and the SHA-256 of its content. It is read back with
+    ``weights_only`` before the rename: every checkpoint can be opened without executing code.
 
     Args:
-        folder: made if it is missing.
+        folder: of the checkpoints; created if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,11 +32,11 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Mapping[str, Any], *, boundary: bool = False) -> Path:
-        """Write a checkpoint; remove all but the newest ones.
+        """Write a checkpoint; remove old ones.
 
         Args:
             state: tensors and plain values only.
-            boundary: at the start of a stage: small, and kept for good.
+            boundary: the checkpoint is at the start of a stage: it is small and is never removed.
         """
         import torch
 
@@ -47,13 +47,18 @@ class Checkpoints:
         serial = max((serial for serial, _, _ in self._all()), default=-1) + 1
         path = self.folder / f"{serial:08d}-{digest}{'-boundary' if boundary else ''}.pt"
         write_whole(path, lambda file: file.write(content), lambda written: _load(written, digest))
-        passing = [file for _, file, kept in self._all() if not kept]
-        for old in passing[KEPT:]:
+        removable = [file for _, file, boundary in self._all() if not boundary]
+        for old in removable[KEPT:]:
             old.unlink(missing_ok=True)
         return path
 
     def newest(self, warn: Callable[[str], object], usable: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-        """Return the newest good checkpoint that is usable, or None; damaged ones are named through ``warn``."""
+        """Return the newest usable checkpoint, or None.
+
+        Args:
+            warn: called with a message for each damaged checkpoint.
+            usable: returns whether a checkpoint can be used.
+        """
         for _, path, _ in self._all():
             try:
                 state = _load(path, _match(path)[2])
@@ -66,8 +71,8 @@ class Checkpoints:
 
     def _all(self) -> list[tuple[int, Path, bool]]:
         """Return (serial, file, boundary), newest first."""
-        found = [(path, _NAME.match(path.name)) for path in self.folder.iterdir()]
-        return sorted(((int(match[1]), path, bool(match[3])) for path, match in found if match), reverse=True)
+        files = [(path, _NAME.match(path.name)) for path in self.folder.iterdir()]
+        return sorted(((int(match[1]), path, bool(match[3])) for path, match in files if match), reverse=True)
 
 
 def _match(path: Path) -> re.Match[str]:

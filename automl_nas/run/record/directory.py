@@ -1,4 +1,4 @@
-"""The run directory: everything a run knows, in files that anybody can read."""
+"""The run directory: all files of a run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from automl_nas.run.record.atomic_files import disk_errors, read_json, write_jso
 from automl_nas.run.record.yaml import dump_yaml, read_yaml
 
 SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
-"""What every resolved configuration has; one that lacks some was cut off, and would be read as another run."""
+"""Sections of every resolved configuration. If one is missing, the file was truncated and would mean another run."""
 
 RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn")
 
 
 class RunDirectory:
     """A folder with ``config.yaml``, ``environment.json``, ``trials.jsonl``, ``metrics.jsonl``, ``checkpoints/``,
-    ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` where costs are measured. Opening
-    one never executes code.
+    ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` if costs are measured. To open it
+    never executes code.
 
-    Use `create` for a new run and `open` for an old one.
+    Use `create` for a new run and `open` for an existing one.
+
+    Args:
+        path: of the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,43 +49,43 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> RunDirectory:
-        """Make a new, locked run directory that holds the resolved configuration.
+        """Create and lock a run directory that holds the resolved configuration.
 
         Raises:
-            RunDirectoryError: the folder is not empty, or cannot be made.
+            RunDirectoryError: the folder is not empty, or cannot be created.
         """
         directory = cls(path)
         cls.check_new(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
+            raise RunDirectoryError(f"cannot create the run directory {path}: {error.strerror}") from error
         directory.lock()
         try:
-            cls.check_new(path)  # again: another process may have been faster, and be done
+            cls.check_new(path)  # again: another process may have been faster and may have finished
         except RunDirectoryError:
             directory.unlock()
             raise
         write_json(directory.environment, environment())
-        # Last: a folder with a configuration is a run that can be resumed.
+        # Written last: a folder with a configuration is a run that can be resumed.
         write_text(directory.config, dump_yaml(config))
         return directory
 
     @classmethod
     def check_new(cls, path: Path) -> None:
-        """Check that a new run may be made at a path, without touching it.
+        """Check that a new run may be created at a path, without changing anything.
 
         Raises:
-            RunDirectoryError: there is something that a run would have to live with or overwrite.
+            RunDirectoryError: the folder is not empty, or cannot be read.
         """
         directory = cls(path)
         try:
-            there = [entry.name for entry in path.iterdir()] if path.exists() else []
+            names = [entry.name for entry in path.iterdir()] if path.exists() else []
         except OSError as error:
-            raise RunDirectoryError(f"cannot make the run directory {path}: {error.strerror}") from error
-        # What a process leaves that is killed while it makes a run directory; the configuration is written last.
+            raise RunDirectoryError(f"cannot create the run directory {path}: {error.strerror}") from error
+        # A process that is killed while it creates a run directory leaves these; the configuration is written last.
         ours = {directory.environment.name, "lock"}
-        if any(name not in ours and not name.endswith(".part") for name in there):
+        if any(name not in ours and not name.endswith(".part") for name in names):
             advice = (
                 f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
             )
@@ -93,19 +96,19 @@ class RunDirectory:
         """Return the run directory at a path, unlocked.
 
         Raises:
-            RunDirectoryError: it is not one.
+            RunDirectoryError: the path is not a run directory.
         """
         directory = cls(path)
         if not directory.config.is_file():
-            what = "there is no such folder" if not path.exists() else "it holds no config.yaml"
-            raise RunDirectoryError(f"{path} is not a run directory: {what}")
+            reason = "the folder does not exist" if not path.exists() else "it holds no config.yaml"
+            raise RunDirectoryError(f"{path} is not a run directory: {reason}")
         return directory
 
     def lock(self) -> None:
-        """Take the run for this process; the lock goes with the process, however it ends.
+        """Lock the run for this process. The operating system removes the lock when the process ends.
 
         Raises:
-            RunDirectoryError: another process has it.
+            RunDirectoryError: another process holds the lock.
         """
         with disk_errors(self.path / "lock"):
             file = (self.path / "lock").open("a+b")
@@ -122,7 +125,7 @@ class RunDirectory:
         self._lock = file
 
     def unlock(self) -> None:
-        """Give the run back."""
+        """Remove the lock."""
         if self._lock is not None:
             self._lock.truncate(0)
             self._lock.close()
@@ -144,23 +147,23 @@ class RunDirectory:
         """Return the resolved configuration.
 
         Raises:
-            DamagedError: it is not whole.
+            DamagedError: a section is missing.
         """
         value = read_yaml(self.config).value
         missing = [name for name in SECTIONS if not isinstance(value, dict) or name not in value]
         if missing:
-            raise DamagedError(f"{self.config} is damaged: it lacks {', '.join(missing)}; restore it from a copy")
+            raise DamagedError(f"{self.config} is damaged: {', '.join(missing)} is missing; restore it from a copy")
         assert isinstance(value, dict)
         return value
 
     def read_measured(self) -> dict[str, Any]:
-        """Return what cost models measured; nothing where none did.
+        """Return what cost models measured; empty if no cost is measured.
 
         Raises:
-            DamagedError: the file is not whole.
+            DamagedError: the file is damaged.
         """
-        found: dict[str, Any] = read_json(self.measured) if self.measured.exists() else {}
-        return found
+        measurements: dict[str, Any] = read_json(self.measured) if self.measured.exists() else {}
+        return measurements
 
     def read_result(self) -> dict[str, Any] | None:
         """Return ``result.json``, or None while the run is not complete."""
@@ -169,17 +172,17 @@ class RunDirectory:
         try:
             result: dict[str, Any] = read_json(self.result)
         except DamagedError as error:
-            raise DamagedError(f"{error}; delete it and resume: it is made anew from the record") from None
+            raise DamagedError(f"{error}; delete it and resume: it is computed again from the record") from None
         return result
 
     def changed_packages(self) -> list[str]:
-        """Return what differs between the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
+        """Return the differences of the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
         if not self.environment.exists():
             return []
         try:
             old, new = read_json(self.environment), environment()
         except DamagedError as error:
-            return [f"not known, {error}"]  # it only explains: no reason not to go on
+            return [f"unknown, {error}"]  # the differences only explain errors: the run can continue without them
         return [
             f"{name} {old.get(name)} -> {new.get(name)}"
             for name in sorted({*old, *new})
@@ -188,7 +191,7 @@ class RunDirectory:
 
 
 def environment() -> dict[str, Any]:
-    """Return what results depend on besides the configuration: versions and processor."""
+    """Return versions and processor: results depend on them besides the configuration."""
     versions: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
     for package in RECORDED_PACKAGES:
         try:
@@ -199,18 +202,18 @@ def environment() -> dict[str, Any]:
 
 
 class MetricsFile:
-    """``metrics.jsonl``: what stages log. Its length is part of a checkpoint, and it is cut back to it on resume.
+    """``metrics.jsonl``: the numbers that stages log. Its length is part of a checkpoint; on resume it is cut to it.
 
     Args:
         path: the file.
-        length: how many bytes of it are valid; the rest is cut off.
+        length: number of valid bytes; the rest is cut off.
     """
 
     def __init__(self, path: Path, length: int) -> None:
         self._path = path
         with disk_errors(path):
             self._file = path.open("ab")
-            # What is as it was when it was last made durable is not made so again: an empty file, above all.
+            # A file that did not change since it was made durable, such as an empty one, is not synced again.
             self._changed = path.stat().st_size != length
             self._file.truncate(length)
 
@@ -222,7 +225,7 @@ class MetricsFile:
         self._changed = True
 
     def sync(self) -> int:
-        """Make everything written durable; return the length in bytes."""
+        """Make all lines durable; return the length in bytes."""
         with disk_errors(self._path):
             if self._changed:
                 os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""What JSON can hold of a value."""
+"""Values as JSON can hold them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_AS_IT_IS = frozenset((int, str, bool, type(None)))
+_UNCHANGED = frozenset((int, str, bool, type(None)))
 
 
 def to_json_values(value: object) -> Any:
-    """Return a value as the record gives it back: tuples as lists, what is NaN or infinite as None.
+    """Return a value as the record gives it back: tuples as lists, NaN and infinite numbers as None.
 
     Raises:
-        TypeError: it is not JSON.
+        TypeError: the value is not JSON.
     """
-    if type(value) in _AS_IT_IS:
+    if type(value) in _UNCHANGED:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, (list, tuple)):
-        if _AS_IT_IS.issuperset(map(type, value)):
+        if _UNCHANGED.issuperset(map(type, value)):
             return [*value]
-        return [item if type(item) in _AS_IT_IS else to_json_values(item) for item in value]
-    if isinstance(value, (dict, Mapping)) and all(isinstance(key, str) for key in value):
-        return {key: item if type(item) in _AS_IT_IS else to_json_values(item) for key, item in value.items()}
+        return [item if type(item) in _UNCHANGED else to_json_values(item) for item in value]
+    if isinstance(value, (dict, Mapping)) and all([isinstance(key, str) for key in value]):  # noqa: C419 - faster
+        return {key: item if type(item) in _UNCHANGED else to_json_values(item) for key, item in value.items()}
     if isinstance(value, str | int):
         return value
-    raise TypeError(f"{value!r} is not JSON (numbers, texts, true, false, null, lists, mappings with texts as keys)")
+    raise TypeError(
+        f"{value!r} is not JSON (numbers, strings, true, false, null, lists, and mappings whose keys are strings)"
+    )

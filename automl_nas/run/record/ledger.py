@@ -1,13 +1,14 @@
 """The ledger: the numbered, append-only record of every trial; the truth of a run.
 
-``trials.jsonl`` holds one JSON object a line, each with a CRC-32 of what stands before it:
+``trials.jsonl`` holds one JSON object in each line, with a CRC-32 of the line up to there:
 
 - ``started``: a trial is about to be evaluated, for the n-th time;
-- ``released``: the evaluation was stopped by an orderly interruption, and does not count as an attempt;
+- ``released``: an interruption stopped the evaluation in an orderly way; it does not count as an attempt;
+- ``crashed``: the evaluation killed its worker process;
 - ``finished``: the whole trial.
 
-A line without its newline is a write that a crash cut short: it is removed when the run is resumed. A line whose CRC
-does not match is damage: it is named and ignored, and its trial is evaluated again.
+A line without a newline at its end is a write that a crash interrupted: it is removed when the run is resumed. A line
+whose CRC does not match is damaged: a warning names it, it is ignored, and its trial is evaluated again.
 """
 
 from __future__ import annotations
@@ -30,17 +31,16 @@ from automl_nas.run.record.json_values import to_json_values
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
-_QUICK = 1e-3
 _STATES = {state: state.value for state in State}
 
 
 @dataclass(slots=True)
 class Attempts:
-    """How often the evaluation of a trial was begun.
+    """Number of times that the evaluation of a trial was begun.
 
     Attributes:
         started: evaluations that were begun and neither finished nor released.
-        crashed: those of them that are known to have killed a worker process.
+        crashed: those of them that killed a worker process.
     """
 
     started: int = 0
@@ -54,7 +54,7 @@ class Damage:
     Attributes:
         path: the file.
         line: counted from 1.
-        number: the trial it was about, if that can still be read.
+        number: of the trial; None if it cannot be read.
     """
 
     path: Path
@@ -71,7 +71,13 @@ class Ledger:
 
     Args:
         path: the file; it need not exist yet.
-        writable: whether lines may be appended (then an unfinished last line is cut off).
+        writable: whether lines may be appended; an unfinished last line is then cut off.
+
+    Attributes:
+        path: as given.
+        trials: number -> finished trial.
+        attempts: number -> attempts of a trial that is not finished.
+        damage: the damaged lines whose trials are not recorded again further down.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
@@ -80,7 +86,6 @@ class Ledger:
         self.attempts: dict[int, Attempts] = {}
         self.damage: list[Damage] = []
         self._file: BinaryIO | None = None
-        self._held: Sequence[bytes] = ()
         self._length = whole = self._read()
         if writable:
             with disk_errors(path):
@@ -91,11 +96,11 @@ class Ledger:
     def started(self, numbers: Sequence[int]) -> None:
         """Record that trials are about to be evaluated."""
         lines = []
-        known = self.attempts
+        all_attempts = self.attempts
         for number in numbers:
-            attempts = known.get(number)
+            attempts = all_attempts.get(number)
             if attempts is None:
-                known[number] = Attempts(1)
+                all_attempts[number] = Attempts(1)
                 lines.append(b'{"event":"started","number":%d,"attempt":1' % number)
             else:
                 attempts.started += 1
@@ -103,7 +108,7 @@ class Ledger:
         self._append(lines)
 
     def released(self, numbers: Sequence[int]) -> None:
-        """Record that evaluations were stopped in an orderly way."""
+        """Record that evaluations were stopped in an orderly way; they do not count as attempts."""
         for number in numbers:
             self.attempts[number].started -= 1
         self._append([b'{"event":"released","number":%d' % number for number in numbers])
@@ -114,55 +119,36 @@ class Ledger:
         self._append([b'{"event":"crashed","number":%d' % number])
 
     def finished(self, trials: Sequence[Trial]) -> None:
-        """Record finished trials.
-
-        What took less than a millisecond waits for the next line, or for `flush`, so that both are one write: it is
-        as quickly evaluated again.
-        """
-        bodies = [_finished_line(trial) for trial in trials]
-        if trials and trials[0].seconds < _QUICK and len(trials) == 1 and not self._held:
-            self._held = bodies
-        else:
-            self._append(bodies)
+        """Record finished trials."""
+        self._append([_finished_line(trial) for trial in trials])
         for trial in trials:
             self.trials[trial.number] = trial
             self.attempts.pop(trial.number, None)
 
-    def flush(self) -> None:
-        """Write what waits."""
-        if self._held:
-            self._append(())
-
     def sync(self) -> None:
-        """Make everything recorded durable (called before a checkpoint refers to it)."""
+        """Make all lines durable; called before a checkpoint refers to them."""
         if self._file is not None:
-            self.flush()
             with disk_errors(self.path):
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            try:
-                self.flush()
-            finally:
-                self._file.close()
-                self._file = None
+            self._file.close()
+            self._file = None
 
     def _append(self, bodies: Sequence[bytes]) -> None:
         assert self._file is not None, "the ledger was opened for reading"
-        bodies = (*self._held, *bodies)
-        self._held = ()
         if not bodies:
             return
         crc = zlib.crc32
         text = b"".join([b'%b,"crc":"%08x"}\n' % (body, crc(body)) for body in bodies])
         try:
             written = self._file.write(text)
-            if written != len(text):  # a full disk can take a part
+            if written != len(text):  # a full disk may accept a part of it
                 self._file.write(text[written:])
         except OSError as error:
-            with contextlib.suppress(OSError):  # or else what comes next would stand in the torn line
+            with contextlib.suppress(OSError):  # otherwise the next line would continue the torn one
                 self._file.truncate(self._length)
             raise cannot_write(self.path, error) from error
         self._length += len(text)
@@ -179,7 +165,7 @@ class Ledger:
                 self.damage.append(Damage(self.path, position, _number_in(line)))
             else:
                 self._take(record)
-        # A trial that was recorded again after the damage is whole.
+        # A trial that was recorded again after the damaged line is whole.
         self.damage = [d for d in self.damage if d.number is None or d.number not in self.trials]
         return whole
 
@@ -197,11 +183,11 @@ class Ledger:
 
 
 def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
-    """Return the trials recorded after an offset in bytes, and the offset after them: for whoever follows a run.
+    """Return the trials recorded after an offset in bytes, and the offset after them, to follow a run.
 
-    Lines that are not whole yet are left for the next time, damaged ones are left out.
+    A line that is not complete yet is left for the next call; damaged lines are left out.
     """
-    found: list[Trial] = []
+    trials: list[Trial] = []
     if path.exists():
         with path.open("rb") as file:
             file.seek(offset)
@@ -211,8 +197,8 @@ def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
                 offset += len(line)
                 record = _checked(line)
                 if record is not None and record["event"] == "finished":
-                    found.append(_trial(record))
-    return found, offset
+                    trials.append(_trial(record))
+    return trials, offset
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -236,7 +222,7 @@ def _number_in(line: bytes) -> int | None:
 
 
 def _finished_line(trial: Trial) -> bytes:
-    """Return the record without its end; of numbers that JSON lacks null is left, which `_trial` reads."""
+    """Return the line of a finished trial without its CRC; NaN and infinite numbers are null, which `_trial` reads."""
     fields = {
         "event": "finished",
         "number": trial.number,
@@ -254,7 +240,7 @@ def _finished_line(trial: Trial) -> bytes:
     }
     try:
         return orjson.dumps(fields)[:-1]
-    except TypeError:  # mappings that are no dicts, whole numbers of more than 64 bits, halves of surrogate pairs
+    except TypeError:  # mappings that are not dicts, integers of more than 64 bits, single surrogates
         return _encode(to_json_values({**fields, "architecture": trial.architecture.to_dict()}))[:-1].encode()
 
 

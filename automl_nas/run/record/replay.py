@@ -1,4 +1,4 @@
-"""Whether a resumed stage asks for what its record holds."""
+"""The check that a resumed stage asks for the trials that are recorded."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from automl_nas.errors import ReplayError
 from automl_nas.strategy.trial import Proposal, Trial
 
 
-def check_replay(record: Path, known: Trial, proposal: Proposal, stage: str, changes: Sequence[str]) -> None:
-    """Check that a proposal is what was recorded under its number.
+def check_replay(record: Path, recorded: Trial, proposal: Proposal, stage: str, changes: Sequence[str]) -> None:
+    """Check that a proposal is the one that was recorded under its number.
 
     Args:
-        record: the ledger's file.
-        known: the trial of that number.
-        proposal: what is asked for now.
-        stage: that asks for it.
-        changes: what differs from the environment the run was begun in.
+        record: the file of the ledger.
+        recorded: the trial of that number.
+        proposal: of the resumed stage.
+        stage: the name of the resumed stage.
+        changes: differences to the environment that the run was begun in.
 
     Raises:
-        ReplayError: it is not.
+        ReplayError: the proposal is another one.
     """
-    same = known.architecture == proposal.architecture and known.fidelity == proposal.fidelity
-    if same and known.stage == stage:
+    same = recorded.architecture == proposal.architecture and recorded.fidelity == proposal.fidelity
+    if same and recorded.stage == stage:
         return
-    changed = (
+    reason = (
         "; ".join(changes)
         or "no recorded version or setting changed, so a component is not a function of its seed and state"
     )
     raise ReplayError(
-        f"trial {known.number} of {record} is {known.architecture.key} in stage '{known.stage}', but "
-        f"the resumed stage '{stage}' asks for {proposal.architecture.key}; since then: {changed}"
+        f"trial {recorded.number} of {record} is {recorded.architecture.key} in stage '{recorded.stage}', but "
+        f"the resumed stage '{stage}' asks for {proposal.architecture.key}; since then: {reason}"
     )

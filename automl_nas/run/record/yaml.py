@@ -26,7 +26,7 @@ _CORE_SCHEMA = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the core schema of YAML 1.2: ``no`` is a word, ``1e-3`` a number, ``010`` is ten."""
+    """PyYAML's safe loader with the core schema of YAML 1.2: ``no`` is a string, ``1e-3`` a number, ``010`` is ten."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own form
 
@@ -44,12 +44,12 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back: strings that look like YAML 1.2 scalars are quoted."""
+    """Quotes strings that look like YAML 1.2 scalars, so that `_Loader` reads them back as strings."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Never write anchors: a configuration is read by people."""
+        """Never write anchors: people read the configuration."""
         return True
 
 
@@ -59,7 +59,7 @@ def _float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    # PyYAML would write these line breaks as they are in a plain scalar and read them back as spaces.
+    # In a plain scalar PyYAML writes these line breaks unchanged and reads them back as spaces.
     style = '"' if any(character in "\x85\u2028\u2029" for character in value) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -76,7 +76,7 @@ class Document:
     Attributes:
         value: its content.
         source: the name of the file.
-        lines: path of a value -> its line, counted from 1.
+        lines: path of a value -> line, counted from 1.
     """
 
     value: Any
@@ -84,7 +84,7 @@ class Document:
     lines: dict[Path_, int] = field(default_factory=dict)
 
     def where(self, path: str) -> str:
-        """Return ``file:line`` of a path such as ``stages[0].strategy``, or of its nearest parent."""
+        """Return ``file:line`` of a path such as ``stages[0].strategy``, or of its nearest parent that has a line."""
         keys: list[str | int] = []
         for part in re.findall(r"[^.\[\]]+|\[\d+\]", path):
             keys.append(int(part[1:-1]) if part.startswith("[") else part)
@@ -98,7 +98,7 @@ def parse_yaml(text: str, source: str) -> Document:
     """Read a document.
 
     Raises:
-        ConfigurationError: it is not YAML, holds a key twice, or a tag that would need code.
+        ConfigurationError: it is not YAML, a key is repeated, or a tag would execute code.
     """
     loader = _Loader(text)
     try:
@@ -123,19 +123,19 @@ def read_yaml(path: Path) -> Document:
     """Read a file; see `parse_yaml`.
 
     Raises:
-        ConfigurationError: it cannot be read.
+        ConfigurationError: the file cannot be read, or is not valid.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not a text file in UTF-8") from None
+        raise ConfigurationError(f"{path} is not encoded in UTF-8") from None
     return parse_yaml(text, str(path))
 
 
 def dump_yaml(value: Any) -> str:
-    """Write a document that `parse_yaml` reads back to the same value (tuples as lists)."""
+    """Return a document that `parse_yaml` reads back as the same value, with tuples as lists."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -146,7 +146,7 @@ def _locate(node: yaml.Node, path: Path_, lines: dict[Path_, int], source: str) 
         for key, value in node.value:
             name = str(key.value)
             if name in seen:
-                raise ConfigurationError(f"'{name}' stands twice", source=f"{source}:{key.start_mark.line + 1}")
+                raise ConfigurationError(f"the key '{name}' is repeated", source=f"{source}:{key.start_mark.line + 1}")
             seen.add(name)
             _locate(value, (*path, name), lines, source)
             lines[(*path, name)] = key.start_mark.line + 1

@@ -1,4 +1,4 @@
-"""How the evaluator of a stage is made, here or in a worker process."""
+"""The evaluator of a stage, constructed in the driver or in a worker process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from automl_nas.streams import stream_seed
 
 
 class StageEvaluator:
-    """Makes the evaluator of a stage: here from the plan, in a worker process from the configuration."""
+    """Constructs the evaluator of a stage: in the driver from the plan, in a worker process from the configuration.
+
+    Args:
+        plan: of the run.
+        directory: the run directory.
+        stage: position of the stage.
+    """
 
     def __init__(self, plan: Plan, directory: Path, stage: int) -> None:
         self._plan: Plan | None = plan
@@ -34,32 +40,37 @@ class StageEvaluator:
         return self._directory
 
     def portable(self) -> dict[str, Any]:
-        """Return what another machine needs to make the evaluator, as plain data; `read` takes it.
+        """Return plain data from which `read` restores this object on another machine.
 
         Raises:
             ConfigurationError: the configuration holds Python objects.
         """
         if self._objects:
             raise ConfigurationError(
-                f"other machines need a configuration of names, and this one holds Python objects: "
+                f"other machines need a configuration of names, but this one holds Python objects: "
                 f"{', '.join(self._objects)}; register them in a plugin, or use executor: processes",
                 path="executor",
             )
         return {"config": self._config, "directory": str(self._directory), "stage": self._stage}
 
     @classmethod
-    def read(cls, told: Mapping[str, Any], directory: Path) -> StageEvaluator:
-        """Return what `portable` was called on, with the run directory as it is called here."""
-        made = cls.__new__(cls)
-        made._plan, made._config, made._objects = None, told["config"], {}
-        made._directory, made._stage = directory, told["stage"]
-        return made
+    def read(cls, data: Mapping[str, Any], directory: Path) -> StageEvaluator:
+        """Restore an object from what `portable` returned.
+
+        Args:
+            data: the return value of `portable`.
+            directory: the path of the run directory on this machine.
+        """
+        source = cls.__new__(cls)
+        source._plan, source._config, source._objects = None, data["config"], {}
+        source._directory, source._stage = directory, data["stage"]
+        return source
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plan": None}
 
     def __call__(self) -> Evaluator:
-        """Make it."""
+        """Return the evaluator."""
         plan = self._plan or make_plan(
             self._config,
             complete_manager().registry,
@@ -73,7 +84,7 @@ class StageEvaluator:
             self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
         )
         seed = stream_seed(plan.seed, f"{stage.settings.name}/evaluator")
-        # Networks may be built in there: what they draw must be the same in every process.
+        # The constructor may build networks: what it draws must be the same in every process.
         with plan.runtime.seeded(seed, "evaluator"):
             evaluator: Evaluator = plan.components.construct(
                 "evaluators",

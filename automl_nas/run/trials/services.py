@@ -18,7 +18,7 @@ from automl_nas.run.record.replay import check_replay
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.trials.dispatch import Evaluated, EvaluationDispatcher
 from automl_nas.run.trials.recording import Recorder
-from automl_nas.run.trials.trial_seeds import TrialSeeds
+from automl_nas.run.trials.trial_seeds import trial_seed
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services
@@ -35,7 +35,7 @@ class StageServices(Services):
     Args:
         stage: the stage.
         space: the search space.
-        seeds: of the trials.
+        seed: of the stage.
         dispatcher: has candidates evaluated; None: trials record costs only.
         record: of the run.
         notifications: receive the events.
@@ -49,14 +49,14 @@ class StageServices(Services):
         self,
         stage: StagePlan,
         space: SearchSpace,
-        seeds: TrialSeeds,
+        seed: int,
         dispatcher: EvaluationDispatcher | None,
         record: RunRecord,
         notifications: Notifications,
     ) -> None:
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._space, self._recorder = space, Recorder(stage)
-        self._seeds, self._dispatcher, self._notifications = seeds, dispatcher, notifications
+        self._seed, self._dispatcher, self._notifications = seed, dispatcher, notifications
         self._ledger, self._metrics, self._changed_packages = record.ledger, record.metrics, record.changed_packages
         self._uncollected: set[int] = set()  # submitted, but not returned by `results`
         self._collected: list[Trial] = []
@@ -164,7 +164,7 @@ class StageServices(Services):
                 check_replay(self._ledger.path, recorded, proposal, self._settings.name, self._changed_packages)
             elif self._dispatcher is None:
                 self._check_comparable()
-                costs_only.append(self._recorder.trial(proposal, Outcome(number), self._seeds(number)))
+                costs_only.append(self._recorder.trial(proposal, Outcome(number), trial_seed(self._seed, number)))
             else:
                 to_evaluate.append((number, proposal))
         if costs_only:
@@ -180,7 +180,6 @@ class StageServices(Services):
             while number not in recorded:
                 assert self._dispatcher is not None, f"trial {number} was never submitted"
                 self._record_evaluated(self._dispatcher.advance(number))
-        self._ledger.flush()  # a strategy receives only what is recorded
         trials = [recorded[number] for number in numbers]
         first_time, uncollected = list[Trial](), self._uncollected
         for trial in trials:

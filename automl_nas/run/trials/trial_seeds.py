@@ -1,41 +1,33 @@
-"""The global random generators, set for each evaluation."""
+"""The seeds of trials, and the global random generators that are set from them."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable
 from functools import cache
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 
+from automl_nas.streams import stream_seed
 
-@final
-class TrialSeeds:
-    """The seeds of a stage's trials: 31 bits of the stream ``(seed, "trial", number)``.
 
-    It is `stream_seed` for many counters of one purpose, for what stands before the counter is hashed once.
+def trial_seed(seed: int, number: int) -> int:
+    """Return the seed of a trial: 31 bits of the stream ``(seed, "trial", number)``.
 
     Args:
         seed: of the stage.
+        number: of the trial.
     """
-
-    def __init__(self, seed: int) -> None:
-        self._begun = hashlib.sha256(f"{seed}\x1ftrial\x1f".encode())
-
-    def __call__(self, number: int) -> int:
-        """Return the seed of a trial."""
-        hashed = self._begun.copy()
-        hashed.update(b"%d" % number)
-        return (int.from_bytes(hashed.digest()[:8], "big") >> 1) & 0x7FFFFFFF
+    return stream_seed(seed, "trial", number) & 0x7FFFFFFF
 
 
 def seed_globally(seed: int) -> None:
-    """Set the global generators (Python's, NumPy's, torch's on all devices) for one evaluation.
+    """Set the global generators (Python, NumPy, torch on all devices) for one evaluation.
 
-    So its result is a function of its seed, whatever was evaluated before. The session gives them back as they were.
+    The result of the evaluation is then a function of its seed, independent of earlier evaluations. The session
+    restores the generators when the run ends.
     """
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
@@ -47,8 +39,8 @@ def seed_globally(seed: int) -> None:
 
 @cache
 def _accelerators() -> Callable[[int], Any] | None:
-    # torch.manual_seed would do it, but where there is no accelerator it records a stack trace, for one that might be
-    # initialised later, at each call: 1 to 4 ms, more than the rest of the driver takes for a trial.
+    # torch.manual_seed would seed them too. Without an accelerator it records a stack trace at each call, for one that
+    # might be initialised later: that takes 1 to 4 ms, more than everything else that the driver does for a trial.
     if not torch.accelerator.is_available():
         return None
     module = torch.get_device_module(torch.accelerator.current_accelerator())

@@ -1,4 +1,4 @@
-"""Evaluating in worker processes: isolated from the driver and from each other."""
+"""An executor with worker processes, isolated from the driver and from each other."""
 
 from __future__ import annotations
 
@@ -28,29 +28,28 @@ class _Worker:
 class WorkerProcesses(Executor):
     """Evaluates in worker processes, each of which builds its evaluator from the configuration.
 
-    A worker that dies takes one trial with it, which is tried once more; an evaluation that takes too long is
-    stopped. What is found does not depend on the number of workers.
+    When a worker dies, its trial is tried once more; an evaluation that exceeds the timeout is stopped. Results do not
+    depend on the number of workers.
 
     Args:
-        workers: how many processes.
+        workers: number of processes.
     """
 
     def __init__(self, *, workers: int = 1) -> None:
         if workers < 1:
-            raise ConfigurationError(f"at least one worker is needed, not {workers}", path="executor.workers")
+            raise ConfigurationError(f"must be at least 1, but is {workers}", path="executor.workers")
         self._count = workers
         self._workers: list[_Worker] = []
         self._queue: deque[Request] = deque()
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
-        """Get ready for a stage; processes are started with the first requests."""
+        """Prepare for the evaluations of a stage; processes are started with the first requests."""
         try:
             self._source = pickle.dumps(source)
         except Exception as error:
             raise ConfigurationError(
-                f"worker processes need components that can be sent to them, and these cannot: {error}; define classes "
-                "and functions "
-                "at the top level of a module, or use executor: in_process",
+                f"worker processes need components that can be pickled: {error}; define classes and functions at the "
+                "top level of a module, or use executor: in_process",
                 path="executor",
             ) from None
         self._starting, self._timeout = starting, timeout
@@ -60,7 +59,7 @@ class WorkerProcesses(Executor):
         self._queue.append(request)
 
     def next(self) -> Outcome | Crash | None:
-        """Wait a little for an outcome or a crash."""
+        """Wait for an outcome or a crash, at most `PATIENCE` seconds."""
         self._dispatch()
         busy = [worker for worker in self._workers if worker.request is not None or not worker.ready]
         if not busy:
@@ -78,7 +77,7 @@ class WorkerProcesses(Executor):
                 self._end(worker)
                 raise message
             worker.ready = True
-        return self._late()
+        return self._timed_out()
 
     def close(self) -> list[int]:
         """Stop all workers; evaluations that are running are killed."""
@@ -90,7 +89,7 @@ class WorkerProcesses(Executor):
 
     def _dispatch(self) -> None:
         for worker in [w for w in self._workers if w.ready and w.request is None and not w.child.process.is_alive()]:
-            self._end(worker)  # it died while idle: no candidate is to blame
+            self._end(worker)  # it died while idle: no candidate is the cause
         missing = min(self._count, len(self._queue) + sum(w.request is not None for w in self._workers)) - len(
             self._workers
         )
@@ -105,13 +104,15 @@ class WorkerProcesses(Executor):
                 worker.child.send(request)
 
     def _died(self, worker: _Worker, reason: str) -> Crash | None:
+        """Remove a worker that died; return the crash of its evaluation, None if it was idle."""
         request = worker.request
         self._end(worker)
         if not worker.ready:
             raise EvaluationError(f"a worker process could not start: it {reason}; {MAIN_GUARD}")
         return None if request is None else Crash(request.number, reason.removeprefix("was "))
 
-    def _late(self) -> Outcome | None:
+    def _timed_out(self) -> Outcome | None:
+        """Stop an evaluation that exceeded the timeout, if there is one, and return its outcome."""
         if self._timeout is None:
             return None
         for worker in self._workers:
@@ -130,6 +131,6 @@ class WorkerProcesses(Executor):
 
 
 def _evaluator_handler(source: bytes) -> Callable[[Any], object]:
-    """Build the evaluator in the worker; return what answers requests with it."""
+    """Build the evaluator in the worker process; return the function that evaluates requests with it."""
     evaluator = pickle.loads(source)()  # noqa: S301 - bytes of our own parent process, through a pipe, never from a file
     return partial(evaluate_alone, evaluator)

@@ -242,7 +242,7 @@ def test_a_resumed_run_can_change_its_executor_only(program: Any) -> None:
 
 
 def test_resuming_nothing(program: Any) -> None:
-    assert "there is no such folder" in program("resume", "nowhere", code=2).stderr
+    assert "the folder does not exist" in program("resume", "nowhere", code=2).stderr
 
 
 def test_workers_of_a_run_are_processes_and_change_nothing(program: Any) -> None:

@@ -124,18 +124,18 @@ def test_what_observers_receive_cannot_be_changed() -> None:
 
 def test_frozen_data_can_be_written_and_pickled() -> None:
     data = {"a": [1, {"b": (2, 3)}], "c": None}
-    made = deep_freeze(data)
-    assert json.loads(json.dumps(made)) == json.loads(json.dumps(data))
-    again = pickle.loads(pickle.dumps(made))  # noqa: S301 - made one line above
-    assert again == made
+    frozen = deep_freeze(data)
+    assert json.loads(json.dumps(frozen)) == json.loads(json.dumps(data))
+    again = pickle.loads(pickle.dumps(frozen))  # noqa: S301 - made one line above
+    assert again == frozen
     assert type(again) is FrozenDict
     for change in ("clear", "popitem"):
         with pytest.raises(TypeError):
-            getattr(made, change)()
+            getattr(frozen, change)()
     for change in ("pop", "setdefault", "__delitem__", "__ior__"):
         with pytest.raises(TypeError):
-            getattr(made, change)("a")
-    assert made == deep_freeze(data)
+            getattr(frozen, change)("a")
+    assert frozen == deep_freeze(data)
 
 
 def test_a_frozen_trial_equals_the_trial_in_every_field() -> None:

@@ -41,9 +41,9 @@ def test_the_last_ones_and_the_boundaries_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for step in range(10):
         checkpoints.save({"step": step}, boundary=step in (0, 4))
-    kept = sorted(tmp_path.iterdir())
-    assert [int(path.name[:8]) for path in kept] == [0, 4, *range(10 - KEPT, 10)]
-    for path in kept:
+    files = sorted(tmp_path.iterdir())
+    assert [int(path.name[:8]) for path in files] == [0, 4, *range(10 - KEPT, 10)]
+    for path in files:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name.split("-")[1].removesuffix(".pt")
 
 
@@ -54,10 +54,10 @@ def test_a_damaged_one_is_named_and_the_previous_one_used(tmp_path: Path) -> Non
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(bytes(content))
-    said: list[str] = []
-    assert checkpoints.newest(said.append, anything) == {"step": 0}
-    assert len(said) == 1
-    assert str(newest) in said[0]
+    warnings: list[str] = []
+    assert checkpoints.newest(warnings.append, anything) == {"step": 0}
+    assert len(warnings) == 1
+    assert str(newest) in warnings[0]
 
 
 def test_an_unusable_one_is_passed_over(tmp_path: Path) -> None:

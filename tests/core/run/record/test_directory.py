@@ -12,20 +12,20 @@ from automl_nas.run.record.atomic_files import read_json, write_text
 from automl_nas.run.record.directory import SECTIONS, MetricsFile, RunDirectory
 
 
-def test_a_run_that_was_killed_while_it_was_made_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_during_creation_can_be_created_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("lock", "environment.json", ".config.yaml.1234.part"):
         (tmp_path / "run" / name).write_text("")
     config = dict.fromkeys(SECTIONS)
-    made = RunDirectory.create(tmp_path / "run", config)
-    assert made.read_config() == config
-    made.unlock()
+    directory = RunDirectory.create(tmp_path / "run", config)
+    assert directory.read_config() == config
+    directory.unlock()
     with pytest.raises(RunDirectoryError, match="not empty"):
         RunDirectory.create(tmp_path / "run", {"seed": 1})
 
 
 def test_two_processes_that_make_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one was faster: it made its run, and ended it, between this one's check and this one's lock."""
+    """The other process created and finished its run between the check and the lock of this one."""
     lock = RunDirectory.lock
 
     def late(self: RunDirectory) -> None:
@@ -39,26 +39,26 @@ def test_two_processes_that_make_the_same_run(tmp_path: Path, monkeypatch: pytes
     assert not RunDirectory(tmp_path / "run").locked
 
 
-@pytest.mark.parametrize("kept", [0, 11, 23])
-def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: Path, kept: int) -> None:
-    made = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
-    made.unlock()
-    os.truncate(made.config, kept)
-    with pytest.raises(DamagedError, match=r"config\.yaml is damaged: it lacks .*checkpoint_seconds"):
-        made.read_config()
+@pytest.mark.parametrize("length", [0, 11, 23])
+def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: Path, length: int) -> None:
+    directory = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
+    directory.unlock()
+    os.truncate(directory.config, length)
+    with pytest.raises(DamagedError, match=r"config\.yaml is damaged: .*checkpoint_seconds is missing"):
+        directory.read_config()
 
 
 def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match="is not a run directory: there is no such folder"):
+    with pytest.raises(RunDirectoryError, match="is not a run directory: the folder does not exist"):
         RunDirectory.open(tmp_path / "absent")
     with pytest.raises(RunDirectoryError, match=r"is not a run directory: it holds no config\.yaml"):
         RunDirectory.open(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunDirectoryError, match="cannot make the run directory"):
+    with pytest.raises(RunDirectoryError, match="cannot create the run directory"):
         RunDirectory.create(tmp_path / "file" / "run", {})
 
 
-def test_the_lock_says_who_has_it_and_goes_with_its_owner(tmp_path: Path) -> None:
+def test_the_lock_names_its_owner_and_ends_with_it(tmp_path: Path) -> None:
     first = RunDirectory.create(tmp_path / "run", {})
     second = RunDirectory.open(tmp_path / "run")
     assert second.locked
@@ -104,13 +104,13 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
 
 
-def test_damage_to_what_can_be_made_anew_is_no_end(tmp_path: Path) -> None:
-    made = RunDirectory.create(tmp_path / "run", {})
-    made.unlock()
-    made.result.write_text('{"status": "comp')
+def test_damaged_files_that_can_be_computed_again_are_named(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run", {})
+    directory.unlock()
+    directory.result.write_text('{"status": "comp')
     with pytest.raises(DamagedError, match=r"result\.json is damaged: .*; delete it and resume"):
-        made.read_result()
-    assert made.changed_packages() == []
-    made.environment.write_text("{")
-    (reason,) = made.changed_packages()
+        directory.read_result()
+    assert directory.changed_packages() == []
+    directory.environment.write_text("{")
+    (reason,) = directory.changed_packages()
     assert "environment.json is damaged" in reason

@@ -29,9 +29,9 @@ def test_what_is_written_comes_back(value: object) -> None:
 )  # fmt: skip
 def test_scalars_of_yaml_1_2(text: str, value: object) -> None:
     """Section 10.3 of the specification (the core schema); octal is left out, as it surprises."""
-    found = parse_yaml(f"key: {text}", "x").value["key"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = parse_yaml(f"key: {text}", "x").value["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_lines_are_known() -> None:
@@ -45,7 +45,7 @@ def test_lines_are_known() -> None:
     ("text", "message"),
     [
         ("a: [1", "x:1: not valid YAML"),
-        ("a: 1\na: 2", "x:2: 'a' stands twice"),
+        ("a: 1\na: 2", "x:2: the key 'a' is repeated"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: *nobody", "x:1: not valid YAML"),
     ],

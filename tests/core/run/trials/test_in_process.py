@@ -15,21 +15,21 @@ from automl_nas.space import Architecture
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Stand in for the clock: evaluations take exactly as long as these tests say."""
-    made = Clock()
-    monkeypatch.setattr("automl_nas.run.trials.executor.time.perf_counter", lambda: made.now)
-    return made
+    """Replace the clock: evaluations take exactly as long as these tests set."""
+    clock = Clock()
+    monkeypatch.setattr("automl_nas.run.trials.executor.time.perf_counter", lambda: clock.now)
+    return clock
 
 
 class Clock:
-    """A clock that stands still unless it is told to go on."""
+    """A clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
 
 class Timed(Evaluator):
-    """Takes as long as told for each trial."""
+    """Takes the configured seconds for each trial."""
 
     stochastic = False
 
@@ -45,7 +45,7 @@ class Timed(Evaluator):
 
 
 class Broken(Timed):
-    """Gives something that is no outcome for trial 3."""
+    """Yields None instead of an outcome for trial 3."""
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         for outcome in super().evaluate(requests):
@@ -66,17 +66,17 @@ def opened(evaluator: Timed, count: int) -> tuple[InProcess, list[list[int]]]:
 
 
 def drained(executor: InProcess) -> list[Outcome | Crash]:
-    found: list[Outcome | Crash] = []
+    outcomes: list[Outcome | Crash] = []
     while events := executor.next_all():
-        found += events
-    return found
+        outcomes += events
+    return outcomes
 
 
 def test_quick_evaluations_are_recorded_as_started_together(clock: Clock) -> None:
     executor, groups = opened(Timed(clock, lambda number: 2.0**-14), 100)  # 16 of them are 0.98 ms
-    found = drained(executor)
-    assert [outcome.number for outcome in found] == [*range(100)]
-    assert {outcome.seconds for outcome in found if isinstance(outcome, Outcome)} == {2.0**-14}
+    outcomes = drained(executor)
+    assert [outcome.number for outcome in outcomes] == [*range(100)]
+    assert {outcome.seconds for outcome in outcomes if isinstance(outcome, Outcome)} == {2.0**-14}
     assert groups[0] == [0], "nothing is known yet of how long one takes"
     assert [len(group) for group in groups] == [1, 16, 16, 16, 16, 16, 16, 3]
     assert [*chain(*groups)] == [*range(100)]
@@ -91,18 +91,18 @@ def test_slow_evaluations_are_recorded_as_started_one_by_one(clock: Clock) -> No
 
 def test_what_was_recorded_as_started_and_did_not_begin_is_given_back(clock: Clock) -> None:
     executor, groups = opened(Timed(clock, lambda number: 0.002 if number == 10 else 2.0**-14), 100)
-    found: list[Outcome | Crash] = []
-    while len(found) < 11:
-        found += executor.next_all()
-    assert [outcome.number for outcome in found] == [*range(11)]
+    outcomes: list[Outcome | Crash] = []
+    while len(outcomes) < 11:
+        outcomes += executor.next_all()
+    assert [outcome.number for outcome in outcomes] == [*range(11)]
     assert executor.close() == [*range(11, 17)]
     assert [*chain(*groups)] == [*range(17)]
 
 
-def test_what_was_found_before_an_error_is_not_lost(clock: Clock) -> None:
+def test_outcomes_before_an_error_are_not_lost(clock: Clock) -> None:
     executor, _ = opened(Broken(clock, lambda number: 0.0), 5)
-    found: list[Outcome | Crash] = []
-    with pytest.raises(EvaluationError, match="gave None"):
+    outcomes: list[Outcome | Crash] = []
+    with pytest.raises(EvaluationError, match="yielded None"):
         while True:
-            found += executor.next_all()
-    assert [outcome.number for outcome in found] == [0, 1, 2]
+            outcomes += executor.next_all()
+    assert [outcome.number for outcome in outcomes] == [0, 1, 2]

@@ -13,7 +13,7 @@ import torch
 from automl_nas import search
 from automl_nas.evaluation import Evaluator, Outcome, Request
 from automl_nas.run import Ledger
-from automl_nas.run.trials.trial_seeds import TrialSeeds, seed_globally
+from automl_nas.run.trials.trial_seeds import seed_globally, trial_seed
 from automl_nas.streams import stream_seed
 from automl_nas.testing import ToySpace
 
@@ -40,9 +40,8 @@ def test_generators_are_those_of_the_libraries() -> None:
 
 def test_seeds_of_trials_are_a_named_stream() -> None:
     for seed in (0, 7, 2**62 + 1):
-        seeds = TrialSeeds(seed)
         for number in (0, 1, 9, 10, 12345678901):
-            assert seeds(number) == stream_seed(seed, "trial", number) & 0x7FFFFFFF
+            assert trial_seed(seed, number) == stream_seed(seed, "trial", number) & 0x7FFFFFFF
 
 
 class Drawing(Evaluator):
@@ -59,7 +58,7 @@ class Drawing(Evaluator):
         return frozenset({"accuracy"})
 
 
-def found(folder: Path, batch: int, evaluator: type[Evaluator] = Drawing) -> list[float]:
+def accuracies(folder: Path, batch: int, evaluator: type[Evaluator] = Drawing) -> list[float]:
     stage = {"name": "s", "strategy": "random", "evaluator": evaluator, "budget": {"trials": 9}, "batch": batch}
     search(space=ToySpace, problem={"objectives": {"accuracy": "maximize"}}, stages=[stage], out=folder)
     trials = Ledger(folder / "trials.jsonl", writable=False).trials
@@ -67,19 +66,19 @@ def found(folder: Path, batch: int, evaluator: type[Evaluator] = Drawing) -> lis
 
 
 def test_a_metric_by_chance_depends_on_the_trial_alone(tmp_path: Path) -> None:
-    one = found(tmp_path / "one", 1)
+    one = accuracies(tmp_path / "one", 1)
     draws()
-    assert found(tmp_path / "four", 4) == one
+    assert accuracies(tmp_path / "four", 4) == one
     assert len(set(one)) == len(one) == 9
 
 
 class Table(Drawing):
-    """Says that it does not draw, so nothing is set for it; what it gives shows whether that is so."""
+    """Sets ``stochastic = False`` although it draws: its metrics show whether the generators were set."""
 
     stochastic = False
 
 
 def test_what_draws_nothing_is_not_seeded(tmp_path: Path) -> None:
-    # Without a seed each trial goes on where the one before it stopped, so the first may agree and the others do not.
-    seeded, unseeded = found(tmp_path / "one", 1), found(tmp_path / "two", 1, Table)
+    # Without a seed each trial continues where the one before it stopped: the first may agree, the others do not.
+    seeded, unseeded = accuracies(tmp_path / "one", 1), accuracies(tmp_path / "two", 1, Table)
     assert all(a != b for a, b in zip(seeded[1:], unseeded[1:], strict=True))
