@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from automl_nas.errors import DataError, UserError
 from automl_nas.evaluation import Measurement
 from automl_nas_costs.bundle.write import MANIFEST, VERSION
+from automl_nas_costs.json_file import write_json
 from automl_nas_costs.latency.measurement_rounds import DRIFT_LIMIT, METHOD
 
 RESULTS = "results.json"
@@ -130,15 +129,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         UserError: the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(list(rows), file, indent=1, allow_nan=False)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, list(rows))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from automl_nas.space import Architecture, SearchSpace
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
 from automl_nas_costs.counting.meta_operators import result_of_same_shape
-from automl_nas_costs.network_builder import preserve_rng
+from automl_nas_costs.network_builder import preserve_rng, running_modules
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ _FREE |= frozenset(("ones", "ones_like", "scalar_tensor", "zeros", "zeros_like",
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the cost of every operator to the innermost module that is running."""
 
-    def __init__(self, ignore: Collection[str]) -> None:
+    def __init__(self, ignore: Collection[str], paths: Sequence[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ignore = ignore
-        self.paths: list[str] = [""]
+        self.paths = paths
         self.macs: dict[str, int] = {}
         self.accesses: dict[str, int] = {}
         self.uncounted: dict[str, int] = {}
@@ -102,19 +102,6 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if cost.macs:
             self.macs[path] = self.macs.get(path, 0) + cost.macs
         self.accesses[path] = self.accesses.get(path, 0) + cost.accesses
-
-    def follow(self, network: nn.Module) -> None:
-        """Update `paths` by hooks; a module in several places is counted under its first path."""
-        for path, module in network.named_modules():
-
-            def enter(module: nn.Module, args: object, path: str = path) -> None:
-                self.paths.append(path)
-
-            def leave(module: nn.Module, args: object, output: object) -> None:
-                self.paths.pop()
-
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave, always_call=True)
 
 
 @contextlib.contextmanager
@@ -188,11 +175,11 @@ def count(
             try:
                 network = build(space, architecture).eval()
                 x = _input(space, network, device)
-                counter = _Counter(ignore)
-                counter.follow(network)
-                recorder = counter.recorder = Recorder(network, x) if memory else None
-                with counter:
-                    result = network(x)
+                with running_modules(network) as paths:
+                    counter = _Counter(ignore, paths)
+                    recorder = counter.recorder = Recorder(network, x) if memory else None
+                    with counter:
+                        result = network(x)
                 alive: Mapping[str, int] = {}
                 if recorder is not None:
                     alive = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))

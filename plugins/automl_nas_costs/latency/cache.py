@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Measurement
+from automl_nas_costs.json_file import write_json
 from automl_nas_costs.latency.engine import environment
 from automl_nas_costs.latency.graphs import digest
 from automl_nas_costs.latency.measurement_rounds import METHOD
@@ -106,20 +105,9 @@ class LatencyCache:
         return [] if self.folder is None else sorted(path.stem for path in self.folder.glob("??/*.json"))
 
     def put(self, name: str, measurement: Measurement) -> None:
-        """Write a measurement to a temporary file and rename that, so that no process reads half of it."""
-        if self.folder is None:
-            return
-        path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(to_json(measurement), file, indent=1, allow_nan=False)
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        """Write a measurement, completely or not at all."""
+        if self.folder is not None:
+            write_json(self._path(name), to_json(measurement))
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None

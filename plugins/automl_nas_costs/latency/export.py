@@ -16,10 +16,9 @@ from automl_nas_costs.latency.export_diagnosis import (
     brief,
     data_dependence,
     module_text,
-    running_modules,
     unsupported_operator,
 )
-from automl_nas_costs.network_builder import preserve_rng
+from automl_nas_costs.network_builder import preserve_rng, running_modules
 
 OPSET = 18
 """The version that torch's newer exporter writes by itself, and that the exporter `onnx` writes by default."""
@@ -52,7 +51,7 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             )
     with preserve_rng(), _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
-        with running_modules(network) as paths:
+        with running_modules(network, stay_at_error=True) as paths:
             try:
                 network(*example)
             except Exception as error:

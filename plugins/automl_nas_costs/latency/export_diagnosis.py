@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,29 +11,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automl_nas_costs.network_builder import running_modules
+
 _OPERATOR = re.compile(r"(?:aten|prims|torchvision|torch\.ops\.\w+)(?:::|\.)(\w+)")
 _LONGEST = 300  # characters of a message of another library
-
-
-@contextlib.contextmanager
-def running_modules(network: nn.Module) -> Iterator[list[str]]:
-    """Yield a list whose last item is the path of the innermost module that is running."""
-    paths, hooks = [""], []
-    for path, module in network.named_modules():
-
-        def enter(module: nn.Module, args: object, path: str = path) -> None:
-            paths.append(path)
-
-        def leave(module: nn.Module, args: object, output: object) -> None:
-            paths.pop()
-
-        # The second hook is not called for a module that raises: then the last path is that of this module.
-        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield paths
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
@@ -43,7 +22,7 @@ def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
 
     The network is run on fake tensors, which have shapes and no values.
     """
-    with running_modules(network) as paths, torch.no_grad():
+    with running_modules(network, stay_at_error=True) as paths, torch.no_grad():
         try:
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                 network(*(mode.from_tensor(item) for item in example))
@@ -82,7 +61,7 @@ def unsupported_operator(network: nn.Module, example: tuple[Tensor, ...], first:
 def _caller(network: nn.Module, example: tuple[Tensor, ...], name: str) -> str | None:
     """Return the path of the first module that calls an operation; None if no module does."""
     callers: list[str] = []
-    with running_modules(network) as paths, torch.no_grad():
+    with running_modules(network, stay_at_error=True) as paths, torch.no_grad():
 
         def compare(called: str) -> None:
             if called == name or called.rstrip("_") == name.strip("_"):

@@ -21,7 +21,7 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
     A fixed size lets ONNX Runtime plan its memory and fold shapes, as it would for a network exported with it.
 
     Args:
-        model: serialised, or a file (with its weights in a second one beside it, if there is one).
+        model: serialised, or a file (its weights may be in a second file beside it).
         batch: number of inputs at once.
         name: for messages.
 

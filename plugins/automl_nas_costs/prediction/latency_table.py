@@ -213,7 +213,7 @@ class LatencyTable(FittedLatency[BlockTable]):
         return f"{origin}, corrected by {self._samples.text()}" if self._samples.measured else origin
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the measured blocks and networks, and the accuracy of the table for whoever reads them."""
+        """Return the measured blocks and networks, and the accuracy of the table for readers of the file."""
         return {
             "blocks": dict(self._blocks),
             **self._samples.to_rows(self.rows),

@@ -131,7 +131,7 @@ class LatencyPredictor(FittedLatency[Predictor]):
         return f"predicted from {self._samples.text()} by {model.chosen.name}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the samples, and the accuracy of the prediction for whoever reads them."""
+        """Return the samples, and the accuracy of the prediction for readers of the file."""
         return {
             **self._samples.to_rows(self.rows),
             "model": self._model.chosen.name if self._model is not None else None,

@@ -11,7 +11,7 @@ from automl_nas.space.space import SearchSpace
 
 
 class Wrapped(SearchSpace):
-    """A space of given networks: the decision ``network`` takes the number of one of them."""
+    """A space of some networks: the value of the decision ``network`` is the number of one."""
 
     def __init__(self, shape: tuple[int, ...], *makers: Callable[[], nn.Module]) -> None:
         self._shape, self._makers = shape, makers

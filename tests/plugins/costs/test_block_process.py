@@ -50,7 +50,7 @@ def test_what_is_counted_of_blocks_adds_up_to_whole_networks() -> None:
     for suffix, model in (("channels in ", Flops(SMALL)), ("parameters", Params(SMALL))):
         columns = [place for place, name in enumerate(counts.names) if suffix in name]
         truth = np.array([model.estimate(network) for network in networks])
-        # Columns are relative to their mean over networks, so they are a weighted sum of the truth: solved for.
+        # Columns are relative to their mean over networks, so the truth is their weighted sum; the weights are fitted.
         weights, *_ = np.linalg.lstsq(total[:, columns], truth, rcond=None)
         assert np.allclose(total[:, columns] @ weights, truth, rtol=1e-9)
         assert (weights > 0).all()
@@ -67,7 +67,7 @@ def test_layers_are_told_apart_by_kind_and_channels() -> None:
         )
 
     counts = BlockCounts(ModuleSpace(layers, input_shape=(3, 8, 8)))
-    # By hand; 3 channels and 6 are in no whole vectors of 4, a group of 8 to 12 is one of 4.
+    # By hand: 3 and 6 channels do not fill vectors of 4; a group of 8 to 12 channels does.
     present = {name for name in counts.names if "fill up" not in name}
     assert present == {
         "dense multiply-adds, channels in 1s",
@@ -91,7 +91,7 @@ def test_layers_are_told_apart_by_kind_and_channels() -> None:
 
 
 def test_the_posterior_is_that_of_scikit_learn() -> None:
-    """The same Gaussian process by another way: as Bayesian linear regression on the roots of the covariances."""
+    """The same Gaussian process, computed as Bayesian linear regression on the roots of the covariances."""
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import DotProduct
 
@@ -119,7 +119,7 @@ def planted(processor: np.ndarray, noise: float) -> tuple[Predictor, np.ndarray,
     """Return a predictor fitted to 60 networks of a planted processor, and predicted and true costs of 30 others."""
     counts = BlockCounts(SMALL)
     uses = counts(DRAWN)
-    # What is counted of a block takes its time, and every block has a share of its own of up to 20 %.
+    # A block's time is a weighted sum of its counts, plus a deviation of up to 20 %.
     times = counts.counted @ processor[: counts.counted.shape[1]]
     times *= 1 + 0.2 * np.random.default_rng(1).random(len(times))
     exact = 0.3 + uses @ times
@@ -130,18 +130,18 @@ def planted(processor: np.ndarray, noise: float) -> tuple[Predictor, np.ndarray,
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_processor_is_learnt_from_few_networks(seed: int) -> None:
-    """Two processors that differ in what they are slow at; 60 networks of 4 blocks with 16 forms each."""
+    """Two processors with different weights of the counts; 60 networks of 4 blocks with 16 forms each."""
     processor = np.random.default_rng(seed).random(len(NAMES)) ** 3
     predictor, predicted, truth = planted(processor, 0.02)
     assert predictor.chosen.kind == "blocks"
     reached = accuracy(predicted, truth)
-    # The shares of the blocks' own, of up to 20 %, have a mean with a standard deviation of 20 / sqrt(12 * 4) = 2.9 %
-    # that no count says.
+    # The blocks' own deviations of up to 20 % have a mean with a standard deviation of 20 / sqrt(12 * 4) = 2.9 %,
+    # which cannot be derived from counts.
     assert reached.mape < 0.05
     assert reached.within_10 >= 0.9
     additive = Predictor(SMALL, DRAWN[:60], truth_of(predictor, DRAWN[:60]), model="additive")
     others = accuracy(additive.predict(DRAWN[60:]), predicted)
-    assert others.mape > 2 * reached.mape  # options alone do not say what a width costs in which place
+    assert others.mape > 2 * reached.mape  # the cost of a width depends on the place, which options do not describe
 
 
 def truth_of(predictor: Predictor, networks: list[Architecture]) -> list[float]:
@@ -189,7 +189,7 @@ def test_features_are_what_they_say() -> None:
 
 
 class Subsets(SearchSpace):
-    """Two layers of which any are there, and one of two widths."""
+    """A subset of three layers, and a layer of one of two widths."""
 
     @property
     def decisions(self) -> dict[str, Decision]:

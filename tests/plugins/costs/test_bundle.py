@@ -1,4 +1,4 @@
-"""Bundles: written here, run by a bare Python with numpy and onnxruntime, collected as a table."""
+"""Bundles: written, run by a Python with only numpy and onnxruntime, collected as a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUICK = LatencyOptions(rounds=5, burst_ms=0, warmup_ms=0, round_ms=0)
 
 
 def power(exponent: int, kind: str = "Relu") -> bytes:
-    """A model of so many nodes; another number of them is another graph."""
+    """A model with a number of nodes; models of different numbers have different graphs."""
     names = [f"x{number}" for number in range(exponent + 1)]
     graph = helper.make_graph(
         [helper.make_node(kind, [a], [b], domain="") for a, b in itertools.pairwise(names)],
@@ -196,7 +196,7 @@ def test_a_configuration_becomes_a_table_and_the_table_a_cost(program: Callable[
     architecture = space.validate(rows[0]["architecture"])
     assert isinstance(architecture, Architecture)
     values = [row["value"] for row in rows]
-    # A regression on 13 noisy values of like networks stays near their range.
+    # A regression on 13 noisy values of similar networks stays near their range.
     assert min(values) / 3 < model.estimate(architecture) < 3 * max(values)
 
 

@@ -53,7 +53,7 @@ def wrong():
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run ``automl-nas cost`` in a folder that has a module; its name is new each time, since imports are kept."""
+    """Run ``automl-nas cost`` in a folder that has a module; its name is new, since imports are cached."""
     monkeypatch.chdir(tmp_path)
     name = f"networks_{random.Random(str(tmp_path)).getrandbits(40):x}"
     (tmp_path / f"{name}.py").write_text(MODULE)
@@ -135,7 +135,7 @@ def test_what_cannot_be_shown(program: Callable[..., Any], arguments: list[str],
 
 
 def test_every_classification_model_has_an_input_shape() -> None:
-    """Those of the weights, which differ from 224 x 224 for some."""
+    """The resolutions of the published weights, some of which are not 224 x 224."""
     models = import_torchvision("torchvision.models")
     shapes = {name: find_network(name, {}, None).input_shape for name in models.list_models(module=models)}
     assert shapes["inception_v3"] == (3, 299, 299)
@@ -244,7 +244,7 @@ def test_an_onnx_file_on_the_command_line(program: Callable[..., Any]) -> None:
     assert shown["inputs"] == [[1, 3, 8, 8]]
     assert shown["costs"]["flops"]["value"] == 36 * 27 * 4
     assert shown["costs"]["params"]["value"] == 27 * 4 + 4
-    # The input and the output; the activation takes the output's place.
+    # The input and the output; the activation overwrites the output.
     assert shown["costs"]["peak_memory"]["value"] == 4 * (3 * 64 + 4 * 36)
     assert "unknown" not in shown
     latency = shown["costs"]["latency_ms"]
@@ -254,7 +254,7 @@ def test_an_onnx_file_on_the_command_line(program: Callable[..., Any]) -> None:
 
 
 def test_a_file_that_counts_but_whose_memory_depends_on_data(program: Callable[..., Any]) -> None:
-    """Multiply-adds are known, how many places are not 0 is not."""
+    """Multiply-adds do not depend on data; the number of elements that are not 0 does."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("NonZero", ["y"], ["z"], name="last")],
         "g",

@@ -1,4 +1,4 @@
-"""Counts against closed forms, worked out by hand for layers and calls of every kind."""
+"""Counts against closed forms, derived by hand for layers and calls of every kind."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CLOSED_FORMS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], int]] = 
     "not square": ((4, 8, 6), conv(4, 2, (1, 3)), 8 * 4 * 2 * 4 * 3),
     "1-d": ((4, 10), lambda: nn.Conv1d(4, 6, 3), 8 * 6 * 4 * 3),
     "3-d": ((2, 4, 4, 4), lambda: nn.Conv3d(2, 3, 2), 27 * 3 * 2 * 8),
-    # A transposed convolution spreads each input element over one filter.
+    # A transposed convolution multiplies each input element with one filter.
     "transposed": ((4, 5, 5), lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), 25 * 4 * 6 * 9),
     "transposed, grouped": ((4, 5, 5), lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), 25 * 4 * 3 * 9),
     "transposed 1-d": ((4, 5), lambda: nn.ConvTranspose1d(4, 6, 2, stride=2), 5 * 4 * 6 * 2),
@@ -182,7 +182,7 @@ RECURRENT = ("LSTM", "LSTM, 2 layers, bidirectional", "GRU", "RNN")
 
 
 def looks_at_values(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    """The same network with a forward that no meta tensor gets through."""
+    """The same network with a forward that raises an error for meta tensors."""
     return lambda: Applied(lambda m, x: m.f(x) if float(x.sum()) == 0 else x, f=make())
 
 
@@ -231,7 +231,7 @@ def test_attention_on_the_cpu_counts_as_on_meta(wrap: Wrap) -> None:
     assert MemoryAccess(on_cpu).estimate(ONLY) == MemoryAccess(plain).estimate(ONLY)
 
 
-# --- Where a cost belongs -------------------------------------------------------------------------------------------
+# --- The module of a cost -----------------------------------------------------------------------------------------
 
 
 def nested() -> nn.Module:
@@ -391,7 +391,7 @@ def test_errors_of_the_space_come_through(wrap: Wrap) -> None:
         Flops(wrap((3, 8, 8), conv(3, 5, 3))).estimate(Architecture({"network": 5}))
 
 
-# --- Left as found --------------------------------------------------------------------------------------------------
+# --- Nothing changes ------------------------------------------------------------------------------------------------
 
 
 def test_global_state_is_left_as_found(wrap: Wrap) -> None:

@@ -1,4 +1,4 @@
-"""The cost model `latency_ms`: exporting, recognising graphs, keeping measurements, and what cannot be measured."""
+"""The cost model `latency_ms`: export, digests of graphs, cached measurements, and networks that cannot be measured."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def convolutions(width: int = 4) -> nn.Sequential:
 
 
 class Applied(nn.Module):
-    """A module whose forward is a given function."""
+    """A module whose forward is a function."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def test_several_inputs() -> None:
 
 
 def test_a_branch_on_a_shape_is_harmless() -> None:
-    """A tracer warns of it as it does of a branch on a value."""
+    """A tracer warns of a branch on a shape as of a branch on a value."""
     network = Applied(lambda x: x.relu() if x.shape[1] > 2 else x)
     model = onnx.load_from_string(export(network, (3,)))
     assert [node.op_type for node in model.graph.node] == ["Relu"]
@@ -216,12 +216,12 @@ def test_digests_know_how_nodes_are_connected() -> None:
     )
 
 
-# --- Kept measurements ----------------------------------------------------------------------------------------------
+# --- Cached measurements --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many models each session measured."""
+    """The number of models of each session."""
     sessions: list[int] = []
     real = latency.measure
 
@@ -327,7 +327,7 @@ def test_time_is_divided_among_modules(wrap: Wrap) -> None:
     model = quick(space)
     parts = model.breakdown(ONLY)
     assert {"0.0.convolution", "0.1.convolution", "1.convolution", "2"} <= set(parts)
-    # A node stands under the convolution, the block that adds, its ReLU, or the network (changes of layout).
+    # A node counts for the convolution, the block that adds, its ReLU, or the network (conversions of layout).
     blocks = ("0.0", "0.1", "1")
     assert set(parts) <= {"", "2", *blocks, *(f"{b}.convolution" for b in blocks), *(f"{b}.relu" for b in blocks)}
     # A sum of ten parts of one number rounds at 1e-16 each.

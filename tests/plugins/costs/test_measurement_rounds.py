@@ -27,7 +27,7 @@ QUICK = LatencyOptions(rounds=5, burst_ms=0, warmup_ms=0, round_ms=0)
 
 
 class Clock:
-    """A clock that only moves when something is run."""
+    """A clock that advances only by runs and sleeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -96,7 +96,7 @@ def test_in_a_paired_session_the_control_runs_between_all_bursts(clock: Clock) -
     inner = [burst for burst in bursts if burst[0] != "c"]
     assert len(inner) == 10
     assert all(len(burst) == 4 for burst in inner)
-    # A round's last burst of the control and the next round's first one follow each other.
+    # A round's last burst of the control and the next round's first one are consecutive.
     assert [len(burst) for burst in bursts[0::2]] == [5, 5] + [10, 5] * 4 + [5]
     assert timed.paces == [pytest.approx([1.0] * 5)] * 2
 
@@ -213,7 +213,7 @@ def test_a_measurement_says_how_it_was_made() -> None:
 
 
 def test_the_control_never_changes() -> None:
-    """Sessions of different days are compared through it."""
+    """Sessions of different days are compared by its latency."""
     session = engine.open_session(control_model(), engine.session_options(1, "all"), "cpu")
     (output,) = session.run(None, {"input": np.ones((1, 32, 28, 28), np.float32)})
     assert output.shape == (1, 32, 28, 28)
@@ -251,7 +251,7 @@ def test_a_provider_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
         ConfigurationError, match=r"provider: the execution provider 'tensorrt' is not in the installed"
     ):
         LatencyOptions(provider="tensorrt")
-    # One that is installed and does not start: ONNX Runtime would go on with the CPU and only log it.
+    # One that is installed and does not start: ONNX Runtime would use the CPU and only log it.
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(engine.onnxruntime, "get_available_providers", lambda: names)
     monkeypatch.setattr(engine.onnxruntime, "InferenceSession", lambda *more, providers: FellBack())
@@ -271,7 +271,7 @@ def test_processor_time_is_a_latency_of_one_thread_only() -> None:
 
 
 def test_what_measures_needs_only_numpy_and_onnx_runtime(tmp_path: Path) -> None:
-    """It is copied to devices: importing it from there must bring in nothing of this project, nor torch."""
+    """It is copied to devices: importing it there must not import this project or torch."""
     write_bundle(Bundle([BundledModel(control_model(), "the control")]), tmp_path / "bundle")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'bundle')!r})\n"

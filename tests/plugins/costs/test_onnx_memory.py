@@ -1,4 +1,4 @@
-"""Peak memory of ONNX graphs: worked out by hand, and against the networks they come from."""
+"""Peak memory of ONNX graphs: against values computed by hand and the networks from which they were exported."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def graph(*order: str, dtype: int = TensorProto.FLOAT) -> bytes:
 
 
 def test_a_graph_by_hand() -> None:
-    # A tensor of 4 channels has 1,024 bytes. `a` waits for the pooling, so `b`, made from it, has a place of its own.
+    # A tensor of 4 channels has 1,024 bytes. `a` lives until the pooling, so `b`, computed from it, has its own buffer.
     assert onnx_peak(graph("exp", "sin", "both", "pool", "view", "cos")) == {"exp": 1024, "sin": 1024, "both": 2048}
     # If the pooling ran earlier, only 16 bytes of `a` would remain; `b` still cannot overwrite `a`.
     assert onnx_peak(graph("exp", "sin", "pool", "both", "view", "cos")) == {"sin": 1024, "both": 2048, "pool": 16}
-    # Before the sine: `b` takes the place of `a`. Half the bytes in half precision.
+    # Before the sine: `b` overwrites `a`. Half the bytes in half precision.
     early = ("exp", "pool", "sin", "both", "view", "cos")
     assert onnx_peak(graph(*early)) == {"sin": 1024, "both": 2048, "pool": 16}
     assert onnx_peak(graph(*early, dtype=TensorProto.FLOAT16)) == {"sin": 512, "both": 1024, "pool": 8}
@@ -82,7 +82,7 @@ def test_a_file_needs_what_its_network_needs(name: str, make: Callable[[], nn.Mo
     space, only = OneNetwork(make, shape), Architecture({})
     model = export(make(), shape)
     assert sum(onnx_peak(model).values()) == PeakMemory(space).estimate(only)
-    # The halves of ShuffleNet's blocks are slices whose bounds the file works out from a shape.
+    # The halves of ShuffleNet's blocks are slices whose bounds the file computes from a shape.
     assert sum(count_onnx(model).macs.values()) == Flops(space).estimate(only)
 
 

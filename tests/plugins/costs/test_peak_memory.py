@@ -1,4 +1,4 @@
-"""Peak memory of activations against values worked out by hand, and what the counters say besides numbers."""
+"""Peak memory of activations against values computed by hand, and the remarks of the counted costs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TestPeakMemoryContract(CostModelContract):
 
 
 class Applied(nn.Module):
-    """A module whose forward is a given function."""
+    """A module whose forward is a function."""
 
     def __init__(self, function: Callable[[Tensor], object]) -> None:
         super().__init__()

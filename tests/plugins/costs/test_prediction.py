@@ -48,7 +48,7 @@ class Planted(CostModel):
 
 
 class Stopwatch(MeasuredCost):
-    """Measures by counting parameters; remembers how often it was asked."""
+    """Measures by counting parameters; records the size of each session."""
 
     metric, unit, exported_suffix = "stopwatch_ms", "ms", ".bin"
 
@@ -88,10 +88,10 @@ def test_a_sum_over_decisions_is_found_and_is_a_table() -> None:
 
 def test_unread_results_and_zeros_are_told_apart() -> None:
     used, live = Reduced(CELLS, "used"), Reduced(CELLS, "live")
-    # Node 1 is read by nobody: edge 0>1 is moot either way.
+    # No edge reads node 1: edge 0>1 is moot in both codings.
     unread = CELLS.architecture("303020")
     assert CELLS.code(used(unread)) == CELLS.code(live(unread))
-    # Node 1 is all zeros: edge 1>3 still runs where inputs are not looked at.
+    # Node 1 is all zeros: edge 1>3 still runs where values of inputs are not known.
     zeros = CELLS.architecture("030131")
     assert CELLS.code(used(zeros)) == "030131"
     assert CELLS.code(live(zeros)) == "030101"
@@ -99,7 +99,7 @@ def test_unread_results_and_zeros_are_told_apart() -> None:
 
 
 def test_used_is_dead_code_elimination() -> None:
-    """Against a walk from the output backwards over the edges of the cell, on every fifth cell."""
+    """Against a walk backwards from the output over the edges of the cell, on every fifth cell."""
     edges = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
     used = Reduced(CELLS, "used")
     for code in load_table("nasbench201").codes[::25]:

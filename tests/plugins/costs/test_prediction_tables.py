@@ -1,4 +1,4 @@
-"""Latency from blocks, against networks of known parts; and tables measured elsewhere."""
+"""Latency from blocks, against networks whose blocks are listed by hand; and tables measured elsewhere."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Mixed(nn.Module):
 
 def test_what_changes_the_input_shapes_the_block() -> None:
     structure = block_structure(ModuleSpace(Mixed, input_shape=(3, 8, 8)))
-    # Both shape the second module, and nothing is left to cut: the network is one block, in four forms.
+    # Both decisions shape the second module, so the network cannot be split: it is one block, in four forms.
     assert [(part.name, part.decisions) for part in structure.parts] == [("", ("size", "work"))]
     assert len(structure.blocks) == 4
 
@@ -122,7 +122,7 @@ def test_a_table_is_measured_once_and_kept() -> None:
     again = LatencyTable(make_space(), calibration=5, options=QUICK)
     again.load_state_dict(state)
     assert [again.estimate(architecture) for architecture in drawn] == values
-    # It is a sum over decisions, so it serves soft selections and counting, too.
+    # It is a sum over decisions, so it can also be used for soft selections and counting.
     assert CostTable.build(again, SPACE).estimate(drawn[0]) == pytest.approx(values[0], rel=1e-9)
     (measured,) = model.measure([SPACE.build(drawn[0])], SPACE.input_shape)
     assert 0 < measured.low <= measured.value <= measured.high

@@ -57,7 +57,7 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
     networks = some(SPACE.size)
     estimates = [table.estimate(network) for network in networks]
     measurements = table.measure([SPACE.build(network) for network in networks], SPACE.input_shape)
-    # The control's value is the session's own; that it moves on a busy machine is what another test is about.
+    # The control's value is the session's own; another test is about its drift on a busy machine.
     still = [replace(m, details={"control": {**m.details["control"], "drift": 0.0}}) for m in measurements]
     table.learn(list(zip(networks, still, strict=True)))
     assert [table.estimate(network) for network in networks] == estimates
@@ -74,7 +74,7 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
     assert [by_all.estimate(network) for network in networks] == corrected
     by_three = BlockTable(block_structure(SPACE), state["blocks"], samples[:3])
     assert [by_three.estimate(network) for network in networks] != corrected
-    # A run goes on with the table it began with, whatever is learned by others in between.
+    # A resumed run uses the table of its beginning, also if other runs have learned networks since.
     table.learn([(networks[0], measured(1e6))])
     resumed = LatencyTable(make_space(), calibration=3, options=QUICK, learned=folder)
     resumed.load_state_dict(state)
@@ -87,7 +87,7 @@ def test_the_next_table_rests_on_what_was_learned_and_this_one_does_not(tmp_path
         LatencyTable(make_space(width=6), calibration=3, options=QUICK, learned=folder),
     ):
         assert "learned" not in other.note()
-    # A plain sum stays one.
+    # Without calibration the sums are not corrected.
     assert "corrected" not in LatencyTable(SPACE, calibration=0, options=QUICK, learned=folder).note()
 
 

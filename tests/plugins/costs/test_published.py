@@ -55,7 +55,7 @@ def test_mobilenet_v2_to_the_unit(wrap: Wrap, models: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x1_0"])
 def test_fvcore_counts_the_same_layer_by_layer(wrap: Wrap, models: ModuleType, name: str) -> None:
-    """Of what fvcore counts, normalisation and pooling are left out here."""
+    """fvcore also counts normalisation and pooling, which are left out."""
     analysis = pytest.importorskip("fvcore.nn").FlopCountAnalysis
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""An unsteady machine is said once in a search, again when it gets worse, and counted at the end."""
+"""An unsteady machine is logged once in a search, again when it gets worse, and counted at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Wrap = Callable[..., SearchSpace]
 
 @pytest.fixture
 def drifts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """By how much the control moves in the sessions to come, the last one for ever; nothing is measured."""
+    """The drift of the control in the next sessions, the last one repeated; nothing is measured."""
     shares: list[float] = []
 
     def measured(
@@ -61,7 +61,7 @@ def test_candidates_are_told_apart_and_the_same_news_is_not_told_twice(
     first, worse = said(caplog)
     assert "moved by 6 %" in first
     assert "moved by 30 %" in worse  # 21 % is of the same class, 20 to 40 %
-    # Nothing is hidden: each measurement says what it is worth.
+    # Each measurement has its own notes.
     notes = [bool(model.measurement(network).details["notes"]) for network in networks]
     assert notes == [False, True, True, False, True, True]
     search_finished(None, None)

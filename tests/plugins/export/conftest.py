@@ -1,4 +1,4 @@
-"""Small networks with what is hard to export."""
+"""Small networks that are hard to export."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tied(nn.Module):
 
 
 class Shuffled(nn.Module):
-    """Channels split by parity, each half its own way."""
+    """Channels split by parity; one half is convolved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ Deliver = Callable[[str], Delivery]
 
 @pytest.fixture
 def deliver() -> Deliver:
-    """Give a delivery of one of the networks above, in evaluation mode."""
+    """Return a function that delivers one of the networks above, in evaluation mode."""
 
     def of(name: str) -> Delivery:
         architecture = Architecture({"block": "a", "edges": ("x", "y")})

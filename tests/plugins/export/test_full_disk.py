@@ -1,4 +1,4 @@
-"""A full disk is an ordinary error: it leaves no half file and does not end the process."""
+"""A full disk is an ordinary error: it leaves no partial file and does not end the process."""
 
 from __future__ import annotations
 

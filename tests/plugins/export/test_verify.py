@@ -34,7 +34,7 @@ class BakedIn(nn.Module):
 
 
 def test_the_tolerance_is_a_fraction_of_the_largest_output() -> None:
-    # Multiplying by 1 + d is off by exactly d of the largest output, whatever its scale.
+    # A factor of 1 + d makes a difference of exactly d of the largest output, for every scale.
     check(Times(1000.0), Times(1000.0 * (1 + 0.9e-3)))
     with pytest.raises(RunFailedError, match=r"file, batch size 1, output: .* \(1\.10e-03 of its largest value"):
         check(Times(1000.0), Times(1000.0 * (1 + 1.1e-3)))
