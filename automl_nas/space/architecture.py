@@ -99,13 +99,9 @@ class Architecture(Mapping[str, Value]):
         """Return a plain dict that ``json.dumps`` accepts (tuples as lists)."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self._values.items()}
 
-    def replace(self, **values: object) -> Architecture:
-        """Return a copy with some decisions changed."""
-        return Architecture({**self._values, **values})
-
-    def replaced(self, values: Mapping[str, object]) -> Architecture:
-        """Return a copy with some decisions changed; for names that are not Python identifiers."""
-        return Architecture({**self._values, **values})
+    def replace(self, changes: Mapping[str, object]) -> Architecture:
+        """Return a copy with some decisions changed (decision name -> new value)."""
+        return Architecture({**self._values, **changes})
 
     def __getitem__(self, name: str) -> Value:
         return self._values[name]

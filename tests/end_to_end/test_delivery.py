@@ -384,7 +384,7 @@ def test_an_equal_baseline_without_a_table_is_walked_to() -> None:
     problem = Problem({"accuracy": "maximize"}, (), {"square": TabulatedCost(Square(), space)})
     largest = Architecture(dict.fromkeys(space.decisions, 3))
     low = Architecture({name: int(place < 4) for place, name in enumerate(space.decisions)})
-    for architecture in (low, largest.replaced(dict.fromkeys([*space.decisions][:3], 2))):
+    for architecture in (low, largest.replace(dict.fromkeys([*space.decisions][:3], 2))):
         other = equal_cost(space, problem, architecture, 0.05, seed=1)
         assert other is not None and other != architecture
         assert abs(Square().estimate(other) / Square().estimate(architecture) - 1) <= 0.05

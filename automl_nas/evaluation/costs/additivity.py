@@ -103,7 +103,7 @@ def fit(model: CostModel, decisions: Mapping[str, Decision]) -> AdditiveFit:
         def difference(positions: tuple[int, ...]) -> float:
             options = tuple(decision.options[position] for position in sorted(positions))
             value: Value = options if isinstance(decision, Subset) else options[0]
-            return checked_estimate(model, reference.replaced({name: value})) - reference_cost
+            return checked_estimate(model, reference.replace({name: value})) - reference_cost
 
         return difference
 

@@ -189,7 +189,7 @@ class TabulatedCost(CostModel):
                 improved = False
                 for name, decision in decisions.items():
                     for option in decision.neighbours(architecture[name]):
-                        neighbour = architecture.replaced({name: option})
+                        neighbour = architecture.replace({name: option})
                         if (neighbour_score := score(neighbour)) > current:
                             architecture, current, improved = neighbour, neighbour_score, True
             if current > best_score:

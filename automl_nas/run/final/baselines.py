@@ -132,7 +132,7 @@ def _step(architecture: Architecture, space: SearchSpace, rng: random.Random) ->
         name = names[rng.randrange(len(names))]
         values = list(space.decisions[name].neighbours(architecture[name]))
         if values:
-            return architecture.replaced({name: values[rng.randrange(len(values))]})
+            return architecture.replace({name: values[rng.randrange(len(values))]})
         names.remove(name)
 
 

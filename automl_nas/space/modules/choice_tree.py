@@ -146,7 +146,7 @@ class ChoiceTree:
             visit(self.root)
         changed = {name: _merge(decision, canonical.get(name, [])) for name, decision in self.decisions.items()}
         changed = {name: value for name, value in changed.items() if value != architecture[name]}
-        return architecture.replaced(changed) if changed else architecture
+        return architecture.replace(changed) if changed else architecture
 
 
 class _ViewResolver(ModuleResolver):

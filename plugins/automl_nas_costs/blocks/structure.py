@@ -162,7 +162,7 @@ def _showing(
             if all(chosen.get(name, value) == value for name, value in combination.items()):
                 chosen.update(combination)
                 break
-    return corner(space.decisions, first=True).replaced(chosen)
+    return corner(space.decisions, first=True).replace(chosen)
 
 
 def _parts(space: SearchSpace) -> tuple[Part, ...]:
@@ -202,7 +202,7 @@ def _dependence(space: SearchSpace) -> dict[str, frozenset[str]]:
         for name, decision in space.decisions.items():
             others = [value for value in all_values(decision) if value != base[name]] if decision.size <= 64 else []
             other = others[rng.randrange(len(others))] if others else decision.sample(rng)
-            changed = _signatures(space, base.replaced({name: other}))
+            changed = _signatures(space, base.replace({name: other}))
             for path in original.keys() | changed.keys():
                 if original.get(path) != changed.get(path):
                     shaping.setdefault(path, set()).add(name)

@@ -126,12 +126,12 @@ class Reduced:
             elif len(decision.options) > 1 and self._moot(architecture, name, decision, earlier):
                 changes[name] = decision.options[0]
             earlier.append(name)
-        return architecture.replaced(changes) if changes else architecture
+        return architecture.replace(changes) if changes else architecture
 
     def _moot(self, architecture: Architecture, name: str, decision: Decision, earlier: list[str]) -> bool:
         def same(base: Architecture) -> bool:
             first = self._space.canonical(base)
-            return all(self._space.canonical(base.replaced({name: option})) == first for option in decision.options)
+            return all(self._space.canonical(base.replace({name: option})) == first for option in decision.options)
 
         if not same(architecture):
             return False
@@ -143,7 +143,7 @@ class Reduced:
             decision = self._space.decisions[name]
             if not isinstance(decision, Subset):
                 values[name] = decision.options[min(position, len(decision.options) - 1)]
-        return architecture.replaced(values) if values else architecture
+        return architecture.replace(values) if values else architecture
 
 
 @lru_cache(maxsize=4)

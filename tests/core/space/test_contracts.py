@@ -41,7 +41,7 @@ class TestSequenceOfChoices(SupernetContract):
 
 
 class Net(nn.Module):
-    """Not a Sequential; nested choices, tied choices, a module used twice, a choice that is a parameter of nothing."""
+    """Not a Sequential; nested choices, tied choices, a module used twice, a choice without parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def dag(width: int, *, projected: bool, shortcut: bool, name: str | None = None,
 
 
 class TestDags(SupernetContract):
-    """Two tied graphs with projection and shortcut, and one that only adds up and may come out as zeros."""
+    """Two tied graphs with projection and shortcut, and one that only adds and may return zeros."""
 
     samples = 8
 
@@ -98,7 +98,7 @@ class TestDags(SupernetContract):
 
 
 class TestDagWithoutShortcut(SupernetContract):
-    """A projection to another width, which gives zeros when everything is pruned; the Dag is the root's first child."""
+    """A projection to another width, which returns zeros if everything is pruned; the Dag is the root's first child."""
 
     samples = 8
 
@@ -112,7 +112,7 @@ class TestDagWithoutShortcut(SupernetContract):
 
 
 class ElasticNet(nn.Module):
-    """Tied widths round a residual, a depthwise convolution, a choice of an elastic branch."""
+    """Tied widths around a residual, a depthwise convolution, a choice of an elastic branch."""
 
     def __init__(self) -> None:
         super().__init__()

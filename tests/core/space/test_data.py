@@ -58,7 +58,7 @@ def test_architectures_are_equal_when_their_json_is(values: dict[str, object], r
         assert hash(same) == hash(architecture)
         assert same.key == architecture.key
         assert {name: exact(same[name]) for name in same} == {name: exact(value) for name, value in values.items()}
-    # By another library; the ways to write a letter or an exponent differ, what is read does not.
+    # The standard library writes letters and exponents differently, but reads the same values.
     assert list(json.loads(architecture.key)) == sorted(values)
     read, same = json.loads(architecture.key), json.loads(json.dumps(values))
     assert {name: exact(read[name]) for name in read} == {name: exact(same[name]) for name in sorted(same)}
@@ -72,7 +72,7 @@ def test_keys_hold_every_number_and_letter() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [1.0, -math.inf]])
-def test_what_json_cannot_hold_is_refused(value: object) -> None:
+def test_values_that_json_cannot_represent_are_refused(value: object) -> None:
     with pytest.raises(TypeError, match="JSON scalars"):
         Architecture({"a": value})
 
@@ -83,7 +83,7 @@ def test_different_values_make_different_architectures(first: object, second: ob
     assert equal == (exact(first) == exact(second))
 
 
-def test_numbers_that_python_calls_equal_are_different_options() -> None:
+def test_numbers_that_are_equal_in_python_are_different_options() -> None:
     assert len({Architecture({"a": value}) for value in (1, 1.0, True)}) == 3
 
 
@@ -96,12 +96,12 @@ def test_an_architecture_holds_json_scalars_only(value: object) -> None:
 def test_an_architecture_cannot_be_changed() -> None:
     values = {"a": 1, "b": [1, 2]}
     architecture = Architecture(values)
-    changed = architecture.replace(a=2)
+    changed = architecture.replace({"a": 2})
     values["a"] = 9
     assert (architecture["a"], changed["a"], architecture["b"]) == (1, 2, (1, 2))
     with pytest.raises(TypeError):
         architecture["a"] = 3  # type: ignore[index]
-    assert architecture.replaced({"not an identifier": 1})["not an identifier"] == 1
+    assert architecture.replace({"not an identifier": 1})["not an identifier"] == 1
 
 
 # Decisions.
@@ -109,7 +109,7 @@ def test_an_architecture_cannot_be_changed() -> None:
 
 @given(decisions(), st.randoms(use_true_random=False))
 def test_laws_of_decisions(decision: Decision, rng: random.Random) -> None:
-    """Everything drawn or neighbouring is valid, codes can be read back, the size counts all values."""
+    """Samples and neighbours are valid, decode inverts encode, and the size counts all values."""
     everything = list(operators.all_values(decision))
     assert len(everything) == decision.size == len({json.dumps(value) for value in everything})
     value = decision.sample(rng)
@@ -120,7 +120,7 @@ def test_laws_of_decisions(decision: Decision, rng: random.Random) -> None:
         assert len(code) == decision.width
         assert exact(decision.decode(code)) == exact(each)
     assert exact(value) not in [exact(each) for each in near]
-    # Being neighbours is mutual.
+    # Neighbourhood is symmetric.
     assert all(exact(value) in [exact(back) for back in decision.neighbours(each)] for each in near)
 
 
@@ -137,7 +137,7 @@ def test_size_of_a_subset_by_brute_force(options: list[object], data: st.DataObj
 @pytest.mark.parametrize(
     "decision", [Choice(("a", "b", "c")), Ordinal((1, 2, 4)), Subset((1, 2, 3), 1, 2), Subset((1, 2))]
 )
-def test_drawing_is_uniform(decision: Decision) -> None:
+def test_sampling_is_uniform(decision: Decision) -> None:
     """Chi-square of 6,000 draws, fixed seed; the 99.99 % points for 2, 3 and 5 degrees of freedom are below 26."""
     rng, draws = random.Random(5), 6000
     counts = Counter(decision.sample(rng) for _ in range(draws))
@@ -167,12 +167,12 @@ def test_neighbours() -> None:
         (Subset(("a", "b"), 0, 1), ("a", "b"), "has 2 options"),
     ],
 )
-def test_values_that_do_not_belong_are_refused(decision: Decision, value: object, message: str) -> None:
+def test_invalid_values_are_refused(decision: Decision, value: object, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         decision.validate(value)
 
 
-def test_a_subset_is_put_in_order() -> None:
+def test_validate_sorts_a_subset() -> None:
     assert Subset(("a", "b", "c")).validate(["c", "a"]) == ("a", "c")
 
 
@@ -256,13 +256,13 @@ def test_importing_the_space_package_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_options_are_drawn_as_the_standard_library_draws_numbers() -> None:
+def test_choice_draws_like_randrange() -> None:
     for count in range(1, 40):
         choice, ours, theirs = Choice(tuple(range(count))), random.Random(count), random.Random(count)
         assert [choice.sample(ours) for _ in range(20)] == [theirs.randrange(count) for _ in range(20)]
 
 
 @pytest.mark.parametrize("decision", [Choice((1, True)), Subset((0, False), min=1, max=1)])
-def test_options_that_python_calls_equal_are_mutated_into_each_other(decision: Decision) -> None:
+def test_options_that_are_equal_in_python_mutate_into_each_other(decision: Decision) -> None:
     parent = Architecture({"a": decision.sample(random.Random(0))})
     assert operators.mutate_one(parent, {"a": decision}, random.Random(1)) != parent

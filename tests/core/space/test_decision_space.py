@@ -9,7 +9,7 @@ from automl_nas.space import Choice, DecisionSpace, Ordinal, Subset
 from automl_nas.streams import stream
 
 
-def test_it_is_its_decisions() -> None:
+def test_it_has_the_given_decisions() -> None:
     decisions = {"kind": Choice(("a", "b")), "size": Ordinal((1, 2, 4)), "edges": Subset((0, 1, 2))}
     space = DecisionSpace(decisions)
     assert list(space.decisions.items()) == list(decisions.items())
@@ -17,12 +17,12 @@ def test_it_is_its_decisions() -> None:
     assert space.input_shape == ()
     drawn = space.sample(stream(0, "decisions"))
     assert space.validate(dict(drawn)) == drawn == space.canonical(drawn)
-    # What is given is copied: a space does not change under a search.
+    # The mapping is copied: a space does not change under a search.
     decisions.pop("kind")
     assert "kind" in space.decisions
 
 
-def test_it_says_that_it_has_no_networks() -> None:
+def test_build_raises_an_error() -> None:
     class Table(DecisionSpace):
         pass
 

@@ -1,4 +1,4 @@
-"""Architectures as numbers: what is drawn and changed as a number is what the operators draw and change."""
+"""`IntegerCodec`: sampling and changing integers gives the same results as the operators on architectures."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ spaces = pytest.mark.parametrize("decisions", SPACES.values(), ids=SPACES.keys()
 
 
 @spaces
-def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, Decision]) -> None:
-    """Results and the generator's state afterwards: so a search may go either way and find the same."""
+def test_integers_take_the_same_draws_as_the_operators(decisions: Mapping[str, Decision]) -> None:
+    """Results and the generator's state afterwards are equal, so a search may use either."""
     codec = IntegerCodec(decisions)
     for seed in range(200):
         one, other = random.Random(seed), random.Random(seed)
@@ -44,7 +44,7 @@ def test_numbers_take_the_same_draws_as_the_operators(decisions: Mapping[str, De
 
 
 @spaces
-def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]) -> None:
+def test_equal_integers_are_equal_architectures(decisions: Mapping[str, Decision]) -> None:
     codec, rng = IntegerCodec(decisions), random.Random(0)
     codes = {codec.sample(rng) for _ in range(500)}
     assert len({codec.decode(code) for code in codes}) == len(codes)
@@ -52,7 +52,7 @@ def test_equal_numbers_are_equal_architectures(decisions: Mapping[str, Decision]
 
 @spaces
 def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision]) -> None:
-    """The record sorts the names, so an architecture of a resumed run is in another order than a new one."""
+    """The ledger sorts the names, so architectures of a resumed run have another order than new ones."""
     codec, rng = IntegerCodec(decisions), random.Random(0)
     first, second = operators.sample(decisions, rng), operators.sample(decisions, rng)
 
@@ -63,7 +63,7 @@ def test_the_order_of_names_makes_no_difference(decisions: Mapping[str, Decision
     assert crossed(lambda item: item) == crossed(lambda item: Architecture(dict(reversed([*item.items()]))))
 
 
-def test_what_is_not_of_the_space_has_no_number() -> None:
+def test_architectures_of_other_spaces_are_refused() -> None:
     codec = IntegerCodec(SPACES["choices"])
     whole = dict.fromkeys(SPACES["choices"], "skip")
     with pytest.raises(SpaceError, match="'conv7' is not an option"):
@@ -74,6 +74,6 @@ def test_what_is_not_of_the_space_has_no_number() -> None:
         codec.encode(Architecture(whole | {"d0": ("skip", "skip")}))
 
 
-def test_nothing_to_mutate_is_said() -> None:
+def test_a_space_of_one_architecture_cannot_mutate() -> None:
     with pytest.raises(SpaceError, match="nothing to mutate"):
         IntegerCodec({"a": Choice((1,))}).mutate_one(0, random.Random(0))

@@ -93,7 +93,7 @@ def test_tell_receives_every_trial_once_and_in_order_whichever_finishes_first(
 
 
 @given(st.integers(1, 4), st.integers(0, 5), st.integers(0, 12))
-def test_a_window_resumes_where_it_stood(batch: int, more: int, stop: int) -> None:
+def test_a_resumed_window_continues_with_the_same_trials(batch: int, more: int, stop: int) -> None:
     whole = Counter(limit=20)
     run(whole, services(batch, batch + more))
     first, later = Counter(limit=20), Counter(limit=20)
@@ -145,6 +145,6 @@ class Greedy(Counter):
         return super().ask(n + 1)
 
 
-def test_more_than_asked_for_is_a_bug_and_named() -> None:
+def test_too_many_proposals_raise_an_error() -> None:
     with pytest.raises(AssertionError, match=r"Greedy\.ask\(2\) returned 3 proposals"):
         Greedy(limit=9).step(services(batch=1, ahead=2))

@@ -50,7 +50,7 @@ def test_examples_of_the_documentation() -> None:
     "text",
     ["", "330M", "< 330M", "<= 330 MB", "<= ", "<= M", "<= 1..2", "1..", "5..3", "<= 0.5 * biggest", "== 3", "<= 1,5"],
 )
-def test_what_cannot_be_read_is_named(text: str) -> None:
+def test_malformed_constraints_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_constraint("flops", text, lambda: (0.0, 1.0))
     assert caught.value.path == "problem.constraints.flops"
@@ -69,7 +69,7 @@ def test_a_measured_metric_has_no_extremes() -> None:
 
 
 @given(st.text("0123456789.<>=*kMGTe+- largestm", max_size=14))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_string_is_parsed_or_refused(text: str) -> None:
     try:
         constraint = parse_constraint("flops", text, lambda: (1.0, 2.0))
     except ConfigurationError:
@@ -123,7 +123,7 @@ def better(first: Trial, second: Trial) -> bool:
 
 
 @given(trials)
-def test_dominance_is_its_definition(drawn: Drawn) -> None:
+def test_dominance_equals_its_definition(drawn: Drawn) -> None:
     for first in trials_of(drawn):
         for second in trials_of(drawn):
             ok, also = first.violations["c"] <= 0, second.violations["c"] <= 0
@@ -131,7 +131,7 @@ def test_dominance_is_its_definition(drawn: Drawn) -> None:
 
 
 @given(trials)
-def test_the_pareto_set_is_what_nothing_dominates(drawn: Drawn) -> None:
+def test_the_pareto_set_contains_exactly_the_nondominated_trials(drawn: Drawn) -> None:
     all_trials = trials_of(drawn)
     usable = [t for t in all_trials if t.state is State.COMPLETE and t.violations["c"] <= 0]
     fidelities = [math.inf if t.fidelity is None else t.fidelity for t in usable]
@@ -161,7 +161,7 @@ class Counted(CostModel):
         return {"a": 1.0, "b": 2.0}
 
 
-def test_a_cost_is_asked_for_once() -> None:
+def test_a_cost_is_estimated_once() -> None:
     model = Counted()
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("count", "<= 2")], {"count": model})
     assert not problem.feasible(ANY)
@@ -170,7 +170,7 @@ def test_a_cost_is_asked_for_once() -> None:
     assert model.calls == 1
 
 
-def test_measured_constraints_wait_for_the_measurement() -> None:
+def test_constraints_on_metrics_need_metrics() -> None:
     space = ToySpace()
     problem = Problem(
         {"accuracy": "maximize"},

@@ -16,11 +16,11 @@ ANY = Architecture({"d": 0})
 @pytest.mark.parametrize(
     ("violations", "feasible"), [({}, True), ({"a": 0.0, "b": -1.0}, True), ({"a": -1.0, "b": 1e-9}, False)]
 )
-def test_feasible_means_nothing_is_missed(violations: dict[str, float], feasible: bool) -> None:
+def test_feasible_means_that_no_constraint_is_violated(violations: dict[str, float], feasible: bool) -> None:
     assert Trial(0, ANY, violations=violations).feasible is feasible
 
 
-def test_values_hold_metrics_and_costs() -> None:
+def test_values_contain_metrics_and_costs() -> None:
     assert Trial(0, ANY, {"accuracy": 0.5}, {"flops": 3.0}).values == {"accuracy": 0.5, "flops": 3.0}
 
 

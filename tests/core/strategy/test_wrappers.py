@@ -60,7 +60,7 @@ def done(number: int, proposal: Proposal, state: State = State.COMPLETE) -> Tria
     return finished(PLAIN, number, proposal, {"accuracy": 0.5}, state)
 
 
-def test_known_networks_are_answered_from_memory() -> None:
+def test_repeated_networks_are_answered_from_memory() -> None:
     inner = Script(net(0, 1), net(1, 0), net(2, 2), net(0, 1))
     search = Deduplicate(SPACE, PLAIN, strategy=inner)
     (first,) = search.ask(1)
@@ -75,7 +75,7 @@ def test_known_networks_are_answered_from_memory() -> None:
     assert [trial.number for trial in inner.received] == [0, 0, 1, 0]
 
 
-def test_outstanding_networks_are_answered_when_they_are_told() -> None:
+def test_repeated_outstanding_networks_are_answered_with_their_trial() -> None:
     inner = Script(net(0, 1), net(1, 0), net(2, 2))
     search = Deduplicate(SPACE, PLAIN, strategy=inner)
     first, second = search.ask(3)
@@ -90,7 +90,7 @@ def test_another_fidelity_is_another_evaluation() -> None:
     assert [proposal.fidelity for proposal in search.ask(2)] == [1.0, 2.0]
 
 
-def test_a_strategy_that_only_repeats_itself_comes_to_an_end() -> None:
+def test_a_strategy_that_only_repeats_itself_ends() -> None:
     inner = Script(*[net(0, 1)] * 100)
     search = Deduplicate(SPACE, PLAIN, strategy=inner, attempts=10)
     search.tell([done(0, proposal) for proposal in search.ask(1)])
@@ -99,7 +99,7 @@ def test_a_strategy_that_only_repeats_itself_comes_to_an_end() -> None:
     assert len(inner.received) == 11
 
 
-def test_memory_survives_being_stored() -> None:
+def test_memory_is_part_of_the_state() -> None:
     search = Deduplicate(SPACE, PLAIN, strategy=Script(net(0, 1), net(1, 0)))
     trial = done(0, search.ask(1)[0])
     search.tell([trial])
@@ -113,7 +113,7 @@ def test_memory_survives_being_stored() -> None:
 LIMITED = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", "<= 2")], {"toy_cost": ToyCost(SPACE)})
 
 
-def test_what_violates_a_constraint_is_told_and_not_evaluated() -> None:
+def test_infeasible_candidates_are_pruned_without_evaluation() -> None:
     inner = Script(net(2, 1), net(1, 1), net(2, 2), net(0, 0))
     search = Filter(SPACE, LIMITED, strategy=inner)
     assert [proposal.architecture for proposal in search.ask(2)] == [net(1, 1), net(0, 0)]
@@ -123,13 +123,13 @@ def test_what_violates_a_constraint_is_told_and_not_evaluated() -> None:
     assert (second.number, second.violations) == (-2, {"toy_cost <= 2": 1.0})
 
 
-def test_nothing_but_violations_is_an_error_that_says_by_how_much() -> None:
+def test_only_infeasible_candidates_raise_an_error_with_the_violation() -> None:
     search = Filter(SPACE, LIMITED, strategy=Script(*[net(2, 2), net(2, 1)] * 50), attempts=20)
     with pytest.raises(InfeasibleError, match=r"none of 20 candidates .* 'toy_cost <= 2' by 0\.5 of its limit"):
         search.ask(1)
 
 
-def test_after_something_feasible_a_drought_is_the_end() -> None:
+def test_after_a_feasible_candidate_only_infeasible_ones_end_the_search() -> None:
     search = Filter(SPACE, LIMITED, strategy=Script(net(0, 0), *[net(2, 2)] * 50), attempts=20)
     assert len(search.ask(1)) == 1
     assert search.ask(1) == []
@@ -154,7 +154,7 @@ def test_a_failed_candidate_is_evaluated_again_before_new_ones() -> None:
     assert search.ask(1)[0].architecture == net(2, 2)
 
 
-def test_the_count_of_failures_survives_being_stored() -> None:
+def test_the_count_of_failures_is_part_of_the_state() -> None:
     search = Retry(SPACE, PLAIN, strategy=Script(net(0, 0)), times=1)
     search.tell([done(0, search.ask(1)[0], State.FAILED)])
     repeated: list[Proposal] = []

@@ -86,7 +86,7 @@ def test_an_architecture_of_another_space_has_no_code() -> None:
     with pytest.raises(SpaceError, match="no decision 'layer_1'"):
         NASBench201().code(Architecture({"layer_1": "identity"}))
     with pytest.raises(SpaceError, match="did you mean 'nor_conv_3x3'"):
-        NASBench201().code(NASBench201().architecture("000000").replaced({"2>3": "nor_conv_3x"}))
+        NASBench201().code(NASBench201().architecture("000000").replace({"2>3": "nor_conv_3x"}))
 
 
 @pytest.mark.parametrize(

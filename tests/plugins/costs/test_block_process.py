@@ -154,11 +154,11 @@ def test_single_values_and_arrays_of_codes_agree() -> None:
     # Sums of the same numbers in another order.
     assert np.allclose(predictor.estimates(codes), predicted, rtol=1e-9)
     assert np.allclose([predictor.estimate(network) for network in DRAWN[60:]], predicted, rtol=1e-9)
-    wrong = DRAWN[0].replaced({"stage1.block1": "conv9"})
+    wrong = DRAWN[0].replace({"stage1.block1": "conv9"})
     with pytest.raises(SpaceError, match=r"stage1\.block1"):
         predictor.estimate(wrong)
     with pytest.raises(SpaceError, match="no decision 'depth'"):
-        predictor.estimate(DRAWN[0].replaced({"depth": 3}))
+        predictor.estimate(DRAWN[0].replace({"depth": 3}))
 
 
 def test_features_are_what_they_say() -> None:

@@ -46,7 +46,7 @@ class TestFull(SupernetContract):
     def architectures(self, space: Any) -> list[Architecture]:
         """Also those in which blocks are pruned entirely."""
         drawn = super().architectures(space)[0]
-        pruned = drawn.replaced({name: () for name in drawn if name.startswith("stage2.block1.")})
+        pruned = drawn.replace({name: () for name in drawn if name.startswith("stage2.block1.")})
         return [drawn, pruned, nothing(space)]
 
 
@@ -290,7 +290,7 @@ def test_masked_restricted_and_extracted_agree(training: bool, sharing: str) -> 
                 nn.init.normal_(layer.bias, 1.0)  # a dead operation that ran would show up by its shift
         drawn = space.sample(stream(1, "live", number))
         if sharing == "full":
-            drawn = drawn.replaced({name: () for name in drawn if name.startswith("stage2.block2.")})
+            drawn = drawn.replace({name: () for name in drawn if name.startswith("stage2.block2.")})
         live = space.canonical(drawn)
         full = lambdas(space)
         lam = {name: full[name][[space.decisions[name].position(s) for s in live[name]]] for name in live}  # type: ignore[union-attr]
@@ -371,7 +371,7 @@ def test_a_reduction_keeps_a_branch() -> None:
     space = make(gate_reductions=True)
     assert space.decisions["reduction.output"].min == 1  # type: ignore[attr-defined]
     with pytest.raises(SpaceError, match="has 0 options"):
-        space.build(everything(space).replaced({"reduction.output": ()}))
+        space.build(everything(space).replace({"reduction.output": ()}))
     supernet = space.build_supernet()
     with pytest.raises(SpaceError, match=r"'reduction\.output': at least one option must stay live"):
         supernet.restrict({"reduction.output": ()})

@@ -171,7 +171,7 @@ def test_a_warm_start_gives_the_parents() -> None:
     search = EvolutionarySearch(space, problem, seed=0)
     first = search.ask(50)
     given = [
-        Trial(1000 + place, proposal.architecture.replace(d0=0, d1=3), {"accuracy": 2.0})
+        Trial(1000 + place, proposal.architecture.replace({"d0": 0, "d1": 3}), {"accuracy": 2.0})
         for place, proposal in enumerate(first)
     ]
     search.tell([complete(space, problem, place, proposal) for place, proposal in enumerate(first)])

@@ -104,7 +104,7 @@ def test_foreign_trials_become_parents() -> None:
     settings = {"population_size": 4, "mutation_prob": 0.0}
     strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler("nsgaii", settings), attempts=100)
     foreign = [Architecture({f"d{place}": value for place in range(4)}) for value in (0, 1, 0, 1)]
-    foreign[2], foreign[3] = foreign[0].replace(d0=1), foreign[1].replace(d0=0)
+    foreign[2], foreign[3] = foreign[0].replace({"d0": 1}), foreign[1].replace({"d0": 0})
     strategy.tell([Trial(number, item, {"accuracy": 0.1 * number}) for number, item in enumerate(foreign)])
     for proposal in search(strategy, 4, SPACE):
         assert proposal.info["origin"] == "sampler"

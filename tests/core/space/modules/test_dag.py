@@ -57,7 +57,7 @@ def test_number_of_edges() -> None:
 
 
 def paths(taken: Mapping[str, Sequence[str]], target: str) -> list[list[tuple[str, str]]]:
-    """Every path of taken edges from the input to a target, as lists of edges."""
+    """Every path of selected edges from the input to a target, as lists of edges."""
     if target == "input":
         return [[]]
     return [[*path, (source, target)] for source in taken[target] for path in paths(taken, source)]
@@ -153,8 +153,8 @@ def test_the_equations(projected: bool, form: str) -> None:
         torch.testing.assert_close(output, reference(space, supernet, x, lambdas), rtol=1e-11, atol=1e-11)
 
 
-def test_the_projection_is_the_convolution_it_was_given() -> None:
-    """With everything alive and unweighted: the original 1x1 convolution of the concatenation, bit for bit."""
+def test_the_projection_equals_the_output_convolution() -> None:
+    """With everything live and unweighted: the original 1x1 convolution of the concatenation, bit for bit."""
     conv = nn.Conv2d(12, 6, 1)
     nodes = {name: nn.Conv2d(4, 4, 1) for name in "abc"}
     edges = {"a": ["input"], "b": ["input"], "c": ["input"], "output": ["c", "a", "b"]}
@@ -170,7 +170,7 @@ def test_the_projection_is_the_convolution_it_was_given() -> None:
 
 
 class Poison(nn.Module):
-    """Gives NaN, and counts how often it ran."""
+    """Returns NaN and counts its runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ def poisoned() -> ModuleSpace:
     )
 
 
-def test_what_is_dead_does_not_run_and_its_nan_goes_nowhere() -> None:
+def test_dead_nodes_do_not_run_and_their_nan_does_not_spread() -> None:
     supernet, x = poisoned().build_supernet(), torch.randn(2, 3)
     bad = supernet.get_submodule("network.nodes.bad")
     assert isinstance(bad, Poison)
@@ -200,15 +200,15 @@ def test_what_is_dead_does_not_run_and_its_nan_goes_nowhere() -> None:
         output = supernet(x, dead)
         assert torch.equal(output, x.tanh().tanh())
     assert bad.runs == 0
-    # A weight of exactly zero is not a removed edge: nobody looks at its value, so 0 * NaN is NaN and gradients flow.
+    # A weight of exactly zero is not a removed edge: its value is not read, so 0 * NaN is NaN and gradients flow.
     weights = torch.tensor([1.0, 0.0], requires_grad=True)
     output = supernet(x, {"d.good": ("input",), "d.bad": ("input",), "d.output": weights})
     assert output.isnan().all()
     assert bad.runs == 1
 
 
-def test_without_anything_alive_the_shortcut_remains() -> None:
-    """Not even what follows the combination runs: batch normalisation would add its shift to nothing."""
+def test_without_live_nodes_the_shortcut_remains() -> None:
+    """Not even `after` runs: batch normalisation would add its shift to nothing."""
     x = torch.randn(2, 4, 5, 5)
     nothing = {"dag.a": (), "dag.b": ("input", "a"), "dag.c": (), "dag.output": ("a", "c")}
     for projected, width in ((False, 4), (True, 6)):
@@ -252,7 +252,7 @@ def test_a_fresh_narrower_projection_draws_for_its_own_fan_in() -> None:
         lambda: Dag({n: nn.Identity() for n in names}, edges, nn.Conv2d(256, 64, 1), name="d"), input_shape=(4, 2, 2)
     )
     whole = Architecture({name: decision.options for name, decision in space.decisions.items()})
-    narrow = space.build(whole.replaced({"d.output": ("n3",)})).get_submodule("projection").weight
+    narrow = space.build(whole.replace({"d.output": ("n3",)})).get_submodule("projection").weight
     assert 0.9 / 2 < narrow.abs().max() <= 1 / 2  # type: ignore[operator, union-attr]
     wide = space.build(whole).get_submodule("projection").weight
     assert 0.9 / 16 < wide.abs().max() <= 1 / 16  # type: ignore[operator, union-attr]
@@ -282,7 +282,7 @@ def test_restrict_removes_nodes_that_no_edge_can_reach() -> None:
     assert {name.split(".")[1] for name, _ in supernet.named_parameters()} == {"shortcut"}
 
 
-def test_choices_inside_dead_nodes_do_not_matter() -> None:
+def test_choices_inside_dead_nodes_make_no_difference() -> None:
     edges = {"a": ["input"], "output": ["a"]}
     space = ModuleSpace(lambda: Dag({"a": OneOf([nn.Tanh(), nn.ReLU()])}, edges, name="d"), input_shape=(3,))
     canonical = {space.canonical(a).key for a in operators.enumerate_all(space.decisions)}

@@ -1,4 +1,4 @@
-"""The elastic layers against torch's own functions on slices taken by hand."""
+"""The elastic layers against torch's own functions on slices of their weights."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_running_statistics_beyond_the_width_do_not_move() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
-def test_at_full_width_the_norm_is_torchs(momentum: float | None) -> None:
+def test_at_full_width_batch_norm_equals_that_of_torch(momentum: float | None) -> None:
     ours, theirs = ElasticBatchNorm2d(3, momentum=momentum), nn.BatchNorm2d(3, momentum=momentum)
     for _ in range(3):
         x = torch.randn(4, 3, 2, 2)
@@ -85,8 +85,8 @@ def test_extracted_layers_are_plain_and_sliced() -> None:
     assert network[2].groups == 4  # type: ignore[index]
 
 
-def test_fresh_layers_are_drawn_for_the_fan_in_they_have() -> None:
-    """torch's default is U(-b, b), b = 1/sqrt(fan_in): behind a width of 4 it is 1/2, behind 1,024 it is 1/32."""
+def test_fresh_layers_are_initialised_for_their_own_fan_in() -> None:
+    """torch's default is U(-b, b), b = 1/sqrt(fan_in): after a width of 4 it is 1/2, after 1,024 it is 1/32."""
 
     def wide() -> nn.Module:
         convs = ElasticConv2d(3, [4, 1024], 1, name="width"), ElasticConv2d(1024, 256, 1)
@@ -114,7 +114,7 @@ def test_initialisation_by_type_reaches_elastic_layers() -> None:
     assert bool((network[0].weight == 7).all())  # type: ignore[index]
 
 
-def test_the_first_module_that_does_not_follow_is_named() -> None:
+def test_errors_name_the_first_module_that_does_not_follow() -> None:
     def rigid() -> nn.Module:
         body = nn.Sequential(ElasticConv2d(3, [2, 8], 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         return nn.Sequential(body, nn.Conv2d(8, 4, 1))
@@ -178,7 +178,7 @@ def test_restrict_keeps_the_parameters_and_narrows_the_decision() -> None:
 
 
 def test_weighted_branches_of_one_width() -> None:
-    """A choice between elastic branches may be weighted where their widths are tied; extraction finds the widths."""
+    """A choice between elastic branches may be weighted if their widths are tied; extraction computes the widths."""
 
     def branches() -> nn.Module:
         options = [ElasticConv2d(3, [2, 4], kernel, padding=kernel // 2, name="width") for kernel in (1, 3)]
@@ -203,6 +203,6 @@ def test_weighted_branches_of_one_width() -> None:
         ((8, {0.1: 0, 1.0: 4}, 1), "must be at least 1, not 0"),
     ],
 )
-def test_convolutions_that_cannot_be_narrowed_are_refused(arguments: tuple[object, ...], message: str) -> None:
+def test_invalid_elastic_convolutions_are_refused(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         ElasticConv2d(*arguments)  # type: ignore[arg-type]

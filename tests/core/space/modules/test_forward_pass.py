@@ -170,8 +170,8 @@ def test_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(mixed, arguments)
 
 
-def test_long_maps_are_summed_in_pieces() -> None:
-    """Maps of 2,048 elements: the gradient of the weights is a sum of two pieces."""
+def test_long_maps_are_summed_in_chunks() -> None:
+    """Maps of 2,048 elements: the gradient of the weights is a sum of two chunks."""
     bundle = torch.randn(3, 2048, dtype=torch.float64)
     weights = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     total, _ = mix(weights, [bundle])
@@ -212,7 +212,7 @@ def test_a_backward_pass_can_be_repeated() -> None:
 
 
 def test_gradients_of_weights_alone_and_of_lambda_alone() -> None:
-    """What takes no gradient gets none, and the others are the same as if it did."""
+    """Tensors without requires_grad get no gradient, and the other gradients do not change."""
     space = make_space()
     supernet, gates = space.build_supernet().double(), gates_for(space)
     x, parameters = inputs(True), list(supernet.parameters())
@@ -226,7 +226,7 @@ def test_gradients_of_weights_alone_and_of_lambda_alone() -> None:
 
 
 class Half(nn.Module):
-    """Gives another type than it reads."""
+    """Returns another type than its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.float()
@@ -247,7 +247,7 @@ def test_maps_of_different_types_are_summed_one_by_one() -> None:
         total = sum(weight * h[source] for source, weight in into.items())
         assert isinstance(total, Tensor)
         h[node] = total if node == "output" else total.float() if node == "n11" else total.tanh()
-    # One node in single precision: both sides round what it gives, whose sums differ in the last bits of a double.
+    # One node in single precision: both sides round its output, whose sums differ in the last bits of a double.
     torch.testing.assert_close(output, h["output"], rtol=1e-6, atol=1e-6)
 
 
@@ -266,8 +266,8 @@ def test_under_autocast(precision: torch.dtype) -> None:
     assert all(grad.isfinite().all() and grad.dtype == torch.float32 for grad in grads)
 
 
-def test_without_data() -> None:
-    """Shapes are found on tensors without data; all edges can be weighted."""
+def test_on_meta_tensors() -> None:
+    """The forward pass runs on tensors without data; all edges can be weighted."""
     space = make_space()
     assert space.weighable == set(space.decisions)
     supernet = space.build_supernet().to("meta")
@@ -275,8 +275,8 @@ def test_without_data() -> None:
     assert supernet(torch.zeros(2, *SHAPE, device="meta"), gates).shape == (2, 5, 4, 4)
 
 
-def test_equal_unweighted_sums_are_made_once() -> None:
-    """All nodes of a level that take the same sources read the same tensor; networks are the same as before."""
+def test_equal_unweighted_sums_are_computed_once() -> None:
+    """All nodes of a level with the same sources read the same tensor; extracted networks give the same output."""
     space = make_space(projected=False)
     supernet = space.build_supernet()
     x = inputs(True).float()
@@ -293,7 +293,7 @@ def test_equal_unweighted_sums_are_made_once() -> None:
     assert torch.equal(written_out(supernet, x, reference), output)
 
 
-def test_products_are_for_dense_graphs() -> None:
+def test_matrix_products_pay_off_in_dense_graphs_only() -> None:
     weight = torch.ones(1)
 
     def program(edges: Mapping[str, list[str]]) -> Any:

@@ -40,7 +40,7 @@ class Forbidden(nn.Module):
         return x + self.weight
 
 
-def test_decisions_stand_in_the_order_of_the_modules_and_take_their_paths() -> None:
+def test_decisions_have_the_order_and_the_paths_of_the_modules() -> None:
     def make() -> nn.Module:
         inner = OneOf([nn.Identity(), nn.ReLU()])
         return nn.Sequential(OneOf({"a": nn.Identity(), "b": inner}), OneOf([nn.ReLU(), nn.Tanh()], name="act"))
@@ -57,8 +57,8 @@ def test_a_choice_may_be_the_whole_module() -> None:
     assert isinstance(space.build(Architecture({"root": "b"})), nn.Linear)
 
 
-def test_canonical_joins_exactly_the_networks_that_are_equal() -> None:
-    """Brute force: by hand, 'a' leaves the inner choice without effect, so 2 * 3 = 6 assignments are 1 + 3 networks."""
+def test_canonical_is_equal_exactly_for_equal_networks() -> None:
+    """Brute force: under 'a' the inner choice has no effect, so 2 * 3 = 6 assignments are 1 + 3 networks."""
 
     def make() -> nn.Module:
         inner = OneOf([nn.Identity(), nn.ReLU(), nn.Tanh()], name="inner")
@@ -76,7 +76,7 @@ def test_canonical_joins_exactly_the_networks_that_are_equal() -> None:
     assert len(distinct) == 4
 
 
-def test_a_tied_choice_matters_if_it_matters_anywhere() -> None:
+def test_a_tied_choice_makes_a_difference_if_one_of_its_places_does() -> None:
     def make() -> nn.Module:
         tied = [OneOf([nn.ReLU(), nn.Tanh()], name="act") for _ in range(2)]
         return nn.Sequential(OneOf({"a": nn.Identity(), "b": tied[0]}, name="outer"), tied[1])
@@ -86,7 +86,7 @@ def test_a_tied_choice_matters_if_it_matters_anywhere() -> None:
     assert space.canonical(architecture) == architecture
 
 
-# What is refused, and that the message says where and how to go on.
+# Errors name the place and the way out.
 
 
 def in_a_list() -> nn.Module:
@@ -139,13 +139,13 @@ def test_wrong_selections_are_refused(selection: Mapping[str, object], message: 
             use()
 
 
-def test_an_unresolved_choice_names_its_path() -> None:
+def test_the_error_of_an_unresolved_choice_contains_its_path() -> None:
     supernet = linear_space().build_supernet()
     with pytest.raises(SpaceError, match="the choice '0' was called before it was resolved"):
         supernet.network(torch.zeros(1, 4))
 
 
-def test_a_factory_must_always_make_the_same_choices() -> None:
+def test_a_factory_must_always_return_the_same_choices() -> None:
     counts = iter([2, 3])
     with pytest.raises(SpaceError, match="other choices than in its first call"):
         ModuleSpace(lambda: nn.Sequential(OneOf([nn.ReLU() for _ in range(next(counts))])), input_shape=(4,))
@@ -261,7 +261,7 @@ def test_a_supernet_can_be_copied() -> None:
     assert not {id(p) for p in twin.parameters()} & {id(p) for p in supernet.parameters()}
 
 
-def test_user_state_that_only_copying_knows() -> None:
+def test_extraction_copies_user_state() -> None:
     """Aliases, non-tensor state and weights tied across modules keep their relations in an extracted network."""
 
     class Tied(nn.Module):
@@ -369,7 +369,7 @@ def test_unequal_outputs_cannot_be_weighted() -> None:
     assert space.weighable == {"activation"}
 
 
-# A choice of one's own: the depth of a stack. It shows what a plugin author writes.
+# A subclass of ChoiceModule, as a plugin author would write it: the depth of a stack.
 
 
 class Depth(ChoiceModule):
@@ -407,7 +407,7 @@ class Depth(ChoiceModule):
         self.stack = self.stack[:deepest]
 
 
-class TestADepthOfOnesOwn(SupernetContract):
+class TestCustomChoiceModule(SupernetContract):
     samples = 6
 
     def make_space(self) -> ModuleSpace:

@@ -220,7 +220,7 @@ def test_architectures_that_a_table_does_not_hold_are_refused() -> None:
     with pytest.raises(SpaceError, match="no decision 'layer_1'"):
         macro.row(NASBench201().architecture("000000"))
     with pytest.raises(SpaceError, match="'0>1' is 'max_pool', which the table does not hold"):
-        cells.row(NASBench201().architecture("000000").replaced({"0>1": "max_pool"}))
+        cells.row(NASBench201().architecture("000000").replace({"0>1": "max_pool"}))
     with pytest.raises(SpaceError, match="5 symbols, and there are 6 decisions"):
         cells.find("33313")
     with pytest.raises(SpaceError, match="the symbol '7' for '0>1'"):
