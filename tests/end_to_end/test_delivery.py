@@ -116,10 +116,10 @@ def interrupt_at(stage: str) -> Handlers:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"width": {"fit": {"parms": "<= 2k"}}}, r"final.space.width.fit.parms: there is no cost 'parms'.*params"),
-        ({"width": {"fit": {"params": ">= 2k"}}}, "an upper limit is needed"),
+        ({"width": {"fit": {"parms": "<= 2k"}}}, r"final.space.width.fit.parms: unknown cost 'parms'.*params"),
+        ({"width": {"fit": {"params": ">= 2k"}}}, "must be an upper limit"),
         ({"width": {"fit": {"params": "2 thousand"}}}, "cannot read the constraint"),
-        ({"width": {"fit": {}}}, "write cost: limit"),
+        ({"width": {"fit": {}}}, "must be a mapping cost: limit"),
         ({"width": {"fit": {"params": "<= 2k"}}, "groups": {"fit": {"params": "<= 2k"}}}, "one setting can be fitted"),
         ({"depth": {"fit": {"params": "<= 2k"}}}, "has no setting 'depth'"),
         ({"kind": {"fit": {"params": "<= 2k"}}}, "a whole number of at least 1, and this is 'plain'"),
@@ -341,7 +341,7 @@ def test_a_limit_relative_to_measured_networks_is_refused(tmp_path: Path) -> Non
 
     raw = timed("<= 0.5 * largest")
     raw["problem"]["costs"]["latency"] = Slow
-    with pytest.raises(ConfigurationError, match="would measure thousands of networks; give stopwatch_ms in ms"):
+    with pytest.raises(ConfigurationError, match="stopwatch_ms is measured; write the limit in ms"):
         automl_nas.search(raw, out=tmp_path / "run")
 
 
@@ -425,7 +425,7 @@ def test_a_final_space_with_other_decisions_names_the_first(tmp_path: Path) -> N
             lambda: nn.Sequential(nn.Conv2d(1, 4, 1), block(4), nn.Flatten(), nn.Linear(256, 10)), input_shape=(1, 8, 8)
         )
 
-    with pytest.raises(ConfigurationError, match=r"same decisions.*; only the searched one has"):
+    with pytest.raises(ConfigurationError, match=r"same decisions.*; only the search space has"):
         automl_nas.search(short(final=final(space={"name": deeper})), out=tmp_path / "run")
 
 

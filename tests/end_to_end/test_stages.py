@@ -40,7 +40,7 @@ def test_the_result_is_typed_and_complete(first: automl_nas.Result) -> None:
     assert set(first.metrics) == {"accuracy", "loss"}
     assert first.pareto[0] == first.best
     assert [path.name for path in first.files] == ["model.safetensors", "architecture.json"]
-    with pytest.raises(ConfigurationError, match="is a Python object"):
+    with pytest.raises(ConfigurationError, match="is the Python object"):
         automl_nas.open_run(first.directory)
 
 

@@ -85,5 +85,5 @@ def no_space() -> dict[str, int]:
 
 
 def test_a_space_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="made a dict, which is no SearchSpace"):
+    with pytest.raises(PluginError, match="made a dict, which is not a SearchSpace"):
         automl_nas.search(config({"name": no_space}, Asks, Answers), out=tmp_path / "run")

@@ -1,1 +1,1 @@
-"""From a file or a mapping to a checked plan."""
+"""Resolves and checks a configuration: from a YAML file or a mapping to a `Plan`."""

@@ -1,4 +1,4 @@
-"""What the core registers itself, through the same hooks as everybody: its two executors."""
+"""The components of the core, its two executors; they are registered through the hooks that plugins use."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ def register_executors(register: Register) -> None:
     register(
         "in_process",
         "automl_nas.run.trials.executor:InProcess",
-        summary="evaluates in the process of the run, one by one",
+        summary="evaluates candidates one by one in the process of the run",
     )
     register(
-        "processes", "automl_nas.run.trials.worker_processes:WorkerProcesses", summary="evaluates in worker processes"
+        "processes",
+        "automl_nas.run.trials.worker_processes:WorkerProcesses",
+        summary="evaluates candidates in worker processes",
     )
 
 
 @cache
 def complete_manager() -> PluginManager:
-    """Return the process's plugin manager, with all installed plugins and the core's own components."""
+    """Return the plugin manager of this process, with the installed plugins and the components of the core."""
     return with_builtin(default_manager())
 
 
 def with_builtin(manager: PluginManager) -> PluginManager:
-    """Add the core's own components to a manager that lacks them."""
+    """Register the components of the core with a manager, unless they are registered already."""
     if "in_process" not in manager.registry.names("executors"):
         manager.register_module(sys.modules[__name__], "core")
     return manager

@@ -1,4 +1,4 @@
-"""Components of a run: those named in a configuration, and those given as Python objects."""
+"""Components of a run: those that its configuration names, and those that a caller passes as Python objects."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from automl_nas.plugin.signature import Signature
 from automl_nas.plugin.validation_errors import join
 
 PYTHON = "python:"
-"""How a configuration writes down a component that was given as a Python object: ``python:module:Class``."""
+"""The prefix of a component that is a Python object: a resolved configuration holds ``python:module:Class``."""
 
 
 class Components:
-    """Resolves and constructs components by name, or by the Python objects a caller gave.
+    """Resolves and constructs components by name, registered ones and Python objects.
 
     Args:
-        registry: of what plugins registered.
-        objects: ``python:module:Class`` -> the class, function or finished component it stands for.
+        registry: the components that plugins registered.
+        objects: ``python:module:Class`` -> the class, function or constructed component of that name.
     """
 
     def __init__(self, registry: Registry, objects: Mapping[str, object]) -> None:
@@ -36,68 +36,76 @@ class Components:
         if not settings["name"].startswith(PYTHON):
             return self.registry.resolve(kind, settings, path=path)
         name = settings.pop("name")
-        made = self._object(name, kind, path)
-        if _finished(made, kind):
+        factory = self._object(name, kind, path)
+        if _is_constructed(factory, kind):
             if settings:
                 raise ConfigurationError(
-                    f"'{name}' is a finished object and takes no settings", path=join(path, next(iter(settings)))
+                    f"'{name}' is a constructed object and takes no settings; remove them, or pass the class",
+                    path=join(path, next(iter(settings))),
                 )
             return {"name": name}
-        return {"name": name, **Signature.of(made, name=name).validate(settings, path, registry=self.registry)}  # type: ignore[arg-type]
+        return {"name": name, **Signature.of(factory, name=name).validate(settings, path, registry=self.registry)}
 
     def construct(
         self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str
     ) -> Any:
-        """Construct a resolved component; a finished object is returned as it is."""
+        """Construct a resolved component; return an object that is constructed already."""
         name = spec["name"]
         if not name.startswith(PYTHON):
             return self.registry.construct(kind, spec, collaborators, seed, path=path)
-        made = self._object(name, kind, path)
-        if _finished(made, kind):
-            return made
+        factory = self._object(name, kind, path)
+        if _is_constructed(factory, kind):
+            return factory
         settings = {key: value for key, value in spec.items() if key != "name"}
-        signature = Signature.of(made, name=name)  # type: ignore[arg-type]
-        return signature.construct(made, settings, collaborators, seed, path=path, registry=self.registry)  # type: ignore[arg-type]
+        signature = Signature.of(factory, name=name)
+        return signature.construct(factory, settings, collaborators, seed, path=path, registry=self.registry)
 
     def factory(self, kind: str, name: str, path: str) -> Any:
-        """Return the class or function behind a name, or the finished object."""
+        """Return the class or function of that name, or the object that is constructed already."""
         if name.startswith(PYTHON):
             return self._object(name, kind, path)
         return self.registry.get(kind, name, path=join(path, "name")).load()
 
     def class_of(self, kind: str, name: str, path: str) -> Any:
-        """Return what can be asked about a component before it is made: its class, or the finished object.
+        """Return the class of a component before it is constructed, or the object that is constructed already.
 
         Raises:
-            PluginError: a function makes it, which does not say what.
+            PluginError: a function makes the component, and its return annotation does not name a class.
         """
-        made = self.factory(kind, name, path)
-        if _finished(made, kind):
-            return made
-        if (found := produced_class(made)) is None:
+        factory = self.factory(kind, name, path)
+        if _is_constructed(factory, kind):
+            return factory
+        component_class = produced_class(factory)
+        if component_class is None:
             raise PluginError(
-                f"{path}: '{name}' has to say what it makes: annotate it with the {KINDS[kind].base_name} it returns"
+                f"{path}: the function '{name}' needs a return annotation: the {KINDS[kind].base_name} it returns"
             )
-        return found
+        return component_class
 
     def settings(self, kind: str, name: str, path: str) -> tuple[Setting, ...]:
-        """Return the settings a component has; none for a finished object."""
-        made = self.factory(kind, name, path)
-        return () if _finished(made, kind) else Signature.of(made, name=name).settings
+        """Return the settings of a component; an object that is constructed already has none."""
+        factory = self.factory(kind, name, path)
+        return () if _is_constructed(factory, kind) else Signature.of(factory, name=name).settings
 
     def check_collaborators(self, kind: str, name: str, available: Sequence[type], path: str) -> None:
-        """Check that a run can supply what a constructor asks for.
+        """Check that a run can supply the collaborators of a component.
+
+        Args:
+            kind: of the component.
+            name: of the component.
+            available: the types of the collaborators that the run supplies.
+            path: of the component in the configuration.
 
         Raises:
-            ConfigurationError: it asks for something this run lacks.
+            ConfigurationError: the constructor requires a collaborator of another type.
         """
-        made = self.factory(kind, name, path)
-        if _finished(made, kind):
+        factory = self.factory(kind, name, path)
+        if _is_constructed(factory, kind):
             return
-        for wanted in Signature.of(made, name=name).collaborators:
-            if not wanted.optional and not any(issubclass(have, wanted.type) for have in available):
+        for collaborator in Signature.of(factory, name=name).collaborators:
+            if not collaborator.optional and not any(issubclass(cls, collaborator.type) for cls in available):
                 raise ConfigurationError(
-                    f"'{name}' needs a {wanted.type.__name__}, and this run has none that fits", path=path
+                    f"'{name}' needs a {collaborator.type.__name__}, which this run does not supply", path=path
                 )
 
     def check(
@@ -109,20 +117,21 @@ class Components:
         seed: int,
         path: str,
     ) -> None:
-        """Call a function that checks some of the arguments which a class will be constructed with.
+        """Call the checker of a component's class with the arguments that the constructor will get.
 
-        It is not called for a finished object, for what a function makes, or if a collaborator it needs is not there.
+        The checker is skipped if the component is an object that is constructed already, if a function makes it, or if
+        a collaborator that the checker requires does not exist yet.
 
         Args:
             kind: of the component.
-            spec: resolved.
-            checker: has some of the constructor's parameters.
-            collaborators: what there is so far.
+            spec: its resolved configuration.
+            checker: a function with some of the constructor's parameters.
+            collaborators: those that exist so far.
             seed: as for `construct`.
-            path: where the component stands in the configuration.
+            path: of the component in the configuration.
 
         Raises:
-            PluginError: the checker asks for a setting that the component does not have.
+            PluginError: the checker has a setting that the constructor does not have.
             UserError: from the checker.
         """
         name = spec["name"]
@@ -130,34 +139,36 @@ class Components:
             return
         signature = Signature.of(checker, name=name)
         if not all(
-            wanted.optional or any(isinstance(have, wanted.type) for have in collaborators)
-            for wanted in signature.collaborators
+            parameter.optional or any(isinstance(collaborator, parameter.type) for collaborator in collaborators)
+            for parameter in signature.collaborators
         ):
             return
-        wanted = [setting.name for setting in signature.settings]
-        if foreign := [setting for setting in wanted if setting not in spec]:
+        names = [setting.name for setting in signature.settings]
+        if unknown := [setting for setting in names if setting not in spec]:
             raise PluginError(
-                f"{path}: the checker of '{name}' asks for '{foreign[0]}', which is no setting of its constructor"
+                f"{path}: the checker of '{name}' asks for '{unknown[0]}', which is not a setting of its constructor"
             )
-        given = {setting: spec[setting] for setting in wanted}
-        signature.construct(checker, given, collaborators, seed, path=path, registry=self.registry)
+        settings = {setting: spec[setting] for setting in names}
+        signature.construct(checker, settings, collaborators, seed, path=path, registry=self.registry)
 
-    def _object(self, name: str, kind: str, path: str) -> object:
+    def _object(self, name: str, kind: str, path: str) -> Any:
         if name not in self.objects:
             raise ConfigurationError(
-                f"the {KINDS[kind].noun} of this run is a Python object, {name.removeprefix(PYTHON)}, which a file "
-                "cannot hold; resume "
-                "with automl_nas.search(..., out=DIRECTORY, resume=True) and the same objects",
+                f"the {KINDS[kind].noun} of this run is the Python object {name.removeprefix(PYTHON)}, which a file "
+                "cannot hold; resume with automl_nas.search(..., out=DIRECTORY, resume=True) and the same objects",
                 path=path,
             )
         return self.objects[name]
 
 
 def separate_objects(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, object]]:
-    """Split a configuration written in Python into plain data and the objects in it.
+    """Separate a configuration written in Python into plain data and Python objects.
 
-    An object (a finished component, or a class or function in the place of a component's name) is replaced by its name
+    A constructed component, and a class or function used as a component's name, is replaced by the name
     ``python:module:Class``; settings dataclasses become mappings.
+
+    Returns:
+        The plain data, and name -> object.
     """
     objects: dict[str, object] = {}
 
@@ -172,8 +183,7 @@ def separate_objects(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
             return [walk(item) for item in value]
         if is_dataclass(value) and not isinstance(value, type) and _kind(type(value)) is None:
             return walk(to_json(value))
-        # By type name rather than identity: the same script names its objects alike each time it runs. Classes and
-        # functions have names of their own.
+        # Named by type, not by identity: a script that is run again then gives its objects the same names.
         owner = value if hasattr(value, "__qualname__") else type(value)
         name = base = f"{PYTHON}{owner.__module__}:{owner.__qualname__}"
         count = 1
@@ -190,6 +200,6 @@ def _kind(cls: type) -> str | None:
     return next((kind for kind, description in KINDS.items() if derives(cls, description.base)), None)
 
 
-def _finished(made: object, kind: str) -> bool:
-    """Whether it is a component already, rather than what makes one."""
-    return not isinstance(made, type) and derives(type(made), KINDS[kind].base)
+def _is_constructed(factory: object, kind: str) -> bool:
+    """Whether an object is a component already, not a class or function that makes one."""
+    return not isinstance(factory, type) and derives(type(factory), KINDS[kind].base)

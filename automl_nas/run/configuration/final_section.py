@@ -1,4 +1,4 @@
-"""The settings of the last stage."""
+"""The settings of the final stage."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from automl_nas.evaluation.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class FinalSettings:
-    """What happens to the best networks.
+    """How the best networks are retrained, compared and delivered.
 
     Attributes:
-        top_k: how many of the best trials are retrained; the one that is best on the search split is delivered.
-        weights: ``scratch``: retrained from fresh weights; ``inherited``: fine-tuned from the supernet's.
-        train: how to retrain.
-        data: what to retrain on. ``train+search`` uses every image but the test images, and leaves nothing to choose
-            by, so it needs ``top_k: 1``; None: ``train+search`` for top_k 1, else ``train``.
-        baselines: networks retrained in the same way, for comparison: ``largest`` (the dearest feasible network),
-            ``random`` (a feasible network drawn at random), ``equal`` (one drawn at random of the cost of the found
-            one). ``random`` and ``equal`` may be named several times.
-        equal_within: how much the cost of an ``equal`` network may differ, relative to that of the found one. It is the
-            cost that is limited, or the first one.
-        seeds: how many times each network is retrained, from different seeds.
-        measure: where a limit is on a measured cost (a latency): how many of the best trials are measured at most, to
-            find ``top_k`` that keep it.
-        verify: whether the saved weights are read back into a fresh network and compared with the trained one.
-        iterations_per_step: how many training iterations make one step of the run.
+        top_k: number of best trials whose networks are retrained; the network that is best on the search split is
+            delivered.
+        weights: ``scratch``: retrain from fresh weights; ``inherited``: fine-tune from the weights of the supernet.
+        train: the recipe of retraining.
+        data: images to retrain on. ``train+search``: all but the test images; then no images are left to choose a
+            network by, so ``top_k`` must be 1. None: ``train+search`` for top_k 1, else ``train``.
+        baselines: networks retrained with the same recipe, for comparison: ``largest`` (the most expensive feasible
+            network), ``random`` (a random feasible network), ``equal`` (a random network with the same cost as the
+            best one). ``random`` and ``equal`` may be named several times.
+        equal_within: maximum difference in cost between an ``equal`` network and the best one, relative to the latter.
+            The cost is the first that has a limit, else the first of the problem.
+        seeds: number of times each network is retrained, with different seeds.
+        measure: maximum number of best trials that are measured to find ``top_k`` within the limits; used if a limit is
+            on a measured cost, such as a latency.
+        verify: whether the saved weights are loaded into a fresh network and compared with the trained network.
+        iterations_per_step: number of training iterations in one step of the run.
     """
 
     top_k: int = 1
@@ -50,8 +51,8 @@ class FinalSettings:
             raise ConfigurationError(f"must be between 0 and 1, not {self.equal_within}", path="equal_within")
         if self.top_k > 1 and self.data == "train+search":
             raise ConfigurationError(
-                f"top_k is {self.top_k}, and choosing among retrained networks needs images they were not trained on: "
-                "set data: train",
+                f"top_k is {self.top_k}, and choosing among retrained networks needs images that they were not trained "
+                "on; set data: train",
                 path="data",
             )
 

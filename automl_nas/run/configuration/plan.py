@@ -1,4 +1,4 @@
-"""From a configuration to a plan: all resolved, built as far as it is cheap, and checked before long work starts."""
+"""The plan of a run, and the digests by which checkpoints and weights are recognised."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from automl_nas.space.space import SearchSpace
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, resolved and checked.
+    """A resolved and checked run.
 
     Attributes:
         config: the resolved configuration: plain data; resolving it again changes nothing.
-        components: makes strategies, evaluators and exporters when their stage starts.
+        components: constructs strategies, evaluators and exporters when their stage starts.
         seed: of the run.
-        runtime: where tensors are computed.
-        task: what is learned; None where a search needs none.
-        final_task: what the delivered networks learn: the task, perhaps with other augmentation.
-        space: what is searched.
-        final_space: the space of the networks that are delivered; it has the same decisions.
-        fitter: fits a setting of the final space to what was found; None: it has no such setting.
-        stages: in order.
-        final: the last stage; None: nothing is retrained.
-        fingerprint: of the space; weights belong to one.
-        measured: the cost models that rest on measurements, by a text that tells them apart.
+        runtime: device, precision, memory format and threads.
+        task: data, loss and metrics of the search; None: the run has no task.
+        final_task: the task of the final stage: the same images and splits, perhaps with other augmentation.
+        space: the search space.
+        final_space: the space of the delivered networks; it has the same decisions.
+        fitter: fits a setting of the final space to the limits, for each architecture; None: no setting is fitted.
+        stages: the resolved stages in order, without the final stage.
+        final: the resolved final stage; None: the run has none.
+        fingerprint: of the search space; weights are loaded only into a space with the same fingerprint.
+        measured: the measured costs of the problems; the key consists of name, space and settings.
     """
 
     config: dict[str, Any]
@@ -53,25 +53,25 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """A digest of what decides what is found: checkpoints belong to one."""
+        """SHA-256 of the sections that determine the result; a checkpoint is used only with the same digest."""
         return hashlib.sha256(json.dumps(what_matters(self.config), sort_keys=True).encode()).hexdigest()
 
     def measurements(self) -> dict[str, Any]:
-        """Return what the cost models measured so far, as plain data."""
+        """Return the measurements of `measured` so far, as plain data: key -> state of the cost model."""
         return {key: model.state_dict() for key, model in self.measured.items()}
 
-    def collaborators(self, *more: object) -> list[object]:
-        """Return what constructors may ask for, by type."""
-        return [part for part in (self.space, self.task, self.runtime, *more) if part is not None]
+    def collaborators(self, *others: object) -> list[object]:
+        """Return the objects that constructors may ask for by type: space, task, runtime, and the others."""
+        return [part for part in (self.space, self.task, self.runtime, *others) if part is not None]
 
 
 def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a configuration that decide what is found."""
+    """Return the sections of a configuration that determine the result."""
     return {key: value for key, value in config.items() if key not in ("executor", "observers", "checkpoint_seconds")}
 
 
 def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:
-    """Return a digest of what weights depend on: the space's configuration and decisions."""
+    """Return the SHA-256 of the configuration and the decisions of a space, which weights depend on."""
     decisions = {name: repr(decision) for name, decision in space.decisions.items()}
     text = json.dumps([dict(spec), decisions], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

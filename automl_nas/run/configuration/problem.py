@@ -1,4 +1,4 @@
-"""From ``problem`` sections to `Problem` objects: costs get their spaces, limits are compared with what is possible."""
+"""Resolves the ``problem`` sections and builds their problems; checks that some architecture meets each limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.streams import stream_seed
 
 SEARCHED = " of search"
-"""Added to the name of a cost that describes the network as it is searched rather than as it is delivered."""
+"""Suffix of the name of a cost that describes the network in the search space instead of the delivered network."""
 
 
 class ProblemBuilder:
@@ -24,14 +24,14 @@ class ProblemBuilder:
     Args:
         context: the spaces, the task and what constructs cost models.
         section: the top-level problem, as written.
-        measurements: key in `measured` -> state of that cost model when an earlier process of the run stopped.
+        measurements: key in `measured` -> state of that cost model, from an earlier process of the run.
 
     Attributes:
         settings: the top-level problem, resolved.
-        measured: the cost models that measure, by a key made of their name, space and settings.
+        measured: the cost models that measure; the key consists of name, space and settings.
 
     Raises:
-        ConfigurationError: a cost model is unknown or refuses a setting; there is no task to take an objective from.
+        ConfigurationError: a cost model is unknown or refuses a setting; the objectives must be named.
     """
 
     def __init__(self, context: RunContext, section: ProblemSettings, measurements: Mapping[str, Any]) -> None:
@@ -89,21 +89,25 @@ class ProblemBuilder:
 
     def _default_objective(self) -> dict[str, Any]:
         if self._context.task is None:
-            raise ConfigurationError("without a task the objectives must be named", path="problem.objectives")
+            raise ConfigurationError(
+                "objectives must be named, since the run has no task whose first metric could be the default",
+                path="problem.objectives",
+            )
         metric, direction = next(iter(self._context.task.metrics.items()))
         return {metric: direction}
 
     def build(self, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> Problem:
-        """Make the problem, and check that it can be solved.
+        """Build a problem, and check that each of its limits can be met.
 
         Args:
-            settings: resolved and merged.
-            metrics: what the evaluator measures, empty if it cannot be known; None: nothing is evaluated here.
-            path: where it stands.
+            settings: the section, resolved and merged.
+            metrics: the names of the evaluator's metrics; empty: they are not known before it is constructed; None: the
+                stage has no evaluator, and the names are those of the task's metrics.
+            path: of the section.
 
         Raises:
-            ConfigurationError: an objective or constraint on something that is neither a cost nor measured.
-            InfeasibleError: a limit that no architecture meets, and by how much it is missed.
+            ConfigurationError: an objective or constraint names neither a cost nor a metric.
+            InfeasibleError: no architecture meets a limit; says by how much the nearest one misses it.
         """
         models: dict[str, TabulatedCost] = {}
         for name, spec in settings.costs.items():
@@ -116,7 +120,7 @@ class ProblemBuilder:
                 key = name + SEARCHED
                 models[key] = self._model(name, settings.costs[name], "search", path)
             elif name not in settings.costs:
-                self._check_known(name, settings, metrics, f"{path}.constraints.{name}")
+                self._check_name(name, settings, metrics, f"{path}.constraints.{name}")
             model = models.get(key)
             constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
             if model is not None and not self._context.checked:
@@ -124,17 +128,17 @@ class ProblemBuilder:
             constraints.append(constraint)
         for name in settings.objectives:
             if name not in settings.costs:
-                self._check_known(name, settings, metrics, f"{path}.objectives.{name}")
+                self._check_name(name, settings, metrics, f"{path}.objectives.{name}")
         return Problem(settings.objectives, constraints, models)
 
-    def _check_known(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
+    def _check_name(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
         task = self._context.task
-        measured = metrics or frozenset(() if task is None else task.metrics)
-        if name in measured or (metrics is not None and not metrics):
+        metric_names = metrics or frozenset(() if task is None else task.metrics)
+        if name in metric_names or (metrics is not None and not metrics):
             return
-        names = {*measured, *settings.costs, *self._components.registry.names("cost_models")}
+        names = {*metric_names, *settings.costs, *self._components.registry.names("cost_models")}
         raise ConfigurationError(
-            f"'{name}' is neither measured by the evaluator nor a cost{did_you_mean(name, names)}", path=path
+            f"'{name}' is neither a metric of the evaluator nor a cost{did_you_mean(name, names)}", path=path
         )
 
     def _model(self, name: str, spec: Mapping[str, Any], of: str, path: str) -> TabulatedCost:
@@ -155,7 +159,7 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
     """Check that some architecture meets a limit on a cost.
 
     Raises:
-        InfeasibleError: none does; says by how much the nearest misses it.
+        InfeasibleError: no architecture meets it; says by how much the nearest one misses it.
     """
     extremes = model.exact_extremes()
     if extremes is None:
@@ -165,26 +169,25 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
     if extremes.smallest_value > constraint.high:
         raise InfeasibleError(
             f"{where}no network can meet '{name} {constraint.text}': the smallest one needs "
-            f"{extremes.smallest_value:,.6g} {model.unit}, "
-            f"{extremes.smallest_value - constraint.high:,.6g} more than the limit; raise it to at least "
-            f"{extremes.smallest_value:,.6g}"
+            f"{extremes.smallest_value:,.6g} {model.unit}, {extremes.smallest_value - constraint.high:,.6g} more than "
+            f"the limit; raise the limit to at least {extremes.smallest_value:,.6g}"
         )
     if extremes.largest_value < constraint.low:
         raise InfeasibleError(
-            f"{where}no network can meet '{name} {constraint.text}': the largest one has {extremes.largest_value:,.6g} "
-            f"{model.unit}, "
-            f"{constraint.low - extremes.largest_value:,.6g} less than the limit; lower it to at most "
-            f"{extremes.largest_value:,.6g}"
+            f"{where}no network can meet '{name} {constraint.text}': the largest one has "
+            f"{extremes.largest_value:,.6g} {model.unit}, {constraint.low - extremes.largest_value:,.6g} less than the "
+            f"limit; lower the limit to at most {extremes.largest_value:,.6g}"
         )
 
 
 def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
+    """Return the limit of a constraint as a string, and the space whose networks it limits: ``final`` or ``search``."""
     where = f"{path}.constraints.{name}"
     if isinstance(limit, str):
         return limit, "final"
     if not isinstance(limit, Mapping) or "limit" not in limit:
         raise ConfigurationError(
-            f"write a text such as '<= 330M', or {{limit: '<= 330M', of: search}}, not {limit!r}", path=where
+            f"must be a string such as '<= 330M', or {{limit: '<= 330M', of: search}}, not {limit!r}", path=where
         )
     for key in limit:
         if key not in ("limit", "of"):
@@ -198,11 +201,13 @@ def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
 
 
 def _bounds(model: TabulatedCost) -> Callable[[], tuple[float, float]]:
+    """Return a function that computes the smallest and the largest cost, which relative limits refer to."""
+
     def bounds() -> tuple[float, float]:
         if model.noisy:
             raise ConfigurationError(
-                f"a limit relative to the space would measure thousands of networks; give {model.metric} in "
-                f"{model.unit}",
+                f"a limit relative to the space needs the cost of thousands of networks, and {model.metric} is "
+                f"measured; write the limit in {model.unit}",
                 path=f"problem.constraints.{model.metric}",
             )
         extremes = model.extremes()

@@ -188,7 +188,7 @@ class Resolver:
         final = self._space(_merged(spec, space.config), task, "final.space")
         if dict(final.part.decisions) != dict(space.part.decisions):
             raise ConfigurationError(
-                "the final space must have the same decisions as the space that is searched; "
+                "the final space must have the same decisions as the search space; "
                 f"{first_difference(space.part, final.part)}",
                 path="final.space",
             )
@@ -200,17 +200,19 @@ class Resolver:
         if section is None or "task" not in section:
             return Resolved(None, task.part)
         if task.part is None or task.config is None:
-            raise ConfigurationError("the run has no task that this could change", path="final.task")
+            raise ConfigurationError(
+                "the run has no task that this section could change; remove it, or add a task", path="final.task"
+            )
         final = self._task(_merged(section["task"], task.config), "final.task")
-        for what, ours, theirs in (
+        for quantity, final_value, search_value in (
             ("input shape", tuple(final.part.input_shape), tuple(task.part.input_shape)),
             ("number of classes", final.part.num_classes, task.part.num_classes),
             *((f"number of images in '{split}'", final.part.size(split), task.part.size(split)) for split in SPLITS),
         ):
-            if ours != theirs:
+            if final_value != search_value:
                 raise ConfigurationError(
-                    f"must differ from the task of the search in how training images are augmented and batched only: "
-                    f"the {what} is {ours} here and {theirs} there",
+                    f"must differ from the task of the search only in how training images are augmented and batched: "
+                    f"the {quantity} is {final_value} here, and {search_value} in the search",
                     path="final.task",
                 )
         return final
@@ -221,7 +223,8 @@ class Resolver:
         if "auto" in (settings["precision"], settings["memory_format"]):
             if context.task is None:
                 raise ConfigurationError(
-                    "'auto' times training steps, which needs a task; name a precision and a memory format",
+                    "'auto' times training steps and needs a task, which this run does not have; name a precision and "
+                    "a memory format",
                     path="runtime",
                 )
             space, seed = context.space, context.seed

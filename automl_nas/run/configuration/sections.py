@@ -1,4 +1,4 @@
-"""The shape of a configuration: its sections and their settings, before any component is imported."""
+"""The sections of a configuration and their settings; they are checked before any component is imported."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DEFAULT_STAGES: tuple[Mapping[str, Any], ...] = (
     {"name": "supernet", "strategy": "single_path"},
     {"name": "search", "strategy": "evolution", "evaluator": {"name": "inherited", "weights": "supernet"}},
 )
-"""What a configuration without stages does: SPOS, by the names that its plugins register."""
+"""The stages of a configuration without ``stages``: SPOS, by the registered names of its components."""
 
 DEFAULT_COSTS = ("flops", "params")
-"""Costs recorded with every trial where they are registered and nothing else is asked for."""
+"""Costs that are recorded with every trial if the problem names none, as far as they are registered."""
 
 DEFAULT_EXPORT = ("safetensors",)
 
@@ -29,12 +29,13 @@ class RuntimeSettings:
     """Where and how tensors are computed.
 
     Attributes:
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
-        precision: ``float32``, ``bfloat16``, or ``auto``: a few steps of each are timed and the faster is recorded.
-        memory_format: ``channels_last``, ``contiguous``, or ``auto``. On the CPU, strided 1x1 convolutions of fewer
-            than 8 input channels compute on contiguous tensors whatever this says: oneDNN's kernel for channels_last
-            is wrong there.
-        threads: CPU threads of torch; null: what torch would take, which is recorded.
+        device: ``auto`` (a GPU if the machine has one), ``cpu``, ``cuda``, ``cuda:1``, ...
+        precision: ``float32``, ``bfloat16``, or ``auto``: a few training steps with each are timed, and the faster one
+            is recorded.
+        memory_format: ``channels_last``, ``contiguous``, or ``auto`` as for ``precision``. On the CPU, strided 1x1
+            convolutions with fewer than 8 input channels always compute on contiguous tensors, since oneDNN's kernel
+            for channels_last is wrong there.
+        threads: CPU threads of torch; null: torch's default, which is recorded.
     """
 
     device: str = "auto"
@@ -45,12 +46,12 @@ class RuntimeSettings:
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    """When a stage ends, besides its strategy's own end; whatever comes first.
+    """When a stage ends before its strategy is done: at the first of these that is reached.
 
     Attributes:
-        trials: so many trials.
-        seconds: no new trials after so much time. Not reproducible.
-        steps: so many steps of the strategy.
+        trials: maximum number of trials.
+        seconds: time after which no trial is started. The result is then not reproducible.
+        steps: maximum number of steps of the strategy.
     """
 
     trials: int | None = None
@@ -69,15 +70,15 @@ class StageSettings:
     """One stage.
 
     Attributes:
-        name: unique; ``final`` is taken.
-        strategy: a component.
-        evaluator: a component; null: trials record costs only.
+        name: unique in the run; not ``final``, which is the name of the final stage.
+        strategy: a component: what proposes architectures or trains a supernet.
+        evaluator: a component: what measures candidates; null: trials record costs only.
         problem: merged over the top-level problem.
-        budget: when it ends.
-        batch: how many trials the strategy is told at once.
-        ahead: how many it keeps outstanding; null: ``batch``.
-        timeout: seconds an evaluation may take; needs worker processes.
-        max_failures: so many failed trials in a row end the run.
+        budget: when the stage ends before its strategy is done.
+        batch: number of trials that the strategy receives at once.
+        ahead: number of proposals that are outstanding at the same time; null: ``batch``.
+        timeout: maximum seconds for one evaluation; needs worker processes. null: no maximum.
+        max_failures: consecutive failed trials after which the run is aborted.
     """
 
     name: str
@@ -92,7 +93,9 @@ class StageSettings:
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").replace("-", "").isalnum():
-            raise ConfigurationError(f"'{self.name}' is no name for a stage: letters, digits, '-' and '_'", path="name")
+            raise ConfigurationError(
+                f"the name of a stage has letters, digits, '-' and '_' only, not '{self.name}'", path="name"
+            )
         if self.batch < 1:
             raise ConfigurationError(f"must be at least 1, not {self.batch}", path="batch")
         if self.ahead is not None and self.ahead < self.batch:
@@ -105,14 +108,15 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProblemSettings:
-    """What is wanted.
+    """Objectives, constraints and costs.
 
     Attributes:
-        objectives: metric or cost -> ``maximize`` or ``minimize``, the main one first; empty: the task's first metric.
+        objectives: metric or cost -> ``maximize`` or ``minimize``, the primary objective first; empty: the first
+            metric of the task.
         constraints: metric or cost -> ``<= 330M``, ``280M..330M``, ``<= 0.5 * largest``; or ``{limit: ..., of:
-            search}`` for the network as it is searched rather than the one that is delivered.
-        costs: name -> cost model, recorded with every trial; a list of names will do. Those named in objectives and
-            constraints need not be repeated.
+            search}`` for a limit on the network in the search space instead of the delivered network.
+        costs: name -> cost model, or a list of cost models: recorded with every trial. Costs that objectives and
+            constraints name are added. null: ``flops`` and ``params``.
     """
 
     objectives: dict[str, Literal["maximize", "minimize"]] = field(default_factory=dict)
@@ -125,16 +129,17 @@ class RunSettings:
     """A whole configuration.
 
     Attributes:
-        seed: of every random stream of the run.
-        space: a component: what is searched.
-        task: a component: data, loss and metrics; null for searches that need none.
-        problem: objectives and constraints.
-        runtime: device, precision, threads.
-        stages: in order; null: SPOS.
-        final: retraining, test and export; null: none. Left out: with its defaults where there is a task.
-        executor: a component: where trials are evaluated. It does not change what is found.
-        observers: components that watch the run. They do not change what is found.
-        checkpoint_seconds: how much work may pass between checkpoints.
+        seed: the seed of every random stream of the run.
+        space: a component: the search space.
+        task: a component: data, loss and metrics; null: the search needs no task.
+        problem: objectives, constraints and costs.
+        runtime: device, precision, memory format and threads.
+        stages: the stages in order; null: SPOS.
+        final: the final stage, which retrains, tests and exports; null: no final stage. If ``final`` is left out, a
+            run with a task has a final stage with the defaults.
+        executor: a component: where candidates are evaluated. It does not change the result.
+        observers: components that are notified of events. They do not change the result.
+        checkpoint_seconds: seconds of work between two checkpoints.
     """
 
     space: Any
@@ -164,29 +169,36 @@ class RunSettings:
             for position, name in enumerate(names):
                 if name == "final":
                     raise ConfigurationError(
-                        "the name 'final' is that of the last stage", path=f"stages[{position}].name"
+                        "the name 'final' is reserved for the final stage; use another one",
+                        path=f"stages[{position}].name",
                     )
                 if name in names[:position]:
-                    raise ConfigurationError(f"the name '{name}' stands twice", path=f"stages[{position}].name")
+                    raise ConfigurationError(f"two stages have the name '{name}'", path=f"stages[{position}].name")
 
 
-def read_settings(cls: type[SettingsT], given: Mapping[str, Any], path: str = "", owner: str = "") -> SettingsT:
-    """Make a settings dataclass from what a user wrote.
+def read_settings(cls: type[SettingsT], section: Mapping[str, Any], path: str = "", owner: str = "") -> SettingsT:
+    """Validate a section that a user wrote, and return it as its settings dataclass.
+
+    Args:
+        cls: a frozen dataclass; its fields are the settings.
+        section: setting -> value, as written.
+        path: of the section in the configuration; empty: the top level.
+        owner: what an error calls the section; by default its path.
 
     Raises:
-        ConfigurationError: an unknown, missing or wrong setting, with its path and the nearest name.
+        ConfigurationError: a setting is unknown, missing or invalid; with its path and the nearest name.
     """
     from pydantic import ValidationError
 
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(f"must be a mapping, not {given!r}", path=path)
+    if not isinstance(section, Mapping):
+        raise ConfigurationError(f"must be a mapping, not {section!r}", path=path)
     fields = fields_of(cls)
     try:
-        refuse_unknown(given, fields, owner or f"'{path or 'the configuration'}'")
-        checked = values(_model(cls).model_validate(dict(given)), fields)
+        refuse_unknown(section, fields, owner or f"'{path or 'the configuration'}'")
+        checked = values(_model(cls).model_validate(dict(section)), fields)
         return cls(**checked)
     except ValidationError as error:
-        raise located(error, given, path) from None
+        raise located(error, section, path) from None
     except ConfigurationError as error:
         raise ConfigurationError(error.message, path=join(path, error.path)) from None
 

@@ -1,4 +1,4 @@
-"""Does the space's network take the task's samples, and give what the task scores? Known before any training."""
+"""Checks before any training that the networks of a space take the samples of a task and return its classes."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from automl_nas.streams import stream
 
 
 def check_shapes(space: SearchSpace, task: Task, path: str) -> None:
-    """Run one network of the space on two samples of the task's shape.
+    """Run one network of the space on a batch of two inputs, and compare the shapes with those of the task.
+
+    A space without ``input_shape`` is not checked.
 
     Raises:
-        ConfigurationError: the shapes do not fit; the message names both.
+        ConfigurationError: the shape of the inputs or the number of outputs differs; the message names both.
     """
     if not space.input_shape:
         return
     if tuple(space.input_shape) != tuple(task.input_shape):
         raise ConfigurationError(
-            f"the space takes inputs of shape {tuple(space.input_shape)}, the task's samples are "
-            f"{tuple(task.input_shape)}; set the "
-            "space's input_shape, or leave it out where it is taken from the task",
+            f"the space takes inputs of shape {tuple(space.input_shape)}, and the task's samples have the shape "
+            f"{tuple(task.input_shape)}; set the space's input_shape, or leave it out to take it from the task",
             path=path,
         )
     outputs = output_shape(space, space.sample(stream(0, "shapes")))
     if outputs[-1] != task.num_classes:
         raise ConfigurationError(
-            f"the space's networks have {outputs[-1]} outputs, the task has {task.num_classes} classes; set the "
+            f"the space's networks have {outputs[-1]} outputs, and the task has {task.num_classes} classes; set the "
             "space's num_classes",
             path=path,
         )
 
 
 def output_shape(space: SearchSpace, architecture: Architecture) -> tuple[int, ...]:
-    """Return the shape of a network's output for a batch of two.
+    """Return the shape of a network's output for a batch of two inputs: (2, ...).
 
-    Computed with real tensors: a first pass on the meta device would import torch's compiler, which takes longer.
+    The tensors are real: the first pass on the meta device imports torch's compiler, which takes longer than this pass.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = space.build(architecture).eval()

@@ -1,4 +1,4 @@
-"""From the sections of spaces to spaces."""
+"""Resolves and constructs spaces."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from automl_nas.streams import stream_seed
 
 
 def resolve_space(components: Components, spec: Any, task: Task | None, path: str) -> dict[str, Any]:
-    """Return the section with every default filled in; what the task says (classes, shape of an input) is one."""
+    """Return the section of a space with every default filled in.
+
+    Where the space has settings ``num_classes`` and ``input_shape``, their defaults are those of the task.
+    """
     name = spec if isinstance(spec, str) else spec.get("name") if isinstance(spec, Mapping) else None
     if task is not None and isinstance(name, str):
-        known = {setting.name for setting in components.settings("spaces", name, path)}
-        given = {} if isinstance(spec, str) else dict(spec)
+        settings = {setting.name for setting in components.settings("spaces", name, path)}
+        written = {} if isinstance(spec, str) else dict(spec)
         defaults = {"num_classes": task.num_classes, "input_shape": list(task.input_shape)}
-        spec = {**{key: value for key, value in defaults.items() if key in known}, **given, "name": name}
+        spec = {**{key: value for key, value in defaults.items() if key in settings}, **written, "name": name}
     return components.resolve("spaces", spec, path)
 
 
@@ -27,22 +30,24 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
     """Construct a space from its resolved configuration.
 
     Raises:
-        ConfigurationError: a value is refused, or the space has no decisions.
-        PluginError: what was made is no space.
+        ConfigurationError: the constructor refuses a value, or the space has no decisions.
+        PluginError: the constructed object is not a `SearchSpace`.
     """
     space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
     if not isinstance(space, SearchSpace):
-        raise PluginError(f"{path}: '{spec['name']}' made a {type(space).__name__}, which is no SearchSpace")
+        raise PluginError(f"{path}: '{spec['name']}' made a {type(space).__name__}, which is not a SearchSpace")
     if not space.decisions:
-        raise ConfigurationError("the space has no decisions: there is nothing to search", path=path)
+        raise ConfigurationError("the space has no decisions, so there is nothing to search", path=path)
     return space
 
 
-def first_difference(space: SearchSpace, other: SearchSpace) -> str:
-    """Say of two spaces with different decisions where they differ first."""
-    names = [*space.decisions, *other.decisions]
-    name = next(name for name in names if space.decisions.get(name) != other.decisions.get(name))
-    mine, theirs = space.decisions.get(name), other.decisions.get(name)
-    if mine is None or theirs is None:
-        return f"only the {'searched' if theirs is None else 'final'} one has '{name}'"
-    return f"'{name}' is {mine!r} in the searched one and {theirs!r} in the final one"
+def first_difference(space: SearchSpace, final_space: SearchSpace) -> str:
+    """Describe the first decision in which the search space and the final space differ."""
+    names = [*space.decisions, *final_space.decisions]
+    name = next(name for name in names if space.decisions.get(name) != final_space.decisions.get(name))
+    decision, final_decision = space.decisions.get(name), final_space.decisions.get(name)
+    if decision is None:
+        return f"only the final space has '{name}'"
+    if final_decision is None:
+        return f"only the search space has '{name}'"
+    return f"'{name}' is {decision!r} in the search space and {final_decision!r} in the final space"

@@ -1,4 +1,4 @@
-"""From the sections of stages to their plans."""
+"""Resolves and checks the stages and the final stage."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from automl_nas.streams import stream_seed
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage, resolved.
+    """A resolved stage.
 
     Attributes:
-        settings: with resolved specifications of strategy and evaluator.
-        problem: what this stage is to find.
-        path: where it stands in the configuration.
-        problem_settings: the resolved, merged section that ``problem`` was built from.
+        settings: the section, with strategy and evaluator resolved.
+        problem: its objectives, constraints and cost models.
+        path: of the section in the configuration.
+        problem_settings: the section that ``problem`` was built from, resolved and merged.
     """
 
     settings: StageSettings
@@ -39,12 +39,12 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class FinalPlan:
-    """The last stage, resolved.
+    """The resolved final stage.
 
     Attributes:
-        settings: what to do.
-        source: the stage whose result is retrained.
-        export: resolved specifications of exporters.
+        settings: how to retrain, compare and deliver.
+        source: the name of the stage whose result is retrained.
+        export: the resolved exporters.
         inherit: the artifact to fine-tune from; None: fresh weights.
     """
 
@@ -61,9 +61,9 @@ def resolve_stage(
 
     Args:
         section: as written.
-        earlier: the stages before it, whose weights it may use.
+        earlier: the resolved stages before it, whose weights it may use.
         problems: resolves and builds the problem of the stage.
-        context: the space, the task and what constructs components.
+        context: the space, the task, the seed and what constructs components.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
@@ -87,8 +87,8 @@ def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
     strategy_class = components.class_of("strategies", strategy["name"], path)
     if not isinstance(space, strategy_class.space_type):
         raise ConfigurationError(
-            f"the strategy '{strategy['name']}' needs a {strategy_class.space_type.__name__}, and the space is none "
-            f"({type(space).__name__})",
+            f"the strategy '{strategy['name']}' needs a {strategy_class.space_type.__name__}; "
+            f"{type(space).__name__} is not one",
             path=path,
         )
     components.check_collaborators("strategies", strategy["name"], _collaborator_types(context), path)
@@ -119,8 +119,8 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
     """Call the checkers of a stage's strategy and evaluator: they raise what the constructors would raise.
 
     Args:
-        stage: resolved.
-        context: the space, the task and what constructs components.
+        stage: the resolved stage.
+        context: the space, the task, the seed and what constructs components.
         runtime: where tensors are computed.
 
     Raises:
@@ -138,25 +138,25 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
-    """A setting ``weights`` names an artifact: of an earlier stage, or of another run, which must be there."""
+    """Check that a setting ``weights`` names an artifact of an earlier stage, or an existing one of another run."""
     if not isinstance(reference, str):
         return
     run, _, local = reference.rpartition(":")
     if run:
         stage, _, name = local.partition("/")
         if not (Path(run).expanduser() / "artifacts" / stage / f"{name or 'weights'}.safetensors").exists():
-            raise ConfigurationError(f"the run {run} holds no weights '{local}'", path=path)
+            raise ConfigurationError(f"the run {run} has no weights '{local}'", path=path)
         return
     names = [stage.settings.name for stage in earlier]
     if local.partition("/")[0] not in names:
-        hint = did_you_mean(local, names) or "; no stage stands before it"
+        hint = did_you_mean(local, names) or "; it is the first stage"
         raise ConfigurationError(f"no earlier stage is called '{local}'{hint}", path=path)
     source = earlier[names.index(local.partition("/")[0])]
     for limit in ("seconds", "steps"):
         if getattr(source.settings.budget, limit) is not None:
             raise ConfigurationError(
-                f"this budget would end the stage before its strategy does, so before it saves the weights that {path} "
-                "names; leave it out, and train for fewer epochs",
+                f"this budget can end the stage before its strategy saves the weights that {path} names; leave it out, "
+                "and train for fewer epochs",
                 path=f"{source.path}.budget.{limit}",
             )
 
@@ -166,38 +166,39 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
 
     Args:
         section: as written.
-        stages: those before it.
-        context: the space, the task and what constructs components.
+        stages: the resolved stages of the run.
+        context: the space, the task, the seed and what constructs components.
 
     Raises:
         ConfigurationError: with the path of the setting and the way out.
     """
     if context.task is None:
-        raise ConfigurationError("retraining needs a task; add one, or set final: null", path="final")
+        raise ConfigurationError("the final stage needs a task; add one, or set final: null", path="final")
     written = {key: value for key, value in section.items() if key not in ("from", "space", "task", "export")}
     settings = read_settings(FinalSettings, written, "final", owner="'final'")
     names = [stage.settings.name for stage in stages]
     source = section.get("from", names[-1])
     if source not in names:
         raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
-    inherit = (
-        _inherited_weights(stages[names.index(source)], context.space) if settings.weights == "inherited" else None
-    )
+    inherit = None
+    if settings.weights == "inherited":
+        inherit = _inherited_weights(stages[names.index(source)], context.space)
     return FinalPlan(settings, source, _exporters(section, context.components), inherit)
 
 
 def _inherited_weights(stage: StagePlan, space: SearchSpace) -> str:
-    """Return the artifact that the networks of a stage inherited their weights from."""
+    """Return the artifact from which the candidates of a stage inherited their weights."""
     weights = (stage.settings.evaluator or {}).get("weights")
     if not isinstance(weights, str):
         raise ConfigurationError(
-            f"the stage '{stage.settings.name}' has no evaluator with inherited weights to start from; use scratch",
+            f"the stage '{stage.settings.name}' has no evaluator with inherited weights to start from; use weights: "
+            "scratch",
             path="final.weights",
         )
     if not isinstance(space, SupernetSpace):
         raise ConfigurationError(
-            f"networks are cut out of a supernet, and this space has none ({type(space).__name__} is no "
-            "SupernetSpace); use scratch",
+            f"inherited weights are those of a supernet, and {type(space).__name__} is not a SupernetSpace; use "
+            "weights: scratch",
             path="final.weights",
         )
     return weights

@@ -1,4 +1,4 @@
-"""A setting of the final space that is fitted to a limit after the search: the paper's global width multiplier."""
+"""Fits a setting of the final space to a limit after the search, such as the global width multiplier of a paper."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.streams import stream_seed
 
-LARGEST = 1 << 20
-"""No setting is made larger than this: a cost that still meets its limit does not depend on the setting."""
+MAX_VALUE = 1 << 20
+"""Upper bound of the setting. A cost that meets its limit with this value does not depend on the setting."""
 
-FIRST = 8
-"""Where a setting that is null, so decided by the space, is begun from."""
+DEFAULT_START = 8
+"""The first value that is tried for a setting that is null, so whose value the space decides."""
 
-APART = 1024
-"""So far from a value that the space refuses another one is looked for."""
+MAX_DISTANCE = 1024
+"""Maximum distance between a value that the space refuses and the value that is tried instead."""
 
 
 @dataclass(frozen=True)
 class FittedSpace:
-    """A space whose setting fits an architecture to a limit.
+    """A final space whose setting is fitted for one architecture.
 
     Attributes:
         value: of the setting.
         spec: the resolved configuration of the space.
-        space: with that setting.
-        costs: of the architecture in it.
+        space: constructed with that value.
+        costs: cost -> value for the architecture in this space.
     """
 
     value: int
@@ -79,21 +79,24 @@ def separate_fit(spec: Any, path: str) -> tuple[Any, FittedSetting | None]:
     if not names:
         return spec, None
     if len(names) > 1:
-        raise ConfigurationError(f"one setting can be fitted, not {' and '.join(names)}", path=join(path, names[1]))
+        raise ConfigurationError(
+            f"only one setting can be fitted, not {' and '.join(names)}", path=join(path, names[1])
+        )
     name, limits = names[0], spec[names[0]]["fit"]
     if not isinstance(limits, Mapping) or not limits:
         raise ConfigurationError(
-            f"write cost: limit, e.g. {{fit: {{params: '<= 3M'}}}}, not {limits!r}", path=join(path, f"{name}.fit")
+            f"must be a mapping cost: limit, e.g. {{fit: {{params: '<= 3M'}}}}, not {limits!r}",
+            path=join(path, f"{name}.fit"),
         )
     others = {key: value for key, value in spec.items() if key != name}
     return others, FittedSetting(name, dict(limits), join(path, name))
 
 
 class WidthFitter:
-    """Finds the largest value of a setting with which the exact cost of an architecture meets limits.
+    """Finds the largest value of a setting with which the exact costs of an architecture meet limits.
 
-    The cost has to grow with the setting. Values that the space refuses (widths that its groups do not divide, say) are
-    passed over.
+    The costs must grow with the setting. Values that the space refuses (for example, widths that its groups do not
+    divide) are skipped.
 
     Args:
         context: the search space, whose decisions the fitted spaces must have, and what constructs spaces and costs.
@@ -119,15 +122,16 @@ class WidthFitter:
                 f"'{spec['name']}' has no setting '{setting.name}'{did_you_mean(setting.name, spec)}", path=setting.path
             )
         value = spec.get(setting.name)
-        self._first = FIRST if value is None else value
+        self._first = DEFAULT_START if value is None else value
         if type(self._first) is not int or self._first < 1:
             raise ConfigurationError(
-                f"what is fitted is a whole number of at least 1, and this is {value!r}", path=setting.path
+                f"a fitted setting must be a whole number of at least 1, and this is {value!r}", path=setting.path
             )
         self._constraints = [self._constraint(name, limit) for name, limit in setting.limits.items()]
-        if isinstance(self._models(context.space)[next(iter(setting.limits))], MeasuredCost):
+        first_cost = next(iter(setting.limits))
+        if isinstance(self._models(context.space)[first_cost], MeasuredCost):
             raise ConfigurationError(
-                "a setting is fitted to an exact cost; latency is measured, so give it as a constraint",
+                f"a setting is fitted to exact costs, and {first_cost} is measured; limit it in problem.constraints",
                 path=setting.path,
             )
         self._spaces: dict[int, SearchSpace | None] = {}
@@ -136,7 +140,7 @@ class WidthFitter:
         path, components = f"{self._path}.fit.{name}", self._context.components
         names = {*self._costs, *components.registry.names("cost_models")}
         if name not in names:
-            raise ConfigurationError(f"there is no cost '{name}'{did_you_mean(name, names)}", path=path)
+            raise ConfigurationError(f"unknown cost '{name}'{did_you_mean(name, names)}", path=path)
         if name not in self._costs:
             self._costs[name] = components.resolve("cost_models", name, path)
         try:
@@ -144,36 +148,40 @@ class WidthFitter:
         except ConfigurationError as error:
             raise ConfigurationError(error.message, path=path) from None
         if constraint.low != float("-inf"):
-            raise ConfigurationError("an upper limit is needed, such as '<= 3M'", path=path)
+            raise ConfigurationError("the limit must be an upper limit, such as '<= 3M'", path=path)
         return constraint
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved section, as it is recorded."""
+        """The resolved section ``final.space``, with the limits in place of the value."""
         return {**self._spec, self._setting: {"fit": dict(self._limits)}}
 
     def check(self, problem: Problem, stage: str) -> None:
-        """Check that no constraint of the stage speaks of networks whose setting is not known before its end.
+        """Check that no constraint of a stage limits a cost of the delivered network, which the search does not know.
+
+        Args:
+            problem: of the stage whose result is retrained.
+            stage: its name.
 
         Raises:
-            ConfigurationError: one does.
+            ConfigurationError: a constraint does.
         """
         for constraint in problem.constraints:
             if constraint.metric in problem.cost_models and not constraint.metric.endswith(SEARCHED):
                 raise ConfigurationError(
                     f"the stage '{stage}' limits {constraint.metric} of the delivered network, whose {self._setting} "
-                    f"is only known after the search; limit it as it is searched ({{limit: '{constraint.text}', of: "
-                    f"search}}), or put the limit into {self._path}.fit",
+                    f"is only known after the search; limit the network of the search space ({{limit: "
+                    f"'{constraint.text}', of: search}}), or write the limit in {self._path}.fit",
                     path=f"problem.constraints.{constraint.metric}",
                 )
 
     def fit(self, architecture: Architecture) -> FittedSpace:
-        """Return the largest fit for an architecture.
+        """Return the space with the largest value of the setting that meets the limits for an architecture.
 
         Raises:
-            RunFailedError: no value is small enough, or none is too large.
+            RunFailedError: no value meets the limits, or every value does.
         """
-        low, high = 0, LARGEST
+        low, high = 0, MAX_VALUE
         value = self._first
         while (accepted := self._accepted(value, low, high)) is not None:
             if self._meets(accepted, architecture):
@@ -182,32 +190,32 @@ class WidthFitter:
                 high = accepted
             if high - low < 2:
                 break
-            value = 2 * low if high == LARGEST else (low + high) // 2
-            if value >= LARGEST:
+            value = 2 * low if high == MAX_VALUE else (low + high) // 2
+            if value >= MAX_VALUE:
                 raise RunFailedError(
-                    f"with {self._setting}: {low} the network still meets {self._said()}: that cost does not grow with "
-                    f"{self._setting}, so there is no largest one"
+                    f"with {self._setting}: {low} the network still meets {self._limits_text()}; that cost does not "
+                    f"grow with {self._setting}, so no value is the largest"
                 )
         if not low:
             costs = self._cost(high, architecture)
             nearest = ", ".join(f"{c.metric} {costs[c.metric]:,.6g}" for c in self._constraints)
             raise RunFailedError(
-                f"no {self._setting} meets {self._said()}: with {high}, the smallest that the space takes, the network "
-                f"has {nearest}; raise the limit in {self._path}.fit"
+                f"no {self._setting} meets {self._limits_text()}: with {high}, the smallest value that the space "
+                f"accepts, the network has {nearest}; raise the limit in {self._path}.fit"
             )
         space = self._space(low)
         assert space is not None
         return FittedSpace(low, {**self._spec, self._setting: low}, space, self._cost(low, architecture))
 
-    def _said(self) -> str:
+    def _limits_text(self) -> str:
         return " and ".join(f"{c.metric} {c.text}" for c in self._constraints)
 
     def _accepted(self, value: int, low: int, high: int) -> int | None:
-        """Return the value nearest to one, between two others (exclusive), that the space takes."""
-        for distance in range(min(high - low, APART)):
-            for near in (value - distance, value + distance):
-                if low < near < high and self._space(near) is not None:
-                    return near
+        """Return the accepted value nearest to ``value``, strictly between low and high; None: no value is accepted."""
+        for distance in range(min(high - low, MAX_DISTANCE)):
+            for candidate in (value - distance, value + distance):
+                if low < candidate < high and self._space(candidate) is not None:
+                    return candidate
             if value - distance <= low and value + distance >= high:
                 break
         return None

@@ -1,4 +1,4 @@
-"""What a strategy's constructor would refuse is refused before there is a run, whichever stage it belongs to."""
+"""Settings that a constructor would refuse are refused while the configuration is checked, in every stage."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from automl_nas.testing.toys import ToySpace, ToyTask
 
 
 class Heavy(Strategy):
-    """Its constructor must not be called early."""
+    """A strategy whose constructor must not be called while the configuration is checked."""
 
-    made: list[int] = []  # noqa: RUF012 - shared on purpose
+    constructed: list[int] = []  # noqa: RUF012 - shared on purpose
 
     def __init__(self, space: SearchSpace, *, seed: int, depth: int = 3, wide: bool = False) -> None:
-        self.made.append(depth)
+        self.constructed.append(depth)
         _judge(space, seed=seed, depth=depth)
 
     @classmethod
@@ -71,7 +71,7 @@ class Mistaken(Heavy):
 
 
 def _other(*, height: int) -> None:
-    """Ask for what the constructor does not have."""
+    """Has a setting that the constructor does not have."""
 
 
 class Storing(Heavy):
@@ -81,7 +81,7 @@ class Storing(Heavy):
 
 
 def _store(artifacts: Artifacts) -> None:
-    raise AssertionError("there is nothing to store in before a run")
+    raise AssertionError("there are no artifacts before a run")
 
 
 def sections(strategy: Any, **others: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_training_a_supernet_is_refused_before_it_is_built(
     settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     stage = {"name": "supernet", "strategy": {"name": "single_path", **settings}}
-    # Only 1 of the space's networks is as small as this, and one path is drawn.
+    # Only one network of the space is as small as this, and one path is drawn.
     limit = {"costs": ["flops"], "constraints": {"flops": f"<= {SMALLEST}"}}
     with pytest.raises(error, match=message):
         plan("random", task="digits", problem=limit, stages=[stage], final=None)
@@ -154,48 +154,50 @@ def test_an_evaluator_is_refused_before_the_supernet_is_trained(evaluator: dict[
         plan("random", task="digits", problem={"costs": []}, stages=stages)
 
 
-def test_a_format_is_refused_before_there_is_a_network() -> None:
+def test_an_exporter_is_refused_before_any_training() -> None:
     export = ["safetensors", {"name": "pt2", "tolerance": -1.0}]
     with pytest.raises(ConfigurationError, match="tolerance is a fraction of the largest output"):
         plan("random", task="digits", final={"export": export})
 
 
-def test_a_checker_has_what_the_constructor_gets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same space, settings and seed; the network is not built, and nothing global is changed."""
-    monkeypatch.setattr(Heavy, "made", [])
+def test_a_checker_gets_the_arguments_of_the_constructor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same space, settings and seed; no network is built, and the global generator does not change."""
+    monkeypatch.setattr(Heavy, "constructed", [])
     asked.clear()
     before = torch.get_rng_state()
     planned = plan({"name": Heavy, "depth": 4}, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
-    assert Heavy.made == []
+    assert Heavy.constructed == []
     assert asked == [(planned.space, stream_seed(7, "second"), 4)]
     automl_nas.search(sections({"name": Heavy, "depth": 4}, seed=7))
-    (_, seed, depth), made = asked[1], asked[2]
-    assert (seed, depth) == made[1:] == (stream_seed(7, "second"), 4)
+    (_, seed, depth), in_constructor = asked[1], asked[2]
+    assert (seed, depth) == in_constructor[1:] == (stream_seed(7, "second"), 4)
 
 
 @pytest.mark.parametrize("strategy", [Storing, Heavy(small_space(), seed=1)])
-def test_what_cannot_be_checked_is_not(strategy: Any) -> None:
-    """A checker that needs artifacts, and a strategy that is constructed already."""
+def test_the_checker_is_skipped_without_its_collaborators_or_for_an_object(strategy: Any) -> None:
+    """A checker that needs artifacts; a strategy that is constructed already."""
     count = len(asked)
     plan(strategy)
     assert len(asked) == count
 
 
-def test_a_configuration_that_was_checked_is_not_checked_again() -> None:
+def test_a_checked_configuration_is_not_checked_again() -> None:
     plan({"name": Heavy, "depth": 6}, checked=True)
 
 
-def test_a_checker_of_something_else_is_a_mistake_of_its_author() -> None:
-    with pytest.raises(PluginError, match=r"stages\[1\].strategy: the checker of .*Mistaken' asks for 'height'"):
+def test_a_checker_with_an_unknown_setting_is_a_plugin_error() -> None:
+    with pytest.raises(
+        PluginError, match=r"stages\[1\].strategy: the checker of .*Mistaken' asks for 'height', which is not a setting"
+    ):
         plan(Mistaken)
-    with pytest.raises(AssertionError, match="'height' is no parameter of the constructor"):
+    with pytest.raises(AssertionError, match=r"'height' is no.* parameter of the constructor"):
         require_checker(Mistaken)
 
 
 def test_the_contract_refuses_a_checker_of_another_signature() -> None:
     def check(*, depth: float) -> None:
-        """Ask for another type."""
+        """The constructor has another type."""
 
     class Typed(Heavy):
         @classmethod
@@ -219,11 +221,13 @@ def annotated(space: SearchSpace) -> Free:
     return Free(space)
 
 
-def test_a_function_that_makes_a_component_says_what_it_makes() -> None:
+def test_a_function_that_makes_a_component_needs_a_return_annotation() -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": annotated, "budget": {"trials": 1}}
     assert plan("random", stages=[stage]).stages[0].problem.objectives == {"accuracy": "maximize"}
     stage["evaluator"] = unannotated
-    with pytest.raises(PluginError, match=r"stages\[0\].evaluator: .*unannotated' .* the Evaluator it returns"):
+    with pytest.raises(
+        PluginError, match=r"stages\[0\].evaluator: .*unannotated' needs a return annotation: the Evaluator"
+    ):
         plan("random", stages=[stage])
 
 
@@ -234,5 +238,5 @@ def test_fine_tuning_needs_weights_and_a_space_that_has_a_supernet() -> None:
         {"name": "first", "strategy": "random", "evaluator": Free, "budget": {"trials": 1}},
         {"name": "second", "strategy": "random", "evaluator": {"name": Inheriting, "weights": "first"}},
     ]
-    with pytest.raises(ConfigurationError, match=r"final.weights: .* this space has none \(ToySpace is no Supernet"):
+    with pytest.raises(ConfigurationError, match=r"final.weights: .* ToySpace is not a SupernetSpace"):
         plan("random", space=ToySpace(), task=ToyTask(), stages=stages, final={"weights": "inherited"})

@@ -1,4 +1,4 @@
-"""Configurations: resolved completely, refused clearly, before anything is trained."""
+"""Configurations are resolved completely, or refused with the path of the setting, before anything is trained."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_defaults_are_spos_with_a_final_stage(registry: Registry) -> None:
     assert [spec["name"] for spec in plan.final.export] == ["safetensors"]
 
 
-def test_what_the_task_knows_need_not_be_said(registry: Registry) -> None:
+def test_the_space_takes_classes_and_input_shape_from_the_task(registry: Registry) -> None:
     plan = make_plan(named(), registry)
     assert plan.config["space"]["num_classes"] == 10
     assert plan.config["space"]["input_shape"] == [1, 8, 8]
@@ -58,7 +58,7 @@ def test_what_the_task_knows_need_not_be_said(registry: Registry) -> None:
 
 
 def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) -> None:
-    given = named(
+    raw = named(
         problem={"constraints": {"flops": "<= 0.9 * largest", "params": {"limit": "<= 1M", "of": "search"}}},
         final={
             "space": {"variant": "final"},
@@ -68,7 +68,7 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
             "export": ["safetensors", {"name": "onnx"}],
         },
     )
-    once = make_plan(given, registry)
+    once = make_plan(raw, registry)
     text = dump_yaml(once.config)
     twice = make_plan(parse_yaml(text, "config.yaml").value, registry)
     assert twice.config == once.config
@@ -91,18 +91,18 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("stages.0.strategy.train.schedule", "cosin", r"schedule: .*did you mean 'cosine'\?"),
         ("stages.1.batch", 0, r"stages\[1\].batch: must be at least 1, not 0"),
         ("stages.1.ahead", 1, r"stages\[1\].ahead: must be at least batch \(2\), not 1"),
-        ("stages.1.name", "supernet", r"stages\[1\].name: the name 'supernet' stands twice"),
-        ("stages.1.name", "final", r"stages\[1\].name: the name 'final' is that of the last stage"),
+        ("stages.1.name", "supernet", r"stages\[1\].name: two stages have the name 'supernet'"),
+        ("stages.1.name", "final", r"stages\[1\].name: the name 'final' is reserved for the final stage"),
         ("stages.1.evaluator.weights", "supernt",
          r"stages\[1\].evaluator.weights: no earlier stage is called 'supernt'; did you mean 'supernet'\?"),
-        ("stages.1.evaluator.weights", "elsewhere:supernet", r"the run elsewhere holds no weights 'supernet'"),
+        ("stages.1.evaluator.weights", "elsewhere:supernet", r"the run elsewhere has no weights 'supernet'"),
         ("stages.0.budget", {"seconds": 60.0},
-         r"stages\[0\].budget.seconds: .* before it saves the weights that stages\[1\].evaluator.weights names"),
+         r"stages\[0\].budget.seconds: .* its strategy saves the weights that stages\[1\].evaluator.weights names"),
         ("problem.constraints.flop", "<= 1M",
-         r"problem.constraints.flop: 'flop' is neither measured by the evaluator nor a cost; did you mean 'flops'\?"),
+         r"problem.constraints.flop: 'flop' is neither a metric of the evaluator nor a cost; did you mean 'flops'\?"),
         ("problem.constraints.flops", "< 1M",
          r"problem.constraints.flops: cannot read the constraint '< 1M'; write '<= 330M'"),
-        ("problem.constraints.flops", 1000, r"problem.constraints.flops: write a text such as '<= 330M'"),
+        ("problem.constraints.flops", 1000, r"problem.constraints.flops: must be a string such as '<= 330M'"),
         ("problem.constraints.accuracy", "<= 0.5 * largest",
          "is relative to the space, which is possible for costs only"),
         ("problem.objectives", {"acuracy": "maximize"}, r"problem.objectives.acuracy: .*did you mean 'accuracy'\?"),
@@ -112,56 +112,56 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("final.top_k", 0, "final.top_k: top_k must be at least 1, not 0"),
         ("final.baselines", ["biggest"], r"final.baselines\[0\]: must be 'largest', 'random' or 'equal'"),
         ("executor", "threads", "executor.name: unknown executor 'threads'"),
-        ("runtime.device", "gpu7", "runtime.device: no device 'gpu7' here"),
+        ("runtime.device", "gpu7", "runtime.device: the device 'gpu7' is not available"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named_with_their_place(registry: Registry, path: str, value: Any, message: str) -> None:
+def test_errors_name_the_path_of_the_setting(registry: Registry, path: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make_plan(changed(config(), path, value), registry)
 
 
-def test_choosing_needs_images_to_choose_by(registry: Registry) -> None:
+def test_top_k_above_1_needs_images_that_were_not_trained_on(registry: Registry) -> None:
     with pytest.raises(ConfigurationError, match=r"final.data: top_k is 3, and choosing .* set data: train"):
         make_plan(config(final={"top_k": 3, "data": "train+search"}), registry)
 
 
 def test_an_impossible_limit_says_by_how_much(registry: Registry) -> None:
     space = small_space()
-    # By hand: a 3x3 stem on 8x8 pixels from 1 to 8 channels, and a 10-way classifier; every choice may be skipped.
+    # By hand: a 3x3 stem on 8x8 pixels from 1 to 8 channels, and a 10-way classifier; all choices are skipped.
     smallest = 8 * 8 * 9 * 8 + 8 * 10
     with pytest.raises(
         InfeasibleError,
         match=rf"the smallest one needs {smallest:,} multiply-adds, {smallest - 1000:,} more than the limit",
     ):
         make_plan(config(space=space, problem={"constraints": {"flops": "<= 1k"}}), registry)
-    with pytest.raises(InfeasibleError, match="less than the limit; lower it"):
+    with pytest.raises(InfeasibleError, match="less than the limit; lower the limit"):
         make_plan(config(space=space, problem={"constraints": {"flops": ">= 1G"}}), registry)
 
 
 def test_a_space_of_another_shape_is_refused(registry: Registry) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"space: the space takes inputs of shape \(1, 16, 16\), the task's samples are \(1, 8, 8\)",
+        match=r"space: the space takes inputs of shape \(1, 16, 16\), and .* samples have the shape \(1, 8, 8\)",
     ):
         make_plan(named(space={**SHUFFLENET, "input_shape": [1, 16, 16]}), registry)
     with pytest.raises(
-        ConfigurationError, match="networks have 100 outputs, the task has 10 classes; set the space's num_classes"
+        ConfigurationError, match="networks have 100 outputs, and the task has 10 classes; set the space's num_classes"
     ):
         make_plan(named(space={**SHUFFLENET, "num_classes": 100}), registry)
 
 
-def test_a_strategy_that_needs_a_supernet_is_refused_elsewhere(registry: Registry) -> None:
+def test_a_strategy_that_needs_a_supernet_is_refused_for_other_spaces(registry: Registry) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"stages\[0\].strategy: the strategy 'single_path' needs a SupernetSpace, and the space is none",
+        match=r"stages\[0\].strategy: the strategy 'single_path' needs a SupernetSpace; ToySpace is not one",
     ):
         make_plan({"task": ToyTask(), "space": ToySpace(), "problem": {"costs": []}}, registry)
 
 
-def test_what_a_component_needs_must_be_there(registry: Registry) -> None:
+def test_a_collaborator_that_the_run_does_not_supply_is_refused(registry: Registry) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": "inherited", "budget": {"trials": 3}}
     with pytest.raises(
-        ConfigurationError, match=r"stages\[0\].evaluator: 'inherited' needs a Task, and this run has none"
+        ConfigurationError, match=r"stages\[0\].evaluator: 'inherited' needs a Task, which this run does not supply"
     ):
         make_plan(
             {"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry
@@ -175,11 +175,11 @@ def test_a_missing_data_file_is_named(registry: Registry, tmp_path: Path) -> Non
 
 def test_a_resolved_run_with_python_objects_says_how_to_resume(registry: Registry) -> None:
     plan = make_plan(config(), registry)
-    with pytest.raises(ConfigurationError, match=r"space: the space of this run is a Python object.*resume=True"):
+    with pytest.raises(ConfigurationError, match=r"space: the space of this run is the Python object.*resume=True"):
         make_plan(plan.config, registry)
 
 
-def test_classes_stand_for_names(registry: Registry) -> None:
+def test_a_class_is_accepted_as_a_component(registry: Registry) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": Free, "budget": {"trials": 3}}
     plan = make_plan(
         {"space": small_space(), "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [stage]}, registry
@@ -189,39 +189,39 @@ def test_classes_stand_for_names(registry: Registry) -> None:
 
 
 def test_a_stage_may_have_a_problem_of_its_own(registry: Registry) -> None:
-    """Several budgets from one supernet."""
-    given = config()
-    small = {**given["stages"][1], "name": "small", "problem": {"constraints": {"flops": "<= 0.3 * largest"}}}
-    plan = make_plan({**given, "stages": [*given["stages"], small]}, registry)
+    """Several limits with one supernet."""
+    raw = config()
+    small = {**raw["stages"][1], "name": "small", "problem": {"constraints": {"flops": "<= 0.3 * largest"}}}
+    plan = make_plan({**raw, "stages": [*raw["stages"], small]}, registry)
     limits = [stage.problem.constraints[0].high for stage in plan.stages]
     assert limits[0] == limits[1] == pytest.approx(2 * limits[2])
     assert plan.stages[2].problem.objectives == {"accuracy": "maximize"}
 
 
 def test_a_stage_s_limit_is_on_the_cost_of_that_name(registry: Registry) -> None:
-    """Also where a cost model of another kind is registered under the name that the top problem gives its own."""
-    given = named(problem={"costs": {"flops": "params"}})
+    """Also if another cost model is registered under the name of a cost of the top-level problem."""
+    raw = named(problem={"costs": {"flops": "params"}})
     limit = {"constraints": {"flops": "<= 1M"}}
     stage = {"name": "small", "strategy": "random", "evaluator": "train", "problem": limit}
-    (small,) = make_plan({**given, "stages": [stage], "final": None}, registry).stages
+    (small,) = make_plan({**raw, "stages": [stage], "final": None}, registry).stages
     assert small.problem.cost_models["flops"].metric == "params"
 
 
-def test_costs_describe_what_is_delivered_unless_they_say_otherwise(registry: Registry) -> None:
-    """The final variant has affine batch normalisation, so it has more parameters than the one that is searched."""
-    given = named(final={"space": {"variant": "final"}}, problem={"constraints": {"params": "<= 1M"}})
-    architecture = make_plan(given, registry).space.validate(
+def test_costs_are_those_of_the_delivered_network_by_default(registry: Registry) -> None:
+    """The final variant has affine batch normalisation, so it has more parameters than the search variant."""
+    raw = named(final={"space": {"variant": "final"}}, problem={"constraints": {"params": "<= 1M"}})
+    architecture = make_plan(raw, registry).space.validate(
         dict.fromkeys(["stage1.block1", "stage1.block2"], "shuffle3")
     )
-    final = make_plan(given, registry).stages[1].problem
+    final = make_plan(raw, registry).stages[1].problem
     searched = (
-        make_plan({**given, "problem": {"constraints": {"params": {"limit": "<= 1M", "of": "search"}}}}, registry)
+        make_plan({**raw, "problem": {"constraints": {"params": {"limit": "<= 1M", "of": "search"}}}}, registry)
         .stages[1]
         .problem
     )
     affine = sum(
         2 * m.num_features
-        for m in make_plan(given, registry).final_space.build(architecture).modules()
+        for m in make_plan(raw, registry).final_space.build(architecture).modules()
         if hasattr(m, "num_features")
     )
     assert affine > 0
