@@ -16,7 +16,7 @@ from collections import Counter
 import numpy as np
 
 from automl_nas.space import Architecture
-from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import Accuracy, accuracy
 from automl_nas_costs.prediction.features import Array, CodingName, OptionFeatures, reducers

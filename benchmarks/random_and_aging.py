@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from automl_nas.strategy import AskTellStrategy, Problem, Trial
+from automl_nas_benchmarks.benchmark import DATASETS, Benchmark, load_benchmark
 from automl_nas_benchmarks.random_search_expectation import Expectation, expected_best
-from automl_nas_benchmarks.tabular import DATASETS, Benchmark, load_benchmark
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
@@ -55,7 +55,9 @@ def results(benchmark: str, strategy: str, settings: dict[str, Any], at: Sequenc
 def closed_form(benchmark: Benchmark, draws: int) -> Expectation:
     """Return what random search over all codes finds: a function is drawn as often as it has codes."""
     sign = benchmark.sign
-    return expected_best(sign * np.array(benchmark.told.values), sign * np.array(benchmark.judged.values), draws)
+    return expected_best(
+        sign * np.array(benchmark.signal_source.values), sign * np.array(benchmark.truth_source.values), draws
+    )
 
 
 def main() -> None:

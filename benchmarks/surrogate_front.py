@@ -30,8 +30,8 @@ from surrogate_record import Record, Task
 from automl_nas.space import SearchSpace, enumerate_all
 from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem, Trial
 from automl_nas.streams import stream_seed
+from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.comparison.statistics import hypervolume
-from automl_nas_benchmarks.tabular import load_benchmark
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch

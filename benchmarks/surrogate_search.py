@@ -28,7 +28,7 @@ from surrogate_record import Record, Task
 from automl_nas.space import SearchSpace
 from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem, Trial
 from automl_nas.streams import stream_seed
-from automl_nas_benchmarks.tabular import load_benchmark
+from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
@@ -69,7 +69,7 @@ def arrival(task: Task) -> tuple[Task, Outcome]:
     label, name, seed, budget = str(task[0]), str(task[1]), int(task[2]), int(task[3])
     benchmark = load_benchmark(name)
     problem = Problem({"accuracy": "maximize"}, (), benchmark.costs)
-    judged = sorted(benchmark.judged.values, reverse=True) if "codes" in task else benchmark.truths
+    judged = sorted(benchmark.truth_source.values, reverse=True) if "codes" in task else benchmark.truths
     threshold = judged[math.ceil(TOP * len(judged)) - 1]
     made = STRATEGIES[label](benchmark.space, problem, stream_seed(seed, name))
     search = Deduplicate(benchmark.space, problem, strategy=made)

@@ -24,8 +24,8 @@ from typing import Any
 from automl_nas.evaluation import Request
 from automl_nas.run import Session
 from automl_nas.strategy import AskTellStrategy, Problem, Trial
-from automl_nas_benchmarks.evaluators import NASBench201Evaluator
-from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
+from automl_nas_benchmarks.tables.evaluators import NASBench201Evaluator
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from automl_nas.errors import ConfigurationError, RunInterrupted, did_you_mean
-from automl_nas_benchmarks.comparison import tables
-from automl_nas_benchmarks.comparison.candidates import reference
+from automl_nas_benchmarks.comparison import formats
 from automl_nas_benchmarks.comparison.findings import ALL, Findings
+from automl_nas_benchmarks.comparison.plan import ComparisonPlan
 from automl_nas_benchmarks.comparison.plots import check_matplotlib, difference_figure, figures, regret_figure, svg_uri
-from automl_nas_benchmarks.comparison.pool import searches
 from automl_nas_benchmarks.comparison.records import Records
 from automl_nas_benchmarks.comparison.report import fragments, write_report
 from automl_nas_benchmarks.comparison.search import SearchRecord
+from automl_nas_benchmarks.comparison.search_workers import run_searches
 from automl_nas_benchmarks.comparison.settings import DEFAULT_BENCHMARKS, DEFAULT_STRATEGIES
-from automl_nas_benchmarks.comparison.study import Study
+from automl_nas_benchmarks.comparison.strategy_loader import reference
 from automl_nas_benchmarks.comparison.summary import summarise
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Comparison:
     folder: Path | None = None
 
     def __str__(self) -> str:
-        return "\n".join(tables.text(self.findings))
+        return "\n".join(formats.text(self.findings))
 
     def regret_figure(self, benchmark: str) -> Figure:
         """Return the curves on one benchmark; see `plots.regret_figure`."""
@@ -63,7 +63,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return scores, ranks and tests as plain data: what ``result.json`` holds."""
-        return tables.plain(self.findings)
+        return formats.plain(self.findings)
 
     def write(self, folder: Path | str, *, plots: bool = True) -> Path:
         """Write the report's files into a folder, made if it is not there; return the path of the HTML page."""
@@ -143,12 +143,12 @@ def compare(
         "judge": judge,
         "alpha": alpha,
     }
-    study = Study(config, complete_manager().registry, objects)
-    return run(study, None if out is None else Path(out), workers, progress=progress)
+    plan = ComparisonPlan(config, complete_manager().registry, objects)
+    return run(plan, None if out is None else Path(out), workers, progress=progress)
 
 
 def run(
-    study: Study,
+    plan: ComparisonPlan,
     folder: Path | None,
     workers: int,
     *,
@@ -157,10 +157,10 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     warn: Callable[[str], object] | None = None,
 ) -> Comparison:
-    """Make the searches of a study that are not on record, and summarise all.
+    """Make the searches of a plan that are not on record, and summarise all.
 
     Args:
-        study: resolved.
+        plan: resolved.
         folder: where searches are recorded; None: nowhere.
         workers: see `compare`.
         progress: see `compare`.
@@ -172,17 +172,20 @@ def run(
         RunInterrupted: ``stop`` said so; the message says how many searches are done.
     """
     for label in redo:
-        if label not in study.strategies:
-            raise ConfigurationError(f"there is no strategy '{label}' to redo{did_you_mean(label, study.strategies)}")
-    study.check()
-    jobs = study.jobs
-    with _store(study, folder, warn, redo) as (known, add):
+        if label not in plan.strategies:
+            raise ConfigurationError(f"there is no strategy '{label}' to redo{did_you_mean(label, plan.strategies)}")
+    plan.check()
+    jobs = plan.jobs
+    with _store(plan, folder, warn, redo) as (known, add):
         waiting = [job for job in jobs if job.key not in known]
         done = len(jobs) - len(waiting)
         if progress is not None:
             progress(done, len(jobs))
         # Whichever way it stops, what is done is counted below.
-        with contextlib.suppress(RunInterrupted), contextlib.closing(searches(study, waiting, workers, stop)) as found:
+        with (
+            contextlib.suppress(RunInterrupted),
+            contextlib.closing(run_searches(plan, waiting, workers, stop)) as found,
+        ):
             for record in found:
                 add(record)
                 done += 1
@@ -190,11 +193,11 @@ def run(
                     progress(done, len(jobs))
         if done < len(jobs):
             raise RunInterrupted(f"{done} of {len(jobs)} searches are done")
-        settings = study.settings
+        settings = plan.settings
         seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-        grounds = {label: study.ground(label) for label in study.benchmarks}
-        findings = summarise(known, grounds, list(study.strategies), seeds, settings)
-        return Comparison(findings, tuple(known[job.key] for job in jobs), study.config, folder)
+        benchmark_problems = {label: plan.benchmark_problem(label) for label in plan.benchmarks}
+        findings = summarise(known, benchmark_problems, list(plan.strategies), seeds, settings)
+        return Comparison(findings, tuple(known[job.key] for job in jobs), plan.config, folder)
 
 
 Known = dict[tuple[str, str, int], SearchRecord]
@@ -202,7 +205,7 @@ Known = dict[tuple[str, str, int], SearchRecord]
 
 @contextlib.contextmanager
 def _store(
-    study: Study, folder: Path | None, warn: Callable[[str], object] | None, redo: Collection[str]
+    plan: ComparisonPlan, folder: Path | None, warn: Callable[[str], object] | None, redo: Collection[str]
 ) -> Iterator[tuple[Known, Callable[[SearchRecord], object]]]:
     """Give what is known and a function that adds to it, in memory or in a folder."""
     if folder is None:
@@ -217,8 +220,8 @@ def _store(
         import logging
 
         warn = logging.getLogger(__name__).warning
-    fingerprints = {label: study.ground(label).fingerprint for label in study.benchmarks}
-    with Records(folder, study.config, fingerprints, warn, redo) as records:
+    fingerprints = {label: plan.benchmark_problem(label).fingerprint for label in plan.benchmarks}
+    with Records(folder, plan.config, fingerprints, warn, redo) as records:
         yield records.searches, records.add
 
 

@@ -16,9 +16,9 @@ from automl_nas.errors import ConfigurationError, InfeasibleError, SpaceError, d
 from automl_nas.evaluation import CostModel, State
 from automl_nas.space import Architecture
 from automl_nas.strategy import Constraint, Direction, Problem, Proposal, Trial, parse_constraint
+from automl_nas_benchmarks.benchmark import Benchmark
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.comparison.statistics import hypervolume
-from automl_nas_benchmarks.tabular import Benchmark
 
 METRIC = "accuracy"
 """What a benchmark's signal and truth are called in objectives."""
@@ -58,7 +58,7 @@ class BenchmarkProblem:
 
     def __init__(self, label: str, benchmark: Benchmark, settings: ComparisonSettings) -> None:
         self.label, self.benchmark, self.space = label, benchmark, benchmark.space
-        self._table = benchmark.judged.table
+        self._table = benchmark.truth_source.table
         objectives = _objectives(settings.objectives)
         models = _cost_models(benchmark, label, objectives, settings.constraints)
         self.problem = Problem(objectives, (), models)
@@ -68,7 +68,7 @@ class BenchmarkProblem:
     @property
     def unit(self) -> str:
         """The unit of the true values; empty if it is not known."""
-        return self._table.columns[self.benchmark.judged.column].unit
+        return self._table.columns[self.benchmark.truth_source.column].unit
 
     @property
     def several(self) -> bool:
@@ -153,7 +153,7 @@ class BenchmarkProblem:
         """SHA-256 of all that searches can see of the benchmark: networks, signals, truths, costs."""
         digest = hashlib.sha256()
         for row in self._rows:
-            told = self.benchmark.told(row.architecture)
+            told = self.benchmark.signal_source(row.architecture)
             seen = (row.architecture.key, row.function, told, row.truth, sorted(row.costs.items()))
             digest.update(repr(seen).encode())
         return digest.hexdigest()
@@ -236,7 +236,7 @@ class NanSafeCost(CostModel):
 def _cost_models(
     benchmark: Benchmark, label: str, objectives: Mapping[str, Direction], constraints: Mapping[str, str]
 ) -> dict[str, CostModel]:
-    whole = benchmark.judged.table.complete
+    whole = benchmark.truth_source.table.complete
     models: dict[str, CostModel] = {}
     for name, model in benchmark.costs.items():
         if name in _MILLIONS:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.run import dump_yaml, write_json, write_text
-from automl_nas_benchmarks.comparison import tables
+from automl_nas_benchmarks.comparison import formats
 from automl_nas_benchmarks.comparison.findings import Findings
+from automl_nas_benchmarks.comparison.formats import Rows
 from automl_nas_benchmarks.comparison.plots import figures, svg_uri, write_plots
-from automl_nas_benchmarks.comparison.tables import Rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,10 +43,10 @@ def write_report(folder: Path, findings: Findings, config: Mapping[str, Any], *,
     """
     drawn = figures(findings) if plots else {}
     write_plots(folder, drawn)
-    write_text(folder / "scores.csv", tables.scores_csv(findings))
-    write_text(folder / "pairs.csv", tables.pairs_csv(findings))
-    write_text(folder / "curves.csv", tables.curves_csv(findings))
-    write_json(folder / "result.json", tables.plain(findings))
+    write_text(folder / "scores.csv", formats.scores_csv(findings))
+    write_text(folder / "pairs.csv", formats.pairs_csv(findings))
+    write_text(folder / "curves.csv", formats.curves_csv(findings))
+    write_json(folder / "result.json", formats.plain(findings))
     write_text(folder / "report.html", page(findings, config, drawn))
     return folder / "report.html"
 
@@ -75,26 +75,27 @@ def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
     """Return the body of the page: HTML without head, for notebooks too."""
     parts = []
     if findings.tests:
-        parts += ["<h2>Ranks</h2>", _table(tables.ranks_table(findings)), _image(images, "ranks", "mean ranks")]
-        parts += [f"<p>{escape(line)}</p>" for line in tables.verdict(findings, findings.tests[0])]
-        parts += [_table(tables.pairs_table(findings, findings.tests[0]), left=2)]
+        parts += ["<h2>Ranks</h2>", _table(formats.ranks_table(findings)), _image(images, "ranks", "mean ranks")]
+        parts += [f"<p>{escape(line)}</p>" for line in formats.verdict(findings, findings.tests[0])]
+        parts += [_table(formats.pairs_table(findings, findings.tests[0]), left=2)]
         parts.append(
-            '<p class="note">A block is one seed on one benchmark: the tests speak of other seeds on these benchmarks, '
-            f"not of other benchmarks. Ranks and the signed-rank test compare {escape(tables.judged(findings))}, which "
-            "means the same on every benchmark. Holm's correction is over all pairs.</p>"
+            '<p class="note">A block is one seed on one benchmark: the tests generalise to other seeds on these '
+            "benchmarks, not to other benchmarks. Ranks and the signed-rank test compare "
+            f"{escape(formats.judged(findings))}, which means the same on every benchmark. "
+            "Holm's correction is over all pairs.</p>"
         )
     regrets = [name for name in images if name.startswith("regret-")]
     by_benchmark = dict(zip(findings.benchmarks, regrets, strict=False))
     for place, name in enumerate(findings.benchmarks):
         count, best = findings.functions[name]
-        tops = ", ".join(f"{found} are the top {tables.percent(share)}" for share, found in best.items())
+        tops = ", ".join(f"{found} are the top {formats.percent(share)}" for share, found in best.items())
         parts += [f"<h2>{escape(name)}</h2>", f"<p>{count:,} different feasible networks; {tops}.</p>"]
-        parts += [_table(tables.scores_table(findings, name))]
+        parts += [_table(formats.scores_table(findings, name))]
         parts += [_image(images, by_benchmark.get(name, ""), f"curves on {name}")]
         if findings.tests and len(findings.benchmarks) > 1:
             test = findings.tests[place + 1]
-            parts += [f"<p>{escape(line)}</p>" for line in tables.verdict(findings, test)]
-            parts += [_table(tables.pairs_table(findings, test), left=2)]
+            parts += [f"<p>{escape(line)}</p>" for line in formats.verdict(findings, test)]
+            parts += [_table(formats.pairs_table(findings, test), left=2)]
     parts.append(
         '<p class="note">Regret: mean ± standard deviation over seeds of the optimum minus the true value of the '
         "network that the signal prefers at the end. To top: distinct evaluations until one of the truly best networks "

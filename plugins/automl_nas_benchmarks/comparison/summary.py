@@ -25,7 +25,7 @@ from automl_nas_benchmarks.comparison.statistics import (
 
 def summarise(
     records: Mapping[tuple[str, str, int], SearchRecord],
-    grounds: Mapping[str, BenchmarkProblem],
+    benchmark_problems: Mapping[str, BenchmarkProblem],
     strategies: Sequence[str],
     seeds: Sequence[int],
     settings: ComparisonSettings,
@@ -34,7 +34,7 @@ def summarise(
 
     Args:
         records: by (strategy, benchmark, seed).
-        grounds: benchmark -> what is true there.
+        benchmark_problems: benchmark -> what is true there.
         strategies: labels.
         seeds: which to use; all of them must be on record.
         settings: budget, shares of the best networks, what is judged, probability of an error.
@@ -44,15 +44,15 @@ def summarise(
     curves: list[Curve] = []
     tests: list[Significance] = []
     blocks: list[Losses] = []
-    for name, ground in grounds.items():
+    for name, benchmark_problem in benchmark_problems.items():
         found = {s: [records[s, name, seed] for seed in seeds] for s in strategies}
-        own = [Curve(s, name, _curves(ground, found[s], evaluations)) for s in strategies]
-        losses = np.stack([_losses(ground, found[line.strategy], line, settings) for line in own], axis=1)
+        own = [Curve(s, name, _curves(benchmark_problem, found[s], evaluations)) for s in strategies]
+        losses = np.stack([_losses(benchmark_problem, found[line.strategy], line, settings) for line in own], axis=1)
         means = friedman(losses).mean_ranks if len(strategies) > 1 else (1.0,)
         for place, strategy in enumerate(strategies):
-            arrivals = tuple(_arrival(ground, found[strategy], share) for share in top)
-            missed = own[place].values[:, -1] if ground.several else np.full(len(seeds), math.nan)
-            regrets = ground.truths[0] - _finals(ground, found[strategy])
+            arrivals = tuple(_arrival(benchmark_problem, found[strategy], share) for share in top)
+            missed = own[place].values[:, -1] if benchmark_problem.several else np.full(len(seeds), math.nan)
+            regrets = benchmark_problem.truths[0] - _finals(benchmark_problem, found[strategy])
             scores.append(_score(found[strategy], regrets, missed, losses[:, place], means[place], arrivals))
         curves += own
         blocks.append(losses)
@@ -64,10 +64,10 @@ def summarise(
     means = tests[0].friedman.mean_ranks if tests else (1.0,)
     return Findings(
         strategies=tuple(strategies),
-        benchmarks=tuple(grounds),
+        benchmarks=tuple(benchmark_problems),
         seeds=len(seeds),
         evaluations=evaluations,
-        several=any(ground.several for ground in grounds.values()),
+        several=any(benchmark_problem.several for benchmark_problem in benchmark_problems.values()),
         judge=settings.judge,
         alpha=alpha,
         scores=tuple(scores),
@@ -75,45 +75,47 @@ def summarise(
         tests=tuple(tests),
         curves=tuple(curves),
         functions={
-            name: (len(ground.truths), {share: ground.count(share) for share in top})
-            for name, ground in grounds.items()
+            name: (len(benchmark_problem.truths), {share: benchmark_problem.count(share) for share in top})
+            for name, benchmark_problem in benchmark_problems.items()
         },
-        units={name: ground.unit for name, ground in grounds.items()},
+        units={name: benchmark_problem.unit for name, benchmark_problem in benchmark_problems.items()},
     )
 
 
-def _curves(ground: BenchmarkProblem, records: Sequence[SearchRecord], length: int) -> NDArray[np.float64]:
-    if ground.several:
+def _curves(benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord], length: int) -> NDArray[np.float64]:
+    if benchmark_problem.several:
         return np.stack([1 - curve(record.volume, length, 0.0) for record in records])
-    best, worst = float(ground.truths[0]), float(ground.truths[-1])
+    best, worst = float(benchmark_problem.truths[0]), float(benchmark_problem.truths[-1])
     # As in `_finals`: while nothing feasible is found a search is as good as the worst feasible network.
     return np.stack([best - curve(record.incumbent, length, worst) for record in records])
 
 
-def _finals(ground: BenchmarkProblem, records: Sequence[SearchRecord]) -> NDArray[np.float64]:
-    worst = float(ground.truths[-1])
+def _finals(benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord]) -> NDArray[np.float64]:
+    worst = float(benchmark_problem.truths[-1])
     return np.array([record.incumbent[-1][1] if record.incumbent else worst for record in records])
 
 
 def _losses(
-    ground: BenchmarkProblem, records: Sequence[SearchRecord], line: Curve, settings: ComparisonSettings
+    benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord], line: Curve, settings: ComparisonSettings
 ) -> NDArray[np.float64]:
     if settings.judge == "arrival":
-        threshold = ground.threshold(settings.top[-1])
+        threshold = benchmark_problem.threshold(settings.top[-1])
         times = [reached(record.found, threshold) for record in records]
         return np.array([settings.evaluations + 1 if time is None else time for time in times], dtype=float)
-    if ground.several:
+    if benchmark_problem.several:
         missed = line.values
     else:
         # Not from regrets: a difference that is rounded would tell equal networks apart.
-        worst = float(ground.truths[-1])
-        missed = ground.better(np.stack([curve(record.incumbent, settings.evaluations, worst) for record in records]))
+        worst = float(benchmark_problem.truths[-1])
+        missed = benchmark_problem.better(
+            np.stack([curve(record.incumbent, settings.evaluations, worst) for record in records])
+        )
     found: NDArray[np.float64] = missed[:, -1] if settings.judge == "final" else missed.mean(axis=1)
     return found
 
 
-def _arrival(ground: BenchmarkProblem, records: Sequence[SearchRecord], share: float) -> Arrival:
-    threshold = ground.threshold(share)
+def _arrival(benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord], share: float) -> Arrival:
+    threshold = benchmark_problem.threshold(share)
     times = [reached(record.found, threshold) for record in records]
     arrived = sum(time is not None for time in times) / len(times)
     return Arrival(share, censored_quantile(times, 0.5), censored_quantile(times, 0.75), arrived)

@@ -17,7 +17,7 @@ from automl_nas.errors import ConfigurationError, RunInterrupted
 if TYPE_CHECKING:
     from automl_nas.cli import Configuration
     from automl_nas.run import Result
-    from automl_nas_benchmarks.tabular import Benchmark
+    from automl_nas_benchmarks.benchmark import Benchmark
 
 DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_macro"}
 """Name of a space -> the benchmark its networks are compared with."""
@@ -132,7 +132,7 @@ def _configuration(
 def _benchmark(given: str | None, space: object) -> Benchmark:
     """Return the benchmark of a name or a YAML mapping; without either, that of a space."""
     from automl_nas.run import parse_yaml
-    from automl_nas_benchmarks.comparison.benchmarks import make_benchmark, resolve_benchmark
+    from automl_nas_benchmarks.comparison.benchmark_loader import make_benchmark, resolve_benchmark
 
     if given is None:
         name = space.get("name") if isinstance(space, Mapping) else space

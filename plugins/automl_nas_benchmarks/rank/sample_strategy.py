@@ -1,4 +1,4 @@
-"""Looking at a sample of a space rather than searching it: `Survey`."""
+"""Looking at a sample of a space rather than searching it: `SampleStrategy`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRAWS = 1000  # and so many in a row that give nothing new before the sample is
 
 
 @final
-class Survey(AskTellStrategy):
+class SampleStrategy(AskTellStrategy):
     """Have a fixed sample of the space evaluated, to see how well an evaluator ranks it.
 
     The sample depends on the space, the constraints and its own seed, not on the run's: several supernets are judged on

@@ -12,7 +12,7 @@ from scipy.special import gammaln
 from automl_nas.space import Architecture
 from automl_nas_benchmarks.rank.metrics import Values
 from automl_nas_benchmarks.rank.study import Study, trials_of
-from automl_nas_benchmarks.tables.coded_space import CodedSpace
+from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 
 if TYPE_CHECKING:
     from automl_nas.run import Result
@@ -68,7 +68,7 @@ def picks(study: Study) -> list[Pick]:
 
 def feasible_networks(study: Study, problem: Problem) -> dict[Architecture, float]:
     """Return the distinct networks of the table that meet the constraints on costs, and what they are worth."""
-    table = study.benchmark.judged.table
+    table = study.benchmark.truth_source.table
     same = range(len(table)) if table.representatives is None else np.unique(table.representatives).tolist()
     found = {}
     for row in same:
@@ -116,7 +116,7 @@ def _pick(study: Study, run: Result, stage: str) -> Pick | None:
         run.plan.seed,
         tuple(f"{limit.metric} {limit.text}" for limit in problem.constraints),
         len(trials),
-        benchmark.judged.table.coding.code(best.architecture),
+        benchmark.truth_source.table.coding.code(best.architecture),
         truth,
         None if truth is None else 1 + int((truths > truth).sum()),
         len(feasible),

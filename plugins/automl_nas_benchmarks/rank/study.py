@@ -13,9 +13,9 @@ from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture
 from automl_nas.strategy import Trial
+from automl_nas_benchmarks.benchmark import Benchmark
 from automl_nas_benchmarks.rank.metrics import Rows, Values
-from automl_nas_benchmarks.tables.coded_space import CodedSpace
-from automl_nas_benchmarks.tabular import Benchmark
+from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 
 if TYPE_CHECKING:
     from automl_nas.run import Plan, Result
@@ -146,7 +146,7 @@ class Study:
             trivial["layers"] = np.array([float(space.parametric(a)) for a in common])
         predictors += [Predictor(name, True, values[np.newaxis]) for name, values in trivial.items()]
         return Sample(
-            tuple(self.benchmark.judged.table.coding.code(a) for a in common),
+            tuple(self.benchmark.truth_source.table.coding.code(a) for a in common),
             np.array([self.benchmark.truth(a) for a in common]),
             tuple(predictors),
             _tenths(trivial[cut]) if cut else None,
@@ -167,7 +167,7 @@ def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
             "evaluator 'inherited'",
             path="stages",
         )
-    benchmark.judged.table.check(plan.space, f"the benchmark '{benchmark.name}'")
+    benchmark.truth_source.table.check(plan.space, f"the benchmark '{benchmark.name}'")
 
 
 def open_runs(directories: Sequence[Path]) -> list[Result]:

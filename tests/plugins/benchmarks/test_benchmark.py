@@ -16,9 +16,9 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
+from automl_nas_benchmarks.benchmark import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
 from automl_nas_benchmarks.random_search_expectation import expected_best
 from automl_nas_benchmarks.tables.packaged import load_table
-from automl_nas_benchmarks.tabular import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
 from automl_nas_evolution.random_search import RandomSearch
 
 ACCURACY = Problem({"accuracy": "maximize"})
@@ -192,10 +192,10 @@ def test_equal_weights_are_no_weights() -> None:
 
 def test_random_search_of_distinct_functions_finds_what_the_table_says() -> None:
     benchmark = load_benchmark("nasbench201-cifar10")
-    table = benchmark.told.table
+    table = benchmark.signal_source.table
     assert table.representatives is not None
     functions, codes = np.unique(table.representatives, return_counts=True)
-    values = np.array(benchmark.told.values)[functions]
+    values = np.array(benchmark.signal_source.values)[functions]
     exact = expected_best(values, values, 50, weights=codes, replacement=False)
     found = [found_by_random(benchmark, 50, seed, duplicates=False) for seed in range(60)]
     # Three standard errors, as above; to draw all functions alike would be better by four.
@@ -222,7 +222,7 @@ def found_by_random(
 def test_random_search_finds_what_the_table_says(draws: int, seeds: int) -> None:
     # The published comparison, at 500 seeds and on all data sets, is benchmarks/random_and_aging.py.
     benchmark = load_benchmark("nasbench201-cifar10-12ep")
-    exact = expected_best(benchmark.told.values, benchmark.judged.values, draws)
+    exact = expected_best(benchmark.signal_source.values, benchmark.truth_source.values, draws)
     found = [found_by_random(benchmark, draws, seed, duplicates=True) for seed in range(seeds)]
     # Three standard errors: missed by chance once in 370 sets of seeds, and these are fixed.
     assert abs(statistics.fmean(found) - exact.mean) < 3 * exact.deviation / math.sqrt(seeds)
@@ -235,20 +235,22 @@ def test_random_search_without_replacement_finds_what_the_table_says(tmp_path: P
     path.write_text("\n".join(["arch,accuracy", *rows]) + "\n", encoding="utf-8")
     benchmark = benchmark_from_table(path, metric="accuracy", codes="arch")
     for draws in (5, 50):
-        exact = expected_best(benchmark.told.values, benchmark.judged.values, draws, replacement=False)
+        exact = expected_best(benchmark.signal_source.values, benchmark.truth_source.values, draws, replacement=False)
         found = [found_by_random(benchmark, draws, seed, duplicates=False) for seed in range(100)]
         assert abs(statistics.fmean(found) - exact.mean) < 3 * exact.deviation / math.sqrt(len(found))
 
 
 def test_random_search_under_a_limit_finds_what_the_table_says() -> None:
     benchmark = load_benchmark("nasbench_macro-run1")
-    table = benchmark.told.table
+    table = benchmark.signal_source.table
     flops = table.columns["flops"].values
     limit = float(np.quantile(flops, 0.25))
     problem = Problem(
         {"accuracy": "maximize"}, [parse_constraint("flops", f"<= {limit:.0f}")], {"flops": benchmark.costs["flops"]}
     )
     inside = flops <= round(limit)
-    exact = expected_best(np.array(benchmark.told.values)[inside], np.array(benchmark.judged.values)[inside], 30)
+    exact = expected_best(
+        np.array(benchmark.signal_source.values)[inside], np.array(benchmark.truth_source.values)[inside], 30
+    )
     found = [found_by_random(benchmark, 30, seed, duplicates=True, problem=problem) for seed in range(150)]
     assert abs(statistics.fmean(found) - exact.mean) < 3 * exact.deviation / math.sqrt(len(found))

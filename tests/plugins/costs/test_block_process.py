@@ -19,7 +19,7 @@ from automl_nas.space.operators import encode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.toys import ToySpace
-from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
 from automl_nas_costs.blocks.counts import NAMES, BlockCounts
 from automl_nas_costs.blocks.structure import block_structure
 from automl_nas_costs.blocks.sums import BlockSums

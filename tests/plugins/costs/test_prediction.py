@@ -20,7 +20,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 from automl_nas.testing.costs import CostModelContract
 from automl_nas.testing.toys import ToySpace
-from automl_nas_benchmarks.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.prediction.accuracy import accuracy
 from automl_nas_costs.prediction.features import Reduced

@@ -8,37 +8,39 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, Choice, DecisionSpace, SearchSpace
 from automl_nas.strategy import Problem
 from automl_nas.testing import AskTellContract, ToyCost, ToySpace
-from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
-from automl_nas_benchmarks.rank.sample_strategy import Survey
+from automl_nas_benchmarks.rank.sample_strategy import SampleStrategy
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
 
 
 class TestUniform(AskTellContract):
     def space(self) -> SearchSpace:
         return ToySpace(blocks=4, options=4)
 
-    def make(self, space: SearchSpace, problem: Problem, seed: int) -> Survey:
-        return Survey(space, problem, seed=seed, count=None, sample_seed=None)
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> SampleStrategy:
+        return SampleStrategy(space, problem, seed=seed, count=None, sample_seed=None)
 
 
 class TestStratified(TestUniform):
-    def make(self, space: SearchSpace, problem: Problem, seed: int) -> Survey:
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> SampleStrategy:
         cut = {"sample": "stratified", "by": "toy_cost", "strata": 4}
-        return Survey(space, problem, seed=seed, count=2000, sample_seed=None, **cut)  # type: ignore[arg-type]
+        return SampleStrategy(space, problem, seed=seed, count=2000, sample_seed=None, **cut)  # type: ignore[arg-type]
 
 
-def proposed(survey: Survey, n: int = 10_000) -> list[Architecture]:
+def proposed(survey: SampleStrategy, n: int = 10_000) -> list[Architecture]:
     return [proposal.architecture for proposal in survey.ask(n)]
 
 
 def test_runs_of_different_seeds_look_at_the_same_networks() -> None:
     space, problem = ToySpace(blocks=5, options=4), Problem({"accuracy": "maximize"})
-    assert proposed(Survey(space, problem, seed=1)) == proposed(Survey(space, problem, seed=2))
-    assert proposed(Survey(space, problem, seed=1)) != proposed(Survey(space, problem, seed=1, sample_seed=1))
+    assert proposed(SampleStrategy(space, problem, seed=1)) == proposed(SampleStrategy(space, problem, seed=2))
+    assert proposed(SampleStrategy(space, problem, seed=1)) != proposed(
+        SampleStrategy(space, problem, seed=1, sample_seed=1)
+    )
 
 
 def test_all_networks_of_a_space_with_equal_ones() -> None:
     space = NASBenchMacro()
-    found = proposed(Survey(space, Problem({"accuracy": "maximize"}), seed=0, count=None))
+    found = proposed(SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=None))
     # 3 choices for layer 1, 2, 3 and 6 each; the 9 pairs of layers 4 and 5, and of 7 and 8, hold 7 different networks,
     # since an identity may stand on either side.
     assert len(found) == len({space.canonical(item) for item in found}) == 3 * 3 * (3 * 7) * (3 * 7)
@@ -48,8 +50,8 @@ def test_strata_hold_equally_many() -> None:
     space = ToySpace(blocks=5, options=4)
     cost = ToyCost(space)
     problem = Problem({"accuracy": "maximize"}, costs={"size": cost})
-    drawn = proposed(Survey(space, problem, seed=0, count=60, sample="stratified", by="size", strata=4))
-    everything = sorted(cost.estimate(item) for item in proposed(Survey(space, problem, seed=0, count=None)))
+    drawn = proposed(SampleStrategy(space, problem, seed=0, count=60, sample="stratified", by="size", strata=4))
+    everything = sorted(cost.estimate(item) for item in proposed(SampleStrategy(space, problem, seed=0, count=None)))
     assert len(drawn) == len(set(drawn)) == 60
     # Each quarter of the space gives 15, and any prefix of the sample is as balanced as it can be. Networks of equal
     # cost on a border may belong to either quarter, so the borders are counted from both sides.
@@ -64,15 +66,15 @@ def test_strata_hold_equally_many() -> None:
 def test_a_large_space_is_drawn_from() -> None:
     space = DecisionSpace(dict.fromkeys((f"d{number}" for number in range(20)), Choice((0, 1, 2, 3))))  # 4^20
     problem = Problem({"accuracy": "maximize"})
-    assert len(set(proposed(Survey(space, problem, seed=0, count=50)))) == 50
+    assert len(set(proposed(SampleStrategy(space, problem, seed=0, count=50)))) == 50
     with pytest.raises(ConfigurationError, match="give a number") as raised:
-        Survey(space, problem, seed=0, count=None)
+        SampleStrategy(space, problem, seed=0, count=None)
     assert raised.value.path == "count"
 
 
 def test_a_cost_to_cut_by_must_be_there() -> None:
     space = ToySpace(blocks=2, options=2)
     with pytest.raises(ConfigurationError, match=r"no cost 'flops'.*problem\.costs"):
-        Survey(space, Problem({"accuracy": "maximize"}), seed=0, sample="stratified")
+        SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, sample="stratified")
     with pytest.raises(ConfigurationError, match="count must be at least 1"):
-        Survey(space, Problem({"accuracy": "maximize"}), seed=0, count=0)
+        SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=0)

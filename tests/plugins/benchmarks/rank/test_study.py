@@ -18,12 +18,12 @@ from end_to_end.runs import in_child
 from scipy import stats
 
 from automl_nas.cli import cli
+from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.command import rank
 from automl_nas_benchmarks.rank.plot import draw
 from automl_nas_benchmarks.rank.study import Study, open_runs
-from automl_nas_benchmarks.tables.coded_space import CodedSpace
+from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 from automl_nas_benchmarks.tables.packaged import load_table
-from automl_nas_benchmarks.tabular import load_benchmark
 
 ROOT = Path(__file__).parents[4]
 EXAMPLE = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"

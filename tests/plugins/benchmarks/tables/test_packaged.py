@@ -15,8 +15,8 @@ import pytest
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space.operators import enumerate_all
-from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
 from automl_nas_benchmarks.tables.packaged import TABLES, load_table
 from automl_nas_benchmarks.tables.table import Table
 

@@ -14,8 +14,8 @@ from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.space.decisions import Choice, Ordinal
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import SearchSpaceContract
-from automl_nas_benchmarks.table_space import TableSpace
 from automl_nas_benchmarks.tables.reader import TableSource, read_table
+from automl_nas_benchmarks.tables.table_space import TableSpace
 
 CODES = "arch,accuracy,latency,note\n0001,91.5,3.25,\n0010,92.25,-1,slow\n0100,,4,\n"
 COLUMNS = "width,kernel,act,accuracy\n8,3,relu,1\n16,3,relu,2\n8,5,gelu,3\n16,5,gelu,4\n128,5,relu,5\n"

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.space import OneOf
-from automl_nas_benchmarks.nasbench201 import EDGES
 
 NODES = 4
-"""Of a cell; node 0 is its input, node 3 its output."""
+"""Number of nodes of a cell. Node 0 is its input, node 3 its output."""
+
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""(source, target) of each edge of a cell, in the order of a code's digits."""
 
 
 class Zero(nn.Module):

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from automl_nas.space import SearchSpace
     from automl_nas.strategy import Problem, Strategy
 
-Maker = Callable[..., Any]
+StrategyFactory = Callable[..., Any]
 _RUNTIME = "automl_nas.evaluation.runtime:Runtime"
 
 
-def reference(made: Maker) -> str:
+def reference(made: StrategyFactory) -> str:
     """Return ``module:Class`` of a class or function."""
     return f"{made.__module__}:{made.__qualname__}"
 
 
 @final
-class Candidates:
+class StrategyLoader:
     """Resolves and constructs strategies.
 
     Args:
@@ -31,7 +31,7 @@ class Candidates:
         objects: ``module:Class`` -> the class or function itself, for those that cannot be imported (of a notebook).
     """
 
-    def __init__(self, registry: Registry, objects: Mapping[str, Maker] | None = None) -> None:
+    def __init__(self, registry: Registry, objects: Mapping[str, StrategyFactory] | None = None) -> None:
         self._registry, self._objects = registry, dict(objects or {})
 
     def resolve(self, spec: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Candidates:
             )
         return strategy
 
-    def _load(self, name: str, path: str) -> tuple[Maker, Signature]:
+    def _load(self, name: str, path: str) -> tuple[StrategyFactory, Signature]:
         if name in self._objects:
             return self._objects[name], Signature.of(self._objects[name], name=name)
         if ":" in name:

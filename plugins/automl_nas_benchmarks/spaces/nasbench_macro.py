@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from automl_nas_benchmarks.tables.coded_space import CodedSpace, check_positive
+from automl_nas_benchmarks.spaces.coded_space import CodedSpace, check_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +70,7 @@ class NASBenchMacro(CodedSpace):
 
     def network(self) -> nn.Module:
         """Return the network with its eight choices, with fresh weights."""
-        from automl_nas_benchmarks.macro_network import macro_network
+        from automl_nas_benchmarks.spaces.nasbench_macro_network import macro_network
 
         return macro_network(
             num_classes=self._num_classes,

@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, final
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture
-from automl_nas_benchmarks.tables.coded_space import CodedSpace, check_positive
+from automl_nas_benchmarks.spaces.coded_space import CodedSpace, check_positive
 
 if TYPE_CHECKING:
     from torch import nn
 
-EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""(source, target) in the order of the code's digits."""
-
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """In the order of the digits 0 to 4."""
 
-DECISIONS = tuple(f"{source}>{target}" for source, target in EDGES)
-"""``0>1``, ``0>2``, ``1>2``, ``0>3``, ``1>3``, ``2>3``: the decisions in the order of the digits."""
+DECISIONS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
+"""The decisions in the order of the digits: ``source>target``, one for each edge of the cell."""
 
 
 @final
@@ -78,7 +75,7 @@ class NASBench201(CodedSpace):
 
     def network(self) -> nn.Module:
         """Return the network with its six choices, with fresh weights."""
-        from automl_nas_benchmarks.nasbench201_network import nasbench201_network
+        from automl_nas_benchmarks.spaces.nasbench201_network import nasbench201_network
 
         return nasbench201_network(
             num_classes=self._num_classes,

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plugins.benchmarks.compare_tools import CODES, Scan, flops_of, signal_of, spec, truth_of, write_table
+from plugins.benchmarks.comparison.fixtures import (
+    CODES,
+    Scan,
+    flops_of,
+    signal_of,
+    spec,
+    truth_of,
+    write_table,
+)
 from scipy import stats
 
 from automl_nas.errors import ConfigurationError, DataError, EvaluationError
@@ -24,7 +32,7 @@ from automl_nas_benchmarks.comparison import Comparison, compare
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.statistics import censored_quantile, wilcoxon
 
-TOOLS = "plugins.benchmarks.compare_tools"
+TOOLS = "plugins.benchmarks.comparison.fixtures"
 SCAN = f"{TOOLS}:Scan"
 
 

@@ -19,11 +19,11 @@ from automl_nas.run.record.yaml import parse_yaml
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing import EvaluatorContract, ToySpace
-from automl_nas_benchmarks.evaluators import NASBench201Evaluator, NASBenchMacroEvaluator, TabularEvaluator
-from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
-from automl_nas_benchmarks.table_space import TableSpace
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
+from automl_nas_benchmarks.tables.evaluators import NASBench201Evaluator, NASBenchMacroEvaluator, TabularEvaluator
 from automl_nas_benchmarks.tables.reader import TableSource
+from automl_nas_benchmarks.tables.table_space import TableSpace
 
 CELLS, MACRO = NASBench201(), NASBenchMacro()
 TEXT = "width,depth,accuracy,latency,truth\n8,1,1,3,10\n16,1,2,,20\n8,2,3,5,\n"
@@ -207,7 +207,7 @@ def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
 
 
 def test_the_configuration_of_the_documentation_resolves() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "how_to" / "benchmarks.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "how_to" / "benchmarks.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     plan = make_plan(parse_yaml(shown, "benchmarks.md").value, complete_manager().registry)
     assert set(plan.stages[0].problem.cost_models) == {"phone", "gpu"}
@@ -233,7 +233,8 @@ def test_unknown_data_sets_and_fidelities_are_refused_before_the_search(
 
 def test_importing_the_tables_does_not_import_torch() -> None:
     code = (
-        "import automl_nas_benchmarks.tabular, automl_nas_benchmarks.evaluators, sys; assert 'torch' not in sys.modules"
+        "import automl_nas_benchmarks.benchmark, automl_nas_benchmarks.tables.evaluators, sys; "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from automl_nas.errors import ConfigurationError, DataError, SpaceError, did_you_mean
 from automl_nas.evaluation import CostModel
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_benchmarks.table_costs import HWNASBench, TableCost
-from automl_nas_benchmarks.table_space import TableSpace
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_benchmarks.tables.table import Lookup, Table
+from automl_nas_benchmarks.tables.table_costs import HWNASBench, TableCost
+from automl_nas_benchmarks.tables.table_space import TableSpace
 
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
 """The data sets of NAS-Bench-201, and how they are written."""
@@ -39,8 +39,8 @@ class Benchmark:
     Attributes:
         name: e.g. ``nasbench201-cifar10``.
         space: what is searched.
-        told: the column a search is told.
-        judged: the column a search is judged by.
+        signal_source: the column that a search receives as its metric.
+        truth_source: the column by which the results of a search are judged.
         sign: 1 if large values of the columns are wanted, -1 if small ones are.
         costs: name -> cost that is known without evaluation (multiply-adds, parameters).
         devices: name -> cost measured on a device.
@@ -49,8 +49,8 @@ class Benchmark:
 
     name: str
     space: SearchSpace
-    told: Lookup
-    judged: Lookup
+    signal_source: Lookup
+    truth_source: Lookup
     sign: float = 1.0
     costs: Mapping[str, CostModel] = field(default_factory=dict)
     devices: Mapping[str, CostModel] = field(default_factory=dict)
@@ -60,13 +60,13 @@ class Benchmark:
     _rising: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        table = self.judged.table
-        values = self.sign * np.array(self.judged.values, dtype=np.float64)
+        table = self.truth_source.table
+        values = self.sign * np.array(self.truth_source.values, dtype=np.float64)
         if table.representatives is not None:
             values = values[np.unique(table.representatives)]
         rising = np.sort(values[~np.isnan(values)])
         if not len(rising):
-            raise DataError(f"the column '{self.judged.column}' of the table '{table.name}' is empty")
+            raise DataError(f"the column '{self.truth_source.column}' of the table '{table.name}' is empty")
         truths = rising[::-1].copy()
         for array in (rising, truths):
             array.setflags(write=False)
@@ -79,7 +79,7 @@ class Benchmark:
         Raises:
             SpaceError: the table does not hold it, or has no value for it.
         """
-        return self.sign * self._known(self.told, architecture)
+        return self.sign * self._known(self.signal_source, architecture)
 
     def truth(self, architecture: Architecture) -> float:
         """Return what an architecture is worth.
@@ -87,7 +87,7 @@ class Benchmark:
         Raises:
             SpaceError: the table does not hold it, or has no value for it.
         """
-        return self.sign * self._known(self.judged, architecture)
+        return self.sign * self._known(self.truth_source, architecture)
 
     @property
     def optimum(self) -> float:
@@ -140,11 +140,11 @@ def load_benchmark(name: str) -> Benchmark:
     family, _, rest = name.partition("-")
     table = load_table(family)
     if family == "nasbench_macro":
-        space: SearchSpace = import_module("automl_nas_benchmarks.nasbench_macro").NASBenchMacro()
+        space: SearchSpace = import_module("automl_nas_benchmarks.spaces.nasbench_macro").NASBenchMacro()
         told, judged = (f"test_{rest.removeprefix('run')}" if rest else "test_mean"), "test_mean"
         sizes, devices = {"flops": "flops", "params": "params"}, {}
     else:
-        space = import_module("automl_nas_benchmarks.nasbench201").NASBench201()
+        space = import_module("automl_nas_benchmarks.spaces.nasbench201").NASBench201()
         dataset = rest.removesuffix("-12ep")
         judged = f"{dataset}_test_200"
         told = f"{dataset}_val_12" if rest != dataset else judged

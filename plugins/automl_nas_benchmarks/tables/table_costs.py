@@ -11,10 +11,10 @@ from typing import ClassVar, Literal, final
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas.evaluation import CostModel
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas_benchmarks.table_space import table_of
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_benchmarks.tables.reader import TableSource
 from automl_nas_benchmarks.tables.table import Table
+from automl_nas_benchmarks.tables.table_space import table_of
 
 HWDataset = Literal["cifar10", "cifar100", "imagenet16-120"]
 """The data sets of NAS-Bench-201; the networks differ in the size of their images and the number of classes."""

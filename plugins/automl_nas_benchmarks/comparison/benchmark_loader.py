@@ -11,8 +11,8 @@ from typing import Any, get_type_hints
 from automl_nas.errors import ConfigurationError, UserError, did_you_mean
 from automl_nas.plugin import join
 from automl_nas.run import read_settings
-from automl_nas_benchmarks.comparison.candidates import find_reference
-from automl_nas_benchmarks.tabular import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
+from automl_nas_benchmarks.benchmark import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
+from automl_nas_benchmarks.comparison.strategy_loader import find_reference
 
 TABLE = "table"
 """The key of a benchmark that is a table of the user's own: where the file is."""

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from plugins.benchmarks import compare_tools
-from plugins.benchmarks.compare_tools import spec, write_table
+from plugins.benchmarks.comparison import fixtures
+from plugins.benchmarks.comparison.fixtures import spec, write_table
 
 from automl_nas.errors import ConfigurationError
 from automl_nas_benchmarks.comparison import Comparison, compare
@@ -29,7 +29,7 @@ from automl_nas_benchmarks.comparison.plots import (
     svg_uri,
 )
 
-SCAN = "plugins.benchmarks.compare_tools:Scan"
+SCAN = "plugins.benchmarks.comparison.fixtures:Scan"
 LABELS = ["random", "a strategy with a very long label indeed", "s3", "s4", "s5", "s6", "s7", "s8", "s9"]
 
 
@@ -151,10 +151,10 @@ def test_a_missing_matplotlib_is_told_with_the_extra(monkeypatch: pytest.MonkeyP
 SCRIPT = """
 import sys
 from automl_nas_benchmarks.comparison import compare
-from plugins.benchmarks.compare_tools import spec, write_table
+from plugins.benchmarks.comparison.fixtures import spec, write_table
 from pathlib import Path
 table = write_table(Path(sys.argv[1]) / "small.csv")
-result = compare(["plugins.benchmarks.compare_tools:Scan"], [spec(table)], seeds=2, evaluations=5)
+result = compare(["plugins.benchmarks.comparison.fixtures:Scan"], [spec(table)], seeds=2, evaluations=5)
 assert not {"matplotlib", "torch"} & set(sys.modules), "not before it is needed"
 import matplotlib
 def settings():
@@ -168,7 +168,10 @@ assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_drawing_loads_late_and_touches_nothing_global(tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(compare_tools.__file__).parents[2]), *sys.path])}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(fixtures.__file__).parents[3]), *sys.path]),
+    }
     command = [sys.executable, "-W", "error", "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,10 +13,10 @@ from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
 from automl_nas.fast_dataclass import new_frozen
 from automl_nas.space import SearchSpace
-from automl_nas_benchmarks.table_space import table_of
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_benchmarks.tables.reader import TableSource
 from automl_nas_benchmarks.tables.table import Key, Lookup, Table
+from automl_nas_benchmarks.tables.table_space import table_of
 
 EPOCHS = (12, 200)
 """The schedules of NAS-Bench-201: two trainings, not one seen at two times."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.benchmarks.compare_tools import (
+from plugins.benchmarks.comparison.fixtures import (
     CODES,
     Broken,
     Generations,
@@ -27,10 +27,10 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas_benchmarks.benchmark import benchmark_from_table, load_benchmark
 from automl_nas_benchmarks.comparison.benchmark_problem import BenchmarkProblem
-from automl_nas_benchmarks.comparison.search import SearchRecord, curve, reached, run_search
+from automl_nas_benchmarks.comparison.search import SearchJob, SearchRecord, curve, reached, run_search
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
-from automl_nas_benchmarks.tabular import benchmark_from_table, load_benchmark
 
 CELLS = ["".join(code) for code in itertools.product("01234", repeat=6)]
 
@@ -40,7 +40,7 @@ def table(tmp_path: Path) -> Path:
     return write_table(tmp_path / "small.csv")
 
 
-def ground(
+def benchmark_problem(
     table: Path, *, metric: str = "truth", costs: tuple[str, ...] = ("flops",), **settings: Any
 ) -> BenchmarkProblem:
     benchmark = benchmark_from_table(table, metric=metric, truth="truth", codes="code", costs=costs)
@@ -51,19 +51,23 @@ def code(item: Architecture) -> str:
     return "".join(str(value) for value in item.values())
 
 
-def order(ground: BenchmarkProblem, seed: int) -> list[str]:
+def order(benchmark_problem: BenchmarkProblem, seed: int) -> list[str]:
     """The codes that `Scan` proposes."""
-    scan = Scan(ground.space, ground.problem, seed=seed)
+    scan = Scan(benchmark_problem.space, benchmark_problem.problem, seed=seed)
     return [code(proposal.architecture) for proposal in scan.ask(len(CODES))]
 
 
-def search(ground: BenchmarkProblem, strategy: Any, seed: int = 0, evaluations: int = 40, **more: Any) -> SearchRecord:
-    return run_search(ground, strategy, label="one", seed=seed, evaluations=evaluations, **more)
+def search(
+    benchmark_problem: BenchmarkProblem, strategy: Any, seed: int = 0, evaluations: int = 40, **more: Any
+) -> SearchRecord:
+    stop = more.pop("stop", lambda: False)
+    settings = ComparisonSettings(evaluations=evaluations, **more)
+    return run_search(benchmark_problem, strategy, SearchJob("one", benchmark_problem.label, seed), settings, stop)
 
 
 @pytest.mark.parametrize("metric", ["truth", "signal"])
 def test_a_record_says_what_the_signal_prefers_and_what_it_is_worth(table: Path, metric: str) -> None:
-    small = ground(table, metric=metric)
+    small = benchmark_problem(table, metric=metric)
     told = truth_of if metric == "truth" else signal_of
     for seed in range(5):
         record = search(small, Scan(small.space, small.problem, seed=seed), seed)
@@ -82,21 +86,21 @@ def test_a_record_says_what_the_signal_prefers_and_what_it_is_worth(table: Path,
 
 
 def test_a_record_survives_json(table: Path) -> None:
-    small = ground(table, objectives=["accuracy", "flops"])
+    small = benchmark_problem(table, objectives=["accuracy", "flops"])
     record = search(small, Scan(small.space, small.problem, seed=0))
     assert record.volume
     assert SearchRecord.from_json(record.to_json()) == record
 
 
 def test_repeated_candidates_do_not_count(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     once = search(small, Scan(small.space, small.problem, seed=0))
     twice = search(small, Scan(small.space, small.problem, seed=0, times=2))
     assert (twice.incumbent, twice.found, twice.distinct) == (once.incumbent, once.found, 40)
 
 
 def test_repeated_candidates_count_where_that_is_asked_for(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     twice = search(small, Scan(small.space, small.problem, seed=0, times=2), deduplicate=False)
     assert (twice.evaluations, twice.distinct) == (40, 20)
     best = [max(map(truth_of, order(small, 0)[: n // 2 + 1])) for n in range(40)]
@@ -106,7 +110,7 @@ def test_repeated_candidates_count_where_that_is_asked_for(table: Path) -> None:
 
 
 def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     strategy = Generations(small.space, small.problem, seed=0)
     record = search(small, strategy, evaluations=100)
     assert (record.evaluations, record.distinct, record.ended) == (100, 100, "budget")
@@ -116,14 +120,14 @@ def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
 
 
 def test_a_strategy_that_ends_early_says_so(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     record = search(small, Scan(small.space, small.problem, seed=0), evaluations=1000)
     assert (record.evaluations, record.ended) == (256, "done")
     assert record.found[-1][1] == max(map(truth_of, CODES))
 
 
 def test_batches_are_told_at_once(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     sizes: list[int] = []
 
     class Batches(Scan):
@@ -139,7 +143,7 @@ def test_equal_functions_are_one(tmp_path: Path) -> None:
     """In NAS-Bench-201 a cell without any path is the same as other such cells: 6,466 of 15,625 are distinct."""
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), ComparisonSettings())
     assert len(cells.truths) == 6466
-    dead = [cells.benchmark.judged.table.coding.architecture(text) for text in ("000000", "000100", "100000")]
+    dead = [cells.benchmark.truth_source.table.coding.architecture(text) for text in ("000000", "000100", "100000")]
 
     class Three(Scan):
         def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
@@ -152,7 +156,7 @@ def test_equal_functions_are_one(tmp_path: Path) -> None:
 
 
 def test_only_what_is_feasible_is_an_incumbent(table: Path) -> None:
-    small = ground(table, constraints={"flops": "<= 0.6 * largest"})
+    small = benchmark_problem(table, constraints={"flops": "<= 0.6 * largest"})
     limit = 0.6 * max(map(flops_of, CODES))
     allowed = [item for item in CODES if flops_of(item) <= limit]
     assert 0 < len(allowed) < 256
@@ -164,7 +168,7 @@ def test_only_what_is_feasible_is_an_incumbent(table: Path) -> None:
 
 
 def test_a_front_is_measured_by_its_truth(table: Path) -> None:
-    small = ground(table, metric="signal", objectives=["accuracy", "flops"])
+    small = benchmark_problem(table, metric="signal", objectives=["accuracy", "flops"])
     record = search(small, Scan(small.space, small.problem, seed=1), evaluations=30)
     codes = order(small, 1)[:30]
     highest, lowest = max(map(flops_of, CODES)), min(map(truth_of, CODES))
@@ -189,14 +193,14 @@ def test_a_front_is_measured_by_its_truth(table: Path) -> None:
 
 
 def test_the_whole_table_has_the_whole_volume(table: Path) -> None:
-    small = ground(table, objectives={"accuracy": "maximize", "flops": "minimize"})
+    small = benchmark_problem(table, objectives={"accuracy": "maximize", "flops": "minimize"})
     record = search(small, Scan(small.space, small.problem, seed=0), evaluations=256)
     assert record.volume[-1][1] == pytest.approx(1)
 
 
 def test_a_network_that_the_table_lacks_fails_and_counts(tmp_path: Path) -> None:
     part = write_table(tmp_path / "part.csv", CODES[:-3])
-    small = ground(part)
+    small = benchmark_problem(part)
     scan = Scan(small.space, small.problem, seed=0)
     record = search(small, scan, evaluations=256, deduplicate=False)
     assert record.evaluations == 256
@@ -207,13 +211,13 @@ def test_a_network_that_the_table_lacks_fails_and_counts(tmp_path: Path) -> None
 
 def test_a_limit_keeps_out_what_the_table_lacks(tmp_path: Path) -> None:
     part = write_table(tmp_path / "part.csv", CODES[:-3])
-    small = ground(part, constraints={"flops": "<= 1 * largest"})
+    small = benchmark_problem(part, constraints={"flops": "<= 1 * largest"})
     lacking = [item for item in Scan(small.space, small.problem, seed=0)._order if not small.problem.feasible(item)]
     assert sorted(map(code, lacking)) == CODES[-3:]
 
 
 def test_a_step_can_be_stopped(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     answers = iter([False] * 5 + [True])
     with pytest.raises(RunInterrupted):
         search(small, Scan(small.space, small.problem, seed=0), stop=lambda: next(answers))
@@ -238,15 +242,15 @@ class Empty(Scan):
     ("strategy", "told"),
     [
         (Broken, "RuntimeError: out of ideas"),
-        (Wrong, "it proposed"),
+        (Wrong, "proposed"),
         (Fine, "fidelity 12"),
-        (Empty, "it proposed nothing"),
+        (Empty, "proposed nothing"),
     ],
 )
 def test_what_a_strategy_does_wrong_is_told_with_the_search(
     table: Path, strategy: Callable[..., Scan], told: str
 ) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     for deduplicate in (True, False):
         with pytest.raises(EvaluationError, match=f"'one' on 'small' with seed 7: .*{told}"):
             search(small, strategy(small.space, small.problem, seed=7), 7, deduplicate=deduplicate)
@@ -254,7 +258,7 @@ def test_what_a_strategy_does_wrong_is_told_with_the_search(
 
 def test_an_infeasible_limit_is_told_with_the_nearest(table: Path) -> None:
     with pytest.raises(InfeasibleError, match="no network of 'small' meets 'flops <= 99'; the nearest one has 100"):
-        ground(table, constraints={"flops": "<= 99"})
+        benchmark_problem(table, constraints={"flops": "<= 99"})
 
 
 @pytest.mark.parametrize(
@@ -270,12 +274,12 @@ def test_an_infeasible_limit_is_told_with_the_nearest(table: Path) -> None:
 )
 def test_a_wrong_problem_is_refused(table: Path, settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        ground(table, **settings)
+        benchmark_problem(table, **settings)
 
 
 def test_costs_are_those_of_the_benchmark_counted_one_by_one() -> None:
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar100"), ComparisonSettings())
-    best = cells.benchmark.judged.table.coding.architecture("333333")
+    best = cells.benchmark.truth_source.table.coding.architecture("333333")
     costs = cells.problem.costs(best)
     # The published formulas: 7.943872 + 6 * 35.81952 million multiply-adds, 0.073306 + 6 * 0.24304 million weights.
     assert costs == {"flops": 222_860_992, "params": 1_531_546}
@@ -291,21 +295,21 @@ def test_what_does_not_run_on_a_device_meets_no_limit_and_makes_none() -> None:
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), wide)
     (limit,) = cells.problem.constraints
     assert math.isfinite(limit.high)
-    feasible = sum(map(cells.problem.feasible, map(cells.benchmark.judged.table.coding.architecture, CELLS)))
+    feasible = sum(map(cells.problem.feasible, map(cells.benchmark.truth_source.table.coding.architecture, CELLS)))
     # HW-NAS-Bench: 4,699 of 15,625 do not run.
     assert feasible == 15_625 - 4_699
 
 
 def test_the_table_is_known_by_its_numbers(tmp_path: Path) -> None:
-    first = ground(write_table(tmp_path / "a.csv"))
-    same = ground(write_table(tmp_path / "b.csv"))
+    first = benchmark_problem(write_table(tmp_path / "a.csv"))
+    same = benchmark_problem(write_table(tmp_path / "b.csv"))
     text = (tmp_path / "b.csv").read_text().replace(repr(truth_of("1230")), repr(truth_of("1230") + 0.25), 1)
     (tmp_path / "c.csv").write_text(text)
-    assert first.fingerprint == same.fingerprint != ground(tmp_path / "c.csv").fingerprint
+    assert first.fingerprint == same.fingerprint != benchmark_problem(tmp_path / "c.csv").fingerprint
 
 
 def test_services_give_what_strategies_may_ask_for(table: Path) -> None:
-    small = ground(table)
+    small = benchmark_problem(table)
     seen: list[Any] = []
 
     class Nosy(Strategy):
@@ -335,5 +339,5 @@ def test_services_give_what_strategies_may_ask_for(table: Path) -> None:
 def test_the_reference_makes_the_same_benchmark(table: Path) -> None:
     assert (
         BenchmarkProblem("small", load(str(table.parent)), ComparisonSettings()).fingerprint
-        == ground(table).fingerprint
+        == benchmark_problem(table).fingerprint
     )

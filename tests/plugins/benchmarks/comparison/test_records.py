@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.benchmarks import compare_tools
-from plugins.benchmarks.compare_tools import spec, write_table
+from plugins.benchmarks.comparison import fixtures
+from plugins.benchmarks.comparison.fixtures import spec, write_table
 
 from automl_nas.errors import RunDirectoryError, RunFailedError
 from automl_nas_benchmarks.comparison.api import compare
@@ -22,7 +22,7 @@ from automl_nas_benchmarks.comparison.records import SEARCHES, Records
 from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.settings import changes
 
-SCAN = "plugins.benchmarks.compare_tools:Scan"
+SCAN = "plugins.benchmarks.comparison.fixtures:Scan"
 CONFIG = {
     "strategies": [{"label": "one", "name": SCAN, "times": 1}],
     "benchmarks": [{"label": "small", "name": "small"}],
@@ -184,16 +184,23 @@ def test_a_full_disk_leaves_whole_lines(folder: Path, monkeypatch: pytest.Monkey
 SCRIPT = """
 import sys
 from automl_nas_benchmarks.comparison import compare
-from plugins.benchmarks.compare_tools import spec
+from plugins.benchmarks.comparison.fixtures import spec
 compare(
-    {"slow": "plugins.benchmarks.compare_tools:Sleeper"}, [spec(sys.argv[1])], seeds=8, evaluations=12, out=sys.argv[2]
+    {"slow": "plugins.benchmarks.comparison.fixtures:Sleeper"},
+    [spec(sys.argv[1])],
+    seeds=8,
+    evaluations=12,
+    out=sys.argv[2],
 )
 """
 
 
 def test_after_a_kill_only_the_search_under_way_is_lost(tmp_path: Path) -> None:
     table, out = write_table(tmp_path / "small.csv"), tmp_path / "out"
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(compare_tools.__file__).parents[2]), *sys.path])}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(fixtures.__file__).parents[3]), *sys.path]),
+    }
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(table), str(out)], env=environ)
     try:
         while not (out / SEARCHES).exists() or (out / SEARCHES).read_bytes().count(b"\n") < 3:
@@ -205,7 +212,7 @@ def test_after_a_kill_only_the_search_under_way_is_lost(tmp_path: Path) -> None:
     recorded = (out / SEARCHES).read_bytes()
     kept = recorded[: recorded.rindex(b"\n") + 1]
     assert 3 <= kept.count(b"\n") < 8
-    strategies = {"slow": "plugins.benchmarks.compare_tools:Sleeper"}
+    strategies = {"slow": "plugins.benchmarks.comparison.fixtures:Sleeper"}
     compare(strategies, [spec(table)], seeds=8, evaluations=12, out=out)
     after = (out / SEARCHES).read_bytes()
     assert after.startswith(kept)

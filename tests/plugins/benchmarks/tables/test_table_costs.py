@@ -15,11 +15,11 @@ from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.testing import CostModelContract, ToySpace
-from automl_nas_benchmarks.nasbench201 import NASBench201
-from automl_nas_benchmarks.nasbench_macro import NASBenchMacro
-from automl_nas_benchmarks.table_costs import HWNASBench, Listed, TableCost
+from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_benchmarks.tables.reader import TableSource
+from automl_nas_benchmarks.tables.table_costs import HWNASBench, Listed, TableCost
 
 CELLS = NASBench201()
 DEAD_ON_EDGETPU = "300433"  # the first of the published table whose latency there is -1

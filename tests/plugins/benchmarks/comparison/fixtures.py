@@ -19,7 +19,7 @@ from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream
-from automl_nas_benchmarks.tabular import Benchmark, benchmark_from_table
+from automl_nas_benchmarks.benchmark import Benchmark, benchmark_from_table
 
 CODES = ["".join(code) for code in itertools.product("0123", repeat=4)]
 
@@ -52,7 +52,7 @@ def spec(path: Path, **more: Any) -> dict[str, Any]:
 
 
 def load(folder: str) -> Benchmark:
-    """Make the benchmark, for references ``compare_tools:load``."""
+    """Make the benchmark, for references ``fixtures:load``."""
     return benchmark_from_table(Path(folder) / "small.csv", metric="truth", codes="code", costs=("flops",))
 
 

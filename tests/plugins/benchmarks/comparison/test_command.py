@@ -18,16 +18,16 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from plugins.benchmarks import compare_tools
-from plugins.benchmarks.compare_tools import write_table
+from plugins.benchmarks.comparison import fixtures
+from plugins.benchmarks.comparison.fixtures import write_table
 from rich.console import Console
 
 from automl_nas.cli import cli
-from automl_nas_benchmarks.command import benchmark
+from automl_nas_benchmarks.comparison.command import benchmark
 from automl_nas_benchmarks.comparison.progress import Bar, Lines
 
-PAGE = Path(__file__).parents[3] / "docs" / "how_to" / "benchmark_command.md"
-TOOLS = "plugins.benchmarks.compare_tools"
+PAGE = Path(__file__).parents[4] / "docs" / "how_to" / "benchmark_command.md"
+TOOLS = "plugins.benchmarks.comparison.fixtures"
 QUICK = ("--workers", "0", "--no-plots", "--seeds", "3", "--evaluations", "10")
 
 
@@ -191,7 +191,10 @@ def test_a_failing_strategy_ends_with_its_error_and_what_finished_is_kept(table:
 
 
 def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(compare_tools.__file__).parents[2]), *sys.path])}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(fixtures.__file__).parents[3]), *sys.path]),
+    }
     command = [sys.executable, "-c", "from automl_nas.cli import main; main()", "benchmark"]
     options = ["--strategies", f"{TOOLS}:Sleeper", "--benchmarks", table, "--seeds", "300", "--evaluations", "20"]
     options += ["--no-plots", "--workers", "1", "--out", "out here"]

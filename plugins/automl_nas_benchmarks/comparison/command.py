@@ -200,21 +200,21 @@ def _run(
     from automl_nas.cli import duration
     from automl_nas.run import StopFlag
     from automl_nas_benchmarks.comparison.api import run
+    from automl_nas_benchmarks.comparison.plan import ComparisonPlan
     from automl_nas_benchmarks.comparison.progress import shown
     from automl_nas_benchmarks.comparison.report import write_report
-    from automl_nas_benchmarks.comparison.study import Study
 
     begun = time.monotonic()
     # As `python -m` would: a strategy of one's own may lie in the current folder.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    study = Study(given.value, working_plugins().registry)
+    plan = ComparisonPlan(given.value, working_plugins().registry)
     count = _processors() if workers is None else workers
     flag = StopFlag()
     try:
         with shown(quiet) as progress, flag.listening(progress.stopping):
             comparison = run(
-                study, folder, count, redo=redo, progress=progress, stop=lambda: flag.requested, warn=progress.warning
+                plan, folder, count, redo=redo, progress=progress, stop=lambda: flag.requested, warn=progress.warning
             )
     except RunInterrupted as error:
         raise RunInterrupted(f"{error}; to continue: automl-nas benchmark --out {shlex.quote(str(folder))}") from None
@@ -235,7 +235,7 @@ def _processors() -> int:
 
 def _list(as_json: bool) -> None:
     from automl_nas.cli import table
-    from automl_nas_benchmarks.tabular import BENCHMARKS
+    from automl_nas_benchmarks.benchmark import BENCHMARKS
 
     if as_json:
         click.echo(json.dumps(BENCHMARKS, indent=2))

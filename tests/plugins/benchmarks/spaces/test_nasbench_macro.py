@@ -17,7 +17,7 @@ from automl_nas.evaluation import CostTable
 from automl_nas.space import Architecture, SupernetSpace
 from automl_nas.streams import stream
 from automl_nas.testing import SupernetContract
-from automl_nas_benchmarks.nasbench_macro import LAYERS, OPERATIONS, NASBenchMacro
+from automl_nas_benchmarks.spaces.nasbench_macro import LAYERS, OPERATIONS, NASBenchMacro
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_costs.models import Flops, Params
 
@@ -38,7 +38,7 @@ class TestContract(SupernetContract):
 
 def test_making_a_space_imports_no_torch() -> None:
     code = (
-        "import sys; from automl_nas_benchmarks.nasbench_macro import NASBenchMacro; space = NASBenchMacro(); "
+        "import sys; from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro; space = NASBenchMacro(); "
         "space.canonical(space.architecture('22212220')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
