@@ -33,7 +33,7 @@ from automl_nas.streams import stream_seed
 from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.comparison.statistics import hypervolume
 from automl_nas_evolution.evolutionary import EvolutionarySearch
-from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.local_search import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 from automl_nas_optuna.samplers import Sampler

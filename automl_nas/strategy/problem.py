@@ -203,9 +203,8 @@ class Problem:
         feasible = [trial for trial in trials if trial.state is State.COMPLETE and trial.feasible]
         if len({trial.fidelity for trial in feasible}) <= 1:  # the usual case
             return feasible
-        fidelities = [math.inf if trial.fidelity is None else trial.fidelity for trial in feasible]
-        highest = max(fidelities)
-        return [trial for trial, fidelity in zip(feasible, fidelities, strict=True) if fidelity == highest]
+        highest = max(trial.effective_fidelity for trial in feasible)
+        return [trial for trial in feasible if trial.effective_fidelity == highest]
 
     def rank(self, trials: Iterable[Trial]) -> list[Trial]:
         """Return the comparable trials, best first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +64,20 @@ class Trial:
             if not value <= 0:
                 return False
         return True
+
+    @property
+    def total_violation(self) -> float:
+        """The sum of the positive violations; 0 if the trial is feasible."""
+        total = 0.0
+        for violation in self.violations.values():
+            if violation > 0:
+                total += violation
+        return total
+
+    @property
+    def effective_fidelity(self) -> float:
+        """The fidelity as a number to compare: infinity for the evaluator's default."""
+        return math.inf if self.fidelity is None else self.fidelity
 
     @property
     def values(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What all strategies of this plugin share: what is known, what is outstanding, and drawing at random."""
+"""The common base of all strategies of this plugin: proposed and outstanding networks, and random sampling."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ from automl_nas.streams import stream
 
 
 class DeduplicatingSearch(AskTellStrategy):
-    """A search that never proposes the same network twice, unless asked.
+    """A search that does not propose the same network twice, unless ``duplicates`` is set.
 
-    A subclass gives `_propose`, `_learn`, `_own_state` and `_load_own_state`. It calls `_claim` for every
-    architecture it is going to propose. All its randomness comes from `_stream`, so its state holds counters and no
-    generator.
+    A subclass implements `_propose`, `_learn`, `_own_state` and `_load_own_state`. It calls `_claim` for every
+    architecture that it is going to propose. All random numbers come from `_stream`, so the state contains counters and
+    no generator.
 
     Args:
-        space: what is searched; equal networks are recognised by its ``canonical``.
+        space: the search space; equal networks have the same ``canonical`` architecture.
         problem: objectives and constraints.
         seed: of the streams.
         duplicates: whether a network may be proposed again.
-        attempts: uniform draws before a random candidate is looked for in other ways (`FeasibleSampler`).
+        attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, *, seed: int, duplicates: bool, attempts: int) -> None:
         self._space, self._problem, self._decisions = space, problem, space.decisions
         self._seed, self._duplicates = seed, duplicates
-        self._drawer = FeasibleSampler(space, problem, attempts)
-        self._codec = self._drawer.codec
-        # The numbers of architectures that need not be looked at again: infeasible ones, and unless duplicates are
-        # asked for those that are claimed. Most of what is tried late is in here.
+        self._sampler = FeasibleSampler(space, problem, attempts)
+        self._codec = self._sampler.codec
+        # Codes of architectures that are rejected without another check: infeasible ones and, unless duplicates are
+        # allowed, claimed ones. Late in a search most children are among them.
         self._rejected_codes: set[int] = set()
         self._proposed_keys: dict[Architecture, None] = {}
-        self._taken: Container[Architecture] = () if duplicates else self._proposed_keys
+        self._unavailable: Container[Architecture] = () if duplicates else self._proposed_keys
         self._outstanding: dict[Architecture, int] = {}
         self._proposed = 0
         self._generator: random.Random | None = None
 
     @abstractmethod
     def _propose(self) -> Proposal | None:
-        """Return the next candidate; None: wait while some are outstanding, done when none are."""
+        """Return the next candidate; None: wait for outstanding trials or, without any, end the search."""
 
     @abstractmethod
     def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
         """Learn from one trial.
 
         Args:
-            architecture: its architecture in canonical form.
-            trial: complete, failed or pruned; `Member.of` says what it is worth.
-            asked: whether it was outstanding.
+            architecture: the trial's architecture in canonical form.
+            trial: a complete, failed or pruned trial; see `Member.of`.
+            asked: whether the trial was outstanding.
         """
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
-        """Return the subclass's part of the state: JSON-like values only."""
+        """Return the state of the subclass, with JSON-like values only."""
 
     @abstractmethod
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `_own_state` returned."""
+        """Load what `_own_state` returned."""
 
     @final
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates; see `AskTellStrategy.ask`.
 
         Raises:
-            InfeasibleError: no architecture that meets the constraints was ever found.
+            InfeasibleError: no architecture that meets the constraints has been found.
         """
         proposals: list[Proposal] = []
         self._generator = None
@@ -102,7 +102,7 @@ class DeduplicatingSearch(AskTellStrategy):
 
     @final
     def search_state(self) -> dict[str, Any]:
-        """Return counters, architectures and what they were worth, as plain data."""
+        """Return counters, architectures and their results as plain data."""
         return {
             "proposed": self._proposed,
             "claimed": [item.key for item in self._proposed_keys],
@@ -112,7 +112,7 @@ class DeduplicatingSearch(AskTellStrategy):
 
     @final
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Load what `search_state` returned."""
         self._proposed = state["proposed"]
         self._proposed_keys.clear()
         self._rejected_codes.clear()
@@ -125,51 +125,51 @@ class DeduplicatingSearch(AskTellStrategy):
         return stream(self._seed, purpose, counter)
 
     @final
-    def _of_this_ask(self, purpose: str) -> random.Random:
-        """Return the generator of one call of `ask`: to make one takes as long as ten draws do."""
+    def _ask_stream(self, purpose: str) -> random.Random:
+        """Return the generator of this call of `ask`; it is shared, since making one takes as long as ten draws."""
         if self._generator is None:
             self._generator = self._stream(purpose, self._proposed)
         return self._generator
 
     @final
-    def _free(self, architecture: Architecture) -> bool:
-        """Whether it may be proposed: it meets the constraints on costs and is not claimed."""
-        return self._space.canonical(architecture) not in self._taken and self._problem.feasible(architecture)
+    def _available(self, architecture: Architecture) -> bool:
+        """Whether an architecture may be proposed: it meets the constraints on costs and is not claimed."""
+        return self._space.canonical(architecture) not in self._unavailable and self._problem.feasible(architecture)
 
     @final
     def _claim(self, architecture: Architecture) -> bool:
-        """Keep it, if it is free, from being proposed again; return whether it was free."""
+        """Claim an architecture, so that it is not proposed again; return False if it was not available."""
         key = self._space.canonical(architecture)
-        if key in self._taken or not self._problem.feasible(architecture):
+        if key in self._unavailable or not self._problem.feasible(architecture):
             return False
         self._proposed_keys[key] = None
         return True
 
     @final
-    def _claimed_of(self, code: int) -> Architecture | None:
-        """Return the architecture of a number, now claimed; None if it was not free."""
+    def _claim_code(self, code: int) -> Architecture | None:
+        """Claim the architecture of a code and return it; None if it was not available."""
         if code in self._rejected_codes:
             return None
         architecture = self._codec.decode(code)
-        free = self._claim(architecture)
-        if not (free and self._duplicates):
+        claimed = self._claim(architecture)
+        if not (claimed and self._duplicates):
             self._rejected_codes.add(code)
-        return architecture if free else None
+        return architecture if claimed else None
 
     @final
-    def _draw(self, rng: random.Random) -> Architecture | None:
-        """Draw a free architecture at random and claim it; None when none is left."""
+    def _sample(self, rng: random.Random) -> Architecture | None:
+        """Sample an available architecture, claim and return it; None if no architecture is available."""
         try:
-            drawn = self._drawer.draw(rng, self._taken, self._rejected_codes)
+            architecture = self._sampler.draw(rng, self._unavailable, self._rejected_codes)
         except InfeasibleError:
             if self._proposed_keys:
                 return None
             raise
-        if drawn is not None:
-            self._proposed_keys[self._space.canonical(drawn)] = None
-        return drawn
+        if architecture is not None:
+            self._proposed_keys[self._space.canonical(architecture)] = None
+        return architecture
 
 
-def proposed(architecture: Architecture, info: Mapping[str, object]) -> Proposal:
-    """Return the proposal of an architecture."""
+def make_proposal(architecture: Architecture, info: Mapping[str, object]) -> Proposal:
+    """Return the proposal of an architecture; faster than the constructor of `Proposal`."""
     return new_frozen(Proposal, {"architecture": architecture, "fidelity": None, "info": info})

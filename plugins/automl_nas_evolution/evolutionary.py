@@ -10,7 +10,7 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, make_proposal
 from automl_nas_evolution.members import Member, fittest
 
 
@@ -18,32 +18,33 @@ from automl_nas_evolution.members import Member, fittest
 class EvolutionarySearch(DeduplicatingSearch):
     """Evolutionary architecture search of "Single Path One-Shot NAS" (Guo et al. 2020, arXiv 1904.00420, algorithm 1).
 
-    The first generation is random. The parents of each later one are the ``top_k`` best of *all* evaluated so far, of
-    whatever generation or origin; it consists of children by mutation (each decision redrawn with a probability) and by
-    crossover (each decision from either of two parents). Children that violate a constraint on costs or that are known
-    already are rejected; what a bounded number of tries leaves open is filled at random. A generation is proposed
-    when the one before has been told.
+    The first generation is random. The parents of each later generation are the ``top_k`` best of *all* candidates
+    evaluated before, in any generation or by any other means. A generation consists of children by mutation (each
+    decision is sampled again with a probability) and by crossover (each decision is copied from one of two parents).
+    Children that violate a constraint on costs or were proposed before are rejected. If a bounded number of attempts
+    gives too few children, random candidates complete the generation. A generation is proposed after the trials of the
+    previous one have been received.
 
-    With several objectives "best" is NSGA-II's order over an archive of ``population`` members: non-dominated front,
-    then crowding distance. Candidates that miss a constraint on a *measured* metric become parents only where
-    feasible ones are too few.
+    With several objectives, the order of NSGA-II over an archive of ``population`` members defines the best:
+    non-dominated front, then crowding distance. Candidates that miss a constraint on a *measured* metric become parents
+    only if there are too few feasible ones.
 
     Args:
-        space: what is searched.
+        space: the search space.
         problem: objectives and constraints.
         seed: of the run.
-        population: candidates in a generation.
-        generations: how many, the first included; None: until the budget is spent.
-        top_k: parents.
-        mutations: children by mutation; None: half of the population.
-        crossovers: children by crossover; None: half of the population.
-        mutation_probability: of redrawing one decision.
-        child_attempts: tries for each child, on average, before the rest is filled at random.
+        population: number of candidates in a generation.
+        generations: number of generations, including the first; None: until the budget is spent.
+        top_k: number of parents.
+        mutations: number of children by mutation; None: half of the population.
+        crossovers: number of children by crossover; None: half of the population.
+        mutation_probability: probability of sampling one decision again.
+        child_attempts: attempts for each child, on average, before random candidates complete the generation.
         duplicates: whether a network may be evaluated twice.
-        attempts: uniform draws for one random candidate before other ways are tried; see `FeasibleSampler`.
+        attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
 
     Raises:
-        ConfigurationError: a setting is out of range, or there are more children than fit a generation.
+        ConfigurationError: a setting is outside its range, or mutations and crossovers exceed the population.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class EvolutionarySearch(DeduplicatingSearch):
                 raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=name)
         if not 0 <= mutation_probability <= 1:
             raise ConfigurationError(
-                f"a probability is between 0 and 1, not {mutation_probability}", path="mutation_probability"
+                f"must be between 0 and 1, not {mutation_probability}", path="mutation_probability"
             )
         if self._mutations + self._crossovers > population:
             raise ConfigurationError(
@@ -94,7 +95,7 @@ class EvolutionarySearch(DeduplicatingSearch):
 
     @property
     def planned(self) -> int | None:
-        """All generations, unless the space is exhausted before; see `Strategy.planned`."""
+        """The trials of all generations, unless the space is exhausted before; see `Strategy.planned`."""
         return None if self._generations is None else self._population * self._generations
 
     def _propose(self) -> Proposal | None:
@@ -107,7 +108,7 @@ class EvolutionarySearch(DeduplicatingSearch):
     def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
         if (member := Member.of(self._problem, trial)) is not None:
             self._fresh.append(member)
-            # Only a bound on memory and on the cost of sorting; the best of the best are the best of all.
+            # Bounds memory and the cost of sorting; the best of the selected members are the best of all members.
             if len(self._fresh) >= 4 * self._population:
                 self._select()
         if not asked and not self._duplicates:
@@ -129,21 +130,21 @@ class EvolutionarySearch(DeduplicatingSearch):
             self._children("mutation", parents, mutants, self._mutations)
             self._children("crossover", parents, codec.crossings(codes, rng), self._crossovers)
         info: dict[str, object] = {"generation": self._generation, "origin": "random"}
-        while len(self._pending) < self._population and (drawn := self._draw(rng)) is not None:
-            self._pending.append(proposed(drawn, info))
+        while len(self._pending) < self._population and (child := self._sample(rng)) is not None:
+            self._pending.append(make_proposal(child, info))
         self._generation += 1
 
     def _children(
-        self, origin: str, parents: Sequence[Member], made: Iterator[tuple[int, tuple[int, ...]]], count: int
+        self, origin: str, parents: Sequence[Member], children: Iterator[tuple[int, tuple[int, ...]]], count: int
     ) -> None:
         if not count:
             return
-        refused = self._rejected_codes
-        for code, places in islice(made, count * self._child_attempts):
-            if code not in refused and (child := self._claimed_of(code)) is not None:
+        rejected = self._rejected_codes
+        for code, places in islice(children, count * self._child_attempts):
+            if code not in rejected and (child := self._claim_code(code)) is not None:
                 numbers = [parents[place].number for place in places]
                 info = {"generation": self._generation, "origin": origin, "parents": numbers}
-                self._pending.append(proposed(child, info))
+                self._pending.append(make_proposal(child, info))
                 count -= 1
                 if not count:
                     break

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, make_proposal
 
 
 @final
@@ -15,11 +15,11 @@ class RandomSearch(DeduplicatingSearch):
     """Propose architectures uniformly at random among those that meet the constraints on costs.
 
     Args:
-        space: what is searched.
+        space: the search space.
         problem: objectives and constraints.
         seed: of the run.
         duplicates: whether a network may be proposed twice.
-        attempts: uniform draws for one candidate before other ways are tried; see `FeasibleSampler`.
+        attempts: uniform samples for one candidate before `FeasibleSampler` uses other methods.
     """
 
     def __init__(
@@ -28,14 +28,14 @@ class RandomSearch(DeduplicatingSearch):
         super().__init__(space, problem, seed=seed, duplicates=duplicates, attempts=attempts)
 
     def _propose(self) -> Proposal | None:
-        drawn = self._draw(self._of_this_ask("random"))
-        return None if drawn is None else proposed(drawn, {})
+        architecture = self._sample(self._ask_stream("random"))
+        return None if architecture is None else make_proposal(architecture, {})
 
     def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
-        """Learn nothing: every draw is independent of all results."""
+        """Ignore the trial: samples do not depend on results."""
 
     def _own_state(self) -> dict[str, Any]:
         return {}
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from the counter alone."""
+        """Load nothing: the counter of the base class is the whole state."""

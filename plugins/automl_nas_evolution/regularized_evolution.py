@@ -1,4 +1,4 @@
-"""Regularised (aging) evolution."""
+"""Regularised evolution, also called aging evolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, make_proposal
 from automl_nas_evolution.members import Member, Rank, fittest
 
 
@@ -17,23 +17,23 @@ from automl_nas_evolution.members import Member, Rank, fittest
 class RegularizedEvolution(DeduplicatingSearch):
     """Regularised evolution (Real et al. 2019, arXiv 1802.01548, algorithm 1).
 
-    The population starts random. After that each candidate is a copy of the best of ``sample_size`` members drawn with
-    replacement, with one decision changed; it joins the population when it is told, and the oldest member dies,
-    however good it is. Mutations that violate a constraint on costs or that are known already are drawn again,
-    tournament included. Failed candidates do not join.
+    The first ``population`` candidates are random. Each later candidate is a copy of the winner of a tournament among
+    ``sample_size`` members, sampled with replacement, with one decision changed. It joins the population when its trial
+    is received; then the oldest member is removed, also if it is the best. If the copy violates a constraint on costs
+    or was proposed before, tournament and mutation are repeated. Failed candidates do not join.
 
     Args:
-        space: what is searched.
-        problem: objectives and constraints; with several objectives a tournament is won by NSGA-II's order.
+        space: the search space.
+        problem: objectives and constraints; with several objectives, NSGA-II's order decides a tournament.
         seed: of the run.
-        population: members alive (P of the paper).
-        sample_size: members in a tournament (S of the paper).
-        child_attempts: mutations tried for one candidate before it is drawn at random.
+        population: number of members (P in the paper).
+        sample_size: number of members in a tournament (S in the paper).
+        child_attempts: mutations tried for one candidate before a random candidate is proposed.
         duplicates: whether a network may be evaluated twice.
-        attempts: uniform draws for one random candidate before other ways are tried; see `FeasibleSampler`.
+        attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
 
     Raises:
-        ConfigurationError: a setting is out of range.
+        ConfigurationError: a setting is outside its range.
     """
 
     def __init__(
@@ -59,30 +59,30 @@ class RegularizedEvolution(DeduplicatingSearch):
         self._size, self._sample_size, self._child_attempts = population, sample_size, child_attempts
         self._mutable = space.size > 1
         self._single = len(problem.objectives) == 1
-        # The members, the oldest first, and beside them their ranks and numbers.
+        # The members, the oldest first; their ranks and their integer codes in the same order.
         self._members: list[Member] = []
         self._ranks: list[Rank] = []
         self._codes: list[int] = []
 
     def _propose(self) -> Proposal | None:
-        alive = len(self._members)
-        if alive < self._size and alive + sum(self._outstanding.values()) >= self._size:
+        count = len(self._members)
+        if count < self._size and count + sum(self._outstanding.values()) >= self._size:
             return None
-        rng = self._of_this_ask("aging")
-        if alive == self._size and self._mutable:
-            mutate_one, codes, refused = self._codec.mutate_one, self._codes, self._rejected_codes
+        rng = self._ask_stream("aging")
+        if count == self._size and self._mutable:
+            mutate_one, codes, rejected = self._codec.mutate_one, self._codes, self._rejected_codes
             for _ in range(self._child_attempts):
                 parent = self._tournament(rng)
                 code = mutate_one(codes[parent], rng)
-                if code not in refused and (child := self._claimed_of(code)) is not None:
-                    return proposed(child, {"origin": "mutation", "parents": [self._members[parent].number]})
-        drawn = self._draw(rng)
-        return None if drawn is None else proposed(drawn, {"origin": "random"})
+                if code not in rejected and (child := self._claim_code(code)) is not None:
+                    return make_proposal(child, {"origin": "mutation", "parents": [self._members[parent].number]})
+        architecture = self._sample(rng)
+        return None if architecture is None else make_proposal(architecture, {"origin": "random"})
 
     def _tournament(self, rng: random.Random) -> int:
-        """Return the place of the best of some members."""
-        draw, alive = rng.random, len(self._members)
-        rivals = [int(draw() * alive) for _ in range(self._sample_size)]
+        """Return the index of the winner among ``sample_size`` sampled members."""
+        draw, count = rng.random, len(self._members)
+        rivals = [int(draw() * count) for _ in range(self._sample_size)]
         if self._single:
             return min(rivals, key=self._ranks.__getitem__)
         best = fittest([self._members[place] for place in rivals], 1)[0]

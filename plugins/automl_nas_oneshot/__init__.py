@@ -1,29 +1,32 @@
-"""One-shot search: train a supernet once (SPOS), rank candidates with its weights, or train them from scratch."""
+"""One-shot search (SPOS): train a supernet once and rank candidates with its weights; or train them from scratch."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from automl_nas.plugin import hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 
 @hookimpl
-def register_strategies(register: Any) -> None:
-    """Register the training of supernets."""
+def register_strategies(register: Register) -> None:
+    """Register the strategy that trains a supernet."""
     register(
         "single_path",
         "automl_nas_oneshot.single_path:SinglePath",
-        summary="train a supernet, one uniformly drawn path per iteration (SPOS); ends with its weights as an artifact",
+        summary="train a supernet, one uniformly sampled path per iteration (SPOS); saves its weights as an artifact",
     )
 
 
 @hookimpl
-def register_evaluators(register: Any) -> None:
-    """Register the evaluators that need a network."""
+def register_evaluators(register: Register) -> None:
+    """Register the evaluators that build a network."""
+    register(
+        "supernet_weights",
+        "automl_nas_oneshot.supernet_weights:SupernetWeights",
+        summary="score candidates with a supernet's weights after recalibrating batch normalisation",
+    )
     register(
         "inherited",
-        "automl_nas_oneshot.supernet_weights:InheritedWeights",
-        summary="score candidates with a supernet's weights after recalibrating batch normalisation",
+        "automl_nas_oneshot.supernet_weights:SupernetWeights",
+        summary="alias of supernet_weights",
     )
     register(
         "train",

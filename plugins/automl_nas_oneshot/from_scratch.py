@@ -1,4 +1,4 @@
-"""Training every candidate from scratch."""
+"""Evaluating candidates by training each from scratch."""
 
 from __future__ import annotations
 
@@ -26,24 +26,26 @@ _CHECKPOINT = "training.pt"
 class TrainFromScratch(Evaluator):
     """Train each candidate with fresh weights and score it.
 
-    The fidelity is the number of epochs, a whole schedule of its own: 10 epochs are no prefix of 20, the learning rate
-    ends at its end in both. Weights, batches and dropout come from the request's seed. The main metric is reported
-    every ``report_epochs``; a candidate that is pruned there keeps the metrics it had. Where the request has a scratch
-    folder, the training is checkpointed in it, and continues bit for bit after a crash.
+    The fidelity is the number of epochs of a complete schedule: the first 10 of 20 epochs differ from a training of 10
+    epochs, because the learning rate ends at its final value in both. Weights, batches and dropout are functions of the
+    request's seed. The main metric is reported every ``report_epochs``; a candidate that is pruned keeps its last
+    metrics. If the request has a scratch folder, the training is checkpointed in it; after a crash it continues
+    bit-equally.
 
     Args:
         space: builds the candidates.
         task: batches, loss and score.
-        runtime: where it runs.
-        train: how to train; a request's fidelity replaces its ``epochs``.
+        runtime: where the training runs.
+        train: the recipe; a request's fidelity replaces its ``epochs``.
         data: the split to train on.
         split: the split to score on.
         report_epochs: epochs between two reports.
-        checkpoint_seconds: least time between two checkpoints into scratch.
-        iterations_per_chunk: iterations between two looks at the clock; changes no result.
+        checkpoint_seconds: smallest time between two checkpoints in the scratch folder.
+        iterations_per_chunk: iterations between two checks of the time since the last checkpoint; has no influence on
+            results.
 
     Raises:
-        ConfigurationError: a setting is out of its range.
+        ConfigurationError: a setting is outside its range, or candidates would be scored on images they train on.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class TrainFromScratch(Evaluator):
                 f"checkpoint_seconds must be at least 0, not {checkpoint_seconds}", path="checkpoint_seconds"
             )
         if split == "search" and data == "train+search":
-            raise ConfigurationError("trained on the search split, a candidate cannot be judged on it", path="data")
+            raise ConfigurationError(
+                "a candidate cannot be scored on the split 'search' if it is trained on it; set data: train",
+                path="data",
+            )
         self._space, self._task, self._runtime, self._recipe = space, task, runtime, train
         self._data, self._split = data, split
         self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
@@ -75,11 +80,11 @@ class TrainFromScratch(Evaluator):
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return the class: networks are built when candidates are evaluated."""
+        """Return the class itself: its constructor builds no network."""
         return cls
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield the outcomes in order, one at a time; a loss or metric that is not finite makes a trial FAILED."""
+        """Yield the outcomes in order, one at a time; a trial with a loss or metric that is not finite is FAILED."""
         for request in requests:
             begun = time.perf_counter()
             outcome = self._train(request)
@@ -91,7 +96,7 @@ class TrainFromScratch(Evaluator):
             network = self._runtime.place(self._space.build(request.architecture))
         fit = Fit(network, self._task, self._runtime, recipe, seed=request.seed, split=self._data)
         scratch = _Scratch(request, recipe, self._seconds)
-        # Reports of before a crash are made again: whoever listens may have died with them.
+        # Reports from before a crash are made again: their receiver may have crashed, too.
         reports: list[dict[str, float]] = scratch.load(fit)
         per_report = fit.iterations // recipe.epochs * self._report_epochs
         info: dict[str, object] = {"epochs": recipe.epochs}
@@ -113,21 +118,21 @@ class TrainFromScratch(Evaluator):
         return Outcome(request.number, reports[-1], info=info)
 
     def _report(self, request: Request, epoch: int, metrics: dict[str, float]) -> None:
-        bad = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
-        if bad:
-            raise DivergedError(f"after {epoch} epochs {', '.join(bad)}; lower learning_rate or set clip_norm")
+        not_finite = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        if not_finite:
+            raise DivergedError(f"after {epoch} epochs {', '.join(not_finite)}; lower learning_rate or set clip_norm")
         request.report(epoch, metrics[self._main])
 
     def _recipe_for(self, request: Request) -> Recipe:
         if request.fidelity is None:
             return self._recipe
         if request.fidelity < 1 or request.fidelity != int(request.fidelity):
-            raise ConfigurationError(f"a fidelity is a whole number of epochs, at least 1, not {request.fidelity}")
+            raise ConfigurationError(f"a fidelity must be a whole number of epochs, at least 1, not {request.fidelity}")
         return replace(self._recipe, epochs=int(request.fidelity))
 
 
 class _Scratch:
-    """The checkpoint of one evaluation: put in place whole, read only by the same request."""
+    """The checkpoint of one evaluation, written atomically; only the same request with the same recipe loads it."""
 
     def __init__(self, request: Request, recipe: Recipe, seconds: float) -> None:
         self._path: Path | None = request.scratch and request.scratch / _CHECKPOINT
@@ -135,7 +140,7 @@ class _Scratch:
         self._identity = repr((request.architecture.key, request.seed, recipe))
 
     def load(self, fit: Fit) -> list[dict[str, float]]:
-        """Bring a training to where it was, and return the reports it had made."""
+        """Load the checkpoint, if there is one, into a training and return the reports made before it."""
         if self._path is None or not self._path.exists():
             return []
         try:
@@ -150,13 +155,13 @@ class _Scratch:
         return reports
 
     def save(self, fit: Fit, reports: list[dict[str, float]]) -> None:
-        """Write a checkpoint if the last one is old enough; it only saves time, so failing to does not end a trial."""
+        """Write a checkpoint if the last one is old enough; an error is logged and does not end the trial."""
         if self._path is None or time.monotonic() - self._saved < self._seconds:
             return
         content = io.BytesIO()
         torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, content)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)  # nobody makes it before it is needed
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # the folder is created when it is first needed
             write_whole(self._path, lambda file: file.write(content.getbuffer()))
         except (OSError, RunFailedError) as error:
             _LOG.warning("%s; the training goes on without this checkpoint", error)

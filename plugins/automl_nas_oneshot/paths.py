@@ -1,4 +1,4 @@
-"""Drawing the paths that a supernet is trained on."""
+"""Sampling the paths on which a supernet is trained."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from automl_nas.streams import stream
 
 
 class Paths(ABC):
-    """A sequence of paths, each a function of (seed, its number): the same on every process, and after a resume.
+    """A sequence of paths, each a function of the seed and its number: the same on every process and after a resume.
 
     Attributes:
-        passes: how many consecutive paths share a batch and an update.
+        passes: number of consecutive paths that share a batch and an update of the weights.
     """
 
     passes: int = 1
@@ -26,10 +26,10 @@ class Paths(ABC):
 
 
 class UniformPaths(Paths):
-    """Every decision uniformly and independently (SPOS, section 3.3).
+    """Sample every decision uniformly and independently (SPOS, section 3.3).
 
     Args:
-        decisions: of the space.
+        decisions: the decisions of the space.
         seed: of the stream.
     """
 
@@ -42,19 +42,19 @@ class UniformPaths(Paths):
 
 
 class WideningPaths(Paths):
-    """Uniformly among what is open: of an `Ordinal` the last option at first, then one after the other.
+    """Sample uniformly among the open options: of an `Ordinal` first the last option, then more and more.
 
-    Wide networks are trained before narrow ones, which use a part of their weights (progressive shrinking: Cai et al.
-    2020, arXiv 1908.09791). Of k options ``1 + (k - 1) t // n`` are open at pass t; from pass n on all are, and paths
-    are those of `UniformPaths`.
+    Wide networks are trained before narrow networks, which use a part of their weights (progressive shrinking, Cai et
+    al. 2020, arXiv 1908.09791). Of k options, the last ``1 + (k - 1) t // n`` are open at pass t. From pass n on all
+    options are open, and paths are those of `UniformPaths`.
 
     Args:
-        decisions: of the space.
+        decisions: the decisions of the space.
         seed: of the stream.
-        passes: n, until everything is open.
+        passes: n, the number of passes until all options are open.
 
     Raises:
-        ConfigurationError: no decision is ordered.
+        ConfigurationError: no decision is an `Ordinal`.
     """
 
     def __init__(self, decisions: Mapping[str, Decision], seed: int, passes: int) -> None:
@@ -62,8 +62,8 @@ class WideningPaths(Paths):
         self._ordered = {name: each for name, each in decisions.items() if isinstance(each, Ordinal)}
         if not self._ordered:
             raise ConfigurationError(
-                f"none of the decisions {', '.join(list(decisions)[:5])}, ... is ordered, so nothing can be widened; "
-                "leave it out",
+                f"none of the decisions {', '.join(list(decisions)[:5])}, ... is an Ordinal, so widen_epochs has no "
+                "effect; remove it",
                 path="widen_epochs",
             )
 
@@ -79,13 +79,16 @@ class WideningPaths(Paths):
 
 
 class FeasiblePaths(Paths):
-    """Uniformly among the paths that meet the problem's constraints on costs, by rejection.
+    """Sample uniformly among the paths that meet the problem's constraints on costs, by rejection.
 
     Args:
-        decisions: of the space.
+        decisions: the decisions of the space.
         seed: of the stream.
-        problem: whose constraints count.
-        draws: the largest number of draws for one path.
+        problem: the constraints.
+        draws: the largest number of samples for one path.
+
+    Raises:
+        ConfigurationError: ``draws`` is less than 1.
     """
 
     def __init__(self, decisions: Mapping[str, Decision], seed: int, problem: Problem, draws: int) -> None:
@@ -97,47 +100,47 @@ class FeasiblePaths(Paths):
         """Return the path of a pass.
 
         Raises:
-            InfeasibleError: none of the draws is feasible.
+            InfeasibleError: none of the samples is feasible.
         """
         rng = stream(self._seed, "path", count)
-        nearest, limit = float("inf"), ""
+        smallest, constraint = float("inf"), ""
         for _ in range(self._draws):
             path = sample(self._decisions, rng)
             if self._problem.feasible(path):
                 return path
-            worst, text = max((miss, text) for text, miss in self._problem.violations(path).items())
-            nearest, limit = min((nearest, limit), (worst, text))
+            largest, text = max((value, text) for text, value in self._problem.violations(path).items())
+            smallest, constraint = min((smallest, constraint), (largest, text))
         raise InfeasibleError(
-            f"none of {self._draws} uniformly drawn paths meets the constraints; the nearest missed '{limit}' by "
-            f"{nearest:.1%}; widen it, raise max_draws, or train with paths: uniform"
+            f"none of {self._draws} uniformly sampled paths meets the constraints; the best one violates "
+            f"'{constraint}' by {smallest:.1%}; relax this constraint, increase max_draws, or set paths: uniform"
         )
 
 
 class FairPaths(Paths):
-    """Strict fairness (FairNAS, Chu et al. 2019, algorithm 1): m paths share a batch, each option is in exactly one.
+    """Strict fairness (FairNAS, Chu et al. 2019, algorithm 1): m paths share a batch, each option is in one of them.
 
-    Every decision is a uniform permutation of its m options, independently of the others.
+    For every decision, a uniform permutation of its m options is sampled independently.
 
     Args:
-        decisions: of the space; all a Choice with the same number of options.
+        decisions: the decisions of the space; each a Choice with the same number m of options.
         seed: of the stream.
 
     Raises:
-        ConfigurationError: the decisions differ in their number of options, or one is a Subset.
+        ConfigurationError: the decisions have different numbers of options, or one is not a Choice.
     """
 
     def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
         sizes = {name: decision.size for name, decision in decisions.items()}
         if len(set(sizes.values())) != 1 or not all(isinstance(decision, Choice) for decision in decisions.values()):
             raise ConfigurationError(
-                f"fair sampling needs choices with one and the same number of options, not {sizes}; use paths: uniform",
+                f"fair sampling needs Choice decisions with equal numbers of options, not {sizes}; set paths: uniform",
                 path="paths",
             )
         self._decisions, self._seed = dict(decisions), seed
         self.passes = next(iter(sizes.values()))
 
     def __call__(self, count: int) -> Architecture:
-        """Return the path of a pass: the same place of every decision's permutation."""
+        """Return the path of a pass: the option at the same position of each decision's permutation."""
         turn, place = divmod(count, self.passes)
         rng = stream(self._seed, "path", turn)
         return Architecture(

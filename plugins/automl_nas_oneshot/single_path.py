@@ -14,7 +14,7 @@ from automl_nas.strategy import Problem, Services, Strategy
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths, WideningPaths
 
 
-def _choose(
+def choose_paths(
     space: SupernetSpace,
     task: Task,
     problem: Problem,
@@ -27,7 +27,12 @@ def _choose(
     split: Literal["train", "train+search"],
     max_draws: int,
 ) -> Paths:
-    """Return the paths; refuse what does not suit the space or the task, and constraints that nobody can meet."""
+    """Return the sampler of paths after checking the settings; sample one path to check the constraints.
+
+    Raises:
+        ConfigurationError: a setting is outside its range, or does not fit the space or the task.
+        InfeasibleError: with ``paths: feasible``, no sampled path meets the constraints.
+    """
     if iterations_per_step < 1:
         raise ConfigurationError(
             f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
@@ -35,10 +40,10 @@ def _choose(
     batches = full_batches(task, split)
     if not 0 <= widen_epochs <= train.epochs:
         raise ConfigurationError(
-            f"must be from 0 to the {train.epochs} epochs of training, not {widen_epochs}", path="widen_epochs"
+            f"must be between 0 and train.epochs ({train.epochs}), not {widen_epochs}", path="widen_epochs"
         )
     if widen_epochs and paths != "uniform":
-        raise ConfigurationError(f"widening is for paths: uniform, not {paths}", path="widen_epochs")
+        raise ConfigurationError(f"can only be set with paths: uniform, not {paths}", path="widen_epochs")
     chosen: Paths
     if widen_epochs:
         chosen = WideningPaths(space.decisions, seed, widen_epochs * batches)
@@ -55,31 +60,32 @@ def _choose(
 class SinglePath(Strategy):
     """Train a supernet by single-path sampling and save its weights (Guo et al. 2020, arXiv 1904.00420, section 3).
 
-    Each iteration draws one path for the whole batch. Candidates that were not drawn get no gradient at all, so neither
-    weight decay nor momentum moves them. The path of an iteration is a function of the seed and its number: the same on
-    every data-parallel process and after a resume. The stage proposes no trials; it ends with the artifact ``weights``.
+    Each iteration samples one path for the whole batch. Parameters outside the path get no gradient (None), so neither
+    weight decay nor momentum changes them. The path of an iteration is a function of the seed and the iteration: the
+    same on every data-parallel process and after a resume. The stage proposes no trials; its last step saves the
+    artifact ``weights``.
 
     Args:
-        space: its supernet is trained.
-        task: gives the training batches and the loss.
-        runtime: where it runs.
-        artifacts: takes the weights.
-        problem: its constraints on costs count for ``paths: feasible``.
+        space: the space whose supernet is trained.
+        task: training batches and loss.
+        runtime: where the training runs.
+        artifacts: the weights are saved in it.
+        problem: its constraints on costs are used by ``paths: feasible``.
         seed: of weights, batches and paths.
-        train: how to train.
+        train: the recipe of the training.
         paths: ``uniform`` (the paper); ``feasible``: uniformly among the paths that meet the constraints on costs;
-            ``fair``: each batch goes through m paths in which each of the m options takes part once (FairNAS), so an
+            ``fair``: each batch goes through m paths, and each of the m options is in one of them (FairNAS), so an
             iteration costs m times as much.
-        widen_epochs: for ``paths: uniform`` in a space with ordered decisions, such as widths: so many epochs pass
-            until all of their options take part; the largest ones begin.
-        iterations_per_step: how many iterations pass between safe points (checkpoints, interruption); a step should
-            take well under a minute.
-        split: what to train on.
-        max_draws: for ``paths: feasible``, how many paths are drawn for one iteration before giving up.
+        widen_epochs: for ``paths: uniform`` in a space with `Ordinal` decisions, such as widths: the number of epochs
+            until all of their options are sampled; the training begins with the largest options.
+        iterations_per_step: iterations between two points at which a checkpoint can be written or the run
+            interrupted; a step should take well under a minute.
+        split: the split to train on.
+        max_draws: for ``paths: feasible``, the number of paths sampled for one iteration before an error is raised.
 
     Raises:
-        ConfigurationError: a setting is out of its range, or does not suit the space or the task.
-        InfeasibleError: with ``paths: feasible``, no drawn path meets the constraints.
+        ConfigurationError: a setting is outside its range, or does not fit the space or the task.
+        InfeasibleError: with ``paths: feasible``, no sampled path meets the constraints.
     """
 
     space_type: ClassVar[type[SearchSpace]] = SupernetSpace  # type: ignore[type-abstract]
@@ -100,7 +106,7 @@ class SinglePath(Strategy):
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
     ) -> None:
-        self._paths = _choose(
+        self._paths = choose_paths(
             space,
             task,
             problem,
@@ -129,8 +135,8 @@ class SinglePath(Strategy):
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return what chooses the paths."""
-        return _choose
+        """Return the function that checks the settings of the paths."""
+        return choose_paths
 
     def step(self, services: Services) -> None:
         """Train for a fixed number of iterations; the last step saves the weights."""
@@ -143,15 +149,15 @@ class SinglePath(Strategy):
 
     @property
     def done(self) -> bool:
-        """Whether all iterations are over and the weights saved."""
+        """Whether all iterations are done and the weights saved."""
         return self._fit.done
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the training; paths need none, they are numbered."""
+        """Return the state of the training; paths have no state, since each is a function of its number."""
         return {"fit": self._fit.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the training, bit for bit."""
+        """Load the state of the training; the continuation is bit-equal."""
         self._fit.load_state_dict(state["fit"])
 
     def _forward(self, network: nn.Module, inputs: Tensor, count: int) -> Tensor:

@@ -25,7 +25,7 @@ from automl_nas.evaluation import (
 )
 from automl_nas.space import SupernetSpace
 
-# One stream for all evaluations of all runs: what a supernet says of an architecture depends on nothing else.
+# One seed for all evaluations of all runs: metrics depend on weights, architecture and fidelity only.
 _SEED = 0
 
 
@@ -35,28 +35,29 @@ def _check(*, recalibration_images: int, cache_megabytes: float) -> None:
             raise ConfigurationError(f"{name} must be at least 0, not {value}", path=name)
 
 
-class InheritedWeights(Evaluator):
-    """Score candidates with inherited weights (SPOS, section 3.4).
+class SupernetWeights(Evaluator):
+    """Score candidates with the weights of a trained supernet (SPOS, section 3.4).
 
     A candidate is extracted from the supernet, its batch normalisation is recalibrated on training images, and it is
-    scored on a split. The metrics are a function of (weights, architecture, fidelity): all candidates see the same
-    images in the same order, and the request's seed plays no part, since another draw of images would make equal
-    architectures differ and unequal ones incomparable. The fidelity is the number of recalibration images.
+    scored on a split. The metrics are a function of (weights, architecture, fidelity). All candidates use the same
+    images in the same order, whatever the request's seed: with other images, equal architectures would get different
+    metrics, and different architectures could not be compared. The fidelity is the number of recalibration images.
 
     Args:
-        space: its supernet takes the weights.
-        task: gives training images and the score.
-        runtime: where it runs.
-        artifacts: gives the weights.
-        weights: whose: a stage of this run, or ``RUN:stage`` of another.
-        recalibration_images: training images for the statistics of batch normalisation, in whole batches; 0: the
-            supernet's own running statistics, which belong to no single path. (The paper takes 20,000 of ImageNet.)
-        split: what candidates are scored on; held out of training.
-        cache_megabytes: how much of the recalibration images may stay on the device between candidates, so that they
-            are read and augmented once; the rest is read again for every candidate.
+        space: the space whose supernet the weights belong to.
+        task: training images and the score.
+        runtime: where the evaluation runs.
+        artifacts: the weights are loaded from it.
+        weights: the artifact: the name of a stage of this run, or ``RUN:stage`` for another run.
+        recalibration_images: training images for the statistics of batch normalisation, in whole batches; 0: use the
+            supernet's running statistics, which are averages over many paths. (The paper uses 20,000 of ImageNet.)
+        split: the split on which candidates are scored; held out of training.
+        cache_megabytes: recalibration images up to this size stay on the device between candidates, so that they are
+            read and augmented once; the others are read again for every candidate.
 
     Raises:
-        ConfigurationError: the weights do not exist, or do not fit the space's supernet; a setting is out of range.
+        ConfigurationError: the weights do not exist or do not fit the space's supernet, or a setting is outside its
+            range.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class InheritedWeights(Evaluator):
         _check(recalibration_images=recalibration_images, cache_megabytes=cache_megabytes)
         self._task, self._runtime, self._split = task, runtime, split
         self._images = recalibration_images
-        self._room = cache_megabytes * 1e6
+        self._cache_bytes_left = cache_megabytes * 1e6
         self._cache: list[Tensor] = []
         with runtime.seeded(_SEED, "init"):
             self._supernet = space.build_supernet()
@@ -83,18 +84,18 @@ class InheritedWeights(Evaluator):
         except RuntimeError as error:
             detail = str(error).splitlines()[-1].strip()
             raise ConfigurationError(
-                f"the weights '{weights}' do not fit the supernet ({detail}); use the space of their training",
+                f"the weights '{weights}' do not fit the supernet ({detail}); set the space of their training",
                 path="weights",
             ) from None
         runtime.place(self._supernet)
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return what checks the numbers; the weights may be those of a stage that has not begun."""
+        """Return the function that checks the numbers; the stage of the weights may not have started yet."""
         return _check
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield the outcomes in order, one at a time; metrics that are not finite make a trial FAILED."""
+        """Yield the outcomes in order, one at a time; a trial with a metric that is not finite is FAILED."""
         for request in requests:
             yield self._evaluate(request)
 
@@ -108,14 +109,14 @@ class InheritedWeights(Evaluator):
             metrics = score(network, self._task, self._runtime, self._split)
         seconds = time.perf_counter() - begun
         info: dict[str, object] = {"recalibration_images": images}
-        bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-        if bad:
-            error = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if not_finite:
+            error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
             return Outcome(request.number, state=State.FAILED, error=error, seconds=seconds, info=info)
         return Outcome(request.number, metrics, seconds=seconds, info=info)
 
     def _inputs(self, images: int) -> Iterator[Tensor]:
-        """Yield the recalibration batches on the device, those that fit the cache from there."""
+        """Yield the recalibration batches on the device, first those in the cache."""
         seen = position = 0
         while seen < images and position < len(self._cache):
             yield self._cache[position]
@@ -125,8 +126,8 @@ class InheritedWeights(Evaluator):
         for inputs in recalibration_inputs(self._task, images=images, seed=_SEED, split="train", start=position):
             batch = self._runtime.tensor(inputs)
             size = batch.numel() * batch.element_size()
-            # Batches are of one size: where one does not fit none does any more, and the cache stays a prefix.
-            if size <= self._room:
-                self._room -= size
+            # All batches have the same size: if one does not fit, no later one does, so the cache remains a prefix.
+            if size <= self._cache_bytes_left:
+                self._cache_bytes_left -= size
                 self._cache.append(batch)
             yield batch

@@ -1,4 +1,4 @@
-"""Search guided by a model of what was evaluated."""
+"""Search guided by a model of the results so far."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from automl_nas.plugin import Register, hookimpl
 
 @hookimpl
 def register_strategies(register: Register) -> None:
-    """Register the search guided by a Gaussian process."""
+    """Register the strategy."""
     register(
         "surrogate",
         "automl_nas_surrogate.search:SurrogateSearch",
-        summary="local search guided by a Gaussian process over decisions and known costs",
+        summary="local search guided by a Gaussian process over decisions and costs",
     )

@@ -1,4 +1,4 @@
-"""How far architectures lie from each other, in decisions and in costs."""
+"""Features of architectures and the distances between them, in decisions and in costs."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ from scipy.spatial.distance import cdist
 from automl_nas.space import Architecture, Ordinal, SearchSpace, encode, sample
 from automl_nas.strategy import Problem
 from automl_nas.streams import stream
-from automl_nas_surrogate.process import Array
+from automl_nas_surrogate.gaussian_process import Array
 
-_SAMPLES = 200  # architectures whose costs say what is a large difference
-_KEPT = 1 << 15
+_SAMPLES = 200  # architectures whose costs give mean and standard deviation
+_CACHE_SIZE = 1 << 15
 
 
 @final
 @dataclass(frozen=True)
 class Features:
-    """What is compared of some architectures.
+    """The features of n architectures.
 
     Attributes:
-        kinds: numbers of options that have no order, and 0 or 1 for each element of a subset, shape ``(n, k)``.
-        places: of options in order, from 0 for the first to 1 for the last, shape ``(n, o)``.
-        costs: standardised, shape ``(n, c)``.
+        unordered: index of the option of each `Choice`, and 0 or 1 for each option of a `Subset`, shape ``(n, k)``.
+        ordered: position of the option of each `Ordinal`, from 0 (first) to 1 (last), shape ``(n, o)``.
+        costs: standardised costs, shape ``(n, c)``.
     """
 
-    kinds: Array
-    places: Array
+    unordered: Array
+    ordered: Array
     costs: Array
 
     def distances(self, other: Features) -> tuple[Array, Array]:
-        """Return the shares of decisions that differ, and squared distances of costs; shape ``(n, m)`` each.
+        """Return the shares of decisions that differ, and squared distances of costs; each of shape ``(n, m)``.
 
-        Options in order differ by the share of the way between them.
+        Two options of an `Ordinal` differ by the distance of their positions.
         """
-        count = self.kinds.shape[1] + self.places.shape[1]
-        shape = (len(self.kinds), len(other.kinds))
-        apart = np.zeros(shape)
-        if self.kinds.shape[1]:
-            apart += cdist(self.kinds, other.kinds, "hamming") * self.kinds.shape[1]
-        if self.places.shape[1]:
-            apart += cdist(self.places, other.places, "cityblock")
+        count = self.unordered.shape[1] + self.ordered.shape[1]
+        shape = (len(self.unordered), len(other.unordered))
+        different = np.zeros(shape)
+        if self.unordered.shape[1]:
+            different += cdist(self.unordered, other.unordered, "hamming") * self.unordered.shape[1]
+        if self.ordered.shape[1]:
+            different += cdist(self.ordered, other.ordered, "cityblock")
         costs = cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else np.zeros(shape)
-        return apart / max(count, 1), costs
+        return different / max(count, 1), costs
 
-    def followed_by(self, other: Features) -> Features:
-        """Return those of all architectures of both."""
-        pairs = ((self.kinds, other.kinds), (self.places, other.places), (self.costs, other.costs))
+    def concatenated(self, other: Features) -> Features:
+        """Return the features of these architectures followed by the other ones."""
+        pairs = ((self.unordered, other.unordered), (self.ordered, other.ordered), (self.costs, other.costs))
         return Features(*(np.concatenate(pair) for pair in pairs))
 
 
 @final
 class Featurizer:
-    """Makes features of architectures.
+    """Computes the features of architectures.
 
-    Costs are centred and divided by their standard deviation over uniform draws, and by the square root of their
-    number: so one more cost that says the same as another changes nothing. A network without a value has the largest
-    one met. Costs that are all the same are left out.
+    Costs are centred and divided by their standard deviation over uniform samples, and by the square root of the number
+    of costs; so a second cost that is proportional to the first changes no distance. A cost that is not finite is
+    replaced by the largest cost of the samples. Costs that are equal for all samples are omitted.
 
     Args:
-        space: whose decisions are compared.
-        problem: whose costs are.
-        costs: whether they are.
-        seed: of the draws.
+        space: the decisions to compare.
+        problem: the costs to compare.
+        costs: whether costs are compared.
+        seed: of the samples.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, costs: bool, seed: int) -> None:
@@ -77,10 +77,10 @@ class Featurizer:
             for decision in space.decisions.values()
             for _ in range(decision.width)
         ]
-        self._places = [place for place, (order, _) in enumerate(ordered) if order]
-        self._kinds = [place for place, (order, _) in enumerate(ordered) if not order]
+        self._ordered = [place for place, (order, _) in enumerate(ordered) if order]
+        self._unordered = [place for place, (order, _) in enumerate(ordered) if not order]
         self._lengths = np.array([length for order, length in ordered if order], dtype=np.float64)
-        self._known: dict[Architecture, tuple[tuple[int, ...], list[float]]] = {}
+        self._cache: dict[Architecture, tuple[tuple[int, ...], list[float]]] = {}
         self._names: list[str] = []
         self._center = self._scale = self._largest = np.zeros(0)
         if costs and problem.cost_models:
@@ -88,9 +88,9 @@ class Featurizer:
 
     def _standardise(self, seed: int) -> None:
         rng = stream(seed, "surrogate/costs")
-        drawn = [self._problem.costs(sample(self._space.decisions, rng)) for _ in range(_SAMPLES)]
+        sampled = [self._problem.costs(sample(self._space.decisions, rng)) for _ in range(_SAMPLES)]
         names = list(self._problem.cost_models)
-        values = np.array([[costs[name] for name in names] for costs in drawn], dtype=np.float64)
+        values = np.array([[costs[name] for name in names] for costs in sampled], dtype=np.float64)
         values[~np.isfinite(values)] = np.nan
         useful = [place for place, column in enumerate(values.T) if len({*column[~np.isnan(column)]}) > 1]
         self._names = [names[place] for place in useful]
@@ -100,20 +100,20 @@ class Featurizer:
 
     def __call__(self, architectures: Sequence[Architecture]) -> Features:
         """Return the features of architectures in canonical form."""
-        found = [self._of(architecture) for architecture in architectures]
-        codes = np.array([code for code, _ in found], dtype=np.float64).reshape(len(found), -1)
-        costs = np.array([cost for _, cost in found], dtype=np.float64).reshape(len(found), len(self._names))
+        encoded = [self._encode(architecture) for architecture in architectures]
+        codes = np.array([code for code, _ in encoded], dtype=np.float64).reshape(len(encoded), -1)
+        costs = np.array([cost for _, cost in encoded], dtype=np.float64).reshape(len(encoded), len(self._names))
         costs = np.where(np.isfinite(costs), costs, self._largest)
         return Features(
-            codes[:, self._kinds], codes[:, self._places] / self._lengths, (costs - self._center) / self._scale
+            codes[:, self._unordered], codes[:, self._ordered] / self._lengths, (costs - self._center) / self._scale
         )
 
-    def _of(self, architecture: Architecture) -> tuple[tuple[int, ...], list[float]]:
-        known = self._known.get(architecture)
-        if known is None:
+    def _encode(self, architecture: Architecture) -> tuple[tuple[int, ...], list[float]]:
+        encoded = self._cache.get(architecture)
+        if encoded is None:
             costs = self._problem.costs(architecture) if self._names else {}
-            known = encode(architecture, self._space.decisions), [costs[name] for name in self._names]
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[architecture] = known
-        return known
+            encoded = encode(architecture, self._space.decisions), [costs[name] for name in self._names]
+            if len(self._cache) >= _CACHE_SIZE:
+                self._cache.clear()
+            self._cache[architecture] = encoded
+        return encoded

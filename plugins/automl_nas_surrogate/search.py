@@ -14,42 +14,50 @@ from automl_nas.space import Architecture, SearchSpace, neighbours, sample
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.features import Features, Featurizer
-from automl_nas_surrogate.process import PRIOR, Array, Process, Theta, fit, log_expected_improvement, normal_scores
-from automl_nas_surrogate.worth import Member, improved, worths
+from automl_nas_surrogate.fitness import Fitness, Member, fitness, improved
+from automl_nas_surrogate.gaussian_process import (
+    PRIOR,
+    Array,
+    GaussianProcess,
+    Theta,
+    fit,
+    log_expected_improvement,
+    normal_scores,
+)
 
-_GROWTH = 1.15  # the hyper-parameters are fitted again when there are so many times as many trials
-_ALWAYS = 12  # and at every trial before this one
+_REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
+_ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
 
 
 @final
 class SurrogateSearch(AskTellStrategy):
-    """Propose, among neighbours of the best and random architectures, the one that a model expects most of.
+    """Propose the best candidate by the prediction of a model, among neighbours of the best and random architectures.
 
     The model is a Gaussian process. It compares architectures by the share of decisions in which they differ and by the
-    costs that the problem names, which are known before an evaluation, and learns the order of results, not their
-    values. The proposal is the candidate with the largest expected improvement. When the best has not been improved for
-    ``patience`` trials, every ``period``-th proposal is the candidate the model knows least about.
+    problem's costs, which are computed before an evaluation, and learns the order of results, not their values. The
+    proposal is the candidate with the largest expected improvement. After ``patience`` trials without an improvement of
+    the best, every ``period``-th proposal is the candidate with the largest predicted standard deviation.
 
-    Several objectives are made one with random weights at each proposal (ParEGO, Knowles 2006). Candidates that miss a
-    constraint on a cost are not proposed; those that missed one on a metric, or failed, count as worse than all others.
-    While results are outstanding the model takes what it expects of them for granted.
+    Several objectives are combined with random weights at each proposal (ParEGO, Knowles 2006). Candidates that violate
+    a constraint on a cost are not proposed; those that violated a constraint on a metric, or failed, have a lower
+    fitness than all others. Outstanding trials enter the model with their predicted results.
 
     Args:
-        space: what is searched; equal networks are recognised by its ``canonical``, and none is proposed twice.
+        space: the search space; no two proposals have the same ``canonical`` architecture.
         problem: objectives and constraints.
         seed: of the run.
-        initial: random candidates at the beginning.
-        parents: of the best so many have their neighbours judged by the model.
-        neighbourhood: neighbours of each of them at most, drawn at random where there are more.
-        random: random candidates that are judged with them.
-        patience: trials without an improvement before uncertainty is looked for, too.
-        period: every so many proposals then.
+        initial: number of random candidates at the beginning.
+        parents: number of the best trials whose neighbours are candidates.
+        neighbourhood: largest number of neighbours of each parent; if there are more, a random sample of them.
+        random: number of random candidates in addition to neighbours.
+        patience: trials without an improvement after which uncertain candidates are also proposed.
+        period: proposals from one uncertain candidate to the next.
         costs: whether costs are compared.
-        memory: trials the model is made of: half of them the best, the others the latest.
-        attempts: uniform draws for one random candidate before other ways are tried.
+        memory: number of trials in the model: half of them the best, the others the latest.
+        attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
 
     Raises:
-        ConfigurationError: a setting is out of range.
+        ConfigurationError: a setting is outside its range.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class SurrogateSearch(AskTellStrategy):
         self._initial, self._parents, self._random, self._memory = initial, parents, random, memory
         self._neighbourhood, self._patience, self._period = neighbourhood, patience, period
         self._featurizer = Featurizer(space, problem, costs, seed)
-        self._drawer = FeasibleSampler(space, problem, attempts)
+        self._sampler = FeasibleSampler(space, problem, attempts)
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._members: list[Member] = []
@@ -94,7 +102,7 @@ class SurrogateSearch(AskTellStrategy):
         """Propose at most n candidates; see `AskTellStrategy.ask`.
 
         Raises:
-            InfeasibleError: no architecture that meets the constraints was ever found.
+            InfeasibleError: no architecture that meets the constraints has been found.
         """
         proposals: list[Proposal] = []
         while len(proposals) < n and (proposal := self._propose()) is not None:
@@ -107,7 +115,7 @@ class SurrogateSearch(AskTellStrategy):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from trials; see `AskTellStrategy.tell`.
 
-        Only those of the highest fidelity are learnt from; a lower one is no substitute and no candidate any more.
+        Only trials of the highest fidelity so far are used; the architectures of the others are not proposed again.
 
         Raises:
             SpaceError: a trial that was not asked for has an architecture of another space.
@@ -124,77 +132,93 @@ class SurrogateSearch(AskTellStrategy):
             if member.fidelity > highest:
                 self._members, self._since, self._fitted = [], 0, 0
             if member.fidelity >= highest:
-                known = [other.scores for other in self._members if other.feasible]
-                self._since = 0 if member.feasible and improved(member.scores, known) else self._since + 1
+                earlier = [other.scores for other in self._members if other.feasible]
+                self._since = 0 if member.feasible and improved(member.scores, earlier) else self._since + 1
                 self._members.append(member)
 
     def _propose(self) -> Proposal | None:
         rng = stream(self._seed, "surrogate", self._proposed)
         if len(self._members) >= self._initial:
-            worth = worths(self._members, rng)
-            order = sorted(range(len(worth)), key=lambda place: worth[place], reverse=True)  # the earlier of equals
-            if candidates := self._candidates([self._members[place].architecture for place in order], rng):
-                values, origin = self._judge(list(candidates), self._kept(order), worth)
-                return Proposal(list(candidates.values())[int(np.argmax(values))], info={"origin": origin})
+            values = fitness(self._members, rng)
+            order = sorted(range(len(values)), key=lambda index: values[index], reverse=True)  # stable: ties by time
+            if candidates := self._candidates([self._members[index].architecture for index in order], rng):
+                utilities, origin = self._utilities(list(candidates), self._remembered(order), values)
+                return Proposal(list(candidates.values())[int(np.argmax(utilities))], info={"origin": origin})
         try:
-            drawn = self._drawer.draw(rng, self._proposed_keys)
+            architecture = self._sampler.draw(rng, self._proposed_keys)
         except InfeasibleError:
             if self._proposed_keys:
                 return None
             raise
-        return None if drawn is None else Proposal(drawn, info={"origin": "random"})
+        return None if architecture is None else Proposal(architecture, info={"origin": "random"})
 
     def _candidates(self, best: Sequence[Architecture], rng: random.Random) -> dict[Architecture, Architecture]:
-        """Return canonical form -> architecture of what may be proposed."""
+        """Return canonical form -> architecture of the candidates that may be proposed.
+
+        Args:
+            best: architectures, the best first.
+            rng: of neighbours and random candidates.
+        """
         decisions, canonical, feasible = self._space.decisions, self._space.canonical, self._problem.feasible
         around: list[Architecture] = []
         for parent in best[: self._parents]:
             near = list(neighbours(parent, decisions))
             around += near if len(near) <= self._neighbourhood else rng.sample(near, self._neighbourhood)
         around += [sample(decisions, rng) for _ in range(self._random)]
-        found: dict[Architecture, Architecture] = {}
+        candidates: dict[Architecture, Architecture] = {}
         for architecture in around:
             key = canonical(architecture)
-            if key not in found and key not in self._proposed_keys and feasible(architecture):
-                found[key] = architecture
-        return found
+            if key not in candidates and key not in self._proposed_keys and feasible(architecture):
+                candidates[key] = architecture
+        return candidates
 
-    def _kept(self, order: Sequence[int]) -> list[int]:
+    def _remembered(self, order: Sequence[int]) -> list[int]:
+        """Return the ascending indices of the members in the model; ``order`` lists all of them, the best first."""
         if len(order) <= self._memory:
             return list(range(len(order)))
         best = set(order[: self._memory // 2])
-        latest = [place for place in range(len(order)) if place not in best][-(self._memory - len(best)) :]
+        latest = [index for index in range(len(order)) if index not in best][-(self._memory - len(best)) :]
         return sorted(best.union(latest))
 
-    def _judge(
-        self, candidates: Sequence[Architecture], kept: Sequence[int], worth: Sequence[tuple[int, float]]
+    def _utilities(
+        self, candidates: Sequence[Architecture], remembered: Sequence[int], fitness_values: Sequence[Fitness]
     ) -> tuple[Array, str]:
+        """Return the utility of each candidate, shape ``(m,)``, and the origin of the proposal.
+
+        Args:
+            candidates: m architectures in canonical form.
+            remembered: indices of the members in the model.
+            fitness_values: the fitness of all members.
+        """
         canonical = self._space.canonical
-        known = self._featurizer([canonical(self._members[place].architecture) for place in kept])
-        values = normal_scores([worth[place] for place in kept])
-        decisions, costs = known.distances(known)
+        features = self._featurizer([canonical(self._members[index].architecture) for index in remembered])
+        values = normal_scores([fitness_values[index] for index in remembered])
+        decisions, costs = features.distances(features)
         count = len(self._members)
-        if count < _ALWAYS or count >= self._fitted * _GROWTH:
+        if count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH:
             self._theta, self._fitted = fit(decisions, costs, values), count
-        process = Process(decisions, costs, values, self._theta)
+        process = GaussianProcess(decisions, costs, values, self._theta)
         best = float(values.max())
         if self._outstanding:
-            process = self._believing(known, values, process)
-            known = known.followed_by(self._featurizer(list(self._outstanding)))
-        mean, deviation = process.predict(*known.distances(self._featurizer(candidates)))
+            process = self._with_outstanding(features, values, process)
+            features = features.concatenated(self._featurizer(list(self._outstanding)))
+        mean, deviation = process.predict(*features.distances(self._featurizer(candidates)))
         if self._since >= self._patience and not self._proposed % self._period:
             return deviation, "uncertain"
         return log_expected_improvement(mean, deviation, best), "model"
 
-    def _believing(self, known: Features, values: Array, process: Process) -> Process:
-        """Return the model as if what is outstanding had come out as expected (Ginsbourger et al. 2010, 4.2)."""
-        awaited = self._featurizer(list(self._outstanding))
-        expected, _ = process.predict(*known.distances(awaited))
-        together = known.followed_by(awaited)
-        return Process(*together.distances(together), np.concatenate([values, expected]), self._theta)
+    def _with_outstanding(self, features: Features, values: Array, process: GaussianProcess) -> GaussianProcess:
+        """Return the model with predicted means as the values of outstanding trials.
+
+        This is the "kriging believer" of Ginsbourger et al. 2010, section 4.2.
+        """
+        outstanding = self._featurizer(list(self._outstanding))
+        expected, _ = process.predict(*features.distances(outstanding))
+        together = features.concatenated(outstanding)
+        return GaussianProcess(*together.distances(together), np.concatenate([values, expected]), self._theta)
 
     def search_state(self) -> dict[str, Any]:
-        """Return counters, hyper-parameters, architectures and what they were worth, as plain data."""
+        """Return counters, hyper-parameters, architectures and their results as plain data."""
         return {
             "proposed": self._proposed,
             "since": self._since,
@@ -206,7 +230,7 @@ class SurrogateSearch(AskTellStrategy):
         }
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `search_state` returned."""
+        """Load what `search_state` returned."""
         self._proposed, self._since, self._fitted = state["proposed"], state["since"], state["fitted"]
         decisions, costs, noise = state["theta"]
         self._theta = (decisions, costs, noise)

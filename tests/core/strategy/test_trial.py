@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -32,3 +33,11 @@ def test_search_and_toys_do_not_import_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_violations_are_added_up_and_the_default_fidelity_is_the_highest() -> None:
+    violations = {"a <= 1": 0.5, "b <= 1": -0.25, "c <= 1": 0.125}
+    assert Trial(0, ANY, violations=violations).total_violation == 0.625
+    assert Trial(0, ANY, violations={"b <= 1": -0.25}).total_violation == 0
+    assert Trial(0, ANY).effective_fidelity == math.inf
+    assert Trial(0, ANY, fidelity=3).effective_fidelity == 3

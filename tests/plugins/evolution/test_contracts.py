@@ -8,7 +8,7 @@ from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.wrappers import Deduplicate, Filter, Retry
 from automl_nas.testing.ask_tell import AskTellContract
 from automl_nas_evolution.evolutionary import EvolutionarySearch
-from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.local_search import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 

@@ -41,7 +41,7 @@ def generations(
     metric: Callable[[Architecture, SearchSpace], float] = toy_metric,
 ) -> list[list[Trial]]:
     """Run generation after generation, asking for more than there is."""
-    found: list[list[Trial]] = []
+    rounds: list[list[Trial]] = []
     number = 0
     for _ in range(count):
         proposals = search.ask(10_000)
@@ -51,13 +51,14 @@ def generations(
             for place, proposal in enumerate(proposals)
         ]
         number += len(trials)
-        # One by one, as with a window of one: nothing new may come before the generation is told.
+        # One by one, as with a window of one: nothing new may be proposed before all trials of the generation are
+        # received.
         for place, trial in enumerate(trials):
             search.tell([trial])
             if place < len(trials) - 1:
                 assert search.ask(1) == []
-        found.append(trials)
-    return found
+        rounds.append(trials)
+    return rounds
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +89,10 @@ def test_each_later_generation_is_25_mutations_and_25_crossovers(history: tuple[
 
 
 def test_parents_are_the_ten_best_of_all_evaluated(history: tuple[Problem, list[list[Trial]]]) -> None:
-    problem, found = history
+    problem, rounds = history
     evaluated: list[Trial] = []
     older = 0
-    for generation, trials in enumerate(found):
+    for generation, trials in enumerate(rounds):
         if generation:
             best = {trial.number for trial in problem.rank(evaluated)[:10]}
             parents = {number for trial in trials for number in trial.info["parents"]}  # type: ignore[attr-defined]
@@ -113,15 +114,16 @@ def test_children_come_from_their_parents(history: tuple[Problem, list[list[Tria
             assert all(value in {parent[name] for parent in parents} for name, value in trial.architecture.items())
         elif trial.info["origin"] == "mutation":
             changed.append(sum(parents[0][name] != value for name, value in trial.architecture.items()))
-    # 20 genes, redrawn with probability 0.1, differ after 3 of 4 redraws: 1.5 changes on average, 1.9 given at least
+    # 20 genes, redrawn with probability 0.1, differ after 3 of 4 redraws: 1.5 changes on average, 1.9 if there is at
+    # least
     # one. Rejection (duplicates, constraint) shifts that a little; 475 children have a standard error of 0.04.
     assert min(changed) >= 1
     assert 1.5 < sum(changed) / len(changed) < 2.2
 
 
 def test_neither_duplicates_nor_infeasible_children(history: tuple[Problem, list[list[Trial]]]) -> None:
-    _, found = history
-    architectures = [trial.architecture for trials in found for trial in trials]
+    _, rounds = history
+    architectures = [trial.architecture for trials in rounds for trial in trials]
     assert len(set(architectures)) == len(architectures) == 1000
     assert all(sum(int(str(value)) for value in item.values()) <= 30 for item in architectures)
 
@@ -132,10 +134,10 @@ def test_it_reaches_the_optimum_that_brute_force_finds(limit: int) -> None:
     problem = limited(space, f"<= {limit}")
     best = max(toy_metric(item, space) for item in enumerate_all(space.decisions) if problem.feasible(item))
     search = EvolutionarySearch(space, problem, seed=0, population=20)
-    found = [trial for trials in generations(search, space, problem, 10) for trial in trials]
+    trials = [trial for trials in generations(search, space, problem, 10) for trial in trials]
     # Of 729 networks at most 200 are evaluated, and the optimum is one of them.
-    assert len(found) <= 200
-    assert max(trial.metrics["accuracy"] for trial in found) == best
+    assert len(trials) <= 200
+    assert max(trial.metrics["accuracy"] for trial in trials) == best
 
 
 def test_shortfall_is_filled_at_random() -> None:
@@ -170,12 +172,12 @@ def test_a_warm_start_gives_the_parents() -> None:
     problem = limited(space, "<= 60")
     search = EvolutionarySearch(space, problem, seed=0)
     first = search.ask(50)
-    given = [
+    trials = [
         Trial(1000 + place, proposal.architecture.replace({"d0": 0, "d1": 3}), {"accuracy": 2.0})
         for place, proposal in enumerate(first)
     ]
     search.tell([complete(space, problem, place, proposal) for place, proposal in enumerate(first)])
-    search.tell(given)
+    search.tell(trials)
     children = search.ask(50)
     assert {number >= 1000 for child in children for number in child.info["parents"]} == {True}  # type: ignore[attr-defined]
 

@@ -41,11 +41,11 @@ def test_fronts_are_what_remains_undominated_layer_by_layer(points: list[tuple[f
 def test_crowding_by_hand() -> None:
     # Deb et al. 2002, section III-B: (0, 10), (1, 6), (4, 5), (10, 0), ranges 10 and 10.
     # Second point: (4 - 0) / 10 + (10 - 5) / 10; third: (10 - 1) / 10 + (6 - 0) / 10.
-    found = crowding([(0, 10), (1, 6), (4, 5), (10, 0)])
-    assert found[0] == found[3] == math.inf
+    distances = crowding([(0, 10), (1, 6), (4, 5), (10, 0)])
+    assert distances[0] == distances[3] == math.inf
     # Sums of two quotients: an error of a few units in the last place at most.
-    assert math.isclose(found[1], 0.9, rel_tol=1e-12)
-    assert math.isclose(found[2], 1.5, rel_tol=1e-12)
+    assert math.isclose(distances[1], 0.9, rel_tol=1e-12)
+    assert math.isclose(distances[2], 1.5, rel_tol=1e-12)
 
 
 def test_an_objective_without_spread_tells_nothing() -> None:
@@ -73,23 +73,23 @@ def test_one_objective_agrees_with_the_problem(
     drawn: list[tuple[float, float, State, float | None]], count: int, way: str, split: int
 ) -> None:
     problem = Problem({"accuracy": way})  # type: ignore[dict-item]
-    told = [
+    all_trials = [
         Trial(number, ANY, {"accuracy": accuracy}, violations={"c": missed}, state=state, fidelity=fidelity)
         for number, (accuracy, missed, state, fidelity) in enumerate(drawn)
     ]
     # The problem ranks a NaN last, selection leaves it out.
-    usable = [trial for trial in told if not math.isnan(trial.metrics["accuracy"])]
+    usable = [trial for trial in all_trials if not math.isnan(trial.metrics["accuracy"])]
     expected = [trial.number for trial in problem.rank(usable)][:count]
-    known = [member for trial in told if (member := Member.of(problem, trial)) is not None]
-    feasible = [member.number for member in fittest(known, count) if member.gap == 0]
+    candidates = [member for trial in all_trials if (member := Member.of(problem, trial)) is not None]
+    feasible = [member.number for member in fittest(candidates, count) if member.violation == 0]
     assert feasible == expected
     # Selecting from what was selected before and what is new is selecting from all.
-    again = fittest(fittest(known[:split], count) + known[split:], count)
-    assert [member.number for member in again if member.gap == 0] == expected
+    again = fittest(fittest(candidates[:split], count) + candidates[split:], count)
+    assert [member.number for member in again if member.violation == 0] == expected
 
 
 def test_infeasible_members_follow_by_their_gap() -> None:
-    pool = [Member(n, ANY, (float(n),), gap, math.inf) for n, gap in enumerate([0.5, 0.0, 0.1, 0.0])]
+    pool = [Member(n, ANY, (float(n),), violation, math.inf) for n, violation in enumerate([0.5, 0.0, 0.1, 0.0])]
     assert [member.number for member in fittest(pool, 4)] == [3, 1, 2, 0]
 
 

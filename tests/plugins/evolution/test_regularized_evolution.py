@@ -16,9 +16,9 @@ SPACE = ToySpace(blocks=20, options=4)
 
 
 def parents(proposal: Proposal) -> list[int]:
-    found = proposal.info.get("parents", [])
-    assert isinstance(found, list)
-    return found
+    parents = proposal.info.get("parents", [])
+    assert isinstance(parents, list)
+    return parents
 
 
 def test_the_oldest_dies_however_good_it_is() -> None:
@@ -43,14 +43,14 @@ def test_the_oldest_dies_however_good_it_is() -> None:
 
 def test_a_child_differs_from_its_parent_in_one_decision() -> None:
     search = RegularizedEvolution(SPACE, PROBLEM, seed=1, population=10, sample_size=3)
-    known: dict[int, Trial] = {}
+    trials: dict[int, Trial] = {}
     for number in range(60):
         (proposal,) = search.ask(1)
         for parent in parents(proposal):
-            before = known[parent].architecture
+            before = trials[parent].architecture
             assert sum(before[name] != value for name, value in proposal.architecture.items()) == 1
-        known[number] = finished(PROBLEM, number, proposal, {"accuracy": float(number % 7)})
-        search.tell([known[number]])
+        trials[number] = finished(PROBLEM, number, proposal, {"accuracy": float(number % 7)})
+        search.tell([trials[number]])
 
 
 def test_tournaments_follow_their_distribution() -> None:
@@ -61,7 +61,7 @@ def test_tournaments_follow_their_distribution() -> None:
     first = search.ask(population)
     search.tell([finished(PROBLEM, n, p, {"accuracy": -float(n)}) for n, p in enumerate(first)])
     draws = 2000
-    # Asked for at once: nothing is told in between, so the population stays.
+    # Asked for at once: no trial is received in between, so the population stays.
     wins = Counter(parents(proposal)[0] for proposal in search.ask(draws))
     chi2 = 0.0
     for rank in range(population):

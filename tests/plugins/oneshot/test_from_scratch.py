@@ -62,11 +62,11 @@ def request(space: ModuleSpace, **fields: Any) -> Request:
 
 def test_it_is_fit_and_score_after_each_epoch(make: Make, space: ModuleSpace, task: ToyTask, runtime: Runtime) -> None:
     reported = []
-    wanted = request(space, report=lambda step, value: reported.append((step, value)))
-    (outcome,) = make().evaluate([wanted])
+    candidate = request(space, report=lambda step, value: reported.append((step, value)))
+    (outcome,) = make().evaluate([candidate])
 
     with runtime.seeded(4, "init"):
-        network = runtime.place(space.build(wanted.architecture))
+        network = runtime.place(space.build(candidate.architecture))
     fit = Fit(network, task, runtime, RECIPE, seed=4)
     expected = []
     while not fit.done:

@@ -14,15 +14,15 @@ from automl_nas.plugin.signature import Signature
 
 @pytest.fixture
 def registered() -> dict[str, str]:
-    found: dict[str, str] = {}
+    targets: dict[str, str] = {}
 
     def register(name: str, target: str, *, summary: str) -> None:
         assert summary
-        found[name] = target
+        targets[name] = target
 
     automl_nas_oneshot.register_strategies(register)
     automl_nas_oneshot.register_evaluators(register)
-    return found
+    return targets
 
 
 def test_names_and_settings(registered: dict[str, str]) -> None:
@@ -33,9 +33,10 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         defaults = signature.validate({}, name)
         settings[name] = set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
+    supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes"}
     assert settings == {
         "single_path": {"train", "paths", "iterations_per_step", "split", "max_draws", "widen_epochs"},
-        "inherited": {"weights", "recalibration_images", "split", "cache_megabytes"},
+        **dict.fromkeys(("supernet_weights", "inherited"), supernet_weights),
         "train": {"train", "data", "split", "report_epochs", "checkpoint_seconds", "iterations_per_chunk"},
     }
 

@@ -19,16 +19,16 @@ from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.evaluators import EvaluatorContract
 from automl_nas.testing.toys import ToyTask
-from automl_nas_oneshot.supernet_weights import InheritedWeights
+from automl_nas_oneshot.supernet_weights import SupernetWeights
 
-Make = Callable[..., InheritedWeights]
+Make = Callable[..., SupernetWeights]
 
 
 @pytest.fixture
 def make(space: ModuleSpace, task: ToyTask, runtime: Runtime, artifacts: Any, weights: dict[str, Tensor]) -> Make:
-    def build(**settings: Any) -> InheritedWeights:
+    def build(**settings: Any) -> SupernetWeights:
         settings = {"recalibration_images": 60, **settings}
-        return InheritedWeights(space, settings.pop("task", task), runtime, artifacts(supernet=weights), **settings)
+        return SupernetWeights(space, settings.pop("task", task), runtime, artifacts(supernet=weights), **settings)
 
     return build
 
@@ -41,7 +41,7 @@ class TestContract(EvaluatorContract):
     def make_space(self) -> ModuleSpace:
         return self._space
 
-    def make_evaluator(self, space: Any) -> InheritedWeights:
+    def make_evaluator(self, space: Any) -> SupernetWeights:
         return self._make()
 
     def make_task(self) -> Task:
@@ -56,11 +56,11 @@ def request(space: ModuleSpace, number: int = 0, **fields: Any) -> Request:
     return Request(number, space.sample(stream(1, "candidate", number)), **{"seed": number, **fields})
 
 
-def by_hand(space: ModuleSpace, task: ToyTask, weights: Mapping[str, Tensor], wanted: Request) -> dict[str, float]:
+def by_hand(space: ModuleSpace, task: ToyTask, weights: Mapping[str, Tensor], candidate: Request) -> dict[str, float]:
     """Score a candidate whose statistics are two-pass means in double precision."""
     supernet = space.build_supernet()
     supernet.load_state_dict(weights)
-    network = supernet.extract(wanted.architecture).double()
+    network = supernet.extract(candidate.architecture).double()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     batches = [x.double() for x, _ in task.batches("train", 0, stream_seed(0, "recalibrate"))][:4]
     seen: dict[nn.Module, list[np.ndarray[Any, Any]]] = {norm: [] for norm in norms}
@@ -86,8 +86,8 @@ def test_scores_are_those_of_a_network_recalibrated_by_hand(
     make: Make, space: ModuleSpace, task: ToyTask, weights: dict[str, Tensor]
 ) -> None:
     requests = [request(space, number) for number in range(4)]
-    for wanted, outcome in zip(requests, make().evaluate(requests), strict=True):
-        expected = by_hand(space, task, weights, wanted)
+    for candidate, outcome in zip(requests, make().evaluate(requests), strict=True):
+        expected = by_hand(space, task, weights, candidate)
         # The loss is a float32 forward pass against one in double precision.
         assert outcome.metrics["loss"] == pytest.approx(expected["loss"], rel=1e-4)
         assert outcome.metrics["accuracy"] == expected["accuracy"]
@@ -97,17 +97,17 @@ def test_scores_are_those_of_a_network_recalibrated_by_hand(
 def test_recalibration_can_be_off_and_is_the_fidelity(
     make: Make, space: ModuleSpace, task: ToyTask, weights: dict[str, Tensor]
 ) -> None:
-    wanted = request(space)
+    candidate = request(space)
     supernet = space.build_supernet()
     supernet.load_state_dict(weights)
-    network = supernet.extract(wanted.architecture).eval()
+    network = supernet.extract(candidate.architecture).eval()
     with torch.no_grad():
         plain = dict(task.score(network, "search"))
-    (off,) = make(recalibration_images=0).evaluate([wanted])
+    (off,) = make(recalibration_images=0).evaluate([candidate])
     assert off.metrics["loss"] == pytest.approx(plain["loss"], rel=1e-5)
     (also_off,) = make().evaluate([request(space, fidelity=0.0)])
     assert also_off.metrics == off.metrics
-    (on,) = make().evaluate([wanted])
+    (on,) = make().evaluate([candidate])
     assert on.metrics["loss"] != pytest.approx(plain["loss"], rel=1e-3)
 
 
@@ -116,13 +116,13 @@ def test_the_cache_changes_nothing_but_the_reading(make: Make, space: ModuleSpac
     reader = Counting()
     evaluator = make(cache_megabytes=megabytes, task=reader)
     requests = [request(space, number, fidelity=float(images)) for number, images in enumerate([40, 100, 16, 100])]
-    found = {outcome.number: outcome.metrics for outcome in evaluator.evaluate(requests)}
-    for wanted in requests:
-        (fresh,) = make(cache_megabytes=0.0).evaluate([wanted])
-        assert fresh.metrics == found[wanted.number]
+    metrics = {outcome.number: outcome.metrics for outcome in evaluator.evaluate(requests)}
+    for candidate in requests:
+        (fresh,) = make(cache_megabytes=0.0).evaluate([candidate])
+        assert fresh.metrics == metrics[candidate.number]
     # Batches of 16 that the four candidates need: 3, 7, 1, 7.
-    kept = min(7, int(megabytes * 1e6 / (16 * 16 * 4)))
-    assert reader.read == (18 if kept == 0 else kept + sum(max(0, need - kept) for need in (3, 7, 1, 7)))
+    cached = min(7, int(megabytes * 1e6 / (16 * 16 * 4)))
+    assert reader.read == (18 if cached == 0 else cached + sum(max(0, need - cached) for need in (3, 7, 1, 7)))
 
 
 def test_equal_architectures_score_equal_whatever_the_seed(make: Make, space: ModuleSpace) -> None:
@@ -137,7 +137,7 @@ def test_metrics_that_are_not_finite_fail_the_trial(
     broken = {
         name: torch.full_like(value, math.nan) if name.endswith("3.bias") else value for name, value in weights.items()
     }
-    evaluator = InheritedWeights(space, task, runtime, artifacts(supernet=broken))
+    evaluator = SupernetWeights(space, task, runtime, artifacts(supernet=broken))
     (outcome,) = evaluator.evaluate([request(space)])
     assert (outcome.state, outcome.metrics, outcome.error) == (State.FAILED, {}, "loss is nan")
 
@@ -146,7 +146,7 @@ def test_weights_of_another_space_and_wrong_settings_are_refused(
     make: Make, space: ModuleSpace, task: ToyTask, runtime: Runtime, artifacts: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match="'other' do not fit") as caught:
-        InheritedWeights(space, task, runtime, artifacts(other={"a": torch.zeros(1)}), weights="other")
+        SupernetWeights(space, task, runtime, artifacts(other={"a": torch.zeros(1)}), weights="other")
     assert caught.value.path == "weights"
     with pytest.raises(ConfigurationError, match="recalibration_images"):
         make(recalibration_images=-1)

@@ -19,8 +19,8 @@ from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
+from automl_nas_surrogate.fitness import Member, fitness, improved
 from automl_nas_surrogate.search import SurrogateSearch
-from automl_nas_surrogate.worth import Member, improved, worths
 
 PROBLEM = Problem({"accuracy": "maximize"})
 
@@ -137,7 +137,7 @@ def test_a_free_cost_that_tells_all_is_used() -> None:
         for seed in range(3):
             values = [value(a) for a in drive(SurrogateSearch(space, problem, seed=seed, costs=costs), value, 40)]
             late.append(values.index(0.0) if 0.0 in values else 40)
-    # With the sum known, a handful of points tells where 30 lies; without it, 12 effects have to be learnt first.
+    # With the sum as a cost, a few points show where 30 lies; without it, 12 effects have to be learnt first.
     assert max(late[:3]) < min(late[3:])
 
 
@@ -174,9 +174,9 @@ def test_what_failed_or_missed_a_limit_is_worse_than_all_else() -> None:
         trial(3, drawn[3], 0.9, state=State.FAILED),
         trial(4, drawn[4], math.nan),
     ]
-    worth = worths([Member.of(PROBLEM, item) for item in trials], rng)
-    assert sorted(range(5), key=lambda place: worth[place]) == [3, 4, 1, 2, 0]
-    assert worth[3] == worth[4]
+    values = fitness([Member.of(PROBLEM, item) for item in trials], rng)
+    assert sorted(range(5), key=lambda place: values[place]) == [3, 4, 1, 2, 0]
+    assert values[3] == values[4]
 
 
 def test_a_stall_makes_it_look_where_it_knows_least() -> None:

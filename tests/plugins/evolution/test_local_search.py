@@ -1,4 +1,4 @@
-"""Local search: every climb ends in a local optimum, found by looking at all neighbours."""
+"""Local search: every climb ends in a local optimum, checked against all neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from automl_nas.strategy.trial import Trial
 from automl_nas.streams import stream_seed
 from automl_nas.testing.services import finished
 from automl_nas.testing.toys import ToyCost, ToySpace
-from automl_nas_evolution.local import LocalSearch
+from automl_nas_evolution.local_search import LocalSearch
 
 SPACE = ToySpace(blocks=5, options=3)
 
@@ -47,11 +47,11 @@ def around(architecture: Architecture, problem: Problem) -> list[Architecture]:
 @pytest.mark.parametrize("limit", [4, 10])
 def test_steepest_ascent_follows_its_definition(limit: int) -> None:
     problem = limited(limit)
-    known: set[Architecture] = set()
+    evaluated: set[Architecture] = set()
     centre: Architecture | None = None
     starts = 0
     for trial in climb("steepest", problem, 60):
-        while centre is not None and all(item in known for item in around(centre, problem)):
+        while centre is not None and all(item in evaluated for item in around(centre, problem)):
             best = max(around(centre, problem), key=rugged)
             centre = best if rugged(best) > rugged(centre) else None
         if centre is None:
@@ -61,7 +61,7 @@ def test_steepest_ascent_follows_its_definition(limit: int) -> None:
             assert trial.info["climb"] == starts
         else:
             assert trial.architecture in around(centre, problem)
-        known.add(trial.architecture)
+        evaluated.add(trial.architecture)
     assert starts >= 2
 
 
@@ -72,14 +72,18 @@ def test_it_starts_again_only_at_a_local_optimum(improvement: Literal["steepest"
     starts = [trial.number for trial in trials if trial.info["origin"] == "start"]
     assert len(starts) >= 3
     for begun, next_begun in itertools.pairwise(starts):
-        known = {trial.architecture for trial in trials[:next_begun]}
-        peaks = {item for item in known if all(o in known and rugged(o) < rugged(item) for o in around(item, problem))}
+        evaluated = {trial.architecture for trial in trials[:next_begun]}
+        peaks = {
+            item
+            for item in evaluated
+            if all(o in evaluated and rugged(o) < rugged(item) for o in around(item, problem))
+        }
         # One of the peaks that were complete by then can be reached from the start by rising all the way.
         reached, rising = set(), [trials[begun].architecture]
         while rising:
-            here = rising.pop()
-            reached.add(here)
-            rising += [o for o in around(here, problem) if o in known - reached and rugged(o) > rugged(here)]
+            place = rising.pop()
+            reached.add(place)
+            rising += [o for o in around(place, problem) if o in evaluated - reached and rugged(o) > rugged(place)]
         assert peaks & reached
 
 
@@ -88,7 +92,7 @@ def test_known_neighbours_are_not_evaluated_again() -> None:
     search = LocalSearch(SPACE, problem, seed=0)
     (start,) = search.ask(1)
     near = list(neighbours(start.architecture, SPACE.decisions))
-    # All but one neighbour are known before: only that one is left to evaluate.
+    # All but one neighbour were evaluated before: only that one is left to evaluate.
     search.tell([Trial(100 + n, item, {"accuracy": 0.0}) for n, item in enumerate(near[1:])])
     search.tell([Trial(0, start.architecture, {"accuracy": 1.0})])
     assert [proposal.architecture for proposal in search.ask(5)] == [near[0]]

@@ -8,25 +8,26 @@ from typing import Any, Literal, final
 
 from automl_nas.space import Architecture, SearchSpace, neighbours
 from automl_nas.strategy import Problem, Proposal, Trial
-from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, proposed
+from automl_nas_evolution.deduplicating_search import DeduplicatingSearch, make_proposal
 from automl_nas_evolution.members import Member, fittest
 
 
 @final
 class LocalSearch(DeduplicatingSearch):
-    """Climb from a random start among feasible neighbours; at a local optimum, start again elsewhere.
+    """Move from a random start to better feasible neighbours; at a local optimum, restart from another random start.
 
     Local search is a strong baseline (White et al. 2021, "Exploring the Loss Landscape in NAS", arXiv 2005.02960). A
-    neighbour differs in one decision by one step (`Decision.neighbours`). Neighbours that were evaluated before, in
-    whatever climb, are compared from memory. With several objectives a neighbour is better when it dominates.
+    neighbour differs in one decision by one step (`Decision.neighbours`). The results of
+    neighbours that were evaluated before are reused, also those of earlier climbs. With several objectives, a neighbour
+    is better if it dominates.
 
     Args:
-        space: what is searched.
+        space: the search space.
         problem: objectives and constraints.
         seed: of the run.
         improvement: ``steepest``: evaluate all neighbours and move to the best; ``first``: move to the first better
-            one.
-        attempts: uniform draws for one random start before other ways are tried; see `FeasibleSampler`.
+            neighbour.
+        attempts: uniform samples for one random start before `FeasibleSampler` uses other methods.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class LocalSearch(DeduplicatingSearch):
     ) -> None:
         super().__init__(space, problem, seed=seed, duplicates=False, attempts=attempts)
         self._first = improvement == "first"
-        # Canonical architecture -> what it was worth; what failed is not in here.
-        self._known: dict[Architecture, Member] = {}
+        # Canonical architecture -> its result, except of failed and pruned trials.
+        self._evaluated: dict[Architecture, Member] = {}
         self._start: Architecture | None = None
         self._centre: Member | None = None
         self._nearby: list[Architecture] = []
@@ -58,29 +59,29 @@ class LocalSearch(DeduplicatingSearch):
                 if self._complete:
                     self._centre = None
             if self._pending:
-                chosen = self._pending.popleft()
-                if self._claim(chosen):
-                    return proposed(chosen, {"origin": "neighbour", "climb": self._climbs})
+                neighbour = self._pending.popleft()
+                if self._claim(neighbour):
+                    return make_proposal(neighbour, {"origin": "neighbour", "climb": self._climbs})
                 continue
             if self._outstanding:
                 return None
-            if self._start is not None and (begun := self._known.get(self._start)) is not None:
+            if self._start is not None and (first := self._evaluated.get(self._start)) is not None:
                 self._start = None
-                self._move(begun)
+                self._move(first)
                 continue
-            drawn = self._draw(self._stream("local/start", self._climbs))
-            if drawn is None:
+            start = self._sample(self._stream("local/start", self._climbs))
+            if start is None:
                 return None
             self._climbs += 1
-            self._start = self._space.canonical(drawn)
-            return proposed(drawn, {"origin": "start", "climb": self._climbs})
+            self._start = self._space.canonical(start)
+            return make_proposal(start, {"origin": "start", "climb": self._climbs})
 
     @property
     def _complete(self) -> bool:
         return not self._pending and not any(item in self._outstanding for item in self._nearby)
 
     def _better(self, centre: Member) -> Member | None:
-        better = [m for item in self._nearby if (m := self._known.get(item)) is not None and m.beats(centre)]
+        better = [m for item in self._nearby if (m := self._evaluated.get(item)) is not None and m.beats(centre)]
         if not better:
             return None
         return better[0] if self._first else fittest(better, 1)[0]
@@ -91,15 +92,15 @@ class LocalSearch(DeduplicatingSearch):
         self._stream("local/neighbours", self._moves).shuffle(near)
         self._moves += 1
         self._nearby = [self._space.canonical(item) for item in near]
-        self._pending = deque(item for item in near if self._free(item))
+        self._pending = deque(item for item in near if self._available(item))
 
     def _learn(self, architecture: Architecture, trial: Trial, asked: bool) -> None:
         if (member := Member.of(self._problem, trial)) is not None:
-            self._known[architecture] = member
+            self._evaluated[architecture] = member
 
     def _own_state(self) -> dict[str, Any]:
         return {
-            "known": [[item.to_dict(), member.state()] for item, member in self._known.items()],
+            "known": [[item.to_dict(), member.state()] for item, member in self._evaluated.items()],
             "start": None if self._start is None else self._start.to_dict(),
             "centre": None if self._centre is None else self._centre.state(),
             "nearby": [item.to_dict() for item in self._nearby],
@@ -109,7 +110,7 @@ class LocalSearch(DeduplicatingSearch):
         }
 
     def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        self._known = {Architecture(item): Member.load(member) for item, member in state["known"]}
+        self._evaluated = {Architecture(item): Member.load(member) for item, member in state["known"]}
         self._start = None if state["start"] is None else Architecture(state["start"])
         self._centre = None if state["centre"] is None else Member.load(state["centre"])
         self._nearby = [Architecture(item) for item in state["nearby"]]

@@ -11,11 +11,11 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from automl_nas_surrogate.process import (
+from automl_nas_surrogate.gaussian_process import (
     PRIOR,
     SPREAD,
     Array,
-    Process,
+    GaussianProcess,
     fit,
     kernel,
     log_expected_improvement,
@@ -35,7 +35,7 @@ def test_prediction_is_that_of_another_library() -> None:
     squares, x, y = points(25)
     new = np.random.default_rng(1).normal(size=(7, 2))
     theta = (0.0, 0.2, math.log(0.03))
-    process = Process(np.zeros_like(squares), squares, y, theta)
+    process = GaussianProcess(np.zeros_like(squares), squares, y, theta)
     mean, deviation = process.predict(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1))
     # Their kernel is exp(-d^2 / (2 l^2)); ours has no 2. The amplitude scales both parts of theirs.
     amplitude = process._amplitude
@@ -58,9 +58,9 @@ def test_posterior_density_is_that_of_the_multivariate_normal() -> None:
         likelihood = -0.5 * (y @ np.linalg.solve(amplitude * matrix, y)) - 0.5 * determinant - 6 * math.log(2 * math.pi)
         return float(likelihood + sum(norm(m, s).logpdf(t) for t, m, s in zip(theta, PRIOR, SPREAD, strict=True)))
 
-    here, there = (0.1, -0.3, -2.0), (-1.0, 0.5, -4.0)
-    ours = negative_log_posterior(nothing, squares, y, here) - negative_log_posterior(nothing, squares, y, there)
-    assert ours == pytest.approx(reference(there) - reference(here), abs=1e-6)
+    first, second = (0.1, -0.3, -2.0), (-1.0, 0.5, -4.0)
+    ours = negative_log_posterior(nothing, squares, y, first) - negative_log_posterior(nothing, squares, y, second)
+    assert ours == pytest.approx(reference(second) - reference(first), abs=1e-6)
 
 
 def test_fit_finds_what_made_the_data() -> None:
@@ -81,17 +81,17 @@ def test_expected_improvement_is_its_integral(mean: float, deviation: float) -> 
         return max(value - 0.5, 0.0) * float(norm(mean, deviation).pdf(value))
 
     expected, _ = quad(improvement, max(0.5, mean - 12 * deviation), max(0.5, mean) + 12 * deviation, epsabs=1e-60)
-    found = log_expected_improvement(np.array([mean]), np.array([deviation]), 0.5)
-    assert found[0] == pytest.approx(math.log(expected), abs=1e-6)
+    improvement = log_expected_improvement(np.array([mean]), np.array([deviation]), 0.5)
+    assert improvement[0] == pytest.approx(math.log(expected), abs=1e-6)
 
 
 def test_hopeless_candidates_are_still_ordered() -> None:
     z = -np.linspace(5, 60, 400)
-    found = log_expected_improvement(z, np.ones_like(z), 0.0)
-    assert np.isfinite(found).all()
-    assert (np.diff(found) < 0).all()
+    improvement = log_expected_improvement(z, np.ones_like(z), 0.0)
+    assert np.isfinite(improvement).all()
+    assert (np.diff(improvement) < 0).all()
     # log(phi(z) / z^2) plus terms of order 1 / z^2 (Mills' ratio).
-    np.testing.assert_allclose(found, norm.logpdf(z) - 2 * np.log(-z), atol=3.5 / 25)
+    np.testing.assert_allclose(improvement, norm.logpdf(z) - 2 * np.log(-z), atol=3.5 / 25)
 
 
 def test_scores_depend_on_the_order_alone() -> None:

@@ -1,0 +1,175 @@
+"""A Gaussian process over architectures: kernel, hyper-parameters, predictions and expected improvement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, solve_triangular
+from scipy.special import log_ndtr, ndtri
+from scipy.stats import rankdata
+
+Array: TypeAlias = NDArray[np.float64]
+Theta: TypeAlias = tuple[float, float, float]
+"""Hyper-parameters: the logarithms of the length scales of decisions (l1) and costs (l2) and of the noise variance."""
+
+PRIOR: Theta = (math.log(0.5), 0.0, math.log(0.05))
+"""Prior means of the hyper-parameters: architectures that differ in half of their decisions, or by one standard
+deviation of the costs, are still correlated; a twentieth of the variance is noise. The prior standard deviations are
+`SPREAD`; they are large, so the prior only matters for fits to few points."""
+
+SPREAD: Theta = (1.0, 1.0, 1.5)
+
+_ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
+
+
+def normal_scores(ranked: Sequence[object]) -> Array:
+    """Return standardised normal quantiles of the ranks: larger values get larger scores, equal values equal scores.
+
+    So the model learns the order of accuracies only. Otherwise the distance of the worst accuracies from the others
+    would dominate the fit.
+
+    Args:
+        ranked: values that can be compared, one for each architecture.
+
+    Returns:
+        The scores, shape ``(n,)``, with mean 0.
+    """
+    places = {value: place for place, value in enumerate(sorted(set(ranked)))}  # type: ignore[type-var]
+    ranks = rankdata([places[value] for value in ranked])
+    scores: Array = ndtri((ranks - 0.5) / len(ranks))
+    spread = float(scores.std())
+    standard: Array = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
+    return standard
+
+
+def kernel(decisions: Array, costs: Array, theta: Theta) -> Array:
+    """Return ``exp(-decisions / l1 - costs / l2^2)``.
+
+    The first factor is a kernel of Hamming distances (a product over decisions, each equal or not), the second a
+    Gaussian kernel of the costs.
+
+    Args:
+        decisions: distances of decisions, 0 to 1, shape ``(n, m)``.
+        costs: squared distances of costs, of the same shape.
+        theta: hyper-parameters.
+
+    Returns:
+        The covariances, shape ``(n, m)``.
+    """
+    return np.exp(-decisions * math.exp(-theta[0]) - costs * math.exp(-2 * theta[1]))
+
+
+def negative_log_posterior(decisions: Array, costs: Array, values: Array, theta: Theta) -> float:
+    """Return ``-log p(theta | values)`` up to a constant, maximised over the amplitude.
+
+    Rasmussen and Williams 2006, section 5.4.
+
+    Args:
+        decisions: distances of decisions between the architectures, shape ``(n, n)``.
+        costs: squared distances of costs, of the same shape.
+        values: the scores of the architectures, shape ``(n,)``.
+        theta: hyper-parameters.
+
+    Returns:
+        Infinity if the covariance matrix is not positive definite.
+    """
+    try:
+        lower = _factor(decisions, costs, theta)
+    except LinAlgError:
+        return math.inf
+    white = solve_triangular(lower, values, lower=True, check_finite=False)
+    count = len(values)
+    fit = 0.5 * count * math.log(max(float(white @ white) / count, 1e-12)) + float(np.log(np.diag(lower)).sum())
+    return fit + sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta, PRIOR, SPREAD, strict=True))
+
+
+def fit(decisions: Array, costs: Array, values: Array) -> Theta:
+    """Return the hyper-parameters with the largest posterior, by a coordinate search from the prior means."""
+
+    def objective(theta: Theta) -> float:
+        return negative_log_posterior(decisions, costs, values, theta)
+
+    return _minimise(objective, PRIOR)
+
+
+def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
+    best, smallest, steps = start, objective(start), [1.0] * len(start)
+    for _ in range(_ROUNDS):
+        for axis in range(len(best)):
+            for sign in (1.0, -1.0):
+                moved = [*best]
+                moved[axis] += sign * steps[axis]
+                candidate: Theta = (moved[0], moved[1], moved[2])
+                if (value := objective(candidate)) < smallest:
+                    best, smallest = candidate, value
+                    steps[axis] *= 1.5
+                    break
+            else:
+                steps[axis] *= 0.5
+    return best
+
+
+def _factor(decisions: Array, costs: Array, theta: Theta) -> Array:
+    matrix = kernel(decisions, costs, theta)
+    matrix[np.diag_indices_from(matrix)] += math.exp(theta[2]) + 1e-8
+    lower: Array = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
+    return np.tril(lower)
+
+
+@final
+class GaussianProcess:
+    """The posterior of a Gaussian process, given values.
+
+    Args:
+        decisions: distances of decisions between the n architectures, shape ``(n, n)``.
+        costs: squared distances of costs, of the same shape.
+        values: the scores of the architectures, mean 0, shape ``(n,)``.
+        theta: hyper-parameters.
+    """
+
+    def __init__(self, decisions: Array, costs: Array, values: Array, theta: Theta) -> None:
+        self._theta, self._lower = theta, _factor(decisions, costs, theta)
+        self._white = solve_triangular(self._lower, values, lower=True, check_finite=False)
+        self._amplitude = max(float(self._white @ self._white) / len(values), 1e-12)
+
+    def predict(self, decisions: Array, costs: Array) -> tuple[Array, Array]:
+        """Return means and standard deviations (without noise) of m architectures, each of shape ``(m,)``.
+
+        Args:
+            decisions: distances of decisions from the n architectures, shape ``(n, m)``.
+            costs: squared distances of costs, of the same shape.
+        """
+        half = solve_triangular(self._lower, kernel(decisions, costs, self._theta), lower=True, check_finite=False)
+        share = np.maximum(1.0 - np.einsum("ij,ij->j", half, half), 1e-9)
+        return half.T @ self._white, np.sqrt(self._amplitude * share)
+
+
+def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
+    """Return the logarithm of the expected improvement over ``best`` (Ament et al. 2023, arXiv 2310.20708, eq. 8).
+
+    The logarithm, because far below ``best`` all improvements would be rounded to zero.
+
+    Args:
+        mean: predicted means, shape ``(m,)``.
+        deviation: predicted standard deviations, shape ``(m,)``.
+        best: the best score so far.
+    """
+    z = (mean - best) / deviation
+    # log(phi(z) + z Phi(z)). For very negative z the series of Mills' ratio gives phi(z) / z^2; for large z the
+    # improvement is z.
+    near = np.clip(z, -20.0, 8.0)
+    body = _log_density(near) + np.log1p(near * np.exp(log_ndtr(near) - _log_density(near)))
+    tail = _log_density(z) - 2 * np.log(np.maximum(-z, 1.0))
+    improvement: Array = np.where(z < -20.0, tail, np.where(z > 8.0, np.log(np.maximum(z, 1.0)), body)) + np.log(
+        deviation
+    )
+    return improvement
+
+
+def _log_density(z: Array) -> Array:
+    density: Array = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
+    return density
