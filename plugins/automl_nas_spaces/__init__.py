@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from automl_nas.plugin import hookimpl
+from automl_nas.plugin import Register, hookimpl
 
 
 @hookimpl
-def register_spaces(register: Callable[..., None]) -> None:
-    """Offer the spaces."""
+def register_spaces(register: Register) -> None:
+    """Register the spaces."""
     register(
         "shufflenet_v2",
         "automl_nas_spaces.shufflenet_v2:shufflenet_v2",
@@ -18,5 +16,5 @@ def register_spaces(register: Callable[..., None]) -> None:
     register(
         "shufflenet_v2_channels",
         "automl_nas_spaces.channels:ShuffleNetV2Channels",
-        summary="blocks and channels of SPOS together: a candidate and a width for every block",
+        summary="the joint search of blocks and channels of SPOS: a candidate and a width for every block",
     )

@@ -1,7 +1,8 @@
 """The building blocks of the SPOS search space (Guo et al., arXiv 1904.00420, section 4): plain torch modules.
 
-Convolutions have no bias. Batch normalisation is affine or not, all alike. A width inside a block may be searched: then
-layers are elastic, and hold weights for the largest width, of which the first are used (section 3.4).
+Convolutions have no bias. ``affine`` sets whether batch normalisation has weights and biases. A width inside a block
+may be searched; then its layers are elastic: they have weights for the largest width and use the first ones (section
+3.4).
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from automl_nas.space import ElasticBatchNorm2d, ElasticConv2d, Scalar
 @final
 @dataclass(frozen=True)
 class Searched:
-    """A width that is decided.
+    """A width that a decision determines.
 
     Attributes:
-        name: of the decision.
+        name: name of the decision.
         options: option -> channels.
     """
 
@@ -34,14 +35,14 @@ Width: TypeAlias = int | Searched
 
 
 class ShuffleBlock(nn.Module):
-    """A block that keeps size and width: half of the channels pass through, the others go through the main branch.
+    """A block that keeps size and width: half of the channels pass unchanged, the others go through the main branch.
 
     The split is by parity, which is the channel shuffle of ShuffleNetV2: even-numbered channels pass, odd-numbered ones
-    are transformed, and the output is (even, main). Input and output ``(batch, channels, height, width)``, ``channels``
-    a multiple of 2.
+    are transformed, and the output is (even, main). Input and output have the shape ``(batch, channels, height,
+    width)``; ``channels`` is a multiple of 2.
 
     Args:
-        main: takes and returns half of the channels.
+        main: its input and output have half of the channels.
     """
 
     def __init__(self, main: nn.Module) -> None:
@@ -58,8 +59,8 @@ class ProjectionBlock(nn.Module):
     """A block that changes size or width: the whole input goes through both branches.
 
     Args:
-        projection: keeps the width, ``inp -> inp`` channels.
-        main: fills up the rest, ``inp -> out - inp`` channels.
+        projection: ``inp -> inp`` channels.
+        main: ``inp -> out - inp`` channels.
     """
 
     def __init__(self, projection: nn.Module, main: nn.Module) -> None:
@@ -85,7 +86,7 @@ def pointwise(inp: Width, out: Width, affine: bool) -> list[nn.Module]:
 
 
 def depthwise(channels: Width, kernel: int, stride: int, affine: bool) -> list[nn.Module]:
-    """Return a depthwise convolution that keeps the size (but for the stride), and BN; no ReLU."""
+    """Return a depthwise convolution, which changes the size only by its stride, and BN; no ReLU."""
     most = _largest(channels)
     make = ElasticConv2d if isinstance(channels, Searched) else nn.Conv2d
     convolution = make(most, most, kernel, stride, kernel // 2, groups=most, bias=False)
@@ -109,7 +110,7 @@ def shuffle_main(inp: int, mid: Width, out: int, kernel: int, stride: int, affin
 
 
 def xception_main(inp: int, mid: Width, out: int, stride: int, affine: bool) -> nn.Sequential:
-    """Return the main branch of an Xception block: three times depthwise 3x3 and 1x1; the first has the stride."""
+    """Return the main branch of an Xception block: three pairs of depthwise 3x3 and 1x1; the first has the stride."""
     return nn.Sequential(
         *depthwise(inp, 3, stride, affine),
         *pointwise(inp, mid, affine),
@@ -121,5 +122,5 @@ def xception_main(inp: int, mid: Width, out: int, stride: int, affine: bool) -> 
 
 
 def projection(channels: int, kernel: int, stride: int, affine: bool) -> nn.Sequential:
-    """Return the other branch of a block that changes size or width: depthwise, 1x1."""
+    """Return the projection branch of a `ProjectionBlock`: depthwise, 1x1."""
     return nn.Sequential(*depthwise(channels, kernel, stride, affine), *pointwise(channels, channels, affine))

@@ -1,4 +1,4 @@
-"""Image classification tasks: scikit-learn's digits, and images from an npz file."""
+"""Image classification tasks: scikit-learn's digits, and images in an npz file."""
 
 from __future__ import annotations
 

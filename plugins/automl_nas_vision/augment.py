@@ -1,4 +1,4 @@
-"""From the setting ``augment`` to the steps it stands for."""
+"""The setting ``augment``, and the augmentation that it describes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STEPS: dict[str, type[Crop] | type[Flip] | type[Cutout]] = {"crop": Crop, "flip"
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Steps applied one after the other.
+    """A sequence of augmentation steps.
 
     Attributes:
-        steps: in order.
+        steps: the steps, in the order in which they are applied.
         mean: the mean colour of the training split, shape ``(channels,)``.
     """
 
@@ -43,7 +43,7 @@ class Augmentation:
 
 
 def make_augmentation(setting: Augment, mean: Pixels, example: Pixels) -> Augmentation:
-    """Return the augmentation that a setting describes, having tried it on one image.
+    """Return the augmentation that a setting describes, after applying it to one image.
 
     Args:
         setting: see `Augment`.
@@ -51,8 +51,8 @@ def make_augmentation(setting: Augment, mean: Pixels, example: Pixels) -> Augmen
         example: an image of the data set, shape ``(channels, height, width)``.
 
     Raises:
-        ConfigurationError: an unknown name (the nearest is offered), a setting that the step does not have, or a
-            transform that does not fit the images.
+        ConfigurationError: a name is unknown (the message contains the nearest one), a step does not have one of the
+            settings, or a transform cannot be applied to the images.
     """
     if isinstance(setting, str):
         parts = PRESETS.get(setting, [setting])
@@ -73,9 +73,9 @@ def _step(part: str | Mapping[str, Value]) -> Step:
     if name in STEPS:
         return _native(name, settings)
     if name in PRESETS or name.islower():
-        unknown = f"there is no augmentation '{name}'{did_you_mean(name, [*PRESETS, *STEPS])}"
-        alone = f"'{name}' is a preset, and a preset stands by itself; in lists and mappings, name single steps"
-        raise ConfigurationError(alone if name in PRESETS else unknown, path="task.augment")
+        message = f"unknown augmentation '{name}'{did_you_mean(name, [*PRESETS, *STEPS])}"
+        alone = f"'{name}' is a preset, which can only be set alone; lists and mappings must contain single steps"
+        raise ConfigurationError(alone if name in PRESETS else message, path="task.augment")
     from automl_nas_vision.torchvision_step import TorchvisionStep
 
     return TorchvisionStep(name, settings)
@@ -83,14 +83,20 @@ def _step(part: str | Mapping[str, Value]) -> Step:
 
 def _native(name: str, settings: Mapping[str, object]) -> Step:
     kind = STEPS[name]
-    known = {field.name: field for field in fields(kind)}
+    parameters = {field.name: field for field in fields(kind)}
     for key, value in settings.items():
-        if key not in known:
-            raise ConfigurationError(f"{name} has no setting '{key}'{did_you_mean(key, known)}", path="task.augment")
-        allowed = (int, float) if known[key].type == "float" else (int,)
-        if isinstance(value, bool) or not (isinstance(value, allowed) or (value is None and "None" in known[key].type)):
-            raise ConfigurationError(f"{name}: {key} must be {known[key].type}, not {value!r}", path="task.augment")
-    for field in known.values():
+        if key not in parameters:
+            raise ConfigurationError(
+                f"{name} has no setting '{key}'{did_you_mean(key, parameters)}", path="task.augment"
+            )
+        allowed = (int, float) if parameters[key].type == "float" else (int,)
+        if isinstance(value, bool) or not (
+            isinstance(value, allowed) or (value is None and "None" in parameters[key].type)
+        ):
+            raise ConfigurationError(
+                f"{name}: {key} must be {parameters[key].type}, not {value!r}", path="task.augment"
+            )
+    for field in parameters.values():
         if field.default is MISSING and field.name not in settings:
             raise ConfigurationError(f"{name} needs the setting '{field.name}'", path="task.augment")
     return kind(**settings)  # type: ignore[arg-type]

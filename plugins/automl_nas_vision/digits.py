@@ -1,4 +1,4 @@
-"""scikit-learn's digits: the task for quick starts and tests."""
+"""The task `digits`: scikit-learn's digits, for tutorials and tests."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from automl_nas_vision.augment import Augment
 from automl_nas_vision.images import Images, ImageTask
 from automl_nas_vision.splits import hold_out
 
-_BRIGHTEST: Final = 16  # pixels of the digits go from 0 to 16
+_BRIGHTEST: Final = 16  # pixels of the digits are 0 to 16
 
 
 class Digits(ImageTask):
-    """Recognise handwritten digits: 1,797 grey images of 8 x 8 pixels in 10 classes, which come with scikit-learn.
+    """Classify handwritten digits: 1,797 grey images of 8 x 8 pixels in 10 classes, which are part of scikit-learn.
 
     (E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998: its test part.)
     With the default fractions 1,149 images train, 288 search and 360 test.
 
     Args:
-        batch_size: of training batches.
+        batch_size: images in a training batch.
         search_fraction: share of the images outside the test split that is held out for the search.
         test_fraction: share of all images that is held out for the final report.
-        split_seed: of the split. It is no function of the run's seed: runs with different seeds compare.
+        split_seed: seed of the splits. It does not depend on the run's seed, so runs with different seeds use the same
+            splits and can be compared.
         augment: ``shift`` moves an image by at most one pixel in each direction; see
             `automl_nas_vision.augment.Augment`.
-        label_smoothing: of the training loss, in [0, 1).
-        workers: processes that make training batches; 0: made in the training process. The batches are the same.
-        score_batch_size: images at a time when a network is scored.
+        label_smoothing: label smoothing of the training loss, at least 0 and below 1.
+        workers: number of processes that make training batches; 0: the training process makes them. The batches are the
+            same.
+        score_batch_size: images in a batch when a network is scored.
 
     Raises:
-        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
+        ConfigurationError: a setting is outside its range, or the augmentation does not fit the images.
         DataError: a fraction leaves a class without samples in a split.
     """
 
@@ -75,7 +77,7 @@ class Digits(ImageTask):
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return the images, uint8 ``(1797, 8, 8)`` from 0 to 255, and their labels ``(1797,)``.
 
-    The 17 grey levels are spread over the range that transforms of uint8 images expect.
+    The 17 grey levels are scaled to 0 to 255, the range that transforms of uint8 images expect.
     """
     table = _table()
     levels = table[:, :-1].reshape(-1, 8, 8)
@@ -84,7 +86,7 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def _table() -> NDArray[np.float64]:
     """Return a row per image: 64 grey levels, then the label."""
-    # Importing scikit-learn takes more than a second, in every worker process: read its file where it lies.
+    # Importing scikit-learn takes more than a second in every worker process, so its data file is read directly.
     spec = find_spec("sklearn")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         file = Path(folder) / "datasets" / "data" / "digits.csv.gz"

@@ -1,4 +1,4 @@
-"""Classification of images that fit into memory: everything the tasks of this plugin share."""
+"""Classification of images that fit into memory: the common base of the tasks of this plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation import SPLITS, Batch, Direction, Indices, Predictor, Task, seeded_batches, wilson_interval
 from automl_nas_vision.augment import Augment, Augmentation, make_augmentation
 
-_CHUNK = 1024  # images at a time when sums are taken: bounds memory, changes no result
+_CHUNK = 1024  # images for each partial sum: bounds memory, has no influence on results
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Images:
     Attributes:
         pixels: uint8, shape ``(samples, channels, height, width)``.
         labels: int64, shape ``(samples,)``, in ``[0, num_classes)``.
-        num_classes: how many classes there are.
-        splits: train, search and test: the numbers of their samples, ascending.
+        num_classes: number of classes.
+        splits: ``train``, ``search`` and ``test`` -> ascending indices of their samples, int64, shape ``(n,)``.
     """
 
     pixels: Tensor
@@ -37,22 +37,23 @@ class Images:
 
 
 class ImageTask(Task):
-    """Classify images held in memory as uint8. A subclass is a constructor that brings the images.
+    """Classify images that are in memory as uint8. A subclass defines a constructor that loads the images.
 
-    Inputs are float32: pixel / 255, minus the channel's mean, over its standard deviation; both are those of the
-    training split, computed from exact integer sums. Augmentation comes before that, on uint8.
+    Inputs are float32: ``(pixel / 255 - mean) / deviation`` with mean and standard deviation of each channel over the
+    training split, computed from exact integer sums. Augmentation is applied before, to uint8 images.
 
     Args:
         data: the images.
-        batch_size: of training batches.
+        batch_size: images in a training batch.
         score_batch_size: images at a time in `score`; the last batch may be smaller.
         augment: see `automl_nas_vision.augment.Augment`.
         normalize: subtract the mean and divide by the standard deviation; otherwise inputs are pixel / 255.
-        label_smoothing: of the training loss, in [0, 1).
-        workers: processes that make training batches; 0: made in the training process. The batches are the same.
+        label_smoothing: label smoothing of the training loss, at least 0 and below 1.
+        workers: number of processes that make training batches; 0: the training process makes them. The batches are the
+            same.
 
     Raises:
-        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
+        ConfigurationError: a setting is outside its range, or the augmentation does not fit the images.
     """
 
     @abstractmethod
@@ -76,7 +77,7 @@ class ImageTask(Task):
                 raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=f"task.{name}")
         if not 0 <= label_smoothing < 1:
             raise ConfigurationError(
-                f"label_smoothing must lie in [0, 1), not {label_smoothing}", path="task.label_smoothing"
+                f"label_smoothing must be at least 0 and below 1, not {label_smoothing}", path="task.label_smoothing"
             )
         self._data = data
         self._batch_size, self._score_batch_size, self._workers = batch_size, score_batch_size, workers
@@ -105,18 +106,18 @@ class ImageTask(Task):
         return {"accuracy": "maximize", "loss": "minimize"}
 
     def size(self, split: str) -> int:
-        """Return the number of samples of a split.
+        """Return the number of samples in a split.
 
         Raises:
-            DataError: there is no such split.
+            DataError: the split does not exist.
         """
         return len(self._indices(split))
 
     def batches_per_epoch(self, split: str) -> int:
-        """Return the number of full batches of a split.
+        """Return the number of full batches in a split.
 
         Raises:
-            DataError: there is no such split.
+            DataError: the split does not exist.
         """
         return self.size(split) // self._batch_size
 
@@ -124,7 +125,7 @@ class ImageTask(Task):
         """Yield shuffled, augmented batches: float32 ``(batch, *input_shape)`` and int64 ``(batch,)``.
 
         Raises:
-            DataError: there is no such split.
+            DataError: the split does not exist.
         """
         return seeded_batches(
             self._fetch,
@@ -145,7 +146,7 @@ class ImageTask(Task):
         """Return accuracy and loss over a split.
 
         Raises:
-            DataError: there is no such split.
+            DataError: the split does not exist.
         """
         indices = self._indices(split)
         correct, loss = 0, 0.0
@@ -162,13 +163,13 @@ class ImageTask(Task):
 
     def _indices(self, split: str) -> Indices:
         if split not in self._splits:
-            raise DataError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
+            raise DataError(f"unknown split '{split}'{did_you_mean(split, SPLITS)}")
         return self._splits[split]
 
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Makes batches: reads, augments, normalises. Tensors, not arrays, so that loader workers share their memory."""
+    """Makes batches: reads, augments and normalises images. Pixels are tensors, whose memory loader workers share."""
 
     data: Images
     augmentation: Augmentation
@@ -180,7 +181,7 @@ class _Fetch:
         return self._normal(torch.from_numpy(pixels)), self.data.labels[torch.from_numpy(indices)]
 
     def plain(self, indices: Indices) -> Batch:
-        """Return samples without augmentation."""
+        """Return a batch of the samples without augmentation."""
         chosen = torch.from_numpy(indices)
         return self._normal(self.data.pixels[chosen]), self.data.labels[chosen]
 
@@ -198,7 +199,7 @@ def channel_statistics(pixels: Tensor, indices: Indices) -> tuple[NDArray[np.flo
 
     Args:
         pixels: uint8, shape ``(samples, channels, height, width)``.
-        indices: the images to count.
+        indices: indices of the images, shape ``(n,)``.
 
     Returns:
         Two arrays of shape ``(channels,)``.
@@ -210,7 +211,7 @@ def channel_statistics(pixels: Tensor, indices: Indices) -> tuple[NDArray[np.flo
         total += values.sum(dim=(0, 2, 3)).numpy()
         squares += values.square().sum(dim=(0, 2, 3)).numpy()
     count = len(indices) * pixels.shape[2] * pixels.shape[3]
-    # count * squares may exceed 64 bits: Python's integers do not care.
+    # count * squares may exceed 64 bits; Python's integers have no limit.
     variances = [(count * int(s) - int(t) ** 2) / count**2 for t, s in zip(total, squares, strict=True)]
     mean = total / count / 255
     deviation = np.sqrt(np.array(variances)) / 255

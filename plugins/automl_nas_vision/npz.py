@@ -17,34 +17,37 @@ from automl_nas_vision.splits import hold_out
 
 
 class Npz(ImageTask):
-    """Classify the images of an npz file. Nothing in the file is executed: arrays of Python objects are refused.
+    """Classify the images in an npz file. Arrays of Python objects are rejected, so nothing in the file is executed.
 
     Images are uint8, shape ``(samples, height, width, channels)`` or ``(samples, height, width)``; labels are integers
     ``0 .. classes - 1``, shape ``(samples,)`` or ``(samples, 1)``. The search split is held out of the training images,
     stratified by class; the file's test images are the test split.
 
     Args:
-        path: of the file; ``~`` is the home folder, a relative path starts at the current one and is recorded absolute.
+        path: path of the file; ``~`` is the home folder; a relative path starts at the current directory and is
+            recorded as an absolute path.
         train_images: name of the array of training images.
-        train_labels: of their labels.
-        test_images: of the array of test images.
-        test_labels: of their labels.
-        batch_size: of training batches.
+        train_labels: name of the array of their labels.
+        test_images: name of the array of test images.
+        test_labels: name of the array of their labels.
+        batch_size: images in a training batch.
         search_fraction: share of the training images that is held out for the search.
         test_fraction: share of the training images to hold out as the test split, first, if the file has no test
             arrays; None: the file must have them.
-        split_seed: of the splits. It is no function of the run's seed: runs with different seeds compare.
+        split_seed: seed of the splits. It does not depend on the run's seed, so runs with different seeds use the same
+            splits and can be compared.
         augment: ``crop_flip`` pads by 4, crops at random and mirrors half the images; see
             `automl_nas_vision.augment.Augment`.
-        normalize: to mean 0 and deviation 1 per channel, as measured on the training split.
-        label_smoothing: of the training loss, in [0, 1).
-        workers: processes that make training batches; 0: made in the training process. The batches are the same.
-        score_batch_size: images at a time when a network is scored.
+        normalize: whether each channel is normalised to mean 0 and standard deviation 1 (of the training split).
+        label_smoothing: label smoothing of the training loss, at least 0 and below 1.
+        workers: number of processes that make training batches; 0: the training process makes them. The batches are the
+            same.
+        score_batch_size: images in a batch when a network is scored.
 
     Raises:
-        ConfigurationError: a setting is out of range, or the augmentation does not fit the images.
-        DataError: the file is missing or unreadable, lacks an array, or an array has another type or shape than it
-            must; or a class has too few samples to be in every split.
+        ConfigurationError: a setting is outside its range, or the augmentation does not fit the images.
+        DataError: the file is missing or unreadable, an array is missing or has a wrong type or shape, or a class has
+            too few samples to be in every split.
     """
 
     def __init__(
@@ -105,13 +108,13 @@ class Npz(ImageTask):
 
 
 class _File:
-    """An npz file whose complaints can be understood."""
+    """An npz file that is read with errors which name the file, the array and the way out."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
         if not self.path.exists():
             raise DataError(
-                f"there is no file {self.path.absolute()}; set task.path to an .npz file "
+                f"the file {self.path.absolute()} does not exist; set task.path to an .npz file "
                 "(a relative path starts at the current directory)"
             )
         try:
@@ -152,24 +155,24 @@ class _File:
 
     def _images(self, name: str) -> NDArray[np.uint8]:
         array = self._read(name)
-        found = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
+        description = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
         if array.dtype != np.uint8:
-            raise DataError(f"{found}, but images must be uint8 from 0 to 255; convert them before saving")
+            raise DataError(f"{description}, but images must be uint8 from 0 to 255; convert them before saving")
         if array.ndim not in (3, 4) or 0 in array.shape:
-            raise DataError(f"{found}, but images must be (samples, height, width[, channels])")
+            raise DataError(f"{description}, but images must be (samples, height, width[, channels])")
         if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4):
-            raise DataError(f"{found}, which looks like channels first; save it with .transpose(0, 2, 3, 1)")
+            raise DataError(f"{description}, which looks like channels first; save it with .transpose(0, 2, 3, 1)")
         return (array if array.ndim == 4 else array[..., None]).astype(np.uint8, copy=False)
 
     def _labels(self, name: str) -> NDArray[np.int64]:
         array = self._read(name)
-        found = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
+        description = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
         if not np.issubdtype(array.dtype, np.integer):
-            raise DataError(f"{found}, but labels must be integers")
+            raise DataError(f"{description}, but labels must be integers")
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:
-            raise DataError(f"{found}, but labels must be (samples,): one class number for each image")
+            raise DataError(f"{description}, but labels must be (samples,): one class number for each image")
         return array.astype(np.int64)
 
 
@@ -179,11 +182,11 @@ def _count_classes(labels: NDArray[np.int64], where: str) -> int:
     if not np.array_equal(present, np.arange(len(present))):
         shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
         raise DataError(
-            f"{where} must hold the classes 0 .. k - 1, each at least once; found {shown} ({len(present)} different); "
+            f"{where} must contain the classes 0 .. k - 1, each at least once, not {shown} ({len(present)} different); "
             "renumber them with numpy.unique(labels, return_inverse=True)"
         )
     if len(present) < 2:
-        raise DataError(f"{where} holds one class only: there is nothing to tell apart")
+        raise DataError(f"{where} contains one class only; classification needs at least two")
     return len(present)
 
 

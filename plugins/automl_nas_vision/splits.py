@@ -1,4 +1,4 @@
-"""Stratified splits: every class keeps its share."""
+"""Stratified splits: each class has the same share in every split."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from automl_nas.evaluation import Indices, permutation
 
 
 def held_out_counts(sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
-    """Return how many samples of each class to hold out: ``ceil(fraction * total)`` in all, by largest remainders.
+    """Return the number of samples of each class to hold out, in total ``ceil(fraction * total)`` (largest remainders).
 
-    Every class gets the whole part of its exact share; the classes with the largest remainders get one more each, the
-    first of equals. The fraction counts as the decimal number it is written as, so 0.1 of 30 is 3.
+    Every class gets the integer part of its exact share; the classes with the largest remainders get one more each,
+    ties in the order of the classes. The fraction is taken as the decimal number that is written, so 0.1 of 30 is 3.
+
+    Args:
+        sizes: number of samples of each class, shape ``(classes,)``.
+        fraction: the share to hold out.
+
+    Returns:
+        Numbers of samples, int64, shape ``(classes,)``.
     """
     total = int(sizes.sum())
-    wanted = math.ceil(Fraction(str(fraction)) * total)
-    shares = [Fraction(wanted * int(size), total) for size in sizes]
+    held_out_total = math.ceil(Fraction(str(fraction)) * total)
+    shares = [Fraction(held_out_total * int(size), total) for size in sizes]
     counts = [math.floor(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda k: (counts[k] - shares[k], k))
-    for k in by_remainder[: wanted - sum(counts)]:
+    for k in by_remainder[: held_out_total - sum(counts)]:
         counts[k] += 1
     return np.array(counts, dtype=np.int64)
 
@@ -31,27 +38,27 @@ def held_out_counts(sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int
 def hold_out(
     labels: NDArray[np.int64], fraction: float, *, setting: str, seed: int, what: str
 ) -> tuple[Indices, Indices]:
-    """Split samples into (kept, held out), each in ascending order, with the shares of `held_out_counts`.
+    """Return the indices of (remaining, held-out) samples, each ascending, with the shares of `held_out_counts`.
 
     Args:
-        labels: class numbers ``0 .. k - 1``.
-        fraction: to hold out, between 0 and 1.
-        setting: the name of the setting that gave it, for messages.
-        seed: of the draw.
-        what: the split that is held out; different ones draw from different streams.
+        labels: class numbers ``0 .. k - 1``, shape ``(samples,)``.
+        fraction: the share to hold out, between 0 and 1.
+        setting: the name of the setting of the fraction, for messages.
+        seed: of the sampling.
+        what: the split that is held out; each split has its own stream.
 
     Raises:
         ConfigurationError: the fraction is not between 0 and 1.
         DataError: a class is too small to have samples on both sides.
     """
     if not 0 < fraction < 1:
-        raise ConfigurationError(f"{setting} must lie between 0 and 1, not {fraction}", path=f"task.{setting}")
+        raise ConfigurationError(f"{setting} must be between 0 and 1, not {fraction}", path=f"task.{setting}")
     sizes = np.bincount(labels)
     counts = held_out_counts(sizes, fraction)
     for k in np.flatnonzero((counts == 0) | (counts == sizes)).tolist():
         held, size = int(counts[k]), int(sizes[k])
         raise DataError(
-            f"class {k} has {size} sample{'s' * (size != 1)} here, too few for the split '{what}': {setting} = "
+            f"class {k} has {size} sample{'s' * (size != 1)}, too few for the split '{what}': {setting} = "
             f"{fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more samples"
         )
     chosen = []

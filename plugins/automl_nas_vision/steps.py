@@ -1,7 +1,7 @@
-"""Augmentation steps that work on whole batches: crop, flip, cutout.
+"""Augmentation steps for whole batches: crop, flip, cutout.
 
-Each equals a function of ``torchvision.transforms.v2.functional`` applied to every sample by itself, bit for bit, with
-parameters drawn from the sample's own part of the stream; on small images it costs a hundredth of the per-sample call.
+Each is bit-equal to a function of ``torchvision.transforms.v2.functional`` that is applied to every sample, with random
+parameters from the sample's part of the stream. On small images it takes a hundredth of the time of per-sample calls.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Context:
-    """Which samples a step sees.
+    """The samples and random numbers of a step.
 
     Attributes:
-        indices: their numbers in the data set.
+        indices: indices of the samples in the data set.
         seed: of the stream.
         epoch: counted from 0.
-        stage: the step's place in the augmentation; each place draws numbers of its own.
+        stage: position of the step in the augmentation; each position has its own random numbers.
         mean: the mean colour of the training split, shape ``(channels,)``.
     """
 
@@ -48,16 +48,16 @@ class Step(ABC):
     def __call__(self, images: Pixels, context: Context) -> Pixels:
         """Return changed copies of images of shape ``(batch, channels, height, width)``, in the same shape.
 
-        What becomes of a sample depends on the context's seed, epoch and stage and the sample's index alone.
+        The result for a sample is a function of the context's seed, epoch and stage and of the sample's index.
         """
 
 
 @dataclass(frozen=True)
 class Crop(Step):
-    """Pad every side and cut out the original size at a uniformly random place.
+    """Pad every side and crop the original size at a uniformly random position.
 
     Attributes:
-        padding: pixels at each side.
+        padding: pixels on each side.
         fill: value of the padding, 0 to 255.
     """
 
@@ -66,7 +66,7 @@ class Crop(Step):
 
     def __post_init__(self) -> None:
         _check(self.padding >= 1, "crop", f"padding must be at least 1, not {self.padding}")
-        _check(0 <= self.fill <= 255, "crop", f"fill must lie between 0 and 255, not {self.fill}")
+        _check(0 <= self.fill <= 255, "crop", f"fill must be between 0 and 255, not {self.fill}")
 
     def __call__(self, images: Pixels, context: Context) -> Pixels:
         """See `Step`."""
@@ -85,13 +85,13 @@ class Flip(Step):
     """Mirror left and right.
 
     Attributes:
-        probability: of mirroring a sample.
+        probability: probability of mirroring a sample.
     """
 
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(0 <= self.probability <= 1, "flip", f"probability must lie between 0 and 1, not {self.probability}")
+        _check(0 <= self.probability <= 1, "flip", f"probability must be between 0 and 1, not {self.probability}")
 
     def __call__(self, images: Pixels, context: Context) -> Pixels:
         """See `Step`."""
@@ -103,15 +103,15 @@ class Flip(Step):
 
 @dataclass(frozen=True)
 class Cutout(Step):
-    """Blank a square.
+    """Fill a square with one colour.
 
     Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
 
     The centre is uniform over the image's pixels, so the square may lie partly outside.
 
     Attributes:
-        size: its side in pixels.
-        fill: 0 to 255; None: the mean colour of the training split, which is what normalisation turns into about 0.
+        size: side of the square in pixels.
+        fill: 0 to 255; None: the mean colour of the training split, which becomes about 0 by normalisation.
     """
 
     size: int
@@ -119,9 +119,7 @@ class Cutout(Step):
 
     def __post_init__(self) -> None:
         _check(self.size >= 1, "cutout", f"size must be at least 1, not {self.size}")
-        _check(
-            self.fill is None or 0 <= self.fill <= 255, "cutout", f"fill must lie between 0 and 255, not {self.fill}"
-        )
+        _check(self.fill is None or 0 <= self.fill <= 255, "cutout", f"fill must be between 0 and 255, not {self.fill}")
 
     def __call__(self, images: Pixels, context: Context) -> Pixels:
         """See `Step`."""

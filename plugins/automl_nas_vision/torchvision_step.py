@@ -1,4 +1,4 @@
-"""Any transform of ``torchvision.transforms.v2`` as a step of an augmentation."""
+"""A transform of ``torchvision.transforms.v2`` as a step of an augmentation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from automl_nas.evaluation import sample_generator
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.steps import Context, Pixels, Step
 
-# This module is imported when a transform is named in a configuration, and ahead of time by loader workers.
+# This module is imported when a configuration contains a transform, and by loader workers when they start.
 v2 = import_torchvision("torchvision.transforms.v2")
 
 
 class TorchvisionStep(Step):
-    """Apply a transform to each sample by itself, with torch's global generator at the sample's own place.
+    """Apply a transform to each sample separately; torch's global generator is seeded for each sample.
 
     Args:
-        name: of a class in ``torchvision.transforms.v2``, e.g. ``RandomRotation``.
+        name: name of a class in ``torchvision.transforms.v2``, e.g. ``RandomRotation``.
         settings: its keyword arguments.
 
     Raises:
-        ConfigurationError: there is no such transform, or it does not take these settings.
+        ConfigurationError: the transform does not exist, or does not accept these settings.
         PluginError: torchvision cannot be imported.
     """
 
@@ -38,7 +38,8 @@ class TorchvisionStep(Step):
         """See `Step`.
 
         Raises:
-            ConfigurationError: the transform refuses such images, or returns others than uint8 of the same shape.
+            ConfigurationError: the transform cannot be applied to the images, or does not return uint8 of the same
+                shape.
         """
         words = context.draws(1)[:, 0].tolist()
         result = np.empty_like(images)
@@ -54,10 +55,10 @@ class TorchvisionStep(Step):
         except Exception as error:
             raise self._refusal(f"cannot be applied to an image of shape {image.shape}, uint8: {error}") from error
         if not isinstance(changed, torch.Tensor) or changed.dtype != torch.uint8 or tuple(changed.shape) != image.shape:
-            found = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
+            result = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, torch.Tensor) else type(changed)
             raise self._refusal(
-                f"turns uint8 {image.shape} into {found}, but an augmentation must keep both; "
-                "conversion to float and normalisation are the task's own"
+                f"turns uint8 {image.shape} into {result}, but an augmentation must keep both; "
+                "the task itself converts to float and normalises"
             )
         pixels: Pixels = changed.numpy()
         return pixels
@@ -66,30 +67,30 @@ class TorchvisionStep(Step):
         return ConfigurationError(f"{self._name} {message}", path="task.augment")
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By name, not by state: where torchvision's operators are missing, unpickling its classes would import it
-        # without the help of `import_torchvision`.
+        # By name, not by state: unpickling classes of torchvision would import it without `import_torchvision`, which
+        # fails if the operators of torchvision are missing.
         return TorchvisionStep, (self._name, self._settings)
 
 
 def _build(name: str, settings: dict[str, object]) -> Callable[[torch.Tensor], object]:
-    known = {
+    transforms = {
         key: value
         for key, value in vars(v2).items()
         if inspect.isclass(value) and issubclass(value, v2.Transform) and value is not v2.Transform
     }
-    if name not in known:
+    if name not in transforms:
         raise ConfigurationError(
-            f"there is no augmentation '{name}', neither here nor in torchvision.transforms.v2"
-            f"{did_you_mean(name, [*known, 'crop', 'flip', 'cutout'])}",
+            f"unknown augmentation '{name}': it is neither a step of this plugin nor in torchvision.transforms.v2"
+            f"{did_you_mean(name, [*transforms, 'crop', 'flip', 'cutout'])}",
             path="task.augment",
         )
-    parameters = inspect.signature(known[name]).parameters
+    parameters = inspect.signature(transforms[name]).parameters
     for key in settings:
         if key not in parameters:
             raise ConfigurationError(
                 f"{name} has no setting '{key}'{did_you_mean(key, parameters)}", path="task.augment"
             )
     try:
-        return cast(Callable[[torch.Tensor], object], known[name](**settings))
+        return cast(Callable[[torch.Tensor], object], transforms[name](**settings))
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name} does not take these settings: {error}", path="task.augment") from error
+        raise ConfigurationError(f"{name} does not accept these settings: {error}", path="task.augment") from error

@@ -193,9 +193,9 @@ def test_widening_is_refused_where_it_means_nothing(
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"widen_epochs: none of the decisions .* is an Ordinal"):
         make(artifacts(), widen_epochs=1)
-    with pytest.raises(ConfigurationError, match="widen_epochs: must be between 0 and train.epochs .2., not 3"):
+    with pytest.raises(ConfigurationError, match=r"widen_epochs: must be between 0 and train\.epochs .2., not 3"):
         make(artifacts(), widen_epochs=3, train=Recipe(epochs=2))
-    with pytest.raises(ConfigurationError, match="widen_epochs: .* paths: uniform, not fair"):
+    with pytest.raises(ConfigurationError, match=r"widen_epochs: .* paths: uniform, not fair"):
         make(artifacts(), widen_epochs=1, paths="fair")
 
 

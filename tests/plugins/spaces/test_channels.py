@@ -112,7 +112,7 @@ def test_the_supernet_holds_the_decisions_of_the_space() -> None:
     [
         ({"scales": ()}, "one or more numbers"),
         ({"scales": (0.0, 1.0)}, "above 0"),
-        ({"scales": (0.01, 1.0)}, "leaves no channel"),
+        ({"scales": (0.01, 1.0)}, "gives 0 channels"),
         ({"dropout": 1.0}, "probability"),
         ({"num_classes": 0}, "num_classes"),
     ],

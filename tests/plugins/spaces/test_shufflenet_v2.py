@@ -11,7 +11,7 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
 from automl_nas.testing.spaces import SupernetContract
 from automl_nas_spaces.blocks import ProjectionBlock, ShuffleBlock
-from automl_nas_spaces.layout import place_blocks
+from automl_nas_spaces.outline import Outline
 from automl_nas_spaces.shufflenet_v2 import CANDIDATES, from_codes, shufflenet_v2, to_codes
 
 SMALL: dict[str, Any] = {
@@ -75,16 +75,16 @@ def test_the_layers_of_the_candidates() -> None:
 
     def kinds(path: str) -> list[object]:
         names = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu"}
-        found: list[object] = []
+        layers: list[object] = []
         for layer in network.get_submodule(path):  # type: ignore[attr-defined]
             if isinstance(layer, nn.Conv2d):
                 depthwise = layer.groups == layer.in_channels > 1
-                found.append((layer.kernel_size[0], layer.out_channels, layer.stride[0], depthwise))
+                layers.append((layer.kernel_size[0], layer.out_channels, layer.stride[0], depthwise))
                 assert layer.bias is None
                 assert layer.padding == (layer.kernel_size[0] // 2,) * 2
             else:
-                found.append(names[type(layer)])
-        return found
+                layers.append(names[type(layer)])
+        return layers
 
     # Stage 1 widens 8 to 16 at stride 1: a projection of the 8, and 8 more from the main branch, 16 // 2 wide inside.
     assert kinds("stage1.block1.main") == [
@@ -133,7 +133,7 @@ def test_codes() -> None:
     # The order of names in a file does not matter.
     assert to_codes(space, Architecture(dict(reversed(architecture.to_dict().items())))) == [2, 3, 0, 1]
     assert all(decision.options == CANDIDATES for decision in space.decisions.values())
-    with pytest.raises(SpaceError, match=r"a code is 0 to 3 .*, not 4"):
+    with pytest.raises(SpaceError, match=r"a code must be 0 to 3 .*, not 4"):
         from_codes(space, [0, 4, 0, 0])
     with pytest.raises(SpaceError):
         from_codes(space, [0, 0, 0])
@@ -177,19 +177,19 @@ def test_dropout_stands_before_the_classifier_and_works_in_training_only() -> No
             r"images of 2x8 are too small for 2 strides of 2.*halved 1 times",
         ),
         ({"input_shape": (1, 0, 8)}, "at least one pixel, not 0x8"),
-        ({"widths": (16, 26)}, r"stage 2: a width is a multiple of 4.*not 26"),
-        ({"widths": (16, 16)}, r"stage 2: the 16 channels that come in .* greater than 16, not 16"),
-        ({"widths": (24, 16)}, r"stage 2: the 24 channels .* not 16"),
+        ({"widths": (16, 26)}, r"stage 2: a width must be a multiple of 4.*not 26"),
+        ({"widths": (16, 16)}, r"stage 2: .* the 16 input channels.* greater than 16, not 16"),
+        ({"widths": (24, 16)}, r"stage 2: .* the 24 input channels.* not 16"),
         ({"widths": (16,)}, "not 1, 2 and 2"),
         ({"widths": (), "repeats": (), "strides": ()}, "not 0, 0 and 0"),
-        ({"strides": (1, 3)}, "a stride is 1 or 2, not 3"),
-        ({"stem_stride": 4}, "a stride is 1 or 2, not 4"),
+        ({"strides": (1, 3)}, "a stride must be 1 or 2, not 3"),
+        ({"stem_stride": 4}, "a stride must be 1 or 2, not 4"),
         ({"repeats": (2, 0)}, "at least one block, not 0"),
         ({"channel_scales": (1.0, 1.0)}, "each of the 4 blocks, not 2"),
         ({"channel_scales": (1.0, 0.1, 1.0, 1.0)}, r"block 2 of stage 1: the channel scale 0\.1"),
-        ({"dropout": 1.0}, "dropout is a probability"),
-        ({"num_classes": 0}, "num_classes is at least 1"),
-        ({"last_channels": 0}, "last_channels is at least 1"),
+        ({"dropout": 1.0}, "dropout must be a probability"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"last_channels": 0}, "last_channels must be at least 1"),
     ],
 )
 def test_settings_that_contradict_each_other(change: dict[str, Any], match: str) -> None:
@@ -204,21 +204,25 @@ def test_equal_widths_at_stride_1_need_no_projection() -> None:
     assert isinstance(network.get_submodule("stage2.block1"), ProjectionBlock)
 
 
+def outline(**settings: Any) -> Outline:
+    others = {"num_classes": 2, "last_channels": 8, "dropout": 0.0, "variant": "search", "channel_scales": None}
+    return Outline(**{**others, **settings})
+
+
 def test_the_smallest_images_are_exactly_those_that_can_be_halved_so_often() -> None:
     settings: dict[str, Any] = {
         "stem_channels": 8, "stem_stride": 2, "widths": (16, 24), "repeats": (1, 1), "strides": (2, 2),
-        "channel_scales": None,
     }  # fmt: skip
     # A convolution of stride 2 gives ceil(n / 2): 5 -> 3 -> 2 -> 1 has three halvings, 4 -> 2 -> 1 has two.
-    assert len(place_blocks(input_size=(5, 9), **settings)) == 2
+    assert len(outline(input_shape=(3, 5, 9), **settings).places) == 2
     with pytest.raises(SpaceError, match="halved 2 times"):
-        place_blocks(input_size=(4, 9), **settings)
+        outline(input_shape=(3, 4, 9), **settings)
 
 
 def test_scaled_widths_are_truncated_as_in_the_paper() -> None:
     scales = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
-    places = place_blocks(
-        input_size=(8, 8), stem_channels=16, stem_stride=1, widths=(64,), repeats=(8,), strides=(2,),
+    scaled = outline(
+        input_shape=(3, 8, 8), stem_channels=16, stem_stride=1, widths=(64,), repeats=(8,), strides=(2,),
         channel_scales=scales,
     )  # fmt: skip
-    assert [place.mid for place in places] == [6, 12, 19, 25, 32, 38, 44, 51]
+    assert [place.mid for place in scaled.places] == [6, 12, 19, 25, 32, 38, 44, 51]

@@ -39,11 +39,11 @@ def test_presets_names_mappings_and_lists() -> None:
         ("crop_flp", "did you mean 'crop_flip'"),
         ({"name": "cutou", "size": 3}, "did you mean 'cutout'"),
         ("RandomHorizontalFlp", "did you mean 'RandomHorizontalFlip'"),
-        ("Transform", "there is no augmentation 'Transform'"),
+        ("Transform", "unknown augmentation 'Transform'"),
         ({"name": "crop", "paddin": 3}, "crop has no setting 'paddin'; did you mean 'padding'"),
         ({"name": "RandomCrop", "sise": 3}, "RandomCrop has no setting 'sise'; did you mean 'size'"),
-        ({"name": "RandomRotation"}, "RandomRotation does not take these settings"),
-        ({"name": "RandomHorizontalFlip", "p": 2.0}, "RandomHorizontalFlip does not take these settings"),
+        ({"name": "RandomRotation"}, "RandomRotation does not accept these settings"),
+        ({"name": "RandomHorizontalFlip", "p": 2.0}, "RandomHorizontalFlip does not accept these settings"),
         ({"name": "RandomCrop", "size": 8}, r"turns uint8 \(3, 12, 12\) into torch.uint8 \(3, 8, 8\)"),
         ("ToPILImage", "turns uint8"),
         ({"name": "Normalize", "mean": [0.5], "std": [0.5]}, "cannot be applied to an image"),
@@ -54,7 +54,7 @@ def test_presets_names_mappings_and_lists() -> None:
         ({"name": "crop", "padding": "3"}, "padding must be int, not '3'"),
         ({"name": "crop", "padding": True}, "padding must be int, not True"),
         ({"name": "flip", "probability": None}, "probability must be float, not None"),
-        (["shift", "flip"], "a preset stands by itself"),
+        (["shift", "flip"], "can only be set alone"),
     ],
 )
 def test_mistakes_are_named_with_the_way_out(setting: Any, message: str) -> None:
@@ -78,11 +78,11 @@ def test_a_torchvision_step_is_the_transform_at_the_samples_word() -> None:
     transform = import_torchvision("torchvision.transforms.v2").RandomAffine(30)
     pictures = np.random.default_rng(1).integers(0, 256, (5, 3, 12, 12), dtype=np.uint8)
     context = Context(np.array([4, 0, 3, 2, 1]), seed=1, epoch=6, stage=2, mean=MEAN)
-    found = TorchvisionStep("RandomAffine", {"degrees": 30})(pictures, context)
+    transformed = TorchvisionStep("RandomAffine", {"degrees": 30})(pictures, context)
     with torch.random.fork_rng(devices=[]):
         for k, word in enumerate(context.draws(1)[:, 0].tolist()):
             torch.manual_seed(word >> 1)
-            assert torch.equal(torch.from_numpy(found[k]), transform(torch.from_numpy(pictures[k])))
+            assert torch.equal(torch.from_numpy(transformed[k]), transform(torch.from_numpy(pictures[k])))
 
 
 def test_a_pickled_step_travels_by_name() -> None:

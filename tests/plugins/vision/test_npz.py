@@ -101,7 +101,7 @@ def test_a_home_folder_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.M
         ({"train_labels": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, "one class number for each image"),
         ({"train_labels": np.arange(40) % 4 + 1}, {}, r"the classes 0 .. k - 1.*return_inverse"),
         ({"train_labels": np.zeros(40, int)}, {}, "one class only"),
-        ({"train_labels": np.array([0] * 39 + [1]), "test_labels": np.arange(12) % 2}, {}, "class 1 has 1 sample here"),
+        ({"train_labels": np.array([0] * 39 + [1]), "test_labels": np.arange(12) % 2}, {}, "class 1 has 1 sample"),
         ({"train_labels": np.array([{}] * 40)}, {}, "'train_labels' cannot be read: Object arrays"),
         ({"test_images": np.zeros((12, 9, 9, 3), np.uint8)}, {}, r"has shape \(9, 9, 3\), but one of the training"),
         ({"test_labels": np.arange(12)}, {}, "goes from 0 to 11, but the training labels only from 0 to 3"),
@@ -115,7 +115,7 @@ def test_a_bad_file_is_described(tmp_path: Path, changes: Any, settings: Any, me
 
 def test_a_missing_file_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"there is no file .*set task\.path") as raised:
+    with pytest.raises(DataError, match=r"nowhere.* does not exist; set task\.path") as raised:
         Npz(path="nowhere.npz")
     assert str(tmp_path / "nowhere.npz") in str(raised.value)
 

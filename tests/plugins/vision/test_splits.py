@@ -46,9 +46,9 @@ def test_a_split_is_a_partition_that_depends_on_seed_and_name() -> None:
     labels = np.random.default_rng(0).integers(0, 4, 200)
 
     def held(seed: int, what: str) -> list[int]:
-        kept, out = hold_out(labels, 0.25, setting="f", seed=seed, what=what)
-        assert sorted([*kept, *out]) == list(range(200)) and len(out) == 50
-        assert (np.diff(kept) > 0).all() and (np.diff(out) > 0).all()
+        remaining, out = hold_out(labels, 0.25, setting="f", seed=seed, what=what)
+        assert sorted([*remaining, *out]) == list(range(200)) and len(out) == 50
+        assert (np.diff(remaining) > 0).all() and (np.diff(out) > 0).all()
         result: list[int] = out.tolist()
         return result
 
@@ -65,13 +65,13 @@ def test_the_test_split_does_not_depend_on_the_search_fraction() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_fraction_outside_0_and_1_is_refused(fraction: float) -> None:
-    with pytest.raises(ConfigurationError, match=r"task\.search_fraction: search_fraction must lie between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=r"task\.search_fraction: search_fraction must be between 0 and 1"):
         Digits(search_fraction=fraction)
 
 
 def test_a_class_that_is_too_small_is_named() -> None:
     labels = np.array([0] * 50 + [1] * 1)
-    with pytest.raises(DataError, match=r"class 1 has 1 sample here, too few for the split 'search'"):
+    with pytest.raises(DataError, match=r"class 1 has 1 sample, too few for the split 'search'"):
         hold_out(labels, 0.2, setting="search_fraction", seed=0, what="search")
     with pytest.raises(DataError, match=r"takes 0 of them and leaves"):
         Digits(search_fraction=0.001)
