@@ -124,7 +124,7 @@ def test_a_later_stage_s_strategy_is_refused_before_the_first_begins(
     [
         ({"iterations_per_step": 0}, ConfigurationError, r"stages\[0\].strategy.iterations_per_step"),
         ({"paths": "feasible", "max_draws": 0}, ConfigurationError, r"stages\[0\].strategy.max_draws"),
-        ({"paths": "feasible", "max_draws": 1}, InfeasibleError, "none of 1 uniformly drawn paths"),
+        ({"paths": "feasible", "max_draws": 1}, InfeasibleError, "none of 1 uniformly sampled paths"),
     ],
 )
 def test_training_a_supernet_is_refused_before_it_is_built(
