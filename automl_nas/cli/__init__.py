@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         json_option as json_option,
         working_plugins as working_plugins,
     )
-    from automl_nas.cli.costs import read_architecture as read_architecture
+    from automl_nas.cli.cost_report import read_architecture as read_architecture
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
     from automl_nas.cli.progress import progress_reporter as progress_reporter
@@ -33,7 +33,7 @@ _HOMES = {
         "json_option",
         "working_plugins",
     ),
-    "costs": ("read_architecture",),
+    "cost_report": ("read_architecture",),
     "logs": (
         "Logs",
         "quiet_libraries",

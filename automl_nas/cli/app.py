@@ -1,4 +1,4 @@
-"""The group of commands: where plugins' commands join, and what an error looks like."""
+"""The group of commands: the core's commands, those of plugins, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from automl_nas.cli.show import show
 from automl_nas.errors import AutoMLNASError, RunInterrupted, UserError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes besides 0: no result; bad usage or configuration; stopped by a signal and resumable."""
+"""Exit codes besides 0: the run failed; the usage or configuration is invalid; a signal stopped a resumable run."""
 
 
 class CommandLine(click.Group):
-    """A group that knows its own commands at once, and loads plugins only to list commands or for one it does not know.
+    """A group that loads plugins only to list all commands, or for a command that is not one of the core.
 
-    Errors become one line on stderr and an exit code; see `FAILED`, `BAD_INPUT` and `INTERRUPTED`.
+    Errors are printed as one line on stderr; the exit code is `FAILED`, `BAD_INPUT` or `INTERRUPTED`.
     """
 
     def add_plugins(self) -> None:
@@ -41,7 +41,7 @@ class CommandLine(click.Group):
         complete_manager().add_commands(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the own commands in the order of use, then those of plugins."""
+        """Return the commands of the core in the order in which they are used, then those of plugins."""
         self.add_plugins()
         return list(self.commands)
 
@@ -52,21 +52,21 @@ class CommandLine(click.Group):
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run a command; what it returns means nothing, exit codes are raised."""
+        """Run a command. Its return value is ignored; commands raise exit codes."""
         super().invoke(ctx)
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> NoReturn:
         """Run a command line and exit; see `click.Command.main`."""
         settings["standalone_mode"] = False
-        before = os.environ.get(DEBUG)
+        debug = os.environ.get(DEBUG)
         try:
             with Logs():
                 code = self._code(args, *more, **settings)
         finally:
-            # Tests call this many times in one process, and --debug sets it for worker processes too.
+            # --debug sets the variable, also for worker processes. A process may call this method several times.
             os.environ.pop(DEBUG, None)
-            if before is not None:
-                os.environ[DEBUG] = before
+            if debug is not None:
+                os.environ[DEBUG] = debug
         sys.exit(code)
 
     def _code(self, args: Sequence[str] | None, *more: Any, **settings: Any) -> int:
@@ -95,7 +95,7 @@ class CommandLine(click.Group):
 def cli() -> None:
     """Search, train and export neural networks.
 
-    Exit codes: 0; 1 failed; 2 bad usage or configuration; 130 interrupted and resumable.
+    Exit codes: 0 success; 1 failure; 2 invalid usage or configuration; 130 interrupted and resumable.
     """
 
 
@@ -104,5 +104,5 @@ for command in (run, resume, show, cost, export, plugins):
 
 
 def main() -> NoReturn:
-    """Be the program ``automl-nas``."""
+    """Run the program ``automl-nas``."""
     cli.main(prog_name="automl-nas")

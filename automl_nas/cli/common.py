@@ -1,4 +1,4 @@
-"""What several commands share: options, warnings about plugins, text."""
+"""What several commands use: options, and the plugin manager with a warning about broken plugins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 DEBUG = "AUTOML_NAS_DEBUG"
-"""Environment: 1 shows the traceback of every error, and what libraries warn of."""
+"""Environment variable: 1 shows the traceback of every error and the warnings of libraries."""
 
 
 def _debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -30,7 +30,7 @@ def debug_option(command: CommandT) -> CommandT:
         is_eager=True,
         expose_value=False,
         callback=_debug,
-        help=f"Show tracebacks and libraries' warnings ({DEBUG}=1).",
+        help=f"Show tracebacks and the warnings of libraries ({DEBUG}=1).",
     )(command)
 
 
@@ -40,11 +40,11 @@ def json_option(command: CommandT) -> CommandT:
 
 
 def working_plugins() -> PluginManager:
-    """Return the plugin manager; say in one line on stderr if plugins are broken."""
+    """Return the plugin manager. If plugins are broken, print a warning of one line on stderr."""
     from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()
-    broken = [fault.source.plugin for fault in manager.broken]
+    broken = [failure.source.plugin for failure in manager.broken]
     if broken:
         plural = "plugins are" if len(broken) > 1 else "plugin is"
         click.echo(

@@ -1,7 +1,7 @@
-"""``automl-nas cost``: what networks cost, before anything is trained.
+"""``automl-nas cost``: the command. The costs are collected and printed by `automl_nas.cli.cost_report`.
 
-A target that is no configuration goes to the command `OF_A_NETWORK`, which a plugin may add: the core knows no library
-of networks and no file format of theirs.
+If the target is not a configuration, the command `NETWORK_COST` is called, which a plugin may add: the core reads
+neither libraries nor file formats of networks.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from automl_nas.run.configuration.plan import Plan
 
 
-OF_A_NETWORK = "network-cost"
-"""The plugin's command that takes over; its arguments are ``target`` and options of the same names as here."""
+NETWORK_COST = "network-cost"
+"""The plugin command for single networks; its parameters are ``target`` and options with the same names as here."""
 
 
-@click.command(short_help="Show what an architecture, the extremes of a space, or a network cost.")
+@click.command(short_help="Show the costs of an architecture, of the extremes of a space, or of a network.")
 @click.argument("target")
 @click.option(
     "--architecture",
-    "wanted",
+    "architecture",
     metavar="JSON|@FILE|CODES",
-    help="A JSON object of decisions, a file that holds one (architecture.json, say), the numbers of the options in "
-    "the order of the decisions (2,1,0,3), or: smallest, largest.",
+    help="A JSON object of decisions, a file with one (e.g. architecture.json), the numbers of the options in the "
+    "order of the decisions (e.g. 2,1,0,3), or: smallest, largest.",
 )
 @click.option(
     "--by-layer",
     is_flag=True,
-    help="Show the cost of each module (of the largest network, if no --architecture is given).",
+    help="Show the cost of each module (of the largest network without --architecture).",
 )
-@click.option("--latency", is_flag=True, help="Measure the latency too, which takes seconds for each network.")
-@click.option("--input-shape", metavar="C,H,W", help="The shape of one input; only for a PyTorch network.")
+@click.option("--latency", is_flag=True, help="Also measure the latency, which takes seconds for each network.")
+@click.option("--input-shape", metavar="C,H,W", help="The shape of one input, for a PyTorch network.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. space.num_classes=100."
 )
@@ -53,25 +53,25 @@ OF_A_NETWORK = "network-cost"
 def cost(
     ctx: click.Context,
     target: str,
-    wanted: str | None,
+    architecture: str | None,
     by_layer: bool,
     latency: bool,
     input_shape: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show every cost of an architecture, and of the smallest and the largest one, of the space in the file TARGET.
+    """Show all costs of an architecture, and the smallest and largest costs, in the space of the configuration TARGET.
 
-    Costs are those of the network that is delivered. Nothing is trained. TARGET may also be a network: a model of
-    torchvision by name, package.module:Class, or an ONNX file.
+    The costs are those of the delivered network. Nothing is trained. TARGET may also be a network: the name of a
+    torchvision model, package.module:Class, or an ONNX file.
     """
-    from automl_nas.cli.costs import account
+    from automl_nas.cli.cost_report import cost_report
 
     if not _is_configuration(target):
-        if wanted is not None:
-            raise click.UsageError("--architecture needs a configuration, which has a space")
+        if architecture is not None:
+            raise click.UsageError("--architecture needs a configuration with a space; TARGET is a network")
         ctx.invoke(
-            _command_of_a_network(ctx),
+            _network_command(ctx),
             target=target,
             input_shape=input_shape,
             latency=latency,
@@ -83,17 +83,17 @@ def cost(
     if input_shape is not None:
         raise click.UsageError("--input-shape is for a PyTorch network; use --set space.input_shape=[3,32,32]")
     registry = working_plugins().registry
-    given = Configuration.read(Path(target), overrides)
+    configuration = Configuration.read(Path(target), overrides)
     with quiet_libraries():
         try:
-            plan, problem = _plan(given.value, registry)
-            asked = wanted or ("largest" if by_layer or latency else None)
-            found = account(plan, asked, by_layer=by_layer, latency=latency)
+            plan, infeasible = _plan(configuration.value, registry)
+            default = "largest" if by_layer or latency else None
+            report = cost_report(plan, architecture or default, by_layer=by_layer, latency=latency)
         except ConfigurationError as error:
-            raise given.locate(error) from error
-    if problem:
-        click.echo(f"warning: {problem}", err=True)
-    click.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.as_text()))
+            raise configuration.locate(error) from error
+    if infeasible:
+        click.echo(f"warning: {infeasible}", err=True)
+    click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else "\n".join(report.as_text()))
 
 
 def _is_configuration(target: str) -> bool:
@@ -101,26 +101,29 @@ def _is_configuration(target: str) -> bool:
     return path.suffix in (".yaml", ".yml", ".json") or (path.is_file() and path.suffix != ".onnx")
 
 
-def _command_of_a_network(ctx: click.Context) -> click.Command:
+def _network_command(ctx: click.Context) -> click.Command:
     group = ctx.parent.command if ctx.parent is not None else None
-    found = group.get_command(ctx.parent, OF_A_NETWORK) if isinstance(group, click.Group) and ctx.parent else None
-    if found is None:
+    command = group.get_command(ctx.parent, NETWORK_COST) if isinstance(group, click.Group) and ctx.parent else None
+    if command is None:
         raise ConfigurationError(
-            f"'{ctx.params['target']}' is no configuration file, and no plugin that works knows the costs of single "
-            "networks; see: automl-nas plugins"
+            f"'{ctx.params['target']}' is not a configuration file (.yaml, .yml or .json), and the command for single "
+            f"networks, {NETWORK_COST}, is not available; see: automl-nas plugins"
         )
-    return found
+    return command
 
 
 def _plan(raw: Mapping[str, Any], registry: Registry) -> tuple[Plan, str]:
-    """Resolve a configuration; if its constraints cannot be met, without them, and the second value says why."""
+    """Return the plan of a configuration and an empty string.
+
+    If its constraints cannot be met, return the plan without constraints, and the error message.
+    """
     from automl_nas.run.configuration.resolver import make_plan
 
     try:
         return make_plan(raw, registry), ""
     except InfeasibleError as error:
-        free = copy.deepcopy(dict(raw))
-        for section in (free, *(free.get("stages") or [])):
+        unconstrained = copy.deepcopy(dict(raw))
+        for section in (unconstrained, *(unconstrained.get("stages") or [])):
             if section.get("problem"):
                 section["problem"].pop("constraints", None)
-        return make_plan(free, registry), str(error)
+        return make_plan(unconstrained, registry), str(error)

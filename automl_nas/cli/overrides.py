@@ -1,4 +1,4 @@
-"""``--set key=value``: changing a configuration from the command line, with the place of every value."""
+"""``--set key=value``: changing a configuration on the command line; errors name the place of each value."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Override:
     """One ``key=value``.
 
     Attributes:
-        option: how it was given, for messages: ``--set seed=3``.
-        parts: the key's parts.
-        value: parsed as YAML 1.2.
+        option: the option on the command line, for error messages: ``--set seed=3``.
+        parts: the parts of the key.
+        value: the value, parsed as YAML 1.2.
     """
 
     option: str
@@ -38,7 +38,7 @@ class Override:
         """Read ``key=value``.
 
         Raises:
-            ConfigurationError: there is no ``=``, the key is malformed, or the value is not YAML.
+            ConfigurationError: the text has no ``=``, the key is malformed, or the value is not YAML.
         """
         from automl_nas.run.record.yaml import parse_yaml
 
@@ -50,11 +50,11 @@ class Override:
 
 
 class Configuration:
-    """A configuration from a file with overrides, and where each of its values was written.
+    """A configuration from a file with overrides, and the place where each of its values is written.
 
     Args:
-        value: what the file holds.
-        document: the file, which knows the lines.
+        value: the content of the file.
+        document: the file with the line of each value.
     """
 
     def __init__(self, value: dict[str, Any], document: Document) -> None:
@@ -66,53 +66,53 @@ class Configuration:
         """Read a file and apply overrides.
 
         Raises:
-            ConfigurationError: the file is not a configuration, or an override leads nowhere.
+            ConfigurationError: the file is not a configuration, or the key of an override does not exist.
         """
         from automl_nas.run.record.yaml import read_yaml
 
         document = read_yaml(path)
         if document.value is not None and not isinstance(document.value, dict):
             raise ConfigurationError(
-                "a configuration is a mapping of settings, such as 'space: shufflenet_v2'", source=str(path)
+                "a configuration must be a mapping of settings, such as 'space: shufflenet_v2'", source=str(path)
             )
-        made = cls(dict(document.value or {}), document)
+        configuration = cls(dict(document.value or {}), document)
         for text in overrides:
-            made.set(Override.parse(text))
-        return made
+            configuration.set(Override.parse(text))
+        return configuration
 
     def set(self, override: Override) -> None:
-        """Change one value; what does not exist on the way to it is made, as a mapping.
+        """Set one value; missing mappings on the way to it are created.
 
         Raises:
-            ConfigurationError: the key leads through a value without parts, or to an item that a list lacks.
+            ConfigurationError: the key contains a value without settings, or an item that the list does not have.
         """
         value = copy.deepcopy(self.value)
         if override.parts[0] == "stages" and value.get("stages") is None and len(override.parts) > 1:
             from automl_nas.run.configuration.sections import DEFAULT_STAGES
 
             value["stages"] = [copy.deepcopy(dict(stage)) for stage in DEFAULT_STAGES]
-        here: Any = value
+        parent: Any = value
         path = ""
         for depth, part in enumerate(override.parts):
             last = depth == len(override.parts) - 1
             key: Any
-            if isinstance(here, list):
-                key = _item(here, part, path, override.option)
+            if isinstance(parent, list):
+                key = _item(parent, part, path, override.option)
                 path += f"[{key}]"
             else:
                 key = part
                 path += f".{part}" if path else part
             if last:
-                here[key] = override.value
+                parent[key] = override.value
             else:
-                below = here[key] if isinstance(here, list) else here.get(key)
-                here[key] = _opened(below, path, override)
-                here = here[key]
+                child = parent[key] if isinstance(parent, list) else parent.get(key)
+                parent[key] = _as_container(child, path, override)
+                parent = parent[key]
         self.value = value
         self._overrides.append((path, override))
 
     def locate(self, error: ConfigurationError) -> ConfigurationError:
-        """Return the error with the place where its setting was written, if it lacks one."""
+        """Return the error with the place where its setting is written, unless the error has a place already."""
         if error.source or not error.path:
             return error
         for path, override in reversed(self._overrides):
@@ -122,19 +122,19 @@ class Configuration:
 
 
 def _item(items: list[Any], part: str, path: str, option: str) -> int:
-    """Return the position of an item that is named by its position or by its own name."""
+    """Return the position of the item with this name or position."""
     names = [item.get("name") if isinstance(item, Mapping) else item for item in items]
     if part in names:
         return names.index(part)
     if part.isdigit() and int(part) < len(items):
         return int(part)
-    texts = [name for name in names if isinstance(name, str)]
-    hint = did_you_mean(part, texts) if texts else ""
+    strings = [name for name in names if isinstance(name, str)]
+    hint = did_you_mean(part, strings) if strings else ""
     raise ConfigurationError(f"'{path}' has no item '{part}' (it has {len(items)}){hint}", source=option)
 
 
-def _opened(value: Any, path: str, override: Override) -> Any:
-    """Return a value into which a key can be set: a bare name becomes ``{name: ...}``, nothing an empty mapping."""
+def _as_container(value: Any, path: str, override: Override) -> Any:
+    """Return a mapping or list in which a key can be set: a name becomes ``{name: ...}``, null an empty mapping."""
     if value is None:
         return {}
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""``automl-nas plugins``: what is installed, what it registers, what is broken, and the settings of components."""
+"""``automl-nas plugins``: the installed plugins, what they register, failures, and the settings of components."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Import everything that is registered, and check it; exits with 1 if something is wrong.",
+    help="Import and check all registered components; the exit code is 1 if a check fails.",
 )
 @json_option
 @debug_option
 @click.pass_context
 def plugins(ctx: click.Context, name: str | None, check: bool, as_json: bool) -> None:
-    """List plugins: what each registers, which are broken or disabled, and why.
+    """List plugins: the components of each, and which plugins are broken or disabled, and why.
 
-    With the NAME of a component (evolution, digits, flops, ...): its settings, with types and defaults. With the name
-    of a plugin or a distribution: that one alone.
+    NAME of a component (evolution, digits, flops, ...): list its settings with types and defaults. NAME of a plugin or
+    a distribution: list only its plugins.
     """
     from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()
     parent = ctx.find_root().command
     if isinstance(parent, click.Group):
-        manager.add_commands(parent)  # a command that clashes breaks its plugin, which must show here
-    faults = list(manager.check() if check else manager.broken)
+        manager.add_commands(parent)  # a plugin with a command whose name is taken must be listed as broken
+    failures = list(manager.check() if check else manager.broken)
     chosen = list(manager.plugins)
     components: list[Component] = []
     if name is not None:
         components = [component for component in manager.registry if component.name == name]
         chosen = [plugin for plugin in chosen if name in (plugin.source.plugin, plugin.source.distribution)]
-        faults = [fault for fault in faults if name in (fault.source.plugin, fault.source.distribution)]
-        if not components and not chosen and not faults:
-            raise PluginError(f"there is no component or plugin '{name}'{did_you_mean(name, _names(manager))}")
+        failures = [failure for failure in failures if name in (failure.source.plugin, failure.source.distribution)]
+        if not components and not chosen and not failures:
+            raise PluginError(f"unknown component or plugin '{name}'{did_you_mean(name, _names(manager))}")
     if as_json:
         click.echo(
-            json.dumps(_as_json(manager, chosen, faults, components, name is None), indent=2, ensure_ascii=False)
+            json.dumps(_as_json(manager, chosen, failures, components, name is None), indent=2, ensure_ascii=False)
         )
     else:
         lines = [line for component in components for line in _settings(component)]
         lines += [line for plugin in chosen if not components for line in _plugin(plugin)]
-        for fault in faults:
-            lines += [f"BROKEN {fault.component or fault.source}", f"  {fault.error}", ""]
+        for failure in failures:
+            lines += [f"BROKEN {failure.component or failure.source}", f"  {failure.error}", ""]
         if name is None:
             lines += [f"disabled: {source}" for source in manager.disabled]
-        if check and not faults:
-            lines.append("everything that is registered can be imported and used")
+        if check and not failures:
+            lines.append("all registered components passed the checks")
         click.echo("\n".join(lines).rstrip())
-    if check and faults:
+    if check and failures:
         ctx.exit(1)
 
 
@@ -115,7 +115,7 @@ def _rows(setting: Setting, prefix: str) -> list[list[str]]:
 def _as_json(
     manager: PluginManager,
     chosen: Sequence[Plugin],
-    faults: Sequence[PluginFailure],
+    failures: Sequence[PluginFailure],
     components: Sequence[Component],
     everything: bool,
 ) -> dict[str, Any]:
@@ -137,14 +137,14 @@ def _as_json(
         ],
         "broken": [
             {
-                "plugin": fault.source.plugin,
-                "distribution": fault.source.distribution or None,
+                "plugin": failure.source.plugin,
+                "distribution": failure.source.distribution or None,
                 "component": None
-                if fault.component is None
-                else {"kind": fault.component.kind, "name": fault.component.name},
-                "error": fault.error,
+                if failure.component is None
+                else {"kind": failure.component.kind, "name": failure.component.name},
+                "error": failure.error,
             }
-            for fault in faults
+            for failure in failures
         ],
         "disabled": [source.plugin for source in manager.disabled] if everything else [],
         "components": [

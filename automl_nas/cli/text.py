@@ -1,4 +1,4 @@
-"""Numbers, times, architectures and tables as plain text."""
+"""Numbers, durations, architectures and tables as text."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 WIDTH = 100
-"""Characters of a line where text is wrapped."""
+"""The largest number of characters of a wrapped line."""
 
 
 def exact(value: float) -> str:
-    """Return a whole number with all its digits in groups of three, any other with six significant ones."""
+    """Return a whole number with all digits, in groups of three; any other number with six significant digits."""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:,.6g}"
 
 
 def human(value: float) -> str:
-    """Return four significant digits and a prefix for powers of 1,000: ``322.9M``."""
+    """Return four significant digits and a prefix for a power of 1,000: ``322.9M``."""
     for scale, prefix in _PREFIXES:
         if abs(value) >= scale:
             return f"{value / scale:.4g}{prefix}"
@@ -26,7 +26,7 @@ def human(value: float) -> str:
 
 
 def cost(value: float) -> str:
-    """Return a cost exactly, and in short where that is shorter: ``322,918,720 (322.9M)``."""
+    """Return a cost with all digits, and with a prefix if it is 10,000 or more: ``322,918,720 (322.9M)``."""
     return f"{exact(value)} ({human(value)})" if abs(value) >= 10_000 else exact(value)
 
 
@@ -36,7 +36,7 @@ def measured(value: float, interval: Sequence[float] | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: ``1.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    """Return a duration in its two largest units: ``1.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 and seconds != int(seconds) else f"{int(seconds)} s"
     for size, unit, small, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
@@ -46,7 +46,7 @@ def duration(seconds: float) -> str:
 
 
 def architecture(values: Mapping[str, object], indent: str = "") -> str:
-    """Return decisions as ``name=value``, wrapped."""
+    """Return decisions as ``name=value``, in wrapped lines."""
     parts = [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}".replace(" ", "\0")
         for name, value in values.items()
@@ -63,20 +63,20 @@ def architecture(values: Mapping[str, object], indent: str = "") -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, indent: str = "") -> list[str]:
-    """Return lines of columns.
+    """Return the lines of a table.
 
     Args:
         header: a title for each column.
-        rows: as many texts each.
-        left: how many of the first columns stand on the left of their place; numbers stand on the right.
-        indent: before each line.
+        rows: a string for each column.
+        left: the number of columns, counted from the first, that are left-aligned; the others are right-aligned.
+        indent: the beginning of each line.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in (header, *rows):
         cells = [
-            text.ljust(width) if place < left else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(width) if column < left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append((indent + "  ".join(cells)).rstrip())
     return lines

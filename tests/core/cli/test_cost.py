@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from automl_nas.cli.costs import read_architecture
+from automl_nas.cli.cost_report import read_architecture
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.toys import ToySpace
@@ -116,7 +116,7 @@ def test_extremes_of_a_large_space_that_is_not_additive_are_found_not_known(
     monkeypatch.setenv("AUTOML_NAS_DISABLED_PLUGINS", "costs")
     program.forget()
     text = program("cost", program.config, "--set", "problem.costs=[squared]", "--set", "space.blocks=8").stdout
-    assert [line.split()[0] for line in text.splitlines() if "found by local search" in line] == ["squared"]
+    assert [line.split()[0] for line in text.splitlines() if "by local search" in line] == ["squared"]
     assert "6,561 architectures" in text
     assert not any(line.startswith("flops") for line in text.splitlines())  # not registered, so not shown
 
@@ -138,8 +138,8 @@ def test_costs_are_shown_even_if_the_constraints_cannot_be_met(program: Any) -> 
     ("given", "told"),
     [
         ("2,0", "a code of this space has 3 numbers, not 2"),
-        ("2,0,3", "holds a number that is no option"),
-        ("2,0,-1", "holds a number that is no option"),
+        ("2,0,3", "not the position of an option"),
+        ("2,0,-1", "not the position of an option"),
         ("2,0,x", "cannot read the architecture"),
         ("[0.5, 0, 1]", "whole numbers"),
         ('{"d0": 2, "d1": 0}', "lacks the decision 'd2'"),

@@ -217,7 +217,7 @@ def test_networks_by_name(program: Callable[..., Any]) -> None:
         (["my.yaml", "--set=latency_ms.round=3"], "did you mean 'rounds'?"),
         (["my.yaml", "--set=latency_ms.rounds=3"], "must be at least 5"),
         (["resnet18", "--set=flops.convention=flops"], "a bundle has no setting 'flops'"),
-        (["my.yaml", "--architecture=9,9,9,9"], "holds a number"),
+        (["my.yaml", "--architecture=9,9,9,9"], "not the position of an option"),
     ],
 )
 def test_what_cannot_be_bundled(program: Callable[..., Any], arguments: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The account that ``automl-nas cost`` gives."""
+"""The report of ``automl-nas cost``: the costs of an architecture and the extremes of a space, as text and JSON."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from automl_nas.space.operators import decode, encode
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 
-SHOWN = (*DEFAULT_COSTS, "memory_access")
-"""Costs shown even if the problem does not name them, where they are registered."""
+REPORTED_COSTS = (*DEFAULT_COSTS, "memory_access")
+"""Costs that are reported if they are registered, also if the problem does not name them."""
 
-MEASURED = "latency_ms"
-"""The cost that is added by ``--latency``."""
+LATENCY = "latency_ms"
+"""The cost that ``--latency`` adds."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """One cost of a space.
+class CostEntry:
+    """One cost in a report.
 
     Attributes:
-        name: in the problem.
-        model: what counts it.
-        summary: what it counts, in the words of its plugin.
-        value: of the architecture asked about; None if there is none.
-        layers: the same by module; empty if not asked for.
-        remarks: what belongs beside the value.
+        name: the name in the problem.
+        model: the cost model.
+        summary: the summary of the cost model that its plugin registers.
+        value: the cost of the report's architecture; None if the report has no architecture.
+        layers: module path -> cost; empty if costs of modules are not reported.
+        remarks: remarks of the cost model, in sentences.
     """
 
     name: str
@@ -47,32 +47,32 @@ class Cost:
 
     @property
     def extremes(self) -> Extremes | None:
-        """The cheapest and the dearest network; None where each value is a measurement, and a search takes hours."""
+        """The cheapest and the most expensive network; None for a measured cost: a search would take hours."""
         return None if self.model.noisy else self.model.extremes()
 
 
 @dataclass(frozen=True)
-class Account:
-    """What networks of a space cost.
+class CostReport:
+    """The costs of an architecture and of the extremes of a space.
 
     Attributes:
-        plan: the resolved run.
-        title: how the architecture was asked for; empty if none was.
-        architecture: what was asked about.
+        plan: the plan of the configuration.
+        title: the heading of the architecture; empty if only extremes are reported.
+        architecture: the architecture whose costs are reported; None: only the extremes are.
         costs: all costs.
-        by_layer: whether the costs of modules are wanted.
+        by_layer: whether to report the cost of each module.
         met: constraint -> whether the architecture meets it.
     """
 
     plan: Plan
     title: str
     architecture: Architecture | None
-    costs: Sequence[Cost]
+    costs: Sequence[CostEntry]
     by_layer: bool
     met: Mapping[str, bool]
 
     def as_text(self) -> list[str]:
-        """Return lines for people."""
+        """Return the report as lines of text."""
         space = self.plan.final_space
         name = self.plan.config["space"]["name"]
         lines = [f"space: {name}, {len(space.decisions)} decisions, {exact(space.size)} architectures"]
@@ -85,13 +85,13 @@ class Account:
         for cost in self.costs:
             ends = cost.extremes
             values = ["", ""] if ends is None else [exact(ends.smallest_value), exact(ends.largest_value)]
-            given = [] if self.architecture is None else ["" if cost.value is None else exact(cost.value)]
-            how = "not measured" if ends is None else "exact" if ends.exact else "found by local search"
-            rows.append([cost.name, cost.model.unit, *given, *values, how])
+            own = [] if self.architecture is None else ["" if cost.value is None else exact(cost.value)]
+            method = "not measured" if ends is None else "exact" if ends.exact else "by local search"
+            rows.append([cost.name, cost.model.unit, *own, *values, method])
         lines += ["", *table([*header, *columns, "extremes"], rows, left=2), ""]
         for cost in self.costs:
-            how = "additive over decisions" if cost.model.additive else f"not additive ({cost.model.reason})"
-            lines.append(f"{cost.name}: {cost.summary.rstrip('.') or cost.model.metric}; {how}")
+            additive = "additive over decisions" if cost.model.additive else f"not additive ({cost.model.reason})"
+            lines.append(f"{cost.name}: {cost.summary.rstrip('.') or cost.model.metric}; {additive}")
             lines += [f"  {remark}" for remark in cost.remarks]
         if self.by_layer:
             lines += ["", *self._layers()]
@@ -102,8 +102,8 @@ class Account:
         with self.plan.runtime.seeded(self.plan.seed, "cost"):
             network = self.plan.final_space.build(self.architecture)
         order = {name: position for position, (name, _) in enumerate(network.named_modules())}
-        found = dict.fromkeys(path for cost in self.costs for path in cost.layers)
-        paths = sorted(found, key=lambda path: order.get(path, len(order)))
+        modules = dict.fromkeys(path for cost in self.costs for path in cost.layers)
+        paths = sorted(modules, key=lambda path: order.get(path, len(order)))
         rows = [
             [path or "(network)", *(exact(c.layers[path]) if path in c.layers else "" for c in self.costs)]
             for path in paths
@@ -112,7 +112,7 @@ class Account:
         return table(["module", *(cost.name for cost in self.costs)], rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the same as plain data."""
+        """Return the report as JSON values."""
         return {
             "space": self.plan.config["space"],
             "size": self.plan.final_space.size,
@@ -122,7 +122,7 @@ class Account:
         }
 
 
-def _as_json(cost: Cost) -> dict[str, Any]:
+def _as_json(cost: CostEntry) -> dict[str, Any]:
     ends = cost.extremes
     extremes: dict[str, Any] = {"smallest": None, "largest": None, "exact": None}
     if ends is not None:
@@ -143,39 +143,41 @@ def _as_json(cost: Cost) -> dict[str, Any]:
     }
 
 
-def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = False) -> Account:
-    """Count.
+def cost_report(plan: Plan, requested: str | None, *, by_layer: bool, latency: bool = False) -> CostReport:
+    """Return the costs of an architecture and of the extremes of the space that is delivered.
 
     Args:
-        plan: a resolved run.
-        wanted: the architecture as given on the command line.
-        by_layer: whether the costs of modules are wanted.
+        plan: the plan of a configuration.
+        requested: the argument of ``--architecture``; None: only the extremes are reported.
+        by_layer: whether to report the cost of each module.
         latency: whether to measure the latency of the architecture, too.
 
     Raises:
         ConfigurationError: the space has no costs, or no plugin measures latency.
-        SpaceError: the architecture is not of the space.
+        SpaceError: the architecture is not valid in the space.
     """
-    models = _models(plan, (*SHOWN, MEASURED) if latency else SHOWN)
-    if latency and MEASURED not in models:
-        raise ConfigurationError(f"no plugin that works has the cost '{MEASURED}', or the space has no networks")
+    models = _models(plan, (*REPORTED_COSTS, LATENCY) if latency else REPORTED_COSTS)
+    if latency and LATENCY not in models:
+        raise ConfigurationError(
+            f"the latency cannot be measured: the cost '{LATENCY}' is not registered, or the space has no networks"
+        )
     if not models:
         raise ConfigurationError(
             "no cost model is registered for this space; add one under problem.costs", path="problem.costs"
         )
-    # The extremes of what is measured are not searched for.
+    # The extremes of a measured cost are not searched.
     first_name, first = next((item for item in models.items() if not item[1].noisy), next(iter(models.items())))
     architecture, title = None, ""
-    if wanted in ("smallest", "largest"):
+    if requested in ("smallest", "largest"):
         ends = first.extremes()
-        architecture = ends.smallest if wanted == "smallest" else ends.largest
-        title = f"{wanted} network in {first_name}"
-    elif wanted is not None:
-        architecture, title = read_architecture(wanted, plan.final_space), "architecture"
+        architecture = ends.smallest if requested == "smallest" else ends.largest
+        title = f"{requested} network in {first_name}"
+    elif requested is not None:
+        architecture, title = read_architecture(requested, plan.final_space), "architecture"
     summaries = {
         component.name: component.summary for component in plan.components.registry if component.kind == "cost_models"
     }
-    # By component: a predictor of a latency has the metric of what it predicts.
+    # By component instead of metric: a predictor of a latency has the metric of the latency.
     components = {name: spec["name"] for stage in plan.stages for name, spec in stage.problem_settings.costs.items()}
     costs = []
     for name, model in models.items():
@@ -183,19 +185,21 @@ def account(plan: Plan, wanted: str | None, *, by_layer: bool, latency: bool = F
         layers = model.breakdown(architecture) if by_layer and architecture is not None else {}
         remarks = [model.note()] if model.note() else []
         remarks += [] if architecture is None else model.remarks(architecture)
-        costs.append(Cost(name, model, summaries.get(components.get(name, model.metric), ""), value, layers, remarks))
+        costs.append(
+            CostEntry(name, model, summaries.get(components.get(name, model.metric), ""), value, layers, remarks)
+        )
     met: dict[str, bool] = {}
     if architecture is not None:
         for stage in plan.stages:
             met.update({text: value <= 0 for text, value in stage.problem.violations(architecture).items()})
-    return Account(plan, title, architecture, costs, by_layer, met)
+    return CostReport(plan, title, architecture, costs, by_layer, met)
 
 
 def read_architecture(text: str, space: SearchSpace) -> Architecture:
     """Read an architecture: a JSON object, ``@file`` with one, or the numbers of its options.
 
     Raises:
-        SpaceError: it cannot be read, or is not of the space.
+        SpaceError: the text cannot be read, or the architecture is not valid in the space.
     """
     if text.startswith("@"):
         try:
@@ -210,37 +214,38 @@ def read_architecture(text: str, space: SearchSpace) -> Architecture:
             f"cannot read the architecture {text[:60]!r}: {error}; give a JSON object, @FILE or numbers such as 2,1,0,3"
         ) from None
     if isinstance(value, dict):
-        # What a run exports or records holds the architecture among other things.
-        inner = value.get("architecture")
-        return space.validate(inner if isinstance(inner, dict) and "architecture" not in space.decisions else value)
+        # Files of a run hold the architecture under this key, with other values.
+        nested = value.get("architecture")
+        return space.validate(nested if isinstance(nested, dict) and "architecture" not in space.decisions else value)
     if not isinstance(value, list) or not all(type(code) is int for code in value):
-        raise SpaceError("a list of codes holds whole numbers: the positions of options, counted from 0")
+        raise SpaceError("an architecture as a list must hold whole numbers: the positions of options, counted from 0")
     try:
-        found = decode(value, space.decisions)
+        decoded = decode(value, space.decisions)
     except IndexError:
-        found = None
-    if found is None or list(encode(found, space.decisions)) != value:
+        decoded = None
+    if decoded is None or list(encode(decoded, space.decisions)) != value:
         counts = ", ".join(str(len(decision.options)) for decision in space.decisions.values())
         raise SpaceError(
-            f"{value} holds a number that is no option; the decisions have so many options: {counts} (counted from 0)"
+            f"{value} has a number that is not the position of an option (counted from 0); the numbers of options of "
+            f"the decisions are {counts}"
         )
-    return space.validate(found)
+    return space.validate(decoded)
 
 
-def _models(plan: Plan, shown: Sequence[str]) -> dict[str, TabulatedCost]:
-    """Return the costs of all problems, and those of ``shown`` that are registered and can be counted."""
+def _models(plan: Plan, additional: Sequence[str]) -> dict[str, TabulatedCost]:
+    """Return the cost models of all problems, and the additional ones that are registered and fit the space."""
     models: dict[str, TabulatedCost] = {}
     for stage in plan.stages:
         for name, model in stage.problem.cost_models.items():
             models[name] = model if isinstance(model, TabulatedCost) else TabulatedCost(model, plan.final_space)
-    for name in shown:
+    for name in additional:
         if (
             name not in models
             and name in plan.components.registry.names("cost_models")
             and plan.final_space.input_shape
         ):
-            made = plan.components.construct(
+            model = plan.components.construct(
                 "cost_models", {"name": name}, [plan.final_space], stream_seed(plan.seed, f"cost/{name}"), ""
             )
-            models[name] = TabulatedCost(made, plan.final_space)
+            models[name] = TabulatedCost(model, plan.final_space)
     return models
