@@ -56,7 +56,7 @@ def measure(count: int, trials: int, kill: int, storage: str) -> tuple[float, in
         stage = {
             "name": "search",
             "strategy": "random",
-            "evaluator": {"name": "diary", "diary": str(diary), "seconds": SECONDS},
+            "evaluator": {"name": "event_log", "file": str(diary), "seconds": SECONDS},
             "budget": {"trials": trials},
             "ahead": 2 * count,
         }

@@ -1,4 +1,4 @@
-"""What plugin authors import in their tests: contract test classes and toys.
+"""For the tests of plugins: contract test classes and toys.
 
 Names load on first use: importing this package imports neither torch nor pytest.
 """

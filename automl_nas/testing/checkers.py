@@ -1,4 +1,4 @@
-"""What a contract asks of the checker of a strategy or an evaluator."""
+"""The contract test of the checkers of strategies and evaluators."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from automl_nas.strategy.base import Strategy
 
 
 def require_checker(component: type[Strategy] | type[Evaluator]) -> None:
-    """Assert that what checks a class's arguments early asks for its constructor's parameters and for no others."""
+    """Assert that all parameters of a class's checker are parameters of its constructor."""
     constructor = inspect.signature(component, eval_str=True).parameters
     checker = component.checker()
-    for name, asked in inspect.signature(checker, eval_str=True).parameters.items():
-        assert name in constructor, f"checker(): '{name}' is no parameter of the constructor"
+    for name, parameter in inspect.signature(checker, eval_str=True).parameters.items():
+        assert name in constructor, f"checker(): the constructor has no parameter '{name}'"
         own = constructor[name]
-        assert (asked.annotation, asked.kind) == (own.annotation, own.kind), f"checker(): '{name}' is {own} there"
-        assert checker is component or asked.default is asked.empty, f"checker(): leave out the default of '{name}'"
+        same = (parameter.annotation, parameter.kind) == (own.annotation, own.kind)
+        assert same, f"checker(): '{name}' is {own} in the constructor"
+        no_default = parameter.default is parameter.empty
+        assert checker is component or no_default, f"checker(): remove the default of '{name}'"

@@ -1,4 +1,4 @@
-"""What every cost model must pass: `CostModelContract`."""
+"""Contract tests of cost models: `CostModelContract`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from automl_nas.streams import stream
 
 
 class CostModelContract(ABC):
-    """The tests of a `CostModel`. Inherit, give `make_space` and `make`, and pytest runs the rest::
+    """The tests of a `CostModel`. Derive a class, implement `make_space` and `make`, and run pytest::
 
         class TestMyCost(CostModelContract):
             def make_space(self): return ToySpace()
             def make(self, space): return MyCost(space)
 
     Attributes:
-        adds_up: whether the cost of a network is the sum over its modules (not so for a measured latency).
-        repeatable: whether the same architecture costs exactly the same each time (not so for a measured latency).
-        samples: how many architectures are drawn for each test.
+        adds_up: whether the cost of a network is the sum over its modules; False for a measured latency.
+        repeatable: whether two estimates of an architecture are exactly equal; False for a measured latency.
+        samples: the number of architectures drawn for each test.
     """
 
     adds_up: bool = True
@@ -43,18 +43,18 @@ class CostModelContract(ABC):
         """Return the cost model under test."""
 
     def architectures(self, space: SearchSpace) -> list[Architecture]:
-        """Return the architectures the tests use: a few that are drawn."""
+        """Return the architectures of the tests (default: `samples` random ones)."""
         return [space.sample(stream(0, "contract", number)) for number in range(self.samples)]
 
-    def test_it_says_what_it_measures(self) -> None:
-        """It has a metric's name that a constraint can be written with, and a unit."""
+    def test_it_has_a_metric_and_a_unit(self) -> None:
+        """The name of the metric can be used in a constraint."""
         model = self.make(self.make_space())
         assert model.metric.isidentifier()
         assert model.unit.strip() == model.unit != ""
         assert isinstance(model.integral, bool)
 
     def test_values_are_finite_and_not_negative(self) -> None:
-        """Of the whole network and of each module; whole numbers where the model says so."""
+        """Costs of networks and of modules; they are whole numbers if the model is ``integral``."""
         space = self.make_space()
         model = self.make(space)
         for architecture in self.architectures(space):
@@ -63,17 +63,17 @@ class CostModelContract(ABC):
             assert not model.integral or all(value == int(value) for value in values)
 
     def test_the_modules_add_up(self) -> None:
-        """`estimate` is the sum of `breakdown`: exactly for whole numbers, else to rounding."""
+        """`estimate` is the sum of `breakdown`, exactly for whole numbers, otherwise up to rounding."""
         space = self.make_space()
         model = self.make(space)
         for architecture in self.architectures(space) if self.adds_up else ():
             total, parts = model.estimate(architecture), model.breakdown(architecture)
-            # fsum rounds once; a plain sum of n doubles is off by at most n * 2^-53 of it, far below 1e-9.
+            # fsum rounds once; the relative error of a plain sum of n doubles is at most n * 2^-53, far below 1e-9.
             tolerance = 0.0 if model.integral else 1e-9
             assert math.isclose(total, math.fsum(parts.values()), rel_tol=tolerance)
 
     def test_it_depends_on_the_architecture_alone(self) -> None:
-        """The same values from another instance, asked in another order, whatever the random state."""
+        """Another instance returns the same values in another order and with another random state."""
         space = self.make_space()
         first, second = self.make(space), self.make(self.make_space())
         architectures = self.architectures(space) if self.repeatable else []
@@ -83,7 +83,7 @@ class CostModelContract(ABC):
         assert [dict(first.breakdown(a)) for a in architectures] == [dict(second.breakdown(a)) for a in architectures]
 
     def test_it_leaves_the_random_state_alone(self) -> None:
-        """To ask for a cost changes nothing that is drawn afterwards: torch, NumPy and Python."""
+        """An estimate does not change the global generators of torch, NumPy and Python."""
         space = self.make_space()
         model = self.make(space)
         before = random.getstate(), torch.get_rng_state()
@@ -99,7 +99,7 @@ class CostModelContract(ABC):
         assert np.array_equal(after["state"]["key"], numbers["state"]["key"])
 
     def test_an_architecture_of_another_space_is_refused(self) -> None:
-        """With a located error, not a number."""
+        """`estimate` raises an error."""
         model = self.make(self.make_space())
         with pytest.raises((SpaceError, KeyError)):
             model.estimate(Architecture({"no-such-decision": 0}))

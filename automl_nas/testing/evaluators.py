@@ -1,6 +1,6 @@
-"""What every evaluator must pass: `EvaluatorContract`.
+"""Contract tests of evaluators: `EvaluatorContract`.
 
-A plugin's test subclasses it, in a class whose name begins with ``Test``, and gives `make_space` and `make_evaluator`.
+Derive a class whose name begins with ``Test`` and implement `make_space` and `make_evaluator`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from automl_nas.testing.checkers import require_checker
 
 
 class EvaluatorContract(ABC):
-    """The tests of an `Evaluator`. Use a small one: every candidate is evaluated several times.
+    """The tests of an `Evaluator`. Use a fast one: every candidate is evaluated several times.
 
     Attributes:
-        samples: how many candidates are drawn.
-        fidelity: of the requests; None: the evaluator's default.
-        taken_ahead: how many requests it may take before the first outcome: 1 unless candidates share work.
+        samples: the number of candidates drawn.
+        fidelity: the fidelity of the requests; None: the evaluator's default.
+        taken_ahead: the number of requests it may take before the first outcome: 1 unless candidates share work.
     """
 
     samples: int = 3
@@ -40,14 +40,14 @@ class EvaluatorContract(ABC):
 
     @abstractmethod
     def make_evaluator(self, space: SearchSpace) -> Evaluator:
-        """Return the evaluator under test, the same each time."""
+        """Return the evaluator under test; all instances have the same settings."""
 
     def make_task(self) -> Task | None:
-        """Return the task whose metrics it gives (default: none)."""
+        """Return the task whose metrics it returns (default: None, no task)."""
         return None
 
     def requests(self, space: SearchSpace) -> list[Request]:
-        """Return the requests the tests use."""
+        """Return the requests of the tests."""
         return [
             Request(
                 number,
@@ -59,7 +59,7 @@ class EvaluatorContract(ABC):
         ]
 
     def test_every_request_is_answered_once(self) -> None:
-        """Outcomes carry the numbers of the requests, finite metrics under the promised names, and no error."""
+        """Outcomes have the numbers of the requests, finite metrics with the names of `metric_names`, and no error."""
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         outcomes = list(evaluator.evaluate(requests))
@@ -69,14 +69,16 @@ class EvaluatorContract(ABC):
             assert outcome.state is State.COMPLETE, f"trial {outcome.number}: {outcome.error}"
             assert outcome.error == ""
             assert outcome.seconds >= 0
-            assert outcome.metrics, "an outcome without metrics says nothing"
-            assert all(type(value) in (int, float) for value in outcome.metrics.values()), "metrics are plain numbers"
+            assert outcome.metrics, "a complete outcome needs metrics"
+            assert all(type(value) in (int, float) for value in outcome.metrics.values()), (
+                "metrics must be of type int or float"
+            )
             assert all(math.isfinite(value) for value in outcome.metrics.values())
             assert names is None or set(outcome.metrics) == names
         assert list(evaluator.evaluate([])) == []
 
     def test_metrics_depend_on_architecture_seed_and_fidelity_alone(self) -> None:
-        """The order, the other requests, the number of a request and what was evaluated before change nothing."""
+        """They do not depend on order, other requests, the number of the request, and earlier evaluations."""
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         together = _metrics(evaluator.evaluate(requests))
@@ -86,19 +88,19 @@ class EvaluatorContract(ABC):
         (renumbered,) = evaluator.evaluate([replace(last, number=last.number + 1000)])
         assert renumbered.metrics == together[last.number]
 
-    def test_a_second_instance_finds_the_same(self) -> None:
-        """Worker processes build evaluators of their own; what one says another repeats."""
+    def test_a_second_instance_returns_the_same(self) -> None:
+        """Each worker process builds its own evaluator; their metrics are equal."""
         space = self.make_space()
         requests = self.requests(space)
         first = _metrics(self.make_evaluator(space).evaluate(requests))
         assert _metrics(self.make_evaluator(self.make_space()).evaluate(requests[::-1])) == first
 
-    def test_requests_are_taken_as_they_are_needed(self) -> None:
-        """An endless iterable gives outcomes, and no request is taken (and counted as started) long before its turn."""
+    def test_requests_are_taken_when_they_are_needed(self) -> None:
+        """The iterable may be infinite; a request is recorded as started when it is taken, so it is not taken early."""
         space = self.make_space()
         taken = 0
 
-        def endless() -> Iterator[Request]:
+        def infinite_requests() -> Iterator[Request]:
             nonlocal taken
             while True:
                 number = taken
@@ -106,18 +108,18 @@ class EvaluatorContract(ABC):
                 request = self.requests(space)[number % self.samples]
                 yield replace(request, number=number)
 
-        outcomes = self.make_evaluator(space).evaluate(endless())
-        assert taken == 0, "a request was taken before an outcome was asked for"
+        outcomes = self.make_evaluator(space).evaluate(infinite_requests())
+        assert taken == 0, "a request was taken before the first outcome was requested"
         for answered in range(2):
             next(outcomes)
             assert taken <= answered + self.taken_ahead
 
-    def test_what_is_checked_early_is_what_it_is_made_of(self) -> None:
-        """`Evaluator.checker` has parameters of the constructor."""
+    def test_the_checker_has_parameters_of_the_constructor(self) -> None:
+        """See `Evaluator.checker`."""
         require_checker(type(self.make_evaluator(self.make_space())))
 
     def test_the_global_generators_are_left_alone(self) -> None:
-        """EvaluationDispatcher neither advance nor seed the generators of Python, NumPy and torch."""
+        """Evaluations neither advance nor seed the generators of Python, NumPy and torch."""
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""EvaluationDispatcher that take their time in other processes, and are seen from here: `LoggingEvaluator`."""
+"""`LoggingEvaluator`: slow evaluations in several processes, which append events to a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from automl_nas.testing.toys import toy_metric
 
 
 @dataclass(frozen=True)
-class Note:
-    """A line of the diary.
+class LoggedEvent:
+    """A line of the file.
 
     Attributes:
-        what: an evaluation's ``begin`` or ``end``.
-        number: of the trial.
-        process: where it happened.
+        what: ``begin`` or ``end`` of an evaluation.
+        number: the number of the trial.
+        process: the process id.
         time: seconds since the epoch.
     """
 
@@ -34,41 +34,41 @@ class Note:
 
 @final
 class LoggingEvaluator(Evaluator):
-    """Gives `toy_metric` as ``accuracy``, after some sleep, and keeps a diary that several processes may write.
+    """Sleeps, returns `toy_metric` as ``accuracy``, and logs events to a file that several processes may write.
 
     Args:
-        space: what is searched.
-        diary: a file; it need not be there.
-        seconds: how long an evaluation takes.
+        space: the search space.
+        file: the file; it is created if it does not exist.
+        seconds: the duration of an evaluation.
     """
 
     stochastic: ClassVar[bool] = False
 
-    def __init__(self, space: SearchSpace, *, diary: str, seconds: float) -> None:
-        self._space, self._diary, self._seconds = space, diary, seconds
+    def __init__(self, space: SearchSpace, *, file: str, seconds: float) -> None:
+        self._space, self._file, self._seconds = space, file, seconds
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """Only the accuracy."""
+        """Return ``accuracy``."""
         return frozenset({"accuracy"})
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Sleep, and yield the closed form, for each request in order."""
+        """Sleep, and yield the metric of each request, in order."""
         for request in requests:
-            self._note("begin", request.number)
+            self._log("begin", request.number)
             time.sleep(self._seconds)
-            self._note("end", request.number)
+            self._log("end", request.number)
             yield Outcome(request.number, {"accuracy": toy_metric(request.architecture, self._space)})
 
-    def _note(self, what: str, number: int) -> None:
-        with Path(self._diary).open("a", encoding="utf-8") as file:
+    def _log(self, what: str, number: int) -> None:
+        with Path(self._file).open("a", encoding="utf-8") as file:
             file.write(f"{what} {number} {os.getpid()} {time.time()}\n")
 
 
-def read_event_log(diary: Path) -> list[Note]:
-    """Return what is in a diary; nothing, if it is not there yet."""
-    lines = [line.split() for line in diary.read_text(encoding="utf-8").splitlines()] if diary.exists() else []
+def read_event_log(path: Path) -> list[LoggedEvent]:
+    """Return the events in a file; an empty list if it does not exist yet."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     return [
-        Note("begin" if what == "begin" else "end", int(number), int(process), float(at))
+        LoggedEvent("begin" if what == "begin" else "end", int(number), int(process), float(at))
         for what, number, process, at in lines
     ]

@@ -1,6 +1,6 @@
-"""What every executor must pass: `ExecutorContract`.
+"""Contract tests of executors: `ExecutorContract`.
 
-A plugin's test subclasses it, in a class whose name begins with ``Test``, and gives `make`::
+Derive a class whose name begins with ``Test`` and implement `make`::
 
     class TestCluster(ExecutorContract):
         def make(self, folder):
@@ -33,18 +33,18 @@ from automl_nas.testing.failing_candidates import (
     SLOW,
     FailingEvaluator,
     RandomProposals,
+    failing_candidate,
     failing_space,
-    suspect,
 )
 
 
 class ExecutorContract(ABC):
-    """What every `Executor` must keep: every candidate has its outcome, and nothing is lost when it is closed.
+    """The tests of an `Executor`: every candidate has an outcome, also if the executor is closed in between.
 
     Attributes:
-        stops: whether it can stop an evaluation that takes longer than its timeout.
-        timeout: seconds; long enough for a good candidate on a busy machine, once a worker is ready.
-        patience: seconds after which a test that waits gives up.
+        stops: whether the executor can stop an evaluation that takes longer than its timeout.
+        timeout: the timeout of evaluations in seconds; long enough for a good candidate on a machine under load.
+        patience: the seconds for which a test waits before it fails.
     """
 
     stops: ClassVar[bool] = True
@@ -53,22 +53,22 @@ class ExecutorContract(ABC):
 
     @abstractmethod
     def make(self, folder: Path) -> Executor:
-        """Return a fresh executor with one worker, if it has any.
+        """Return a new executor; with one worker, if it has workers.
 
         Args:
-            folder: an empty one, the test's own.
+            folder: an empty folder of the test.
         """
 
     @contextmanager
     def workers(self, folder: Path) -> Iterator[None]:
-        """Let there be one worker while a test lasts, where the executor does not start its own (default: nothing)."""
+        """Run one worker in this context, if the executor does not start its own (default: nothing is started)."""
         yield
 
     def names(self) -> tuple[Registry, Mapping[str, Any]]:
-        """Return a registry, and what the configuration has as ``space``, ``strategy`` and ``evaluator``.
+        """Return a registry, and the values of ``space``, ``strategy`` and ``evaluator`` in the configuration.
 
-        The default has Python classes. An executor that needs a configuration of names registers `failing_space`,
-        `RandomProposals` and `FailingEvaluator` in a plugin of the test, which its workers load.
+        The default values are Python objects. For an executor that needs names in the configuration, return names that
+        a plugin registers for `failing_space`, `RandomProposals` and `FailingEvaluator`; its workers load the plugin.
         """
         return complete_manager().registry, {
             "space": failing_space(),
@@ -77,16 +77,16 @@ class ExecutorContract(ABC):
         }
 
     def source(self, folder: Path) -> StageEvaluator:
-        """Return what makes the evaluator: that of a stage, as in a run. Slow candidates take `timeout` and 3 s."""
-        registry, named = self.names()
+        """Return the evaluator factory of a stage, as in a run. Slow candidates take 3 s longer than `timeout`."""
+        registry, components = self.names()
         stage = {
             "name": "search",
-            "strategy": named["strategy"],
-            "evaluator": {"name": named["evaluator"], "pause": self.timeout + 3},
+            "strategy": components["strategy"],
+            "evaluator": {"name": components["evaluator"], "pause": self.timeout + 3},
         }
         plan = make_plan(
             {
-                "space": named["space"],
+                "space": components["space"],
                 "problem": {"objectives": {"accuracy": "maximize"}, "costs": []},
                 "runtime": {"device": "cpu", "threads": 1},
                 "stages": [stage],
@@ -101,25 +101,25 @@ class ExecutorContract(ABC):
         outcomes: list[Outcome] = []
         until = time.monotonic() + self.patience
         while len(outcomes) < count:
-            assert time.monotonic() < until, f"{count - len(outcomes)} of {count} outcomes did not come"
+            assert time.monotonic() < until, f"{count - len(outcomes)} of {count} outcomes are missing"
             for event in executor.next_all():
-                assert isinstance(event, Outcome), f"trial {event.number} took its process with it: {event.reason}"
-                assert event.number in begun, f"trial {event.number} has an outcome and was not announced as started"
+                assert isinstance(event, Outcome), f"the process of trial {event.number} ended: {event.reason}"
+                assert event.number in begun, f"trial {event.number} has an outcome but was not reported as started"
                 outcomes.append(event)
         return outcomes
 
     def test_every_candidate_has_its_outcome(self, tmp_path: Path) -> None:
-        """Good, failing, pruned: as when evaluated alone, here. One that takes too long is stopped, the next is not.
+        """Outcomes are those of an evaluation in this process. A slow one is stopped, and the next one is not affected.
 
-        Each is announced once, before its outcome comes.
+        Each trial is reported as started once, before its outcome.
         """
-        fates = [GOOD, FAILING, PRUNING, *([SLOW] if self.stops else []), GOOD]
-        requests = [Request(3 + n, suspect(fate, n % 4), seed=100 + n) for n, fate in enumerate(fates)]
+        kinds = [GOOD, FAILING, PRUNING, *([SLOW] if self.stops else []), GOOD]
+        requests = [Request(3 + n, failing_candidate(kind, n % 4), seed=100 + n) for n, kind in enumerate(kinds)]
         source, executor, begun = self.source(tmp_path), self.make(tmp_path), list[int]()
         executor.open(source, begun.extend, self.timeout if self.stops else None)
         with self.workers(tmp_path):
             try:
-                assert executor.next() is None, "nothing was submitted, and something happened"
+                assert executor.next() is None, "there is an event, but no request was submitted"
                 for request in requests:
                     executor.submit(request)
                 outcomes = self._collect(executor, len(requests), begun)
@@ -128,45 +128,45 @@ class ExecutorContract(ABC):
                 left = executor.close()
         assert left == []
         assert sorted(begun) == sorted(o.number for o in outcomes) == [r.number for r in requests]
-        found = {outcome.number: outcome for outcome in outcomes}
+        by_number = {outcome.number: outcome for outcome in outcomes}
         evaluator = source()
-        for request, fate in zip(requests, fates, strict=True):
-            outcome = found[request.number]
+        for request, kind in zip(requests, kinds, strict=True):
+            outcome = by_number[request.number]
             assert outcome.seconds >= 0
-            if fate == SLOW:
+            if kind == SLOW:
                 assert outcome.state is State.FAILED
                 assert f"timeout of {self.timeout:g} s" in outcome.error
             else:
                 alone = evaluate_alone(evaluator, replace(request))
                 assert _plain(outcome) == _plain(alone)
 
-    def test_it_says_so_if_it_cannot_stop_an_evaluation(self, tmp_path: Path) -> None:
-        """A timeout that would not be kept is refused when a stage begins."""
+    def test_a_timeout_is_refused_if_evaluations_cannot_be_stopped(self, tmp_path: Path) -> None:
+        """`open` raises ConfigurationError."""
         if self.stops:
-            pytest.skip("it can; another test sees that it does")
+            pytest.skip("the executor can stop evaluations; another test checks that it does")
         with pytest.raises(ConfigurationError, match="timeout"):
             self.make(tmp_path).open(self.source(tmp_path), lambda numbers: None, self.timeout)
 
     def test_it_is_closed_with_work_left_and_opened_again(self, tmp_path: Path) -> None:
-        """What was announced and has no outcome is told when it is closed; the next stage begins with nothing."""
+        """`close` returns the trials that were started and have no outcome; the next stage begins without them."""
         executor, begun = self.make(tmp_path), list[int]()
         with self.workers(tmp_path):
             executor.open(self.source(tmp_path), begun.extend, None)
-            executor.submit(Request(0, suspect(GOOD), seed=1))
+            executor.submit(Request(0, failing_candidate(GOOD), seed=1))
             (first,) = self._collect(executor, 1, begun)
             assert first.number == 0
-            executor.submit(Request(1, suspect(SLOW if self.stops else GOOD), seed=2))
-            executor.submit(Request(2, suspect(GOOD, 1), seed=3))
+            executor.submit(Request(1, failing_candidate(SLOW if self.stops else GOOD), seed=2))
+            executor.submit(Request(2, failing_candidate(GOOD, 1), seed=3))
             until = time.monotonic() + self.patience
             while self.stops and 1 not in begun:
-                assert time.monotonic() < until, "the evaluation was not begun"
+                assert time.monotonic() < until, "the evaluation was not started"
                 assert executor.next() is None
             assert sorted(executor.close()) == sorted(set(begun) - {0})
 
             later = list[int]()
             executor.open(self.source(tmp_path), later.extend, None)
             try:
-                executor.submit(Request(10, suspect(GOOD, 2), seed=4))
+                executor.submit(Request(10, failing_candidate(GOOD, 2), seed=4))
                 (outcome,) = self._collect(executor, 1, later)
                 assert outcome.number == 10
             finally:

@@ -1,4 +1,4 @@
-"""What every `Exporter` must pass: `ExporterContract`."""
+"""Contract tests of exporters: `ExporterContract`."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from automl_nas.space.architecture import Architecture
 
 
 class ExporterContract(ABC):
-    """Inherit, give `make` and `load`, and pytest runs the rest::
+    """The tests of an `Exporter`. Derive a class, implement `make` and `load`, and run pytest::
 
         class TestMyExporter(ExporterContract):
             def make(self): return MyExporter()
             def load(self, paths, delivery): return my_format.read(paths[0])
 
     Attributes:
-        tolerance: how far an output read back may be off, as a fraction of the largest output; 0 asks for equality.
+        tolerance: the largest difference between outputs of the network and of the files, as a fraction of the largest
+            output; 0: they must be equal.
     """
 
     tolerance: float = 0.0
 
     @abstractmethod
     def make(self) -> Exporter:
-        """Return the exporter with its defaults."""
+        """Return the exporter with default settings."""
 
     @abstractmethod
     def load(self, paths: Sequence[Path], delivery: Delivery) -> Callable[[Tensor], Tensor]:
-        """Return what the files compute, from nothing but the files and, for formats of weights, `fresh_network`.
+        """Return the function that the files compute. Use only the files, and `fresh_network` if they hold weights.
 
         Args:
-            paths: what `Exporter.export` returned.
-            delivery: for its architecture and input shape; its network is not to be used.
+            paths: the result of `Exporter.export`.
+            delivery: the delivery, for its architecture and input shape; do not use its network.
         """
 
     def delivery(self) -> Delivery:
-        """Return what is exported (default: a small convolutional network whose BN statistics have moved)."""
+        """Return the delivery to export (default: a small convolutional network with BN statistics from data)."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             network = fresh_network()
@@ -50,10 +51,10 @@ class ExporterContract(ABC):
                 network(2.0 * torch.randn(8, 3, 8, 8) + 0.5)
         return Delivery(network.eval(), Architecture({"width": 8}), (3, 8, 8), {"accuracy": 0.5})
 
-    def test_the_files_compute_what_the_network_computes_and_are_all_there_is(self, tmp_path: Path) -> None:
-        """Any batch size; nothing else is left in the folder, and what was there stays."""
-        other = tmp_path / "somebody elses.txt"
-        other.write_text("kept")
+    def test_the_files_compute_the_outputs_of_the_network(self, tmp_path: Path) -> None:
+        """For all batch sizes. The exporter creates no other files, and does not remove existing ones."""
+        other = tmp_path / "another file.txt"
+        other.write_text("unchanged")
         delivery = self.delivery()
         paths = self.make().export(delivery, tmp_path)
         assert paths
@@ -67,13 +68,13 @@ class ExporterContract(ABC):
     def test_the_network_and_the_random_state_stay_and_a_second_export_replaces_the_first(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """Exporting changes nothing but the files, prints nothing, and works again in the same folder."""
+        """An export changes only its files, prints nothing, and can be repeated in the same folder."""
         delivery = self.delivery()
         before = copy.deepcopy(delivery.network.state_dict())
         parts = {name: (type(part), vars(part).keys()) for name, part in delivery.network.named_modules()}
         random = torch.get_rng_state()
         first = self.make().export(delivery, tmp_path)
-        assert capfd.readouterr() == ("", ""), "an exporter prints nothing"
+        assert capfd.readouterr() == ("", ""), "the exporter printed something"
         assert torch.equal(random, torch.get_rng_state())
         after = delivery.network.state_dict()
         assert before.keys() == after.keys()
@@ -90,13 +91,13 @@ class ExporterContract(ABC):
         assert sorted(self.make().export(delivery, tmp_path)) == sorted(first) == sorted(tmp_path.iterdir())
         self._assert_same(delivery, self.load(first, delivery), x)
 
-    def test_a_failure_while_writing_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where a file cannot be put in place (a full disk), no part of it stays."""
+    def test_a_failed_export_leaves_no_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If a file cannot be renamed (e.g. on a full disk), no part of it remains."""
 
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        # Both ways of putting a finished file under its final name.
+        # Both functions that give a complete file its final name.
         monkeypatch.setattr("os.replace", full)
         monkeypatch.setattr("os.rename", full)
         with pytest.raises(OSError, match="No space left"):
@@ -106,15 +107,15 @@ class ExporterContract(ABC):
 
     def _assert_same(self, delivery: Delivery, loaded: Callable[[Tensor], Tensor], x: Tensor) -> None:
         with torch.no_grad():
-            want, have = delivery.network(x), loaded(x)
-        assert have.shape == want.shape
-        assert (have - want).abs().max() <= self.tolerance * want.abs().max()
+            expected, outputs = delivery.network(x), loaded(x)
+        assert outputs.shape == expected.shape
+        assert (outputs - expected).abs().max() <= self.tolerance * expected.abs().max()
 
 
 def fresh_network() -> nn.Module:
     """Return the contract's network with fresh weights: convolutions (one depthwise), BN, dropout, a linear layer.
 
-    Input ``(batch, 3, 8, 8)``, output ``(batch, 5)``.
+    The input has shape ``(batch, 3, 8, 8)``, the output ``(batch, 5)``.
     """
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),

@@ -28,7 +28,7 @@ from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Trial
-from automl_nas.testing.failing_candidates import FailingEvaluator, RandomProposals, failing_space, suspect
+from automl_nas.testing.failing_candidates import FailingEvaluator, RandomProposals, failing_candidate, failing_space
 from automl_nas.testing.toys import ToyCost
 
 TRIALS = 9
@@ -146,7 +146,9 @@ class ObserverContract(ABC):
         observer.search_started(run)
         for number, (state, value) in enumerate([(s, v) for s in State for v in (0.5, math.nan, math.inf)]):
             metrics = {"accuracy": value} if state is State.COMPLETE else {}
-            trial = Trial(number, suspect(0), metrics, state=state, error="" if metrics else "none", stage="first")
+            trial = Trial(
+                number, failing_candidate(0), metrics, state=state, error="" if metrics else "none", stage="first"
+            )
             observer.trial_finished(run, frozen_trial(trial))
             observer.step_finished(run, StepInfo("first", number, number + 1))
         observer.search_finished(run, ResultInfo(trials=number + 1))

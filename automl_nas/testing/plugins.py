@@ -1,4 +1,4 @@
-"""What every plugin must pass: `PluginContract`."""
+"""Contract tests of plugins: `PluginContract`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from automl_nas.plugin import Component, Plugin, PluginManager
 
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "sklearn", "pandas", "optuna", "onnx", "onnxruntime", "pydantic")
-"""What the top module of a plugin must not import: it is imported by every command, ``--help`` included."""
+"""Modules that the top module of a plugin must not import, since every command imports it, also ``--help``."""
 
 
 class PluginContract(ABC):
@@ -28,39 +28,39 @@ class PluginContract(ABC):
     @property
     @abstractmethod
     def module(self) -> str:
-        """The module that the entry point names."""
+        """The module of the entry point."""
 
     def load(self) -> tuple[PluginManager, Plugin]:
-        """Return the plugin in a manager of its own."""
+        """Return a new manager and the plugin in it."""
         manager = PluginManager({})
         return manager, manager.register_module(importlib.import_module(self.module), self.module)
 
     def components(self) -> list[Component]:
-        """Return what it registers."""
+        """Return the components that the plugin registers."""
         return list(self.load()[1].components)
 
-    def test_it_loads_and_all_it_registers_is_sound(self) -> None:
-        """Every reference can be imported, derives from its base class, and has a constructor that is a schema."""
+    def test_it_loads_and_its_components_are_valid(self) -> None:
+        """Every reference can be imported, derives from its base class, and has a valid constructor signature."""
         manager, plugin = self.load()
         assert plugin.components or plugin.commands or plugin.observers
-        assert [str(fault) for fault in manager.check()] == []
+        assert [str(failure) for failure in manager.check()] == []
 
     def test_its_top_module_imports_nothing_heavy(self) -> None:
-        """In a fresh process."""
+        """The module is imported in a new process."""
         code = f"import json, sys, {self.module}; print(json.dumps(sorted(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert set(json.loads(done.stdout)).isdisjoint(HEAVY)
 
     def test_everything_is_described(self) -> None:
-        """A summary for each component, and a line in the docstring's ``Args`` for each setting."""
+        """Each component has a summary, and each setting is described in the docstring's ``Args``."""
         for component in self.components():
             assert component.summary, f"{component} has no summary"
-            silent = [setting.name for setting in component.signature().settings if not setting.description]
-            assert not silent, f"{component}: the docstring says nothing about {', '.join(silent)}"
+            undescribed = [setting.name for setting in component.signature().settings if not setting.description]
+            assert not undescribed, f"{component}: the docstring does not describe {', '.join(undescribed)}"
 
     def test_defaults_resolve_to_json_and_back(self) -> None:
-        """What a configuration records, with all defaults filled in, says the same when it is read again."""
+        """Resolving the defaults, writing them as JSON and resolving them again gives the same settings."""
         for component in self.components():
             signature = component.signature()
             if any(setting.required for setting in signature.settings):

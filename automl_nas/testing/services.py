@@ -1,4 +1,4 @@
-"""`SimulatedServices`: a driver's services without a run, for tests of strategies."""
+"""`SimulatedServices`: the services of a driver without a run, for tests of strategies."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream
 
-Judge = Callable[[int, Proposal], Trial]
-"""``judge(number, proposal) -> trial``: the evaluation; it must be a pure function."""
+Evaluate = Callable[[int, Proposal], Trial]
+"""``evaluate(number, proposal) -> trial``; it must be a pure function."""
 
 
 def finished(
@@ -40,31 +40,31 @@ def finished(
 
 @final
 class SimulatedServices(Services):
-    """Evaluates in this process, with a fixed window, in order or in a random one.
+    """Evaluates proposals in this process; trials finish in order or in a random order.
 
     Args:
-        judge: the evaluation.
+        evaluate: returns the trial of a proposal.
         batch: see `Services.batch`.
         ahead: see `Services.ahead`; None: as ``batch``.
-        budget: how many trials may be submitted; None: no limit.
-        shuffle: None: trials finish in the order they were submitted; a number: in a random order, drawn from it.
+        budget: the maximum number of trials; None: no limit.
+        shuffle: None: trials finish in the order of submission; a number: in a random order with this seed.
 
     Attributes:
         submitted: all proposals so far, in order.
-        finished: the numbers of the finished trials, in the order they finished.
-        logged: what was logged, as ``(step, values)``.
+        finished: the numbers of the finished trials, in the order in which they finished.
+        logged: the logged values, as ``(step, values)``.
     """
 
     def __init__(
         self,
-        judge: Judge,
+        evaluate: Evaluate,
         *,
         batch: int = 1,
         ahead: int | None = None,
         budget: int | None = None,
         shuffle: int | None = None,
     ) -> None:
-        self._judge, self._batch, self._ahead, self._budget = judge, batch, ahead or batch, budget
+        self._evaluate, self._batch, self._ahead, self._budget = evaluate, batch, ahead or batch, budget
         self._rng = None if shuffle is None else stream(shuffle, "completion")
         self._running: list[int] = []
         self._trials: dict[int, Trial] = {}
@@ -73,23 +73,23 @@ class SimulatedServices(Services):
         self.logged: list[tuple[int, dict[str, float]]] = []
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
-        """Number the proposals; they run when results are waited for."""
+        """Number the proposals; `results` evaluates them."""
         numbers = list(range(len(self.submitted), len(self.submitted) + len(proposals)))
         self.submitted += proposals
         self._running += numbers
         return numbers
 
     def results(self, numbers: Sequence[int]) -> list[Trial]:
-        """Let trials finish until all those asked for have."""
+        """Evaluate proposals until all of these trials are finished; return the trials."""
         while not all(number in self._trials for number in numbers):
-            place = 0 if self._rng is None else self._rng.randrange(len(self._running))
-            number = self._running.pop(place)
-            self._trials[number] = self._judge(number, self.submitted[number])
+            index = 0 if self._rng is None else self._rng.randrange(len(self._running))
+            number = self._running.pop(index)
+            self._trials[number] = self._evaluate(number, self.submitted[number])
             self.finished.append(number)
         return [self._trials[number] for number in numbers]
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Keep the values in `logged`."""
+        """Append the values to `logged`."""
         self.logged.append((step, dict(values)))
 
     def progress(self, done: float, total: float | None, unit: str) -> None:
@@ -97,20 +97,20 @@ class SimulatedServices(Services):
 
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
         """Return the finished trials, in the order of their numbers."""
-        found = (self._trials[number] for number in sorted(self._trials))
-        return [t for t in found if stage in (None, t.stage) and state in (None, t.state)]
+        trials = (self._trials[number] for number in sorted(self._trials))
+        return [t for t in trials if stage in (None, t.stage) and state in (None, t.state)]
 
     @property
     def batch(self) -> int:
-        """As given."""
+        """The number of trials of one ``tell``."""
         return self._batch
 
     @property
     def ahead(self) -> int:
-        """As given."""
+        """The number of trials with which a stage begins."""
         return self._ahead
 
     @property
     def remaining(self) -> int | None:
-        """What is left of the budget."""
+        """The number of trials that may still be submitted; None: no limit."""
         return None if self._budget is None else self._budget - len(self.submitted)

@@ -1,6 +1,6 @@
-"""What every search space must pass: `SearchSpaceContract`, and `SupernetContract` for those with a supernet.
+"""Contract tests of search spaces: `SearchSpaceContract`, and `SupernetContract` for spaces with a supernet.
 
-A plugin's test subclasses one of them, in a class whose name begins with ``Test``, and gives `make_space`.
+Derive a class whose name begins with ``Test`` and implement `make_space`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class SearchSpaceContract(ABC):
     """The tests of a `SearchSpace`. Use a small instance: networks are built and run on the CPU.
 
     Attributes:
-        samples: how many architectures are drawn for each test.
+        samples: the number of architectures drawn for each test.
     """
 
     samples: int = 3
 
     @abstractmethod
     def make_space(self) -> SearchSpace:
-        """Return the space under test, the same each time."""
+        """Return the space under test; all instances have the same settings."""
 
     def architectures(self, space: SearchSpace) -> list[Architecture]:
-        """Return the architectures the tests use: a few that are drawn, each a different one if there are so many."""
-        drawn = [space.sample(stream(0, "contract", number)) for number in range(self.samples)]
-        return list(dict.fromkeys(drawn))
+        """Return the architectures of the tests (default: `samples` random ones, without duplicates)."""
+        architectures = [space.sample(stream(0, "contract", number)) for number in range(self.samples)]
+        return list(dict.fromkeys(architectures))
 
     def test_decisions_are_the_same_each_time(self) -> None:
         """Two instances have equal decisions in the same order."""
@@ -71,7 +71,7 @@ class SearchSpaceContract(ABC):
         assert space.sample(stream(1, "x")) == space.sample(stream(1, "x"))
 
     def test_codes_can_be_read_back(self) -> None:
-        """``decode(encode(a)) == a`` and codes are as long as the decisions say."""
+        """``decode(encode(a)) == a``, and the length of a code is the sum of the decisions' widths."""
         space = self.make_space()
         for architecture in self.architectures(space):
             code = operators.encode(architecture, space.decisions)
@@ -79,7 +79,7 @@ class SearchSpaceContract(ABC):
             assert operators.decode(code, space.decisions) == architecture
 
     def test_canonical_is_idempotent_and_valid(self) -> None:
-        """The representative of a representative is itself, and it belongs to the space."""
+        """The canonical architecture of a canonical architecture is itself, and it is valid in the space."""
         space = self.make_space()
         for architecture in self.architectures(space):
             canonical = space.canonical(architecture)
@@ -87,12 +87,12 @@ class SearchSpaceContract(ABC):
             assert space.canonical(canonical) == canonical
 
     def test_segments_name_every_decision(self) -> None:
-        """Every decision belongs to a segment, and segments name only decisions."""
+        """Every decision is in a segment, and segments contain only names of decisions."""
         space = self.make_space()
         assert {name for segment in space.segments() for name in segment} == set(space.decisions)
 
     def test_networks_run(self) -> None:
-        """What `build` returns takes inputs of `input_shape`; a space without networks says so."""
+        """Networks accept inputs of `input_shape`; `build` of a space without networks raises SpaceError."""
         space = self.make_space()
         for architecture in self.architectures(space):
             if not space.input_shape:
@@ -114,7 +114,7 @@ class SearchSpaceContract(ABC):
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     def test_equal_canonical_means_equal_networks(self) -> None:
-        """A network and that of its representative compute the same from the same weights."""
+        """With the same weights, the networks of an architecture and of its canonical architecture are equal."""
         space = self.make_space()
         if not space.input_shape:
             return
@@ -130,20 +130,20 @@ class SupernetContract(SearchSpaceContract):
 
     @abstractmethod
     def make_space(self) -> SupernetSpace:
-        """Return the space under test, the same each time."""
+        """Return the space under test; all instances have the same settings."""
 
     def weighable(self, space: SupernetSpace) -> Collection[str]:
-        """Return the decisions that take tensors and `Weighted` (default: all); a width, for one, does not."""
+        """Return the decisions whose selection may be a tensor or `Weighted` (default: all); widths may not."""
         return space.decisions
 
     def test_decisions_of_the_supernet(self) -> None:
-        """A fresh supernet has the decisions of its space."""
+        """A new supernet has the decisions of its space."""
         space = self.make_space()
         assert dict(space.build_supernet().decisions) == dict(space.decisions)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_extract_equals_supernet_for_values(self, training: bool) -> None:
-        """Bit for bit, and again in evaluation mode afterwards, so that running statistics agree too."""
+        """Outputs are bit-equal, and again in evaluation mode afterwards, so that running statistics are equal, too."""
         space = self.make_space()
         supernet, x = space.build_supernet(), _inputs(space)
         for architecture in self.architectures(space):
@@ -156,7 +156,7 @@ class SupernetContract(SearchSpaceContract):
 
     @pytest.mark.parametrize("form", ["tensor", "Weighted"])
     def test_extract_equals_supernet_for_weights(self, form: str) -> None:
-        """To rounding in double precision; gradients reach the weights."""
+        """Outputs are equal up to rounding in double precision; the weights have gradients."""
         space = self.make_space()
         names = [name for name in space.decisions if name in self.weighable(space)]
         if not names:
@@ -166,27 +166,27 @@ class SupernetContract(SearchSpaceContract):
         for number, architecture in enumerate(self.architectures(space)):
             selection, weights = _weighted(space, architecture, names, form, number)
             outputs = supernet(x, selection)
-            # Double precision carries 16 digits; folding reorders sums of at most some thousand terms.
+            # Double precision has 16 digits; folding changes the order of sums of at most a few thousand terms.
             torch.testing.assert_close(supernet.extract(selection)(x), outputs, rtol=1e-9, atol=1e-9)
             if outputs.requires_grad:
                 outputs.sum().backward()
                 reached |= any(weight.grad is not None for weight in weights)
         assert reached
 
-    def test_what_is_not_selected_gets_no_gradient(self) -> None:
-        """Parameters that `restrict` would remove have ``grad is None`` after a backward pass, not zeros."""
+    def test_parameters_that_are_not_selected_have_no_gradient(self) -> None:
+        """After a backward pass the gradients of parameters that `restrict` removes are None, which is not zero."""
         space = self.make_space()
         for architecture in self.architectures(space):
             supernet = space.build_supernet()
             _seeded(supernet, _inputs(space), architecture).sum().backward()
             parameters = list(supernet.parameters())
             supernet.restrict(_live(space.canonical(architecture)))
-            kept = {id(parameter) for parameter in supernet.parameters()}
-            assert all(parameter.grad is None for parameter in parameters if id(parameter) not in kept)
-            assert any(parameter.grad is not None for parameter in parameters) or not kept
+            remaining = {id(parameter) for parameter in supernet.parameters()}
+            assert all(parameter.grad is None for parameter in parameters if id(parameter) not in remaining)
+            assert any(parameter.grad is not None for parameter in parameters) or not remaining
 
     def test_restrict_keeps_the_parameters_and_the_function(self) -> None:
-        """What remains are the same objects, it computes the same, and the decisions have shrunk."""
+        """Remaining parameters are the same objects, outputs are equal, and decisions have the remaining options."""
         space = self.make_space()
         x = _inputs(space)
         for architecture in self.architectures(space):
@@ -200,8 +200,8 @@ class SupernetContract(SearchSpaceContract):
             for name, decision in supernet.decisions.items():
                 assert set(decision.options) == set(live[name])
 
-    def test_restrict_refuses_what_it_does_not_know(self) -> None:
-        """Unknown decisions and options are named."""
+    def test_restrict_refuses_unknown_decisions_and_options(self) -> None:
+        """The error names them."""
         space = self.make_space()
         supernet = space.build_supernet()
         with pytest.raises(SpaceError, match="no-such-decision"):
@@ -210,7 +210,7 @@ class SupernetContract(SearchSpaceContract):
             supernet.restrict({next(iter(space.decisions)): ["no-such-option"]})
 
     def test_segments_make_up_the_forward(self) -> None:
-        """Running the segments one after the other is the supernet's forward, bit for bit."""
+        """The output of the last segment is bit-equal to that of the supernet."""
         space = self.make_space()
         supernet, x = space.build_supernet().eval(), _inputs(space)
         assert tuple(segment.decisions for segment in supernet.segments()) == space.segments()
@@ -220,8 +220,8 @@ class SupernetContract(SearchSpaceContract):
                 outputs = segment.run(outputs, architecture)
             assert torch.equal(outputs, supernet(x, architecture))
 
-    def test_an_extracted_network_stands_alone(self) -> None:
-        """It shares no storage with the supernet and holds no class of the framework; no random number is drawn."""
+    def test_an_extracted_network_is_independent(self) -> None:
+        """It shares no storage with the supernet and contains no class of the core; no random number is drawn."""
         space = self.make_space()
         supernet = space.build_supernet()
         owned = {_storage(tensor) for tensor in supernet.state_dict().values() if tensor.numel()}
@@ -234,7 +234,7 @@ class SupernetContract(SearchSpaceContract):
             assert foreign == []
 
     def test_extracted_and_built_networks_exchange_weights(self) -> None:
-        """They have the same names and shapes, so weights can be carried from one to the other."""
+        """Their weights have the same names and shapes."""
         space = self.make_space()
         supernet = space.build_supernet()
         for architecture in self.architectures(space):
@@ -242,15 +242,15 @@ class SupernetContract(SearchSpaceContract):
             assert {name: t.shape for name, t in built.items()} == {name: t.shape for name, t in extracted.items()}
 
     def test_weights_of_the_supernet_can_be_stored(self) -> None:
-        """Another instance with the same state computes the same."""
+        """Another supernet with the same state has equal outputs."""
         space = self.make_space()
         first, second = space.build_supernet().eval(), space.build_supernet().eval()
         second.load_state_dict(first.state_dict())
         for architecture in self.architectures(space):
             assert torch.equal(first(_inputs(space), architecture), second(_inputs(space), architecture))
 
-    def test_a_selection_names_every_decision(self) -> None:
-        """One that is missing is named."""
+    def test_a_selection_without_a_decision_is_refused(self) -> None:
+        """The error names the missing decision."""
         space = self.make_space()
         values = dict(self.architectures(space)[0])
         name = next(iter(values))
@@ -260,7 +260,7 @@ class SupernetContract(SearchSpaceContract):
 
 
 def _inputs(space: SearchSpace) -> Tensor:
-    # Four, so that batch normalisation has something to average even over maps of 1 x 1.
+    # 4 samples: batch normalisation of maps of 1 x 1 needs more than one.
     return torch.randn(4, *space.input_shape, generator=torch.Generator().manual_seed(stream_seed(0, "inputs")))
 
 

@@ -1,4 +1,4 @@
-"""What tests ask of states: that a checkpoint brings them back, and that they are equal bit for bit."""
+"""States in tests: how a checkpoint stores and loads them, and whether two are bit-equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def stored(state: Any) -> Any:
-    """Return a state as a checkpoint brings it back: written by torch, read with ``weights_only=True``."""
+    """Return a state after it was saved and loaded as in a checkpoint, with ``weights_only=True``."""
     import torch
 
     file = io.BytesIO()
@@ -18,7 +18,7 @@ def stored(state: Any) -> Any:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two states are equal, tensors bit for bit, NaN equal to NaN."""
+    """Whether two states are equal; tensors must be bit-equal, NaN is equal to NaN."""
     import torch
 
     if isinstance(first, torch.Tensor):
@@ -45,24 +45,24 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def require_plain(value: object, path: str) -> None:
-    """Require dicts with text keys, lists, JSON scalars and tensors.
+    """Assert that a state consists of dicts with string keys, lists, JSON scalars and tensors.
 
     Args:
         value: a state.
-        path: what to call it in the message.
+        path: the name of the state in the message.
 
     Raises:
-        AssertionError: something else is in it; the message says where.
+        AssertionError: the state contains something else; the message names its place.
     """
     import torch
 
     if isinstance(value, dict):
         for name, item in value.items():
-            assert isinstance(name, str), f"{path}: the key {name!r} is not a text"
+            assert isinstance(name, str), f"{path}: the key {name!r} is not a string"
             require_plain(item, f"{path}[{name!r}]")
     elif isinstance(value, list):
-        for place, item in enumerate(value):
-            require_plain(item, f"{path}[{place}]")
+        for index, item in enumerate(value):
+            require_plain(item, f"{path}[{index}]")
     else:
         plain = value is None or isinstance(value, str | int | float | bool | torch.Tensor)
-        assert plain, f"{path}: {type(value).__name__} is neither a tensor nor JSON-like"
+        assert plain, f"{path}: {type(value).__name__} is neither a tensor nor a JSON value"

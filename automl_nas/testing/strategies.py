@@ -1,6 +1,6 @@
-"""What every strategy must keep: `StrategyContract`.
+"""Contract tests of strategies: `StrategyContract`.
 
-Derive a class whose name begins with ``Test`` and give the abstract method; pytest does the rest.
+Derive a class whose name begins with ``Test`` and implement the abstract method.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from automl_nas.testing.toys import ToySpace, toy_metric
 
 
 class StrategyContract(ABC):
-    """What every `Strategy` must keep: determinism, and resuming at any step, bit for bit."""
+    """The tests of a `Strategy`: it is deterministic, and resuming after any step gives bit-equal results."""
 
     steps: ClassVar[int] = 4
-    """How many steps the tests take at most."""
+    """The maximum number of steps of a test."""
 
     @abstractmethod
     def make(self, seed: int) -> Strategy:
-        """Return a fresh strategy, small enough to take `steps` steps in a second or two."""
+        """Return a new strategy that takes `steps` steps within about two seconds."""
 
     def services(self) -> Services:
-        """Return fresh services (default: evaluation by `toy_metric` of a `ToySpace`)."""
+        """Return new services (default: they evaluate `toy_metric` of a `ToySpace`)."""
         space = ToySpace()
         problem = Problem({"accuracy": "maximize"})
         return SimulatedServices(
@@ -43,31 +43,31 @@ class StrategyContract(ABC):
         return states
 
     def test_the_same_seed_gives_the_same_states(self) -> None:
-        """Two runs with one seed have equal states after each step."""
+        """Two runs with the same seed have equal states after each step."""
         first = self._advance(self.make(1), self.services(), self.steps)
         second = self._advance(self.make(1), self.services(), self.steps)
         assert all(map(same, first, second))
 
     def test_another_seed_gives_another_state(self) -> None:
-        """The seed matters."""
+        """The states of two seeds differ."""
         first = self._advance(self.make(1), self.services(), self.steps)
         second = self._advance(self.make(2), self.services(), self.steps)
         assert not same(first[-1], second[-1])
 
-    def test_a_state_is_loaded_whole(self) -> None:
-        """A state that was loaded is given back unchanged."""
+    def test_a_loaded_state_is_complete(self) -> None:
+        """`state_dict` returns the state that was loaded, unchanged."""
         strategy = self.make(1)
         state = self._advance(strategy, self.services(), 1)[-1]
         other = self.make(1)
         other.load_state_dict(state)
         assert same(stored(other.state_dict()), state)
 
-    def test_what_is_checked_early_is_what_it_is_made_of(self) -> None:
-        """`Strategy.checker` has parameters of the constructor."""
+    def test_the_checker_has_parameters_of_the_constructor(self) -> None:
+        """See `Strategy.checker`."""
         require_checker(type(self.make(1)))
 
     def test_it_resumes_at_every_step(self) -> None:
-        """Stopped after any step and resumed from a stored state, it ends the same, bit for bit."""
+        """Stopped after any step and resumed from a stored state, it has a bit-equal state at the end."""
         whole = self._advance(self.make(1), self.services(), self.steps)
         for stop in range(1, self.steps):
             services = self.services()

@@ -1,4 +1,4 @@
-"""The contract of `automl_nas.evaluation.task.Task`, as tests to inherit."""
+"""Contract tests of tasks: `TaskContract`."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ BASIC = ("train", "search", "test")
 
 
 class TaskContract(ABC):
-    """Inherit it in a class named ``Test...`` and say how to make the task; pytest runs the promises as tests.
+    """The tests of a `Task`. Derive a class whose name begins with ``Test`` and implement `make_task`.
 
-    Keep the task small: every test goes over its data a few times.
+    Use a small task: every test reads its data several times.
 
     Attributes:
-        shared: how many samples of one basic split may also occur in another because the data really holds the same
-            sample twice; 0 unless you know better.
+        shared: the number of samples of one basic split that may also be in another, because the data set contains
+            duplicates.
     """
 
     shared: ClassVar[int] = 0
 
     @abstractmethod
     def make_task(self) -> Task:
-        """Return a fresh task; all of them have the same settings."""
+        """Return a new task; all instances have the same settings."""
 
     def equivalents(self) -> Iterable[Task]:
-        """Return tasks that must yield the same samples in the same order; by default there are none to compare with.
+        """Return tasks that must yield the same samples in the same order (default: an empty tuple).
 
         Return the task with other numbers of loader workers and with other batch sizes, if it has such settings.
         """
         return ()
 
-    # What it says about itself
+    # Properties
 
     def test_describes_itself(self) -> None:
-        """Shape, number of classes and metrics are well-formed."""
+        """Shape, number of classes and metrics are valid."""
         task = self.make_task()
         assert all(isinstance(side, int) and side >= 1 for side in task.input_shape)
         assert task.num_classes >= 1
@@ -65,7 +65,7 @@ class TaskContract(ABC):
 
     @pytest.mark.parametrize("method", ["size", "batches_per_epoch", "batches", "score"])
     def test_an_unknown_split_is_a_user_error(self, method: str) -> None:
-        """It is refused at the call, not when the first batch is read, and the message offers the known ones."""
+        """The call raises the error, before a batch is read, and the message offers the nearest split."""
         task = self.make_task()
         calls: dict[str, Callable[[], object]] = {
             "size": lambda: task.size("trian"),
@@ -80,7 +80,7 @@ class TaskContract(ABC):
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_batches_have_the_promised_number_and_shape(self, split: str) -> None:
-        """As many as batches_per_epoch says, all of one size, inputs of input_shape in float, everything on the CPU."""
+        """Their number is batches_per_epoch, they have one size, float inputs of input_shape, and are on the CPU."""
         task = self.make_task()
         batches = list(task.batches(split, 0, 1))
         assert len(batches) == task.batches_per_epoch(split)
@@ -96,11 +96,11 @@ class TaskContract(ABC):
                 assert int(targets.min()) >= 0 and int(targets.max()) < task.num_classes
 
     def test_the_training_split_holds_a_batch(self) -> None:
-        """Otherwise nothing can be trained."""
+        """Training needs at least one batch in an epoch."""
         assert self.make_task().batches_per_epoch("train") >= 1
 
     def test_batches_are_a_function_of_seed_and_epoch(self) -> None:
-        """Two tasks give the same; another epoch and another seed give others."""
+        """Two tasks yield equal batches; those of another epoch or another seed differ."""
         task, again = self.make_task(), self.make_task()
         first = list(task.batches("train", 3, 7))
         _assert_equal(first, list(again.batches("train", 3, 7)))
@@ -108,14 +108,14 @@ class TaskContract(ABC):
         assert not _equal(first, list(task.batches("train", 3, 8))), "another seed must give other batches"
 
     def test_start_skips_exactly(self) -> None:
-        """Starting at batch k gives batch k and all after it, for every k; at the end there is nothing left."""
+        """With ``start=k`` the first batch is number k, for every k; after the last batch the iterator is empty."""
         task = self.make_task()
         whole = list(task.batches("train", 2, 5))
         for start in sorted({0, 1, len(whole) // 2, len(whole) - 1, len(whole)}):
             _assert_equal(whole[start:], list(self.make_task().batches("train", 2, 5, start)))
 
     def test_batches_do_not_depend_on_what_was_asked_before(self) -> None:
-        """Interleaved iterators, abandoned ones and scoring in between change nothing."""
+        """They are equal if other iterators are used or abandoned in between, or a network is scored."""
         expected = list(self.make_task().batches("train", 1, 2))
         task = self.make_task()
         other = task.batches("train", 9, 9)
@@ -130,7 +130,7 @@ class TaskContract(ABC):
         _assert_equal(expected, seen)
 
     def test_batches_leave_the_global_generators_alone(self) -> None:
-        """They neither read nor change the state of torch's, NumPy's and Python's generators."""
+        """Batches neither depend on the generators of torch, NumPy and Python nor change them."""
         task = self.make_task()
         expected = list(task.batches("train", 0, 3))
         with _generators_at(123456789):
@@ -142,7 +142,7 @@ class TaskContract(ABC):
             _assert_equal(expected, [*seen, *iterator])
 
     def test_batches_are_not_shared(self) -> None:
-        """Whoever changes a batch in place does not change the data."""
+        """A change of a batch in place does not change the data."""
         task = self.make_task()
         expected = [(inputs.clone(), targets.clone()) for inputs, targets in task.batches("train", 0, 0)]
         for inputs, targets in task.batches("train", 0, 0):
@@ -152,13 +152,13 @@ class TaskContract(ABC):
 
     @pytest.mark.parametrize("split", ["train", "train+search"])
     def test_equivalents_yield_the_same_samples(self, split: str) -> None:
-        """The n-th sample of an epoch is the same whatever the number of workers and the place in its batch."""
+        """The n-th sample of an epoch does not depend on the number of workers and on its position in the batch."""
         expected = _samples(self.make_task().batches(split, 1, 4))
         for number, other in enumerate(self.equivalents()):
-            found = _samples(other.batches(split, 1, 4))
-            common = min(len(expected[0]), len(found[0]))
+            samples = _samples(other.batches(split, 1, 4))
+            common = min(len(expected[0]), len(samples[0]))
             assert common > 0
-            for mine, theirs in zip(expected, found, strict=True):
+            for mine, theirs in zip(expected, samples, strict=True):
                 assert torch.equal(mine[:common], theirs[:common]), f"equivalents()[{number}] yields other samples"
             start = other.batches_per_epoch(split) // 2
             _assert_equal(
@@ -168,7 +168,7 @@ class TaskContract(ABC):
     # Splits
 
     def test_splits_are_disjoint(self) -> None:
-        """No sample is in two of train, search and test; train+search is both and nothing else."""
+        """No sample is in two of train, search and test; train+search has exactly the samples of both."""
         task = self.make_task()
         seen = {split: _fingerprints(_scored_inputs(task, split)) for split in SPLITS}
         for one, two in (("train", "search"), ("train", "test"), ("search", "test")):
@@ -179,7 +179,7 @@ class TaskContract(ABC):
     # Loss
 
     def test_loss_is_a_differentiable_scalar(self) -> None:
-        """Its gradient is finite, and not zero everywhere for arbitrary outputs."""
+        """Its gradient is finite, and is not zero for random outputs."""
         task = self.make_task()
         _, targets = next(task.batches("train", 0, 0))
         outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
@@ -190,20 +190,20 @@ class TaskContract(ABC):
         assert bool(torch.isfinite(gradient).all()) and bool((gradient != 0).any())
 
     def test_loss_is_a_mean(self) -> None:
-        """A batch counted twice has the same loss, to rounding."""
+        """A batch that is repeated twice has the same loss, up to rounding."""
         task = self.make_task()
         _, targets = next(task.batches("train", 0, 0))
         outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
         once = task.loss(outputs, targets)
         twice = task.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
-        # Two float32 sums over at most thousands of terms, in another order.
+        # Two float32 sums over at most a few thousand terms, in different orders.
         torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-6)
 
     # Scores
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_score_shows_every_sample_once_and_returns_the_metrics(self, split: str) -> None:
-        """The network sees size(split) inputs of input_shape, in an order that never changes; the values are finite."""
+        """The network is called with size(split) inputs of input_shape in a fixed order; the metrics are finite."""
         task = self.make_task()
         inputs = _scored_inputs(task, split)
         assert len(inputs) == task.size(split)
@@ -213,14 +213,14 @@ class TaskContract(ABC):
         assert all(math.isfinite(value) for value in scores.values()), scores
 
     def test_intervals_hold_their_value(self) -> None:
-        """Where a metric has an interval, it lies round the value that was scored."""
+        """The confidence interval of a metric, if it has one, contains the value."""
         task = self.make_task()
         for metric, value in task.score(_predictor(task), "test").items():
             low, high = task.interval(metric, value, "test") or (value, value)
-            assert low <= value <= high, f"{metric} = {value} lies outside its interval {low} .. {high}"
+            assert low <= value <= high, f"{metric} = {value} is outside its interval {low} .. {high}"
 
     def test_score_does_not_depend_on_training(self) -> None:
-        """Nor on what was asked before, the global generators, or whether gradients are recorded."""
+        """It does not depend on training, earlier calls, the global generators, and whether gradients are recorded."""
         task = self.make_task()
         expected, order = task.score(_predictor(task), "search"), _scored_inputs(task, "search")
         for _ in task.batches("train", 5, 11):
@@ -237,22 +237,22 @@ class TaskContract(ABC):
 
 
 def _predictor(task: Task) -> Callable[[Tensor], Tensor]:
-    """Return a network that is no worse than a random one: fixed, deterministic, stateless."""
+    """Return a fixed linear classifier, which is deterministic and has no state."""
     size = math.prod(task.input_shape)
     weight = torch.randn(size, task.num_classes, generator=torch.Generator().manual_seed(0)) / math.sqrt(size)
     return lambda inputs: inputs.flatten(1) @ weight
 
 
 def _scored_inputs(task: Task, split: str) -> Tensor:
-    """Return what a network is shown when it is scored, in order."""
+    """Return the inputs with which `score` calls a network, in order."""
     seen: list[Tensor] = []
     inner = _predictor(task)
 
-    def spy(inputs: Tensor) -> Tensor:
+    def recorder(inputs: Tensor) -> Tensor:
         seen.append(inputs.clone())
         return inner(inputs)
 
-    task.score(spy, split)
+    task.score(recorder, split)
     return torch.cat(seen)
 
 
@@ -271,9 +271,9 @@ def _equal(one: list[Batch], two: list[Batch]) -> bool:
     )
 
 
-def _assert_equal(expected: list[Batch], found: list[Batch]) -> None:
-    assert len(expected) == len(found), f"{len(found)} batches instead of {len(expected)}"
-    for number, (one, two) in enumerate(zip(expected, found, strict=True)):
+def _assert_equal(expected: list[Batch], batches: list[Batch]) -> None:
+    assert len(expected) == len(batches), f"{len(batches)} batches instead of {len(expected)}"
+    for number, (one, two) in enumerate(zip(expected, batches, strict=True)):
         assert _equal([one], [two]), f"batch {number} differs"
 
 
@@ -284,7 +284,7 @@ def _generator_states() -> tuple[object, ...]:
 
 @contextlib.contextmanager
 def _generators_at(seed: int) -> Iterator[None]:
-    """Set torch's, NumPy's and Python's global generators for a while."""
+    """Set the global generators of torch, NumPy and Python in this context."""
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.manual_seed(seed)
     np.random.seed(seed)

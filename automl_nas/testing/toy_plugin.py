@@ -1,8 +1,8 @@
-"""The toys as a plugin, for tests whose configurations hold names only: those with processes of their own.
+"""The toys as a plugin, for tests with configurations that hold only names, such as tests with several processes.
 
-It is no installed plugin. A test loads it with ``PluginManager.register_module``, and `installed_toys` lets other
-processes find it. It registers the spaces ``toy`` and ``suspects``, the evaluators ``toy``, ``suspects`` and ``diary``,
-the strategy ``drawn`` and the cost model ``toy_cost``.
+The plugin is not installed. A test loads it with ``PluginManager.register_module``; `installed_toys` makes it available
+in other processes. It registers the spaces ``toy`` and ``failing``, the evaluators ``toy``, ``failing`` and
+``event_log``, the strategy ``random_proposals`` and the cost model ``toy_cost``.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from automl_nas.plugin.api import Register, hookimpl
 def register_spaces(register: Register) -> None:
     """Register the spaces."""
     register("toy", "automl_nas.testing.toys:ToySpace", summary="a few choices of a kernel size")
-    register("suspects", "automl_nas.testing.failing_candidates:failing_space", summary="candidates of every fate")
+    register(
+        "failing", "automl_nas.testing.failing_candidates:failing_space", summary="candidates that fail or are slow"
+    )
 
 
 @hookimpl
 def register_strategies(register: Register) -> None:
     """Register the strategy."""
     register(
-        "drawn", "automl_nas.testing.failing_candidates:RandomProposals", summary="drawn at random, whatever it is told"
+        "random_proposals",
+        "automl_nas.testing.failing_candidates:RandomProposals",
+        summary="random architectures, which do not depend on the trials",
     )
 
 
 @hookimpl
 def register_evaluators(register: Register) -> None:
     """Register the evaluators."""
-    register("toy", "automl_nas.testing.toys:ToyEvaluator", summary="a closed form")
-    register(
-        "suspects", "automl_nas.testing.failing_candidates:FailingEvaluator", summary="fails, prunes and takes its time"
-    )
-    register("diary", "automl_nas.testing.event_log:LoggingEvaluator", summary="sleeps, and writes down when")
+    register("toy", "automl_nas.testing.toys:ToyEvaluator", summary="an accuracy in closed form")
+    register("failing", "automl_nas.testing.failing_candidates:FailingEvaluator", summary="fails, prunes or takes long")
+    register("event_log", "automl_nas.testing.event_log:LoggingEvaluator", summary="sleeps, and logs begin and end")
 
 
 @hookimpl
@@ -45,11 +47,11 @@ def register_cost_models(register: Register) -> None:
 
 
 def installed_toys(folder: Path, *others: str) -> dict[str, str]:
-    """Make this plugin one that is installed; return the environment of processes that find it.
+    """Write the metadata of a distribution with this plugin; return the environment for processes that load it.
 
     Args:
-        folder: takes the metadata of a distribution.
-        others: the plugins that these processes load beside it, by name.
+        folder: the folder for the metadata.
+        others: the names of other plugins that these processes load.
     """
     info = folder / "toys-1.0.dist-info"
     info.mkdir()

@@ -11,16 +11,16 @@ from automl_nas.space.modules.space import ModuleSpace
 def toy_supernet_space(
     *, blocks: int = 2, options: int = 3, width: int = 4, num_classes: int = 3, input_shape: tuple[int, ...] = (1, 4, 4)
 ) -> ModuleSpace:
-    """Return a space of small convolutional networks, each block with a choice of kernel size, as a supernet.
+    """Return a space of small convolutional networks with a supernet; each block has a choice of kernel sizes.
 
     The decisions are ``d0``, ``d1``, ... with options ``k1``, ``k3``, ``k5``, ...: a ``kernel x kernel`` convolution
     with batch normalisation and ReLU.
 
     Args:
-        blocks: how many decisions.
-        options: how many kernel sizes.
-        width: channels of every block.
-        num_classes: outputs of the network.
+        blocks: the number of decisions.
+        options: the number of kernel sizes.
+        width: the number of channels of every block.
+        num_classes: the number of outputs.
         input_shape: the shape of one image.
     """
 
@@ -31,8 +31,8 @@ def toy_supernet_space(
 
     def network() -> nn.Module:
         choices = [
-            OneOf({f"k{kernel}": block(kernel) for kernel in range(1, 2 * options, 2)}, name=f"d{place}")
-            for place in range(blocks)
+            OneOf({f"k{kernel}": block(kernel) for kernel in range(1, 2 * options, 2)}, name=f"d{block_number}")
+            for block_number in range(blocks)
         ]
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
         return nn.Sequential(nn.Conv2d(input_shape[0], width, 1, bias=False), *choices, *head)

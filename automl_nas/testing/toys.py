@@ -1,6 +1,6 @@
-"""Toys for tests: a space, a cost, an evaluator and a task so small that everything about them can be computed by hand.
+"""Toys for tests: a space, a cost, an evaluator and a task that are so small that results can be computed by hand.
 
-Importing this module does not import torch; networks and data are made when they are asked for.
+Importing this module does not import torch, which is only needed for networks and data.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ToySpace(SearchSpace):
     Decisions ``d0``, ``d1``, ... are `Choice` of ``0 .. options - 1``; option i is a kernel of ``2 i + 1`` pixels.
 
     Args:
-        blocks: how many decisions.
-        options: how many options each has.
-        width: channels of every block.
-        num_classes: outputs of the network.
+        blocks: the number of decisions.
+        options: the number of options of each decision.
+        width: the number of channels of every block.
+        num_classes: the number of outputs.
         input_shape: the shape of one input.
     """
 
@@ -76,12 +76,12 @@ class ToySpace(SearchSpace):
 
 
 class ToyCost(CostModel):
-    """Sum over decisions of the sum of their code (`Decision.encode`): additive, and works for every space.
+    """The sum of all numbers of an architecture's code (`Decision.encode`): an additive cost for every space.
 
-    In a `ToySpace` an option costs its number, so costs go from 0 to ``blocks * (options - 1)``.
+    In a `ToySpace` the cost of an option is its number, so that costs are from 0 to ``blocks * (options - 1)``.
 
     Args:
-        space: what is searched.
+        space: the search space.
     """
 
     metric: ClassVar[str] = "toy_cost"
@@ -92,7 +92,7 @@ class ToyCost(CostModel):
         self._decisions = dict(space.decisions)
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return decision name -> sum of its code."""
+        """Return decision name -> sum of the numbers of its code."""
         return {name: float(sum(d.encode(architecture[name]))) for name, d in self._decisions.items()}
 
 
@@ -100,35 +100,35 @@ def toy_metric(architecture: Architecture, space: SearchSpace) -> float:
     """Return an accuracy in (0, 1]: ``1 / (1 + sum_j (1 + j / 10) (c_j - t_j)^2)``.
 
     c_j is the j-th number of the architecture's code and t_j = (2 j + 1) mod 3 its target (at most the last option).
-    It is 1 exactly at `toy_optimum`; the weights make ties rare.
+    The accuracy is 1 only at `toy_optimum`; because of the weights few architectures have equal accuracies.
     """
     squares = 0.0
-    for place, (name, decision) in enumerate(space.decisions.items()):
+    for index, (name, decision) in enumerate(space.decisions.items()):
         for code in decision.encode(architecture[name]):
-            squares += (1 + place / 10) * (code - _target(place, decision)) ** 2
+            squares += (1 + index / 10) * (code - _target(index, decision)) ** 2
     return 1.0 / (1.0 + squares)
 
 
-def _target(place: int, decision: Decision) -> int:
-    top = decision.size - 1 if decision.width == 1 else 1
-    return min((2 * place + 1) % 3, top)
+def _target(index: int, decision: Decision) -> int:
+    largest = decision.size - 1 if decision.width == 1 else 1
+    return min((2 * index + 1) % 3, largest)
 
 
 def toy_optimum(space: SearchSpace) -> Architecture:
-    """Return the only architecture with `toy_metric` 1 (of a space of Choice, Ordinal and unbounded Subset)."""
+    """Return the only architecture with a `toy_metric` of 1, in a space of Choice, Ordinal and unbounded Subset."""
     return space.validate(
-        {name: d.decode([_target(place, d)] * d.width) for place, (name, d) in enumerate(space.decisions.items())}
+        {name: d.decode([_target(index, d)] * d.width) for index, (name, d) in enumerate(space.decisions.items())}
     )
 
 
 class ToyEvaluator(Evaluator):
-    """Gives `toy_metric` as ``accuracy``; free of torch, of data and of time.
+    """Returns `toy_metric` as ``accuracy``, without torch and data.
 
     Args:
-        space: what is searched.
-        noise: standard deviation of a Gaussian added to the metric, drawn from the request's seed.
-        pause: seconds to sleep in each evaluation.
-        failing: decision -> option: an architecture that has one of them raises EvaluationError.
+        space: the search space.
+        noise: standard deviation of a Gaussian noise that is added to the metric, from the request's seed.
+        pause: seconds of sleep in each evaluation.
+        failing: decision -> option; an architecture with one of these options raises EvaluationError.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class ToyEvaluator(Evaluator):
         self._space, self._noise, self._pause, self._failing = space, noise, pause, dict(failing or {})
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield the closed form for each request, in order."""
+        """Yield the metric of each request, in order."""
         for request in requests:
             if self._pause:
                 time.sleep(self._pause)
             for name, option in self._failing.items():
                 if request.architecture[name] == option:
-                    raise EvaluationError(f"this toy fails for {name} = {option}")
+                    raise EvaluationError(f"ToyEvaluator fails for {name} = {option}")
             value = toy_metric(request.architecture, self._space)
             if self._noise:
                 value += stream(request.seed, "noise").gauss(0.0, self._noise)
@@ -151,24 +151,24 @@ class ToyEvaluator(Evaluator):
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """``accuracy``, with or without a task."""
+        """Return ``accuracy``."""
         return frozenset({"accuracy"})
 
 
 class ToyTask(Task):
-    """Classify Gaussian blobs: each class is a random image, each sample that image plus noise.
+    """Classification of Gaussian blobs: each class has a random image, each sample is this image plus noise.
 
     Augmentation adds a brightness of at most 0.1 to a sample.
 
     Args:
-        num_classes: how many blobs.
+        num_classes: the number of blobs.
         input_shape: the shape of one image.
-        train: samples of the split ``train``.
-        search: samples of the split ``search``.
-        test: samples of the split ``test``.
-        batch_size: of training batches.
-        noise: standard deviation around the class's image, whose pixels have standard deviation 1.
-        data_seed: of the images.
+        train: the number of samples of the split ``train``.
+        search: the number of samples of the split ``search``.
+        test: the number of samples of the split ``test``.
+        batch_size: the number of samples of a training batch.
+        noise: standard deviation of the noise; the pixels of a class's image have standard deviation 1.
+        data_seed: the seed of the images.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class ToyTask(Task):
     def size(self, split: str) -> int:
         """Return the number of samples of a split."""
         if split not in self._sizes:
-            raise DataError(f"there is no split '{split}'{did_you_mean(split, SPLITS)}")
+            raise DataError(f"unknown split '{split}'{did_you_mean(split, SPLITS)}")
         return self._sizes[split]
 
     def batches_per_epoch(self, split: str) -> int:
@@ -221,8 +221,8 @@ class ToyTask(Task):
         for batch in range(start, self.batches_per_epoch(split)):
             indices = order[batch * self._batch_size : (batch + 1) * self._batch_size]
             shift = [stream(seed, f"augment/{epoch}", index).uniform(-0.1, 0.1) for index in indices]
-            lift = images.new_tensor(shift).view(-1, *[1] * len(self._input_shape))
-            yield images[indices] + lift, labels[indices]
+            brightness = images.new_tensor(shift).view(-1, *[1] * len(self._input_shape))
+            yield images[indices] + brightness, labels[indices]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy."""
@@ -236,8 +236,8 @@ class ToyTask(Task):
 
         images, labels = self._split(split)
         outputs = model(images)
-        right = (outputs.argmax(1) == labels).sum().item()
-        return {"accuracy": right / len(labels), "loss": F.cross_entropy(outputs, labels).item()}
+        correct = (outputs.argmax(1) == labels).sum().item()
+        return {"accuracy": correct / len(labels), "loss": F.cross_entropy(outputs, labels).item()}
 
     def _split(self, split: str) -> tuple[Tensor, Tensor]:
         import torch

@@ -1,4 +1,4 @@
-"""Values of decisions of every kind, for contracts."""
+"""Values of decisions, for contract tests."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from automl_nas.space.decisions import Decision, Subset
 
 
 def largest_code_sum(decision: Decision) -> int:
-    """Return the largest sum of numbers in the code of a value."""
+    """Return the largest sum of the numbers in a code of the decision."""
     if isinstance(decision, Subset):
         return decision.largest
     return max(sum(decision.encode(option)) for option in decision.options)
 
 
-def example_value(decision: Decision, place: int) -> Value:
-    """Return one of two different values, where there are two."""
+def example_value(decision: Decision, number: int) -> Value:
+    """Return value number 0 or 1 of a decision; they differ if it has more than one value."""
     if isinstance(decision, Subset):
         first = decision.validate(decision.options[: max(decision.min, 1)])
-        return [first, *decision.neighbours(first)][: 2 if place else 1][-1]
-    return decision.options[place % decision.size]
+        return [first, *decision.neighbours(first)][: 2 if number else 1][-1]
+    return decision.options[number % decision.size]

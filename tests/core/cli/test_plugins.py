@@ -64,7 +64,7 @@ def test_the_settings_of_a_component(program: Any) -> None:
     text = program("plugins", "toy").stdout
     assert "space 'toy': kernels" in text
     row = next(line for line in text.splitlines() if line.split()[:1] == ["blocks"])
-    assert row.split(maxsplit=3) == ["blocks", "int", "4", "how many decisions."]
+    assert row.split(maxsplit=3) == ["blocks", "int", "4", "the number of decisions."]
     assert "needs: SearchSpace" in text  # the evaluator
 
 

@@ -28,7 +28,7 @@ def configuration(diary: Path, executor: Any, *, seconds: float, trials: int, ah
             {
                 "name": "search",
                 "strategy": "random",
-                "evaluator": {"name": "diary", "diary": str(diary), "seconds": seconds},
+                "evaluator": {"name": "event_log", "file": str(diary), "seconds": seconds},
                 "budget": {"trials": trials},
                 "ahead": ahead,
             }

@@ -44,7 +44,11 @@ class TestOptunaExecutor(ExecutorContract):
     def names(self) -> tuple[Registry, Mapping[str, Any]]:
         manager = PluginManager({"AUTOML_NAS_PLUGINS": "optuna"}).load()
         manager.register_module(toy_plugin, "toys")
-        return with_builtin(manager).registry, {"space": "suspects", "strategy": "drawn", "evaluator": "suspects"}
+        return with_builtin(manager).registry, {
+            "space": "failing",
+            "strategy": "random_proposals",
+            "evaluator": "failing",
+        }
 
     @contextmanager
     def workers(self, folder: Path) -> Iterator[None]:
