@@ -16,10 +16,10 @@ if TYPE_CHECKING:
         json_option as json_option,
         working_plugins as working_plugins,
     )
-    from automl_nas.cli.cost_report import read_architecture as read_architecture
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
     from automl_nas.cli.progress import progress_reporter as progress_reporter
+    from automl_nas.cli.space_costs import read_architecture as read_architecture
     from automl_nas.cli.text import duration as duration, exact as exact, table as table
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
         "json_option",
         "working_plugins",
     ),
-    "cost_report": ("read_architecture",),
+    "space_costs": ("read_architecture",),
     "logs": (
         "Logs",
         "quiet_libraries",

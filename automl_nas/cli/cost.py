@@ -1,4 +1,4 @@
-"""``automl-nas cost``: the command. The costs are collected and printed by `automl_nas.cli.cost_report`.
+"""``automl-nas cost``: the command. The costs are collected and printed by `automl_nas.cli.space_costs`.
 
 If the target is not a configuration, the command `NETWORK_COST` is called, which a plugin may add: the core reads
 neither libraries nor file formats of networks.
@@ -65,7 +65,7 @@ def cost(
     The costs are those of the delivered network. Nothing is trained. TARGET may also be a network: the name of a
     torchvision model, package.module:Class, or an ONNX file.
     """
-    from automl_nas.cli.cost_report import cost_report
+    from automl_nas.cli.space_costs import space_costs
 
     if not _is_configuration(target):
         if architecture is not None:
@@ -88,7 +88,7 @@ def cost(
         try:
             plan, infeasible = _plan(configuration.value, registry)
             default = "largest" if by_layer or latency else None
-            report = cost_report(plan, architecture or default, by_layer=by_layer, latency=latency)
+            report = space_costs(plan, architecture or default, by_layer=by_layer, latency=latency)
         except ConfigurationError as error:
             raise configuration.locate(error) from error
     if infeasible:

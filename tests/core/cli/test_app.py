@@ -41,7 +41,7 @@ def test_version(program: Any) -> None:
     assert program("--version").stdout == f"automl-nas, version {automl_nas.__version__}\n"
 
 
-def test_what_must_be_quick_imports_nothing_heavy(program: Any) -> None:
+def test_quick_commands_import_nothing_heavy(program: Any) -> None:
     """One process for each command, since an import is for good."""
     (program.folder / "old").mkdir()
     (program.folder / "old" / "config.yaml").write_text(
@@ -74,7 +74,7 @@ def test_what_must_be_quick_imports_nothing_heavy(program: Any) -> None:
         (click.exceptions.Exit(5), 5, ""),
     ],
 )
-def test_what_errors_look_like(error: BaseException, code: int, told: str) -> None:
+def test_errors_are_one_line_and_an_exit_code(error: BaseException, code: int, told: str) -> None:
     @click.group(cls=CommandLine)
     def group() -> None: ...
 
@@ -103,7 +103,7 @@ def test_a_bug_shows_its_traceback_and_exits_with_1(program: Any) -> None:
     assert shown.stderr.endswith("IndexError: list index out of range\n")
 
 
-def test_what_a_command_returns_is_no_exit_code() -> None:
+def test_the_return_value_of_a_command_is_not_an_exit_code() -> None:
     @click.group(cls=CommandLine)
     def group() -> None: ...
 
@@ -118,7 +118,7 @@ def test_unknown_commands_are_bad_usage(program: Any) -> None:
     assert "No such command 'rum'" in program("rum", code=2).stderr
 
 
-def test_a_reader_that_stops_reading_is_no_error(program: Any) -> None:
+def test_a_closed_pipe_is_not_an_error(program: Any) -> None:
     reader = f'{sys.executable} -c "from automl_nas.cli import main; main()" plugins | head -c 1'
     shown = subprocess.run(
         ["/bin/sh", "-c", reader], capture_output=True, text=True, timeout=60, check=True, env=os.environ

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from automl_nas.cli.cost_report import read_architecture
+from automl_nas.cli.space_costs import read_architecture
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.toys import ToySpace
@@ -52,7 +52,7 @@ def test_an_architecture_in_any_form(program: Any, given: str) -> None:
     assert read_architecture(given, ToySpace(blocks=BLOCKS)) == Architecture({"d0": 2, "d1": 0, "d2": 1})
 
 
-def test_what_an_architecture_costs(program: Any) -> None:
+def test_the_costs_of_an_architecture(program: Any) -> None:
     shown = _json(program, program.config, "--architecture", "2,0,1")
     assert shown["architecture"] == {"d0": 2, "d1": 0, "d2": 1}
     assert {name: cost["value"] for name, cost in shown["costs"].items() if name != "memory_access"} == {
@@ -63,7 +63,7 @@ def test_what_an_architecture_costs(program: Any) -> None:
     assert shown["constraints"] == {"toy_cost <= 4": True}
 
 
-def test_the_text_shows_exact_numbers_units_and_what_is_counted(program: Any) -> None:
+def test_the_text_shows_exact_numbers_units_and_summaries(program: Any) -> None:
     text = program("cost", program.config, "--architecture", "2,2,2").stdout
     row = next(line for line in text.splitlines() if line.startswith("flops "))
     assert row.split() == [
@@ -99,7 +99,7 @@ def test_layers_add_up_in_the_order_of_the_network(program: Any) -> None:
     assert f"{_flops(2, 2, 2):,}" in lines[-1]
 
 
-def test_a_cost_that_is_not_additive_says_so(program: Any) -> None:
+def test_a_cost_that_is_not_additive_has_a_reason(program: Any) -> None:
     shown = _json(program, program.config, "--set", "problem.costs=[squared]", "--architecture", "largest")
     squared = shown["costs"]["squared"]
     assert not squared["additive"]
@@ -110,9 +110,7 @@ def test_a_cost_that_is_not_additive_says_so(program: Any) -> None:
     assert "squared: The square of that sum; not additive (" in text
 
 
-def test_extremes_of_a_large_space_that_is_not_additive_are_found_not_known(
-    program: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extremes_of_a_large_space_are_from_a_local_search(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOML_NAS_DISABLED_PLUGINS", "costs")
     program.forget()
     text = program("cost", program.config, "--set", "problem.costs=[squared]", "--set", "space.blocks=8").stdout
@@ -121,7 +119,7 @@ def test_extremes_of_a_large_space_that_is_not_additive_are_found_not_known(
     assert not any(line.startswith("flops") for line in text.splitlines())  # not registered, so not shown
 
 
-def test_without_any_cost_model_there_is_nothing_to_show(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cost_models_the_command_fails(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOML_NAS_DISABLED_PLUGINS", "costs")
     program.forget()
     bare = "problem={objectives: {accuracy: maximize}}"
@@ -137,7 +135,7 @@ def test_costs_are_shown_even_if_the_constraints_cannot_be_met(program: Any) -> 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("2,0", "a code of this space has 3 numbers, not 2"),
+        ("2,0", "a code of this space has 3 numbers, but this one has 2"),
         ("2,0,3", "not the position of an option"),
         ("2,0,-1", "not the position of an option"),
         ("2,0,x", "cannot read the architecture"),
@@ -147,7 +145,7 @@ def test_costs_are_shown_even_if_the_constraints_cannot_be_met(program: Any) -> 
         ("@nothing.json", "cannot read the architecture"),
     ],
 )
-def test_what_is_no_architecture_is_refused(given: str, told: str) -> None:
+def test_an_invalid_architecture_is_refused(given: str, told: str) -> None:
     with pytest.raises(SpaceError) as caught:
         read_architecture(given, ToySpace(blocks=BLOCKS))
     assert told in str(caught.value)
@@ -155,7 +153,7 @@ def test_what_is_no_architecture_is_refused(given: str, told: str) -> None:
 
 def test_a_wrong_architecture_is_bad_input(program: Any) -> None:
     shown = program("cost", program.config, "--architecture", "2,0", code=2)
-    assert (shown.stdout, shown.stderr) == ("", "error: a code of this space has 3 numbers, not 2\n")
+    assert (shown.stdout, shown.stderr) == ("", "error: a code of this space has 3 numbers, but this one has 2\n")
 
 
 def test_a_wrong_configuration_is_located(program: Any) -> None:
@@ -163,7 +161,7 @@ def test_a_wrong_configuration_is_located(program: Any) -> None:
     assert "toy.yaml:2" in program("cost", program.config, code=2).stderr
 
 
-def test_the_network_of_a_run_costs_what_the_run_says(program: Any, finished: Callable[[], Path]) -> None:
+def test_the_network_of_a_run_has_the_costs_in_its_result(program: Any, finished: Callable[[], Path]) -> None:
     directory = finished()
     result = json.loads((directory / "result.json").read_text())
     shown = _json(program, directory / "config.yaml", "--architecture", f"@{directory / 'result.json'}")

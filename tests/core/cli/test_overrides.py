@@ -46,7 +46,7 @@ def config(tmp_path: Path) -> Path:
         ("space.text=a=b", ["space", "text"], "a=b"),
     ],
 )
-def test_sets_one_value_and_nothing_else(config: Path, override: str, path: list[str | int], value: object) -> None:
+def test_an_override_sets_only_one_value(config: Path, override: str, path: list[str | int], value: object) -> None:
     before, after = Configuration.read(config).value, Configuration.read(config, [override]).value
     here = after
     for part in path:
@@ -81,7 +81,7 @@ def test_the_default_stages_can_be_changed_by_name(tmp_path: Path) -> None:
         ("seed.x=1", "'seed' is 1, which has no settings"),
     ],
 )
-def test_what_leads_nowhere_is_refused(config: Path, override: str, told: str) -> None:
+def test_a_key_that_does_not_exist_is_refused(config: Path, override: str, told: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Configuration.read(config, [override])
     assert told in str(caught.value)
@@ -105,17 +105,17 @@ def test_an_error_is_located_where_its_setting_was_written(config: Path, path: s
     assert (error.path, error.message) == (path, "is wrong")
 
 
-def test_an_error_that_knows_its_place_is_left_alone(config: Path) -> None:
+def test_an_error_with_a_place_is_not_changed(config: Path) -> None:
     error = ConfigurationError("is wrong", path="seed", source="elsewhere:3")
     assert Configuration.read(config).locate(error) is error
 
 
-def test_a_list_is_no_configuration(tmp_path: Path) -> None:
+def test_a_list_is_not_a_configuration(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("- 1\n")
     with pytest.raises(ConfigurationError, match="mapping of settings"):
         Configuration.read(path)
 
 
-def test_override_keeps_how_it_was_given() -> None:
+def test_an_override_has_its_option() -> None:
     assert Override.parse("a.b[0]=x").parts == ("a", "b", "0")

@@ -28,7 +28,7 @@ def _json(program: Any, *arguments: object, code: int = 0) -> dict[str, Any]:
     return found
 
 
-def test_each_plugin_is_listed_with_what_it_registers(program: Any) -> None:
+def test_each_plugin_is_listed_with_its_components(program: Any) -> None:
     text = program("plugins").stdout
     lines = text.splitlines()
     start = lines.index("plugin 'toys' (distribution 'toys' 1.5)")
@@ -47,7 +47,7 @@ def test_the_same_as_json(program: Any) -> None:
     assert shown["broken"] == []
 
 
-def test_one_plugin_alone(program: Any) -> None:
+def test_one_plugin(program: Any) -> None:
     assert program("plugins", "toys").stdout.count("plugin '") == 1
 
 
@@ -90,7 +90,7 @@ def test_a_broken_plugin_is_listed_and_the_rest_works(program: Any) -> None:
     assert "no libfancy.so" in program("plugins", "fancy").stdout
 
 
-def test_a_broken_plugin_costs_one_line_of_warning(program: Any) -> None:
+def test_a_broken_plugin_gives_a_warning_of_one_line(program: Any) -> None:
     program.install("fancy", BROKEN)
     shown = program("run", program.config, "--quiet", "--set", "final=null", "--out", "done")
     assert shown.stderr == "warning: 1 plugin is broken and not used: fancy; see: automl-nas plugins\n"
@@ -98,13 +98,13 @@ def test_a_broken_plugin_costs_one_line_of_warning(program: Any) -> None:
     assert program("--help").stderr == ""
 
 
-def test_a_plugin_that_takes_a_command_s_name_is_broken(program: Any) -> None:
+def test_a_plugin_with_the_name_of_another_command_is_broken(program: Any) -> None:
     program.install("taker", CLASH)
     assert "the command 'show' is a command of automl-nas itself" in program("plugins").stdout
     assert "Show the progress of the run in DIR" in program("show", "--help").stdout
 
 
-def test_check_imports_what_is_registered(program: Any) -> None:
+def test_check_imports_all_components(program: Any) -> None:
     assert "passed the checks" in program("plugins", "--check").stdout
     program.install("dangling", DANGLING)
     assert "BROKEN" not in program("plugins").stdout

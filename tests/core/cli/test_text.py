@@ -25,7 +25,7 @@ def test_numbers(value: float, shown: str, short: str) -> None:
     assert human(value) == short
 
 
-def test_a_cost_is_exact_and_shortened_only_where_that_helps() -> None:
+def test_a_cost_is_exact_and_has_a_prefix_if_it_is_large() -> None:
     assert cost(322_918_720) == "322,918,720 (322.9M)"
     assert cost(7008) == "7,008"
 

@@ -15,7 +15,7 @@ from automl_nas.space.architecture import Architecture
 ARCHITECTURE = Architecture({"a": 1})
 
 
-def test_what_is_made_quickly_equals_what_the_constructor_makes() -> None:
+def test_new_frozen_equals_the_constructor() -> None:
     made = Outcome(3, {"accuracy": 0.5}, seconds=0.25)
     quick = new_frozen(Outcome, {**vars(made)})
     assert quick == made

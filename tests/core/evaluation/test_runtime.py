@@ -37,7 +37,7 @@ def generators() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("generators")
-def test_seeded_draws_depend_on_the_stream_alone_and_leave_no_trace() -> None:
+def test_seeded_draws_depend_only_on_the_stream_and_restore_the_generators() -> None:
     runtime = Runtime(device="cpu")
     np.random.randn(1)  # NumPy keeps the second of a pair of normal numbers for later: part of the state
     start = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -74,7 +74,7 @@ def test_threads_are_recorded_and_set() -> None:
         torch.set_num_threads(before)
 
 
-def test_convolutions_on_a_gpu_repeat_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_on_a_gpu_are_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     runtime = Runtime(device="cpu")
@@ -178,7 +178,7 @@ def _worker(rank: int, port: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -232,14 +232,14 @@ def test_tune_replaces_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tune(half, Counted, ToyTask(), seed=1, margin=0.01)["memory_format"] == "contiguous"
 
 
-def test_tune_leaves_what_is_settled_alone() -> None:
+def test_tune_keeps_settings_that_are_not_auto() -> None:
     Counted.built = 0
     settings = {"device": "cpu", "precision": "bfloat16", "threads": 3}
     assert tune(settings, Counted, ToyTask(), seed=1) == settings
     assert Counted.built == 0
 
 
-def test_tune_measures_for_real_and_restores_the_generators() -> None:
+def test_tune_measures_steps_and_restores_the_generators() -> None:
     before = torch.get_rng_state()
     tuned = tune({"device": "cpu", "precision": "auto"}, Counted, ToyTask(), seed=1, rounds=2)
     assert tuned["precision"] in ("float32", "bfloat16")

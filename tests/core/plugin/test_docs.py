@@ -14,7 +14,7 @@ from automl_nas.plugin.kinds import COLLABORATORS, KINDS
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-def test_every_hook_variable_base_class_and_collaborator_is_described() -> None:
+def test_every_hook_variable_base_class_and_collaborator_is_documented() -> None:
     text = (DOCS / "reference" / "hooks.md").read_text(encoding="utf-8")
     bases = {base.rpartition(":")[2] for base in (*COLLABORATORS, *(kind.base for kind in KINDS.values()))}
     missing = [name for name in (*HOOKS, *bases, ONLY, DISABLED, STRICT) if name not in text]

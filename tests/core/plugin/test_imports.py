@@ -20,7 +20,7 @@ def modules_after(code: str, *folders: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_the_markers_need_pluggy_alone() -> None:
+def test_the_markers_import_only_pluggy() -> None:
     loaded = modules_after("from automl_nas.plugin import hookimpl, Register")
     ours = {name for name in loaded if name.startswith("automl_nas")}
     assert ours == {"automl_nas", "automl_nas._lazy", "automl_nas.plugin", "automl_nas.plugin.api"}

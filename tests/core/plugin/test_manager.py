@@ -77,7 +77,7 @@ BROKEN = {
 }
 
 
-def test_a_plugin_of_another_distribution_works_and_is_imported_when_it_is_asked_for(installed: Any) -> None:
+def test_a_plugin_of_another_distribution_is_imported_when_it_is_used(installed: Any) -> None:
     installed.write("some-dist", "2.5", good=GOOD)
     (installed.folder / "good_package" / "climber.py").write_text(CLIMBER)
     manager = installed.load()
@@ -95,7 +95,7 @@ def test_a_plugin_of_another_distribution_works_and_is_imported_when_it_is_asked
 
 
 @pytest.mark.parametrize(("code", "message"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_plugin_is_listed_and_leaves_nothing_behind(installed: Any, code: str, message: str) -> None:
+def test_a_broken_plugin_is_listed_and_registers_nothing(installed: Any, code: str, message: str) -> None:
     installed.write("a-dist", "1.2", broken=code)
     installed.write("b-dist", good=GOOD)
     manager = installed.load()
@@ -107,7 +107,7 @@ def test_a_broken_plugin_is_listed_and_leaves_nothing_behind(installed: Any, cod
     assert [plugin.source.plugin for plugin in manager.plugins] == ["good"]
 
 
-def test_keyboard_interrupt_is_no_fault_of_a_plugin(installed: Any) -> None:
+def test_keyboard_interrupt_does_not_break_a_plugin(installed: Any) -> None:
     installed.write("a-dist", slow="raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         installed.load()
@@ -147,7 +147,9 @@ def test_the_first_party_is_loaded_first_then_by_distribution_and_name(installed
         ({"AUTOML_NAS_PLUGINS": "one,two", "AUTOML_NAS_DISABLED_PLUGINS": "one"}, ["two"]),
     ],
 )
-def test_the_environment_chooses(installed: Any, registering: Any, environ: dict[str, str], loaded: list[str]) -> None:
+def test_the_environment_selects_plugins(
+    installed: Any, registering: Any, environ: dict[str, str], loaded: list[str]
+) -> None:
     installed.write("a-dist", one=registering("one"), three=registering("three"))
     installed.write("b-dist", two=registering("two"))
     manager = installed.load(**environ)
@@ -158,7 +160,7 @@ def test_the_environment_chooses(installed: Any, registering: Any, environ: dict
     assert {name for name in ("one", "two", "three") if f"{name}_package" in sys.modules} == set(loaded)
 
 
-def test_a_wanted_plugin_that_is_not_installed_is_listed(installed: Any, registering: Any) -> None:
+def test_a_selected_plugin_that_is_not_installed_is_listed(installed: Any, registering: Any) -> None:
     installed.write("a-dist", evolution=registering("one"))
     (fault,) = installed.load(AUTOML_NAS_PLUGINS="evolutoin").broken
     assert "AUTOML_NAS_PLUGINS contains this name, which is not installed; did you mean 'evolution'?" in fault.error
@@ -193,7 +195,7 @@ def test_an_unknown_name_mentions_the_plugins_that_are_not_loaded(installed: Any
     assert "plugin 'off' (distribution 'a-dist' 3.1): disabled" in str(caught.value)
 
 
-def test_check_imports_everything_and_names_what_is_wrong(installed: Any) -> None:
+def test_check_imports_all_components_and_returns_failures(installed: Any) -> None:
     references = {
         "missing-module": "nowhere_at_all:X",
         "missing-object": "json:nothing",
@@ -237,7 +239,7 @@ def test_commands_are_added_to_the_command_line() -> None:
     assert not manager.broken
 
 
-def test_a_command_that_hides_another_breaks_its_plugin() -> None:
+def test_a_plugin_with_a_command_of_the_core_is_broken() -> None:
     manager = PluginManager({})
     manager.register_module(WithCommand(), "greeter")
     cli = click.Group(commands={"greet": click.Command("greet")})
@@ -252,7 +254,7 @@ def test_a_command_that_hides_another_breaks_its_plugin() -> None:
         twice.register_module(WithCommand(), "two")
 
 
-def test_a_module_given_in_python_raises_when_it_is_broken(caplog: pytest.LogCaptureFixture) -> None:
+def test_register_module_raises_for_a_broken_plugin(caplog: pytest.LogCaptureFixture) -> None:
     module = types.ModuleType("scratch")
     manager = PluginManager({})
     with (

@@ -93,14 +93,14 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     return manager.registry
 
 
-def test_names_are_sorted_and_components_know_their_plugin(registry: Registry) -> None:
+def test_names_are_sorted_and_components_have_their_plugin(registry: Registry) -> None:
     assert registry.names("strategies") == ("blind", "stubborn", "toyish", "wrapper")
     assert registry.names("tasks") == ()
     assert {component.kind for component in registry} == {"strategies", "spaces"}
     assert str(registry.get("strategies", "blind")) == "strategy 'blind' of plugin 'parts' (module Parts)"
 
 
-def test_nested_components_are_resolved_where_they_stand(registry: Registry) -> None:
+def test_nested_components_are_resolved_in_place(registry: Registry) -> None:
     spec = {
         "name": "wrapper",
         "inner": {"name": "wrapper", "inner": "blind"},
@@ -118,7 +118,7 @@ def test_nested_components_are_resolved_where_they_stand(registry: Registry) -> 
     assert spec["inner"] == {"name": "wrapper", "inner": "blind"}
 
 
-def test_nested_components_get_the_same_collaborators_and_seeds_of_their_own(registry: Registry) -> None:
+def test_nested_components_get_the_same_collaborators_and_their_own_seeds(registry: Registry) -> None:
     space = ToySpace()
     spec = {"name": "wrapper", "inner": "blind", "more": ["blind", {"name": "blind", "population": 2}]}
     made = registry.construct("strategies", spec, [space], 9)
@@ -152,7 +152,7 @@ def test_errors_in_nested_components_are_located(registry: Registry, spec: Any, 
     assert message in caught.value.message
 
 
-def test_a_nested_component_must_be_what_the_annotation_says(registry: Registry) -> None:
+def test_a_nested_component_must_be_of_the_annotated_type(registry: Registry) -> None:
     spec = {"name": "wrapper", "inner": "stubborn"}
     with pytest.raises(ConfigurationError, match=r"^s.inner: must be of type AskTellStrategy; 'stubborn' is not$"):
         registry.resolve("strategies", spec, path="s")
@@ -160,12 +160,12 @@ def test_a_nested_component_must_be_what_the_annotation_says(registry: Registry)
     assert isinstance(fine.spare, Stubborn)
 
 
-def test_a_nested_component_that_is_broken_is_said_as_it_is(registry: Registry) -> None:
+def test_a_broken_nested_component_raises_its_own_error(registry: Registry) -> None:
     with pytest.raises(PluginError, match=r"^strategy 'toyish' of plugin 'parts' .*ToySpace does not derive from Str"):
         registry.resolve("strategies", {"name": "wrapper", "inner": "toyish"})
 
 
-def test_what_a_nested_constructor_refuses_is_located(registry: Registry) -> None:
+def test_an_error_of_a_nested_constructor_is_located(registry: Registry) -> None:
     spec = {"name": "wrapper", "inner": {"name": "blind", "population": 0}}
     with pytest.raises(ConfigurationError, match=r"^s.inner.population: must be at least 1$"):
         registry.construct("strategies", spec, [ToySpace()], path="s")
@@ -179,7 +179,7 @@ def test_spaces_may_be_annotated_functions(registry: Registry) -> None:
         registry.get("spaces", "silent").load()
 
 
-def test_base_classes_and_collaborators_are_where_they_are_said_to_be() -> None:
+def test_base_classes_and_collaborators_can_be_imported() -> None:
     for base in [kind.base for kind in KINDS.values()] + list(COLLABORATORS):
         module, _, name = base.partition(":")
         assert derives(getattr(importlib.import_module(module), name), base)

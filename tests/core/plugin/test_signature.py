@@ -85,7 +85,7 @@ class Everything:
             raise ConfigurationError("no batch fits", path="task.batch_size")
 
 
-def test_a_signature_says_what_a_component_needs() -> None:
+def test_a_signature_has_collaborators_and_settings() -> None:
     signature = Signature.of(Everything)
     assert [(c.name, c.type, c.optional) for c in signature.collaborators] == [
         ("space", SearchSpace, False),
@@ -119,7 +119,7 @@ def test_validation_fills_in_defaults_as_json_and_is_idempotent() -> None:
     assert signature.validate(resolved) == resolved
 
 
-def test_construction_gives_the_types_of_the_annotations() -> None:
+def test_constructors_receive_the_annotated_types() -> None:
     signature = Signature.of(Everything)
     space, task = ToySpace(), ToyTask()
     settings = {"count": 4, "shape": [3, 4], "outer": {"inner": {"low": 5}, "weights": [1, 2]}, "sequence": [7]}
@@ -189,19 +189,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("settings", "where", "message"), WRONG.values(), ids=WRONG.keys())
-def test_errors_say_where_and_what(settings: dict[str, Any], where: str, message: str) -> None:
+def test_errors_name_place_and_reason(settings: dict[str, Any], where: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Signature.of(Everything).validate(settings, "stages[0].strategy")
     assert caught.value.path == f"stages[0].strategy.{where}"
     assert message in caught.value.message
 
 
-def test_settings_that_are_no_mapping() -> None:
+def test_settings_that_are_not_a_mapping() -> None:
     with pytest.raises(ConfigurationError, match=r"^space: .*must be a mapping"):
         Signature.of(ToySpace).validate([1], "space")  # type: ignore[arg-type]
 
 
-def test_an_error_of_the_constructor_is_located_unless_it_speaks_of_something_else() -> None:
+def test_an_error_of_the_constructor_is_located_unless_it_names_another_setting() -> None:
     signature = Signature.of(Everything)
     with pytest.raises(ConfigurationError, match=r"^stages\[1\].strategy.count: must be at least 1$"):
         signature.construct(Everything, {"count": 0}, [ToySpace()], path="stages[1].strategy")
@@ -287,17 +287,17 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("name", "message"), MESSAGES.items())
-def test_constructors_that_are_no_schema_are_found_when_they_are_checked(name: str, message: str) -> None:
+def test_verify_refuses_invalid_constructors(name: str, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         Signature.of(getattr(Bad, name)).verify()
     assert message in str(caught.value)
 
 
-def test_a_required_setting_is_no_fault_of_a_signature() -> None:
+def test_verify_accepts_required_settings() -> None:
     Signature.of(Everything).verify()
 
 
-def test_a_bare_name_stands_for_a_component_without_settings() -> None:
+def test_a_name_is_a_component_without_settings() -> None:
     assert from_config("evolution") == {"name": "evolution"}
     given = {"name": "evolution", "population": 3}
     copy = from_config(given)
@@ -316,7 +316,7 @@ def test_paths_are_written_as_in_the_configuration() -> None:
     assert join("stages", "[0].name") == "stages[0].name"
 
 
-def test_types_are_described_in_short() -> None:
+def test_types_as_short_strings() -> None:
     assert describe(dict[str, list[float]]) == "dict[str, list[float]]"
     assert describe(tuple[int, ...] | None) == "tuple[int, ...] | None"
     assert describe(Any) == "Any"

@@ -242,7 +242,7 @@ def test_draws_are_uniform_in_the_interval(case: Case) -> None:
     assert statistic <= degrees + 6 * math.sqrt(2 * degrees)
 
 
-def test_an_empty_interval_says_what_is_nearest(case: Case) -> None:
+def test_an_empty_interval_names_the_nearest_costs(case: Case) -> None:
     table, known = case
     values = sorted({table.estimate(architecture) for architecture in known})
     below, above = max(pairwise(values), key=lambda pair: pair[1] - pair[0])
@@ -345,7 +345,7 @@ def test_an_interaction_of_one_pair_of_options_is_found() -> None:
         assert isinstance(caught.value, SpaceError)
 
 
-def test_spread_architectures_hold_every_pair_of_options() -> None:
+def test_pairwise_covering_holds_every_pair_of_options() -> None:
     """Within the three quarters of the 64 checks that are spread."""
     decisions: dict[str, Decision] = {f"d{number}": Choice(("w", "x", "y", "z")) for number in range(20)}
     decisions["s"] = Subset(tuple(range(6)), min=2, max=3)
@@ -387,7 +387,7 @@ def test_a_table_needs_few_estimates() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2.5])
-def test_a_model_that_gives_no_whole_number(value: float) -> None:
+def test_an_integral_model_with_a_fraction(value: float) -> None:
     space = DecisionSpace({"a": Choice((0, 1))})
     with pytest.raises(SpaceError, match=str(value)):
         CostTable.build(Formula(lambda a: value if a["a"] else 1), space)
@@ -483,7 +483,7 @@ def test_wrong_architectures(values: dict[str, object], message: str) -> None:
         small().estimate(Architecture(values))
 
 
-def test_limits_that_are_no_numbers() -> None:
+def test_limits_that_are_nan() -> None:
     with pytest.raises(SpaceError, match="NaN"):
         small().count(high=math.nan)
 
@@ -499,7 +499,7 @@ def test_the_order_of_a_subset_does_not_matter() -> None:
     )
 
 
-def test_options_that_python_takes_for_equal() -> None:
+def test_options_that_are_equal_in_python() -> None:
     space = DecisionSpace({"a": Choice((1, True, 0, False))})
     costs = {"1": 5, "true": 7, "0": 11, "false": 13}
     model = Formula(lambda a: costs[a.key.partition(":")[2].rstrip("}")])

@@ -59,7 +59,7 @@ def weights(rng: random.Random, *, whole: bool) -> Weights:
 
 @given(seed=st.integers(0, 10**6), limited=st.integers(1, 3), whole=st.booleans(), both=st.booleans())
 @settings(max_examples=12, deadline=None)
-def test_the_best_is_that_of_all_architectures(seed: int, limited: int, whole: bool, both: bool) -> None:
+def test_the_best_of_all_architectures(seed: int, limited: int, whole: bool, both: bool) -> None:
     rng = random.Random(seed)
     score = {name: [rng.uniform(-5, 5) for _ in decision.options] for name, decision in DECISIONS.items()}
     limits: list[CostInterval] = []
@@ -103,7 +103,7 @@ def test_a_knapsack_agrees_with_dynamic_programming() -> None:
     assert found.score == pytest.approx(best[capacity], abs=1e-6)
 
 
-def test_a_search_cut_short_says_how_far_off_it_may_be() -> None:
+def test_an_incomplete_search_returns_a_bound() -> None:
     decisions, score, table = knapsack(2, 40)
     half = table.largest[1] / 2
     exact = best_under_limits(decisions, score, [CostInterval(table, high=half)])
@@ -124,7 +124,7 @@ def test_without_limits_it_is_the_extreme_of_a_table() -> None:
     assert table.estimate(cheapest.architecture) == table.smallest[1]
 
 
-def test_a_limit_nobody_meets_is_named() -> None:
+def test_a_limit_that_no_architecture_meets_is_named() -> None:
     table = CostTable.build(Given(DECISIONS, weights(random.Random(3), whole=True), True), DecisionSpace(DECISIONS))
     score = {name: [0.0] * len(decision.options) for name, decision in DECISIONS.items()}
     with pytest.raises(InfeasibleError, match="given from -inf to -1 units"):

@@ -75,7 +75,7 @@ def test_an_additive_cost_comes_from_the_table() -> None:
     assert digits(found.largest) == [3] * 6
 
 
-def test_another_cost_is_counted_and_remembered() -> None:
+def test_a_cost_that_is_not_additive_is_estimated_once() -> None:
     space = ToySpace(blocks=4, options=3)
     model = Product()
     cost = TabulatedCost(model, space)
@@ -94,7 +94,7 @@ def test_another_cost_is_counted_and_remembered() -> None:
     assert cost.estimate(extremes.largest) == max(found)
 
 
-def test_extremes_of_a_large_space_are_searched_for_and_said_to_be_so() -> None:
+def test_extremes_of_a_large_space_are_from_a_search_and_not_exact() -> None:
     space = ToySpace(blocks=8, options=4)
     found = TabulatedCost(Product(), space).extremes()
     assert not found.exact
@@ -118,7 +118,7 @@ def test_extremes_of_large_subsets_keep_their_sizes() -> None:
     assert found.smallest["edges"] == (0, 1)
 
 
-def test_a_problem_takes_it() -> None:
+def test_a_problem_accepts_it() -> None:
     space = ToySpace(blocks=3)
     cost = TabulatedCost(ToyCost(space), space)
     extremes = cost.extremes()
@@ -128,7 +128,7 @@ def test_a_problem_takes_it() -> None:
     assert feasible == [sum(digits(architecture)) <= 3 for architecture in enumerate_all(space.decisions)]
 
 
-def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
+def test_a_model_that_fails_is_not_called_not_additive() -> None:
     class Broken(Product):
         def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
             return {"": float("nan")}
@@ -137,7 +137,7 @@ def test_a_model_that_fails_is_not_taken_for_one_that_is_not_additive() -> None:
         TabulatedCost(Broken(), ToySpace()).extremes()
 
 
-def test_a_network_that_does_not_run_is_above_every_limit_and_no_extreme() -> None:
+def test_a_network_that_does_not_run_violates_limits_and_is_not_an_extreme() -> None:
     class Device(Product):
         """Networks without a single first option do not run."""
 
@@ -157,7 +157,7 @@ def test_a_network_that_does_not_run_is_above_every_limit_and_no_extreme() -> No
     assert feasible == [0 in digits(architecture) for architecture in enumerate_all(space.decisions)]
 
 
-def test_inexact_extremes_are_not_searched_for_where_only_exact_ones_serve() -> None:
+def test_exact_extremes_do_not_start_a_search() -> None:
     asked: list[Architecture] = []
 
     class Counted(Product):

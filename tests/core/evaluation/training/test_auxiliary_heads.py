@@ -92,7 +92,7 @@ def test_auxiliary_losses_are_added_with_their_weight(weight: float) -> None:
     assert same(trained, net)
 
 
-def test_a_training_form_is_trained_resumed_and_kept_apart_from_its_network() -> None:
+def test_a_training_form_is_trained_and_resumed_and_its_network_delivered() -> None:
     recipe = Recipe(epochs=2, learning_rate=0.2)
     whole = Fit(plain(), task(), runtime(), recipe, seed=SEED)
     whole.advance(6)

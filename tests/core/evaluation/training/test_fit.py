@@ -90,7 +90,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_fit_is_the_loop_one_would_write_by_hand(recipe: Recipe) -> None:
+def test_fit_equals_a_loop_written_by_hand(recipe: Recipe) -> None:
     trained = fit(recipe)
     trained.advance(10)
 
@@ -126,7 +126,7 @@ def test_fit_is_the_loop_one_would_write_by_hand(recipe: Recipe) -> None:
     assert not same(trained.network, network())
 
 
-def test_several_passes_add_their_gradients_and_move_once() -> None:
+def test_several_passes_add_their_gradients_for_one_optimiser_step() -> None:
     recipe = Recipe(epochs=2, learning_rate=0.1, schedule="constant", weight_decay=0.0, momentum=0.0)
     trained = fit(recipe, passes=2)
     progress = trained.advance(2)
@@ -154,7 +154,7 @@ def test_several_passes_add_their_gradients_and_move_once() -> None:
     assert progress.examples == 32
 
 
-def test_candidates_that_are_not_drawn_stand_still() -> None:
+def test_weights_of_candidates_that_are_not_drawn_do_not_change() -> None:
     path = [(0, 0)]
     recipe = Recipe(epochs=2, learning_rate=0.5, weight_decay=0.1, decay="all")
     net = network()
@@ -188,7 +188,7 @@ def test_resume_is_bit_equal_inside_an_epoch_and_at_its_end(at: int) -> None:
     assert same(whole.network, second.network)
 
 
-def test_a_training_can_be_taken_back() -> None:
+def test_an_earlier_state_can_be_loaded() -> None:
     training = fit(Recipe(epochs=3, learning_rate=0.2))
     training.advance(1)
     file = io.BytesIO()
@@ -208,7 +208,7 @@ def test_training_leaves_the_global_generators_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_progress_tells_what_was_done() -> None:
+def test_progress_of_an_advance() -> None:
     training = fit(Recipe(epochs=2, learning_rate=0.1))
     assert (training.advance(4).iterations, training.epoch, training.done) == (4, 1, False)
     last = training.advance(100)
@@ -283,7 +283,7 @@ def test_restarts_are_those_of_torch_after_the_warm_up(factor: int, epochs: int)
     assert sum(rate == 0.3 for rate in rates) == 3
 
 
-def test_weight_decay_reaches_what_the_recipe_says() -> None:
+def test_weight_decay_of_the_parameters_in_the_recipe() -> None:
     net = network()
     narrow = make_optimizer(net, Recipe(weight_decay=0.5)).param_groups
     assert [(group["weight_decay"], {p.dim() for p in group["params"]}) for group in narrow] == [
@@ -302,7 +302,7 @@ def normed() -> nn.Sequential:
         )
 
 
-def test_recalibration_is_the_true_mean_over_batches() -> None:
+def test_recalibration_is_the_mean_over_batches() -> None:
     net = normed()
     net.train()(torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(1)))  # statistics to be forgotten
     recalibrate(net, task(), runtime(), images=60, seed=SEED)  # 4 batches: one epoch and a batch of the next
@@ -328,7 +328,7 @@ def test_recalibration_is_the_true_mean_over_batches() -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_recalibration_touches_nothing_else() -> None:
+def test_recalibration_changes_only_the_statistics() -> None:
     net = normed().train()
     net[4].eval()
     net[4].momentum = 0.3
@@ -347,7 +347,7 @@ def test_recalibration_touches_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("make", [normed, lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))])
-def test_recalibration_can_be_off_or_have_nothing_to_do(make: Callable[[], nn.Module]) -> None:
+def test_recalibration_without_images_or_batch_normalisation(make: Callable[[], nn.Module]) -> None:
     net = make()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     recalibrate(net, task(), runtime(), images=0, seed=SEED)
@@ -363,7 +363,7 @@ def test_recalibration_inputs_continue_from_any_batch() -> None:
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[start:], strict=True))
 
 
-def test_score_is_the_tasks_in_evaluation_mode() -> None:
+def test_score_is_that_of_the_task_in_evaluation_mode() -> None:
     net = network()
     data = task()
     found = score(net, data, runtime(), "search")

@@ -52,12 +52,12 @@ def test_values_out_of_range_are_refused_at_once(settings: dict[str, Any], field
     ("field", "wrong", "right"),
     [("optimizer", "sdg", "sgd"), ("schedule", "cosin", "cosine"), ("decay", "weight", "weights")],
 )
-def test_a_typo_is_answered_with_the_nearest_name(field: str, wrong: str, right: str) -> None:
+def test_an_unknown_value_offers_the_nearest_name(field: str, wrong: str, right: str) -> None:
     with pytest.raises(ConfigurationError, match=f"did you mean '{right}'"):
         Recipe(**{field: wrong})  # type: ignore[arg-type]
 
 
-def test_a_training_that_would_end_inside_a_cycle_is_refused_with_the_lengths_that_do() -> None:
+def test_a_training_that_ends_inside_a_cycle_is_refused_with_possible_lengths() -> None:
     with pytest.raises(ConfigurationError, match="cycles end after 310 or 630") as caught:
         Recipe(epochs=600, schedule="cosine", restart_epochs=10, restart_factor=2)
     assert caught.value.path == "epochs"

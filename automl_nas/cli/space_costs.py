@@ -52,7 +52,7 @@ class CostEntry:
 
 
 @dataclass(frozen=True)
-class CostReport:
+class SpaceCosts:
     """The costs of an architecture and of the extremes of a space.
 
     Attributes:
@@ -143,7 +143,7 @@ def _as_json(cost: CostEntry) -> dict[str, Any]:
     }
 
 
-def cost_report(plan: Plan, requested: str | None, *, by_layer: bool, latency: bool = False) -> CostReport:
+def space_costs(plan: Plan, requested: str | None, *, by_layer: bool, latency: bool = False) -> SpaceCosts:
     """Return the costs of an architecture and of the extremes of the space that is delivered.
 
     Args:
@@ -192,7 +192,7 @@ def cost_report(plan: Plan, requested: str | None, *, by_layer: bool, latency: b
     if architecture is not None:
         for stage in plan.stages:
             met.update({text: value <= 0 for text, value in stage.problem.violations(architecture).items()})
-    return CostReport(plan, title, architecture, costs, by_layer, met)
+    return SpaceCosts(plan, title, architecture, costs, by_layer, met)
 
 
 def read_architecture(text: str, space: SearchSpace) -> Architecture:
