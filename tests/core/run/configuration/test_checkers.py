@@ -140,7 +140,7 @@ def test_training_a_supernet_is_refused_before_it_is_built(
 @pytest.mark.parametrize(
     ("evaluator", "message"),
     [
-        ({"name": "train", "data": "train+search"}, r"stages\[1\].evaluator.data: .* cannot be judged on it"),
+        ({"name": "train", "data": "train+search"}, r"stages\[1\].evaluator.data: .* cannot be scored on the split"),
         ({"name": "train", "report_epochs": 0}, r"stages\[1\].evaluator.report_epochs: .* at least 1"),
         ({"name": "inherited", "cache_megabytes": -1.0}, r"stages\[1\].evaluator.cache_megabytes: .* at least 0"),
     ],
