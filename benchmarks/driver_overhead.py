@@ -101,7 +101,8 @@ def with_driver(trials: int, batch: int, population: int) -> dict[int, float]:
         ],
     }
     with tempfile.TemporaryDirectory() as folder:
-        result = Session.start(raw, Path(folder) / "run").run()
+        session = Session.start(raw, Path(folder) / "run")
+        result = session.run()
         evaluator.marks[trials] = clock()
     assert result["stages"][0]["trials"] == trials
     return evaluator.marks

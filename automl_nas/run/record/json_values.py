@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _UNCHANGED = frozenset((int, str, bool, type(None)))
+_STRINGS = frozenset((str,))
 
 
 def to_json_values(value: object) -> Any:
@@ -23,7 +24,9 @@ def to_json_values(value: object) -> Any:
         if _UNCHANGED.issuperset(map(type, value)):
             return [*value]
         return [item if type(item) in _UNCHANGED else to_json_values(item) for item in value]
-    if isinstance(value, (dict, Mapping)) and all([isinstance(key, str) for key in value]):  # noqa: C419 - faster
+    if isinstance(value, (dict, Mapping)) and (
+        _STRINGS.issuperset(map(type, value)) or all(isinstance(key, str) for key in value)
+    ):
         return {key: item if type(item) in _UNCHANGED else to_json_values(item) for key, item in value.items()}
     if isinstance(value, str | int):
         return value
