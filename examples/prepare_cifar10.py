@@ -72,8 +72,8 @@ def main() -> None:
             if digest != str(archive[f"{split}_sha256"]):
                 raise SystemExit(f"the {split} images of {options.archive} are damaged: their SHA-256 is {digest}")
             if split == "train" and options.subset is not None:
-                kept = balanced(labels.astype(np.int64), options.subset, options.seed)
-                images, labels = images[kept], labels[kept]
+                chosen = balanced(labels.astype(np.int64), options.subset, options.seed)
+                images, labels = images[chosen], labels[chosen]
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = shrink(images, options.size), labels
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.out, **arrays)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     zero, kind, dimensions = struct.unpack_from(">HBB", data)
     shape = struct.unpack_from(f">{dimensions}I", data, 4) if dimensions else ()
     if zero or kind != 8 or not shape or len(data) != 4 + 4 * dimensions + math.prod(shape):
-        raise SystemExit(f"{path} is no IDX file of unsigned bytes, or is cut off")
+        raise SystemExit(f"{path} is not an IDX file of unsigned bytes, or is truncated")
     return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
@@ -49,8 +49,8 @@ def main() -> None:
         images = read_idx(options.folder / f"{name}-images-idx3-ubyte.gz")
         labels = read_idx(options.folder / f"{name}-labels-idx1-ubyte.gz")
         if split == "train" and options.subset is not None:
-            kept = balanced(labels.astype(np.int64), options.subset, options.seed)
-            images, labels = images[kept], labels[kept]
+            chosen = balanced(labels.astype(np.int64), options.subset, options.seed)
+            images, labels = images[chosen], labels[chosen]
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.out, **arrays)  # type: ignore[arg-type]

@@ -35,10 +35,10 @@ class Activations(CostModel):
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return module path -> elements of its output; a module that runs twice counts twice."""
-        found: dict[str, float] = {}
+        sizes: dict[str, float] = {}
 
         def count(path: str, output: Tensor) -> None:
-            found[path] = found.get(path, 0) + output.numel()
+            sizes[path] = sizes.get(path, 0) + output.numel()
 
         # Tensors on the device "meta" have shapes and no data: nothing is computed, and nothing is drawn.
         with torch.device("meta"), torch.no_grad():
@@ -47,4 +47,4 @@ class Activations(CostModel):
                 if isinstance(module, self._counted):
                     module.register_forward_hook(lambda _module, _inputs, output, path=path: count(path, output))
             network(torch.empty(1, *self._space.input_shape))
-        return found
+        return sizes

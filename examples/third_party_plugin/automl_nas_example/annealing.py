@@ -61,17 +61,17 @@ class Annealing(AskTellStrategy):
         self._judged = 0
 
     def ask(self, n: int) -> list[Proposal]:
-        """Propose up to n architectures that were never seen; fewer when there are no more to be found.
+        """Propose up to n architectures that were not proposed or told before; fewer if no more of them are drawn.
 
         Raises:
-            InfeasibleError: not one architecture that meets the constraints on costs was found.
+            InfeasibleError: no drawn architecture meets the constraints on costs.
         """
-        found: list[Proposal] = []
-        while len(found) < n and (candidate := self._draw()) is not None:
+        proposals: list[Proposal] = []
+        while len(proposals) < n and (candidate := self._draw()) is not None:
             self._seen.add(self._space.canonical(candidate))
             self._asked += 1
-            found.append(Proposal(candidate))
-        return found
+            proposals.append(Proposal(candidate))
+        return proposals
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Judge trials one by one."""
@@ -100,10 +100,10 @@ class Annealing(AskTellStrategy):
 
     def _accepts(self, score: float) -> bool:
         temperature = self._temperature * self._cooling**self._judged
-        # A stream is drawn by number, so there is no generator whose state would have to be saved.
+        # A stream is drawn by number, so the state of a generator does not have to be saved.
         draw = stream(self._seed, "accept", self._judged).random()
         self._judged += 1
-        # At the end of a long walk the temperature underflows to 0: then only what is not worse is accepted.
+        # At the end of a long walk the temperature underflows to 0: then a worse score is never accepted.
         return score >= self._score or (temperature > 0 and draw < math.exp((score - self._score) / temperature))
 
     def _draw(self) -> Architecture | None:

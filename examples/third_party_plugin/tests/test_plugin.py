@@ -36,8 +36,8 @@ class TestActivations(CostModelContract):
 
 
 def test_it_is_found_through_its_entry_point() -> None:
-    (found,) = entry_points(group="automl_nas", name="example")
-    assert found.value == "automl_nas_example"
+    (entry_point,) = entry_points(group="automl_nas", name="example")
+    assert entry_point.value == "automl_nas_example"
     registry = default_manager().registry
     assert registry.get("strategies", "annealing").distribution == "automl-nas-example"
     assert registry.get("cost_models", "activations").load() is Activations
@@ -97,7 +97,7 @@ def test_better_ones_are_always_accepted_and_worse_ones_hardly_when_it_is_cold()
 
 
 def test_worse_ones_are_accepted_as_often_as_metropolis_says() -> None:
-    # Told by turns: 0 (always accepted, it is not worse than what follows it), then a loss of ln 2 at temperature 1,
+    # Alternating scores: 0 (always accepted, it is not worse than what follows it), then a loss of ln 2 at temperature 1,
     # accepted with probability 1/2. 2,000 independent draws: the share has a standard deviation of 0.0112, so four of
     # them is 0.045.
     strategy = Annealing(ToySpace(), Problem({"accuracy": "maximize"}), temperature=1.0, cooling=1.0, seed=0)
