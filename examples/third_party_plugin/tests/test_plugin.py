@@ -97,7 +97,7 @@ def test_better_ones_are_always_accepted_and_worse_ones_hardly_when_it_is_cold()
 
 
 def test_worse_ones_are_accepted_as_often_as_metropolis_says() -> None:
-    # Alternating scores: 0 (always accepted, it is not worse than what follows it), then a loss of ln 2 at temperature 1,
+    # Alternating scores: 0 (always accepted, it is not worse than the next one), then a loss of ln 2 at temperature 1,
     # accepted with probability 1/2. 2,000 independent draws: the share has a standard deviation of 0.0112, so four of
     # them is 0.045.
     strategy = Annealing(ToySpace(), Problem({"accuracy": "maximize"}), temperature=1.0, cooling=1.0, seed=0)
