@@ -174,7 +174,7 @@ class SupernetContract(SearchSpaceContract):
         assert reached
 
     def test_parameters_that_are_not_selected_have_no_gradient(self) -> None:
-        """After a backward pass the gradients of parameters that `restrict` removes are None, which is not zero."""
+        """After a backward pass, gradients of parameters that `restrict` removes have the value None, not zeros."""
         space = self.make_space()
         for architecture in self.architectures(space):
             supernet = space.build_supernet()
