@@ -18,6 +18,7 @@ from automl_nas.plugin.events import (
     StepInfo,
 )
 from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.final.report import FinalReport
 from automl_nas.run.gc_tuning import GcTuner, tuned_gc
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
@@ -54,31 +55,37 @@ class Driver:
             RunInterrupted: the run was stopped at a safe point.
             RunFailedError: the run cannot reach a result.
         """
-        with closing(self._notifications), closing(self._record), tuned_gc() as gc_tuner:
-            return self._drive(gc_tuner)
+        record, notifications = self._record, self._notifications
+        with closing(notifications), closing(record), tuned_gc() as gc_tuner:
+            notifications.send(RunStarted(notifications.run))
+            report = None
+            count = len(self._stages)
+            for index in range(record.state["stage"], count):
+                stage = self._stages[index]
+                name = stage.plan.settings.name
+                notifications.send(StageStarted(name, index, count))
+                strategy, next_number = self._run_stage(index, gc_tuner)
+                notifications.send(StageFinished(name))
+                report = stage.report(strategy)
+                record.finish_stage(index, next_number, last=index + 1 == count)
+            return self._finish(report)
 
-    def _drive(self, gc_tuner: GcTuner) -> dict[str, Any]:
-        plan, record, send = self._plan, self._record, self._notifications.send
-        send(RunStarted(self._notifications.run))
-        report = None
-        count = len(self._stages)
-        for index in range(record.state["stage"], count):
-            stage = self._stages[index]
-            name = stage.plan.settings.name
-            send(StageStarted(name, index, count))
-            strategy, next_number = self._run_stage(index, gc_tuner)
-            send(StageFinished(name))
-            report = stage.report(strategy)
-            record.finish_stage(index, next_number, last=index + 1 == count)
+    def _finish(self, report: FinalReport | None) -> dict[str, Any]:
+        """Write and return the result.
+
+        Args:
+            report: of the last stage.
+        """
+        record, notifications = self._record, self._notifications
         trials = record.ledger.trials
-        result = make_result(plan, record.ledger, report)
+        result = make_result(self._plan, record.ledger, report)
         write_json(record.directory.result, result)
         shutil.rmtree(record.directory.scratch, ignore_errors=True)
         for shortcoming in shortcomings(record.directory.path, result):
-            self._notifications.warn(shortcoming.message)
+            notifications.warn(shortcoming.message)
         pareto = tuple(trials[item["number"]] for item in result["stages"][-1]["pareto"])
         info = ResultInfo(pareto[0] if pareto else None, pareto, len(trials), result)
-        send(RunFinished(self._notifications.run, info))
+        notifications.send(RunFinished(notifications.run, info))
         return result
 
     def _run_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
