@@ -178,6 +178,9 @@ def test_the_shortest_configuration_is_enough() -> None:
         "how_to/strategies.md",
         "how_to/export.md",
         "how_to/tasks.md",
+        "how_to/surrogate.md",
+        "how_to/delivery.md",
+        "concepts/pipeline.md",
     ],
 )
 def test_every_piece_of_a_configuration_resolves(page: str, images: Path) -> None:
