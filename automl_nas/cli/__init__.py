@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
-    from automl_nas.cli.progress import progress_reporter as progress_reporter
+    from automl_nas.cli.progress import ProgressReporter as ProgressReporter, progress_reporter as progress_reporter
     from automl_nas.cli.space_costs import read_architecture as read_architecture
     from automl_nas.cli.text import duration as duration, exact as exact, table as table
 
@@ -42,7 +42,10 @@ _HOMES = {
         "Configuration",
         "Override",
     ),
-    "progress": ("progress_reporter",),
+    "progress": (
+        "ProgressReporter",
+        "progress_reporter",
+    ),
     "text": (
         "duration",
         "exact",

@@ -30,7 +30,7 @@ Spec: TypeAlias = "str | Mapping[str, Any] | type[Strategy] | Callable[..., Stra
 """A strategy: its name, ``module:Class``, a mapping with settings, or the class (or a function) itself."""
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Told how many searches are done, and of how many."""
+"""Called with the number of finished searches and the number of all searches."""
 
 
 @final
@@ -40,9 +40,9 @@ class Comparison:
 
     Attributes:
         findings: scores, ranks, tests and curves.
-        records: every search, seed by seed.
+        records: the record of every search, seed by seed.
         config: the resolved configuration.
-        folder: where it is on record; None if it is not.
+        folder: the folder of the records; None if the searches were not recorded.
     """
 
     findings: Findings
@@ -62,11 +62,11 @@ class Comparison:
         return difference_figure(self.findings, scope)
 
     def to_json(self) -> dict[str, Any]:
-        """Return scores, ranks and tests as plain data: what ``result.json`` holds."""
-        return formats.plain(self.findings)
+        """Return scores, ranks and tests as JSON values, as in ``result.json``."""
+        return formats.to_json(self.findings)
 
     def write(self, folder: Path | str, *, plots: bool = True) -> Path:
-        """Write the report's files into a folder, made if it is not there; return the path of the HTML page."""
+        """Write the files of the report to a folder, which is created if needed; return the path of the HTML page."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         return write_report(path, self.findings, self.config, plots=plots)
@@ -98,33 +98,34 @@ def compare(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Run strategies x benchmarks x seeds and compare what they find.
+    """Run strategies x benchmarks x seeds and compare the results.
 
     Args:
-        strategies: which ones; a mapping gives them labels.
+        strategies: the strategies to compare; the keys of a mapping are their labels.
         benchmarks: names, ``module:function``, or mappings such as ``{"table": "results.csv", "metric": "accuracy",
             "codes": "code"}``.
-        seeds: searches of each strategy on each benchmark.
-        evaluations: budget of a search.
+        seeds: number of searches of each strategy on each benchmark.
+        evaluations: number of evaluations of each search.
         constraints: cost -> limit, e.g. ``{"flops": "<= 0.5 * largest"}``.
-        objectives: ``accuracy``, and costs to be minimised; a mapping gives directions. With several, strategies are
-            judged by the hypervolume.
-        batch: how many trials a strategy is told at once.
+        objectives: ``accuracy``, and costs to be minimised; the values of a mapping are directions. With several
+            objectives, strategies are compared by the hypervolume.
+        batch: number of trials that a strategy receives at once.
         deduplicate: whether networks that compute the same function are evaluated once.
-        first_seed: the first of the seeds.
-        top: shares of the best networks whose first evaluation is looked for.
-        judge: what ranks and tests compare: what was found at the ``final`` evaluation, on average over them
-            (``anytime``), or how soon the last share of ``top`` was reached (``arrival``).
-        alpha: probability of an error in the tests.
-        out: a folder that remembers finished searches: a second call goes on where the first one stopped.
-        workers: processes; 0: in this one. A script that uses processes needs ``if __name__ == "__main__":``.
-        progress: told ``(done, total)`` after each search.
+        first_seed: seed of the first search; the other seeds follow it.
+        top: shares of the best networks; the comparison reports after how many evaluations a search reaches them.
+        judge: what ranks and tests compare: the result after the last evaluation (``final``), the mean over all
+            evaluations (``anytime``), or the evaluations until the last share of ``top`` is reached (``arrival``).
+        alpha: significance level of the tests.
+        out: folder in which finished searches are recorded; a later call with the same folder continues there.
+        workers: number of worker processes; 0: run the searches in this process. A script that uses worker processes
+            needs ``if __name__ == "__main__":``.
+        progress: called with ``(done, total)`` after each search.
 
     Raises:
-        ConfigurationError: an unknown name or a wrong setting, before any work.
+        ConfigurationError: a name is unknown or a setting is invalid; raised before any search.
         InfeasibleError: no network of a benchmark meets the constraints.
-        RunDirectoryError: ``out`` holds something else, or searches of another configuration.
-        EvaluationError: a strategy failed; what finished is on record.
+        RunDirectoryError: ``out`` holds other files, or searches of another configuration.
+        EvaluationError: a strategy failed; the finished searches are recorded.
     """
     from automl_nas.run import complete_manager
 
@@ -157,36 +158,38 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     warn: Callable[[str], object] | None = None,
 ) -> Comparison:
-    """Make the searches of a plan that are not on record, and summarise all.
+    """Run the searches of a comparison that are not recorded yet, and summarise all of them.
 
     Args:
-        plan: resolved.
-        folder: where searches are recorded; None: nowhere.
+        plan: the resolved comparison.
+        folder: folder in which searches are recorded; None: they are not recorded.
         workers: see `compare`.
         progress: see `compare`.
-        redo: labels of strategies whose searches on record are made anew.
-        stop: asked now and then; true ends the work.
-        warn: told of damage and changed versions; by default they are logged.
+        redo: labels of strategies whose recorded searches are run again.
+        stop: called repeatedly; if it returns true, no more searches are run.
+        warn: called with warnings of damaged records and changed versions; None: they are logged.
 
     Raises:
-        RunInterrupted: ``stop`` said so; the message says how many searches are done.
+        RunInterrupted: ``stop`` returned true; the message contains the number of finished searches.
     """
     for label in redo:
         if label not in plan.strategies:
-            raise ConfigurationError(f"there is no strategy '{label}' to redo{did_you_mean(label, plan.strategies)}")
+            raise ConfigurationError(
+                f"--redo: the comparison has no strategy '{label}'{did_you_mean(label, plan.strategies)}"
+            )
     plan.check()
     jobs = plan.jobs
-    with _store(plan, folder, warn, redo) as (known, add):
-        waiting = [job for job in jobs if job.key not in known]
-        done = len(jobs) - len(waiting)
+    with _store(plan, folder, warn, redo) as (records, add):
+        pending = [job for job in jobs if job.key not in records]
+        done = len(jobs) - len(pending)
         if progress is not None:
             progress(done, len(jobs))
-        # Whichever way it stops, what is done is counted below.
+        # After an interruption the finished searches are counted below.
         with (
             contextlib.suppress(RunInterrupted),
-            contextlib.closing(run_searches(plan, waiting, workers, stop)) as found,
+            contextlib.closing(run_searches(plan, pending, workers, stop)) as finished,
         ):
-            for record in found:
+            for record in finished:
                 add(record)
                 done += 1
                 if progress is not None:
@@ -196,41 +199,43 @@ def run(
         settings = plan.settings
         seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
         benchmark_problems = {label: plan.benchmark_problem(label) for label in plan.benchmarks}
-        findings = summarise(known, benchmark_problems, list(plan.strategies), seeds, settings)
-        return Comparison(findings, tuple(known[job.key] for job in jobs), plan.config, folder)
+        findings = summarise(records, benchmark_problems, list(plan.strategies), seeds, settings)
+        return Comparison(findings, tuple(records[job.key] for job in jobs), plan.config, folder)
 
 
-Known = dict[tuple[str, str, int], SearchRecord]
+SearchRecords = dict[tuple[str, str, int], SearchRecord]
+"""(strategy, benchmark, seed) -> record."""
 
 
 @contextlib.contextmanager
 def _store(
     plan: ComparisonPlan, folder: Path | None, warn: Callable[[str], object] | None, redo: Collection[str]
-) -> Iterator[tuple[Known, Callable[[SearchRecord], object]]]:
-    """Give what is known and a function that adds to it, in memory or in a folder."""
+) -> Iterator[tuple[SearchRecords, Callable[[SearchRecord], object]]]:
+    """Yield the recorded searches and a function that adds one, in memory or in a folder."""
     if folder is None:
-        known: Known = {}
+        in_memory: SearchRecords = {}
 
         def add(record: SearchRecord) -> None:
-            known[record.key] = record
+            in_memory[record.key] = record
 
-        yield known, add
+        yield in_memory, add
         return
     if warn is None:
         import logging
 
         warn = logging.getLogger(__name__).warning
     fingerprints = {label: plan.benchmark_problem(label).fingerprint for label in plan.benchmarks}
-    with Records(folder, plan.config, fingerprints, warn, redo) as records:
-        yield records.searches, records.add
+    with Records(folder, plan.config, fingerprints, warn, redo) as recorded:
+        yield recorded.searches, recorded.add
 
 
-def _specs(given: Sequence[Spec] | Mapping[str, Spec], objects: dict[str, Any], workers: int) -> list[Any]:
-    if isinstance(given, str):
-        raise ConfigurationError(f"give a list: ['{given}']", path="strategies")
+def _specs(strategies: Sequence[Spec] | Mapping[str, Spec], objects: dict[str, Any], workers: int) -> list[Any]:
+    """Return the strategies as a configuration contains them; add classes and functions to ``objects``."""
+    if isinstance(strategies, str):
+        raise ConfigurationError(f"must be a list: ['{strategies}']", path="strategies")
     pairs: list[tuple[str | None, Any]]
-    pairs = list(given.items()) if isinstance(given, Mapping) else [(None, item) for item in given]
-    found = []
+    pairs = list(strategies.items()) if isinstance(strategies, Mapping) else [(None, item) for item in strategies]
+    specs = []
     for label, item in pairs:
         spec: dict[str, Any]
         if isinstance(item, Mapping):
@@ -243,8 +248,9 @@ def _specs(given: Sequence[Spec] | Mapping[str, Spec], objects: dict[str, Any], 
             spec = {"name": name, "label": item.__name__}
             if workers and (item.__module__ == "__main__" or "<locals>" in item.__qualname__):
                 raise ConfigurationError(
-                    f"{item.__qualname__} cannot be imported by worker processes; put it into a module, or workers=0",
+                    f"{item.__qualname__} cannot be imported by worker processes; move it to a module, or set "
+                    "workers=0",
                     path="strategies",
                 )
-        found.append(spec if label is None else {**spec, "label": label})
-    return found
+        specs.append(spec if label is None else {**spec, "label": label})
+    return specs

@@ -1,4 +1,4 @@
-"""From the benchmarks that a configuration names to the benchmarks themselves."""
+"""Resolves the specifications of benchmarks in a configuration, and loads the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from automl_nas_benchmarks.benchmark import BENCHMARKS, Benchmark, benchmark_fro
 from automl_nas_benchmarks.comparison.strategy_loader import find_reference
 
 TABLE = "table"
-"""The key of a benchmark that is a table of the user's own: where the file is."""
+"""The key of a benchmark that is a table of the user's own; its value is the path of the file."""
 
 
 def resolve_benchmark(spec: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return a specification with every default filled in; a table's path becomes absolute.
 
     Raises:
-        ConfigurationError: an unknown name or setting (offers the nearest), or a wrong value.
+        ConfigurationError: a name or setting is unknown (the message offers the nearest one), or a value is invalid.
     """
     settings = dict(spec)
     if TABLE in settings:
@@ -42,7 +42,7 @@ def make_benchmark(spec: Mapping[str, Any], path: str) -> Benchmark:
     """Load the benchmark of a resolved specification.
 
     Raises:
-        ConfigurationError: what was referred to makes no benchmark, or the table lacks a column.
+        ConfigurationError: the function of a reference does not return a benchmark, or the table lacks a column.
         DataError: the table cannot be read.
     """
     settings = dict(spec)
@@ -56,14 +56,14 @@ def make_benchmark(spec: Mapping[str, Any], path: str) -> Benchmark:
     if ":" not in name:
         return load_benchmark(name)
     try:
-        made = find_reference(name)(**_arguments(settings))
+        benchmark = find_reference(name)(**_arguments(settings))
     except UserError:
         raise
     except Exception as error:
         raise ConfigurationError(f"'{name}' raised {type(error).__name__}: {error}", path=path) from error
-    if not isinstance(made, Benchmark):
-        raise ConfigurationError(f"'{name}' returned {type(made).__name__}, which is no Benchmark", path=path)
-    return made
+    if not isinstance(benchmark, Benchmark):
+        raise ConfigurationError(f"'{name}' must return a Benchmark, not {type(benchmark).__name__}", path=path)
+    return benchmark
 
 
 def _checked(function: Callable[..., Any], settings: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -73,11 +73,11 @@ def _checked(function: Callable[..., Any], settings: Mapping[str, Any], path: st
         (name, hints.get(name, Any), *([] if item.default is item.empty else [field(default=item.default)]))
         for name, item in inspect.signature(function).parameters.items()
     ]
-    made = make_dataclass(getattr(function, "__name__", "benchmark"), members, frozen=True, kw_only=True)
+    schema = make_dataclass(getattr(function, "__name__", "benchmark"), members, frozen=True, kw_only=True)
     owner = f"a {TABLE}" if function is benchmark_from_table else "this benchmark"
-    checked: Any = read_settings(made, settings, path, owner)
-    found = {name: getattr(checked, name) for name, *_ in members if name != "path"}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    checked: Any = read_settings(schema, settings, path, owner)
+    arguments = {name: getattr(checked, name) for name, *_ in members if name != "path"}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

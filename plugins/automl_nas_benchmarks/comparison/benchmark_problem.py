@@ -1,4 +1,4 @@
-"""A benchmark with the problem that a comparison poses on it, and the whole truth about that."""
+"""A benchmark with the objectives and constraints of a comparison, and the true values of all its networks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.comparison.statistics import hypervolume
 
 METRIC = "accuracy"
-"""What a benchmark's signal and truth are called in objectives."""
+"""The name of a benchmark's signal and truth in objectives."""
 
 
 _MILLIONS = {"mflops": "flops", "mparams": "params"}
-"""Costs that a table counts in millions, and what they are called when counted one by one, as everywhere else."""
+"""Costs that a table gives in millions -> their name in single units, as in the rest of the package."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,22 @@ class _Row:
 
 @final
 class BenchmarkProblem:
-    """A benchmark, the problem on it, and what the best possible is.
+    """A benchmark, its problem, and the best results that are possible.
 
-    Strategies are given the signal as ``accuracy``, and all costs of the benchmark that are known for any network
-    without measuring it; costs on devices are added if an objective or a constraint names them.
+    Strategies receive the signal as the metric ``accuracy``, and all costs of the benchmark that are known without a
+    measurement; costs on devices are added if an objective or a constraint names them.
 
     Args:
-        label: what it is called in the comparison.
-        benchmark: where signals, truths and costs come from.
+        label: its name in the comparison.
+        benchmark: the source of signals, true values and costs.
         settings: constraints and objectives.
 
     Attributes:
-        problem: what strategies are given.
+        problem: the problem that strategies receive.
 
     Raises:
-        ConfigurationError: an objective or a constraint on something that the benchmark has not.
-        InfeasibleError: no network meets a constraint; says what the nearest one has.
+        ConfigurationError: the benchmark does not have the metric or cost of an objective or a constraint.
+        InfeasibleError: no network meets a constraint; the message contains the value of the nearest network.
     """
 
     def __init__(self, label: str, benchmark: Benchmark, settings: ComparisonSettings) -> None:
@@ -72,11 +72,11 @@ class BenchmarkProblem:
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one objective."""
+        """Whether the problem has more than one objective."""
         return len(self.problem.objectives) > 1
 
     def evaluate(self, number: int, proposal: Proposal) -> Trial:
-        """Return the trial of a proposal, as a run would record it; it fails if the table lacks the network.
+        """Return the trial of a proposal, as a run would record it; FAILED if the table lacks the network.
 
         Raises:
             SpaceError: the architecture is not of the space.
@@ -100,7 +100,7 @@ class BenchmarkProblem:
         )
 
     def truth(self, architecture: Architecture) -> float:
-        """Return what a network is worth; NaN if the table does not say."""
+        """Return the true value of a network; NaN if the table does not have it."""
         try:
             return self.benchmark.truth(architecture)
         except SpaceError:
@@ -108,12 +108,12 @@ class BenchmarkProblem:
 
     @cached_property
     def truths(self) -> NDArray[np.float64]:
-        """The true values of all distinct feasible functions, best first.
+        """The true values of all distinct feasible functions, best first; shape ``(functions,)``.
 
-        A function is feasible if one of the networks that compute it is.
+        A function is feasible if one of the networks that compute it is feasible.
 
         Raises:
-            InfeasibleError: there is none.
+            InfeasibleError: no network is feasible.
         """
         best: dict[str, float] = {}
         for row in self._feasible:
@@ -121,14 +121,14 @@ class BenchmarkProblem:
         return np.sort(np.array(list(best.values())))[::-1]
 
     def threshold(self, share: float) -> float:
-        """Return the true value that the best ``share`` of the distinct feasible functions reach.
+        """Return the lowest true value among the best ``share`` of the distinct feasible functions.
 
-        There are ceil(share * n) of them, and more where others equal the last one.
+        These are the best ceil(share * n) functions, and all that equal the last one of them.
         """
         return float(self.truths[max(1, math.ceil(share * len(self.truths) - 1e-9)) - 1])
 
     def count(self, share: float) -> int:
-        """Return how many functions reach `threshold`."""
+        """Return the number of distinct feasible functions whose true value reaches `threshold`."""
         return int((self.truths >= self.threshold(share)).sum())
 
     def better(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,43 +137,46 @@ class BenchmarkProblem:
         return np.asarray(above / len(self.truths), dtype=np.float64)
 
     def true_scores(self, architecture: Architecture) -> tuple[float, ...]:
-        """Return the objectives with the true value in place of the signal; larger is better, -inf where one lacks."""
+        """Return the objectives with the true value instead of the signal; larger is better, -inf where missing."""
         return self._scores(self.truth(architecture), self.problem.costs(architecture))
 
     def volume_share(self, points: Sequence[Sequence[float]]) -> float:
-        """Return the hypervolume of points as a share of that of the true front.
+        """Return the hypervolume of points as a share of the hypervolume of the true front.
 
         The reference point has the worst value of all feasible networks in each objective.
+
+        Args:
+            points: true scores, one tuple with all objectives for each network; larger is better.
         """
         reference, whole = self._volume
         return hypervolume(points, reference) / whole if whole else 1.0
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that searches can see of the benchmark: networks, signals, truths, costs."""
+        """SHA-256 of the networks, signals, true values and costs of the benchmark."""
         digest = hashlib.sha256()
         for row in self._rows:
-            told = self.benchmark.signal_source(row.architecture)
-            seen = (row.architecture.key, row.function, told, row.truth, sorted(row.costs.items()))
-            digest.update(repr(seen).encode())
+            signal = self.benchmark.signal_source(row.architecture)
+            content = (row.architecture.key, row.function, signal, row.truth, sorted(row.costs.items()))
+            digest.update(repr(content).encode())
         return digest.hexdigest()
 
     @cached_property
     def _rows(self) -> list[_Row]:
-        found = []
+        rows = []
         for code in self._table.codes:
             architecture = self._table.coding.architecture(code)
             costs = {name: model.estimate(architecture) for name, model in self.problem.cost_models.items()}
             function = self.space.canonical(architecture).key
-            found.append(_Row(architecture, function, self.truth(architecture), costs))
-        return found
+            rows.append(_Row(architecture, function, self.truth(architecture), costs))
+        return rows
 
     @cached_property
     def _feasible(self) -> list[_Row]:
-        found = [row for row in self._rows if not math.isnan(row.truth) and self._meets(row)]
-        if not found:
+        rows = [row for row in self._rows if not math.isnan(row.truth) and self._meets(row)]
+        if not rows:
             raise InfeasibleError(f"constraints: no network of '{self.label}' meets all of them together; relax one")
-        return found
+        return rows
 
     @cached_property
     def _volume(self) -> tuple[tuple[float, ...], float]:
@@ -184,14 +187,16 @@ class BenchmarkProblem:
 
     def _scores(self, truth: float, costs: Mapping[str, float]) -> tuple[float, ...]:
         values = {**costs, METRIC: truth}
-        signed = [values[name] if way == "maximize" else -values[name] for name, way in self.problem.objectives.items()]
+        signed = [
+            values[n] if direction == "maximize" else -values[n] for n, direction in self.problem.objectives.items()
+        ]
         return tuple(-math.inf if math.isnan(value) else value for value in signed)
 
     def _meets(self, row: _Row) -> bool:
         return all(c.violation(row.costs[c.metric]) <= 0 for c in self.problem.constraints)
 
     def _constraint(self, name: str, text: str) -> Constraint:
-        # What does not run on a device costs infinitely much there.
+        # The cost of a network that does not run on a device is infinite.
         values = [row.costs[name] for row in self._rows if math.isfinite(row.costs[name])]
         constraint = parse_constraint(name, text, lambda: (min(values), max(values)))
         nearest = min(values, key=constraint.violation)
@@ -205,14 +210,14 @@ class BenchmarkProblem:
 
 @final
 class NanSafeCost(CostModel):
-    """A cost as strategies are told of it: single units, and NaN, which meets no limit, where the table has no row.
+    """A cost in single units; NaN, which meets no limit, for networks that the table lacks.
 
     Args:
-        model: what is read from the table.
-        scale: what its values are multiplied with; they are whole numbers then.
+        model: the cost model of the table.
+        scale: factor of its values. With a scale other than 1 the costs are rounded to whole numbers.
     """
 
-    metric: ClassVar[str] = "told"
+    metric: ClassVar[str] = "table_cost"
     unit: ClassVar[str] = "as in the table"
 
     def __init__(self, model: CostModel, scale: float = 1.0) -> None:
@@ -221,11 +226,11 @@ class NanSafeCost(CostModel):
         self.unit, self.integral = ("", True) if scale != 1 else (model.unit, model.integral)  # type: ignore[misc]
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the whole value under the network's own path: a table knows no modules."""
+        """Return the whole value under the path of the network itself: a table has no values of modules."""
         return {"": self.estimate(architecture)}
 
     def estimate(self, architecture: Architecture) -> float:
-        """Return the model's value; NaN where it has none."""
+        """Return the value of the model; NaN if the table lacks the architecture."""
         try:
             value = self._model.estimate(architecture)
         except SpaceError:
@@ -250,37 +255,38 @@ def _cost_models(
                 if section == "objectives":
                     continue
                 raise ConfigurationError(
-                    "the accuracy is what is searched for; constraints are on costs", path=f"constraints.{METRIC}"
+                    "the accuracy is the objective; constraints are on costs", path=f"constraints.{METRIC}"
                 )
             if name in devices:
                 models[name] = devices[name]
             elif name not in models:
                 raise ConfigurationError(
-                    f"'{name}' is no cost of the benchmark '{label}'{did_you_mean(name, (*models, *devices))}",
+                    f"the benchmark '{label}' has no cost '{name}'{did_you_mean(name, (*models, *devices))}",
                     path=section if section == "objectives" else f"{section}.{name}",
                 )
     return models
 
 
-def _objectives(given: Sequence[str] | Mapping[str, str]) -> dict[str, Direction]:
-    if isinstance(given, Mapping):
-        pairs: list[tuple[str, Any]] = list(given.items())
+def _objectives(objectives: Sequence[str] | Mapping[str, str]) -> dict[str, Direction]:
+    if isinstance(objectives, Mapping):
+        pairs: list[tuple[str, Any]] = list(objectives.items())
     else:
-        pairs = [(name, "maximize" if name == METRIC else "minimize") for name in given]
+        pairs = [(name, "maximize" if name == METRIC else "minimize") for name in objectives]
     if pairs[0][0] != METRIC:
         raise ConfigurationError(
-            f"the first objective is '{METRIC}', which every benchmark has, not '{pairs[0][0]}'", path="objectives"
+            f"the first objective must be '{METRIC}', which every benchmark has, not '{pairs[0][0]}'",
+            path="objectives",
         )
-    for name, way in pairs:
-        if way not in ("maximize", "minimize"):
-            raise ConfigurationError(f"'{way}' is no direction: maximize or minimize", path=f"objectives.{name}")
+    for name, direction in pairs:
+        if direction not in ("maximize", "minimize"):
+            raise ConfigurationError(f"must be maximize or minimize, not '{direction}'", path=f"objectives.{name}")
     return dict(pairs)
 
 
 def _front(points: NDArray[np.float64]) -> list[tuple[float, ...]]:
     """Return the points that no other dominates; larger is better."""
-    kept: list[tuple[float, ...]] = []
+    front: list[tuple[float, ...]] = []
     for point in sorted(map(tuple, points.tolist()), reverse=True):
-        if not any(all(a >= b for a, b in zip(other, point, strict=True)) for other in kept):
-            kept.append(point)
-    return kept
+        if not any(all(a >= b for a, b in zip(other, point, strict=True)) for other in front):
+            front.append(point)
+    return front

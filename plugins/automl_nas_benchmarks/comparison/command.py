@@ -1,4 +1,4 @@
-"""``automl-nas benchmark``: compare search strategies on benchmarks whose truth is known."""
+"""``automl-nas benchmark``: compare search strategies on benchmarks with known true values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
 _CONSTRAINT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*")
 
 
-@click.command(short_help="Compare search strategies on benchmarks whose truth is known.")
+@dataclass(frozen=True)
+class _Options:
+    """How the command runs a comparison and shows it, from the options that are not settings of the comparison."""
+
+    redo: tuple[str, ...]
+    workers: int | None
+    plots: bool
+    quiet: bool
+    as_json: bool
+
+
+@click.command(short_help="Compare search strategies on benchmarks with known true values.")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--strategies", metavar="LIST", help="What to compare, e.g. random,{name: aging, population: 20}.")
 @click.option(
@@ -31,13 +43,13 @@ _CONSTRAINT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*")
     "more",
     multiple=True,
     metavar="SPEC",
-    help="One more strategy beside the others: a name, module:Class, or a mapping with settings.",
+    help="An additional strategy: a name, module:Class, or a mapping with settings.",
 )
 @click.option("--benchmarks", metavar="LIST", help="Where to compare; see --list.")
-@click.option("--seeds", type=int, help="Searches of each strategy on each benchmark (100).")
-@click.option("--evaluations", type=int, help="Budget of a search (300).")
-@click.option("--batch", type=int, help="How many trials a strategy is told at once (1).")
-@click.option("--repeats", is_flag=True, help="Let equal networks be evaluated again; they count.")
+@click.option("--seeds", type=int, help="Number of searches of each strategy on each benchmark (100).")
+@click.option("--evaluations", type=int, help="Number of evaluations of each search (300).")
+@click.option("--batch", type=int, help="Number of trials that a strategy receives at once (1).")
+@click.option("--repeats", is_flag=True, help="Evaluate repeated networks again, and count them.")
 @click.option(
     "--constraint",
     "constraints",
@@ -45,23 +57,29 @@ _CONSTRAINT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(.*?)\s*")
     metavar="TEXT",
     help="A limit on a cost, e.g. 'flops <= 0.5 * largest'. May be repeated.",
 )
-@click.option("--objectives", metavar="LIST", help="accuracy and costs to minimise: judged by the hypervolume.")
+@click.option(
+    "--objectives", metavar="LIST", help="accuracy and costs to minimise; strategies are compared by the hypervolume."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change any setting, e.g. top=[0.05].")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The folder for records and report; what is on record there is not done again (default: runs/benchmark-<n>).",
+    help="Folder of records and report; searches recorded there are not run again (default: runs/benchmark-<n>).",
 )
 @click.option(
     "--redo",
     multiple=True,
     metavar="LABEL",
-    help="Make the searches of a strategy anew, also with other settings. May be repeated.",
+    help="Run the searches of a strategy again, also with changed settings. May be repeated.",
 )
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: none but this one (default: one a CPU).")
-@click.option("--plots/--no-plots", default=True, help="Draw, which needs matplotlib (default), or leave plots out.")
-@click.option("--list", "listing", is_flag=True, help="List the benchmarks that come with the plugin.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Worker processes; 0: run in this process (default: one for each CPU).",
+)
+@click.option("--plots/--no-plots", default=True, help="Draw plots, which needs matplotlib (default), or not.")
+@click.option("--list", "listing", is_flag=True, help="List the benchmarks of the plugin.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr, only warnings and errors.")
 @json_option
 @debug_option
 def benchmark(
@@ -84,44 +102,45 @@ def benchmark(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Compare search strategies on benchmarks whose truth is known: strategies x benchmarks x seeds.
+    """Compare search strategies on benchmarks with known true values: strategies x benchmarks x seeds.
 
-    The YAML file CONFIG holds what the options do; options go before it. Without CONFIG and with --out of an earlier
-    call, that call's configuration is gone on with; more strategies, benchmarks or seeds can be added to it.
+    The YAML file CONFIG contains the same settings as the options; options override it. Without CONFIG, --out with the
+    folder of an earlier call continues that comparison; strategies, benchmarks and seeds can be added.
     """
     if listing:
         _list(as_json)
         return
-    from automl_nas.cli import quiet_libraries
+    from automl_nas.cli import Override, quiet_libraries
     from automl_nas_benchmarks.comparison.plots import check_matplotlib
 
     if plots:
         check_matplotlib()
-    given = _configuration(config, out, overrides)
-    plain: list[tuple[str, str, Any]] = []
+    configuration = _configuration(config, out, overrides)
+    settings: list[tuple[str, str, Any]] = []
     for name, text in (("strategies", strategies), ("benchmarks", benchmarks), ("objectives", objectives)):
         if text is not None:
-            plain.append((name, f"--{name} {text}", _items(text, f"--{name} {text}")))
+            settings.append((name, f"--{name} {text}", _items(text, f"--{name} {text}")))
     for name, value in (("seeds", seeds), ("evaluations", evaluations), ("batch", batch)):
         if value is not None:
-            plain.append((name, f"--{name} {value}", value))
+            settings.append((name, f"--{name} {value}", value))
     if repeats:
-        plain.append(("deduplicate", "--repeats", False))
+        settings.append(("deduplicate", "--repeats", False))
     if constraints:
-        plain.append(("constraints", f"--constraint '{constraints[0]}'", dict(map(_constraint, constraints))))
-    for name, option, value in plain:
-        _set(given, name, option, value)
+        settings.append(("constraints", f"--constraint '{constraints[0]}'", dict(map(_constraint, constraints))))
+    for name, option, value in settings:
+        configuration.set(Override(option, (name,), value))
     for text in more:
-        _add_strategy(given, text)
+        _add_strategy(configuration, text)
     try:
         with quiet_libraries():
-            _run(given, out or _free_folder(config), redo, workers, plots, quiet, as_json)
+            _run(configuration, out or _free_folder(config), _Options(redo, workers, plots, quiet, as_json))
     except ConfigurationError as error:
-        raise given.locate(error) from error
+        raise configuration.locate(error) from error
 
 
 def _configuration(config: Path | None, out: Path | None, overrides: Sequence[str]) -> Configuration:
-    from automl_nas.cli import Configuration
+    """Read CONFIG, or the recorded configuration of ``out``; without either, start with an empty configuration."""
+    from automl_nas.cli import Configuration, Override
     from automl_nas.run import Document
     from automl_nas_benchmarks.comparison.records import CONFIG
 
@@ -129,55 +148,49 @@ def _configuration(config: Path | None, out: Path | None, overrides: Sequence[st
         config = out / CONFIG
     if config is not None:
         return Configuration.read(config, overrides)
-    given = Configuration({}, Document(None, "the command line"))
-    from automl_nas.cli import Override
-
+    configuration = Configuration({}, Document(None, "the command line"))
     for text in overrides:
-        given.set(Override.parse(text))
-    return given
-
-
-def _set(given: Configuration, name: str, option: str, value: Any) -> None:
-    from automl_nas.cli import Override
-
-    given.set(Override(option, (name,), value))
+        configuration.set(Override.parse(text))
+    return configuration
 
 
 def _items(text: str, option: str) -> list[Any]:
     """Read ``random,{name: aging, population: 20}`` as a YAML list."""
     from automl_nas.run import parse_yaml
 
-    found = parse_yaml(f"[{text}]", option).value
-    assert isinstance(found, list)
-    return found
+    items = parse_yaml(f"[{text}]", option).value
+    assert isinstance(items, list)
+    return items
 
 
 def _constraint(text: str) -> tuple[str, str]:
-    found = _CONSTRAINT.fullmatch(text)
-    if found is None or not found[2]:
+    match = _CONSTRAINT.fullmatch(text)
+    if match is None or not match[2]:
         raise ConfigurationError(
-            "write a cost and its limit, such as 'flops <= 0.5 * largest'", source=f"--constraint {text}"
+            "must be a cost and its limit, such as 'flops <= 0.5 * largest'", source=f"--constraint {text}"
         )
-    return found[1], found[2]
+    return match[1], match[2]
 
 
-def _add_strategy(given: Configuration, text: str) -> None:
-    """Add a strategy; one of the same label, as a record may hold, gives way to it."""
+def _add_strategy(configuration: Configuration, text: str) -> None:
+    """Add a strategy. It replaces one with the same label, for instance of the recorded configuration."""
+    from automl_nas.cli import Override
     from automl_nas_benchmarks.comparison.settings import DEFAULT_STRATEGIES
 
     option = f"--strategy {text}"
     items = _items(text, option)
     if len(items) != 1:
         raise ConfigurationError("name one strategy, and repeat the option for another", source=option)
-    before = given.value.get("strategies") or list(DEFAULT_STRATEGIES)
-    _set(given, "strategies", option, [item for item in before if _label(item) != _label(items[0])] + items)
+    configured = configuration.value.get("strategies") or list(DEFAULT_STRATEGIES)
+    others = [item for item in configured if _label(item) != _label(items[0])]
+    configuration.set(Override(option, ("strategies",), others + items))
 
 
 def _label(item: Any) -> str:
     from automl_nas_benchmarks.comparison.settings import short_label
 
-    given = item if isinstance(item, dict) else {"name": item}
-    return str(given.get("label") or short_label(str(given.get("name", ""))))
+    spec = item if isinstance(item, dict) else {"name": item}
+    return str(spec.get("label") or short_label(str(spec.get("name", ""))))
 
 
 def _free_folder(config: Path | None) -> Path:
@@ -188,38 +201,37 @@ def _free_folder(config: Path | None) -> Path:
     return path
 
 
-def _run(
-    given: Configuration,
-    folder: Path,
-    redo: Sequence[str],
-    workers: int | None,
-    plots: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def _run(configuration: Configuration, folder: Path, options: _Options) -> None:
+    """Run the comparison, write its report and print it."""
     from automl_nas.cli import duration
     from automl_nas.run import StopFlag
     from automl_nas_benchmarks.comparison.api import run
     from automl_nas_benchmarks.comparison.plan import ComparisonPlan
-    from automl_nas_benchmarks.comparison.progress import shown
+    from automl_nas_benchmarks.comparison.progress import comparison_progress
     from automl_nas_benchmarks.comparison.report import write_report
 
     begun = time.monotonic()
-    # As `python -m` would: a strategy of one's own may lie in the current folder.
+    # As `python -m` does: a user's own strategy may be in the current folder.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    plan = ComparisonPlan(given.value, working_plugins().registry)
-    count = _processors() if workers is None else workers
+    plan = ComparisonPlan(configuration.value, working_plugins().registry)
+    workers = _processors() if options.workers is None else options.workers
     flag = StopFlag()
     try:
-        with shown(quiet) as progress, flag.listening(progress.stopping):
+        with comparison_progress(options.quiet) as progress, flag.listening(progress.stopping):
             comparison = run(
-                plan, folder, count, redo=redo, progress=progress, stop=lambda: flag.requested, warn=progress.warning
+                plan,
+                folder,
+                workers,
+                redo=options.redo,
+                progress=progress,
+                stop=lambda: flag.requested,
+                warn=progress.warning,
             )
     except RunInterrupted as error:
         raise RunInterrupted(f"{error}; to continue: automl-nas benchmark --out {shlex.quote(str(folder))}") from None
-    page = write_report(folder, comparison.findings, comparison.config, plots=plots)
-    if as_json:
+    page = write_report(folder, comparison.findings, comparison.config, plots=options.plots)
+    if options.as_json:
         click.echo(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
         return
     click.echo(str(comparison))
@@ -228,7 +240,7 @@ def _run(
 
 
 def _processors() -> int:
-    # Those this process may use, where the system can tell.
+    # The processors that this process may use, where the system has this information.
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable is not None else os.cpu_count() or 1
 

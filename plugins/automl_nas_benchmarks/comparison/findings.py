@@ -1,4 +1,4 @@
-"""What a comparison found, as data."""
+"""The findings of a comparison as data: scores, curves and tests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from automl_nas_benchmarks.comparison.statistics import Friedman, Pair
 
 ALL = "all benchmarks"
-"""The scope of tests over everything."""
+"""The scope of tests over the blocks of all benchmarks."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """How soon the searches of a strategy evaluate one of the truly best networks.
+    """The number of evaluations until the searches of a strategy evaluate one of the truly best networks.
 
     Attributes:
-        share: of the distinct feasible functions that count as the best ones.
-        median: distinct evaluations by which half of the searches had; None: fewer did within the budget.
-        upper: distinct evaluations by which three quarters had; None: fewer did.
-        arrived: share of the searches that did at all.
+        share: the share of the distinct feasible functions that count as the best ones.
+        median: distinct evaluations until half of the searches had evaluated one; None if fewer did within the budget.
+        upper: distinct evaluations until three quarters had; None if fewer did within the budget.
+        arrived: the share of the searches that evaluated one within the budget.
     """
 
     share: float
@@ -37,20 +37,20 @@ class Score:
     """One strategy on one benchmark.
 
     Attributes:
-        strategy: its label.
-        benchmark: its label.
-        searches: how many.
+        strategy: label of the strategy.
+        benchmark: label of the benchmark.
+        searches: number of searches.
         regret: mean over searches of the optimum minus the true value of the last incumbent, in the unit of the truth.
         deviation: its sample standard deviation; NaN for a single search.
         median: the median regret.
-        missed: mean over searches of the share of the best possible hypervolume that the last front misses; NaN with a
+        missed: mean over searches of the share of the true front's hypervolume that the last front misses; NaN with a
             single objective.
         missed_deviation: its sample standard deviation.
-        loss: mean over searches of what ranks and tests compare; see `Findings.judge`.
+        loss: mean over searches of the quantity that ranks and tests compare; see `Findings.judge`.
         loss_deviation: its sample standard deviation.
-        mean_rank: among the strategies, over the seeds of this benchmark.
-        arrivals: at the truly best networks.
-        proposal_seconds: the strategy's own time for one evaluation, median over searches.
+        mean_rank: mean over the seeds of the rank among the strategies, on this benchmark.
+        arrivals: one for each share of the best networks.
+        proposal_seconds: the strategy's own time for each evaluation, median over searches.
         late_seconds: the same over the last tenth of the budget.
         ended_early: share of the searches whose strategy had nothing more to propose.
     """
@@ -78,10 +78,10 @@ class Significance:
 
     Attributes:
         scope: the label of a benchmark, or `ALL`.
-        friedman: whether any strategy differs.
+        friedman: Friedman's test of whether any strategy differs.
         difference: critical difference of mean ranks (Nemenyi).
-        groups: largest sets of strategies, by label, that mean ranks do not tell apart.
-        pairs: of strategies, by position.
+        groups: labels of the largest sets of strategies whose mean ranks do not differ significantly.
+        pairs: the tests of all pairs of strategies, by position.
     """
 
     scope: str
@@ -93,11 +93,11 @@ class Significance:
 
 @dataclass(frozen=True)
 class Curve:
-    """How the searches of one strategy on one benchmark went.
+    """The trajectories of the searches of one strategy on one benchmark.
 
     Attributes:
-        strategy: its label.
-        benchmark: its label.
+        strategy: label of the strategy.
+        benchmark: label of the benchmark.
         values: one row for each seed, one column for each evaluation: regret; with several objectives, the share of the
             best possible hypervolume that is missed. Shape (seeds, evaluations).
     """
@@ -131,25 +131,26 @@ class Curve:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a comparison found.
+    """The results of a comparison.
 
     Attributes:
         strategies: labels, in the order of the configuration.
         benchmarks: labels, in the order of the configuration.
-        seeds: searches of each strategy on each benchmark that all of them have finished.
+        seeds: number of searches of each strategy on each benchmark.
         evaluations: the budget of each search.
-        several: whether there are several objectives.
+        several: whether the problem has several objectives.
         judge: what ranks and tests compare. ``final``: the share of networks that are truly better than the last
-            incumbent; with several objectives, the share of the best possible hypervolume that is missed. ``anytime``:
-            the same, on average over all evaluations. ``arrival``: distinct evaluations until one of the best networks
-            (the last share of ``top``) was evaluated, one more than the budget if it never was.
-        alpha: probability of an error in the tests.
+            incumbent; with several objectives, the share of the true front's hypervolume that is missed. ``anytime``:
+            the mean of the same over all evaluations. ``arrival``: distinct evaluations until one of the best networks
+            (the last share of ``top``) is evaluated; one more than the budget if none is.
+        alpha: significance level of the tests.
         scores: one for each benchmark and strategy, benchmark by benchmark.
         mean_ranks: of each strategy over all blocks.
         tests: over all benchmarks first, then of each; empty for a single strategy.
         curves: one for each benchmark and strategy.
-        functions: benchmark -> how many distinct feasible functions there are, and how many of them are the best ones.
-        units: benchmark -> unit of regrets; empty if it is not known.
+        functions: benchmark -> number of distinct feasible functions, and for each share of ``top`` the number of the
+            best ones.
+        units: benchmark -> unit of regrets; empty if unknown.
     """
 
     strategies: tuple[str, ...]

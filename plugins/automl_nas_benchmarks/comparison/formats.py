@@ -1,4 +1,4 @@
-"""The numbers of a comparison as text, CSV and JSON."""
+"""The findings of a comparison as tables, text, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from automl_nas.run import to_json_values
 from automl_nas_benchmarks.comparison.findings import Arrival, Findings, Significance
 
 Rows = tuple[list[str], list[list[str]]]
-"""A header, and as many texts in each row."""
+"""The header of a table, and its rows with one cell for each column."""
 
 
 def percent(share: float) -> str:
-    """Return a share as text: ``98 %``, ``0.1 %``."""
+    """Return a share formatted as ``98 %`` or ``0.1 %``."""
     return f"{100 * share:.3g} %"
 
 
 def number(value: float) -> str:
-    """Return three significant digits; a dash for what is not a number."""
+    """Return a number with three significant digits; a dash for NaN."""
     if math.isnan(value):
         return "-"
     return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
 
 
 def probability(p: float) -> str:
-    """Return a p-value as text."""
+    """Return a formatted p-value; a dash for NaN."""
     if math.isnan(p):
         return "-"
     return "< 1e-10" if p < 1e-10 else f"{p:.2g}"
@@ -44,9 +45,9 @@ def scores_table(findings: Findings, benchmark: str) -> Rows:
     rows = []
     for strategy in findings.strategies:
         score = findings.score(strategy, benchmark)
-        row = [strategy, f"{score.regret:.3f} ± {_plain(score.deviation)}", f"{score.mean_rank:.2f}"]
+        row = [strategy, f"{score.regret:.3f} ± {_decimals(score.deviation)}", f"{score.mean_rank:.2f}"]
         if findings.several:
-            row.insert(1, f"{score.missed:.4f} ± {_plain(score.missed_deviation, 4)}")
+            row.insert(1, f"{score.missed:.4f} ± {_decimals(score.missed_deviation, 4)}")
         row += [arrival_text(item, findings.evaluations) for item in score.arrivals]
         row.append(number(1e3 * score.proposal_seconds))
         rows.append(row)
@@ -68,7 +69,7 @@ def ranks_table(findings: Findings) -> Rows:
 
 
 def pairs_table(findings: Findings, test: Significance) -> Rows:
-    """Return the pairwise tests of a scope."""
+    """Return the table of the pairwise tests of a scope."""
     header = ["first", "second", "first better", "second better", "Wilcoxon p", "Holm"]
     rows = [
         [
@@ -87,10 +88,10 @@ def pairs_table(findings: Findings, test: Significance) -> Rows:
 def arrival_text(arrival: Arrival, evaluations: int) -> str:
     """Return ``36 / 54 (98 %)``: median / upper quartile, and the share of searches that arrive."""
 
-    def shown(time: int | None) -> str:
+    def formatted(time: int | None) -> str:
         return f">{evaluations}" if time is None else str(time)
 
-    return f"{shown(arrival.median)} / {shown(arrival.upper)} ({percent(arrival.arrived)})"
+    return f"{formatted(arrival.median)} / {formatted(arrival.upper)} ({percent(arrival.arrived)})"
 
 
 def text(findings: Findings) -> list[str]:
@@ -100,7 +101,7 @@ def text(findings: Findings) -> list[str]:
     lines = []
     for name in findings.benchmarks:
         count, best = findings.functions[name]
-        tops = ", ".join(f"top {percent(share)}: {found}" for share, found in best.items())
+        tops = ", ".join(f"top {percent(share)}: {functions}" for share, functions in best.items())
         lines += [f"{name} ({count:,} different networks; {tops})"]
         lines += [*table(*scores_table(findings, name), indent="  "), ""]
     lines.append(
@@ -113,8 +114,8 @@ def text(findings: Findings) -> list[str]:
     return lines
 
 
-def judged(findings: Findings) -> str:
-    """Return what ranks and tests compare, in words."""
+def compared_quantity(findings: Findings) -> str:
+    """Return a description of the quantity that ranks and tests compare."""
     if findings.judge == "arrival":
         return f"how soon the top {percent(findings.scores[0].arrivals[-1].share)} is reached"
     what = "the share of the best hypervolume that is missed" if findings.several else "the share of better networks"
@@ -122,25 +123,26 @@ def judged(findings: Findings) -> str:
 
 
 def verdict(findings: Findings, test: Significance) -> list[str]:
-    """Return what the tests of a scope say, in words."""
-    found = test.friedman
+    """Return the results of the tests of a scope as lines of text."""
+    friedman = test.friedman
     lines = [
-        f"{test.scope}, compared: {judged(findings)}",
-        f"{found.blocks:,} blocks (benchmark x seed): Friedman chi2 {found.chi2:.4g}, p {probability(found.chi2_p)}; "
+        f"{test.scope}, compared: {compared_quantity(findings)}",
+        f"{friedman.blocks:,} blocks (benchmark x seed): Friedman chi2 {friedman.chi2:.4g}, "
+        f"p {probability(friedman.chi2_p)}; "
         f"critical difference of mean ranks {test.difference:.3g} (Nemenyi, {findings.alpha:g})",
     ]
-    if found.chi2_p > findings.alpha:
-        lines.append("the strategies are not told apart")
+    if friedman.chi2_p > findings.alpha:
+        lines.append("the strategies do not differ significantly")
     elif test.groups:
         joined = "; ".join(", ".join(group) for group in test.groups)
-        lines.append(f"not told apart by mean ranks: {joined}")
+        lines.append(f"mean ranks without a significant difference: {joined}")
     else:
-        lines.append("all strategies are told apart by mean ranks")
+        lines.append("the mean ranks of all strategies differ significantly")
     return lines
 
 
 def scores_csv(findings: Findings) -> str:
-    """Return one line for each benchmark and strategy; empty where half or three quarters never arrive."""
+    """Return CSV with a line for each benchmark and strategy; quantiles of arrivals that do not exist are empty."""
     header = ["benchmark", "strategy", "searches", "evaluations", "regret_mean", "regret_std", "regret_median"]
     header += ["missed_hypervolume_mean", "missed_hypervolume_std", "loss_mean", "loss_std", "mean_rank"]
     for item in findings.scores[0].arrivals:
@@ -157,7 +159,7 @@ def scores_csv(findings: Findings) -> str:
 
 
 def pairs_csv(findings: Findings) -> str:
-    """Return one line for each scope and pair of strategies."""
+    """Return CSV with a line for each scope and pair of strategies."""
     header = ["scope", "first", "second", "first_better", "second_better", "wilcoxon_p", "holm_p"]
     names = findings.strategies
     rows = [
@@ -169,7 +171,7 @@ def pairs_csv(findings: Findings) -> str:
 
 
 def curves_csv(findings: Findings) -> str:
-    """Return one line for each benchmark, strategy and evaluation: median, quartiles, mean and standard deviation."""
+    """Return CSV with the statistics of all curves, a line for each benchmark, strategy and evaluation."""
     rows = []
     for curve in findings.curves:
         columns = (curve.median, *curve.quartiles(), curve.mean, curve.deviation)
@@ -179,9 +181,9 @@ def curves_csv(findings: Findings) -> str:
     return _csv(header, rows)
 
 
-def plain(findings: Findings) -> dict[str, Any]:
-    """Return everything but the curves as plain data for JSON: null where a number does not exist."""
-    found = {
+def to_json(findings: Findings) -> dict[str, Any]:
+    """Return the findings without the curves as JSON values: null for numbers that do not exist."""
+    content = {
         "strategies": list(findings.strategies),
         "benchmarks": list(findings.benchmarks),
         "seeds": findings.seeds,
@@ -205,19 +207,11 @@ def plain(findings: Findings) -> dict[str, Any]:
             for name, (count, tops) in findings.functions.items()
         },
     }
-    cleaned: dict[str, Any] = _finite(found)
-    return cleaned
+    json_values: dict[str, Any] = to_json_values(content)
+    return json_values
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: float, digits: int = 3) -> str:
+def _decimals(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 

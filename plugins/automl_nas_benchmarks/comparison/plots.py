@@ -1,8 +1,8 @@
 """The plots of a comparison: regret curves and critical-difference diagrams, as matplotlib figures.
 
-Figures are made without pyplot, so nothing global changes and no window opens. Colours are those of Okabe and Ito
-(2008), which people with any colour vision tell apart, without the yellow that is too pale on white; dashes and labels
-at the ends of lines tell strategies apart without colour.
+Figures are created without pyplot: no global state changes and no window opens. The colours are those of Okabe and Ito
+(2008), which are distinct for people with any colour vision, without the yellow, which is too pale on white. Dashes and
+the order of the legend distinguish strategies without colour.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
-
 _LONG = 30
+"""Length of the longest label that is drawn in full."""
 
 
 def check_matplotlib() -> None:
-    """See that matplotlib is installed, before long work.
+    """Check that matplotlib is installed, before any search.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigurationError(
-            "plots need matplotlib, which is not installed: pip install 'automl-nas[benchmark]', or leave plots out "
+            "plots need matplotlib, which is not installed: pip install 'automl-nas[benchmark]', or disable plots "
             "(--no-plots, plots=False)"
         )
 
 
 def shortened(label: str) -> str:
-    """Return a label with its middle left out if it is too long for a plot."""
+    """Return a label for a plot; the middle of a long label is replaced by an ellipsis."""
     return label if len(label) <= _LONG else f"{label[: _LONG // 2]}…{label[-(_LONG // 2) :]}"
 
 
 def style(place: int) -> dict[str, Any]:
-    """Return colour and dashes of the strategy at a place in the configuration."""
+    """Return the colour and the dashes of a strategy by its position in the configuration."""
     round_, colour = divmod(place, len(COLOURS))
     return {"color": COLOURS[colour], "linestyle": DASHES[(colour + round_) % len(DASHES)]}
 
@@ -58,7 +58,11 @@ def style(place: int) -> dict[str, Any]:
 def regret_figure(findings: Findings, benchmark: str) -> Figure:
     """Draw the median over seeds of each strategy after each evaluation, with a band between the quartiles.
 
-    The vertical axis is logarithmic down to the smallest value that is not zero; below it stands zero itself.
+    The vertical axis is logarithmic down to the smallest positive value; the tick below it is zero.
+
+    Args:
+        findings: the results of the comparison.
+        benchmark: label of the benchmark.
     """
     figure, axes = _figure(8.4, 4.2)
     curves = [curve for curve in findings.curves if curve.benchmark == benchmark]
@@ -86,7 +90,7 @@ def regret_figure(findings: Findings, benchmark: str) -> Figure:
     axes.set_title(f"{benchmark}: median of {findings.seeds} searches, band: quartiles", fontsize=10.5, loc="left")
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    # Beside the axes, where it hides nothing, in the order in which the lines end.
+    # The legend is beside the axes, where it hides no line, in the order of the lines' ends.
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(curves)), key=lambda place: -float(curves[place].median[-1]))
     axes.legend(
@@ -106,11 +110,11 @@ def regret_figure(findings: Findings, benchmark: str) -> Figure:
 def difference_figure(findings: Findings, scope: str = ALL) -> Figure:
     """Draw a critical-difference diagram (Demšar 2006, figure 1): mean ranks, best on the left.
 
-    A bar joins strategies whose mean ranks differ by no more than the critical difference.
+    A bar joins strategies whose mean ranks differ by at most the critical difference.
 
     Args:
-        findings: of at least two strategies.
-        scope: a benchmark, or `ALL`.
+        findings: the results of a comparison of at least two strategies.
+        scope: label of a benchmark, or `ALL`.
     """
     test = next(test for test in findings.tests if test.scope == scope)
     labels, means = findings.strategies, test.friedman.mean_ranks
@@ -152,7 +156,7 @@ def difference_figure(findings: Findings, scope: str = ALL) -> Figure:
         height = -0.32 - 0.32 * number
         ends = [min(inside) - 0.015 * span, max(inside) + 0.015 * span]
         axes.plot(ends, [height, height], color="black", linewidth=4, solid_capstyle="butt")
-    title = f"{scope}: mean rank over {test.friedman.blocks:,} blocks; joined: not told apart"
+    title = f"{scope}: mean rank over {test.friedman.blocks:,} blocks; joined: no significant difference"
     figure.suptitle(title, fontsize=10.5, x=0.01, ha="left")
     return figure
 
@@ -160,7 +164,7 @@ def difference_figure(findings: Findings, scope: str = ALL) -> Figure:
 def _ruler(axes: Axes, test: Significance, count: int, alpha: float) -> None:
     length = test.difference
     if length >= count - 1:
-        text = f"critical difference {length:.2f} (more than the axis is long; Nemenyi, {alpha:g})"
+        text = f"critical difference {length:.2f} (longer than the axis; Nemenyi, {alpha:g})"
         axes.text(1, 1.25, text, ha="left", va="center", fontsize=9.5)
         return
     axes.plot([1, 1 + length], [1.05, 1.05], color="black", linewidth=1.2)
@@ -188,7 +192,7 @@ def png(figure: Figure) -> bytes:
 
 
 def svg_uri(figure: Figure) -> str:
-    """Return a figure as the address of an SVG image that holds the image itself, the same for equal figures."""
+    """Return a figure as a data URI with an SVG image; equal figures give equal URIs."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -198,21 +202,21 @@ def svg_uri(figure: Figure) -> str:
 
 
 def figures(findings: Findings) -> dict[str, Figure]:
-    """Return all plots of a comparison, by the name of their file without its ending."""
-    found = {f"regret-{_file(name)}": regret_figure(findings, name) for name in findings.benchmarks}
+    """Return all plots of a comparison: file name without suffix -> figure."""
+    plots = {f"regret-{_file(name)}": regret_figure(findings, name) for name in findings.benchmarks}
     if findings.tests:
-        found["ranks"] = difference_figure(findings)
+        plots["ranks"] = difference_figure(findings)
         if len(findings.benchmarks) > 1:
-            found |= {f"ranks-{_file(name)}": difference_figure(findings, name) for name in findings.benchmarks}
-    return found
+            plots |= {f"ranks-{_file(name)}": difference_figure(findings, name) for name in findings.benchmarks}
+    return plots
 
 
-def write_plots(folder: Path, drawn: dict[str, Figure]) -> Sequence[Path]:
-    """Write figures as PNG; return the paths."""
+def write_plots(folder: Path, plot_figures: dict[str, Figure]) -> Sequence[Path]:
+    """Write figures as PNG files; return their paths."""
     from automl_nas.run import write_whole
 
     paths = []
-    for name, figure in drawn.items():
+    for name, figure in plot_figures.items():
         path = folder / f"{name}.png"
         content = png(figure)
         write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]

@@ -27,32 +27,31 @@ from automl_nas_benchmarks.comparison.search import SearchRecord
 from automl_nas_benchmarks.comparison.settings import changes
 
 _FORGET = "forget"
-"""The key of a line that takes back all searches of a strategy above it."""
+"""The key of a line that removes all searches of a strategy on the lines before it."""
 
 CONFIG, SEARCHES, STATE = "comparison.yaml", "searches.jsonl", "state.json"
 
 
 @final
 class Records:
-    """A folder that remembers searches. It is locked while it is open, also against other processes.
+    """A folder with the records of searches. While it is open it is locked against other processes.
 
-    ``searches.jsonl`` is only appended to. Each line holds one search, or takes those of a strategy back, and a CRC-32
-    of what stands before it. A line
-    without its newline is a write that a crash cut short, and is removed; a line whose CRC does not match is damage,
-    is named, and its search is made again.
+    ``searches.jsonl`` is append-only. Each line contains one search, or removes the searches of a strategy, and ends
+    with a CRC-32 of the rest of the line. A last line without a newline was interrupted by a crash and is removed. A
+    line whose CRC does not match is damaged: a warning names it, and its search is run again.
 
     Args:
-        folder: where; made if it is not there.
+        folder: the folder; created if needed.
         config: the resolved configuration.
-        fingerprints: of each benchmark, by label.
-        warn: told of damage, and of versions that changed.
-        redo: labels of strategies whose searches on record are forgotten, and whose settings may have changed.
+        fingerprints: label of a benchmark -> its fingerprint.
+        warn: called with warnings of damaged lines and of changed versions.
+        redo: labels of strategies whose recorded searches are removed, and whose settings may have changed.
 
     Attributes:
-        searches: what is on record, by (strategy, benchmark, seed).
+        searches: (strategy, benchmark, seed) -> record.
 
     Raises:
-        RunDirectoryError: the folder holds something else, is in use, or holds searches of another configuration.
+        RunDirectoryError: the folder holds other files, is in use, or holds searches of another configuration.
     """
 
     def __init__(
@@ -65,12 +64,12 @@ class Records:
     ) -> None:
         self.folder = folder
         self.searches: dict[tuple[str, str, int], SearchRecord] = {}
-        self._check_free()
+        self._check_usable()
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = self._locked()
+        self._file = self._open_locked()
         try:
-            self._check_same(config, fingerprints, warn, redo)
+            self._check_unchanged(config, fingerprints, warn, redo)
             self._length = self._read(warn)
             for label in redo:
                 self._append(json.dumps({_FORGET: label})[:-1])
@@ -93,10 +92,10 @@ class Records:
         self._file.close()
 
     def add(self, record: SearchRecord) -> None:
-        """Append a search; when this returns it survives the end of the process.
+        """Append a search to the file. The record survives if the process is killed after this call.
 
         Raises:
-            RunFailedError: it cannot be written (a full disk, say).
+            RunFailedError: the file cannot be written, for instance because the disk is full.
         """
         self._append(json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False)[:-1])
         self.searches[record.key] = record
@@ -116,16 +115,16 @@ class Records:
             raise cannot_write(self.folder / SEARCHES, error) from error
         self._length += len(line)
 
-    def _check_free(self) -> None:
+    def _check_usable(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunDirectoryError(f"{self.folder} is a file; choose another --out")
         if self.folder.exists() and not (self.folder / CONFIG).exists():
-            # What a process leaves that is killed while it makes the folder.
+            # A process that is killed while it creates the folder can leave these files.
             others = [p.name for p in self.folder.iterdir() if p.name not in (SEARCHES, STATE) and p.suffix != ".part"]
             if others:
-                raise RunDirectoryError(f"{self.folder} is not empty and holds no comparison; choose another --out")
+                raise RunDirectoryError(f"{self.folder} is not empty and is not a comparison; choose another --out")
 
-    def _locked(self) -> BinaryIO:
+    def _open_locked(self) -> BinaryIO:
         path = self.folder / SEARCHES
         with disk_errors(path):
             file = path.open("ab", buffering=0)
@@ -136,7 +135,7 @@ class Records:
             raise RunDirectoryError(f"{self.folder} is in use by another process; wait for it, or stop it") from None
         return file
 
-    def _check_same(
+    def _check_unchanged(
         self,
         config: Mapping[str, Any],
         fingerprints: Mapping[str, str],
@@ -148,22 +147,22 @@ class Records:
             return
         changed = changes(old, config, redo)
         state = _state(self.folder)
-        before = state.get("fingerprints", {})
+        recorded = state.get("fingerprints", {})
         changed += [
-            f"benchmarks, {label}: its numbers are others than they were"
-            for label, found in fingerprints.items()
-            if before.get(label, found) != found
+            f"benchmarks, {label}: its numbers have changed"
+            for label, fingerprint in fingerprints.items()
+            if recorded.get(label, fingerprint) != fingerprint
         ]
         if changed:
             raise RunDirectoryError(
                 f"{self.folder} holds searches of another configuration:\n  "
                 + "\n  ".join(changed)
-                + "\nchoose another --out, or the configuration on record; --redo LABEL makes searches anew"
+                + "\nchoose another --out, or the recorded configuration; --redo LABEL runs them again"
             )
         versions, now = state.get("environment", {}), environment()
         for name in sorted({*versions, *now}):
             if versions.get(name) != now.get(name):
-                warn(f"searches on record were made with {name} {versions.get(name)}, new ones with {now.get(name)}")
+                warn(f"recorded searches were run with {name} {versions.get(name)}, new ones with {now.get(name)}")
 
     def _read(self, warn: Callable[[str], object]) -> int:
         path, whole = self.folder / SEARCHES, 0
@@ -172,23 +171,23 @@ class Records:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                found = _checked(line)
-                if found is None:
-                    warn(f"{path}, line {number}: damaged; its search is made again")
-                elif _FORGET in found:
-                    self._forget(found[_FORGET])
+                content = _checked(line)
+                if content is None:
+                    warn(f"{path}, line {number}: damaged; its search is run again")
+                elif _FORGET in content:
+                    self._forget(content[_FORGET])
                 else:
-                    record = SearchRecord.from_json(found)
+                    record = SearchRecord.from_json(content)
                     self.searches[record.key] = record
         self._file.truncate(whole)
         return whole
 
 
 def recorded_config(folder: Path) -> dict[str, Any] | None:
-    """Return the configuration that a folder's searches were made with; None if there is none.
+    """Return the resolved configuration of the searches in a folder; None if the folder has no configuration.
 
     Raises:
-        DamagedError: it cannot be read.
+        DamagedError: the configuration cannot be read.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -206,8 +205,9 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:
+    """Return the content of a line; None if its CRC does not match."""
     body, mark, tail = line.rpartition(b',"crc":"')
     if not mark or tail != f'{zlib.crc32(body):08x}"}}\n'.encode():
         return None
-    found: dict[str, Any] = json.loads(line)
-    return found
+    content: dict[str, Any] = json.loads(line)
+    return content

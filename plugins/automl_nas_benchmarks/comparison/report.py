@@ -1,4 +1,4 @@
-"""The files of a comparison: HTML, CSV, JSON, PNG."""
+"""Writes the report of a comparison: HTML, CSV, JSON, PNG."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def write_report(folder: Path, findings: Findings, config: Mapping[str, Any], *,
     """Write ``report.html``, ``result.json``, ``scores.csv``, ``pairs.csv``, ``curves.csv`` and the plots as PNG.
 
     Args:
-        folder: where; it exists.
-        findings: what was found.
+        folder: an existing folder.
+        findings: the results of the comparison.
         config: the resolved configuration, shown at the end of the page.
-        plots: whether to draw; without, matplotlib is not needed.
+        plots: whether to draw plots; needs matplotlib.
 
     Returns:
-        the path of the page.
+        The path of the page.
     """
-    drawn = figures(findings) if plots else {}
-    write_plots(folder, drawn)
+    plot_figures = figures(findings) if plots else {}
+    write_plots(folder, plot_figures)
     write_text(folder / "scores.csv", formats.scores_csv(findings))
     write_text(folder / "pairs.csv", formats.pairs_csv(findings))
     write_text(folder / "curves.csv", formats.curves_csv(findings))
-    write_json(folder / "result.json", formats.plain(findings))
-    write_text(folder / "report.html", page(findings, config, drawn))
+    write_json(folder / "result.json", formats.to_json(findings))
+    write_text(folder / "report.html", page(findings, config, plot_figures))
     return folder / "report.html"
 
 
-def page(findings: Findings, config: Mapping[str, Any], drawn: Mapping[str, Figure]) -> str:
-    """Return one HTML page that needs no other file."""
-    images = {name: svg_uri(figure) for name, figure in drawn.items()}
+def page(findings: Findings, config: Mapping[str, Any], plot_figures: Mapping[str, Figure]) -> str:
+    """Return an HTML page that contains its images."""
+    images = {name: svg_uri(figure) for name, figure in plot_figures.items()}
     names = " / ".join(findings.strategies)
     parts = [
         "<!doctype html>",
@@ -72,7 +72,7 @@ def page(findings: Findings, config: Mapping[str, Any], drawn: Mapping[str, Figu
 
 
 def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
-    """Return the body of the page: HTML without head, for notebooks too."""
+    """Return the body of the page as parts of HTML; notebooks show it, too."""
     parts = []
     if findings.tests:
         parts += ["<h2>Ranks</h2>", _table(formats.ranks_table(findings)), _image(images, "ranks", "mean ranks")]
@@ -81,14 +81,14 @@ def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
         parts.append(
             '<p class="note">A block is one seed on one benchmark: the tests generalise to other seeds on these '
             "benchmarks, not to other benchmarks. Ranks and the signed-rank test compare "
-            f"{escape(formats.judged(findings))}, which means the same on every benchmark. "
+            f"{escape(formats.compared_quantity(findings))}, which means the same on every benchmark. "
             "Holm's correction is over all pairs.</p>"
         )
     regrets = [name for name in images if name.startswith("regret-")]
     by_benchmark = dict(zip(findings.benchmarks, regrets, strict=False))
     for place, name in enumerate(findings.benchmarks):
         count, best = findings.functions[name]
-        tops = ", ".join(f"{found} are the top {formats.percent(share)}" for share, found in best.items())
+        tops = ", ".join(f"{functions} are the top {formats.percent(share)}" for share, functions in best.items())
         parts += [f"<h2>{escape(name)}</h2>", f"<p>{count:,} different feasible networks; {tops}.</p>"]
         parts += [_table(formats.scores_table(findings, name))]
         parts += [_image(images, by_benchmark.get(name, ""), f"curves on {name}")]
@@ -99,8 +99,8 @@ def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
     parts.append(
         '<p class="note">Regret: mean ± standard deviation over seeds of the optimum minus the true value of the '
         "network that the signal prefers at the end. To top: distinct evaluations until one of the truly best networks "
-        "was evaluated, median / upper quartile over all seeds, those that never arrive counted as later than the "
-        "budget, and the share that arrives.</p>"
+        "is evaluated: median / upper quartile over all seeds, where a search that does not evaluate one counts as "
+        "later than the budget, and the share of searches that evaluate one.</p>"
     )
     return [part for part in parts if part]
 

@@ -24,6 +24,9 @@ Steps = tuple[tuple[int, float], ...]
 _IDLE_STEPS = 100_000
 """Consecutive steps without an evaluation, or consecutive repeated proposals, after which a search ends."""
 
+_JSON_KEYS = {"best_truths": "found"}
+"""Fields of `SearchRecord` whose key in recorded files differs from their name."""
+
 
 @dataclass(frozen=True)
 class SearchJob:
@@ -59,7 +62,7 @@ class SearchRecord:
         evaluations: number of evaluations: the budget, unless the strategy ended before.
         distinct: number of different functions among the evaluated networks.
         incumbent: true value of the network with the best signal so far; empty while no network is feasible.
-        found: true value of the best network evaluated so far, by (distinct evaluations, value).
+        best_truths: true value of the best network evaluated so far, by (distinct evaluations, value).
         volume: with several objectives, the hypervolume of the front that the signal prefers, as a share of the
             hypervolume of the true front; empty with one objective.
         architecture: key of the last incumbent; empty if no evaluated network was feasible.
@@ -75,7 +78,7 @@ class SearchRecord:
     evaluations: int
     distinct: int
     incumbent: Steps
-    found: Steps
+    best_truths: Steps
     volume: Steps
     architecture: str
     ended: Literal["budget", "done"]
@@ -90,13 +93,13 @@ class SearchRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return {_JSON_KEYS.get(item.name, item.name): getattr(self, item.name) for item in fields(self)}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> SearchRecord:
         """Invert `to_json`."""
-        values = {item.name: plain[item.name] for item in fields(cls)}
-        for name in ("incumbent", "found", "volume"):
+        values = {item.name: plain[_JSON_KEYS.get(item.name, item.name)] for item in fields(cls)}
+        for name in ("incumbent", "best_truths", "volume"):
             values[name] = tuple((int(at), float(value)) for at, value in values[name])
         return cls(**values)
 
@@ -187,7 +190,7 @@ def run_search(
         evaluations=services.evaluated,
         distinct=trajectory.distinct,
         incumbent=tuple(trajectory.incumbent),
-        found=tuple(trajectory.best_truths),
+        best_truths=tuple(trajectory.best_truths),
         volume=tuple(trajectory.volume),
         architecture=trajectory.architecture,
         ended="done" if services.remaining else "budget",

@@ -1,4 +1,4 @@
-"""What a comparison is: its settings, as a configuration file writes them."""
+"""The settings of a comparison, as in a configuration file."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import join
 
 DEFAULT_BENCHMARKS = ("nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16-120", "nasbench_macro")
-"""Where they are compared if nothing else is asked for: the clean signals that come with the plugin."""
+"""The benchmarks of a comparison by default: those of the plugin whose signal is the truth."""
 
 DEFAULT_STRATEGIES = ("random", "aging", "local_search", "evolution")
-"""What is compared if nothing else is asked for, by the names that their plugins register."""
+"""The strategies of a comparison by default, by their registered names."""
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """Strategies x benchmarks x seeds, and how each search goes.
+    """Strategies x benchmarks x seeds, and the settings of each search.
 
     Attributes:
-        strategies: each a component as in a run, or ``module:Class``; one that stands here twice needs a ``label``.
+        strategies: each a component as in a run, or ``module:Class``; a strategy that is listed twice needs a
+            ``label``.
         benchmarks: each a name, ``module:function`` that returns a benchmark, or ``{table: FILE, ...}`` for a table of
-            your own; with settings, and a ``label`` if it stands here twice.
-        seeds: how many searches of each strategy on each benchmark.
-        first_seed: the seed of the first one; the others count up.
-        evaluations: budget of a search.
-        batch: how many trials a strategy is told at once.
-        deduplicate: whether known networks are answered from memory, so that all evaluations are of new functions.
-        constraints: cost -> limit, such as ``<= 0.5 * largest``; scores are then relative to what is feasible.
-        objectives: ``accuracy`` and costs; with several, strategies are judged by the hypervolume. A mapping gives
-            directions; in a list costs are minimised.
-        top: shares of the best networks; how soon a search evaluates one of them is reported.
-        judge: what ranks and tests compare: what a search has found at the end (``final``), on average over its
-            evaluations (``anytime``), or how soon it evaluates one of the networks of the last share of ``top``
-            (``arrival``).
-        alpha: probability of an error in the tests.
+            your own; with settings, and a ``label`` if it is listed twice.
+        seeds: number of searches of each strategy on each benchmark.
+        first_seed: seed of the first search; the other seeds follow it.
+        evaluations: number of evaluations of each search.
+        batch: number of trials that a strategy receives at once.
+        deduplicate: whether repeated networks are answered from memory, so that every evaluation is of a new function.
+        constraints: cost -> limit, such as ``<= 0.5 * largest``; scores are then relative to the feasible networks.
+        objectives: ``accuracy`` and costs; with several, strategies are compared by the hypervolume. The values of a
+            mapping are directions; in a list costs are minimised.
+        top: shares of the best networks; the comparison reports after how many evaluations a search evaluates one of
+            them.
+        judge: what ranks and tests compare: the result at the end of a search (``final``), the mean over its
+            evaluations (``anytime``), or the evaluations until it evaluates one of the networks of the last share of
+            ``top`` (``arrival``).
+        alpha: significance level of the tests.
     """
 
     strategies: list[Any] = field(default_factory=lambda: list(DEFAULT_STRATEGIES))
@@ -58,18 +60,18 @@ class ComparisonSettings:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"must be at least 1, not {getattr(self, name)}", path=name)
         if self.first_seed < 0:
-            raise ConfigurationError(f"must not be negative, but is {self.first_seed}", path="first_seed")
+            raise ConfigurationError(f"must be at least 0, not {self.first_seed}", path="first_seed")
         if not 0 < self.alpha < 1:
-            raise ConfigurationError(f"must lie between 0 and 1, not {self.alpha}", path="alpha")
+            raise ConfigurationError(f"must be between 0 and 1, not {self.alpha}", path="alpha")
         for name in ("strategies", "benchmarks", "objectives"):
             if not getattr(self, name):
-                raise ConfigurationError("name at least one", path=name)
+                raise ConfigurationError("must have at least one entry", path=name)
         if self.judge == "arrival" and not self.top:
-            raise ConfigurationError("judging by the arrival needs a share to arrive at, such as 0.001", path="top")
+            raise ConfigurationError("must have at least one share, such as 0.001, if judge is arrival", path="top")
         for position, share in enumerate(self.top):
             if not 0 < share <= 1:
                 raise ConfigurationError(
-                    f"a share lies between 0 and 1 (0.01 is the top 1 %), not {share}", path=join("top", position)
+                    f"must be between 0 and 1 (0.01 is the top 1 %), not {share}", path=join("top", position)
                 )
 
 
@@ -78,9 +80,9 @@ class Entry:
     """A strategy or a benchmark of a comparison.
 
     Attributes:
-        label: what it is called in tables.
+        label: its name in tables and plots.
         spec: its specification, without the label.
-        path: where it stands in the configuration.
+        path: its path in the configuration.
     """
 
     label: str
@@ -89,7 +91,7 @@ class Entry:
 
 
 def short_label(name: str) -> str:
-    """Return what something is called if nobody says: ``module:Class`` by its class, a table by its file."""
+    """Return the default label: the class of ``module:Class``, the file name of a table without its suffix."""
     if ":" in name:
         return name.rpartition(":")[2]
     return Path(name).name.partition(".")[0]
@@ -99,14 +101,14 @@ def entries(items: Sequence[Any], where: str, key: str = "name") -> list[Entry]:
     """Split labels from specifications.
 
     Args:
-        items: each a name, or a mapping with ``name`` (or another key of ``key``).
+        items: each a name, or a mapping with the key ``name`` or ``key``.
         where: ``strategies`` or ``benchmarks``.
-        key: another key that an item may have instead of a name.
+        key: the key that an item may have instead of ``name``.
 
     Raises:
-        ConfigurationError: an item is neither, or two have the same label.
+        ConfigurationError: an item is neither a name nor such a mapping, or two items have the same label.
     """
-    found: dict[str, Entry] = {}
+    by_label: dict[str, Entry] = {}
     for position, item in enumerate(items):
         path = join(where, position)
         spec = {"name": item} if isinstance(item, str) else item
@@ -115,58 +117,59 @@ def entries(items: Sequence[Any], where: str, key: str = "name") -> list[Entry]:
         spec = dict(spec)
         label = spec.pop("label", None) or short_label(spec.get("name") or spec[key])
         if not isinstance(label, str) or not label.isprintable():
-            raise ConfigurationError(f"a label is a line of text, not {label!r}", path=join(path, "label"))
-        if label in found:
+            raise ConfigurationError(f"a label must be a printable string, not {label!r}", path=join(path, "label"))
+        if label in by_label:
             raise ConfigurationError(
-                f"'{label}' stands at {found[label].path} already; give each a label of its own: "
+                f"{by_label[label].path} has the label '{label}' already; give each entry a label of its own: "
                 "{name: ..., label: ...}",
                 path=path,
             )
-        found[label] = Entry(label, spec, path)
-    return list(found.values())
+        by_label[label] = Entry(label, spec, path)
+    return list(by_label.values())
 
 
 GROWING = ("strategies", "benchmarks", "seeds")
-"""Settings that may grow without changing any search that is on record."""
+"""Settings that can be extended without changing any recorded search."""
 
 ONLY_REPORTED = ("alpha", "judge", "top")
-"""Settings that change no search."""
+"""Settings that change the report, but no search."""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], redone: Collection[str] = ()) -> list[str]:
-    """Return what keeps the searches of one resolved configuration from belonging to another; empty if nothing does.
+    """Return the differences because of which recorded searches cannot be used; empty if they can.
 
     Args:
-        old: of the searches on record; strategies and benchmarks are lists of mappings with labels.
-        new: of the searches that are wanted. More strategies, benchmarks or seeds are no obstacle.
-        redone: labels of strategies whose searches are not kept anyway.
+        old: resolved configuration of the recorded searches; strategies and benchmarks are lists of mappings with
+            labels.
+        new: resolved configuration of the comparison. Additional strategies, benchmarks and seeds are not differences.
+        redone: labels of strategies whose searches are run again; changes of these are not differences either.
     """
-    found = []
+    differences = []
     for item in fields(ComparisonSettings):
         name = item.name
         if name in ("strategies", "benchmarks"):
-            kept = [item for item in old[name] if name != "strategies" or item["label"] not in redone]
-            found += _changed_entries(kept, new[name], name)
+            reused = [item for item in old[name] if name != "strategies" or item["label"] not in redone]
+            differences += _changed_entries(reused, new[name], name)
         elif name == "seeds":
             if new[name] < old[name]:
-                found.append(f"seeds: {old[name]} -> {new[name]} (they can only grow)")
+                differences.append(f"seeds: {old[name]} -> {new[name]} (the number can only grow)")
         elif name not in ONLY_REPORTED and old.get(name) != new[name]:
-            found.append(f"{name}: {old.get(name)} -> {new[name]}")
-    return found
+            differences.append(f"{name}: {old.get(name)} -> {new[name]}")
+    return differences
 
 
 def _changed_entries(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], where: str) -> list[str]:
-    fresh = {item["label"]: item for item in new}
-    found = []
+    new_by_label = {item["label"]: item for item in new}
+    differences = []
     for item in old:
         label = item["label"]
-        if label not in fresh:
-            found.append(f"{where}: '{label}' is missing (they can only grow)")
+        if label not in new_by_label:
+            differences.append(f"{where}: '{label}' is missing (entries can only be added)")
             continue
-        now = fresh[label]
-        found += [
-            f"{where}, {label}: {key}: {item.get(key)} -> {now.get(key)}"
-            for key in sorted({*item, *now})
-            if item.get(key) != now.get(key)
+        changed = new_by_label[label]
+        differences += [
+            f"{where}, {label}: {key}: {item.get(key)} -> {changed.get(key)}"
+            for key in sorted({*item, *changed})
+            if item.get(key) != changed.get(key)
         ]
-    return found
+    return differences

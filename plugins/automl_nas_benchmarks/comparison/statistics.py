@@ -1,6 +1,6 @@
-"""The statistics of a comparison: ranks, tests, corrections for many tests, quantiles of censored times.
+"""The statistics of a comparison: ranks, tests, corrections for multiple tests, quantiles of censored times.
 
-Everything here takes losses, smaller is better, as a table of blocks (rows) by strategies (columns). Sources: Demšar
+Losses are arrays of blocks (rows) by strategies (columns); a smaller loss is better. Sources: Demšar
 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7, for the tests; Pratt 1959, "Remarks on
 Zeros and Ties in the Wilcoxon Signed Rank Procedures", JASA 54, for equal losses; Holm 1979, "A Simple Sequentially
 Rejective Multiple Test Procedure", Scand. J. Statist. 6, for the correction.
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXACT = 500
+"""Number of differing blocks up to which the signed-rank test is exact."""
 
 Losses = NDArray[np.float64]
-"""Blocks by strategies."""
+"""Losses, shape ``(blocks, strategies)``."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Friedman:
 
     Attributes:
         mean_ranks: of each strategy over the blocks; 1 is best, equal losses share the mean of their ranks.
-        blocks: how many.
+        blocks: number of blocks.
         chi2: Friedman's statistic, corrected for ties.
         chi2_p: its p-value, from the chi-squared distribution with k - 1 degrees of freedom.
         f: the less conservative statistic of Iman and Davenport (1980).
@@ -49,12 +50,12 @@ class Pair:
     """Two strategies, compared block by block.
 
     Attributes:
-        first: position of the one.
-        second: position of the other.
-        wins: in how many blocks the first is better.
-        losses: in how many the second is.
-        p: of the two-sided Wilcoxon signed-rank test.
-        adjusted: p, corrected by Holm's method for all pairs.
+        first: position of the first strategy.
+        second: position of the second strategy.
+        wins: number of blocks in which the first is better.
+        losses: number of blocks in which the second is better.
+        p: p-value of the two-sided Wilcoxon signed-rank test.
+        adjusted: p-value corrected by Holm's method for all pairs.
     """
 
     first: int
@@ -69,8 +70,8 @@ def ranks(losses: Losses) -> Losses:
     """Return the rank of each strategy in each block: 1 is best, equal losses share the mean of their ranks."""
     from scipy.stats import rankdata
 
-    found: Losses = rankdata(losses, axis=1)
-    return found
+    block_ranks: Losses = rankdata(losses, axis=1)
+    return block_ranks
 
 
 def friedman(losses: Losses) -> Friedman:
@@ -90,14 +91,14 @@ def friedman_of(mean_ranks: Sequence[float] | NDArray[Any], blocks: int, *, ties
     Args:
         mean_ranks: of each strategy.
         blocks: over how many blocks.
-        ties: 1 - sum(t^3 - t) / (n (k^3 - k)) over all groups of t equal losses; 1 when there are none.
+        ties: 1 - sum(t^3 - t) / (n (k^3 - k)) over all groups of t equal losses; 1 without ties.
     """
     from scipy.stats import chi2 as chi2_distribution, f as f_distribution
 
     means = np.asarray(mean_ranks, dtype=float)
     k = len(means)
     spread = float(((means - (k + 1) / 2) ** 2).sum())
-    # Ties everywhere: there is nothing to tell strategies apart by.
+    # If all losses are equal in every block, the strategies do not differ.
     chi2 = 12 * blocks / (k * (k + 1)) * spread / ties if ties > 1e-12 else 0.0
     room = blocks * (k - 1) - chi2
     f = (blocks - 1) * chi2 / room if room > 1e-9 else math.inf
@@ -112,12 +113,12 @@ def friedman_of(mean_ranks: Sequence[float] | NDArray[Any], blocks: int, *, ties
 
 
 def critical_difference(k: int, blocks: int, alpha: float = 0.05) -> float:
-    """Return by how much two mean ranks must differ to be told apart (Nemenyi; Demšar 2006, section 3.2.2).
+    """Return the difference of two mean ranks that is significant (Nemenyi; Demšar 2006, section 3.2.2).
 
     Args:
-        k: strategies.
-        blocks: over which ranks were averaged.
-        alpha: probability of an error in any of the k (k - 1) / 2 comparisons if all strategies are equal.
+        k: number of strategies.
+        blocks: number of blocks over which ranks were averaged.
+        alpha: probability of any error in the k (k - 1) / 2 comparisons if all strategies are equal.
     """
     from scipy.stats import studentized_range
 
@@ -126,42 +127,46 @@ def critical_difference(k: int, blocks: int, alpha: float = 0.05) -> float:
 
 
 def groups(mean_ranks: Sequence[float], difference: float) -> list[tuple[int, ...]]:
-    """Return the largest sets of strategies whose mean ranks lie within a critical difference, best first.
+    """Return the largest sets of strategies whose mean ranks are within a critical difference, best first.
 
-    Sets of one strategy are left out.
+    Sets of one strategy are omitted.
     """
     order = sorted(range(len(mean_ranks)), key=lambda place: (mean_ranks[place], place))
-    found: list[tuple[int, ...]] = []
+    joined: list[tuple[int, ...]] = []
     reached = 0
     for start in range(len(order)):
         end = start
         while end + 1 < len(order) and mean_ranks[order[end + 1]] - mean_ranks[order[start]] <= difference:
             end += 1
         if end > start and end > reached:
-            found.append(tuple(order[start : end + 1]))
+            joined.append(tuple(order[start : end + 1]))
             reached = end
-    return found
+    return joined
 
 
 def wilcoxon(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the p-value of the two-sided Wilcoxon signed-rank test.
 
-    Blocks with equal losses get their ranks, the lowest ones, but count for neither side (Pratt 1959). The p-value is
-    exact given the sizes of the differences: if strategies are equal, each difference favours either one with
-    probability 1/2. With more than `_EXACT` differences it is the normal approximation.
+    Blocks with equal losses are ranked, lowest, but count for neither strategy (Pratt 1959). The p-value is exact given
+    the absolute differences: if the strategies are equal, each difference favours either one with probability 1/2. With
+    more than `_EXACT` nonzero differences it is the normal approximation.
+
+    Args:
+        first: losses of the first strategy, shape ``(blocks,)``.
+        second: losses of the second strategy, same shape.
     """
     from scipy.stats import rankdata
 
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     signed = differences != 0
-    # Ranks that are shared are halves: twice the ranks are whole numbers.
+    # Shared ranks are multiples of 1/2: twice the ranks are whole numbers.
     weights = np.rint(2 * rankdata(np.abs(differences))[signed]).astype(np.int64)
     better = differences[signed] < 0
     lower = int(min(weights[better].sum(), weights[~better].sum()))
     if len(weights) > _EXACT:
         distance = weights.sum() / 2 - lower
         return math.erfc(distance / math.sqrt(float((weights.astype(float) ** 2).sum()) / 4) / math.sqrt(2))
-    # The distribution of the sum on one side, as far as it is needed.
+    # The distribution of the smaller rank sum, up to the observed value.
     chance = np.zeros(lower + 1)
     chance[0] = 1.0
     for weight in weights.tolist():
@@ -173,9 +178,10 @@ def wilcoxon(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979): those below alpha are rejected, with error alpha in all.
+    """Return p-values adjusted for their number (Holm 1979).
 
-    The i-th smallest of m is multiplied by m - i + 1; none is smaller than one before it, or larger than 1.
+    Rejecting the hypotheses with adjusted values below alpha has a family-wise error of alpha. The i-th smallest of m
+    values is multiplied by m - i + 1; adjusted values never decrease in this order and are at most 1.
     """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted = [0.0] * len(p_values)
@@ -189,7 +195,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare_pairs(losses: Losses) -> tuple[Pair, ...]:
     """Compare all pairs of strategies, with Holm's correction for their number.
 
-    Differences are ranked across blocks, so losses must mean the same in all of them.
+    Differences are ranked across blocks, so losses must have the same meaning in all blocks.
     """
     k = losses.shape[1]
     places = [(i, j) for i in range(k) for j in range(i + 1, k)]
@@ -201,13 +207,12 @@ def compare_pairs(losses: Losses) -> tuple[Pair, ...]:
 
 
 def censored_quantile(times: Sequence[int | None], share: float) -> int | None:
-    """Return the time by which a share of all had arrived; None if fewer ever did.
+    """Return the smallest time t such that at least ``share`` of all times are <= t; None if no such t exists.
 
-    The smallest time t such that at least ``share`` of all times are <= t, with None for those that never arrived: with
-    one budget for all, that is the Kaplan-Meier estimate.
+    As all searches have the same budget, this is the Kaplan-Meier estimate.
 
     Args:
-        times: one for each search.
+        times: one for each search; None for a search that did not arrive within the budget.
         share: in (0, 1].
     """
     arrived = sorted(time for time in times if time is not None)
@@ -218,11 +223,11 @@ def censored_quantile(times: Sequence[int | None], share: float) -> int | None:
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """Return the volume that points dominate above a reference point; larger is better in every coordinate.
 
-    Exact, by slicing along the last coordinate: sweeps for two objectives, one sweep more for each further one.
+    The result is exact: with two objectives by a sweep, with more by slices along the last coordinate.
 
     Args:
-        points: any; those that are not better than the reference in every coordinate add nothing.
-        reference: the corner of the volume.
+        points: any points; those that are not better than the reference in every coordinate add nothing.
+        reference: the lower corner of the volume.
     """
     inside = [tuple(point) for point in points if all(x > r for x, r in zip(point, reference, strict=True))]
     return _volume(inside, tuple(reference))

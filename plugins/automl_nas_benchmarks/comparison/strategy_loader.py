@@ -1,4 +1,4 @@
-"""The strategies of a comparison: named in the registry, referred to as ``module:Class``, or given as classes."""
+"""The strategies of a comparison: registered names, references ``module:Class``, or classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from automl_nas.strategy import Problem, Strategy
 
 StrategyFactory = Callable[..., Any]
+"""A strategy class, or a function that returns a strategy."""
+
 _RUNTIME = "automl_nas.evaluation.runtime:Runtime"
 
 
-def reference(made: StrategyFactory) -> str:
-    """Return ``module:Class`` of a class or function."""
-    return f"{made.__module__}:{made.__qualname__}"
+def reference(factory: StrategyFactory) -> str:
+    """Return the reference ``module:Class`` of a class or function."""
+    return f"{factory.__module__}:{factory.__qualname__}"
 
 
 @final
@@ -27,8 +29,8 @@ class StrategyLoader:
     """Resolves and constructs strategies.
 
     Args:
-        registry: of what plugins registered.
-        objects: ``module:Class`` -> the class or function itself, for those that cannot be imported (of a notebook).
+        registry: the components that plugins registered.
+        objects: ``module:Class`` -> the class or function itself, for those that cannot be imported (in a notebook).
     """
 
     def __init__(self, registry: Registry, objects: Mapping[str, StrategyFactory] | None = None) -> None:
@@ -38,9 +40,9 @@ class StrategyLoader:
         """Return a specification with every default filled in.
 
         Raises:
-            ConfigurationError: an unknown name or setting (offers the nearest), a wrong value, or a reference that
-                leads nowhere.
-            PluginError: the strategy cannot be imported, or its signature is no configuration schema.
+            ConfigurationError: a name or setting is unknown (the message offers the nearest one), a value is invalid,
+                or a reference does not exist.
+            PluginError: the strategy cannot be imported, or its signature is not a configuration schema.
         """
         settings = from_config(spec, path=path)
         if ":" not in settings["name"]:
@@ -55,18 +57,19 @@ class StrategyLoader:
         """Construct a strategy for a problem.
 
         Raises:
-            ConfigurationError: its constructor refuses a setting, or needs what a table cannot give (a task, say).
+            ConfigurationError: its constructor refuses a setting, or needs a collaborator that a table cannot supply,
+                such as a task.
         """
         settings = dict(spec)
-        made, signature = self._load(settings.pop("name"), path)
+        factory, signature = self._load(settings.pop("name"), path)
         collaborators = self._collaborators(spec, space, problem)
         strategy: Strategy = signature.construct(
-            made, settings, collaborators, seed, path=path, registry=self._registry
+            factory, settings, collaborators, seed, path=path, registry=self._registry
         )
         if not isinstance(space, strategy.space_type):
             raise ConfigurationError(
-                f"'{spec['name']}' needs a {strategy.space_type.__name__}, and the space is none "
-                f"({type(space).__name__})",
+                f"'{spec['name']}' needs a {strategy.space_type.__name__}; the space of the benchmark is a "
+                f"{type(space).__name__}",
                 path=path,
             )
         return strategy
@@ -82,44 +85,45 @@ class StrategyLoader:
         return component.load(), component.signature()
 
     def _collaborators(self, spec: Mapping[str, Any], space: SearchSpace, problem: Problem) -> Sequence[object]:
-        found: list[object] = [space, problem]
-        wanted = [
+        collaborators: list[object] = [space, problem]
+        types = [
             collaborator.type
             for name in _names(spec)
             if ":" in name or name in self._registry.names("strategies")
             for collaborator in self._load(name, "")[1].collaborators
         ]
-        if any(derives(kind, _RUNTIME) for kind in wanted):
-            # One thread: the searches themselves are what runs in parallel.
+        if any(derives(collaborator_type, _RUNTIME) for collaborator_type in types):
+            # One thread, because the searches run in parallel.
             from automl_nas.evaluation import Runtime
 
-            found.append(Runtime(device="cpu", threads=1))
-        return found
+            collaborators.append(Runtime(device="cpu", threads=1))
+        return collaborators
 
 
 def find_reference(name: str, path: str = "") -> Any:
-    """Return what ``module:object`` refers to.
+    """Return the object of a reference ``module:object``.
 
     Raises:
-        ConfigurationError: there is no such module, it cannot be imported, or it holds nothing of that name.
+        ConfigurationError: the module does not exist, cannot be imported, or has no attribute of that name.
     """
     module, _, attribute = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        referred: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"cannot import {module}: {error}", path=path) from error
         raise ConfigurationError(
-            f"there is no module '{module}' for '{name}'; it must be installed or lie in the current folder", path=path
+            f"the module '{module}' of '{name}' does not exist; it must be installed or in the current folder",
+            path=path,
         ) from None
     except Exception as error:
         raise ConfigurationError(f"cannot import {module}: {type(error).__name__}: {error}", path=path) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            known = [own for own in dir(found) if not own.startswith("_")]
-            raise ConfigurationError(f"there is no '{attribute}' in {module}{did_you_mean(part, known)}", path=path)
-        found = getattr(found, part)
-    return found
+        if not hasattr(referred, part):
+            public = [member for member in dir(referred) if not member.startswith("_")]
+            raise ConfigurationError(f"the module {module} has no '{attribute}'{did_you_mean(part, public)}", path=path)
+        referred = getattr(referred, part)
+    return referred
 
 
 def _names(spec: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""From the records of searches to what a comparison found."""
+"""Computes the findings of a comparison from the records of its searches."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def summarise(
     seeds: Sequence[int],
     settings: ComparisonSettings,
 ) -> Findings:
-    """Summarise the searches of seeds that every strategy has finished on every benchmark.
+    """Summarise the searches of all strategies on all benchmarks.
 
     Args:
-        records: by (strategy, benchmark, seed).
-        benchmark_problems: benchmark -> what is true there.
+        records: (strategy, benchmark, seed) -> record.
+        benchmark_problems: label of a benchmark -> its problem and true values.
         strategies: labels.
-        seeds: which to use; all of them must be on record.
-        settings: budget, shares of the best networks, what is judged, probability of an error.
+        seeds: the seeds to use; every strategy must have a record for each of them on every benchmark.
+        settings: the settings ``evaluations``, ``top``, ``judge`` and ``alpha``.
     """
     top, alpha, evaluations = settings.top, settings.alpha, settings.evaluations
     scores: list[Score] = []
@@ -45,22 +45,22 @@ def summarise(
     tests: list[Significance] = []
     blocks: list[Losses] = []
     for name, benchmark_problem in benchmark_problems.items():
-        found = {s: [records[s, name, seed] for seed in seeds] for s in strategies}
-        own = [Curve(s, name, _curves(benchmark_problem, found[s], evaluations)) for s in strategies]
-        losses = np.stack([_losses(benchmark_problem, found[line.strategy], line, settings) for line in own], axis=1)
+        searches = {s: [records[s, name, seed] for seed in seeds] for s in strategies}
+        own = [Curve(s, name, _curves(benchmark_problem, searches[s], evaluations)) for s in strategies]
+        losses = np.stack([_losses(benchmark_problem, searches[line.strategy], line, settings) for line in own], axis=1)
         means = friedman(losses).mean_ranks if len(strategies) > 1 else (1.0,)
         for place, strategy in enumerate(strategies):
-            arrivals = tuple(_arrival(benchmark_problem, found[strategy], share) for share in top)
+            arrivals = tuple(_arrival(benchmark_problem, searches[strategy], share) for share in top)
             missed = own[place].values[:, -1] if benchmark_problem.several else np.full(len(seeds), math.nan)
-            regrets = benchmark_problem.truths[0] - _finals(benchmark_problem, found[strategy])
-            scores.append(_score(found[strategy], regrets, missed, losses[:, place], means[place], arrivals))
+            regrets = benchmark_problem.truths[0] - _finals(benchmark_problem, searches[strategy])
+            scores.append(_score(searches[strategy], regrets, missed, losses[:, place], means[place], arrivals))
         curves += own
         blocks.append(losses)
         if len(strategies) > 1:
-            tests.append(_tested(name, losses, strategies, alpha))
+            tests.append(_significance(name, losses, strategies, alpha))
     everything = np.concatenate(blocks)
     if len(strategies) > 1:
-        tests.insert(0, _tested(ALL, everything, strategies, alpha))
+        tests.insert(0, _significance(ALL, everything, strategies, alpha))
     means = tests[0].friedman.mean_ranks if tests else (1.0,)
     return Findings(
         strategies=tuple(strategies),
@@ -86,7 +86,7 @@ def _curves(benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord]
     if benchmark_problem.several:
         return np.stack([1 - curve(record.volume, length, 0.0) for record in records])
     best, worst = float(benchmark_problem.truths[0]), float(benchmark_problem.truths[-1])
-    # As in `_finals`: while nothing feasible is found a search is as good as the worst feasible network.
+    # As in `_finals`: before its first feasible network a search counts as the worst feasible network.
     return np.stack([best - curve(record.incumbent, length, worst) for record in records])
 
 
@@ -100,23 +100,23 @@ def _losses(
 ) -> NDArray[np.float64]:
     if settings.judge == "arrival":
         threshold = benchmark_problem.threshold(settings.top[-1])
-        times = [reached(record.found, threshold) for record in records]
+        times = [reached(record.best_truths, threshold) for record in records]
         return np.array([settings.evaluations + 1 if time is None else time for time in times], dtype=float)
     if benchmark_problem.several:
         missed = line.values
     else:
-        # Not from regrets: a difference that is rounded would tell equal networks apart.
+        # Not from regrets: rounded differences could distinguish networks that are equally good.
         worst = float(benchmark_problem.truths[-1])
         missed = benchmark_problem.better(
             np.stack([curve(record.incumbent, settings.evaluations, worst) for record in records])
         )
-    found: NDArray[np.float64] = missed[:, -1] if settings.judge == "final" else missed.mean(axis=1)
-    return found
+    losses: NDArray[np.float64] = missed[:, -1] if settings.judge == "final" else missed.mean(axis=1)
+    return losses
 
 
 def _arrival(benchmark_problem: BenchmarkProblem, records: Sequence[SearchRecord], share: float) -> Arrival:
     threshold = benchmark_problem.threshold(share)
-    times = [reached(record.found, threshold) for record in records]
+    times = [reached(record.best_truths, threshold) for record in records]
     arrived = sum(time is not None for time in times) / len(times)
     return Arrival(share, censored_quantile(times, 0.5), censored_quantile(times, 0.75), arrived)
 
@@ -148,7 +148,7 @@ def _score(
     )
 
 
-def _tested(scope: str, losses: Losses, strategies: Sequence[str], alpha: float) -> Significance:
+def _significance(scope: str, losses: Losses, strategies: Sequence[str], alpha: float) -> Significance:
     test = friedman(losses)
     difference = critical_difference(len(strategies), len(losses), alpha)
     return Significance(

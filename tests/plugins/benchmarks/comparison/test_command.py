@@ -24,7 +24,7 @@ from rich.console import Console
 
 from automl_nas.cli import cli
 from automl_nas_benchmarks.comparison.command import benchmark
-from automl_nas_benchmarks.comparison.progress import Bar, Lines
+from automl_nas_benchmarks.comparison.progress import BarComparisonProgress, PlainComparisonProgress
 
 PAGE = Path(__file__).parents[4] / "docs" / "how_to" / "benchmark_command.md"
 TOOLS = "plugins.benchmarks.comparison.fixtures"
@@ -134,12 +134,12 @@ def test_objectives_are_judged_by_the_hypervolume(table: str) -> None:
         (["--strategy", "agin"], "--strategy agin: strategies[4].name: unknown strategy 'agin'; did you mean 'aging'"),
         (["--benchmarks", "nasbench_makro"], "unknown benchmark 'nasbench_makro'; did you mean 'nasbench_macro'"),
         (["--seeds", "0"], "--seeds 0: seeds: must be at least 1"),
-        (["--constraint", "<= 3"], "--constraint <= 3: write a cost and its limit"),
+        (["--constraint", "<= 3"], "--constraint <= 3: must be a cost and its limit"),
         (["--set", "seedz=3"], "a comparison has no setting 'seedz'; did you mean 'seeds'"),
         (["--strategies", "{name: aging"], "not valid YAML"),
         (["--strategy", "random,aging"], "name one strategy, and repeat the option"),
         (["nothing.yaml"], "cannot read nothing.yaml"),
-        (["--redo", "agging"], "there is no strategy 'agging' to redo; did you mean 'aging'"),
+        (["--redo", "agging"], "has no strategy 'agging'; did you mean 'aging'"),
         (["--out", "small.csv"], "small.csv is a file"),
     ],
 )
@@ -218,7 +218,7 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path:
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Lines() as progress:
+    with PlainComparisonProgress() as progress:
         for done in range(5, 31):
             progress(done, 30)
         progress.warning("odd")
@@ -232,7 +232,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.Cap
 
 def test_progress_is_a_bar_in_a_terminal() -> None:
     screen = io.StringIO()
-    with Bar(Console(file=screen, force_terminal=True, width=100)) as progress:
+    with BarComparisonProgress(Console(file=screen, force_terminal=True, width=100)) as progress:
         progress(5, 30)
         progress(30, 30)
         progress.stopping()

@@ -125,7 +125,7 @@ def test_what_is_judged_can_be_chosen(table: Path) -> None:
 
     result, arrival = losses("arrival")
     limit = sorted(map(truth_of, CODES))[-6]
-    times = [next((at for at, value in r.found if value >= limit), None) for r in result.records]
+    times = [next((at for at, value in r.best_truths if value >= limit), None) for r in result.records]
     assert None in times
     assert arrival == np.mean([31 if time is None else time for time in times])
     assert result.findings.scores[0].arrivals[-1].median == censored_quantile(times, 0.5)
@@ -228,14 +228,14 @@ def test_a_function_can_be_a_benchmark(table: Path) -> None:
             r"\[1\].populatoin: .*did you mean 'population'",
         ),
         ([{"name": "aging", "population": 0}], {}, r"strategies\[0\].population: .*at least 1"),
-        (["random", "random"], {}, "'random' stands at .* already; give each a label"),
-        ([SCAN, {"name": SCAN, "times": 2}], {}, "'Scan' stands at .* already"),
+        (["random", "random"], {}, "has the label 'random' already; give each entry a label"),
+        ([SCAN, {"name": SCAN, "times": 2}], {}, "has the label 'Scan' already"),
         ([f"{TOOLS}:Weighty"], {}, "needs a Artifacts, which this run does not supply"),
-        ([f"{TOOLS}:Scam"], {}, "there is no 'Scam' in .*did you mean 'Scan'"),
-        (["no_such_module:X"], {}, "there is no module 'no_such_module'"),
+        ([f"{TOOLS}:Scam"], {}, "has no 'Scam'.*did you mean 'Scan'"),
+        (["no_such_module:X"], {}, "the module 'no_such_module' .*does not exist"),
         ([{"nome": "random"}], {}, "must be a name or a mapping with a name"),
-        ([], {}, "strategies: name at least one"),
-        ("random", {}, r"give a list: \['random'\]"),
+        ([], {}, "strategies: must have at least one entry"),
+        ("random", {}, r"must be a list: \['random'\]"),
         (["random"], {"codec": "code"}, r"benchmarks\[0\].codec: a table has no setting 'codec'; did you mean 'codes'"),
         (["random"], {"metric": "sigmal"}, "no column 'sigmal'; did you mean 'signal'"),
         (["random"], {"codes": 3}, r"benchmarks\[0\].codes: must be a string"),
@@ -255,7 +255,7 @@ def test_what_is_wrong_is_told_before_any_work(
         ("nasbench201-cifar", "unknown benchmark 'nasbench201-cifar'; did you mean 'nasbench201-cifar10'"),
         ({"name": "nasbench_macro", "epochs": 12}, r"benchmarks\[0\].epochs: 'nasbench_macro' has no settings"),
         (f"{TOOLS}:flops_of", "this setting is required"),
-        ({"name": f"{TOOLS}:flops_of", "code": "012"}, "returned int, which is no Benchmark"),
+        ({"name": f"{TOOLS}:flops_of", "code": "012"}, "must return a Benchmark, not int"),
         ({"name": f"{TOOLS}:flops_of", "code": "abc"}, "raised ValueError"),
     ],
 )
@@ -275,10 +275,10 @@ def test_a_table_that_is_not_there_is_told_of(tmp_path: Path) -> None:
         ({"seeds": 0}, "seeds: must be at least 1"),
         ({"evaluations": 0}, "evaluations: must be at least 1"),
         ({"batch": 0}, "batch: must be at least 1"),
-        ({"top": [5]}, r"top\[0\]: a share lies between 0 and 1"),
-        ({"alpha": 1.5}, "alpha: must lie between 0 and 1"),
+        ({"top": [5]}, r"top\[0\]: must be between 0 and 1"),
+        ({"alpha": 1.5}, "alpha: must be between 0 and 1"),
         ({"judge": "speed"}, "judge: must be 'final', 'anytime' or 'arrival'"),
-        ({"top": [], "judge": "arrival"}, "top: judging by the arrival needs a share"),
+        ({"top": [], "judge": "arrival"}, "top: must have at least one share"),
         ({"seeds": "many"}, "seeds: must be a whole number"),
     ],
 )

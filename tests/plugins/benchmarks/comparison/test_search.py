@@ -75,12 +75,12 @@ def test_a_record_says_what_the_signal_prefers_and_what_it_is_worth(table: Path,
         preferred = [max(codes[: n + 1], key=told) for n in range(40)]
         assert curve(record.incumbent, 40, math.nan).tolist() == [truth_of(item) for item in preferred]
         best = [max(map(truth_of, codes[: n + 1])) for n in range(40)]
-        assert curve(record.found, 40, math.nan).tolist() == best
+        assert curve(record.best_truths, 40, math.nan).tolist() == best
         assert code(Architecture.from_json(record.architecture)) == preferred[-1]
         for share in (0.01, 0.1, 0.5):
             limit = sorted(map(truth_of, CODES))[-math.ceil(share * 256)]
             arrival = next((n + 1 for n, item in enumerate(codes) if truth_of(item) >= limit), None)
-            assert reached(record.found, small.threshold(share)) == arrival
+            assert reached(record.best_truths, small.threshold(share)) == arrival
         assert (record.evaluations, record.distinct, record.ended, record.volume) == (40, 40, "budget", ())
         assert 0 < record.proposal_seconds < record.seconds
 
@@ -96,7 +96,7 @@ def test_repeated_candidates_do_not_count(table: Path) -> None:
     small = benchmark_problem(table)
     once = search(small, Scan(small.space, small.problem, seed=0))
     twice = search(small, Scan(small.space, small.problem, seed=0, times=2))
-    assert (twice.incumbent, twice.found, twice.distinct) == (once.incumbent, once.found, 40)
+    assert (twice.incumbent, twice.best_truths, twice.distinct) == (once.incumbent, once.best_truths, 40)
 
 
 def test_repeated_candidates_count_where_that_is_asked_for(table: Path) -> None:
@@ -106,7 +106,7 @@ def test_repeated_candidates_count_where_that_is_asked_for(table: Path) -> None:
     best = [max(map(truth_of, order(small, 0)[: n // 2 + 1])) for n in range(40)]
     # The incumbent is told by evaluations, arrival by distinct ones.
     assert curve(twice.incumbent, 40, math.nan).tolist() == best
-    assert curve(twice.found, 20, math.nan).tolist() == best[::2]
+    assert curve(twice.best_truths, 20, math.nan).tolist() == best[::2]
 
 
 def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
@@ -116,14 +116,14 @@ def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
     assert (record.evaluations, record.distinct, record.ended) == (100, 100, "budget")
     new = list(dict.fromkeys(code(trial.architecture) for trial in strategy.seen))
     assert len(strategy.seen) > 100
-    assert curve(record.found, 100, math.nan).tolist() == [max(map(truth_of, new[: n + 1])) for n in range(100)]
+    assert curve(record.best_truths, 100, math.nan).tolist() == [max(map(truth_of, new[: n + 1])) for n in range(100)]
 
 
 def test_a_strategy_that_ends_early_says_so(table: Path) -> None:
     small = benchmark_problem(table)
     record = search(small, Scan(small.space, small.problem, seed=0), evaluations=1000)
     assert (record.evaluations, record.ended) == (256, "done")
-    assert record.found[-1][1] == max(map(truth_of, CODES))
+    assert record.best_truths[-1][1] == max(map(truth_of, CODES))
 
 
 def test_batches_are_told_at_once(table: Path) -> None:
@@ -163,7 +163,7 @@ def test_only_what_is_feasible_is_an_incumbent(table: Path) -> None:
     assert small.truths.tolist() == sorted(map(truth_of, allowed), reverse=True)
     record = search(small, Scan(small.space, small.problem, seed=3), evaluations=200)
     codes = order(small, 3)[:200]
-    assert record.found[-1][1] == max(truth_of(item) for item in codes if item in allowed)
+    assert record.best_truths[-1][1] == max(truth_of(item) for item in codes if item in allowed)
     assert record.incumbent[0][0] == next(n for n, item in enumerate(codes, start=1) if item in allowed)
 
 
@@ -267,9 +267,9 @@ def test_an_infeasible_limit_is_told_with_the_nearest(table: Path) -> None:
         ({"constraints": {"flop": "<= 1"}}, "did you mean 'flops'"),
         ({"constraints": {"accuracy": ">= 1"}}, "constraints are on costs"),
         ({"constraints": {"flops": "small"}}, "cannot read the constraint"),
-        ({"objectives": ["flops"]}, "the first objective is 'accuracy'"),
-        ({"objectives": ["accuracy", "latency"]}, "'latency' is no cost"),
-        ({"objectives": {"accuracy": "up"}}, "'up' is no direction"),
+        ({"objectives": ["flops"]}, "the first objective must be 'accuracy'"),
+        ({"objectives": ["accuracy", "latency"]}, "has no cost 'latency'"),
+        ({"objectives": {"accuracy": "up"}}, "not 'up'"),
     ],
 )
 def test_a_wrong_problem_is_refused(table: Path, settings: dict[str, Any], told: str) -> None:
