@@ -1,4 +1,4 @@
-"""EvaluationDispatcher per second on a table: driver and ledger beside a bare ask-and-tell loop.
+"""Evaluations per second on a table: driver and ledger beside a bare ask-and-tell loop.
 
 The table of NAS-Bench-201 answers at once, so what is timed is the search itself and what a run adds to it: numbering,
 two lines of the ledger for each trial, checkpoints. Both sides ask the same strategy with the same seed for the same

@@ -52,20 +52,23 @@ class Logs(logging.Handler):
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide Python warnings, also in worker processes, unless the user enables them.
+    """Hide Python warnings, also in worker processes, and torch's own log lines, unless the user enables them.
 
     Libraries issue warnings about themselves, such as deprecations, about which users of this program can do nothing.
+    ``PYTHONWARNINGS`` and ``TORCH_LOGS`` enable them.
     """
-    if os.environ.get(DEBUG) or "PYTHONWARNINGS" in os.environ:
-        yield
-        return
-    os.environ["PYTHONWARNINGS"] = "ignore"
-    try:
-        with warnings.catch_warnings():
+    with contextlib.ExitStack() as stack:
+        if not os.environ.get(DEBUG) and "PYTHONWARNINGS" not in os.environ:
+            os.environ["PYTHONWARNINGS"] = "ignore"
+            stack.callback(os.environ.pop, "PYTHONWARNINGS", None)
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            yield
-    finally:
-        del os.environ["PYTHONWARNINGS"]
+        if not os.environ.get(DEBUG) and "TORCH_LOGS" not in os.environ:
+            # torch prints what its loggers receive by a handler of its own, in a format of its own.
+            torch_log = logging.getLogger("torch")
+            stack.callback(torch_log.setLevel, torch_log.level)
+            torch_log.setLevel(logging.ERROR)
+        yield
 
 
 def _ours(logger: str) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from automl_nas.run.final.candidates import no_feasible_network
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
-from automl_nas.strategy.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -66,28 +66,3 @@ def _of_final(directory: Path, report: FinalReport) -> list[Shortcoming]:
             )
         )
     return items
-
-
-def no_feasible_network(stage: str, trials: Sequence[Trial]) -> str:
-    """Return why a stage has no feasible trial: its trials failed, or by how much the nearest one misses a constraint.
-
-    Args:
-        stage: name of the stage.
-        trials: of the stage.
-    """
-    if not trials:
-        return (
-            f"the stage '{stage}' made no trials to retrain a network from; for a run that only trains a "
-            "supernet set final: null"
-        )
-    complete = [trial for trial in trials if trial.state.value == "complete"]
-    if not complete:
-        failed = [trial for trial in trials if trial.error]
-        last = f"; the last failed one (trial {failed[-1].number}): {failed[-1].error}" if failed else ""
-        return f"the stage '{stage}' has no complete trial ({len(trials)} recorded){last}"
-    nearest = min(complete, key=lambda trial: max(trial.violations.values(), default=0.0))
-    missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
-    return (
-        f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses "
-        f"{missed}"
-    )

@@ -10,7 +10,7 @@ from automl_nas.errors import RunFailedError
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import FinalPlan
 from automl_nas.run.final.baselines import baseline
-from automl_nas.run.final.candidates import FinalCandidate
+from automl_nas.run.final.candidates import FinalCandidate, no_feasible_network
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
@@ -18,7 +18,6 @@ from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
-from automl_nas.run.shortcomings import no_feasible_network
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.strategy.problem import Problem

@@ -10,6 +10,7 @@ from automl_nas.evaluation.statistics import difference_interval
 from automl_nas.run.final.report import BaselineComparison, FinalNetwork
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,28 @@ def compare(metric: str, networks: Sequence[FinalNetwork], chosen: int, other: i
             baseline.test_interval[metric],
         )
     return BaselineComparison(baseline.role, other, delivered.test[metric] - baseline.test[metric], interval)
+
+
+def no_feasible_network(stage: str, trials: Sequence[Trial]) -> str:
+    """Return why a stage has no feasible trial: its trials failed, or by how much the nearest one misses a constraint.
+
+    Args:
+        stage: name of the stage.
+        trials: of the stage.
+    """
+    if not trials:
+        return (
+            f"the stage '{stage}' made no trials to retrain a network from; for a run that only trains a "
+            "supernet set final: null"
+        )
+    complete = [trial for trial in trials if trial.state.value == "complete"]
+    if not complete:
+        failed = [trial for trial in trials if trial.error]
+        last = f"; the last failed one (trial {failed[-1].number}): {failed[-1].error}" if failed else ""
+        return f"the stage '{stage}' has no complete trial ({len(trials)} recorded){last}"
+    nearest = min(complete, key=lambda trial: max(trial.violations.values(), default=0.0))
+    missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
+    return (
+        f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses "
+        f"{missed}"
+    )

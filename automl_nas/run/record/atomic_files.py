@@ -7,11 +7,14 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.errors import DamagedError, RunFailedError
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
 
 
 @contextlib.contextmanager
@@ -62,6 +65,24 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], check: Callable
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files below a folder that processes killed within `write_whole` left behind."""
+    for path in folder.rglob(".*.part"):
+        process = _TEMPORARY.fullmatch(path.name)
+        if process is not None and not _is_alive(int(process[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # a process of another user
+        return True
+    return process != os.getpid()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.errors import DamagedError, RunDirectoryError
-from automl_nas.run.record.atomic_files import disk_errors, read_json, write_json, write_text
+from automl_nas.run.record.atomic_files import disk_errors, read_json, remove_leftovers, write_json, write_text
 from automl_nas.run.record.yaml import dump_yaml, read_yaml
 
 SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
@@ -107,6 +107,8 @@ class RunDirectory:
     def lock(self) -> None:
         """Lock the run for this process. The operating system removes the lock when the process ends.
 
+        Temporary files that a killed process left in the run directory are removed.
+
         Raises:
             RunDirectoryError: another process holds the lock.
         """
@@ -123,6 +125,7 @@ class RunDirectory:
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         self._lock = file
+        remove_leftovers(self.path)
 
     def unlock(self) -> None:
         """Remove the lock."""

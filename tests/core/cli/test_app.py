@@ -162,7 +162,7 @@ def test_a_signal_stops_a_real_run(program: Any) -> None:
 
 
 def test_only_the_framework_s_and_plugins_warnings_are_shown(program: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    with Logs():
+    with Logs(), quiet_libraries():
         logging.getLogger("torch.onnx").warning("something about %s", "opsets")
         logging.getLogger("automl_nas.run").warning("two\nlines of %d", 1)
         logging.getLogger("automl_nas.run").info("not so important")

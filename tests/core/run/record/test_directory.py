@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,20 @@ def test_damaged_files_that_can_be_computed_again_are_named(tmp_path: Path) -> N
     directory.environment.write_text("{")
     (reason,) = directory.changed_packages()
     assert "environment.json is damaged" in reason
+
+
+def test_leftovers_of_killed_processes_are_removed_when_the_run_is_locked(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run", {"seed": 1})
+    directory.unlock()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    artifacts = tmp_path / "run" / "artifacts"
+    artifacts.mkdir(exist_ok=True)
+    leftover = artifacts / f".weights.safetensors.{ended.pid}.part"
+    written_now = artifacts / f".weights.safetensors.{os.getppid()}.part"  # of a living process: a mirror, say
+    of_the_user = artifacts / ".notes.part"
+    for file in (leftover, written_now, of_the_user):
+        file.write_bytes(b"part")
+    directory.lock()
+    directory.unlock()
+    assert [file.exists() for file in (leftover, written_now, of_the_user)] == [False, True, True]
