@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from automl_nas._lazy import lazy_names
+from automl_nas._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from automl_nas.run.api import open_run as open_run, resume as resume, search as search
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from automl_nas.space.architecture import Architecture as Architecture
     from automl_nas.space.modules.choice import OneOf as OneOf
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "run.api": (

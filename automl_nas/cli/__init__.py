@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     )
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
-    from automl_nas.cli.progress import ProgressReporter as ProgressReporter, progress_reporter as progress_reporter
+    from automl_nas.cli.progress import progress_reporter as progress_reporter
+    from automl_nas.cli.progress_base import ProgressReporter as ProgressReporter
     from automl_nas.cli.space_costs import read_architecture as read_architecture
     from automl_nas.cli.text import duration as duration, exact as exact, table as table
 
@@ -42,10 +43,8 @@ _HOMES = {
         "Configuration",
         "Override",
     ),
-    "progress": (
-        "ProgressReporter",
-        "progress_reporter",
-    ),
+    "progress": ("progress_reporter",),
+    "progress_base": ("ProgressReporter",),
     "text": (
         "duration",
         "exact",

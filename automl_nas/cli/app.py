@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-import automl_nas
+from automl_nas._version import __version__
 from automl_nas.cli.common import DEBUG, debug_option
 from automl_nas.cli.cost import cost
 from automl_nas.cli.export import export
@@ -90,7 +90,7 @@ class CommandLine(click.Group):
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(automl_nas.__version__, prog_name="automl-nas")
+@click.version_option(__version__, prog_name="automl-nas")
 @debug_option
 def cli() -> None:
     """Search, train and export neural networks.

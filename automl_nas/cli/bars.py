@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from automl_nas.cli.progress import STOPPING, ProgressReporter
+from automl_nas.cli.progress_base import STOPPING, ProgressReporter
 from automl_nas.cli.text import duration, exact, human
 from automl_nas.plugin.events import (
     Handlers,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import automl_nas
+from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.record.ledger import Ledger
@@ -55,7 +55,7 @@ def make_result(plan: Plan, ledger: Ledger, report: FinalReport | None) -> dict[
         architecture = report.delivered.architecture.to_dict()
     return {
         "status": "complete",
-        "version": automl_nas.__version__,
+        "version": __version__,
         "seed": plan.seed,
         "stage": name,
         "architecture": architecture,

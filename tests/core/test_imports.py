@@ -89,3 +89,40 @@ def test_what_is_imported_by_name_respects_the_layers_too() -> None:
         # The table of kinds names the base class of each; this one is no business of the layers below.
         ("automl_nas.plugin.kinds", "automl_nas.run.trials.executor:Executor"),
     }
+
+
+def imported_modules(file: Path, modules: set[str]) -> set[str]:
+    """Return the modules of this project that a file imports, inside functions and for type checkers too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            parent = "." * node.level + node.module
+            if node.level:
+                package = ".".join(file.relative_to(source_root(file)).with_suffix("").parts[: -node.level])
+                parent = f"{package}.{node.module}"
+            # `from package import module` imports the module, not a name of the package.
+            names |= {
+                f"{parent}.{alias.name}" if f"{parent}.{alias.name}" in modules else parent for alias in node.names
+            }
+    return names & modules
+
+
+def source_root(file: Path) -> Path:
+    return ROOT if file.is_relative_to(ROOT / "automl_nas") else ROOT / "plugins"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(source_root(file)).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_module_is_part_of_an_import_circle() -> None:
+    files = {module_of(file): file for top in ("automl_nas", "plugins") for file in (ROOT / top).rglob("*.py")}
+    waiting = {name: imported_modules(file, set(files)) - {name} for name, file in files.items()}
+    while free := [name for name, imports in waiting.items() if not imports]:
+        for name in free:
+            del waiting[name]
+        waiting = {name: imports.difference(free) for name, imports in waiting.items()}
+    # What is left is in a circle, or imports one.
+    assert not waiting

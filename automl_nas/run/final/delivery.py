@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-import automl_nas
+from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.run.configuration.plan import Plan
@@ -48,7 +48,7 @@ def _description(plan: Plan, network: FinalNetwork) -> dict[str, Any]:
     final: Mapping[str, Any] = plan.config["final"] or {}
     values = network.to_json()
     return {
-        "framework": f"automl_nas {automl_nas.__version__}",
+        "framework": f"automl_nas {__version__}",
         "space": values.get("space", final.get("space", plan.config["space"])),
         "task": final.get("task", plan.config.get("task")),
         **{key: values[key] for key in ("costs", "test", "test_interval")},

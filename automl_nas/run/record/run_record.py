@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
-import automl_nas
+from automl_nas._version import __version__
 from automl_nas.run.record.checkpoints import Checkpoints
 from automl_nas.run.record.directory import MetricsFile, RunDirectory
 from automl_nas.run.record.ledger import Ledger
@@ -64,7 +64,7 @@ class RunRecord:
         self.ledger.sync()
         self._checkpoints.save(
             {
-                "version": automl_nas.__version__,
+                "version": __version__,
                 "config": self._digest,
                 "stage": stage,
                 "steps": steps,

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from automl_nas.cli.bars import BarProgress
-from automl_nas.cli.progress import STOPPING, PlainProgress, ProgressReporter, progress_reporter
+from automl_nas.cli.progress import PlainProgress, progress_reporter
+from automl_nas.cli.progress_base import STOPPING, ProgressReporter
 from automl_nas.evaluation.evaluator import State
 from automl_nas.plugin import (
     Event,
