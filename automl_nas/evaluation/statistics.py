@@ -28,7 +28,8 @@ def wilson_interval(share: float, count: int, z: float = Z95) -> tuple[float, fl
     denominator = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / denominator
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / denominator
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the formula gives 0 and 1 exactly; its rounding does not.
+    return 0.0 if share == 0 else max(0.0, centre - half), 1.0 if share == 1 else min(1.0, centre + half)
 
 
 def difference_interval(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
+from automl_nas.evaluation import CostTable, TabulatedCost
 from automl_nas.space import Architecture, Choice, Decision, Ordinal, sample
-from automl_nas.strategy import Problem
+from automl_nas.strategy import Constraint, Problem
 from automl_nas.streams import stream
+
+_SHARE_SAMPLES = 2000
+"""Samples from which the share of feasible paths is estimated before the training."""
 
 
 class Paths(ABC):
@@ -79,7 +85,10 @@ class WideningPaths(Paths):
 
 
 class FeasiblePaths(Paths):
-    """Sample uniformly among the paths that meet the problem's constraints on costs, by rejection.
+    """Sample uniformly among the paths that meet the problem's constraints on costs.
+
+    The constraint on an additive cost that fewest paths meet is met by construction: paths are drawn exactly uniformly
+    in its interval, from the cost table. What other constraints there are is met by rejection.
 
     Args:
         decisions: the decisions of the space.
@@ -95,6 +104,8 @@ class FeasiblePaths(Paths):
         if draws < 1:
             raise ConfigurationError(f"max_draws must be at least 1, not {draws}", path="max_draws")
         self._decisions, self._seed, self._problem, self._draws = dict(decisions), seed, problem, draws
+        self._limited = [each for each in problem.constraints if each.metric in problem.cost_models]
+        self._table, self._exact = self._tightest()
 
     def __call__(self, count: int) -> Architecture:
         """Return the path of a pass.
@@ -105,7 +116,7 @@ class FeasiblePaths(Paths):
         rng = stream(self._seed, "path", count)
         smallest, constraint = float("inf"), ""
         for _ in range(self._draws):
-            path = sample(self._decisions, rng)
+            path = self._draw(rng)
             if self._problem.feasible(path):
                 return path
             largest, text = max((value, text) for text, value in self._problem.violations(path).items())
@@ -114,6 +125,47 @@ class FeasiblePaths(Paths):
             f"none of {self._draws} uniformly sampled paths meets the constraints; the best one violates "
             f"'{constraint}' by {smallest:.1%}; relax this constraint, increase max_draws, or set paths: uniform"
         )
+
+    def check(self, passes: int) -> None:
+        """Check that training can be expected to find a path for every pass.
+
+        Args:
+            passes: number of passes of the whole training.
+
+        Raises:
+            InfeasibleError: with the measured share of feasible samples, a pass without a path is likely (more than
+                once in a hundred trainings).
+        """
+        if self._table is not None and len(self._limited) == 1:
+            return
+        rng = stream(self._seed, "share of feasible paths")
+        share = sum(self._problem.feasible(self._draw(rng)) for _ in range(_SHARE_SAMPLES)) / _SHARE_SAMPLES
+        # The expected number of passes in which every sample is rejected.
+        missing = passes * (1 - share) ** self._draws
+        if missing > 0.01:
+            needed = math.ceil(math.log(0.01 / passes) / math.log1p(-share)) if share else None
+            way_out = f"set max_draws to {needed:,} or more, " if needed else ""
+            raise InfeasibleError(
+                f"{share:.2%} of {_SHARE_SAMPLES:,} samples meet all constraints on costs, so with max_draws "
+                f"{self._draws:,} about {missing:,.2g} of {passes:,} training passes would find no path; {way_out}"
+                "relax a constraint, or set paths: uniform"
+            )
+
+    def _draw(self, rng: random.Random) -> Architecture:
+        if self._table is None or self._exact is None:
+            return sample(self._decisions, rng)
+        return self._table.sample(rng, self._exact.low, self._exact.high)
+
+    def _tightest(self) -> tuple[CostTable | None, Constraint | None]:
+        tables: list[tuple[int, CostTable, Constraint]] = []
+        for constraint in self._limited:
+            model = self._problem.cost_models[constraint.metric]
+            if isinstance(model, TabulatedCost) and model.table is not None:
+                tables.append((model.table.count(constraint.low, constraint.high), model.table, constraint))
+        if not tables:
+            return None, None
+        _, table, constraint = min(tables, key=lambda item: item[0])
+        return table, constraint
 
 
 class FairPaths(Paths):

@@ -27,11 +27,11 @@ def choose_paths(
     split: Literal["train", "train+search"],
     max_draws: int,
 ) -> Paths:
-    """Return the sampler of paths after checking the settings; sample one path to check the constraints.
+    """Return the sampler of paths after checking the settings and, with ``paths: feasible``, the constraints.
 
     Raises:
         ConfigurationError: a setting is outside its range, or does not fit the space or the task.
-        InfeasibleError: with ``paths: feasible``, no sampled path meets the constraints.
+        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints.
     """
     if iterations_per_step < 1:
         raise ConfigurationError(
@@ -54,6 +54,8 @@ def choose_paths(
     else:
         chosen = UniformPaths(space.decisions, seed)
     chosen(0)
+    if isinstance(chosen, FeasiblePaths):
+        chosen.check(train.epochs * batches)
     return chosen
 
 
@@ -81,11 +83,12 @@ class SinglePath(Strategy):
         iterations_per_step: iterations between two points at which a checkpoint can be written or the run
             interrupted; a step should take well under a minute.
         split: the split to train on.
-        max_draws: for ``paths: feasible``, the number of paths sampled for one iteration before an error is raised.
+        max_draws: for ``paths: feasible`` with several constraints or a cost that is not additive, the number of paths
+            sampled for one iteration before an error is raised.
 
     Raises:
         ConfigurationError: a setting is outside its range, or does not fit the space or the task.
-        InfeasibleError: with ``paths: feasible``, no sampled path meets the constraints.
+        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints.
     """
 
     space_type: ClassVar[type[SearchSpace]] = SupernetSpace  # type: ignore[type-abstract]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.decisions import Choice, Ordinal, Subset
@@ -20,7 +22,7 @@ from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.strategies import StrategyContract
-from automl_nas.testing.toys import ToyCost, ToyTask
+from automl_nas.testing.toys import ToyCost, ToySpace, ToyTask
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, UniformPaths, WideningPaths
 from automl_nas_oneshot.single_path import SinglePath
 
@@ -148,6 +150,42 @@ def test_feasible_paths_are_uniform_among_those_that_meet_the_constraint(space: 
     assert len(allowed) == 5  # pairs of 0..2 with a sum of 1 or 2
     # Chi-square with 4 degrees of freedom exceeds 18.5 once in 1000 seeds.
     assert sum((n - 200) ** 2 / 200 for n in seen.values()) < 18.5
+
+
+def wide_problem(limits: Mapping[str, str]) -> tuple[ToySpace, Problem]:
+    """Return a space of 4^6 architectures whose cost is the sum of its options, under some limits."""
+    space = ToySpace(blocks=6, options=4)
+    models = {name: TabulatedCost(ToyCost(space), space) for name in limits}
+    constraints = [parse_constraint(name, limit) for name, limit in limits.items()]
+    return space, Problem({"accuracy": "maximize"}, constraints, models)
+
+
+def test_feasible_paths_of_a_rare_cost_are_drawn_exactly_and_without_rejection() -> None:
+    """7 of 4,096 paths are feasible: 1,000 samples would all be rejected in about every fifth pass."""
+    space, rare = wide_problem({"toy_cost": ">= 17"})
+    allowed = {a for a in enumerate_all(space.decisions) if rare.feasible(a)}
+    assert len(allowed) == 7  # the sum of six options 0..3 is 18 once and 17 six times
+    paths = FeasiblePaths(space.decisions, 1, rare, 1)
+    paths.check(10**9)
+    seen = Counter(paths(count) for count in range(200 * len(allowed)))
+    assert set(seen) == allowed
+    # Chi-square with 6 degrees of freedom exceeds 22.5 once in 1000 seeds.
+    assert sum((n - 200) ** 2 / 200 for n in seen.values()) < 22.5
+
+
+def test_a_training_that_would_run_out_of_paths_does_not_begin(space: ModuleSpace) -> None:
+    """The toy cost is no table here, so paths are drawn by rejection: 6 of 9 meet the limit."""
+    paths = FeasiblePaths(space.decisions, 1, problem(space, ">= 2"), 3)
+    share = sum(problem(space, ">= 2").feasible(a) for a in enumerate_all(space.decisions)) / 9
+    assert share == pytest.approx(6 / 9)
+    paths.check(0)
+    with pytest.raises(InfeasibleError, match=r"of 2,000 samples .* max_draws to") as caught:
+        paths.check(1000)
+    percent, missing = re.findall(r"^([\d.]+)% .* about ([\d.]+) of", str(caught.value))[0]
+    # Five standard deviations of a share of 2,000 samples are 0.053.
+    assert abs(float(percent) / 100 - share) < 0.053
+    # 1,000 * (1/3)^3 = 37 passes are expected to find none; the share's error makes it 23 to 57.
+    assert 23 < float(missing) < 57
 
 
 def test_a_constraint_that_no_path_meets_is_known_before_the_training(
