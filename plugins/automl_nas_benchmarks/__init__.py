@@ -1,4 +1,4 @@
-"""Tabular NAS benchmarks, the comparison of strategies on them, and how well a supernet ranks."""
+"""Tabular NAS benchmarks, comparisons of strategies on them, and measures of how well a supernet ranks networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from automl_nas.plugin import hookimpl
 
 @hookimpl
 def register_spaces(register: Any) -> None:
-    """Register the benchmarks' spaces, with their real networks."""
+    """Register the spaces of the benchmarks, which can build the real networks."""
     register(
         "nasbench201",
         "automl_nas_benchmarks.spaces.nasbench201:NASBench201",
@@ -29,7 +29,7 @@ def register_spaces(register: Any) -> None:
 
 @hookimpl
 def register_evaluators(register: Any) -> None:
-    """Register what looks results up."""
+    """Register the evaluators that look results up in tables."""
     register(
         "nasbench201",
         "automl_nas_benchmarks.tables.evaluators:NASBench201Evaluator",
@@ -49,7 +49,7 @@ def register_evaluators(register: Any) -> None:
 
 @hookimpl
 def register_cost_models(register: Any) -> None:
-    """Register costs that are read from tables."""
+    """Register the cost models that look costs up in tables."""
     register(
         "hw_nas_bench",
         "automl_nas_benchmarks.tables.table_costs:HWNASBench",
@@ -69,11 +69,11 @@ def register_cost_models(register: Any) -> None:
 
 @hookimpl
 def register_strategies(register: Any) -> None:
-    """Register what looks at a space without searching it."""
+    """Register the strategy that evaluates a sample of a space."""
     register(
         "survey",
         "automl_nas_benchmarks.rank.sample_strategy:SampleStrategy",
-        summary="a fixed sample of the space, each network once: how well does an evaluator rank it?",
+        summary="evaluates a fixed sample of the space, to measure how well an evaluator ranks networks",
     )
 
 

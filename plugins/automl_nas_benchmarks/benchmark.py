@@ -1,4 +1,4 @@
-"""Search problems whose answer is known: `Benchmark`, `load_benchmark`, `benchmark_from_table`."""
+"""Search spaces whose architectures have known true values: `Benchmark`, `load_benchmark`, `benchmark_from_table`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from automl_nas_benchmarks.tables.table_costs import HWNASBench, TableCost
 from automl_nas_benchmarks.tables.table_space import TableSpace
 
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16-120": "ImageNet16-120"}
-"""The data sets of NAS-Bench-201, and how they are written."""
+"""The data sets of NAS-Bench-201 -> their titles."""
 
 DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 """The devices of HW-NAS-Bench."""
@@ -31,20 +31,20 @@ DEVICES = ("edgegpu", "raspi4", "edgetpu", "pixel3", "eyeriss", "fpga")
 @final
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """A search problem with a known answer: every architecture of its table, and what it is worth.
+    """A space, the signal that a search receives, and the true value of every architecture of a table.
 
-    `signal` and `truth` are larger for better architectures; for a column of which small values are wanted they are
-    its negatives.
+    `signal` and `truth` are larger for better architectures; for columns whose lower values are better they are the
+    negated values.
 
     Attributes:
-        name: e.g. ``nasbench201-cifar10``.
-        space: what is searched.
+        name: such as ``nasbench201-cifar10``.
+        space: the search space.
         signal_source: the column that a search receives as its metric.
-        truth_source: the column by which the results of a search are judged.
-        sign: 1 if large values of the columns are wanted, -1 if small ones are.
-        costs: name -> cost that is known without evaluation (multiply-adds, parameters).
+        truth_source: the column of true values, by which the results of searches are compared.
+        sign: 1 if higher values of both columns are better, -1 if lower ones are.
+        costs: name -> cost that is known without a measurement (multiply-adds, parameters).
         devices: name -> cost measured on a device.
-        about: one line.
+        about: a description in one line.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Benchmark:
     devices: Mapping[str, CostModel] = field(default_factory=dict)
     about: str = ""
     truths: NDArray[np.float64] = field(init=False, repr=False)
-    """The truth of every distinct architecture, best first; shape ``(distinct,)``."""
+    """The true value of every distinct architecture, best first; shape ``(distinct,)``."""
     _rising: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,36 +74,36 @@ class Benchmark:
         object.__setattr__(self, "truths", truths)
 
     def signal(self, architecture: Architecture) -> float:
-        """Return what a search is told of an architecture.
+        """Return the signal of an architecture, the metric that a search receives.
 
         Raises:
-            SpaceError: the table does not hold it, or has no value for it.
+            SpaceError: the table does not have the architecture, or its value is missing.
         """
-        return self.sign * self._known(self.signal_source, architecture)
+        return self.sign * self._value(self.signal_source, architecture)
 
     def truth(self, architecture: Architecture) -> float:
-        """Return what an architecture is worth.
+        """Return the true value of an architecture.
 
         Raises:
-            SpaceError: the table does not hold it, or has no value for it.
+            SpaceError: the table does not have the architecture, or its value is missing.
         """
-        return self.sign * self._known(self.truth_source, architecture)
+        return self.sign * self._value(self.truth_source, architecture)
 
     @property
     def optimum(self) -> float:
-        """The truth of the best architecture."""
+        """The true value of the best architecture."""
         return float(self.truths[0])
 
     def regret(self, architecture: Architecture) -> float:
-        """Return by how much the truth of an architecture misses the optimum; not negative."""
+        """Return the optimum minus the true value of an architecture; not negative."""
         return self.optimum - self.truth(architecture)
 
     def rank(self, architecture: Architecture) -> int:
-        """Return how many distinct architectures are better: 0 for the best, and for others as good."""
+        """Return the number of distinct architectures with a better true value: 0 for the best ones."""
         return len(self._rising) - int(np.searchsorted(self._rising, self.truth(architecture), side="right"))
 
     @staticmethod
-    def _known(lookup: Lookup, architecture: Architecture) -> float:
+    def _value(lookup: Lookup, architecture: Architecture) -> float:
         value = lookup(architecture)
         if math.isnan(value):
             raise SpaceError(lookup.absent(architecture))
@@ -125,15 +125,15 @@ BENCHMARKS: dict[str, str] = {
         for run in (1, 2, 3)
     },
 }
-"""Name -> what it is."""
+"""Name of a benchmark -> description."""
 
 
 @cache
 def load_benchmark(name: str) -> Benchmark:
-    """Return one of `BENCHMARKS`; it is made once for each process.
+    """Return one of `BENCHMARKS`; a process constructs each of them once.
 
     Raises:
-        ConfigurationError: there is none of that name.
+        ConfigurationError: no benchmark has that name.
     """
     if name not in BENCHMARKS:
         raise ConfigurationError(f"no benchmark is called '{name}'{did_you_mean(name, BENCHMARKS)}")
@@ -141,13 +141,13 @@ def load_benchmark(name: str) -> Benchmark:
     table = load_table(family)
     if family == "nasbench_macro":
         space: SearchSpace = import_module("automl_nas_benchmarks.spaces.nasbench_macro").NASBenchMacro()
-        told, judged = (f"test_{rest.removeprefix('run')}" if rest else "test_mean"), "test_mean"
+        signal, truth = (f"test_{rest.removeprefix('run')}" if rest else "test_mean"), "test_mean"
         sizes, devices = {"flops": "flops", "params": "params"}, {}
     else:
         space = import_module("automl_nas_benchmarks.spaces.nasbench201").NASBench201()
         dataset = rest.removesuffix("-12ep")
-        judged = f"{dataset}_test_200"
-        told = f"{dataset}_val_12" if rest != dataset else judged
+        truth = f"{dataset}_test_200"
+        signal = f"{dataset}_val_12" if rest != dataset else truth
         sizes = {"mflops": "cifar10_mflops", "mparams": "cifar10_mparams"}
         devices = {
             f"{device}_latency": HWNASBench(space, device=device, dataset=dataset)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def load_benchmark(name: str) -> Benchmark:
         }
     costs = {short: TableCost(space, table=family, column=column) for short, column in sizes.items()}
     return Benchmark(
-        name, space, table.lookup(told), table.lookup(judged), costs=costs, devices=devices, about=BENCHMARKS[name]
+        name, space, table.lookup(signal), table.lookup(truth), costs=costs, devices=devices, about=BENCHMARKS[name]
     )
 
 
@@ -173,24 +173,24 @@ def benchmark_from_table(
     costs: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Benchmark:
-    """Return the benchmark of a table of one's own.
+    """Return the benchmark of a user's own table.
 
     Args:
         path: ``.csv``, ``.csv.gz`` or ``.parquet``.
-        metric: the column a search is told.
-        truth: the column a search is judged by; None: the same.
+        metric: the column of signals, which a search receives as its metric.
+        truth: the column of true values; None: ``metric``.
         codes: the column of codes; see `TableSpace`, also for the next four.
-        separator: between the symbols of a code.
-        decisions: instead of codes, the columns that hold one decision each.
-        ordered: decisions whose options are numbers in order.
-        absent: further texts that stand for a missing value.
-        maximize: whether large values of both columns are wanted.
-        costs: columns known without evaluation.
-        name: None: that of the file.
+        separator: string between the symbols of a code.
+        decisions: instead of ``codes``, the columns with one decision each.
+        ordered: decisions whose options are ordered numbers.
+        absent: additional strings that mean a missing value.
+        maximize: whether higher values of both columns are better.
+        costs: columns of costs that are known without a measurement.
+        name: name of the benchmark; None: the file name without its suffix.
 
     Raises:
-        DataError: the table cannot be read or used; says where.
-        ConfigurationError: it has no column of that name.
+        DataError: the table cannot be read or used; the message contains the place.
+        ConfigurationError: the table has no column of that name.
     """
     space = TableSpace(
         path=Path(path), codes=codes, separator=separator, decisions=decisions, ordered=ordered, absent=absent

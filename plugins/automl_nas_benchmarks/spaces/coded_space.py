@@ -1,4 +1,4 @@
-"""Spaces whose architectures are known by a code: one digit for each decision."""
+"""Spaces whose architectures have a code: one digit for each decision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class CodedSpace(SupernetSpace):
-    """Choices among the same few operations everywhere, and networks that are built only when one is asked for.
+    """Every decision is a choice among the same operations; modules are built only when a network is requested.
 
-    Searching a table needs decisions and codes, so making the space imports no torch and builds no module.
+    To search a table, decisions and codes are enough: constructing the space does not import torch or build modules.
 
     Args:
-        decisions: their names, in the order of the code's digits.
-        options: of every decision, in the order of the digits 0, 1, ...
-        parametric: those of them that are layers with weights.
+        decisions: names of the decisions, in the order of the code's digits.
+        options: the options of every decision, in the order of the digits 0, 1, ...
+        parametric: the options that are layers with weights.
         input_shape: channels, height and width of an image.
     """
 
@@ -42,11 +42,11 @@ class CodedSpace(SupernetSpace):
         self._options = {digit: option for option, digit in self._digits.items()}
         self._parametric = frozenset(parametric)
         self._input_shape = input_shape
-        self._canonical, self._first = _known(type(self))
+        self._canonical_by_key, self._canonical_by_code = _canonical_caches(type(self))
 
     @abstractmethod
     def network(self) -> nn.Module:
-        """Return the network with all its choices, with fresh weights."""
+        """Return the network with a choice module for each decision, with fresh weights."""
 
     @abstractmethod
     def canonical_code(self, code: str) -> str:
@@ -58,15 +58,15 @@ class CodedSpace(SupernetSpace):
     @final
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the representative of all architectures that compute the same function, the same object each time."""
-        found = self._canonical.get(architecture.key)
-        if found is None:
-            # A search asks several times for each candidate; there are at most as many entries as architectures.
+        canonical = self._canonical_by_key.get(architecture.key)
+        if canonical is None:
+            # A search needs it several times for each candidate; the cache has at most one entry per architecture.
             code = self.canonical_code(self.code(architecture))
-            found = self._first.get(code)
-            if found is None:
-                found = self._first[code] = self._made(code)
-            self._canonical[architecture.key] = found
-        return found
+            canonical = self._canonical_by_code.get(code)
+            if canonical is None:
+                canonical = self._canonical_by_code[code] = self._architecture(code)
+            self._canonical_by_key[architecture.key] = canonical
+        return canonical
 
     @property
     def decisions(self) -> Mapping[str, Choice]:
@@ -82,37 +82,39 @@ class CodedSpace(SupernetSpace):
         """Return the digits of an architecture of this space, as the published tables write them.
 
         Raises:
-            SpaceError: it lacks a decision, or has a value that the decision cannot take.
+            SpaceError: the architecture lacks a decision, or has a value that the decision cannot take.
         """
         try:
             return "".join([self._digits[architecture[name]] for name in self._decisions])  # type: ignore[index]
         except (KeyError, TypeError):
-            # Whatever is wrong with it, the validation says it better; it returns only if extra names confused nobody.
+            # `validate` raises an error that describes the problem.
             return self.code(self.validate(architecture))
 
     def architecture(self, code: str) -> Architecture:
         """Return the architecture of a code.
 
         Args:
-            code: text, one digit for each decision; leading zeros count.
+            code: a string with one digit for each decision; leading zeros count.
 
         Raises:
-            SpaceError: it is not text, or has the wrong length or a digit that stands for no option.
+            SpaceError: the code is not a string, has the wrong length, or has a digit without an option.
         """
         if not isinstance(code, str):
-            raise SpaceError(f"a code is text, since leading zeros count, not {code!r}; write '{code}' in quotes")
+            raise SpaceError(
+                f"a code must be a string, since leading zeros count, not {code!r}; write '{code}' in quotes"
+            )
         if len(code) != len(self._decisions):
-            raise SpaceError(f"a code has {len(self._decisions)} digits, not {len(code)}: '{code}'")
-        if wrong := [digit for digit in code if digit not in self._options]:
-            known = ", ".join(f"{digit} ({option})" for digit, option in self._options.items())
-            raise SpaceError(f"'{wrong[0]}' in the code '{code}' stands for nothing; a digit is one of {known}")
-        return self._made(code)
+            raise SpaceError(f"a code must have {len(self._decisions)} digits, not {len(code)}: '{code}'")
+        if unknown := [digit for digit in code if digit not in self._options]:
+            options = ", ".join(f"{digit} ({option})" for digit, option in self._options.items())
+            raise SpaceError(f"the code '{code}' has the unknown digit '{unknown[0]}'; the digits are {options}")
+        return self._architecture(code)
 
-    def _made(self, code: str) -> Architecture:
+    def _architecture(self, code: str) -> Architecture:
         return Architecture(dict(zip(self._decisions, map(self._options.__getitem__, code), strict=True)))
 
     def parametric(self, architecture: Architecture) -> int:
-        """Return how many decisions chose a layer with weights: the simplest guess at how good a network is."""
+        """Return the number of decisions that chose a layer with weights: the simplest predictor of accuracy."""
         return sum(architecture[name] in self._parametric for name in self._decisions)
 
     def build(self, architecture: Architecture) -> nn.Module:
@@ -133,20 +135,17 @@ class CodedSpace(SupernetSpace):
 
 
 @cache
-def _known(kind: type[CodedSpace]) -> tuple[dict[str, Architecture], dict[str, Architecture]]:
-    """Return what is known of the canonical forms of a class: key -> canonical form, and code -> canonical form.
-
-    All searches of a process share it.
-    """
+def _canonical_caches(kind: type[CodedSpace]) -> tuple[dict[str, Architecture], dict[str, Architecture]]:
+    """Return the caches of canonical forms of a class, by key and by code. All searches of a process share them."""
     return {}, {}
 
 
 def check_positive(**settings: int) -> None:
-    """Refuse settings below 1.
+    """Check that all settings are at least 1.
 
     Raises:
-        SpaceError: there is one; the message names it.
+        SpaceError: a setting is below 1; the message names it.
     """
     for name, value in settings.items():
         if value < 1:
-            raise SpaceError(f"{name} is at least 1, not {value}")
+            raise SpaceError(f"{name} must be at least 1, not {value}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""In the order of the digits 0 to 4."""
+"""The options of every decision, in the order of the digits 0 to 4."""
 
 DECISIONS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
 """The decisions in the order of the digits: ``source>target``, one for each edge of the cell."""
@@ -25,29 +25,32 @@ DECISIONS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
 
 @final
 class NASBench201(CodedSpace):
-    """The space. With the default settings its networks are those of the published table, for CIFAR-10.
+    """The space of NAS-Bench-201. With the default settings its networks are those of the table for CIFAR-10.
 
-    Decisions ``0>1`` to ``2>3`` are choices of an operation for that edge, the same in all cells of the network; the
-    code ``"421211"`` lists their numbers, and `from_string` reads the benchmark's own ``|avg_pool_3x3~0|+...``.
+    The decisions ``0>1`` to ``2>3`` choose the operation of an edge, the same in all cells of the network. The code
+    ``"421211"`` lists the numbers of the operations; `from_string` reads the benchmark's notation
+    ``|avg_pool_3x3~0|+...``.
 
-    ``canonical`` is the first cell of the published table that the benchmark counts as the same, taking sums to commute
-    and skips to be nothing: 6,466 are different. That is not quite equality of functions. A sum of nothing but zeros is
-    not taken for zero, nor are sums within sums merged, so equal cells stay apart; and a convolution whose output is
-    used twice counts like two convolutions of the same form. In a supernet all have weights of their own.
+    ``canonical`` is the first cell of the published table that the benchmark counts as equal; it treats sums as
+    commutative and skip connections as identities, which gives 6,466 different cells. This is not exactly equality of
+    functions: a sum of zeros is not replaced by zero and nested sums are not merged, so some equal cells count as
+    different; and a convolution whose output is used twice counts as equal to two convolutions of the same form. In a
+    supernet all of these have weights of their own.
 
-    Networks are built as they are written, as in the benchmark: operations whose result is not used run as well, and
-    count among parameters and FLOPs. So costs add up over the decisions.
+    As in the benchmark, a network also runs operations whose output is not used; they count among parameters and
+    FLOPs. So costs are sums over the decisions.
 
     Args:
-        num_classes: outputs.
-        input_shape: channels, height and width of an image, both multiples of 4: it is halved twice.
-        channels: of the first stage; the others have 2 and 4 times as many.
-        cells: of each of the three stages.
+        num_classes: number of outputs.
+        input_shape: channels, height and width of an image. The network halves it twice: height and width must be
+            multiples of 4.
+        channels: channels of the first stage; the other stages have 2 and 4 times as many.
+        cells: number of cells of each of the three stages.
         affine: whether batch normalisation in the cells has weights and biases: yes in the published networks, no in
-            most supernets. Elsewhere it always has.
+            most supernets. Outside the cells it always has them.
 
     Raises:
-        SpaceError: a number below 1, or images that cannot be halved twice.
+        SpaceError: a number is below 1, or an image cannot be halved twice.
     """
 
     def __init__(
@@ -63,7 +66,8 @@ class NASBench201(CodedSpace):
         check_positive(num_classes=num_classes, image_channels=image_channels, channels=channels, cells=cells)
         if height < 4 or width < 4 or height % 4 or width % 4:
             raise SpaceError(
-                f"images are halved twice, so height and width are multiples of 4, not {height}x{width}; resize them"
+                f"height and width must be multiples of 4 (images are halved twice), not {height}x{width}; "
+                "resize the images"
             )
         super().__init__(
             DECISIONS,
@@ -74,7 +78,7 @@ class NASBench201(CodedSpace):
         self._num_classes, self._channels, self._cells, self._affine = num_classes, channels, cells, affine
 
     def network(self) -> nn.Module:
-        """Return the network with its six choices, with fresh weights."""
+        """Return the network with its six decisions as choice modules, with fresh weights."""
         from automl_nas_benchmarks.spaces.nasbench201_network import nasbench201_network
 
         return nasbench201_network(
@@ -86,18 +90,18 @@ class NASBench201(CodedSpace):
         )
 
     def canonical_code(self, code: str) -> str:
-        """Return the code of the first cell of the published table that the benchmark counts as the same."""
+        """Return the code of the first cell of the published table that the benchmark counts as equal."""
         return _representatives()[code]
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
-        """Return one part for each cell; all of them depend on all decisions."""
+        """Return one segment for each cell; every segment depends on all decisions."""
         return (DECISIONS,) * (3 * self._cells)
 
     def from_string(self, text: str) -> Architecture:
-        """Return the architecture of the benchmark's notation: for each node, ``|operation~source|...``.
+        """Return the architecture of a string in the benchmark's notation: for each node, ``|operation~source|...``.
 
         Raises:
-            SpaceError: it is no such text.
+            SpaceError: the string is not a cell in this notation.
         """
         nodes = [[part for part in node.split("|") if part] for node in text.split("+")]
         values: dict[str, str] = {}
@@ -108,10 +112,10 @@ class NASBench201(CodedSpace):
         try:
             return self.validate(values)
         except SpaceError as error:
-            raise SpaceError(f"'{text}' is no cell of NAS-Bench-201: {error}") from None
+            raise SpaceError(f"'{text}' is not a cell of NAS-Bench-201: {error}") from None
 
     def to_string(self, architecture: Architecture) -> str:
-        """Invert `from_string`.
+        """Return an architecture in the benchmark's notation, the inverse of `from_string`.
 
         Raises:
             SpaceError: the architecture is not of this space.

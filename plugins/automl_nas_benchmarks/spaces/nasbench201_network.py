@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-201, with its choices: plain torch modules.
+"""The network of NAS-Bench-201 with its choice modules.
 
 Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", ICLR 2020,
 arXiv 2001.00326, section 2.
@@ -21,7 +21,7 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 class Zero(nn.Module):
-    """No connection: zeros in the shape of the input, so that no gradient flows back."""
+    """No connection: zeros in the shape of the input, through which no gradient flows."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros."""
@@ -29,12 +29,12 @@ class Zero(nn.Module):
 
 
 class Cell(nn.Module):
-    """Four nodes, each the sum of what its incoming edges make of the earlier ones.
+    """Four nodes; each is the sum of the outputs of its incoming edges.
 
-    As in the benchmark everything runs, also what does not reach the output, so costs are sums over the edges.
+    As in the benchmark, edges without an effect on the output run as well, so costs are sums over the edges.
 
     Args:
-        channels: of all nodes.
+        channels: channels of all nodes.
         affine: whether batch normalisation has weights and biases.
     """
 
@@ -44,11 +44,11 @@ class Cell(nn.Module):
         self.edges = nn.ModuleList(OneOf(_operations(channels, affine), name=f"{a}>{b}") for a, b in EDGES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return node 3; shapes stay."""
+        """Return node 3, in the shape of the input."""
         nodes = [x]
         edges = iter(self.edges)
         for node in range(1, NODES):
-            # In the order of the sources, beginning with the first term: sums round the same way every time.
+            # In the order of the sources, without a zero at the start: sums are rounded the same way every time.
             total: Tensor = next(edges)(nodes[0])
             for source in range(1, node):
                 total = total + next(edges)(nodes[source])
@@ -57,11 +57,11 @@ class Cell(nn.Module):
 
 
 class ReductionBlock(nn.Module):
-    """A residual block that halves the map: two 3x3 convolutions beside a pooled 1x1 convolution.
+    """A residual block that halves height and width: two 3x3 convolutions, and a shortcut of pooling and convolution.
 
     Args:
-        inp: channels that come in.
-        out: channels that go out.
+        inp: input channels.
+        out: output channels.
     """
 
     def __init__(self, inp: int, out: int) -> None:
@@ -78,7 +78,7 @@ class ReductionBlock(nn.Module):
 
 def relu_conv_bn(inp: int, out: int, kernel: int, *, stride: int = 1, affine: bool = True) -> tuple[nn.Module, ...]:
     """Return ReLU, convolution without bias, batch normalisation."""
-    # The ReLU works on a copy: its input is a node that other edges read, too.
+    # The ReLU is not in place: its input is a node that other edges read as well.
     convolution = nn.Conv2d(inp, out, kernel, stride, kernel // 2, bias=False)
     return nn.ReLU(), convolution, nn.BatchNorm2d(out, affine=affine)
 
@@ -89,14 +89,14 @@ def nasbench201_network(
     """Return the whole network: three stages of ``cells`` tied cells, with reduction blocks between them.
 
     Args:
-        num_classes: outputs.
-        image_channels: of the input.
-        channels: of the first stage; the others have 2 and 4 times as many.
-        cells: of each stage.
-        affine: whether batch normalisation in the cells has weights and biases; elsewhere it always has.
+        num_classes: number of outputs.
+        image_channels: channels of the images.
+        channels: channels of the first stage; the other stages have 2 and 4 times as many.
+        cells: number of cells of each stage.
+        affine: whether batch normalisation in the cells has weights and biases; outside the cells it always has them.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    # Neither stem nor reductions are followed by a ReLU: every operation begins with one.
+    # The stem and the reductions have no ReLU at the end: every operation with weights begins with one.
     parts["stem"] = nn.Sequential(
         nn.Conv2d(image_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
     )
@@ -120,6 +120,6 @@ def _operations(channels: int, affine: bool) -> dict[str, nn.Module]:
         "skip_connect": nn.Identity(),
         "nor_conv_1x1": nn.Sequential(*relu_conv_bn(channels, channels, 1, affine=affine)),
         "nor_conv_3x3": nn.Sequential(*relu_conv_bn(channels, channels, 3, affine=affine)),
-        # Pixels beyond the edge are not counted in the mean.
+        # Padding is not counted in the mean.
         "avg_pool_3x3": nn.AvgPool2d(3, 1, 1, count_include_pad=False),
     }

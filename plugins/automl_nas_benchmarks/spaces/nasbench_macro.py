@@ -13,37 +13,38 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPERATIONS = ("identity", "k3_e3", "k5_e6")
-"""The candidates in the order of the digits: identity; MobileNetV2 blocks of kernel 3 and expansion 3, 5 and 6."""
+"""The options in the order of the digits: identity, and MobileNetV2 blocks of kernel 3, expansion 3 and of 5, 6."""
 
 LAYERS = tuple(f"layer_{number}" for number in range(1, 9))
-"""The decisions in the order of the digits. Layers 1, 3 and 6 halve the map."""
+"""The decisions in the order of the digits. Layers 1, 3 and 6 halve height and width."""
 
-# Digits of layers that keep the shape and follow one another: an identity among them can stand anywhere.
 _EXCHANGEABLE = ((3, 5), (6, 8))
+"""Ranges of digits of consecutive layers that keep the shape: the order of identities and blocks is irrelevant."""
 
 
 @final
 class NASBenchMacro(CodedSpace):
-    """The space. With the default settings its networks are those of the published table, for CIFAR-10.
+    """The space of NAS-Bench-Macro. With the default settings its networks are those of the table, for CIFAR-10.
 
-    Decisions ``layer_1`` to ``layer_8`` are choices of `OPERATIONS`; the code ``"22212220"`` lists their numbers. In
-    layers 1, 3 and 6, which halve the map and double the channels, ``identity`` is a 1x1 convolution with stride 2 and
-    batch normalisation.
+    The decisions ``layer_1`` to ``layer_8`` are choices of `OPERATIONS`; the code ``"22212220"`` lists their numbers.
+    In layers 1, 3 and 6, which halve height and width and double the channels, ``identity`` is a 1x1 convolution with
+    stride 2 and batch normalisation.
 
-    ``canonical`` puts identities before the blocks among layers 4 and 5, and 7 and 8: 3,969 networks are different.
-    The published table gives equal ones equal accuracies. In a supernet they have weights of their own, so its scores
-    may differ.
+    ``canonical`` moves identities before blocks among layers 4 and 5, and among layers 7 and 8: 3,969 networks are
+    different. In the published table equal networks have equal accuracies. In a supernet they have weights of their
+    own, so their scores may differ.
 
     Args:
-        num_classes: outputs.
-        input_shape: channels, height and width of an image. It is halved three times.
-        channels: of the stem; the stages have 2, 4 and 8 times as many. 16 with ``last_channels`` 640 is half width.
-        last_channels: of the 1x1 convolution before the pooling.
-        affine: whether batch normalisation has weights and biases of its own: yes in the published networks; SPOS
-            trains supernets without.
+        num_classes: number of outputs.
+        input_shape: channels, height and width of an image. The network halves it three times.
+        channels: channels of the stem; the stages have 2, 4 and 8 times as many. 16 with ``last_channels`` 640 is half
+            width.
+        last_channels: channels of the 1x1 convolution before the pooling.
+        affine: whether batch normalisation has weights and biases: yes in the published networks; SPOS trains
+            supernets without them.
 
     Raises:
-        SpaceError: a number below 1.
+        SpaceError: a number is below 1.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class NASBenchMacro(CodedSpace):
         self._affine = affine
 
     def network(self) -> nn.Module:
-        """Return the network with its eight choices, with fresh weights."""
+        """Return the network with its eight decisions as choice modules, with fresh weights."""
         from automl_nas_benchmarks.spaces.nasbench_macro_network import macro_network
 
         return macro_network(
@@ -81,12 +82,12 @@ class NASBenchMacro(CodedSpace):
         )
 
     def canonical_code(self, code: str) -> str:
-        """Move identities before blocks that keep the shape as they do: the lowest code of the same network."""
+        """Return the lowest code of an equal network: identities come before blocks that keep the shape."""
         for first, last in _EXCHANGEABLE:
             blocks = code[first:last].replace("0", "")
             code = code[:first] + blocks.rjust(last - first, "0") + code[last:]
         return code
 
     def segments(self) -> tuple[tuple[str, ...], ...]:
-        """Return one part for each layer."""
+        """Return one segment for each layer."""
         return tuple((name,) for name in LAYERS)

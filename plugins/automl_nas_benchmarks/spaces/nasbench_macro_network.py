@@ -1,4 +1,4 @@
-"""The network of NAS-Bench-Macro, with its choices: plain torch modules.
+"""The network of NAS-Bench-Macro with its choice modules.
 
 Su et al., "Prioritized Architecture Sampling with Monto-Carlo Tree Search", CVPR 2021, arXiv 2103.11922, section 5.
 """
@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from automl_nas.space import OneOf
 
 STAGES = (2, 3, 3)
-"""Layers of each stage. The first of a stage halves the map and doubles the channels."""
+"""Number of layers of each stage. The first layer of a stage halves height and width and doubles the channels."""
 
 
 class InvertedResidual(nn.Module):
-    """The block of MobileNetV2: widen by a 1x1 convolution, convolve depthwise, narrow by a linear 1x1 convolution.
+    """The block of MobileNetV2: a 1x1 convolution that widens, a depthwise one, and a linear 1x1 one that narrows.
 
-    The input is added where the shape stays.
+    The input is added if it has the shape of the output.
 
     Args:
-        inp: channels that come in.
-        out: channels that go out.
-        kernel: of the depthwise convolution, odd.
-        expansion: how many times wider it is inside.
-        stride: of the depthwise convolution.
+        inp: input channels.
+        out: output channels.
+        kernel: kernel size of the depthwise convolution, odd.
+        expansion: channels of the depthwise convolution divided by the input channels.
+        stride: stride of the depthwise convolution.
         affine: whether batch normalisation has weights and biases.
     """
 
@@ -56,10 +56,10 @@ def macro_network(
     """Return the whole network with a choice for each of its eight layers.
 
     Args:
-        num_classes: outputs.
-        image_channels: of the input.
-        channels: of the stem.
-        last_channels: of the 1x1 convolution before the pooling.
+        num_classes: number of outputs.
+        image_channels: channels of the images.
+        channels: channels of the stem.
+        last_channels: channels of the 1x1 convolution before the pooling.
         affine: whether batch normalisation has weights and biases.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
@@ -87,7 +87,7 @@ def macro_network(
 
 
 def _layer(name: str, inp: int, out: int, stride: int, affine: bool) -> OneOf:
-    # Where the shape changes there is nothing to pass on: a 1x1 convolution with the stride stands for the identity.
+    # Where the shape changes, a 1x1 convolution with the stride replaces the identity.
     identity: nn.Module = nn.Identity()
     if stride != 1 or inp != out:
         identity = nn.Sequential(nn.Conv2d(inp, out, 1, stride, bias=False), nn.BatchNorm2d(out, affine=affine))

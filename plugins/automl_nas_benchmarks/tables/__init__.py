@@ -1,1 +1,1 @@
-"""Tables of evaluated architectures: reading, coding, and the ones that ship with the package."""
+"""Tables of evaluated architectures: files and codes, their space, evaluators and costs, and the packaged tables."""

@@ -1,4 +1,4 @@
-"""From columns of texts to decisions and codes."""
+"""Derives decisions and codes from the columns of a table."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from automl_nas.space import Choice, Ordinal
 from automl_nas_benchmarks.tables.coding import Coding
 
 UNNAMED = "choice_"
-"""Before the place of a decision that a table does not name."""
+"""Prefix of the names of decisions in a column of codes; the position of the symbol follows."""
 
-_BETWEEN = "|"  # symbols of a code that is put together from columns
-_NEVER = "\x1f"  # where some symbol holds that
+_SEPARATOR = "|"  # between the symbols of a code that is assembled from several columns
+_FALLBACK_SEPARATOR = "\x1f"  # if a symbol contains that character
 _WRITTEN_AS_NUMBER = re.compile(r"\d+\.0*|\d(\.\d*)?[eE]\+?\d+")
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the coding of a table is made for.
+    """Names that the coding of a table needs.
 
     Attributes:
-        table: its name, for messages.
-        ordered: decisions whose options are numbers in order.
+        table: name of the table, for messages.
+        ordered: names of the decisions whose options are ordered numbers.
     """
 
     table: str
@@ -35,18 +35,24 @@ class Names:
 
 
 def coding_of_codes(names: Names, column: str, cells: Sequence[Any], separator: str) -> tuple[Coding, tuple[str, ...]]:
-    """Return how the texts of a column write architectures, and those texts.
+    """Return the coding of a column of codes, and the code of each row.
 
-    Decisions are called ``choice_1``, ``choice_2``, ...; their options are the symbols that occur in their place.
+    Decisions are called ``choice_1``, ``choice_2``, ...; their options are the symbols that occur at their position.
+
+    Args:
+        names: name of the table, and ordered decisions.
+        column: name of the column, for messages.
+        cells: the cells of the column.
+        separator: string between the symbols of a code; empty: each character is a symbol.
 
     Raises:
-        DataError: a cell that is no text, or codes of different lengths.
+        DataError: a cell is not a string, or codes have different lengths.
     """
     where = f"the column '{column}' of the table {names.table}"
     for row, cell in enumerate(cells, start=1):
         if not isinstance(cell, str):
             raise DataError(
-                f"{where} holds {cell!r} in row {row}, and a code is text: as numbers '0121' and '121' are the same; "
+                f"{where} has {cell!r} in row {row}, but a code must be a string (as numbers, 0121 equals 121); "
                 "write the column as text"
             )
     codes = tuple(str(cell).strip() for cell in cells)
@@ -57,70 +63,75 @@ def coding_of_codes(names: Names, column: str, cells: Sequence[Any], separator: 
             raise DataError(f"{where} is empty in row {row}")
         if not separator and _WRITTEN_AS_NUMBER.fullmatch(code):
             raise DataError(
-                f"{where} holds '{code}' in row {row}, a number: some program took the codes for numbers, and leading "
-                "zeros are lost; write the column as text"
+                f"{where} has the number '{code}' in row {row}: a program has converted the codes to numbers, and "
+                "leading zeros are lost; write the column as text"
             )
         if len(parts) != length:
             lost = not separator and len(parts) < length and all(text.isdigit() for text in codes)
             hint = (
-                "; leading zeros matter, and programs that take codes for numbers lose them: read and write the column "
-                "as text"
+                "; leading zeros count, and programs that convert codes to numbers lose them: store the column as text"
                 if lost
-                else "; set 'separator' to what stands between the symbols, if anything does"
+                else "; set 'separator' to the string between the symbols, if there is one"
             )
             raise DataError(f"{where} has {len(parts)} symbols in row {row}, '{code}', and elsewhere {length}{hint}")
-    found = {f"{UNNAMED}{place}": [parts[place - 1] for parts in split] for place in range(1, length + 1)}
-    return _coding(names, found, separator), codes
+    symbols = {f"{UNNAMED}{place}": [parts[place - 1] for parts in split] for place in range(1, length + 1)}
+    return _coding(names, symbols, separator), codes
 
 
 def coding_of_columns(names: Names, cells: Mapping[str, Sequence[Any]]) -> tuple[Coding, tuple[str, ...]]:
     """Return a coding with one decision for each column, and the code of each row.
 
+    Args:
+        names: name of the table, and ordered decisions.
+        cells: name of a column -> its cells.
+
     Raises:
-        DataError: an empty cell.
+        DataError: a cell is empty.
     """
-    found: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = {}
     for name, column in cells.items():
-        found[name] = ["" if cell is None else str(cell).strip() for cell in column]
-        if "" in found[name]:
+        columns[name] = ["" if cell is None else str(cell).strip() for cell in column]
+        if "" in columns[name]:
             raise DataError(
-                f"the column '{name}' of the table {names.table} is empty in row {found[name].index('') + 1}, and a "
-                "decision has an option in every architecture"
+                f"the column '{name}' of the table {names.table} is empty in row {columns[name].index('') + 1}, but a "
+                "decision needs an option in every architecture"
             )
-    between = _BETWEEN if not any(_BETWEEN in text for column in found.values() for text in column) else _NEVER
-    codes = tuple(between.join(row) for row in zip(*found.values(), strict=True))
-    return _coding(names, found, between), codes
+    ambiguous = any(_SEPARATOR in symbol for column in columns.values() for symbol in column)
+    separator = _FALLBACK_SEPARATOR if ambiguous else _SEPARATOR
+    codes = tuple(separator.join(row) for row in zip(*columns.values(), strict=True))
+    return _coding(names, columns, separator), codes
 
 
-def _coding(names: Names, found: Mapping[str, Sequence[str]], separator: str) -> Coding:
+def _coding(names: Names, columns: Mapping[str, Sequence[str]], separator: str) -> Coding:
+    """Return the coding of decisions whose symbols in each row are given; numbers are sorted by value."""
     for name in sorted(names.ordered):
-        if name not in found:
+        if name not in columns:
             raise ConfigurationError(
-                f"the table {names.table} has no decision '{name}'{did_you_mean(name, found)}", path="ordered"
+                f"the table {names.table} has no decision '{name}'{did_you_mean(name, columns)}", path="ordered"
             )
     decisions: dict[str, Choice] = {}
     symbols: dict[str, tuple[str, ...]] = {}
-    for name, column in found.items():
-        texts = sorted(set(column))
-        numbers = [_number(text) for text in texts]
+    for name, column in columns.items():
+        own = sorted(set(column))
+        numbers = [_number(symbol) for symbol in own]
         if None not in numbers:
-            texts = [text for _, text in sorted(zip(numbers, texts, strict=True), key=lambda pair: (pair[0], pair[1]))]
+            own = [symbol for _, symbol in sorted(zip(numbers, own, strict=True), key=lambda pair: (pair[0], pair[1]))]
         if name in names.ordered:
-            decisions[name] = _ordinal(names, name, texts)
+            decisions[name] = _ordinal(names, name, own)
         else:
-            decisions[name] = Choice(tuple(texts))
-        symbols[name] = tuple(texts)
+            decisions[name] = Choice(tuple(own))
+        symbols[name] = tuple(own)
     return Coding(decisions, symbols, separator)
 
 
-def _ordinal(names: Names, name: str, texts: Sequence[str]) -> Ordinal:
+def _ordinal(names: Names, name: str, symbols: Sequence[str]) -> Ordinal:
     numbers = []
-    for text in texts:
-        number = _number(text)
+    for symbol in symbols:
+        number = _number(symbol)
         if number is None:
-            raise DataError(f"'{name}' of the table {names.table} is to be ordered, and '{text}' is no number")
+            raise DataError(f"'{name}' of the table {names.table} is ordered, but '{symbol}' is not a number")
         if number in numbers:
-            raise DataError(f"'{name}' of the table {names.table} writes {number} in two ways, one of them '{text}'")
+            raise DataError(f"'{name}' of the table {names.table} writes {number} in two ways, one of them '{symbol}'")
         numbers.append(number)
     return Ordinal(tuple(numbers))
 

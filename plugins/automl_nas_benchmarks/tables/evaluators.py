@@ -1,7 +1,7 @@
-"""Evaluators that look results up: `NASBench201Evaluator`, `NASBenchMacroEvaluator`, `TabularEvaluator`.
+"""Evaluators that look results up in tables: `NASBench201Evaluator`, `NASBenchMacroEvaluator`, `TabularEvaluator`.
 
-What a search is told is a metric. What it is judged by is recorded with the trial as ``info``, which no problem can
-name as an objective or constraint.
+The signal of a search is a metric. The true value, by which searches are compared, is recorded as ``info`` of the
+trial: a problem cannot use it as an objective or constraint.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from automl_nas_benchmarks.tables.table import Key, Lookup, Table
 from automl_nas_benchmarks.tables.table_space import table_of
 
 EPOCHS = (12, 200)
-"""The schedules of NAS-Bench-201: two trainings, not one seen at two times."""
+"""The schedules of NAS-Bench-201; the two are separate trainings."""
 
 
 @final
-class Answers:
+class TableAnswers:
     """Answers requests from the columns of one table.
 
     Args:
-        table: all columns are of it.
-        metrics: metric -> where it stands.
-        recorded: what goes along as info; left out where the table has none.
+        table: the table.
+        metrics: metric -> its column.
+        recorded: key of the outcome's ``info`` -> its column; missing values are omitted.
     """
 
     def __init__(self, table: Table, metrics: Mapping[str, Lookup], recorded: Mapping[str, Lookup]) -> None:
@@ -38,11 +38,7 @@ class Answers:
         self._recorded = [(name, lookup.values) for name, lookup in recorded.items()]
 
     def __call__(self, request: Request) -> Outcome:
-        """Look a candidate up.
-
-        Returns:
-            A FAILED outcome, with the reason, if the table does not hold the candidate or lacks a metric for it.
-        """
+        """Return the outcome of a candidate; FAILED, with the reason, if the table lacks it or one of its metrics."""
         try:
             row = self._row(request.architecture)
         except SpaceError as error:
@@ -50,7 +46,7 @@ class Answers:
         metrics: dict[str, float] = {}
         for name, values in self._metrics:
             value = metrics[name] = values[row]
-            if value != value:  # NaN alone is not itself
+            if value != value:  # only NaN differs from itself
                 return failed(request, self._lookups[name].absent(request.architecture))
         info: dict[str, float] = {}
         for name, values in self._recorded:
@@ -69,7 +65,7 @@ class Answers:
 
 
 def failed(request: Request, reason: str) -> Outcome:
-    """Return the outcome of a candidate about which the table says nothing."""
+    """Return the FAILED outcome of a candidate."""
     return Outcome(request.number, state=State.FAILED, error=reason)
 
 
@@ -77,19 +73,19 @@ def failed(request: Request, reason: str) -> Outcome:
 class NASBench201Evaluator(Evaluator):
     """Accuracy of a cell from the table of NAS-Bench-201 (Dong and Yang 2020, arXiv 2001.00326), in percent.
 
-    The metric ``accuracy`` is what the settings say, the signal. The accuracy on the test set after 200 epochs, by
-    which searches are judged, is recorded as the trial's info ``test_accuracy``, where no objective can find it.
+    The settings select the metric ``accuracy``, the signal of the search. The accuracy on the test set after 200
+    epochs, the true value, is recorded as the trial's info ``test_accuracy``, which objectives cannot use.
 
-    A trial's fidelity is the number of epochs, 12 or 200; they are separate trainings.
+    The fidelity of a trial is the number of epochs, 12 or 200; the two are separate trainings.
 
     Args:
-        space: that of NAS-Bench-201, or another with its decisions.
-        dataset: what the networks were trained on.
-        epochs: of the schedule, where a trial does not say otherwise.
+        space: the space of NAS-Bench-201, or another with its decisions.
+        dataset: the data set of the networks.
+        epochs: epochs of the schedule for trials without a fidelity.
         split: ``val`` for the images held out of training (as in the benchmark's own experiments), ``test`` for the
             test set. CIFAR-100 has no ``val`` at 200 epochs; ImageNet16-120 has it for 9,445 cells.
-        key: ``canonical``: cells of the same function have one accuracy, that of the first of them; ``raw``: each has
-            its own, and equal ones differ by what a training differs from the next.
+        key: ``canonical``: all cells of the same function have the accuracy of the first of them; ``raw``: each cell
+            has its own accuracy, so equal cells differ by the variance of training.
         truth: whether the test accuracy is recorded.
     """
 
@@ -110,13 +106,12 @@ class NASBench201Evaluator(Evaluator):
         columns = {count: f"{dataset}_{split}_{count}" for count in EPOCHS}
         if columns[epochs] not in table.columns:
             raise ConfigurationError(
-                f"the table has no {split} accuracy on {dataset} after {epochs} epochs; take split: test, or "
-                "epochs: 12",
+                f"the table has no {split} accuracy on {dataset} after {epochs} epochs; use split: test, or epochs: 12",
                 path="epochs",
             )
         recorded = {"test_accuracy": table.lookup(f"{dataset}_test_200", key)} if truth else {}
         self._answers = {
-            float(count): Answers(table, {"accuracy": table.lookup(column, key)}, recorded)
+            float(count): TableAnswers(table, {"accuracy": table.lookup(column, key)}, recorded)
             for count, column in columns.items()
             if column in table.columns
         }
@@ -127,14 +122,14 @@ class NASBench201Evaluator(Evaluator):
         for request in requests:
             answers = self._default if request.fidelity is None else self._answers.get(request.fidelity)
             if answers is None:
-                known = " or ".join(f"{epochs:g}" for epochs in self._answers)
-                yield failed(request, f"the fidelity is a number of epochs, {known}, not {request.fidelity:g}")
+                epochs = " or ".join(f"{count:g}" for count in self._answers)
+                yield failed(request, f"the fidelity must be a number of epochs, {epochs}, not {request.fidelity:g}")
             else:
                 yield answers(request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """``accuracy``."""
+        """Return ``accuracy``."""
         return frozenset({"accuracy"})
 
 
@@ -142,12 +137,12 @@ class NASBench201Evaluator(Evaluator):
 class NASBenchMacroEvaluator(Evaluator):
     """Accuracy from the table of NAS-Bench-Macro (Su et al. 2021, arXiv 2103.11922): test set of CIFAR-10, percent.
 
-    The metric ``accuracy`` is what ``run`` says. The mean of the three runs, by which searches are judged, is recorded
-    as the trial's info ``mean_accuracy``, where no objective can find it.
+    The setting ``run`` selects the metric ``accuracy``. The mean of the three runs, the true value, is recorded as the
+    trial's info ``mean_accuracy``, which objectives cannot use.
 
     Args:
-        space: that of NAS-Bench-Macro, or another with its decisions.
-        run: ``mean`` of the three runs; 1, 2 or 3 for one of them; ``seed`` for one that the trial's seed draws.
+        space: the space of NAS-Bench-Macro, or another with its decisions.
+        run: ``mean`` of the three runs; 1, 2 or 3 for one of them; ``seed`` for one that the trial's seed selects.
         truth: whether the mean is recorded.
     """
 
@@ -160,31 +155,31 @@ class NASBenchMacroEvaluator(Evaluator):
         table.check(space, "nasbench_macro")
         runs: tuple[object, ...] = (1, 2, 3) if run == "seed" else (run,)
         recorded = {"mean_accuracy": table.lookup("test_mean")} if truth else {}
-        self._answers = [Answers(table, {"accuracy": table.lookup(f"test_{number}")}, recorded) for number in runs]
+        self._answers = [TableAnswers(table, {"accuracy": table.lookup(f"test_{number}")}, recorded) for number in runs]
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield outcomes in order."""
         for request in requests:
             if request.fidelity is not None:
-                yield failed(request, f"the table has one fidelity, and the trial asks for {request.fidelity:g}")
+                yield failed(request, f"the table has no fidelities; the trial has the fidelity {request.fidelity:g}")
             else:
                 yield self._answers[request.seed % len(self._answers)](request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """``accuracy``."""
+        """Return ``accuracy``."""
         return frozenset({"accuracy"})
 
 
 @final
 class TabularEvaluator(Evaluator):
-    """Metrics from a table of one's own. A candidate that the table lacks, or a cell that is empty, fails the trial.
+    """Metrics from a user's own table. A trial fails if the table lacks the candidate or one of its metrics.
 
     Args:
-        space: that of the table (`TableSpace`), or another one with its decisions.
-        metrics: columns, or metric -> column where the metric shall have another name.
-        source: the table; None: that of the space.
-        record: columns that go with a trial as info, such as the one by which the search will be judged.
+        space: the space of the table (`TableSpace`), or another one with its decisions.
+        metrics: columns, or metric -> column for metrics with another name.
+        source: the table; None: the table of the space.
+        record: columns that are recorded as info of a trial, such as the true value.
     """
 
     stochastic: ClassVar[bool] = False
@@ -198,23 +193,23 @@ class TabularEvaluator(Evaluator):
         record: tuple[str, ...] = (),
     ) -> None:
         if not metrics:
-            raise ConfigurationError("name at least one column", path="metrics")
+            raise ConfigurationError("must have at least one column", path="metrics")
         table = table_of(space, source, "tabular")
         named = metrics if isinstance(metrics, dict) else {name: name for name in metrics}
         lookups = {metric: _lookup(table, column, "metrics") for metric, column in named.items()}
-        self._answers = Answers(table, lookups, {column: _lookup(table, column, "record") for column in record})
+        self._answers = TableAnswers(table, lookups, {column: _lookup(table, column, "record") for column in record})
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield outcomes in order."""
         for request in requests:
             if request.fidelity is not None:
-                yield failed(request, f"the table has one fidelity, and the trial asks for {request.fidelity:g}")
+                yield failed(request, f"the table has no fidelities; the trial has the fidelity {request.fidelity:g}")
             else:
                 yield self._answers(request)
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """Nothing: what it measures is a setting, and a problem's names cannot be checked against it."""
+        """Return no names: the metrics are a setting, so a problem's names cannot be checked against them."""
         return frozenset()
 
 

@@ -1,4 +1,4 @@
-"""The tables that come with the plugin."""
+"""The tables of the plugin: `load_table`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TABLES = {
     "hw_nas_bench": "HW-NAS-Bench: latency and energy of the cells of NAS-Bench-201 on six devices",
     "nasbench_macro": "NAS-Bench-Macro: accuracy of 6,561 MobileNetV2-like networks on CIFAR-10, size",
 }
-"""Name -> what it holds."""
+"""Name of a table -> its content."""
 
 ABSENT = np.iinfo(np.int64).min
-"""Stands for a missing value in the files."""
+"""The integer of a missing value in the files."""
 
 
 @cache
 def load_table(name: str) -> Table:
-    """Return one of `TABLES`; it is read once for each process.
+    """Return one of `TABLES`; a process reads each table once.
 
     Raises:
-        ConfigurationError: there is none of that name.
+        ConfigurationError: no table has that name.
     """
     if name not in TABLES:
         raise ConfigurationError(f"no table is called '{name}'{did_you_mean(name, TABLES)}", path="table")
@@ -38,18 +38,23 @@ def load_table(name: str) -> Table:
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())
         codes = tuple(code.decode("ascii") for code in arrays["codes"].tolist())
-        same = arrays["representatives"].astype(np.int64)
-        for column, told in about["columns"].items():
-            whole = arrays[f"column/{column}"].astype(np.int64)
-            # A quotient of two exact doubles is rounded once, as a decimal number is when it is read.
-            values = np.where(whole == ABSENT, np.nan, whole / 10.0 ** told["decimals"])
+        representatives = arrays["representatives"].astype(np.int64)
+        for name_of_column, attributes in about["columns"].items():
+            integers = arrays[f"column/{name_of_column}"].astype(np.int64)
+            # The quotient of two exact doubles is rounded once, as when a decimal number is parsed.
+            values = np.where(integers == ABSENT, np.nan, integers / 10.0 ** attributes["decimals"])
             values.setflags(write=False)
-            columns[column] = Column(
-                values, told["unit"], told["better"], told["key"], told.get("absent", "no value"), told["about"]
+            columns[name_of_column] = Column(
+                values,
+                unit=attributes["unit"],
+                better=attributes["better"],
+                key=attributes["key"],
+                absent=attributes.get("absent", "no value"),
+                about=attributes["about"],
             )
-    same.setflags(write=False)
+    representatives.setflags(write=False)
     coding = Coding(
         {name: Choice(tuple(options)) for name, options in about["decisions"].items()},
         {name: tuple(str(place) for place in range(len(options))) for name, options in about["decisions"].items()},
     )
-    return Table(name, coding, codes, columns, same, about["licence"], about["citation"])
+    return Table(name, coding, codes, columns, representatives, about["licence"], about["citation"])

@@ -1,4 +1,4 @@
-"""A table of one's own, from CSV or Parquet: `TableSource` says where it is, `read_table` reads it."""
+"""Reads a user's own table from CSV or Parquet: `TableSource` and `read_table`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from automl_nas_benchmarks.tables.coding import Coding
 from automl_nas_benchmarks.tables.columns import Names, coding_of_codes, coding_of_columns
 from automl_nas_benchmarks.tables.table import Column, Table
 
-_NOTHING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+"""Cells, in lower case, that are missing values."""
 
 
 @final
 @dataclass(frozen=True)
 class TableSource:
-    """A table in a file: architectures in rows, with what is known of them.
+    """The file of a table, with an architecture and its metrics and costs in each row.
 
     Attributes:
         path: ``.csv``, ``.csv.gz`` or ``.parquet`` (which needs the extra ``benchmark``).
-        codes: the column in which each architecture is one text, one symbol for each decision.
-        separator: between the symbols of a code; empty: each character is a symbol.
-        decisions: instead of codes, the columns that hold one decision each.
-        ordered: decisions (with codes: ``choice_1``, ...) whose options are numbers in order, such as widths.
-        absent: further texts that stand for a missing value, such as ``"-1"``.
-        lower_is_better: columns of which small values are wanted.
+        codes: the column of codes: strings with one symbol for each decision.
+        separator: string between the symbols of a code; empty: each character is a symbol.
+        decisions: instead of ``codes``, the columns with one decision each.
+        ordered: decisions (with codes: ``choice_1``, ...) whose options are ordered numbers, such as widths.
+        absent: additional strings that mean a missing value, such as ``"-1"``.
+        lower_is_better: columns whose lower values are better.
     """
 
     path: Path
@@ -48,13 +49,13 @@ class TableSource:
 
 
 def read_table(source: TableSource) -> Table:
-    """Read a table; a file that has not changed is read once.
+    """Read a table; an unchanged file is read only once.
 
-    Columns of numbers become `Column`s. Others are passed over, and named when they are asked for.
+    Columns of numbers become `Column`s. Other columns are not loaded; `Table.column` raises an error for them.
 
     Raises:
-        DataError: the file cannot be read, or its codes are malformed or not distinct; says where.
-        ConfigurationError: it has no column of that name.
+        DataError: the file cannot be read, or its codes are malformed or not distinct; the message contains the row.
+        ConfigurationError: the table has no column of that name.
     """
     path = Path(source.path).expanduser()
     try:
@@ -74,12 +75,14 @@ def _read(source: TableSource, path: Path, changed: int, size: int) -> Table:
         raise ConfigurationError(_no_column(path, unknown[0], cells), path="lower_is_better")
     columns: dict[str, Column] = {}
     unusable: dict[str, str] = {}
-    absent = _NOTHING | {text.strip().lower() for text in source.absent}
-    for name, texts in cells.items():
+    absent = _MISSING | {text.strip().lower() for text in source.absent}
+    for name, column in cells.items():
         if name in keys:
             continue
         try:
-            values = np.array([_number(text, absent, row) for row, text in enumerate(texts, start=1)], dtype=np.float64)
+            values = np.array(
+                [_number(text, absent, row) for row, text in enumerate(column, start=1)], dtype=np.float64
+            )
         except ValueError as error:
             unusable[name] = str(error)
             continue
@@ -91,8 +94,8 @@ def _read(source: TableSource, path: Path, changed: int, size: int) -> Table:
 def _coding(source: TableSource, cells: dict[str, list[Any]], path: Path) -> tuple[Coding, tuple[str, ...]]:
     if (source.codes is None) == (not source.decisions):
         raise ConfigurationError(
-            f"say how {path.name} writes architectures: 'codes' names a column of texts, or 'decisions' the columns "
-            f"that hold a decision each; its columns are {', '.join(cells)}",
+            f"set either 'codes' to the column of codes of {path.name}, or 'decisions' to its columns with a decision "
+            f"each; its columns are {', '.join(cells)}",
             path="codes",
         )
     for name in (source.codes,) if source.codes is not None else source.decisions:
@@ -119,12 +122,12 @@ def _number(cell: Any, absent: frozenset[str], row: int) -> float:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ValueError(f"row {row} holds '{text}', which is no finite number")
+            raise ValueError(f"row {row} has '{text}', which is not a finite number")
         return value
     if isinstance(cell, bool) or not isinstance(cell, int | float):
-        raise ValueError(f"row {row} holds {cell!r}, which is no number")
+        raise ValueError(f"row {row} has {cell!r}, which is not a number")
     if math.isinf(cell):
-        raise ValueError(f"row {row} holds {cell!r}, which is no finite number")
+        raise ValueError(f"row {row} has {cell!r}, which is not a finite number")
     return math.nan if str(cell) in absent else float(cell)
 
 
@@ -142,7 +145,7 @@ def _csv(path: Path) -> dict[str, list[Any]]:
     _check_head(head, path)
     for row, line in enumerate(lines[1:], start=1):
         if len(line) != len(head):
-            raise DataError(f"row {row} of the table {path} has {len(line)} cells, and there are {len(head)} columns")
+            raise DataError(f"row {row} of the table {path} has {len(line)} cells for {len(head)} columns")
     return {name: list(cells) for name, cells in zip(head, zip(*lines[1:], strict=True), strict=True)}
 
 
@@ -152,8 +155,8 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise DataError(
-            f"{path} is a Parquet file, and pyarrow is not installed; pip install 'automl-nas[benchmark]', or write "
-            "the table as CSV"
+            f"{path} is a Parquet file, which needs pyarrow: pip install 'automl-nas[benchmark]', or write the "
+            "table as CSV"
         ) from None
     try:
         read = ParquetFile(path).read()

@@ -1,4 +1,4 @@
-"""Tables of architectures and what is known of them: `Table`, its `Column`s, and `Lookup`."""
+"""Tables of architectures and their metrics and costs: `Table`, `Column` and `Lookup`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from automl_nas.space import Architecture, SearchSpace
 from automl_nas_benchmarks.tables.coding import Coding
 
 Key: TypeAlias = Literal["raw", "canonical"]
-"""How a value is looked up: under the architecture's own code, or under that of its representative."""
+"""The key of a lookup: the architecture's own code (``raw``), or the code of its representative (``canonical``)."""
 
 Better: TypeAlias = Literal["higher", "lower"]
-"""Which values of a column are wanted."""
+"""Whether higher or lower values of a column are better."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One quantity.
+    """A metric or cost of every architecture of a table.
 
     Attributes:
-        values: one for each row, float64; NaN where there is none.
-        unit: e.g. ``%``, ``ms``; empty if not known.
-        better: which values are wanted.
-        key: ``canonical`` for what belongs to the function a network computes, ``raw`` for what belongs to the network
-            as it is written (a device also runs what is dead).
-        absent: what a missing value means, for messages.
-        about: one line.
+        values: one for each row, float64; NaN where the value is missing.
+        unit: such as ``%`` or ``ms``; empty if unknown.
+        better: whether higher or lower values are better.
+        key: ``canonical`` for a property of the function that a network computes, ``raw`` for a property of the network
+            as it is written (a device also runs operations without an effect).
+        absent: the reason for missing values, for messages.
+        about: a description in one line.
     """
 
     values: NDArray[np.float64]
@@ -47,17 +47,18 @@ class Column:
 @final
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Architectures, and columns of numbers that are known of them.
+    """Architectures in rows, and columns of numbers.
 
     Attributes:
-        name: for messages.
-        coding: how architectures are written.
-        codes: of the rows, as text (leading zeros matter), no two the same.
+        name: name of the table, for messages.
+        coding: writes and reads the codes of architectures.
+        codes: the code of each row, a string; all are distinct.
         columns: name -> column.
-        representatives: for each row the first row of the same function; None: all functions differ.
-        licence: of the numbers.
-        citation: of those who made them.
-        unusable: columns without numbers -> what they hold.
+        representatives: for each row the number of the first row of the same function, shape ``(rows,)``; None: all
+            functions differ.
+        licence: licence of the numbers.
+        citation: reference of the publication.
+        unusable: name of a column that does not contain numbers -> the reason.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Table:
     unusable: Mapping[str, str] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False)
     _lists: dict[tuple[str, Key], list[float]] = field(init=False, repr=False, default_factory=dict)
-    _known: dict[str, int] = field(init=False, repr=False, default_factory=dict)
+    _row_by_key: dict[str, int] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {code: row for row, code in enumerate(self.codes)}
@@ -78,7 +79,7 @@ class Table:
             seen: set[str] = set()
             twice = next(code for code in self.codes if code in seen or seen.add(code))  # type: ignore[func-returns-value]
             count = len(self.codes) - len(rows)
-            raise DataError(f"the table '{self.name}' holds the code '{twice}' more than once ({count} rows too many)")
+            raise DataError(f"the table '{self.name}' has the code '{twice}' more than once ({count} rows too many)")
         object.__setattr__(self, "_rows", rows)
 
     def __len__(self) -> int:
@@ -86,30 +87,30 @@ class Table:
 
     @property
     def complete(self) -> bool:
-        """Whether it has a row for every combination of options."""
+        """Whether the table has a row for every combination of options."""
         return len(self) == math.prod(decision.size for decision in self.coding.decisions.values())
 
     def row(self, architecture: Architecture) -> int:
         """Return the number of an architecture's row.
 
         Raises:
-            SpaceError: the table does not hold it.
+            SpaceError: the table does not have the architecture.
         """
-        row = self._known.get(architecture.key)
+        row = self._row_by_key.get(architecture.key)
         if row is None:
-            # At most as many as there are rows; to write the code takes longer than to find it here.
-            row = self._known[architecture.key] = self.find(self.coding.code(architecture))
+            # The cache has at most one entry per row; writing the code takes longer than this lookup.
+            row = self._row_by_key[architecture.key] = self.find(self.coding.code(architecture))
         return row
 
     def find(self, code: str) -> int:
         """Return the number of a code's row.
 
         Raises:
-            SpaceError: the table does not hold it.
+            SpaceError: the table does not have the code.
         """
         row = self._rows.get(code)
         if row is None:
-            self.coding.architecture(code)  # says what is wrong with it, if anything is
+            self.coding.architecture(code)  # raises an error if the code is malformed
             raise SpaceError(f"the table '{self.name}' has no row for '{code}' (it has {len(self):,})")
         return row
 
@@ -121,8 +122,8 @@ class Table:
         """Return a column.
 
         Raises:
-            ConfigurationError: there is none of that name; the nearest one is offered.
-            DataError: it does not hold numbers.
+            ConfigurationError: the table has no such column; the message offers the nearest name.
+            DataError: the column does not contain numbers.
         """
         if name in self.unusable:
             raise DataError(f"the column '{name}' of the table '{self.name}' cannot be used: {self.unusable[name]}")
@@ -136,48 +137,52 @@ class Table:
         """Return the function architecture -> value of a column.
 
         Args:
-            column: its name.
-            key: under which code; None: as the column says.
+            column: name of the column.
+            key: under which code values are looked up; None: the key of the column.
         """
-        found = self.column(column)
-        kind = (column, key or found.key)
-        if kind not in self._lists:
-            values = found.values
-            if kind[1] == "canonical" and self.representatives is not None:
+        source = self.column(column)
+        own_key = key or source.key
+        if (column, own_key) not in self._lists:
+            values = source.values
+            if own_key == "canonical" and self.representatives is not None:
                 values = values[self.representatives]
-            self._lists[kind] = values.tolist()  # one for all searches of a process: it is as long as the table
-        return Lookup(self, column, self._lists[kind])
+            self._lists[column, own_key] = values.tolist()  # shared by all searches of a process
+        return Lookup(self, column, self._lists[column, own_key])
 
     def check(self, space: SearchSpace, owner: str) -> None:
-        """Check that a space has the decisions that the table is about, in any order.
+        """Check that a space has the decisions of the table, in any order.
+
+        Args:
+            space: the space to check.
+            owner: name of the component that reads the table, for messages.
 
         Raises:
-            ConfigurationError: it has others, or other options.
+            ConfigurationError: the space has other decisions, or a decision has no option in common with the table.
         """
-        wanted, given = self.coding.decisions, space.decisions
-        for name in sorted({*wanted, *given}):
-            if name not in given or name not in wanted:
-                side = "the space has none" if name in wanted else "the table has none"
+        own, others = self.coding.decisions, space.decisions
+        for name in sorted({*own, *others}):
+            if name not in others or name not in own:
+                side = "the space" if name in own else "the table"
                 raise ConfigurationError(
-                    f"{owner} reads the table '{self.name}', whose decisions are {', '.join(wanted)}; {side} "
-                    f"of the name '{name}'; use the space the table was made for"
+                    f"{owner} reads the table '{self.name}', whose decisions are {', '.join(own)}; {side} has no "
+                    f"decision '{name}'; use the space of the table"
                 )
-            # A table may lack options of the space; what has no row fails when it is asked for.
-            if not set(wanted[name].options) & set(given[name].options):
+            # A table may lack options of the space; the lookup of an architecture without a row fails.
+            if not set(own[name].options) & set(others[name].options):
                 raise ConfigurationError(
-                    f"{owner} reads the table '{self.name}', where '{name}' is one of {wanted[name].options!r}, and in "
-                    f"the space one of {given[name].options!r}"
+                    f"{owner} reads the table '{self.name}', where '{name}' is one of {own[name].options!r}; in the "
+                    f"space it is one of {others[name].options!r}"
                 )
 
 
 @final
 class Lookup:
-    """The values of one column, by architecture.
+    """The function architecture -> value of one column.
 
     Args:
-        table: it belongs to.
-        column: its name.
-        values: one for each row, NaN where there is none.
+        table: the table of the column.
+        column: name of the column.
+        values: one for each row, NaN where the value is missing.
     """
 
     def __init__(self, table: Table, column: str, values: Sequence[float]) -> None:
@@ -185,15 +190,15 @@ class Lookup:
         self._row = table.row
 
     def __call__(self, architecture: Architecture) -> float:
-        """Return the value, NaN where there is none.
+        """Return the value; NaN if it is missing.
 
         Raises:
-            SpaceError: the table does not hold the architecture.
+            SpaceError: the table does not have the architecture.
         """
         return self.values[self._row(architecture)]
 
     def absent(self, architecture: Architecture) -> str:
-        """Return the sentence that says which value is missing, and why."""
+        """Return a message with the missing value of an architecture and the reason."""
         reason = self.table.columns[self.column].absent
         return (
             f"the table '{self.table.name}' has no '{self.column}' for {self.table.coding.code(architecture)}: {reason}"

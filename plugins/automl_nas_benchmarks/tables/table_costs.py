@@ -1,4 +1,4 @@
-"""Costs that are read from a table: `TableCost`, `HWNASBench`, `Listed`."""
+"""Cost models that look costs up in a table: `TableCost`, `HWNASBench`, `Listed`."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ _DEVICES = {
 
 
 class ColumnCost(CostModel, ABC):
-    """What the cost models of this module share: a column is looked up."""
+    """Base class of the cost models that look up a column."""
 
     metric: ClassVar[str] = "table_cost"
     unit: ClassVar[str] = "as in the table"
 
     @abstractmethod
     def __init__(self) -> None:
-        """Find the table, check it against the space, and call `_open`."""
+        """Load the table, check that it fits the space, and call `_open`."""
 
     @final
     def _open(self, table: Table, column: str, missing: float | None) -> None:
         self._lookup = table.lookup(column)
         self._missing = math.inf if missing is None else missing
-        # Messages name the quantity that was chosen rather than the class that looks it up; as an identifier.
+        # The metric is the name of the column, so that messages contain it; it must be an identifier.
         name = re.sub(r"\W", "_", column)
         self.metric = name if name.isidentifier() else ColumnCost.metric  # type: ignore[misc]
         self.unit = table.columns[column].unit or ColumnCost.unit  # type: ignore[misc]
 
     @final
     def estimate(self, architecture: Architecture) -> float:
-        """Return the value; infinity where the network has none, unless ``missing`` says otherwise.
+        """Return the value of the column; the setting ``missing``, by default infinity, if the value is missing.
 
         Raises:
-            SpaceError: the table does not hold the architecture.
+            SpaceError: the table does not have the architecture.
         """
         value = self._lookup(architecture)
         return self._missing if math.isnan(value) else value
 
     @final
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the whole value under the network's own path, the empty text: a table knows no modules."""
+        """Return the whole value under the path of the network itself, the empty string: it has no parts."""
         return {"": self.estimate(architecture)}
 
 
@@ -69,11 +69,11 @@ class TableCost(ColumnCost):
     """A column of a table as a cost.
 
     Args:
-        space: what is searched.
-        column: which one.
+        space: the search space.
+        column: name of the column.
         table: a table of the plugin, such as ``nasbench201``; None: see ``source``.
-        source: a table of your own; without either, that of the space, if the space is a ``table``.
-        missing: the cost of a network that has none in the table; None: infinite, above every limit.
+        source: a table of your own. Without ``table`` and ``source``, the space must be a ``table``.
+        missing: the cost of a network whose value is missing; None: infinite, above every limit.
     """
 
     def __init__(
@@ -86,25 +86,25 @@ class TableCost(ColumnCost):
         missing: float | None = None,
     ) -> None:
         if table is not None and source is not None:
-            raise ConfigurationError("give 'table' or 'source', not both", path="table")
-        found = load_table(table) if table is not None else table_of(space, source, "table_cost")
-        found.check(space, "table_cost")
-        self._open(found, column, missing)
+            raise ConfigurationError("set 'table' or 'source', not both", path="table")
+        costs = load_table(table) if table is not None else table_of(space, source, "table_cost")
+        costs.check(space, "table_cost")
+        self._open(costs, column, missing)
 
 
 @final
 class HWNASBench(ColumnCost):
     """Latency or energy of a cell of NAS-Bench-201 on a device (Li et al. 2021, arXiv 2103.10584).
 
-    Measured on four devices; ``eyeriss`` and ``fpga`` are estimates of simulators. Looked up under the cell's own code,
-    not its representative's: devices run edges that do not matter for the function.
+    The costs of four devices are measurements; those of ``eyeriss`` and ``fpga`` are estimates of simulators. They are
+    looked up under the cell's own code, not its representative's: a device also runs edges without an effect.
 
     Args:
-        space: that of NAS-Bench-201.
+        space: the space of NAS-Bench-201.
         device: ``edgegpu``, ``raspi4``, ``edgetpu`` (4,699 of the cells do not run on it), ``pixel3``, ``eyeriss`` or
             ``fpga``.
         measure: ``latency`` (ms), ``energy`` (mJ; edgegpu, eyeriss, fpga) or ``arithmetic_intensity`` (eyeriss).
-        dataset: whose network.
+        dataset: the data set of the network.
         missing: the cost of a network that does not run on the device; None: infinite, above every limit.
     """
 
@@ -118,7 +118,7 @@ class HWNASBench(ColumnCost):
         missing: float | None = None,
     ) -> None:
         if device not in _DEVICES:
-            raise ConfigurationError(f"there is no device '{device}'{did_you_mean(device, _DEVICES)}", path="device")
+            raise ConfigurationError(f"unknown device '{device}'{did_you_mean(device, _DEVICES)}", path="device")
         if measure not in _DEVICES[device]:
             raise ConfigurationError(
                 f"'{device}' has no '{measure}'{did_you_mean(measure, _DEVICES[device])}", path="measure"
@@ -130,11 +130,11 @@ class HWNASBench(ColumnCost):
 
 @final
 class Listed(CostModel):
-    """1 for an architecture that a table holds, 0 for others: ``">= 1"`` keeps a search inside an incomplete table.
+    """1 for an architecture of a table, 0 for others: ``">= 1"`` restricts a search to an incomplete table.
 
     Args:
-        space: what is searched.
-        source: the table; None: that of the space, if the space is a ``table``.
+        space: the search space.
+        source: the table; None: the table of the space, which must be a ``table``.
     """
 
     metric: ClassVar[str] = "listed"
@@ -145,14 +145,14 @@ class Listed(CostModel):
         self._table = table_of(space, source, "listed")
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return 1 or 0 under the network's own path.
+        """Return 1 or 0 under the path of the network itself.
 
         Raises:
-            SpaceError: it has other decisions than the table.
+            SpaceError: the architecture lacks a decision of the table.
         """
         for name in self._table.coding.decisions:
             if name not in architecture:
-                raise SpaceError(f"the architecture has no decision '{name}', which the table asks for")
+                raise SpaceError(f"the architecture has no decision '{name}', which the table needs")
         try:
             self._table.row(architecture)
         except SpaceError:

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @final
 class TableSpace(DecisionSpace):
-    """The architectures of a table of one's own. There are no networks, only what the table knows of them.
+    """The architectures of a user's own table. The space cannot build networks.
 
-    The options of each decision are those that occur in the table. If it does not hold every combination, a search may
-    propose what it lacks: such trials fail, unless the constraint ``listed: ">= 1"`` keeps them out.
+    The options of each decision are those that occur in the table. If the table lacks some combinations, a search may
+    propose them: such trials fail. The constraint ``listed: ">= 1"`` excludes them.
 
     Args:
         path: ``.csv``, ``.csv.gz`` or ``.parquet`` (which needs the extra ``benchmark``).
-        codes: the column in which each architecture is one text, one symbol for each decision; the decisions are called
-            ``choice_1``, ``choice_2``, ...
-        separator: between the symbols of a code; empty: each character is a symbol.
-        decisions: instead of codes, the columns that hold one decision each.
-        ordered: decisions whose options are numbers in order, such as widths.
-        absent: further texts that stand for a missing value, such as ``"-1"``.
+        codes: the column of codes: strings with one symbol for each decision; the decisions are called ``choice_1``,
+            ``choice_2``, ...
+        separator: string between the symbols of a code; empty: each character is a symbol.
+        decisions: instead of ``codes``, the columns with one decision each.
+        ordered: decisions whose options are ordered numbers, such as widths.
+        absent: additional strings that mean a missing value, such as ``"-1"``.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class TableSpace(DecisionSpace):
         absent: tuple[str, ...] = (),
     ) -> None:
         self.table = read_table(TableSource(path, codes, separator, decisions, ordered, absent))
-        # In the order of the code's symbols or of the columns named.
+        # The decisions are in the order of the code's symbols, or of the columns in `decisions`.
         super().__init__(self.table.coding.decisions)
 
     def build(self, architecture: Architecture) -> nn.Module:
-        """Refuse.
+        """Raise an error: a table has no networks.
 
         Raises:
             SpaceError: always.
@@ -60,54 +60,55 @@ class TableSpace(DecisionSpace):
         )
 
     def code(self, architecture: Architecture) -> str:
-        """Return the text that stands for an architecture in the table.
+        """Return the code of an architecture in the table.
 
         Raises:
-            SpaceError: it is not of this space.
+            SpaceError: the architecture is not of this space.
         """
         return self.table.coding.code(architecture)
 
     def architecture(self, code: str) -> Architecture:
-        """Return the architecture that a text stands for.
+        """Return the architecture of a code.
 
         Raises:
-            SpaceError: it is not of this space.
+            SpaceError: the code is malformed or has an unknown symbol.
         """
         return self.table.coding.architecture(code)
 
 
 def table_of(space: SearchSpace, source: TableSource | None, owner: str) -> Table:
-    """Return the table that a component shall read: its own source, else that of the space.
+    """Return the table that a component reads: the table of its ``source``, or that of the space.
 
     Args:
-        space: what is searched.
-        source: the component's own.
-        owner: the component's name, for messages.
+        space: the search space.
+        source: the setting of the component.
+        owner: name of the component, for messages.
 
     Raises:
-        ConfigurationError: neither has one, or it does not fit the space.
-        DataError: it cannot be read.
+        ConfigurationError: there is neither a source nor a table of the space, or the table does not fit the space.
+        DataError: the table cannot be read.
     """
     if source is not None:
         return bound(read_table(source), space, owner)
     if isinstance(space, TableSpace):
         return space.table
     raise ConfigurationError(
-        f"'{owner}' needs a table, and the space brings none; write source: {{path: results.csv, decisions: [...]}}",
+        f"'{owner}' needs a table, and the space is not a table; write source: {{path: results.csv, decisions: [...]}}",
         path="source",
     )
 
 
 def bound(table: Table, space: SearchSpace, owner: str) -> Table:
-    """Return a table that knows its architectures by the options of a space.
+    """Return a table whose coding uses the options of a space.
 
-    The table's symbols are texts; an option is found by its own text, and a number by its value. Decisions go by name,
-    those of codes, which have none, by their place. Options that do not occur in the table are left out.
+    The symbols of a table are strings: they match an option with the same string, or a number with the same value.
+    Decisions are matched by name; those of codes, which have no names, by position. Options that do not occur in the
+    table are omitted.
 
     Args:
-        table: with texts for options, or numbers where it says that they are ordered.
-        space: what is searched.
-        owner: the component's name, for messages.
+        table: a table as `read_table` returns it.
+        space: the search space.
+        owner: name of the component that reads the table, for messages.
 
     Raises:
         ConfigurationError: the space has other decisions, or none of the options of one of them.
@@ -117,35 +118,35 @@ def bound(table: Table, space: SearchSpace, owner: str) -> Table:
     named = dict(zip(symbols, decisions, strict=False)) if nameless else {name: name for name in symbols}
     if len(symbols) != len(decisions) or set(named.values()) != set(decisions):
         raise ConfigurationError(
-            f"'{owner}' reads the table '{table.name}', whose decisions are {', '.join(symbols)}, and those of the "
-            f"space are {', '.join(decisions)}",
+            f"'{owner}' reads the table '{table.name}', whose decisions are {', '.join(symbols)}; those of the space "
+            f"are {', '.join(decisions)}",
             path="source",
         )
-    found: dict[str, dict[Scalar, str]] = {}
-    for theirs, texts in symbols.items():
-        decision, known = decisions[named[theirs]], found.setdefault(named[theirs], {})
+    matches: dict[str, dict[Scalar, str]] = {}
+    for column, own_symbols in symbols.items():
+        decision, symbol_of = decisions[named[column]], matches.setdefault(named[column], {})
         for option in decision.options if isinstance(decision, Choice) else ():
-            match = next((text for text in texts if _same(text, option)), None)
+            match = next((symbol for symbol in own_symbols if _same(symbol, option)), None)
             if match is not None:
-                known[option] = match
-        if not known:
+                symbol_of[option] = match
+        if not symbol_of:
             raise ConfigurationError(
-                f"'{owner}' reads the table '{table.name}', where '{theirs}' is one of {', '.join(texts)}, and in the "
-                f"space '{named[theirs]}' is one of {decision.options!r}",
+                f"'{owner}' reads the table '{table.name}', where '{column}' is one of {', '.join(own_symbols)}; in "
+                f"the space '{named[column]}' is one of {decision.options!r}",
                 path="source",
             )
     coding = Coding(
-        {name: Choice(tuple(known)) for name, known in found.items()},
-        {name: tuple(known.values()) for name, known in found.items()},
+        {name: Choice(tuple(symbol_of)) for name, symbol_of in matches.items()},
+        {name: tuple(symbol_of.values()) for name, symbol_of in matches.items()},
         table.coding.separator,
     )
     return replace(table, coding=coding)
 
 
-def _same(text: str, option: Scalar) -> bool:
-    if text == str(option):
+def _same(symbol: str, option: Scalar) -> bool:
+    if symbol == str(option):
         return True
     try:
-        return isinstance(option, int | float) and not isinstance(option, bool) and float(text) == option
+        return isinstance(option, int | float) and not isinstance(option, bool) and float(symbol) == option
     except ValueError:
         return False

@@ -51,7 +51,7 @@ def test_codes() -> None:
     assert space.code(best) == "22212220"
     assert space.size == 6_561
     assert space.parametric(best) == 7
-    with pytest.raises(SpaceError, match="has 8 digits, not 7"):
+    with pytest.raises(SpaceError, match="have 8 digits, not 7"):
         space.architecture("2221222")
     with pytest.raises(SpaceError, match=r"'3' in the code '22212223'.*0 \(identity\)"):
         space.architecture("22212223")
@@ -59,7 +59,7 @@ def test_codes() -> None:
 
 @pytest.mark.parametrize("setting", ["num_classes", "channels", "last_channels"])
 def test_bad_settings_are_refused(setting: str) -> None:
-    with pytest.raises(SpaceError, match=f"{setting} is at least 1, not 0"):
+    with pytest.raises(SpaceError, match=f"{setting} must be at least 1, not 0"):
         NASBenchMacro(**{setting: 0})  # type: ignore[arg-type]
 
 

@@ -219,11 +219,11 @@ def test_architectures_that_a_table_does_not_hold_are_refused() -> None:
     cells, macro = load_table("nasbench201"), load_table("nasbench_macro")
     with pytest.raises(SpaceError, match="no decision 'layer_1'"):
         macro.row(NASBench201().architecture("000000"))
-    with pytest.raises(SpaceError, match="'0>1' is 'max_pool', which the table does not hold"):
+    with pytest.raises(SpaceError, match="'0>1' is 'max_pool'; the table has only"):
         cells.row(NASBench201().architecture("000000").replace({"0>1": "max_pool"}))
-    with pytest.raises(SpaceError, match="5 symbols, and there are 6 decisions"):
+    with pytest.raises(SpaceError, match="5 symbols for 6 decisions"):
         cells.find("33313")
-    with pytest.raises(SpaceError, match="the symbol '7' for '0>1'"):
+    with pytest.raises(SpaceError, match="unknown symbol '7' for '0>1'"):
         cells.find("733132")
     with pytest.raises(ConfigurationError, match="whose decisions are layer_1"):
         macro.check(NASBench201(), "the test")
