@@ -23,7 +23,7 @@ import numpy as np
 
 from automl_nas.strategy import AskTellStrategy, Problem, Trial
 from automl_nas_benchmarks.benchmark import DATASETS, Benchmark, load_benchmark
-from automl_nas_benchmarks.random_search_expectation import Expectation, expected_best
+from automl_nas_benchmarks.comparison.random_search_expectation import Expectation, expected_best
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 

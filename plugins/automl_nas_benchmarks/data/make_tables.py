@@ -1,11 +1,11 @@
-"""Make the tables of the plugin from the CSV files they were published as.
+"""Make the tables of the plugin from the published CSV files.
 
     python plugins/automl_nas_benchmarks/data/make_tables.py FOLDER
 
-FOLDER holds ``nasbench201.csv.gz``, ``nasbench201_hw_nas_bench.csv.gz`` and ``nasbench_macro_c10.csv.gz``. Each table
-is one ``.npz`` file beside this script, read without pickle: ``codes``, ``representatives`` (the first row of the same
-function), ``about`` (JSON), and for each column whole numbers, the published decimals times a power of ten. So every
-value is exactly what was published.
+FOLDER contains ``nasbench201.csv.gz``, ``nasbench201_hw_nas_bench.csv.gz`` and ``nasbench_macro_c10.csv.gz``. Each
+table is an ``.npz`` file in the folder of this script, read without pickle: ``codes``, ``representatives`` (the first
+row of the same function), ``about`` (JSON), and for each column integers: the published decimals times a power of ten.
+So every value is exactly the published one.
 """
 
 from __future__ import annotations
@@ -68,35 +68,35 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def whole(texts: Sequence[str]) -> tuple[NDArray[Any], int]:
-    """Return decimal numbers as whole ones, and the number of decimals; empty texts are missing."""
-    numbers = [Decimal(text).normalize() if text else None for text in texts]
+def to_integers(cells: Sequence[str]) -> tuple[NDArray[Any], int]:
+    """Return decimal numbers as integers, and the number of decimals; empty cells are missing values."""
+    numbers = [Decimal(cell).normalize() if cell else None for cell in cells]
     decimals = max(0, *(-int(number.as_tuple().exponent) for number in numbers if number is not None))
-    found = [ABSENT if number is None else int(number.scaleb(decimals)) for number in numbers]
-    # Both the number and the power of ten are exact doubles, or a value would be rounded twice.
-    assert decimals <= 22 and all(abs(number) < 2**53 for number in found if number != ABSENT)
-    array = np.array(found, dtype=np.int64)
+    integers = [ABSENT if number is None else int(number.scaleb(decimals)) for number in numbers]
+    # The integer and the power of ten must be exact doubles; otherwise a value would be rounded twice.
+    assert decimals <= 22 and all(abs(number) < 2**53 for number in integers if number != ABSENT)
+    array = np.array(integers, dtype=np.int64)
     narrow = next(kind for kind in (np.uint8, np.uint16, np.int32, np.int64) if fits(array, kind))
     return array.astype(narrow), decimals
 
 
 def fits(array: NDArray[np.int64], kind: Any) -> bool:
-    """Return whether a type of whole numbers holds all values."""
+    """Return whether an integer type can hold all values."""
     limits = np.iinfo(kind)
     return bool(limits.min <= array.min() and array.max() <= limits.max)
 
 
 def write(
-    path: Path, codes: Sequence[str], same: Sequence[int], about: dict[str, Any], texts: Mapping[str, Any]
+    path: Path, codes: Sequence[str], same: Sequence[int], about: dict[str, Any], columns: Mapping[str, Any]
 ) -> None:
     """Write a table, in the order of its codes.
 
     Args:
-        path: of the file.
-        codes: of the rows.
-        same: for each row the number of the first one of the same function.
-        about: what the table says of itself.
-        texts: column -> its cells, and what the table says of it.
+        path: path of the file.
+        codes: the code of each row.
+        same: for each row a number that is equal for rows of the same function.
+        about: attributes of the table.
+        columns: name of a column -> its cells, and its attributes.
     """
     order = sorted(range(len(codes)), key=codes.__getitem__)
     first: dict[int, int] = {}
@@ -107,11 +107,11 @@ def write(
         "codes": np.array([codes[row] for row in order], dtype=f"S{len(codes[0])}"),
         "representatives": np.array([first[same[row]] for row in order], dtype=np.uint16),
     }
-    for column, (values, told) in texts.items():
-        arrays[f"column/{column}"], told["decimals"] = whole([values[row] for row in order])
-        about.setdefault("columns", {})[column] = told
+    for column, (cells, attributes) in columns.items():
+        arrays[f"column/{column}"], attributes["decimals"] = to_integers([cells[row] for row in order])
+        about.setdefault("columns", {})[column] = attributes
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    # numpy.savez writes the time into the file: the same tables should give the same bytes.
+    # Not numpy.savez, which writes the time into the file: equal tables should give equal bytes.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -119,11 +119,11 @@ def write(
             file.writestr(
                 zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue(), zipfile.ZIP_DEFLATED
             )
-    print(f"{path.name}: {len(codes):,} rows, {len(texts)} columns, {path.stat().st_size:,} bytes")
+    print(f"{path.name}: {len(codes):,} rows, {len(columns)} columns, {path.stat().st_size:,} bytes")
 
 
-def told(unit: str, better: str, key: str, about: str, **more: str) -> dict[str, Any]:
-    """Return what a table says of a column."""
+def column_attributes(unit: str, better: str, key: str, about: str, **more: str) -> dict[str, Any]:
+    """Return the attributes of a column, as `load_table` reads them."""
     return {"unit": unit, "better": better, "key": key, "about": about, **more}
 
 
@@ -137,10 +137,12 @@ def nasbench201(rows: Rows, out: Path) -> None:
         split, _, epochs = rest.partition("_")
         if epochs:
             part = "test" if split == "test" else "validation"
-            about = told("%", "higher", "canonical", f"{part} accuracy on {TITLES[short]}, trained for {epochs} epochs")
+            about = column_attributes(
+                "%", "higher", "canonical", f"{part} accuracy on {TITLES[short]}, trained for {epochs} epochs"
+            )
         else:
             what = {"mflops": "multiply-adds, pooling counted", "mparams": "parameters"}[rest]
-            about = told("M", "lower", "raw", f"{what}, of the network for {TITLES[short]}")
+            about = column_attributes("M", "lower", "raw", f"{what}, of the network for {TITLES[short]}")
         about["absent"] = "it was not published for this cell"
         columns[f"{DATASETS[short]}_{rest}"] = ([row[name] for row in rows], about)
     table = {"licence": "MIT", "citation": NB201, "decisions": CELL}
@@ -148,7 +150,7 @@ def nasbench201(rows: Rows, out: Path) -> None:
 
 
 def hw_nas_bench(cells: Rows, rows: Rows, out: Path) -> None:
-    """Write the table of HW-NAS-Bench; its source names cells by their number in the other table."""
+    """Write the table of HW-NAS-Bench; its source identifies cells by their number in the other table."""
     by_index = {row["index"]: row for row in rows}
     ordered = [by_index[row["index"]] for row in cells]
     columns: dict[str, Any] = {}
@@ -157,7 +159,7 @@ def hw_nas_bench(cells: Rows, rows: Rows, out: Path) -> None:
             continue
         short, device, measure = name.split("_", 2)
         what, unit, better = MEASURES[measure]
-        about = told(unit, better, "raw", f"{what} on {DEVICES[device]}, network for {TITLES[short]}")
+        about = column_attributes(unit, better, "raw", f"{what} on {DEVICES[device]}, network for {TITLES[short]}")
         about["absent"] = "it does not run on the device"
         values = [row[name] for row in ordered]
         columns[f"{DATASETS[short]}_{device}_{measure}"] = (["" if value == "-1" else value for value in values], about)
@@ -169,16 +171,19 @@ def nasbench_macro(rows: Rows, out: Path) -> None:
     """Write the table of NAS-Bench-Macro."""
     accuracy = "test accuracy on CIFAR-10"
     names = {
-        "test_acc_1": ("test_1", told("%", "higher", "canonical", f"{accuracy}, first run")),
-        "test_acc_2": ("test_2", told("%", "higher", "canonical", f"{accuracy}, second run")),
-        "test_acc_3": ("test_3", told("%", "higher", "canonical", f"{accuracy}, third run")),
-        "mean_acc": ("test_mean", told("%", "higher", "canonical", f"{accuracy}, mean of three runs")),
-        "std": ("test_std", told("%", "lower", "canonical", f"{accuracy}, standard deviation of three runs")),
-        "params": ("params", told("parameters", "lower", "raw", "parameters")),
-        "flops": ("flops", told("multiply-adds", "lower", "raw", "multiply-adds")),
+        "test_acc_1": ("test_1", column_attributes("%", "higher", "canonical", f"{accuracy}, first run")),
+        "test_acc_2": ("test_2", column_attributes("%", "higher", "canonical", f"{accuracy}, second run")),
+        "test_acc_3": ("test_3", column_attributes("%", "higher", "canonical", f"{accuracy}, third run")),
+        "mean_acc": ("test_mean", column_attributes("%", "higher", "canonical", f"{accuracy}, mean of three runs")),
+        "std": (
+            "test_std",
+            column_attributes("%", "lower", "canonical", f"{accuracy}, standard deviation of three runs"),
+        ),
+        "params": ("params", column_attributes("parameters", "lower", "raw", "parameters")),
+        "flops": ("flops", column_attributes("multiply-adds", "lower", "raw", "multiply-adds")),
     }
     columns = {ours: ([row[theirs] for row in rows], about) for theirs, (ours, about) in names.items()}
-    # Networks of the same function were trained once: their rows are equal, number for number.
+    # Networks of the same function were trained once: all numbers of their rows are equal.
     groups: dict[tuple[str, ...], int] = {}
     same = [groups.setdefault(tuple(row[name] for name in names), place) for place, row in enumerate(rows)]
     about = {"licence": "Apache-2.0", "citation": MACRO, "decisions": LAYERS}
@@ -188,8 +193,8 @@ def nasbench_macro(rows: Rows, out: Path) -> None:
 def main() -> None:
     """Write all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the CSV files are")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the tables go")
+    parser.add_argument("folder", type=Path, help="folder of the CSV files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the tables")
     settings = parser.parse_args()
     cells = read(settings.folder / "nasbench201.csv.gz")
     nasbench201(cells, settings.out)

@@ -1,4 +1,4 @@
-"""What a sample says: every measure of every predictor, with intervals."""
+"""Computes every measure of every predictor of a sample, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ CORRELATIONS: dict[str, Measure] = {"kendall_tau": kendall_tau, "spearman": spea
 
 @dataclass(frozen=True)
 class Finding:
-    """One number.
+    """The value of one measure of one predictor.
 
     Attributes:
-        predictor: whose.
-        trivial: whether it is known without training anything.
-        scope: of which networks; ``within tenths of ...`` is the mean over ten groups of like cost.
-        networks: how many these are.
-        measure: its name.
+        predictor: name of the predictor.
+        trivial: whether the predictor is known without training.
+        scope: the networks that are compared; ``within tenths of ...`` is the mean over ten groups of similar cost.
+        networks: number of these networks.
+        measure: name of the measure.
         value: mean over the runs.
-        low: end of the 95 % interval.
-        high: the other end.
+        low: lower end of the 95 % interval.
+        high: upper end of the 95 % interval.
         runs: the value of each run.
     """
 
@@ -53,14 +53,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much a trained predictor is ahead of a trivial one, in Kendall's tau over all networks of the sample.
+    """Kendall's tau of a trained predictor minus that of a trivial one, over all networks of the sample.
 
     Attributes:
-        predictor: the trained one.
-        over: the trivial one.
+        predictor: name of the trained predictor.
+        over: name of the trivial predictor.
         value: mean over the runs.
-        low: end of the 95 % interval, from the same resamples for both.
-        high: the other end.
+        low: lower end of the 95 % interval, from the same resamples for both predictors.
+        high: upper end of the 95 % interval.
     """
 
     predictor: str
@@ -74,10 +74,10 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
     """Return all measures of all predictors.
 
     Args:
-        sample: what was scored.
-        top: the k of precision at k and best rank at k.
-        resamples: of the bootstrap.
-        seed: of it.
+        sample: the scored networks.
+        top: the values of k for precision at k and best rank at k.
+        resamples: number of resamples of the bootstrap.
+        seed: seed of the bootstrap.
     """
     everything = np.arange(len(sample))
     best = np.sort(np.argsort(-sample.truth, kind="stable")[: (len(sample) + 1) // 2])
@@ -85,11 +85,11 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
     for k in top:
         measures[f"precision_at_{k}"] = precision_at(k)
         measures[f"best_rank_at_{k}"] = best_rank_at(k)
-    found = []
+    results = []
     for predictor in sample.predictors:
         for scope, rows, chosen in ((OVERALL, everything, measures), (TOP_HALF, best, CORRELATIONS)):
             for name, measure in chosen.items():
-                found.append(
+                results.append(
                     _finding(
                         predictor, scope, name, _plain(measure, predictor, sample), rows, resamples=resamples, seed=seed
                     )
@@ -98,17 +98,17 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
             for name, measure in CORRELATIONS.items():
                 value = _within(measure, predictor, sample, sample.strata)
                 scope = f"within tenths of {sample.cut}"
-                found.append(_finding(predictor, scope, name, value, everything, resamples=resamples, seed=seed))
-    return found
+                results.append(_finding(predictor, scope, name, value, everything, resamples=resamples, seed=seed))
+    return results
 
 
 def leads(sample: Sample, *, resamples: int = 1000, seed: int = 0) -> list[Lead]:
     """Return the lead of each trained predictor over each trivial one.
 
     Args:
-        sample: what was scored.
-        resamples: of the bootstrap.
-        seed: of it.
+        sample: the scored networks.
+        resamples: number of resamples of the bootstrap.
+        seed: seed of the bootstrap.
     """
     return [
         _lead(ours, theirs, sample, resamples=resamples, seed=seed)
@@ -118,17 +118,18 @@ def leads(sample: Sample, *, resamples: int = 1000, seed: int = 0) -> list[Lead]
 
 
 def by_part(sample: Sample, predictor: Predictor) -> list[float]:
-    """Return the mean over runs of Kendall's tau in each tenth, the cheapest first; empty without a cost."""
+    """Return Kendall's tau in each tenth by cost, the cheapest first, as means over runs; empty without a cost."""
     if sample.strata is None:
         return []
-    found = []
+    means = []
     for part in range(int(sample.strata.max()) + 1):
         rows = np.flatnonzero(sample.strata == part)
-        found.append(float(np.mean([kendall_tau(run[rows], sample.truth[rows]) for run in predictor.scores])))
-    return found
+        means.append(float(np.mean([kendall_tau(run[rows], sample.truth[rows]) for run in predictor.scores])))
+    return means
 
 
 Value = Callable[[int, Rows], float]
+"""(number of the run, numbers of the networks) -> value of a measure."""
 
 
 def _plain(measure: Measure, predictor: Predictor, sample: Sample) -> Value:
@@ -141,8 +142,8 @@ def _within(measure: Measure, predictor: Predictor, sample: Sample, strata: Rows
     def value(run: int, rows: Rows) -> float:
         inside = [rows[strata[rows] == part] for part in parts]
         values = [measure(predictor.scores[run][each], sample.truth[each]) for each in inside]
-        known = [each for each in values if not np.isnan(each)]  # a group of equal scores has no correlation
-        return float(np.mean(known)) if known else float("nan")
+        defined = [each for each in values if not np.isnan(each)]  # a group of equal scores has no correlation
+        return float(np.mean(defined)) if defined else float("nan")
 
     return value
 

@@ -1,4 +1,4 @@
-"""``automl-nas rank``: how well a supernet ranks networks whose true values are known."""
+"""``automl-nas rank``: measure how well a supernet ranks networks with known true values."""
 
 from __future__ import annotations
 
@@ -20,27 +20,48 @@ if TYPE_CHECKING:
     from automl_nas_benchmarks.benchmark import Benchmark
 
 DEFAULTS = {"nasbench201": "nasbench201-cifar10", "nasbench_macro": "nasbench_macro"}
-"""Name of a space -> the benchmark its networks are compared with."""
+"""Name of a space -> the benchmark with the true values of its networks."""
 
 
-@click.command(short_help="Show how well a supernet ranks networks of known value.")
+@click.command(short_help="Measure how well a supernet ranks networks with known true values.")
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path), metavar="[CONFIG | RUN...]")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of the runs and the report.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the runs and the report.")
 @click.option("--space", help="Without CONFIG: the space, nasbench201 or nasbench_macro, or YAML with settings.")
 @click.option("--task", help="Without CONFIG: the task, a name or YAML: '{name: npz, path: images.npz}'.")
-@click.option("--strategy", default="single_path", show_default=True, help="Without CONFIG: what trains the supernet.")
-@click.option("--count", type=click.IntRange(min=3), default=300, show_default=True, help="Without CONFIG: networks.")
 @click.option(
-    "--benchmark", help="What is true: a name, or '{table: FILE, metric: ...}' (default: the space's own, CIFAR-10)."
+    "--strategy",
+    default="single_path",
+    show_default=True,
+    help="Without CONFIG: the strategy that trains the supernet.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, with seeds one apart.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=3),
+    default=300,
+    show_default=True,
+    help="Without CONFIG: number of networks in the sample.",
+)
+@click.option(
+    "--benchmark",
+    help="The true values: a name, or '{table: FILE, metric: ...}' (default: the space's own, CIFAR-10).",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of runs, with consecutive seeds."
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the configuration.")
 @click.option(
-    "--top", multiple=True, type=click.IntRange(min=1), default=(10,), show_default=True, help="k; repeatable."
+    "--top",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(10,),
+    show_default=True,
+    help="k of precision at k and best rank at k. May be repeated.",
 )
-@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the bootstrap.")
-@click.option("--no-plots", is_flag=True, help="Write no picture.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")
+@click.option(
+    "--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Resamples of the bootstrap."
+)
+@click.option("--no-plots", is_flag=True, help="Draw no plot.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr, only warnings and errors.")
 @json_option
 @debug_option
 def rank(
@@ -59,13 +80,14 @@ def rank(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Train a supernet, score a sample of its space with it, and compare the scores with the truth.
+    """Train a supernet, score a sample of its space with it, and compare the scores with the true values.
 
     CONFIG is an ordinary configuration. Each of its stages with the strategy `survey` scores a sample; other stages
-    with an evaluator are searches, and what they choose is compared, too. The runs are OUT/seed-0, OUT/seed-1, ...; the
-    same command again continues them. Given run directories instead, it compares those and runs nothing.
+    with an evaluator are searches, and the networks they choose are compared as well. The runs are OUT/seed-0,
+    OUT/seed-1, ...; the same command again continues them. With complete run directories instead of CONFIG, it compares
+    these and runs nothing.
 
-    The report goes to OUT: ranking.json, ranking.csv, scores.csv and ranking.png.
+    The report is written to OUT: ranking.json, ranking.csv, scores.csv and ranking.png.
     """
     from automl_nas.cli import Override, quiet_libraries
     from automl_nas_benchmarks.rank.report import as_json as to_json, as_text, make_report, write_report
@@ -74,23 +96,23 @@ def rank(
     working_plugins()
     finished = bool(sources) and all((source / "config.yaml").is_file() for source in sources)
     if finished and overrides:
-        raise click.UsageError("--set changes a configuration, and these are finished runs")
+        raise click.UsageError("--set needs a configuration; these are complete runs")
     with quiet_libraries():
         if finished:
             runs: Sequence[Result] = open_runs(sources)
         else:
-            given = _configuration(sources, space, task, strategy, count)
+            configuration = _configuration(sources, space, task, strategy, count)
             for text in overrides:
-                given.set(Override.parse(text))
+                configuration.set(Override.parse(text))
             if out is None:
-                raise click.UsageError("--out is missing: where shall the runs and the report be?")
+                raise click.UsageError("--out is missing: the folder of the runs and the report")
             try:
-                _check(given.value, _benchmark(benchmark, given.value.get("space")))
-                runs = _run_all(given.value, out, seeds, quiet)
+                _check(configuration.value, _benchmark(benchmark, configuration.value.get("space")))
+                runs = _run_all(configuration.value, out, seeds, quiet)
             except ConfigurationError as error:
-                raise given.locate(error) from error
-        chosen = _benchmark(benchmark, runs[0].plan.config["space"])
-        report = make_report(Study(chosen, runs), top=top, resamples=resamples)
+                raise configuration.locate(error) from error
+        true_values = _benchmark(benchmark, runs[0].plan.config["space"])
+        report = make_report(Study(true_values, runs), top=top, resamples=resamples)
     files = write_report(report, out, plots=not no_plots) if out is not None else []
     if as_json:
         click.echo(json.dumps(to_json(report), indent=2))
@@ -104,7 +126,7 @@ def rank(
 def _configuration(
     sources: Sequence[Path], space: str | None, task: str | None, strategy: str, count: int
 ) -> Configuration:
-    """Return the configuration of a file, or one made of the options."""
+    """Return the configuration of a file, or one from the options."""
     from automl_nas.cli import Configuration
     from automl_nas.run import Document, parse_yaml
 
@@ -129,30 +151,30 @@ def _configuration(
     return Configuration(value, Document(None, "the options"))
 
 
-def _benchmark(given: str | None, space: object) -> Benchmark:
-    """Return the benchmark of a name or a YAML mapping; without either, that of a space."""
+def _benchmark(option: str | None, space: object) -> Benchmark:
+    """Return the benchmark of the option, a name or a YAML mapping; without the option, the default of the space."""
     from automl_nas.run import parse_yaml
     from automl_nas_benchmarks.comparison.benchmark_loader import make_benchmark, resolve_benchmark
 
-    if given is None:
+    if option is None:
         name = space.get("name") if isinstance(space, Mapping) else space
         if name not in DEFAULTS:
-            raise click.UsageError(f"say with --benchmark what is true of the networks of the space {name!r}")
-        given = DEFAULTS[str(name)]
-    spec = parse_yaml(given, "--benchmark").value
+            raise click.UsageError(f"--benchmark is missing: the true values of the networks of the space {name!r}")
+        option = DEFAULTS[str(name)]
+    spec = parse_yaml(option, "--benchmark").value
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, Mapping) or ("name" in spec) == ("table" in spec):
-        raise click.UsageError("--benchmark is a name, or a mapping such as '{table: mine.csv, metric: accuracy}'")
+        raise click.UsageError("--benchmark must be a name, or a mapping such as '{table: mine.csv, metric: accuracy}'")
     return make_benchmark(resolve_benchmark(spec, "benchmark"), "benchmark")
 
 
 def _check(config: Mapping[str, Any], benchmark: Benchmark) -> None:
-    """See, before long work, that the runs can be compared with the benchmark."""
+    """Check, before any run, that the runs can be compared with the benchmark."""
     from automl_nas.run import complete_manager, make_plan
     from automl_nas_benchmarks.rank.study import check_comparable
 
-    # On the CPU, where nothing is timed to choose among settings.
+    # On the CPU, where the plan does not measure which settings of the runtime are fastest.
     check_comparable(make_plan({**config, "runtime": {"device": "cpu"}}, complete_manager().registry), benchmark)
 
 

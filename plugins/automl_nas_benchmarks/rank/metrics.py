@@ -1,7 +1,7 @@
-"""How well one ranking agrees with another: measures, and their bootstrap intervals.
+"""Measures of how well the scores of a predictor rank networks, and their bootstrap intervals.
 
-In all of them ``scores`` are what a predictor says and ``truth`` what is so, shape ``(n,)`` each, larger is better.
-Where ties matter (a count of layers is all ties), a measure is its mean over all orders of the tied.
+``scores`` are the values of a predictor and ``truth`` the true values, shape ``(n,)`` each; larger is better. If ties
+matter (a count of layers has many), a measure is the mean over all orders of the tied networks.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from automl_nas.streams import stream_seed
 Values: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
 Measure: TypeAlias = Callable[[Values, Values], float]
-"""(scores, truth) -> value; NaN where it has none."""
+"""(scores, truth) -> value; NaN if it is undefined."""
 
-_PAIRWISE = 256  # up to so many values all pairs are compared at once
+_PAIRWISE = 256
+"""Number of values up to which Kendall's tau compares all pairs directly."""
 
 
 def kendall_tau(scores: Values, truth: Values) -> float:
     """Return Kendall's tau-b: (concordant - discordant pairs) / the geometric mean of the untied pairs of either.
 
-    NaN for fewer than two, or where one of the two is constant.
+    NaN for fewer than two values, or if the scores or the truths are constant.
     """
     if _constant(scores) or _constant(truth):
         return float("nan")
     if len(scores) > _PAIRWISE:
         return float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
-    # SciPy checks its input for longer than a bootstrap of small groups takes to count the pairs.
+    # For small groups, SciPy's checks of its input take longer than comparing the pairs.
     one, other = (np.sign(values[:, np.newaxis] - values) for values in (scores, truth))
     return float((one * other).sum() / np.sqrt(np.abs(one).sum() * np.abs(other).sum()))
 
 
 def spearman(scores: Values, truth: Values) -> float:
-    """Return Spearman's correlation of ranks, the tied given their mean rank; NaN as in `kendall_tau`."""
+    """Return Spearman's correlation of ranks, with mean ranks for ties; NaN as in `kendall_tau`."""
     if _constant(scores) or _constant(truth):
         return float("nan")
     one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(scores), _mean_ranks(truth)))
@@ -46,9 +47,9 @@ def spearman(scores: Values, truth: Values) -> float:
 
 
 def precision_at(k: int) -> Measure:
-    """Return the measure: the share of the k that score best that are among the truly k best, or as good as the last.
+    """Return a measure: the share of the k networks with the best scores whose truth is among the k best truths.
 
-    A random order gives k / n where no truths are equal.
+    A network that equals the k-th best truth counts as well. A random order gives k / n if no truths are equal.
     """
 
     def precision(scores: Values, truth: Values) -> float:
@@ -61,7 +62,7 @@ def precision_at(k: int) -> Measure:
 
 
 def best_rank_at(k: int) -> Measure:
-    """Return the measure: the true rank of the truly best one among the k that score best, 1 being the very best.
+    """Return a measure: the best true rank among the k networks with the best scores; rank 1 is the best.
 
     Equal truths share the best of their ranks. A random order gives about (n + 1) / (k + 1).
     """
@@ -80,7 +81,7 @@ def best_rank_at(k: int) -> Measure:
 
 
 def true_ranks(truth: Values) -> Values:
-    """Return the rank of each, 1 for the best; equal ones share the best of theirs. Shape ``(n,)``."""
+    """Return the rank of each true value, 1 for the best, shape ``(n,)``; equal values share the best rank."""
     ranks: Values = stats.rankdata(-truth, method="min").astype(np.float64)
     return ranks
 
@@ -88,31 +89,30 @@ def true_ranks(truth: Values) -> Values:
 def bootstrap(
     value: Callable[[int, Rows], float], *, runs: int, size: int, resamples: int, seed: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile interval of a value's mean over several runs.
+    """Return the percentile interval of the mean of a value over runs.
 
-    Architectures are drawn with replacement, the same for all runs; and of several runs (supernets trained from
-    different seeds) as many are drawn with replacement, too. Resamples in which there is no value are left out; NaN
-    where there is none in any.
+    Each resample draws architectures with replacement, the same for all runs, and runs (supernets trained from
+    different seeds) with replacement. Resamples without a value are omitted; the result is NaN if no resample has one.
 
     Args:
-        value: (number of the run, numbers of the architectures that were drawn) -> value.
-        runs: how many.
-        size: how many architectures there are.
-        resamples: how many times.
-        seed: of the draws; with equal seeds, intervals of several values belong to the same draws.
-        level: of confidence.
+        value: (number of the run, numbers of the drawn architectures) -> value.
+        runs: number of runs.
+        size: number of architectures.
+        resamples: number of resamples.
+        seed: seed of the draws; intervals with equal seeds are based on the same draws.
+        level: confidence level.
     """
     rng = np.random.default_rng(stream_seed(seed, "bootstrap"))
-    found = []
+    means = []
     for _ in range(resamples):
         rows = rng.integers(size, size=size)
         drawn, counts = np.unique(rng.integers(runs, size=runs), return_counts=True)
         values = [value(int(run), rows) for run in drawn]
-        found.append(float(np.average(values, weights=counts)))
-    kept = np.array([each for each in found if not np.isnan(each)])
-    if not len(kept):
+        means.append(float(np.average(values, weights=counts)))
+    defined = np.array([mean for mean in means if not np.isnan(mean)])
+    if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -127,7 +127,7 @@ def _mean_ranks(values: Values) -> Values:
 
 
 def _chances(values: Values, top: int) -> Values:
-    """Return the probability of each to be among the ``top`` largest, the tied in random order."""
+    """Return the probability of each value to be among the ``top`` largest, with ties in random order."""
     border = np.sort(values)[-top]
     above, tied = values > border, values == border
     share = (top - int(above.sum())) / int(tied.sum())
@@ -136,9 +136,9 @@ def _chances(values: Values, top: int) -> Values:
 
 
 def _expected_least(sure: float, tied: Values, drawn: int) -> float:
-    """Return E[min(sure, the least of ``drawn`` of ``tied``)], drawn without replacement; ``tied`` ascends."""
+    """Return E[min(sure, minimum of ``drawn`` of ``tied``)], drawn without replacement; ``tied`` is ascending."""
     places = np.arange(len(tied))
-    # Given that all up to a place were passed over, the next one is passed over with this probability.
+    # The probability that none of the values up to a position is drawn.
     passed = np.cumprod(np.maximum(len(tied) - places - drawn, 0) / (len(tied) - places))
     first = np.concatenate(([1.0], passed[:-1])) - passed
     return float((first * np.minimum(sure, tied)).sum())

@@ -1,4 +1,4 @@
-"""The picture of a ranking study: what predictors say against what is true."""
+"""The plot of a ranking study: the scores of predictors against the true values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def scatter(sample: Sample) -> bytes | None:
-    """Return the picture as PNG; None without matplotlib."""
+    """Return the plot as PNG; None if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         return None
     image = io.BytesIO()
@@ -23,7 +23,7 @@ def scatter(sample: Sample) -> bytes | None:
 
 
 def draw(sample: Sample) -> Figure:
-    """Return a figure with a panel for each predictor (of several runs the first). A network's colour is its cost."""
+    """Return a figure with a panel for each predictor, with the scores of its first run; colours show the cost."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

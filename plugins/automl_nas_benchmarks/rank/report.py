@@ -1,4 +1,4 @@
-"""The report of a ranking study: a table in the terminal, JSON, CSV, and a scatter plot."""
+"""The report of a ranking study: text for the terminal, JSON, CSV, and a scatter plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.cli import table
-from automl_nas.run import write_whole
+from automl_nas.run import to_json_values, write_whole
 from automl_nas_benchmarks.rank.analysis import Finding, Lead, by_part, findings, leads
 from automl_nas_benchmarks.rank.search_outcomes import Pick, picks
 from automl_nas_benchmarks.rank.study import Sample, Study
@@ -20,15 +20,15 @@ from automl_nas_benchmarks.rank.study import Sample, Study
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything a study found.
+    """All results of a study.
 
     Attributes:
-        sample: what was scored.
-        findings: the measures.
-        leads: of trained predictors over trivial ones.
-        parts: predictor -> Kendall's tau in each tenth of the sample by cost, the cheapest first.
-        picks: what searches chose.
-        about: the benchmark, the runs, their seeds.
+        sample: the scored networks.
+        findings: the values of all measures of all predictors.
+        leads: the leads of trained predictors over trivial ones.
+        parts: name of a predictor -> Kendall's tau in each tenth of the sample by cost, the cheapest first.
+        picks: the networks that searches chose.
+        about: the benchmark, the runs and their seeds.
     """
 
     sample: Sample
@@ -40,24 +40,24 @@ class Report:
 
 
 def make_report(study: Study, *, top: Sequence[int], resamples: int) -> Report:
-    """Compute everything. A thousand resamples of a few hundred networks take a minute.
+    """Compute the results of a study. A thousand resamples of a few hundred networks take a minute.
 
     Args:
-        study: complete runs.
-        top: the k of precision at k and best rank at k.
-        resamples: of the bootstrap.
+        study: complete runs and their benchmark.
+        top: the values of k for precision at k and best rank at k.
+        resamples: number of resamples of the bootstrap.
 
     Raises:
-        DataError: too few networks were scored, or the table does not know them.
+        DataError: too few networks have scores and a true value.
     """
     sample = study.sample()
     return Report(
-        sample,
-        findings(sample, top=top, resamples=resamples),
-        leads(sample, resamples=resamples),
-        {predictor.name: by_part(sample, predictor) for predictor in sample.predictors},
-        picks(study),
-        {
+        sample=sample,
+        findings=findings(sample, top=top, resamples=resamples),
+        leads=leads(sample, resamples=resamples),
+        parts={predictor.name: by_part(sample, predictor) for predictor in sample.predictors},
+        picks=picks(study),
+        about={
             "benchmark": study.benchmark.name,
             "networks": len(sample),
             "left_out": sample.left_out,
@@ -72,9 +72,9 @@ def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Pa
     """Write ``ranking.json``, ``ranking.csv``, ``scores.csv`` and, where matplotlib is installed, ``ranking.png``.
 
     Args:
-        report: what was found.
-        folder: is made if need be.
-        plots: whether to draw the picture.
+        report: the results.
+        folder: the folder; created if needed.
+        plots: whether to draw the plot.
 
     Raises:
         RunFailedError: the folder cannot be written.
@@ -95,20 +95,22 @@ def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Pa
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON; what has no value is null."""
-    plain = {
+    """Return the report as JSON values; numbers that do not exist are null."""
+    content = {
         **report.about,
         "findings": [asdict(finding) for finding in report.findings],
         "leads": [asdict(lead) for lead in report.leads],
         "tau_in_tenths": {name: list(values) for name, values in report.parts.items()},
-        "picks": [asdict(pick) for pick in report.picks],
+        "picks": [
+            {**asdict(pick), "random": {str(k): best for k, best in pick.random.items()}} for pick in report.picks
+        ],
     }
-    finite: dict[str, Any] = _finite(plain)
-    return finite
+    json_values: dict[str, Any] = to_json_values(content)
+    return json_values
 
 
 def as_text(report: Report) -> list[str]:
-    """Return the lines for a terminal."""
+    """Return the report as lines for a terminal."""
     about = report.about
     lines = [
         f"{about['networks']} networks of {about['benchmark']}, {_count(len(about['seeds']), 'run')} "
@@ -133,13 +135,13 @@ def as_text(report: Report) -> list[str]:
     return lines
 
 
-def _picks(found: Sequence[Pick]) -> list[str]:
-    numbers = list(found[0].random)
-    rules = list(found[0].free)
+def _picks(chosen: Sequence[Pick]) -> list[str]:
+    numbers = list(chosen[0].random)
+    rules = list(chosen[0].free)
     header = ["search", "seed", "limit", "choice", "true", "rank", "worth"]
     header += [*(f"best of {k}" for k in numbers), *rules, "optimum"]
     rows = []
-    for pick in found:
+    for pick in chosen:
         rows.append(
             [
                 pick.stage,
@@ -165,9 +167,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
-def _csv_rows(found: Sequence[Finding]) -> Iterable[Sequence[object]]:
+def _csv_rows(results: Sequence[Finding]) -> Iterable[Sequence[object]]:
     yield ["predictor", "trivial", "scope", "networks", "measure", "value", "low", "high"]
-    for f in found:
+    for f in results:
         yield [f.predictor, f.trivial, f.scope, f.networks, f.measure, f.value, f.low, f.high]
 
 
@@ -186,13 +188,3 @@ def _table(rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

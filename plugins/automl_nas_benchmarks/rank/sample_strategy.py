@@ -1,4 +1,4 @@
-"""Looking at a sample of a space rather than searching it: `SampleStrategy`."""
+"""A strategy that evaluates a sample of a space instead of searching it: `SampleStrategy`."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
 from automl_nas.streams import stream
 
 COUNTABLE = 1 << 17
-"""A space of at most so many raw assignments is drawn from by counting it through, which takes seconds."""
+"""Largest number of raw assignments for which a space is enumerated, which takes seconds."""
 
-_POOL = 20  # in a larger space, so many uniform draws for each network of a stratified sample
-_DRAWS = 1000  # and so many in a row that give nothing new before the sample is called complete
+_POOL = 20
+"""Uniform draws from a larger space for each network of a stratified sample."""
+
+_DRAWS = 1000
+"""Consecutive draws from a larger space without a new network after which the sample is complete."""
 
 
 @final
 class SampleStrategy(AskTellStrategy):
-    """Have a fixed sample of the space evaluated, to see how well an evaluator ranks it.
+    """Evaluates a fixed sample of the space, to measure how well an evaluator ranks networks.
 
-    The sample depends on the space, the constraints and its own seed, not on the run's: several supernets are judged on
-    the same networks. It is proposed in random order, so the first n of it are a sample, too. No network is drawn
-    twice, where equal means equal ``canonical``.
+    The sample depends on the space, the constraints and ``sample_seed``, not on the seed of the run: several supernets
+    are compared on the same networks. The networks are proposed in random order, so the first n of them are a sample as
+    well. No network is drawn twice; networks with the same ``canonical`` architecture are equal.
 
     Args:
-        space: what is sampled.
-        problem: constraints on costs leave networks out; its costs can give the strata.
-        seed: of the run, used if ``sample_seed`` is None.
-        count: how many networks; None: all there are. Fewer where there are no more.
-        sample: ``uniform``, or ``stratified``: the space is cut into parts of equal size by a cost, and as many
-            networks are drawn from each.
-        by: the cost that is cut by.
-        strata: how many parts.
-        sample_seed: of the sample.
+        space: the space to sample.
+        problem: its constraints on costs exclude networks; its costs can define the strata.
+        seed: seed of the run; used without a ``sample_seed``.
+        count: maximum number of networks; None: all networks of the space.
+        sample: ``uniform``, or ``stratified``: the space is divided into strata of equal size by a cost, and the same
+            number of networks is drawn from each.
+        by: the cost that defines the strata.
+        strata: number of strata.
+        sample_seed: seed of the sample; None: the seed of the run.
 
     Raises:
-        ConfigurationError: a setting is out of its range, the problem has no such cost, or all networks are asked for
-            in a space too large to count.
+        ConfigurationError: a setting is out of its range, the problem does not have the cost ``by``, or ``count`` is
+            missing in a space that is too large to enumerate.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class SampleStrategy(AskTellStrategy):
                 raise ConfigurationError(f"{name} must be at least 1, not {value}", path=name)
         if count is None and space.size > COUNTABLE:
             raise ConfigurationError(
-                f"all of a space of {space.size:,} architectures cannot be proposed; give a number", path="count"
+                f"must be a number: a space of {space.size:,} architectures is too large to propose all", path="count"
             )
         if sample == "stratified" and by not in problem.cost_models:
             raise ConfigurationError(
@@ -75,11 +78,11 @@ class SampleStrategy(AskTellStrategy):
 
     @property
     def planned(self) -> int | None:
-        """How many networks it will propose at most."""
+        """Maximum number of networks that are proposed; None for all networks of the space."""
         return self._count
 
     def ask(self, n: int) -> list[Proposal]:
-        """Propose the next n of the sample.
+        """Propose the next n networks of the sample.
 
         Raises:
             InfeasibleError: no network meets the constraints on costs.
@@ -88,20 +91,20 @@ class SampleStrategy(AskTellStrategy):
             self._sample = self._draw(stream(self._seed, "survey"))
             if not self._sample:
                 limits = ", ".join(f"{limit.metric} {limit.text}" for limit in self._problem.constraints)
-                raise InfeasibleError(f"no network that was drawn meets the constraints ({limits}); relax them")
-        asked = self._sample[self._proposed : self._proposed + n]
-        self._proposed += len(asked)
-        return [Proposal(architecture) for architecture in asked]
+                raise InfeasibleError(f"no drawn network meets the constraints ({limits}); relax them")
+        proposed = self._sample[self._proposed : self._proposed + n]
+        self._proposed += len(proposed)
+        return [Proposal(architecture) for architecture in proposed]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Learn nothing."""
+        """Do nothing: the sample does not depend on results."""
 
     def search_state(self) -> dict[str, Any]:
-        """Return how many networks were proposed; the sample itself is drawn again."""
+        """Return the number of proposed networks; after a restart the sample is drawn again."""
         return {"proposed": self._proposed}
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Continue after so many."""
+        """Continue after the proposed networks."""
         self._proposed = state["proposed"]
 
     def _draw(self, rng: random.Random) -> list[Architecture]:
@@ -119,23 +122,23 @@ class SampleStrategy(AskTellStrategy):
     def _distinct(
         self, drawn: Iterable[Architecture], enough: int | None, patience: int | None = None
     ) -> list[Architecture]:
-        found: dict[Architecture, Architecture] = {}
+        by_canonical: dict[Architecture, Architecture] = {}
         idle = 0
         for architecture in drawn:
-            before = len(found)
+            before = len(by_canonical)
             if self._problem.feasible(architecture):
-                found.setdefault(self._space.canonical(architecture), architecture)
-            idle = 0 if len(found) > before else idle + 1
-            if len(found) == enough or idle == patience:
+                by_canonical.setdefault(self._space.canonical(architecture), architecture)
+            idle = 0 if len(by_canonical) > before else idle + 1
+            if len(by_canonical) == enough or idle == patience:
                 break
-        return list(found.values())
+        return list(by_canonical.values())
 
     def _endless(self, rng: random.Random) -> Iterable[Architecture]:
         while True:
             yield self._space.sample(rng)
 
     def _interleaved(self, pool: Sequence[Architecture]) -> list[Architecture]:
-        # A stable sort, so networks stay in random order within a stratum but for equal costs across a border.
+        # Within a stratum the networks keep their random order.
         costs = {architecture: self._problem.costs(architecture)[self._by] for architecture in pool}
         ordered = sorted(pool, key=costs.__getitem__)
         bounds = [len(ordered) * part // self._strata for part in range(self._strata + 1)]

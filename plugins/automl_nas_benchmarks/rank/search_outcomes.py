@@ -1,4 +1,4 @@
-"""What searches with a supernet's scores found, beside what costs nothing to find."""
+"""Compares the networks that searches chose by a supernet's scores with random networks and simple rules."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ if TYPE_CHECKING:
     from automl_nas.strategy import Problem
 
 RANDOM = (1, 10, 100)
-"""The numbers of random networks whose best is expected."""
+"""Sizes of the random samples whose expected best is reported."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """What a search chose, and what it might have been.
+    """The network that a search chose, compared with the other feasible networks.
 
     Attributes:
-        stage: the search.
-        seed: of its run.
+        stage: name of the search stage.
+        seed: seed of the run.
         limits: the constraints, as they were written.
-        evaluated: how many networks it scored.
-        code: of the network that scored best.
-        truth: what it is worth; None if the table does not say, and so for the next.
-        rank: among all feasible networks of the table, 1 for the best.
-        feasible: how many there are.
-        optimum: what the best of them is worth.
-        random: k -> what the best of k feasible networks drawn at random is worth on average, if one knew it.
-        worth: how many such random networks would be worth as much on average.
-        free: rule -> what its choice is worth: the network of the largest cost, or the most layers, under the limits;
-            the mean where several are equal.
+        evaluated: number of networks that the search scored.
+        code: code of the network with the best score.
+        truth: its true value; None if the table does not have it.
+        rank: its rank among all feasible networks of the table, 1 for the best; None without a true value.
+        feasible: number of feasible networks of the table.
+        optimum: true value of the best feasible network.
+        random: k -> expected best true value of k random feasible networks.
+        worth: number of random feasible networks whose expected best true value reaches ``truth``; None without a true
+            value.
+        free: rule -> true value of its choice: the feasible network with the largest cost, or with the most layers; the
+            mean if several are equal.
     """
 
     stage: str
@@ -57,34 +58,30 @@ class Pick:
 
 
 def picks(study: Study) -> list[Pick]:
-    """Return what every search of every run chose; none for a search that chose nothing, or among nothing."""
-    found = []
-    for stage in study.searches:
-        for run in study.runs:
-            pick = _pick(study, run, stage)
-            found += [pick] if pick is not None else []
-    return found
+    """Return the network that each search of each run chose, except for searches without a feasible network."""
+    chosen = (_pick(study, run, stage) for stage in study.searches for run in study.runs)
+    return [pick for pick in chosen if pick is not None]
 
 
 def feasible_networks(study: Study, problem: Problem) -> dict[Architecture, float]:
-    """Return the distinct networks of the table that meet the constraints on costs, and what they are worth."""
+    """Return the distinct networks of the table that meet the constraints on costs, and their true values."""
     table = study.benchmark.truth_source.table
-    same = range(len(table)) if table.representatives is None else np.unique(table.representatives).tolist()
-    found = {}
-    for row in same:
+    rows = range(len(table)) if table.representatives is None else np.unique(table.representatives).tolist()
+    networks = {}
+    for row in rows:
         architecture = table.coding.architecture(table.codes[row])
         truth = study.truth(architecture)
         if truth is not None and problem.feasible(architecture):
-            found[architecture] = truth
-    return found
+            networks[architecture] = truth
+    return networks
 
 
-def expected_best(truths: Values, k: int) -> float:
-    """Return the mean of the best of k values drawn without replacement: sum of x_i C(i - 1, k - 1) / C(n, k).
+def expected_maximum(truths: Values, k: int) -> float:
+    """Return the expected maximum of k values drawn without replacement: sum of x_i C(i - 1, k - 1) / C(n, k).
 
     Args:
-        truths: ascending, shape ``(n,)``.
-        k: at most n are drawn.
+        truths: values in ascending order, shape ``(n,)``.
+        k: number of draws; if it is larger than n, all values are drawn.
     """
     n = len(truths)
     k = min(k, n)
@@ -94,8 +91,8 @@ def expected_best(truths: Values, k: int) -> float:
 
 
 def _log_comb(n: Values, k: int) -> Values:
-    found: Values = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return found
+    logarithm: Values = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return logarithm
 
 
 def _pick(study: Study, run: Result, stage: str) -> Pick | None:
@@ -112,29 +109,29 @@ def _pick(study: Study, run: Result, stage: str) -> Pick | None:
     if isinstance(space, CodedSpace):
         rules["most layers"] = lambda architecture: float(space.parametric(architecture))
     return Pick(
-        stage,
-        run.plan.seed,
-        tuple(f"{limit.metric} {limit.text}" for limit in problem.constraints),
-        len(trials),
-        benchmark.truth_source.table.coding.code(best.architecture),
-        truth,
-        None if truth is None else 1 + int((truths > truth).sum()),
-        len(feasible),
-        float(truths[-1]),
-        {k: expected_best(truths, k) for k in RANDOM if k <= len(feasible)},
-        None if truth is None else _worth(truths, truth),
-        {name: _choice(feasible, rule) for name, rule in rules.items()},
+        stage=stage,
+        seed=run.plan.seed,
+        limits=tuple(f"{limit.metric} {limit.text}" for limit in problem.constraints),
+        evaluated=len(trials),
+        code=benchmark.truth_source.table.coding.code(best.architecture),
+        truth=truth,
+        rank=None if truth is None else 1 + int((truths > truth).sum()),
+        feasible=len(feasible),
+        optimum=float(truths[-1]),
+        random={k: expected_maximum(truths, k) for k in RANDOM if k <= len(feasible)},
+        worth=None if truth is None else _worth(truths, truth),
+        free={name: _choice(feasible, rule) for name, rule in rules.items()},
     )
 
 
 def _worth(truths: Values, truth: float) -> int:
-    """Return the least k with expected_best(k) >= truth, by bisection: it rises with k."""
+    """Return the smallest k with expected_maximum(k) >= truth, by bisection: the expectation increases with k."""
     low, high = 1, len(truths)
-    # Rounding in the sum must not keep the best from being worth all of them.
+    # Tolerates rounding in the sum: the best network must be worth at most all networks.
     close = truth - 1e-9 * abs(truth)
     while low < high:
         middle = (low + high) // 2
-        if expected_best(truths, middle) >= close:
+        if expected_maximum(truths, middle) >= close:
             high = middle
         else:
             low = middle + 1
@@ -142,6 +139,7 @@ def _worth(truths: Values, truth: float) -> int:
 
 
 def _choice(feasible: Mapping[Architecture, float], rule: Callable[[Architecture], float]) -> float:
+    """Return the mean true value of the networks with the largest value of a rule."""
     values = {architecture: rule(architecture) for architecture in feasible}
     largest = max(values.values())
     return float(np.mean([feasible[architecture] for architecture, value in values.items() if value == largest]))

@@ -1,4 +1,4 @@
-"""From finished runs to how well their supernets rank: what was scored, compared with what is true."""
+"""Reads the scores of complete runs, and matches them with the true values of a benchmark."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 Scores: TypeAlias = dict[Architecture, float]
 
 SURVEY = "survey"
-"""The strategy whose stages are compared with the truth."""
+"""Registered name of the strategy whose stages are compared with the true values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """What says which networks are better.
+    """The scores by which networks are ranked.
 
     Attributes:
-        name: the stage that scored them, with the metric if it is not the main one; or of a cost.
-        trivial: whether it is known without training anything.
-        scores: of each run, larger for better; a trivial one has a single row. Shape ``(runs, networks)``.
+        name: name of the stage that scored the networks, with the metric if it is not the main one; or of a cost.
+        trivial: whether the predictor is known without training.
+        scores: the scores of each run, larger for better, shape ``(runs, networks)``; one run if trivial.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Predictor:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Networks that were scored, and their truth.
+    """Scored networks and their true values.
 
     Attributes:
-        codes: of the networks, as the table writes them.
-        truth: larger is better; shape ``(networks,)``.
-        predictors: the stages first, then the trivial ones.
-        strata: for each network the number of its part when the sample is cut into tenths by ``cut``; None if the
-            benchmark has no cost.
-        cut: the cost it is cut by.
-        left_out: how many networks lack a score in some stage of some run, since they failed, or a true value.
+        codes: the codes of the networks in the table.
+        truth: the true values, larger is better, shape ``(networks,)``.
+        predictors: the predictors: stages first, then trivial ones.
+        strata: for each network its tenth of the sample by the cost ``cut``, from 0; None if the benchmark has no cost.
+        cut: name of the cost that defines the strata.
+        left_out: number of networks without a score in some stage of some run, because they failed, or without a true
+            value.
     """
 
     codes: tuple[str, ...]
@@ -72,22 +72,22 @@ class Sample:
 
     @property
     def trivial(self) -> tuple[Predictor, ...]:
-        """The predictors that cost nothing."""
+        """The predictors that are known without training."""
         return tuple(each for each in self.predictors if each.trivial)
 
 
 @dataclass(frozen=True)
 class Study:
-    """What runs give to compare.
+    """Complete runs and the benchmark with the true values of their networks.
 
     Attributes:
-        benchmark: what is true.
-        runs: complete, equal but for their seeds.
-        stages: those that scored a sample.
+        benchmark: the source of the true values.
+        runs: complete runs that differ only in their seeds.
+        stages: the stages that scored a sample.
         searches: the other stages that scored networks.
 
     Raises:
-        ConfigurationError: the runs differ in their stages, none of these is a survey, or the benchmark is about
+        ConfigurationError: the runs differ in their stages, no stage has the strategy `SURVEY`, or the benchmark has
             another space.
     """
 
@@ -97,46 +97,46 @@ class Study:
     searches: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        surveys, others = _stages(self.runs[0].plan.config)
+        samples, others = _stages(self.runs[0].plan.config)
         for run in self.runs:
             check_comparable(run.plan, self.benchmark)
-            if _stages(run.plan.config) != (surveys, others):
+            if _stages(run.plan.config) != (samples, others):
                 raise ConfigurationError(
                     f"the runs {self.runs[0].directory} and {run.directory} differ in their stages: "
                     "compare runs of one configuration"
                 )
-        object.__setattr__(self, "stages", surveys)
+        object.__setattr__(self, "stages", samples)
         object.__setattr__(self, "searches", others)
 
     def truth(self, architecture: Architecture) -> float | None:
-        """Return what an architecture is worth; None if the table does not say."""
+        """Return the true value of an architecture; None if the table does not have it."""
         try:
             return self.benchmark.truth(architecture)
         except SpaceError:
             return None
 
     def sample(self) -> Sample:
-        """Return the networks that all runs have scored in all of their surveys.
+        """Return the networks that all runs have scored in all of their sample stages.
 
         Raises:
-            DataError: fewer than three were, and have a true value.
+            DataError: fewer than three such networks have a true value.
         """
         scored: dict[str, list[Scores]] = {}
         for stage in self.stages:
             for run in self.runs:
-                for name, found in _scores(run, stage).items():
-                    scored.setdefault(name, []).append(found)
-        everywhere = [found for predictor in scored.values() for found in predictor]
-        met = {architecture for found in everywhere for architecture in found}
-        # In the order of the first survey; sets have none.
-        common = [a for a in everywhere[0] if all(a in found for found in everywhere) and self.truth(a) is not None]
+                for name, scores in _scores(run, stage).items():
+                    scored.setdefault(name, []).append(scores)
+        everywhere = [scores for predictor in scored.values() for scores in predictor]
+        union = {architecture for scores in everywhere for architecture in scores}
+        # In the order of the first stage; a set has no order.
+        common = [a for a in everywhere[0] if all(a in scores for scores in everywhere) and self.truth(a) is not None]
         if len(common) < 3:
             raise DataError(
-                f"{len(common)} networks were scored in every survey of every run and have a true value in "
-                f"'{self.benchmark.name}': nothing to compare"
+                f"only {len(common)} networks were scored in every sample stage of every run and have a true value in "
+                f"'{self.benchmark.name}'; at least 3 are needed"
             )
         predictors = [
-            Predictor(name, False, np.array([[found[a] for a in common] for found in predictor]))
+            Predictor(name, False, np.array([[scores[a] for a in common] for scores in predictor]))
             for name, predictor in scored.items()
         ]
         trivial = {name: np.array([model.estimate(a) for a in common]) for name, model in self.benchmark.costs.items()}
@@ -146,12 +146,12 @@ class Study:
             trivial["layers"] = np.array([float(space.parametric(a)) for a in common])
         predictors += [Predictor(name, True, values[np.newaxis]) for name, values in trivial.items()]
         return Sample(
-            tuple(self.benchmark.truth_source.table.coding.code(a) for a in common),
-            np.array([self.benchmark.truth(a) for a in common]),
-            tuple(predictors),
-            _tenths(trivial[cut]) if cut else None,
-            cut,
-            len(met) - len(common),
+            codes=tuple(self.benchmark.truth_source.table.coding.code(a) for a in common),
+            truth=np.array([self.benchmark.truth(a) for a in common]),
+            predictors=tuple(predictors),
+            strata=_tenths(trivial[cut]) if cut else None,
+            cut=cut,
+            left_out=len(union) - len(common),
         )
 
 
@@ -159,11 +159,11 @@ def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
     """Check that a run can be compared with a benchmark.
 
     Raises:
-        ConfigurationError: none of its stages is a survey, or the benchmark is about another space.
+        ConfigurationError: no stage of the run has the strategy `SURVEY`, or the benchmark has another space.
     """
     if not _stages(plan.config)[0]:
         raise ConfigurationError(
-            f"no stage of the run scores a sample of the space; give it one with the strategy '{SURVEY}' and the "
+            f"no stage of the run scores a sample of the space; add a stage with the strategy '{SURVEY}' and the "
             "evaluator 'inherited'",
             path="stages",
         )
@@ -174,7 +174,7 @@ def open_runs(directories: Sequence[Path]) -> list[Result]:
     """Open complete runs.
 
     Raises:
-        RunDirectoryError: one is no run, or not complete.
+        RunDirectoryError: a directory is not a run, or the run is not complete.
     """
     from automl_nas.run import open_run
 
@@ -191,29 +191,31 @@ def trials_of(run: Result, stage: str) -> list[Trial]:
 
 def _stages(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     scoring = [stage for stage in config["stages"] if stage["evaluator"] is not None]
-    surveys = tuple(stage["name"] for stage in scoring if stage["strategy"]["name"] == SURVEY)
-    return surveys, tuple(stage["name"] for stage in scoring if stage["name"] not in surveys)
+    samples = tuple(stage["name"] for stage in scoring if stage["strategy"]["name"] == SURVEY)
+    return samples, tuple(stage["name"] for stage in scoring if stage["name"] not in samples)
 
 
 def _scores(run: Result, stage: str) -> dict[str, Scores]:
-    """Return what a stage's complete trials scored, larger for better: the main objective, and other metrics.
+    """Return the scores of a stage's complete trials, larger for better, by name of the predictor.
 
-    The first stands under the name of the stage, the task's other metrics under that and their own.
+    The key of the first objective is the name of the stage; that of another metric of the task is the name of the stage
+    and of the metric.
     """
     problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
     trials = trials_of(run, stage)
-    found: dict[str, Scores] = {stage: {trial.architecture: problem.scores(trial)[0] for trial in trials}}
+    scores: dict[str, Scores] = {stage: {trial.architecture: problem.scores(trial)[0] for trial in trials}}
     main = next(iter(problem.objectives))
     for metric, direction in run.plan.task.metrics.items() if run.plan.task is not None else ():
         if metric != main:
             sign = 1.0 if direction == "maximize" else -1.0
-            found[f"{stage} {metric}"] = {
+            scores[f"{stage} {metric}"] = {
                 t.architecture: sign * t.metrics[metric] for t in trials if metric in t.metrics
             }
-    return found
+    return scores
 
 
 def _tenths(costs: Values) -> Rows:
+    """Return the tenth of each network by cost, from 0 for the cheapest."""
     order = np.argsort(costs, kind="stable")
     part = np.empty(len(costs), dtype=np.int64)
     part[order] = np.arange(len(costs)) * 10 // len(costs)

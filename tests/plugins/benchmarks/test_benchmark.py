@@ -17,7 +17,7 @@ from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
 from automl_nas_benchmarks.benchmark import BENCHMARKS, Benchmark, benchmark_from_table, load_benchmark
-from automl_nas_benchmarks.random_search_expectation import expected_best
+from automl_nas_benchmarks.comparison.random_search_expectation import expected_best
 from automl_nas_benchmarks.tables.packaged import load_table
 from automl_nas_evolution.random_search import RandomSearch
 

@@ -20,7 +20,7 @@ from automl_nas_benchmarks.rank.metrics import (
     spearman,
     true_ranks,
 )
-from automl_nas_benchmarks.rank.search_outcomes import expected_best
+from automl_nas_benchmarks.rank.search_outcomes import expected_maximum
 
 # Few different numbers, so that ties are the rule.
 few = st.integers(0, 3)
@@ -124,7 +124,7 @@ def test_known_ends() -> None:
 def test_expected_best_is_the_mean_over_all_subsets(values: list[float], k: int) -> None:
     k = min(k, len(values))
     best = [max(subset) for subset in itertools.combinations(values, k)]
-    assert expected_best(np.sort(values), k) == pytest.approx(np.mean(best), abs=1e-9)
+    assert expected_maximum(np.sort(values), k) == pytest.approx(np.mean(best), abs=1e-9)
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_theory() -> None:

@@ -67,7 +67,7 @@ def test_a_large_space_is_drawn_from() -> None:
     space = DecisionSpace(dict.fromkeys((f"d{number}" for number in range(20)), Choice((0, 1, 2, 3))))  # 4^20
     problem = Problem({"accuracy": "maximize"})
     assert len(set(proposed(SampleStrategy(space, problem, seed=0, count=50)))) == 50
-    with pytest.raises(ConfigurationError, match="give a number") as raised:
+    with pytest.raises(ConfigurationError, match="count: must be a number") as raised:
         SampleStrategy(space, problem, seed=0, count=None)
     assert raised.value.path == "count"
 

@@ -53,7 +53,7 @@ def test_codes() -> None:
     assert space.parametric(best) == 7
     with pytest.raises(SpaceError, match="have 8 digits, not 7"):
         space.architecture("2221222")
-    with pytest.raises(SpaceError, match=r"'3' in the code '22212223'.*0 \(identity\)"):
+    with pytest.raises(SpaceError, match=r"the code '22212223' has the unknown digit '3'.*0 \(identity\)"):
         space.architecture("22212223")
 
 
