@@ -23,6 +23,7 @@ from automl_nas.run.gc_tuning import GcTuner, tuned_gc
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
 from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.checkpoints import check_state
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.results import make_result
 from automl_nas.run.shortcomings import shortcomings
@@ -93,7 +94,7 @@ class Driver:
         stage, record, notifications = self._stages[index], self._record, self._notifications
         settings, state = stage.plan.settings, record.state
         services = self._services(index)
-        steps = state.get("steps", 0)
+        steps, state_checked = state.get("steps", 0), False
         try:
             strategy: Strategy = stage.make_strategy(record.ledger, record.directory)
             services.planned = strategy.planned
@@ -111,6 +112,9 @@ class Driver:
                     self._checkpoint(index, steps, strategy, services)
                     raise RunInterrupted
                 strategy.step(services)
+                if not state_checked:  # not at the first checkpoint, which may be a minute of work later
+                    check_state(strategy.state_dict(), f"the strategy of the stage '{settings.name}'")
+                    state_checked = True
                 steps += 1
                 if notifications.has_subscriber(StepFinished):
                     info = StepInfo(settings.name, steps, services.submitted)

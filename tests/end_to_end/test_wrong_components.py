@@ -87,3 +87,16 @@ def no_space() -> dict[str, int]:
 def test_a_space_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="made a dict, which is not a SearchSpace"):
         automl_nas.search(config({"name": no_space}, Asks, Answers), out=tmp_path / "run")
+
+
+class Remembers(Asks):
+    """Its state holds a function."""
+
+    def search_state(self) -> dict[str, Any]:
+        return {"asked": self._asked, "order": [len]}
+
+
+def test_a_state_that_no_checkpoint_can_hold_ends_the_run_after_the_first_step(tmp_path: Path) -> None:
+    raw = config(ToySpace(), Remembers, Answers)
+    with pytest.raises(PluginError, match=r"the strategy of the stage 'search': .*\['order'\]\[0\], a builtin"):
+        automl_nas.search(raw, out=tmp_path / "run")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import DamagedError
+from automl_nas.errors import DamagedError, PluginError
 from automl_nas.run.record.atomic_files import write_whole
 
 _NAME = re.compile(r"^(\d{8})-([0-9a-f]{64})(-boundary)?\.pt$")
@@ -89,3 +89,62 @@ def _load(path: Path, digest: str) -> dict[str, Any]:
         raise DamagedError(f"checkpoint {path} is damaged: its content does not match its digest")
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
+
+
+def check_state(state: Mapping[str, Any], owner: str) -> None:
+    """Check that a checkpoint can hold a state: by writing and reading it with empty tensors in place of the tensors.
+
+    Args:
+        state: the result of ``state_dict()``.
+        owner: what returned it, for the message.
+
+    Raises:
+        PluginError: the state cannot be written, or not be read without executing code; names the entry.
+    """
+    problem = _problem_of(state)
+    if problem is not None:
+        place, value = _culprit(state, "state_dict()")
+        raise PluginError(
+            f"{owner}: a checkpoint cannot hold {place}, a {type(value).__name__} ({problem}); keep tensors, numbers, "
+            "strings, None, and lists, tuples and dicts of them in the state"
+        )
+
+
+def _problem_of(state: Any) -> str | None:
+    import torch
+
+    buffer = io.BytesIO()
+    try:
+        torch.save(_without_data(state), buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception as error:
+        return str(error).splitlines()[0][:200]
+    return None
+
+
+def _without_data(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return torch.empty(0)
+    # Exactly these types: what derives from them is what may be refused.
+    if type(value) is dict:
+        return {key: _without_data(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_without_data(item) for item in value)
+    return value
+
+
+def _culprit(value: Any, place: str) -> tuple[str, Any]:
+    """Return the path and value of the innermost entry that cannot be written or read."""
+    if type(value) is dict:
+        entries = [(f"{place}[{key!r}]", item) for key, item in value.items()]
+    elif type(value) in (list, tuple):
+        entries = [(f"{place}[{number}]", item) for number, item in enumerate(value)]
+    else:
+        entries = []
+    for path, item in entries:
+        if _problem_of(item) is not None:
+            return _culprit(item, path)
+    return place, value

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from automl_nas.run.record.checkpoints import KEPT, Checkpoints
+from automl_nas.errors import PluginError
+from automl_nas.run.record.checkpoints import KEPT, Checkpoints, check_state
 
 
 def anything(state: dict[str, Any]) -> bool:
@@ -93,3 +96,24 @@ def test_opening_a_prepared_file_executes_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(pickle.UnpicklingError):
         checkpoints.newest(refuse, anything)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [(lambda: 0, "function"), (deque([1]), "deque"), (np.float64(0.5), "float64"), (Path("x"), "Path")],
+)
+def test_a_state_that_no_checkpoint_can_hold_is_refused_with_its_entry(entry: object, kind: str) -> None:
+    state = {"weights": torch.randn(3), "history": [1, (2.0, {"best": entry})]}
+    with pytest.raises(PluginError, match=rf"^mine: .* state_dict\(\)\['history'\]\[1\]\[1\]\['best'\], a .*{kind} "):
+        check_state(state, "mine")
+
+
+def test_every_state_that_is_written_and_read_is_accepted(tmp_path: Path) -> None:
+    state = {
+        "tensors": [torch.randn(2, dtype=torch.bfloat16), torch.nn.Parameter(torch.zeros(1))],
+        "plain": {1: None, "a": (True, 2, 3.5, "x", b"y"), "infinite": float("inf")},
+        "ordered": OrderedDict(a=1),
+    }
+    check_state(state, "mine")
+    Checkpoints(tmp_path).save(state)
+    assert Checkpoints(tmp_path).newest(refuse, anything) is not None
