@@ -25,8 +25,8 @@ import optuna
 from automl_nas.evaluation import Evaluator, Outcome, Request
 from automl_nas.run import Session
 from automl_nas.testing import ToySpace, toy_metric
-from automl_nas_optuna.mirror import Mirror
-from automl_nas_optuna.run_description import RunDescription
+from automl_nas_optuna.mirror.mirror import Mirror
+from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.storages import close, open_storage
 
 SPACE = ToySpace(blocks=20, options=4)
@@ -93,8 +93,8 @@ def copying(trials: int, kind: str) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         search(trials, None, folder)
-        portrait = RunDescription.of(folder / "run", {"search": {"accuracy": "maximize"}}, SPACE)
-        mirror = Mirror(folder / "run", portrait, address(kind, folder), "benchmark")
+        description = RunDescription.of(folder / "run", {"search": {"accuracy": "maximize"}}, SPACE)
+        mirror = Mirror(folder / "run", description, address(kind, folder), "benchmark")
         assert mirror.copy()  # the first one makes the tables
         cpu, wall = time.process_time(), time.perf_counter()
         while mirror.copy():

@@ -21,8 +21,8 @@ import optuna
 
 from automl_nas.strategy import Problem, Trial
 from automl_nas.testing import ToySpace
-from automl_nas_optuna.samplers import Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import Sampler
 
 BLOCKS, OPTIONS = 20, 4
 GOALS = {"random": "at most 0.15 ms more", "tpe": "at most 5 % more"}

@@ -36,8 +36,8 @@ from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local_search import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
-from automl_nas_optuna.samplers import Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import Sampler
 from automl_nas_surrogate.search import SurrogateSearch
 
 Maker = Callable[[SearchSpace, Problem, int], AskTellStrategy]

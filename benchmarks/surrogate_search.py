@@ -33,7 +33,7 @@ from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local_search import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
 from automl_nas_surrogate.search import SurrogateSearch
 
 CLEAN = ("nasbench201-cifar10", "nasbench201-cifar100", "nasbench201-imagenet16-120", "nasbench_macro")

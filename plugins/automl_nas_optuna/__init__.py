@@ -1,6 +1,10 @@
-"""Optuna, both ways: its samplers search our spaces, our strategies serve its studies.
+"""Optuna and this framework, in both directions.
 
-Names are loaded when they are used, so importing this package does not import Optuna.
+Optuna's samplers search the spaces of this framework (``strategy``); studies of your own use architectures, evaluators
+and strategies of this framework (``objective``). Optuna storages hold copies of runs (``mirror``), distribute
+evaluations to workers (``workers``), and hold studies that tune the settings of searches (``tuning``).
+
+Public names are loaded when they are first used, so importing this package does not import Optuna.
 """
 
 from __future__ import annotations
@@ -13,30 +17,39 @@ from automl_nas.plugin import Register, hookimpl
 if TYPE_CHECKING:
     import click
 
-    from automl_nas_optuna.objectives import evaluate
-    from automl_nas_optuna.samplers import Sampler
-    from automl_nas_optuna.strategy import OptunaStrategy
-    from automl_nas_optuna.strategy_sampler import StrategySampler
-    from automl_nas_optuna.suggesting import architecture_of, parameters_of, suggest
+    from automl_nas_optuna.objective.evaluating import evaluate
+    from automl_nas_optuna.objective.strategy_sampler import StrategySampler
+    from automl_nas_optuna.objective.suggesting import architecture_of, parameters_of, suggest
+    from automl_nas_optuna.storages import open_storage
+    from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+    from automl_nas_optuna.strategy.samplers import Sampler
+    from automl_nas_optuna.tuning.study_file import StudyFile
+    from automl_nas_optuna.tuning.tuning import Tuning
 
 __all__ = [
     "OptunaStrategy",
     "Sampler",
     "StrategySampler",
+    "StudyFile",
+    "Tuning",
     "architecture_of",
     "evaluate",
+    "open_storage",
     "parameters_of",
     "suggest",
 ]
 
 _LAZY = {
-    "OptunaStrategy": "automl_nas_optuna.strategy",
-    "Sampler": "automl_nas_optuna.samplers",
-    "StrategySampler": "automl_nas_optuna.strategy_sampler",
-    "architecture_of": "automl_nas_optuna.suggesting",
-    "evaluate": "automl_nas_optuna.objectives",
-    "parameters_of": "automl_nas_optuna.suggesting",
-    "suggest": "automl_nas_optuna.suggesting",
+    "OptunaStrategy": "automl_nas_optuna.strategy.optuna_strategy",
+    "Sampler": "automl_nas_optuna.strategy.samplers",
+    "StrategySampler": "automl_nas_optuna.objective.strategy_sampler",
+    "StudyFile": "automl_nas_optuna.tuning.study_file",
+    "Tuning": "automl_nas_optuna.tuning.tuning",
+    "architecture_of": "automl_nas_optuna.objective.suggesting",
+    "evaluate": "automl_nas_optuna.objective.evaluating",
+    "open_storage": "automl_nas_optuna.storages",
+    "parameters_of": "automl_nas_optuna.objective.suggesting",
+    "suggest": "automl_nas_optuna.objective.suggesting",
 }
 
 
@@ -47,20 +60,22 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    # Hooks are found by it, so nothing is left out.
+    # The plugin manager searches `dir` for hooks, so it must contain all globals and not only the public names.
     return sorted({*globals(), *__all__})
 
 
 @hookimpl
 def register_strategies(register: Register) -> None:
-    """Register the strategy that asks one of Optuna's samplers, and the one that proposes what it is given."""
+    """Register the strategy that asks one of Optuna's samplers, and the one that proposes listed architectures."""
     register(
         "optuna",
-        "automl_nas_optuna.strategy:OptunaStrategy",
+        "automl_nas_optuna.strategy.optuna_strategy:OptunaStrategy",
         summary="any sampler of Optuna: TPE, GP, NSGA-II, NSGA-III, CMA-ES, QMC, ...",
     )
     register(
-        "given", "automl_nas_optuna.fixed_proposals:Given", summary="the architectures that the configuration names"
+        "given",
+        "automl_nas_optuna.tuning.fixed_proposals:FixedProposals",
+        summary="the architectures listed in the configuration",
     )
 
 
@@ -69,24 +84,24 @@ def register_observers(register: Register) -> None:
     """Register the observer that mirrors runs."""
     register(
         "optuna",
-        "automl_nas_optuna.recording:MirrorObserver",
+        "automl_nas_optuna.mirror.observer:MirrorObserver",
         summary="copies finished trials into an Optuna storage, for its dashboard and visualisations",
     )
 
 
 @hookimpl
 def register_executors(register: Register) -> None:
-    """Register the executor whose workers are processes of any machine."""
+    """Register the executor whose workers take evaluations from an Optuna storage."""
     register(
         "optuna",
-        "automl_nas_optuna.executor:OptunaExecutor",
-        summary="workers of any machine (automl-nas worker) take evaluations from an Optuna storage",
+        "automl_nas_optuna.workers.executor:OptunaExecutor",
+        summary="workers on any machine (automl-nas worker) take evaluations from an Optuna storage",
     )
 
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add the commands that mirror a run afterwards, join one as a worker, and tune the settings of searches."""
+    """Add the commands that mirror a finished run, start a worker, and tune the settings of searches."""
     from automl_nas_optuna.commands import mirror, study, worker
 
     for command in (mirror, worker, study):

@@ -1,4 +1,4 @@
-"""``automl-nas mirror``, ``worker`` and ``study``; what commands need is imported inside of them."""
+"""The commands ``automl-nas mirror``, ``worker`` and ``study``. Each imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from automl_nas.cli import debug_option, json_option
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl_nas_optuna.tuning import Tuning
+    from automl_nas_optuna.tuning.tuning import Tuning
 
 
 @click.command(short_help="Copy a run's trials into an Optuna storage.")
@@ -23,43 +23,47 @@ if TYPE_CHECKING:
 @click.option("--study", help="The first part of the studies' names (default: the name of the run directory).")
 @debug_option
 def mirror(directory: Path, storage: str, study: str | None) -> None:
-    """Copy the finished trials of the run directory RUN into an Optuna STORAGE, each once.
+    """Copy the finished trials of the run directory RUN into an Optuna STORAGE, each of them once.
 
-    STORAGE is a URL (sqlite:///trials.db, postgresql://..., grpc://host:port) or the path of a journal file. What is
-    there already is left as it is, so the command may be repeated.
+    STORAGE is a URL (sqlite:///trials.db, postgresql://..., grpc://host:port) or the path of a journal file. Trials
+    that the storage already contains are not changed, so the command may be repeated.
     """
-    from automl_nas_optuna.mirror_once import catch_up
+    from automl_nas_optuna.mirror.mirror_once import mirror_once
 
-    copied, names = catch_up(directory, storage, study)
+    copied, names = mirror_once(directory, storage, study)
     click.echo(f"{copied} trials copied; studies: {', '.join(names)}")
 
 
 @click.command(short_help="Join a run as a worker, from any machine.")
 @click.argument("storage")
-@click.option("--study", help="The queue (default: the one that a run has opened): <run>/queue.")
+@click.option("--study", help="The name of the queue, <run>/queue (default: the one that is open).")
 @click.option(
-    "--idle", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Leave after so many idle seconds."
+    "--idle",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds without an evaluation after which the worker ends.",
 )
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="Where the run directory is on this machine (default: where it is for the run).",
+    help="The path of the run directory on this machine (default: the same path as on the run's machine).",
 )
 @debug_option
 def worker(storage: str, study: str | None, idle: float, directory: Path | None) -> None:
-    """Evaluate what a run puts into the Optuna STORAGE, one candidate at a time.
+    """Evaluate the candidates that a run puts into the Optuna STORAGE, one at a time.
 
-    The run is started with executor: {name: optuna, storage: STORAGE}. Any number of workers may join and leave at any
-    time; Ctrl-C gives back what is being evaluated. A run that inherits weights, or has data of its own, needs its run
-    directory to be visible from here.
+    Start the run with executor: {name: optuna, storage: STORAGE}. Any number of workers may join and leave at any time;
+    after Ctrl-C, another worker repeats the current evaluation. If the run inherits weights or has data of its own, the
+    worker must have access to the run directory.
     """
     from automl_nas.cli import quiet_libraries
-    from automl_nas_optuna.worker import Worker
+    from automl_nas_optuna.workers.worker import Worker
 
-    made = Worker(storage, study, idle=idle, directory=directory)
+    evaluator = Worker(storage, study, idle=idle, directory=directory)
     with quiet_libraries():
-        made.run()
-    click.echo(f"{made.evaluated} evaluations")
+        evaluator.run()
+    click.echo(f"{evaluator.evaluated} evaluations")
 
 
 def _study_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,20 +75,20 @@ def _study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(short_help="Tune the settings of searches.")
 def study() -> None:
-    """Tune the settings of searches: each trial of a study is a run, with its own run directory."""
+    """Tune the settings of searches: each trial of a study is a run with its own run directory."""
 
 
-@study.command(name="run", short_help="Run a study, or what is left of it.")
+@study.command(name="run", short_help="Run or continue a study.")
 @_study_options
 def run_study(file: Path, out: Path | None) -> None:
-    """Run the study that the YAML FILE describes. The same command continues a study that was interrupted."""
+    """Run the study described in the YAML file FILE. The same command continues an interrupted study."""
     from automl_nas.cli import quiet_libraries
 
     with quiet_libraries():
         tuning = _tuning(file, out)
         try:
             tuning.run(lambda trial: click.echo(_line(trial, tuning)))
-            _tell_best(tuning)
+            _print_best(tuning)
         finally:
             tuning.close()
 
@@ -93,11 +97,11 @@ def run_study(file: Path, out: Path | None) -> None:
 @_study_options
 @json_option
 def show(file: Path, out: Path | None, as_json: bool) -> None:
-    """List the trials of the study that FILE describes."""
+    """List the trials of the study described in FILE."""
     tuning = _tuning(file, out)
     trials = tuning.study.trials
     if as_json:
-        click.echo(json.dumps([_plain(trial) for trial in trials], indent=2))
+        click.echo(json.dumps([_as_json(trial) for trial in trials], indent=2))
     else:
         for trial in trials:
             click.echo(_line(trial, tuning))
@@ -108,27 +112,27 @@ def show(file: Path, out: Path | None, as_json: bool) -> None:
 @_study_options
 @json_option
 def best(file: Path, out: Path | None, as_json: bool) -> None:
-    """Print the best settings that the study of FILE has found, as options for automl-nas run."""
+    """Print the best settings of the study described in FILE, as options of automl-nas run."""
     tuning = _tuning(file, out)
     if as_json:
-        click.echo(json.dumps([_plain(trial) for trial in tuning.best()], indent=2))
+        click.echo(json.dumps([_as_json(trial) for trial in tuning.best()], indent=2))
     else:
-        _tell_best(tuning)
+        _print_best(tuning)
     tuning.close()
 
 
 def _tuning(file: Path, out: Path | None) -> Tuning:
-    from automl_nas_optuna.tuning import Tuning
-    from automl_nas_optuna.tuning_settings import StudyFile
+    from automl_nas_optuna.tuning.study_file import StudyFile
+    from automl_nas_optuna.tuning.tuning import Tuning
 
     return Tuning(StudyFile(file), out or Path("runs") / file.stem)
 
 
-def _tell_best(tuning: Tuning) -> None:
-    found = tuning.best()
-    if not found:
+def _print_best(tuning: Tuning) -> None:
+    best_trials = tuning.best()
+    if not best_trials:
         click.echo("no trial is complete yet")
-    for trial in found:
+    for trial in best_trials:
         click.echo(f"best: {_line(trial, tuning)}")
         for name, value in trial.user_attrs["settings"].items():
             click.echo(f"  --set '{name}={json.dumps(value)}'")
@@ -136,11 +140,13 @@ def _tell_best(tuning: Tuning) -> None:
 
 def _line(trial: FrozenTrial, tuning: Tuning) -> str:
     values = trial.values or []
-    told = ", ".join(f"{name} {value:.6g}" for name, value in zip(tuning.objectives, values, strict=False))
+    objectives = ", ".join(f"{name} {value:.6g}" for name, value in zip(tuning.objectives, values, strict=False))
     settings = ", ".join(f"{name}={json.dumps(v)}" for name, v in trial.user_attrs.get("settings", {}).items())
     error = trial.user_attrs.get("error", "")
-    return f"{trial.number:4d}  {told or trial.state.name.lower()}  {settings}" + (f"  ({error})" if error else "")
+    return f"{trial.number:4d}  {objectives or trial.state.name.lower()}  {settings}" + (
+        f"  ({error})" if error else ""
+    )
 
 
-def _plain(trial: FrozenTrial) -> dict[str, Any]:
+def _as_json(trial: FrozenTrial) -> dict[str, Any]:
     return {"number": trial.number, "state": trial.state.name.lower(), "values": trial.values, **trial.user_attrs}

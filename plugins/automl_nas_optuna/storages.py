@@ -1,4 +1,4 @@
-"""Optuna's storages: from what a user writes to one that works, or an error that says what is wrong."""
+"""Opening Optuna storages, and the errors of storages that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, UserError
-from automl_nas_optuna.samplers import require_optuna
+from automl_nas_optuna.optuna_version import require_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-PATIENCE = 30.0
-"""Seconds that SQLite waits for another process to let go of the file."""
+LOCK_SECONDS = 30.0
+"""Seconds that SQLite waits for a lock that another process holds."""
 
 FORMS = (
     "write a URL such as sqlite:///trials.db, postgresql://user:${PASSWORD}@host/name, mysql://..., "
@@ -25,35 +25,38 @@ FORMS = (
 
 
 class StorageError(UserError):
-    """An Optuna storage cannot be reached, or does not do what it is asked."""
+    """An Optuna storage cannot be reached, or an operation on it fails."""
 
 
-def shown(storage: str) -> str:
-    """Return how a storage is written in messages: without the password."""
+def without_password(storage: str) -> str:
+    """Return a storage as it is written in messages, with the password replaced by asterisks."""
     scheme, mark, rest = storage.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{mark}{user.partition(':')[0]}:***@{host}" if at and ":" in user else storage
 
 
 def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
-    """Return a storage that answers.
+    """Open a storage and check that it responds.
 
-    ``$NAME`` and ``${NAME}`` are filled in from the environment: passwords need not stand in files.
+    ``$NAME`` and ``${NAME}`` are replaced by environment variables, so that files need not contain passwords.
 
     Args:
         storage: a URL of SQLAlchemy, ``grpc://host:port``, or the path of a journal file.
-        path: the setting, for messages.
+        path: the path of the setting, for error messages.
 
     Raises:
-        ConfigurationError: it is malformed, a variable is not set, or a driver or Optuna itself is too old or missing.
-        StorageError: it cannot be reached.
+        ConfigurationError: the storage is malformed, a variable is not set, a driver is not installed, or Optuna is
+            too old.
+        StorageError: the storage cannot be reached.
     """
     require_optuna()
     full = os.path.expandvars(storage).strip()
     if "$" in full:
-        raise ConfigurationError(f"a variable in '{shown(storage)}' is not set in the environment", path=path)
+        raise ConfigurationError(
+            f"a variable in '{without_password(storage)}' is not set in the environment", path=path
+        )
     if not full:
-        raise ConfigurationError(f"no storage is given; {FORMS}", path=path)
+        raise ConfigurationError(f"the storage must not be empty; {FORMS}", path=path)
     scheme, mark, rest = full.partition("://")
     with reached(full), quiet():
         if not mark:
@@ -65,21 +68,21 @@ def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
 
 @contextmanager
 def reached(storage: str) -> Iterator[None]:
-    """Turn what drivers raise, when a storage does not answer, into `StorageError`."""
+    """Convert the errors that drivers raise when a storage does not respond into `StorageError`."""
     try:
         yield
     except (ConfigurationError, StorageError):
         raise
     except Exception as error:
-        if not _is_of_storage(error):
+        if not _is_storage_error(error):
             raise
         cause = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:300]
-        raise StorageError(f"the Optuna storage {shown(storage)} cannot be reached: {cause}") from error
+        raise StorageError(f"the Optuna storage {without_password(storage)} cannot be reached: {cause}") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from telling that it made a study, and that journals, proxies and names of metrics are new."""
+    """Suppress Optuna's messages on created studies, and its warnings that some of its features are experimental."""
     import warnings
 
     from optuna.exceptions import ExperimentalWarning
@@ -99,17 +102,17 @@ def quiet() -> Iterator[None]:
 
 
 def close(storage: BaseStorage) -> None:
-    """Let go of a storage's connections."""
+    """Close the connections of a storage."""
     engine = getattr(storage, "engine", None)
     with suppress(Exception):
         storage.remove_session()
     with suppress(Exception):
-        storage.close()  # type: ignore[attr-defined]  # a proxy has a channel, the others have nothing to close
+        storage.close()  # type: ignore[attr-defined]  # only a proxy has a channel to close
     if engine is not None:
         engine.dispose()
 
 
-def _is_of_storage(error: Exception) -> bool:
+def _is_storage_error(error: Exception) -> bool:
     from optuna.exceptions import StorageInternalError
 
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
@@ -123,7 +126,7 @@ def _journal(path: Path) -> BaseStorage:
     from optuna.storages.journal import JournalFileBackend
 
     if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder; a journal is a file")
+        raise ConfigurationError(f"{path} is a directory; a journal must be a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
 
@@ -135,11 +138,11 @@ def _proxy(address: str, path: str) -> BaseStorage:
     if not host or not port.isdigit():
         raise ConfigurationError(f"'grpc://{address}' needs a host and a port: grpc://host:13000", path=path)
     try:
-        made = GrpcStorageProxy(host=host, port=int(port))
+        proxy = GrpcStorageProxy(host=host, port=int(port))
     except ImportError:
         raise ConfigurationError("a gRPC proxy needs grpcio and protobuf: pip install grpcio protobuf") from None
-    made.wait_server_ready(timeout=10)
-    return made
+    proxy.wait_server_ready(timeout=10)
+    return proxy
 
 
 def _database(url: str, path: str) -> BaseStorage:
@@ -149,42 +152,43 @@ def _database(url: str, path: str) -> BaseStorage:
     try:
         kind = sqlalchemy.make_url(url).get_backend_name()
     except sqlalchemy.exc.ArgumentError:
-        raise ConfigurationError(f"'{shown(url)}' is no storage; {FORMS}", path=path) from None
+        raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if kind == "sqlite":
-        settings = {"connect_args": {"timeout": PATIENCE}}
+        settings = {"connect_args": {"timeout": LOCK_SECONDS}}
     for attempt in (0, 1, 2):
         try:
-            made = RDBStorage(url, engine_kwargs=settings)
+            database = RDBStorage(url, engine_kwargs=settings)
             break
         except ImportError as error:
             raise ConfigurationError(
-                f"'{shown(url)}' needs a driver that is not installed: {error}", path=path
+                f"'{without_password(url)}' needs a driver that is not installed: {error}", path=path
             ) from None
         except sqlalchemy.exc.NoSuchModuleError:
-            raise ConfigurationError(f"'{shown(url)}' is no storage; {FORMS}", path=path) from None
+            raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
         except Exception:
-            # Of two processes that make the same tables at once, one fails.
+            # If two processes create the tables at the same time, one of them fails.
             if attempt == 2:
                 raise
     if kind == "sqlite":
-        _lock_from_the_start(made)
-    return made
+        _lock_at_begin(database)
+    return database
 
 
-def _lock_from_the_start(storage: Any) -> None:
+def _lock_at_begin(storage: Any) -> None:
     """Make every transaction of SQLite take its lock before it reads.
 
-    SQLite knows no ``SELECT ... FOR UPDATE``: of two workers that read the same waiting trial, both would claim it.
+    SQLite does not have ``SELECT ... FOR UPDATE``. Without the lock, two workers that read the same waiting trial would
+    both claim it.
     """
     import sqlalchemy
 
     def connected(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # else the driver begins transactions by itself, after the first read
+        connection.isolation_level = None  # otherwise the driver begins a transaction itself, after the first read
 
     def begun(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    storage.engine.dispose()  # a connection that is open was opened the other way
+    storage.engine.dispose()  # close connections that were opened without these listeners
     sqlalchemy.event.listen(storage.engine, "connect", connected)
     sqlalchemy.event.listen(storage.engine, "begin", begun)

@@ -1,4 +1,4 @@
-"""Servers of their own, for as long as a test lasts: PostgreSQL, and Optuna's gRPC proxy."""
+"""Servers that run during a test: PostgreSQL, and Optuna's gRPC proxy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from plugins.optuna.worker_processes import wait_until
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return an unused port of this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -23,23 +24,23 @@ def free_port() -> int:
 
 
 def binary(name: str) -> str | None:
-    """Return the path of a program of PostgreSQL, which distributions keep out of PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else shutil.which(name)
+    """Return the path of a program of PostgreSQL; Debian does not install all of them in PATH."""
+    candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(candidates[-1]) if candidates else shutil.which(name)
 
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
-    """Run a server in a folder; yield the URL of its database. Skips the test where PostgreSQL is not installed."""
+    """Run a server in a folder; yield the URL of its database. Skip the test if PostgreSQL is not installed."""
     pytest.importorskip("psycopg2", reason="no driver for PostgreSQL (psycopg2) is installed")
     initdb, control = binary("initdb"), binary("pg_ctl")
     if initdb is None or control is None:
         pytest.skip("PostgreSQL is not installed")
     prefix: list[str] = []
     if os.geteuid() == 0:
-        # The server refuses to be run by root.
+        # The server refuses to run as root.
         if shutil.which("runuser") is None:
-            pytest.skip("PostgreSQL is not run by root, and there is no runuser")
+            pytest.skip("PostgreSQL cannot be run by root, and runuser is not installed")
         prefix = ["runuser", "-u", "postgres", "--"]
         for parent in (folder, *folder.parents[:3]):
             if str(parent).startswith("/tmp/"):
@@ -71,18 +72,27 @@ run_grpc_proxy_server(open_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.
 
 @contextmanager
 def grpc_proxy(storage: str, port: int | None = None) -> Iterator[str]:
-    """Run Optuna's gRPC proxy of a storage; yield its address. Skips the test where gRPC is not installed.
+    """Run Optuna's gRPC proxy of a storage; yield its address when it listens. Skip the test if gRPC is not installed.
 
     Args:
         storage: a URL of SQLAlchemy.
-        port: of an earlier server; None: any that is free.
+        port: the port of an earlier server; None: any unused port.
     """
     pytest.importorskip("grpc", reason="gRPC (grpcio) is not installed")
     pytest.importorskip("google.protobuf", reason="protobuf is not installed")
-    made = free_port() if port is None else port
-    server = subprocess.Popen([sys.executable, "-c", PROXY, storage, str(made)], stderr=subprocess.DEVNULL)
+    port = free_port() if port is None else port
+    server = subprocess.Popen([sys.executable, "-c", PROXY, storage, str(port)], stderr=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        assert server.poll() is None, "the proxy ended"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=10.0):
+            return True
+        return False
+
     try:
-        yield f"grpc://127.0.0.1:{made}"
+        # Clients wait 10 s only, which starting a process may exceed on a busy machine.
+        wait_until(listens)
+        yield f"grpc://127.0.0.1:{port}"
     finally:
         server.kill()
         server.wait()

@@ -1,4 +1,4 @@
-"""The strategy proposes what a loop over Optuna's own ask and tell does, when both seed the sampler in the same way."""
+"""The strategy makes the same proposals as a loop over Optuna's own ask and tell with the same seeds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from automl_nas.evaluation.evaluator import State
 from automl_nas.strategy import Problem, Trial, parse_constraint
 from automl_nas.streams import stream_seed
 from automl_nas.testing import ToyCost, ToySpace, toy_metric
-from automl_nas_optuna.samplers import KNOWN, Sampler, reseed
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import SAMPLERS, Sampler, reseed
 
 SPACE = ToySpace(blocks=4, options=4)
-SAMPLERS = {
+CONFIGURED = {
     "random": Sampler("random"),
     "tpe": Sampler("tpe", {"n_startup_trials": 5}),
     "independent tpe": Sampler("tpe", {"n_startup_trials": 5, "multivariate": False}),
@@ -27,21 +27,21 @@ SAMPLERS = {
     "brute_force": Sampler("brute_force"),
 }
 LENGTH = 20
-LIMIT = 7.0  # of costs from 0 to 12
+LIMIT = 7.0  # the costs are 0 to 12
 
 
 def seeds(seed: int, step: int) -> tuple[int, int]:
-    """The sampler's seed for one proposal, and that of a sequence: the upper 32 bits of named streams."""
+    """Return the sampler's seed for one proposal, and that of its sequence: the upper 32 bits of named streams."""
     return stream_seed(seed, "optuna/sampler", step) >> 31, stream_seed(seed, "optuna/sequence") >> 31
 
 
 def second(code: list[int]) -> float:
-    """Another metric: how far the code is from all ones."""
+    """Another metric: the distance of the code from all ones."""
     return float(sum(abs(number - 1) for number in code))
 
 
-def judged(number: int, code: list[int]) -> tuple[State, dict[str, float]]:
-    """Every kind of outcome now and then."""
+def outcome_of(number: int, code: list[int]) -> tuple[State, dict[str, float]]:
+    """Return state and metrics of a trial; every state occurs."""
     architecture = SPACE.validate(dict(zip(SPACE.decisions, code, strict=True)))
     metrics = {"accuracy": toy_metric(architecture, SPACE), "second": second(code)}
     if number % 7 == 3:
@@ -51,14 +51,14 @@ def judged(number: int, code: list[int]) -> tuple[State, dict[str, float]]:
     return State.COMPLETE, metrics
 
 
-def bare(sampler: Sampler, problem: Problem, seed: int) -> list[list[int]]:
-    """The loop: a new sampler for each proposal."""
+def optuna_loop(sampler: Sampler, problem: Problem, seed: int) -> list[list[int]]:
+    """Return the proposals of a loop over ask and tell, with a new sampler for each proposal."""
     study = optuna.create_study(directions=list(problem.objectives.values()), sampler=sampler.make(0))
     distributions: dict[str, Any] = {
         name: optuna.distributions.CategoricalDistribution((0, 1, 2, 3)) for name in SPACE.decisions
     }
     proposals: list[list[int]] = []
-    step, warned = 0, False
+    step, passed_back = 0, False
     while len(proposals) < LENGTH:
         study.sampler = sampler.make(*seeds(seed, step))
         step += 1
@@ -66,16 +66,16 @@ def bare(sampler: Sampler, problem: Problem, seed: int) -> list[list[int]]:
         code = list(trial.params.values())
         architecture = SPACE.validate(dict(zip(SPACE.decisions, code, strict=True)))
         if not problem.feasible(architecture):
-            if warned:
+            if passed_back:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
-            warned = True
+            passed_back = True
             for name, value in problem.violations(architecture).items():
                 trial.set_constraint(name, value)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
-        warned = False
-        state, metrics = judged(len(proposals), code)
+        passed_back = False
+        state, metrics = outcome_of(len(proposals), code)
         proposals.append(code)
         if state is State.FAILED:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -99,7 +99,7 @@ def through_the_strategy(sampler: Sampler, problem: Problem, seed: int) -> list[
         (proposal,) = strategy.ask(1)
         code = [int(str(value)) for value in proposal.architecture.values()]
         proposals.append(code)
-        state, metrics = judged(number, code)
+        state, metrics = outcome_of(number, code)
         costs = problem.costs(proposal.architecture)
         strategy.tell([Trial(number, proposal.architecture, metrics, costs, state=state, info={"epochs": 3})])
     return proposals
@@ -121,20 +121,22 @@ PROBLEMS = {
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", CONFIGURED)
 def test_proposals_are_those_of_optunas_own_loop(name: str, problem: str) -> None:
-    assert through_the_strategy(SAMPLERS[name], PROBLEMS[problem], 3) == bare(SAMPLERS[name], PROBLEMS[problem], 3)
+    assert through_the_strategy(CONFIGURED[name], PROBLEMS[problem], 3) == optuna_loop(
+        CONFIGURED[name], PROBLEMS[problem], 3
+    )
 
 
-@pytest.mark.parametrize("name", [name for name, traits in KNOWN.items() if not traits.fresh])
-def test_seeding_anew_is_making_anew(name: str) -> None:
-    kept, made = Sampler(name).make(1), Sampler(name).make(7)
-    assert reseed(kept, 7)
-    first, second = generators(kept), generators(made)
+@pytest.mark.parametrize("name", [name for name, traits in SAMPLERS.items() if not traits.fresh])
+def test_a_reseeded_sampler_equals_a_new_one(name: str) -> None:
+    reseeded, new = Sampler(name).make(1), Sampler(name).make(7)
+    assert reseed(reseeded, 7)
+    first, second = generators(reseeded), generators(new)
     assert first.keys() == second.keys()
     assert first
-    for place, state in first.items():
-        assert all(map(equal, state, second[place])), place
+    for path, state in first.items():
+        assert all(map(equal, state, second[path])), path
 
 
 def equal(first: Any, second: Any) -> bool:
@@ -145,17 +147,17 @@ def generators(sampler: object, path: str = "") -> dict[str, Any]:
     """Every NumPy generator that can be reached from a sampler, by its path."""
     import numpy as np
 
-    found: dict[str, Any] = {}
+    states: dict[str, Any] = {}
     for name, value in vars(sampler).items():
-        here = f"{path}.{name}"
+        attribute = f"{path}.{name}"
         if isinstance(value, np.random.RandomState):
-            found[here] = value.get_state()
+            states[attribute] = value.get_state()
         elif hasattr(value, "__dict__") and type(value).__module__.startswith("optuna.samplers"):
-            found |= generators(value, here)
-    return found
+            states |= generators(value, attribute)
+    return states
 
 
-def test_gp_is_made_anew_so_it_starts_every_fit_from_the_same_place() -> None:
+def test_gp_is_fresh_so_every_fit_starts_from_the_same_parameters() -> None:
     sampler = Sampler("gp", {"n_startup_trials": 3})
     problem = PROBLEMS["one objective"]
     study = optuna.create_study(direction="maximize", sampler=sampler.make(0))
@@ -176,10 +178,10 @@ def test_gp_is_made_anew_so_it_starts_every_fit_from_the_same_place() -> None:
 
 
 def test_a_result_that_is_not_a_number_is_a_failure_to_optuna() -> None:
-    told: dict[str, list[object]] = {}
+    events: dict[str, list[object]] = {}
     for kind, metrics in {"nan": {"accuracy": math.nan}, "missing": {}, "infinite": {"accuracy": -math.inf}}.items():
         strategy = OptunaStrategy(SPACE, PROBLEMS["one objective"], seed=0)
         (proposal,) = strategy.ask(1)
         strategy.tell([Trial(0, proposal.architecture, metrics)])
-        told[kind] = strategy.search_state()["events"][-1]
-    assert all(event == ["tell", 0, "fail", [], [], []] for event in told.values())
+        events[kind] = strategy.search_state()["events"][-1]
+    assert all(event == ["tell", 0, "fail", [], [], []] for event in events.values())

@@ -1,4 +1,4 @@
-"""The observer and the executor keep the contracts of their kinds."""
+"""The contracts of observers and executors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plugins.optuna.crews import start
 from plugins.optuna.test_mirror import mirrored
+from plugins.optuna.worker_processes import start
 
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.observer import Observer
@@ -20,23 +20,23 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ExecutorContract, ObserverContract, toy_plugin
 from automl_nas.testing.toy_plugin import installed_toys
-from automl_nas_optuna.executor import OptunaExecutor
-from automl_nas_optuna.recording import MirrorObserver
+from automl_nas_optuna.mirror.observer import MirrorObserver
+from automl_nas_optuna.workers.executor import OptunaExecutor
 
 
 class TestMirrorObserver(ObserverContract):
     def make(self, space: SearchSpace, folder: Path) -> Observer:
-        # However busy the machine is.
+        # A patience that suffices on a busy machine.
         return MirrorObserver(space, storage=str(folder / "trials.journal"), study="watched", patience=300.0)
 
     def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:
         for stage in ("first", "second"):
-            found = mirrored(str(folder / "trials.journal"), f"watched/{stage}")
-            assert found.keys() == {number for number, trial in trials.items() if trial.stage == stage}
+            copies = mirrored(str(folder / "trials.journal"), f"watched/{stage}")
+            assert copies.keys() == {number for number, trial in trials.items() if trial.stage == stage}
 
 
 class TestOptunaExecutor(ExecutorContract):
-    """With one worker, ``automl-nas worker``, which stops a slow evaluation by beginning anew."""
+    """With one worker, ``automl-nas worker``, which restarts itself when an evaluation exceeds its timeout."""
 
     def make(self, folder: Path) -> Executor:
         return OptunaExecutor(storage=str(folder / "queue.journal"), poll=0.02)
@@ -52,7 +52,7 @@ class TestOptunaExecutor(ExecutorContract):
 
     @contextmanager
     def workers(self, folder: Path) -> Iterator[None]:
-        worker = start(installed_toys(folder, "optuna"), "worker", str(folder / "queue.journal"), "--idle", "120")
+        worker = start(installed_toys(folder, "optuna"), "worker", str(folder / "queue.journal"), "--idle", "600")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Every sampler, as a strategy, keeps the contract of ask-and-tell strategies."""
+"""The contract of ask-and-tell strategies, for every sampler."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from plugins.optuna.spaces import Mixed
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem
 from automl_nas.testing import AskTellContract
-from automl_nas_optuna.samplers import Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import Sampler
 
 
 class OnMixed(AskTellContract):

@@ -1,4 +1,4 @@
-"""Runs over Optuna's gRPC proxy: the mirror, a worker on another process, and a proxy that goes away."""
+"""Runs over Optuna's gRPC proxy: the mirror, a worker in another process, and a proxy that is killed and restarted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from plugins.optuna.crews import configuration, entries, install, start
 from plugins.optuna.servers import free_port, grpc_proxy
 from plugins.optuna.test_mirror import mirrored
-from plugins.optuna.test_workers import CANDIDATE, Unused, answered
+from plugins.optuna.test_workers import CANDIDATE, StubEvaluatorSource, answered
+from plugins.optuna.worker_processes import configuration, entries, install, start
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
@@ -20,10 +20,10 @@ from automl_nas.run.configuration.builtin import with_builtin
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.testing import ToySpace
-from automl_nas_optuna.executor import OptunaExecutor
-from automl_nas_optuna.queues import Queue
+from automl_nas_optuna.objective.suggesting import architecture_of
 from automl_nas_optuna.storages import open_storage
-from automl_nas_optuna.suggesting import architecture_of
+from automl_nas_optuna.workers.executor import OptunaExecutor
+from automl_nas_optuna.workers.queue import Queue
 
 pytest.importorskip("grpc", reason="gRPC (grpcio) is not installed")
 
@@ -35,36 +35,35 @@ def test_a_worker_evaluates_and_the_mirror_copies_over_a_proxy(tmp_path: Path, m
     with grpc_proxy(f"sqlite:///{tmp_path}/trials.db") as address:
         config = configuration(diary, {"name": "optuna", "storage": address, "poll": 0.02}, seconds=0.0, trials=10)
         config["observers"] = [{"name": "optuna", "storage": address, "patience": 300.0}]
-        worker = start(environment, "worker", address, "--idle", "120")
+        worker = start(environment, "worker", address, "--idle", "600")
         try:
             Session.start(config, run, manager=with_builtin(PluginManager().load())).run()
         finally:
             worker.send_signal(signal.SIGINT)
-            told = worker.communicate()[0]
-        found = mirrored(address, "run/search")
+            output = worker.communicate()[0]
+        copies = mirrored(address, "run/search")
     trials = Ledger(run / "trials.jsonl", writable=False).trials
-    assert {trial.state for trial in trials.values()} == {State.COMPLETE}, told
+    assert {trial.state for trial in trials.values()} == {State.COMPLETE}, output
     assert entries(diary, "end") == [(number, worker.pid) for number in range(10)]
     assert worker.pid != os.getpid()
-    assert found.keys() == trials.keys() == set(range(10))
+    assert copies.keys() == trials.keys() == set(range(10))
     for number, trial in trials.items():
-        assert architecture_of(found[number].params, ToySpace()) == trial.architecture
-        assert found[number].values == [trial.metrics["accuracy"]]
+        assert architecture_of(copies[number].params, ToySpace()) == trial.architecture
+        assert copies[number].values == [trial.metrics["accuracy"]]
 
 
 def test_a_proxy_that_goes_away_makes_the_run_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is behind it keeps the queue; a new proxy of it, on the same port, and the run goes on."""
+    """The database behind the proxy contains the queue. With a new proxy on the same port, the run continues."""
     database, port = f"sqlite:///{tmp_path}/queue.db", free_port()
     with grpc_proxy(database, port) as address:
         executor = OptunaExecutor(storage=address, poll=0.01)
-        executor.open(Unused(tmp_path), lambda numbers: None, None)
+        executor.open(StubEvaluatorSource(tmp_path), lambda numbers: None, None)
         executor.submit(Request(0, CANDIDATE, seed=1))
         assert executor.next() is None
     with caplog.at_level(logging.WARNING):
         assert executor.next() is None
     assert f"the Optuna storage grpc://127.0.0.1:{port} cannot be reached" in caplog.text
     with grpc_proxy(database, port):
-        open_storage(address)  # waits until it answers
         queue = Queue(address, f"{tmp_path.name}/queue")
         queue.join()
         assert answered(queue, 0.5) == 0

@@ -1,4 +1,4 @@
-"""Runs that are mirrored into an Optuna storage."""
+"""Mirroring runs into an Optuna storage."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from automl_nas.space.decisions import Choice
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
 from automl_nas_optuna.commands import mirror as command
-from automl_nas_optuna.mirror import NUMBER, Mirror, Parameters
-from automl_nas_optuna.mirror_once import catch_up
-from automl_nas_optuna.recording import MirrorObserver
-from automl_nas_optuna.run_description import RunDescription
-from automl_nas_optuna.storages import StorageError, open_storage, shown
-from automl_nas_optuna.suggesting import architecture_of
+from automl_nas_optuna.mirror.mirror import NUMBER, Mirror, MirrorParameters
+from automl_nas_optuna.mirror.mirror_once import mirror_once
+from automl_nas_optuna.mirror.observer import MirrorObserver
+from automl_nas_optuna.mirror.run_description import RunDescription
+from automl_nas_optuna.objective.suggesting import architecture_of
+from automl_nas_optuna.storages import StorageError, open_storage, without_password
 
 SPACE = ToySpace(blocks=3, options=4)
 
@@ -54,14 +54,14 @@ def recorded(run: Path) -> dict[int, Trial]:
 def mirrored(storage: str, name: str) -> dict[int, optuna.trial.FrozenTrial]:
     study = optuna.load_study(study_name=name, storage=open_storage(storage))
     trials = study.get_trials()
-    found = {trial.user_attrs[NUMBER]: trial for trial in trials}
-    assert len(found) == len(trials), "a trial was copied twice"
-    return found
+    copies = {trial.user_attrs[NUMBER]: trial for trial in trials}
+    assert len(copies) == len(trials), "a trial was copied twice"
+    return copies
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody mirrored."""
+    """A run that was not mirrored."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     Session.start(configuration(), run).run()
     RunDescription.of(run, {"search": {"accuracy": "maximize", "toy_cost": "minimize"}}, SPACE)
@@ -71,12 +71,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/trials.db"
     run = tmp_path / "first"
-    # However busy the machine is.
+    # A patience that suffices on a busy machine.
     Session.start(configuration({"name": "optuna", "storage": storage, "patience": 300.0}), run).run()
-    found = mirrored(storage, "first/search")
-    assert found.keys() == recorded(run).keys() == set(range(12))
+    copies = mirrored(storage, "first/search")
+    assert copies.keys() == recorded(run).keys() == set(range(12))
     for number, trial in recorded(run).items():
-        copy = found[number]
+        copy = copies[number]
         assert architecture_of(copy.params, SPACE) == trial.architecture
         assert copy.values == [trial.metrics["accuracy"], trial.costs["toy_cost"]]
         assert copy.constraints == trial.violations
@@ -89,14 +89,14 @@ def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
 
 def test_a_run_is_mirrored_afterwards_and_each_trial_once(finished: Path, tmp_path: Path) -> None:
     storage = str(tmp_path / "trials.journal")
-    assert catch_up(finished, storage, None) == (12, ["finished/search"])
-    assert catch_up(finished, storage, None) == (0, ["finished/search"])
+    assert mirror_once(finished, storage, None) == (12, ["finished/search"])
+    assert mirror_once(finished, storage, None) == (0, ["finished/search"])
     assert mirrored(storage, "finished/search").keys() == set(range(12))
-    told = CliRunner().invoke(command, [str(finished), storage, "--study", "again"])
-    assert told.output == "12 trials copied; studies: again/search\n"
+    result = CliRunner().invoke(command, [str(finished), storage, "--study", "again"])
+    assert result.output == "12 trials copied; studies: again/search\n"
 
 
-def test_what_a_storage_missed_while_it_was_down_is_copied_when_it_is_back(finished: Path, tmp_path: Path) -> None:
+def test_trials_that_a_storage_missed_are_copied_when_it_is_back(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     storage = f"sqlite:///{folder}/trials.db"
     mirror = Mirror(finished, RunDescription.read(finished), storage, "x")
@@ -107,7 +107,7 @@ def test_what_a_storage_missed_while_it_was_down_is_copied_when_it_is_back(finis
     for _ in range(5):
         assert mirror.copy()
     folder.rename(tmp_path / "gone")
-    mirror.close()  # the connection is lost
+    mirror.close()  # removes the open connection to the file
     with pytest.raises(StorageError):
         mirror.copy()
     (tmp_path / "gone").rename(folder)
@@ -117,7 +117,11 @@ def test_what_a_storage_missed_while_it_was_down_is_copied_when_it_is_back(finis
     assert mirrored(storage, "x/search").keys() == set(range(12))
 
 
-def test_a_run_whose_storage_is_down_goes_on_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_whose_storage_is_down_goes_on_and_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The process gives up by itself 1 s after the run has ended and it has started; starting it may take much longer.
+    monkeypatch.setattr("automl_nas_optuna.mirror.observer.EXIT_SECONDS", 120.0)
     folder = tmp_path / "disk"
     folder.mkdir()
     storage = f"sqlite:///{folder}/trials.db"
@@ -128,32 +132,32 @@ def test_a_run_whose_storage_is_down_goes_on_and_says_so(tmp_path: Path, caplog:
     session.run()
     assert recorded(tmp_path / "run").keys() == set(range(12))
     assert "unable to open database file; the search goes on" in caplog.text
-    assert "12 trials were not copied in time; to catch up: automl-nas mirror" in caplog.text
+    assert "12 trials were not copied in time; to copy them: automl-nas mirror" in caplog.text
     folder.mkdir()
-    assert catch_up(tmp_path / "run", storage, None)[0] == 12
+    assert mirror_once(tmp_path / "run", storage, None)[0] == 12
 
 
 def test_studies_of_others_are_left_alone(finished: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/trials.db"
     optuna.create_study(storage=storage, study_name="theirs/search", directions=["maximize", "minimize"]).ask()
     with pytest.raises(ConfigurationError, match=r"'theirs/search' .* belongs to somebody else"):
-        catch_up(finished, storage, "theirs")
+        mirror_once(finished, storage, "theirs")
     optuna.create_study(storage=storage, study_name="empty/search", directions=["minimize"])
-    with pytest.raises(ConfigurationError, match=r"has the directions minimize, .* want maximize, minimize"):
-        catch_up(finished, storage, "empty")
-    catch_up(finished, storage, "ours")
+    with pytest.raises(ConfigurationError, match=r"has the directions minimize, .* need maximize, minimize"):
+        mirror_once(finished, storage, "empty")
+    mirror_once(finished, storage, "ours")
     (finished / "optuna.json").write_text(
         json.dumps({**json.loads((finished / "optuna.json").read_text()), "run": "another"})
     )
     with pytest.raises(ConfigurationError, match=r"'ours/search' .* belongs to another run"):
-        catch_up(finished, storage, "ours")
+        mirror_once(finished, storage, "ours")
 
 
-def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
+def test_all_kinds_of_decisions_and_states_are_copied(tmp_path: Path) -> None:
     space = Mixed()
-    portrait = RunDescription.of(tmp_path, {"search": {"accuracy": "maximize"}}, space)
+    description = RunDescription.of(tmp_path, {"search": {"accuracy": "maximize"}}, space)
     assert dict(RunDescription.read(tmp_path).decisions) == dict(space.decisions)
-    assert RunDescription.of(tmp_path, {}, space) == portrait, "a portrait is drawn once"
+    assert RunDescription.of(tmp_path, {}, space) == description, "the description is created once"
     architecture = space.validate({"branch": True, "operation": "pool", "width": 32, "edges": ["b", "d"]})
     trials = [
         Trial(
@@ -170,21 +174,21 @@ def test_all_decisions_and_states_have_a_picture(tmp_path: Path) -> None:
     while mirror.copy():
         pass
     mirror.close()
-    found = mirrored(f"sqlite:///{tmp_path}/trials.db", "run/search")
-    assert found.keys() == {0, 1, 2}
-    for copy in found.values():
+    copies = mirrored(f"sqlite:///{tmp_path}/trials.db", "run/search")
+    assert copies.keys() == {0, 1, 2}
+    for copy in copies.values():
         assert architecture_of(copy.params, space) == architecture
-    assert [copy.state.name for copy in found.values()] == ["COMPLETE", "PRUNED", "FAIL"]
-    assert found[0].constraints == {"flops <= 9": math.inf}
-    assert (found[0].user_attrs["loss"], found[0].user_attrs["flops"]) == (2.0, 7.0)
-    assert (found[1].value, found[1].intermediate_values) == (0.2, {1: 0.1, 3: 0.2})
-    assert found[2].user_attrs["automl_nas:error"] == "out of memory"
-    assert found[2].user_attrs["automl_nas:fidelity"] == 3.0
+    assert [copy.state.name for copy in copies.values()] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert copies[0].constraints == {"flops <= 9": math.inf}
+    assert (copies[0].user_attrs["loss"], copies[0].user_attrs["flops"]) == (2.0, 7.0)
+    assert (copies[1].value, copies[1].intermediate_values) == (0.2, {1: 0.1, 3: 0.2})
+    assert copies[2].user_attrs["automl_nas:error"] == "out of memory"
+    assert copies[2].user_attrs["automl_nas:fidelity"] == 3.0
 
 
 def test_options_that_are_equal_to_python_stay_apart(tmp_path: Path) -> None:
-    portrait = RunDescription("x", {}, {"a": Choice((1, True, 1.0)), "b": Choice(("p", "q"))})
-    parameters = Parameters(portrait)
+    description = RunDescription("x", {}, {"a": Choice((1, True, 1.0)), "b": Choice(("p", "q"))})
+    parameters = MirrorParameters(description)
     values = [parameters.values(Architecture({"a": option, "b": "q"})) for option in (1, True, 1.0)]
     assert values == [{"a": "1", "b": "q"}, {"a": "true", "b": "q"}, {"a": "1.0", "b": "q"}]
     assert parameters.distributions(Architecture({"a": 1, "b": "p"}))["a"].choices == ("1", "true", "1.0")  # type: ignore[attr-defined]
@@ -193,15 +197,15 @@ def test_options_that_are_equal_to_python_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("storage", "message"),
     [
-        ("", "no storage is given; write a URL such as sqlite"),
-        ("nosuch://host/x", r"'nosuch://host/x' is no storage"),
+        ("", "write a URL such as sqlite"),
+        ("nosuch://host/x", r"'nosuch://host/x' is not a storage"),
         ("postgresql://me:secret@127.0.0.1:1/x", r"postgresql://me:\*\*\*@127.0.0.1:1/x"),
         ("sqlite:////nowhere/at/all.db", "unable to open database file"),
         ("mysql://u:${NO_SUCH_VARIABLE}@h/x", "a variable in .* is not set"),
         ("grpc://host", "needs a host and a port"),
     ],
 )
-def test_storages_that_cannot_be_had_are_refused_before_the_run(storage: str, message: str, tmp_path: Path) -> None:
+def test_storages_that_cannot_be_reached_are_refused_before_the_run(storage: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
         Session.start(configuration({"name": "optuna", "storage": storage}), tmp_path / "run")
     assert "secret" not in str(caught.value)
@@ -215,5 +219,5 @@ def test_an_old_optuna_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert shown("postgresql://me:pa:ss@w@host:1/db") == "postgresql://me:***@host:1/db"
-    assert shown("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"
+    assert without_password("postgresql://me:pa:ss@w@host:1/db") == "postgresql://me:***@host:1/db"
+    assert without_password("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"

@@ -1,4 +1,4 @@
-"""A search goes on from its state: exactly, from plain data, and without unpickling anything."""
+"""Resuming a search from its state: exactly, from plain data, and without unpickling."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import pickle
 from typing import Any
 
 import pytest
-from plugins.optuna import odd_samplers
+from plugins.optuna import third_party_samplers
 from plugins.optuna.spaces import Widths, search
 
 from automl_nas.errors import ReplayError
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy import Problem, Proposal
 from automl_nas.testing import ToySpace
-from automl_nas_optuna.samplers import KNOWN, Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import SAMPLERS, Sampler
 
 SPACE = ToySpace(blocks=4, options=3)
 PROBLEM = Problem({"accuracy": "maximize"})
 WITH_CMAES = importlib.util.find_spec("cmaes") is not None
-ODD = "plugins.optuna.odd_samplers:"
+THIRD_PARTY = "plugins.optuna.third_party_samplers:"
 
 
 def resumed(sampler: Sampler, space: SearchSpace, problem: Problem) -> tuple[list[Proposal], list[Proposal]]:
-    """Proposals of a search, and of one that is written down as JSON and read after every trial."""
+    """Return the proposals of a search, and of one whose state is written as JSON and read after every trial."""
     whole = search(OptunaStrategy(space, problem, seed=5, sampler=sampler, attempts=3), 12, space)
     proposals: list[Proposal] = []
     strategy = OptunaStrategy(space, problem, seed=5, sampler=sampler, attempts=3)
@@ -37,8 +37,8 @@ def resumed(sampler: Sampler, space: SearchSpace, problem: Problem) -> tuple[lis
     return whole, proposals
 
 
-@pytest.mark.parametrize("name", [*KNOWN, f"{ODD}Cyclic"])
-def test_it_is_resumed_from_json(name: str) -> None:
+@pytest.mark.parametrize("name", [*SAMPLERS, f"{THIRD_PARTY}Cyclic"])
+def test_a_search_is_resumed_from_json(name: str) -> None:
     if name == "cmaes" and not WITH_CMAES:
         pytest.skip("CMA-ES needs the library cmaes")
     settings = {"gp": {"n_startup_trials": 11}, "tpe": {"n_startup_trials": 4}, "nsgaii": {"population_size": 3}}
@@ -48,7 +48,7 @@ def test_it_is_resumed_from_json(name: str) -> None:
 
 
 @pytest.mark.skipif(not WITH_CMAES, reason="CMA-ES needs the library cmaes")
-def test_the_pickle_of_cmaes_is_never_written_down() -> None:
+def test_the_pickle_of_cmaes_is_never_written() -> None:
     strategy = OptunaStrategy(Widths(), PROBLEM, seed=0, sampler="cmaes")
     search(strategy, 20, Widths())
     state = strategy.search_state()
@@ -78,11 +78,11 @@ def test_nothing_in_a_state_is_unpickled(name: str) -> None:
     assert "optimizer" not in json.dumps(other.search_state())
 
 
-def test_a_sampler_that_does_not_repeat_itself_cannot_be_resumed_and_says_so() -> None:
-    odd_samplers.Absorbed.calls = 0
-    strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler(f"{ODD}Absorbed"))
+def test_a_sampler_that_does_not_repeat_itself_cannot_be_resumed() -> None:
+    third_party_samplers.Absorbed.calls = 0
+    strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler(f"{THIRD_PARTY}Absorbed"))
     search(strategy, 3, SPACE)
-    odd_samplers.Absorbed.calls = 1
-    other = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler(f"{ODD}Absorbed"))
-    with pytest.raises(ReplayError, match=r"Absorbed' is resumed by asking .* proposal 0 came out as .* new search"):
+    third_party_samplers.Absorbed.calls = 1
+    other = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler(f"{THIRD_PARTY}Absorbed"))
+    with pytest.raises(ReplayError, match=r"Absorbed' is resumed by asking .* proposal 0 is now .* new search"):
         other.load_search_state(strategy.search_state())

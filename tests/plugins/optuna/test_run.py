@@ -1,4 +1,4 @@
-"""A run with a sampler of Optuna, interrupted and resumed."""
+"""Runs with one of Optuna's samplers, interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPACE = ToySpace(blocks=4, options=3)
 
 
 class Interrupted(ToyEvaluator):
-    """Interrupts the run in the middle of the twelfth trial."""
+    """Interrupts the run during the twelfth trial."""
 
     count = 0
 
@@ -49,10 +49,10 @@ def configuration(sampler: dict[str, Any], evaluator: ToyEvaluator) -> dict[str,
 
 
 def proposed(run: Path) -> list[Any]:
-    """Return what was proposed, by number: what was begun when the run was interrupted may be recorded later."""
+    """Return the architectures in the order of their numbers; after an interruption, the ledger's order may differ."""
     lines = map(json.loads, (run / "trials.jsonl").read_text(encoding="utf-8").splitlines())
-    found = {line["number"]: line["architecture"] for line in lines if "architecture" in line}
-    return [found[number] for number in sorted(found)]
+    architectures = {line["number"]: line["architecture"] for line in lines if "architecture" in line}
+    return [architectures[number] for number in sorted(architectures)]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def proposed(run: Path) -> list[Any]:
     [
         {"name": "tpe", "settings": {"n_startup_trials": 5}},
         {"name": "nsgaii", "settings": {"population_size": 5}},
-        {"name": "plugins.optuna.odd_samplers:Cyclic", "settings": {"stride": 2}},
+        {"name": "plugins.optuna.third_party_samplers:Cyclic", "settings": {"stride": 2}},
     ],
     ids=lambda sampler: sampler["name"].rpartition(":")[2],
 )

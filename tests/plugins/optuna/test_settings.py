@@ -1,4 +1,4 @@
-"""What is refused, when, and with which words."""
+"""Invalid settings, and the errors that name them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import PluginManager
 from automl_nas.strategy import Problem, parse_constraint
 from automl_nas.testing import ToySpace
-from automl_nas_optuna.samplers import Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import Sampler
 
 SPACE = ToySpace(blocks=4, options=3)
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -30,24 +30,24 @@ def test_a_configuration_is_checked_when_it_is_resolved() -> None:
 
     assert "stages[0].strategy.sampler: must be 'tpe'" in refused(sampler="tpee")
     assert "did you mean 'tpe'?" in refused(sampler="tpee")
-    wrong = refused(sampler={"name": "nsgai", "settings": {}})
-    assert wrong.startswith("stages[0].strategy.sampler.name: unknown sampler 'nsgai'; did you mean 'nsgaii'?")
-    wrong = refused(sampler={"name": "tpe", "settings": {"n_startup": 3}})
-    assert wrong.startswith("stages[0].strategy.sampler.settings.n_startup: the sampler 'tpe' has no setting")
-    assert "did you mean 'n_startup_trials'? (it accepts: consider_prior" in wrong
+    message = refused(sampler={"name": "nsgai", "settings": {}})
+    assert message.startswith("stages[0].strategy.sampler.name: unknown sampler 'nsgai'; did you mean 'nsgaii'?")
+    message = refused(sampler={"name": "tpe", "settings": {"n_startup": 3}})
+    assert message.startswith("stages[0].strategy.sampler.settings.n_startup: the sampler 'tpe' has no setting")
+    assert "did you mean 'n_startup_trials'? (it accepts: consider_prior" in message
     assert "must be int, not True" in refused(sampler={"name": "tpe", "settings": {"n_startup_trials": True}})
     assert "population_size" in refused(sampler={"name": "nsgaii", "settings": {"population_size": 1}})
     assert "takes a Python object" in refused(sampler={"name": "tpe", "settings": {"gamma": 3}})
     assert "supplied by the run" in refused(sampler={"name": "tpe", "settings": {"seed": 3}})
     assert "cannot import" in refused(sampler={"name": "optuna.samplers:Missing"})
-    assert "is no sampler" in refused(sampler={"name": "optuna:Study"})
-    assert "takes no seed" in refused(sampler={"name": "optuna.samplers:PartialFixedSampler"})
+    assert "is not a sampler" in refused(sampler={"name": "optuna:Study"})
+    assert "'seed'" in refused(sampler={"name": "optuna.samplers:PartialFixedSampler"})
     good = registry.resolve("strategies", {"name": "optuna", "sampler": {"name": "tpe"}})
     assert good["sampler"] == {"name": "tpe", "settings": {}}
     assert registry.resolve("strategies", good) == good
 
 
-def test_what_a_sampler_cannot_do_is_said_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampler_that_does_not_support_the_space_or_problem_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     if not WITH_CMAES:
         with pytest.raises(ConfigurationError, match="pip install cmaes"):
             OptunaStrategy(Widths(), PROBLEM, seed=0, sampler="cmaes")
@@ -72,5 +72,5 @@ def test_an_old_optuna_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("setting", ["attempts", "draws"])
 def test_settings_out_of_range(setting: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{setting} must be at least 1, not 0"):
+    with pytest.raises(ConfigurationError, match=f"{setting}: must be at least 1"):
         OptunaStrategy(SPACE, PROBLEM, seed=0, **{setting: 0})

@@ -1,4 +1,4 @@
-"""What the strategy promises beyond the contract: duplicates, resuming, warm start, fidelities, errors."""
+"""Behaviour of the strategy beyond the contract: duplicates, resuming, warm start, fidelities, errors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy import FeasibleSampler, Problem, Trial, parse_constraint
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToySpace
-from automl_nas_optuna.parameters import Parameters
-from automl_nas_optuna.samplers import KNOWN, Sampler
-from automl_nas_optuna.strategy import OptunaStrategy
+from automl_nas_optuna.strategy.code_parameters import CodeParameters
+from automl_nas_optuna.strategy.optuna_strategy import OptunaStrategy
+from automl_nas_optuna.strategy.samplers import SAMPLERS, Sampler
 
 SPACE = ToySpace(blocks=4, options=3)
 PROBLEM = Problem({"accuracy": "maximize"})
 WITH_CMAES = importlib.util.find_spec("cmaes") is not None
-ODD = "plugins.optuna.odd_samplers:"
+THIRD_PARTY = "plugins.optuna.third_party_samplers:"
 
 
 def events(strategy: OptunaStrategy, kind: str) -> list[list[Any]]:
     return [event for event in strategy.search_state()["events"] if event[0] == kind]
 
 
-def test_a_sampler_that_repeats_itself_is_given_up_for_one_candidate() -> None:
-    # Strides of the number of options: two numbers for each decision and no more, so 16 networks in all.
-    sampler = Sampler(f"{ODD}Cyclic", {"stride": 3})
+def test_one_candidate_is_drawn_when_the_sampler_repeats_itself() -> None:
+    # The stride equals the number of options, so only two options of each decision are suggested: 16 networks in all.
+    sampler = Sampler(f"{THIRD_PARTY}Cyclic", {"stride": 3})
     strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=sampler, attempts=7)
     proposals = search(strategy, 81, SPACE)
     assert len({proposal.architecture for proposal in proposals}) == 81
@@ -42,27 +42,27 @@ def test_a_sampler_that_repeats_itself_is_given_up_for_one_candidate() -> None:
     assert origins["sampler"] <= 16
     assert origins["random"] >= 81 - 16
     assert strategy.ask(1) == []
-    # Each random candidate stands for seven suggestions.
+    # Each random candidate was drawn after seven suggestions.
     assert len(events(strategy, "ask")) >= 7 * origins["random"]
     assert len(events(strategy, "add")) == origins["random"]
 
 
 @pytest.mark.parametrize("draws", [1, 1000])
-def test_what_is_drawn_instead_is_uniform(draws: int) -> None:
-    # By rejection, and by counting through the space. Chi-square with 64 degrees of freedom stays below 105 but for one
-    # in a thousand.
+def test_candidates_drawn_instead_are_uniform(draws: int) -> None:
+    # By rejection, and by enumeration of the space. Chi-square with 64 degrees of freedom exceeds 105 with a
+    # probability of 0.001.
     taken = {item for item in enumerate_all(SPACE.decisions) if set(item.values()) <= {0, 1}}
     free = [item for item in enumerate_all(SPACE.decisions) if item not in taken]
     assert len(free) == 65
-    drawer = FeasibleSampler(SPACE, PROBLEM, draws)
-    counts = Counter(drawer.draw(stream(0, "test", n), taken) for n in range(2000))
+    sampler = FeasibleSampler(SPACE, PROBLEM, draws)
+    counts = Counter(sampler.draw(stream(0, "test", n), taken) for n in range(2000))
     assert set(counts) == set(free)
     expected = 2000 / len(free)
     assert sum((counts[item] - expected) ** 2 / expected for item in free) < 105
 
 
 def test_a_large_space_with_a_tight_limit() -> None:
-    # 3^20 networks; of costs from 0 to 40 none but the cheapest is feasible.
+    # 3^20 networks with costs from 0 to 40, of which only the cheapest is feasible.
     space = ToySpace(blocks=20, options=3)
     cost = {"toy_cost": ToyCost(space)}
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", "<= 0")], cost)
@@ -75,32 +75,32 @@ def test_a_large_space_with_a_tight_limit() -> None:
         OptunaStrategy(space, impossible, seed=0, sampler="random", draws=20).ask(1)
 
 
-def test_equal_networks_are_one_and_populations_are_told_their_result_again() -> None:
+def test_populations_receive_the_result_of_a_repeated_network_again() -> None:
     space = Mixed(widths=1)
     strategy = OptunaStrategy(space, PROBLEM, seed=0, sampler=Sampler("nsgaii", {"population_size": 4}), attempts=50)
     proposals = search(strategy, 100, space)
     keys = [space.canonical(proposal.architecture) for proposal in proposals]
     assert len(set(keys)) == len(keys) == len({space.canonical(item) for item in enumerate_all(space.decisions)})
     values: dict[str, set[float]] = {}
-    parameters = Parameters(space)
-    made = [event for event in strategy.search_state()["events"] if event[0] != "tell"]
-    for _, number, ending, told, _, _ in events(strategy, "tell"):
-        if ending == "complete":
-            key = space.canonical(parameters.architecture(made[number][1])).key
-            values.setdefault(key, set()).update(told)
+    parameters = CodeParameters(space)
+    codes = [event for event in strategy.search_state()["events"] if event[0] != "tell"]
+    for _, number, state, objectives, _, _ in events(strategy, "tell"):
+        if state == "complete":
+            key = space.canonical(parameters.architecture(codes[number][1])).key
+            values.setdefault(key, set()).update(objectives)
     assert sum(event[2] == "complete" for event in events(strategy, "tell")) > len(keys)
-    assert all(len(found) == 1 for found in values.values())
+    assert all(len(of_network) == 1 for of_network in values.values())
 
 
-@pytest.mark.parametrize("name", [name for name, traits in KNOWN.items() if not traits.population and name != "gp"])
-def test_models_are_not_told_a_result_twice(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name, traits in SAMPLERS.items() if not traits.population and name != "gp"])
+def test_models_receive_each_result_once(name: str) -> None:
     strategy = OptunaStrategy(ToySpace(blocks=2, options=3), PROBLEM, seed=0, sampler=Sampler(name), attempts=3)
     assert len(search(strategy, 20, ToySpace(blocks=2, options=3))) == 9
     assert sum(event[2] == "complete" for event in events(strategy, "tell")) == 9
 
 
 def test_foreign_trials_become_parents() -> None:
-    # Without mutation and with a whole generation of foreign trials, children are made of their options alone.
+    # Without mutation, and with one full generation of foreign trials, children consist of their options only.
     settings = {"population_size": 4, "mutation_prob": 0.0}
     strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler=Sampler("nsgaii", settings), attempts=100)
     foreign = [Architecture({f"d{place}": value for place in range(4)}) for value in (0, 1, 0, 1)]
@@ -111,7 +111,7 @@ def test_foreign_trials_become_parents() -> None:
         assert set(proposal.architecture.values()) <= {0, 1}
 
 
-def test_a_lower_fidelity_is_a_pruned_trial_and_claims_nothing() -> None:
+def test_a_trial_of_lower_fidelity_is_pruned_and_its_network_may_be_proposed() -> None:
     space = ToySpace(blocks=1, options=2)
     strategy = OptunaStrategy(space, PROBLEM, seed=0, sampler="random")
     strategy.tell([Trial(0, Architecture({"d0": 0}), {"accuracy": 0.25}, fidelity=4.0)])
@@ -119,7 +119,7 @@ def test_a_lower_fidelity_is_a_pruned_trial_and_claims_nothing() -> None:
     assert {proposal.architecture["d0"] for proposal in search(strategy, 2, space)} == {0, 1}
 
 
-def test_an_own_trial_is_told_however_it_was_asked_for() -> None:
+def test_trials_may_be_told_in_any_order() -> None:
     strategy = OptunaStrategy(SPACE, PROBLEM, seed=0, sampler="tpe")
     proposals = strategy.ask(5)
     trials = [Trial(number, item.architecture, {"accuracy": 0.1}) for number, item in enumerate(proposals)]
@@ -128,41 +128,41 @@ def test_an_own_trial_is_told_however_it_was_asked_for() -> None:
     assert events(strategy, "add") == []
 
 
-def test_subsets_outside_their_limits_are_mended_as_little_as_possible() -> None:
+def test_subsets_of_forbidden_size_are_repaired_with_the_fewest_changes() -> None:
     space = DecisionSpace({"kind": Choice((1, 2)), "edges": Subset(tuple("abcdefgh"), min=2, max=3)})
-    parameters = Parameters(space)
+    parameters = CodeParameters(space)
     for trial in range(200):
         rng = stream(0, "codes", trial)
         code = [rng.randrange(2) for _ in range(9)]
-        mended = parameters.mended(code, rng)
+        repaired = parameters.repaired(code, rng)
         count = sum(code[1:])
-        assert sum(mended[1:]) == min(max(count, 2), 3)
-        assert sum(a != b for a, b in zip(code, mended, strict=True)) == abs(sum(mended[1:]) - count)
-        assert parameters.fits(mended)
+        assert sum(repaired[1:]) == min(max(count, 2), 3)
+        assert sum(a != b for a, b in zip(code, repaired, strict=True)) == abs(sum(repaired[1:]) - count)
+        assert parameters.fits(repaired)
     strategy = OptunaStrategy(space, PROBLEM, seed=0, sampler=Sampler("tpe", {"n_startup_trials": 5}))
     search(strategy, 30, space)
-    made = [event[1] for event in strategy.search_state()["events"] if event[0] != "tell"]
-    complete = [made[event[1]] for event in events(strategy, "tell") if event[2] == "complete"]
-    # What the sampler learned from is what was evaluated.
+    codes = [event[1] for event in strategy.search_state()["events"] if event[0] != "tell"]
+    complete = [codes[event[1]] for event in events(strategy, "tell") if event[2] == "complete"]
+    # The sampler receives the results of the repaired codes.
     assert len(complete) == 30
     assert all(parameters.fits(code) for code in complete)
 
 
-def test_infeasible_suggestions_are_told_with_what_they_miss_and_cost_nothing() -> None:
+def test_infeasible_suggestions_are_passed_back_and_not_evaluated() -> None:
     limit = parse_constraint("toy_cost", "<= 2")
     problem = Problem({"accuracy": "maximize"}, [limit], {"toy_cost": ToyCost(SPACE)})
     strategy = OptunaStrategy(SPACE, problem, seed=0, sampler="random", attempts=3)
     proposals = search(strategy, 15, SPACE)
-    # 0, 1 or 2 in all: 1 + 4 + 6 + 4 networks.
+    # Networks with a sum of 0, 1 or 2: 1 + 4 + 6 + 4.
     assert len(proposals) == 15
     assert strategy.ask(1) == []
     pruned = [event for event in events(strategy, "tell") if event[2] == "pruned"]
     assert pruned
     for event in pruned:
-        ((name, missed),) = event[4]
+        ((name, violation),) = event[4]
         assert name == "toy_cost <= 2"
-        assert missed > 0
-    # One for each candidate; the others count as never made.
+        assert violation > 0
+    # One for each candidate; the others are discarded.
     assert len(pruned) <= 16 < len(events(strategy, "ask")) - 15
 
 

@@ -1,4 +1,4 @@
-"""A strategy as a sampler: Optuna's own contract for samplers, and what a study sees of the strategy."""
+"""A strategy as a sampler: Optuna's own contract for samplers, and the behaviour of a study with a strategy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial, parse
 from automl_nas.testing import ToyCost, ToySpace, toy_metric
 from automl_nas_evolution.random_search import RandomSearch
 from automl_nas_evolution.regularized_evolution import RegularizedEvolution
-from automl_nas_optuna.strategy_sampler import StrategySampler
-from automl_nas_optuna.suggesting import architecture_of, parameters_of, suggest
+from automl_nas_optuna.objective.strategy_sampler import StrategySampler
+from automl_nas_optuna.objective.suggesting import architecture_of, parameters_of, suggest
 
 SPACE = ToySpace(blocks=4, options=3)
 PROBLEM = Problem({"accuracy": "maximize"})
 
 
 def of_another_space() -> BaseSampler:
-    """The contract's parameters are none of the space's, so they all go to the other sampler."""
+    """Return a sampler whose space has none of the contract's parameters, so the other sampler suggests them all."""
     return StrategySampler(Mixed(), PROBLEM, "random", sampler=TPESampler(n_startup_trials=0, seed=0))
 
 
@@ -43,20 +43,20 @@ class TestContractForSeveralObjectives(MultiObjectiveSamplerTestCase):
 
 
 class Recorder(AskTellStrategy):
-    """Another strategy, and what passes through it."""
+    """Wraps a strategy and records its proposals and the trials it receives."""
 
     def __init__(self, inner: AskTellStrategy) -> None:
         self.inner = inner
         self.asked: list[Proposal] = []
-        self.told: list[Trial] = []
+        self.received: list[Trial] = []
 
     def ask(self, n: int) -> list[Proposal]:
-        found = self.inner.ask(n)
-        self.asked += found
-        return found
+        proposals = self.inner.ask(n)
+        self.asked += proposals
+        return proposals
 
     def tell(self, trials: Any) -> None:
-        self.told += trials
+        self.received += trials
         self.inner.tell(trials)
 
     def search_state(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_a_study_proposes_what_the_strategy_does_alone() -> None:
 
 
 def test_other_parameters_are_those_of_the_other_sampler() -> None:
-    # The random sampler draws each parameter by itself, in the order of the objective.
+    # The random sampler draws each parameter independently, in the order of the objective.
     study = optuna.create_study(
         direction="maximize", sampler=StrategySampler(SPACE, PROBLEM, aging(), sampler=RandomSampler(seed=3))
     )
@@ -123,17 +123,17 @@ def test_all_outcomes_reach_the_strategy_in_order() -> None:
         return float("nan") if trial.number == 3 else value
 
     study.optimize(uneven, n_trials=6, catch=ArithmeticError)
-    assert [trial.number for trial in strategy.told] == [0, 1, 2, 3, 4]
-    assert [trial.state for trial in strategy.told] == [
+    assert [trial.number for trial in strategy.received] == [0, 1, 2, 3, 4]
+    assert [trial.state for trial in strategy.received] == [
         State.COMPLETE,
         State.FAILED,
         State.PRUNED,
         State.FAILED,
         State.COMPLETE,
     ]
-    assert strategy.told[2].metrics == {"accuracy": 0.25}
-    assert strategy.told[2].info == {"step": 4}
-    assert [trial.architecture for trial in strategy.told] == [item.architecture for item in strategy.asked[:5]]
+    assert strategy.received[2].metrics == {"accuracy": 0.25}
+    assert strategy.received[2].info == {"step": 4}
+    assert [trial.architecture for trial in strategy.received] == [item.architecture for item in strategy.asked[:5]]
 
 
 def test_a_study_that_has_trials_is_joined() -> None:
@@ -142,7 +142,7 @@ def test_a_study_that_has_trials_is_joined() -> None:
     strategy = Recorder(RandomSearch(SPACE, PROBLEM, seed=0))
     study.sampler = StrategySampler(SPACE, PROBLEM, strategy)
     study.optimize(objective, n_trials=50)
-    assert [trial.number for trial in strategy.told[:8]] == list(range(8))
+    assert [trial.number for trial in strategy.received[:8]] == list(range(8))
     before = {architecture_of(trial.params, SPACE) for trial in study.trials[:8]}
     after = [architecture_of(trial.params, SPACE) for trial in study.trials[8:]]
     assert len(set(after)) == 50
@@ -152,16 +152,16 @@ def test_a_study_that_has_trials_is_joined() -> None:
 def test_an_enqueued_architecture_is_evaluated_and_told() -> None:
     strategy = aging()
     study = optuna.create_study(direction="maximize", sampler=StrategySampler(SPACE, PROBLEM, strategy))
-    wanted = Architecture({f"d{place}": 2 for place in range(4)})
-    study.enqueue_trial(parameters_of(wanted, SPACE))
+    enqueued = Architecture({f"d{position}": 2 for position in range(4)})
+    study.enqueue_trial(parameters_of(enqueued, SPACE))
     study.optimize(objective, n_trials=3)
-    assert architecture_of(study.trials[0].params, SPACE) == wanted
-    assert strategy.told[0].architecture == wanted
-    # The strategy was not asked for the trial that it had no say in.
+    assert architecture_of(study.trials[0].params, SPACE) == enqueued
+    assert strategy.received[0].architecture == enqueued
+    # The strategy was not asked for the enqueued trial.
     assert len(strategy.asked) == 2
 
 
-def test_a_trial_that_ends_before_its_architecture_is_whole() -> None:
+def test_a_trial_that_ends_before_its_architecture_is_complete() -> None:
     strategy = aging()
     study = optuna.create_study(direction="maximize", sampler=StrategySampler(SPACE, PROBLEM, strategy))
 
@@ -172,8 +172,8 @@ def test_a_trial_that_ends_before_its_architecture_is_whole() -> None:
         return objective(trial)
 
     study.optimize(broken, n_trials=3, catch=ArithmeticError)
-    assert strategy.told[0].state is State.FAILED
-    assert strategy.told[0].architecture == strategy.asked[0].architecture
+    assert strategy.received[0].state is State.FAILED
+    assert strategy.received[0].architecture == strategy.asked[0].architecture
 
 
 def test_threads_share_one_strategy() -> None:
@@ -196,7 +196,7 @@ def test_when_nothing_new_is_left_the_study_goes_on() -> None:
     assert len(study.trials) == 5
 
 
-def test_constraints_on_costs_are_kept_and_become_constraints_of_the_trial() -> None:
+def test_constraints_on_costs_are_met_and_become_constraints_of_the_trial() -> None:
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", "<= 4")], {"toy_cost": ToyCost(SPACE)})
     study = optuna.create_study(direction="maximize", sampler=StrategySampler(SPACE, problem, "random"))
     study.optimize(lambda trial: toy_metric(suggest(trial, SPACE, problem), SPACE), n_trials=20)
@@ -218,7 +218,7 @@ def test_several_objectives() -> None:
         return toy_metric(architecture, SPACE), float(sum(int(str(value)) for value in architecture.values()))
 
     study.optimize(both, n_trials=15)
-    assert [set(trial.metrics) for trial in strategy.told] == [{"accuracy", "size"}] * 14
+    assert [set(trial.metrics) for trial in strategy.received] == [{"accuracy", "size"}] * 14
 
 
 def test_directions_must_match() -> None:

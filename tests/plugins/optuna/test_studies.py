@@ -1,4 +1,4 @@
-"""Studies over searches."""
+"""Studies that tune the settings of searches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState
-from plugins.optuna.crews import configuration, entries, install, start
-from plugins.optuna.test_workers import waited
+from plugins.optuna.worker_processes import configuration, entries, install, start
 
 from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
 from automl_nas.plugin.manager import PluginManager
@@ -22,30 +21,30 @@ from automl_nas.run.session import Session
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing import ToySpace, toy_metric
 from automl_nas_optuna.commands import study as command
-from automl_nas_optuna.tuning import Tuning
-from automl_nas_optuna.tuning_settings import StudyFile
+from automl_nas_optuna.tuning.study_file import StudyFile
+from automl_nas_optuna.tuning.tuning import Tuning
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """The plugin of toys, in this process and for others."""
+    """Install the toy plugin for this process and others; yield the environment of the others."""
     folder = tmp_path / "installed"
     folder.mkdir()
-    made = install(folder)
+    variables = install(folder)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("AUTOML_NAS_PLUGINS", made["AUTOML_NAS_PLUGINS"])
+    monkeypatch.setenv("AUTOML_NAS_PLUGINS", variables["AUTOML_NAS_PLUGINS"])
     manager = with_builtin(PluginManager().load())
-    for module in ("automl_nas_optuna.tuning", "automl_nas.run.session"):
+    for module in ("automl_nas_optuna.tuning.tuning", "automl_nas.run.session"):
         monkeypatch.setattr(f"{module}.complete_manager", lambda: manager)
-    return made
+    return variables
 
 
-def written(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Path:
+def write_study(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Path:
     """Write a study over evolutionary searches."""
     base = configuration(folder / "diary", "in_process", seconds=seconds, trials=6, ahead=1)
     base["stages"][0]["strategy"] = {"name": "aging", "population": 4}
     (folder / "search.yaml").write_text(dump_yaml(base))
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "configuration": "search.yaml",
         "parameters": {
             "stages.search.strategy.population": {"low": 2, "high": 6},
@@ -57,49 +56,64 @@ def written(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Path:
         **sections,
     }
     path = folder / "study.yaml"
-    path.write_text(dump_yaml({key: value for key, value in told.items() if value is not None}))
+    path.write_text(dump_yaml({key: value for key, value in settings.items() if value is not None}))
     return path
 
 
-def told(tuning: Tuning) -> list[tuple[Mapping[str, Any], Any]]:
+def settings_and_values(tuning: Tuning) -> list[tuple[Mapping[str, Any], Any]]:
     return [(trial.user_attrs["settings"], trial.values) for trial in tuning.study.trials]
 
 
 def test_each_trial_is_a_run_whose_best_is_its_value(environment: dict[str, str], tmp_path: Path) -> None:
-    file = written(tmp_path, repeats=2)
+    file = write_study(tmp_path, repeats=2)
     tuning = Tuning(StudyFile(file), tmp_path / "out")
     tuning.run()
     assert tuning.objectives == {"accuracy": "maximize"}
     assert [trial.state for trial in tuning.study.trials] == [TrialState.COMPLETE] * 5
     for trial in tuning.study.trials:
-        found = []
+        accuracies = []
         for repeat in range(2):
             run = tmp_path / "out" / f"{trial.number:04d}-{repeat}"
-            found.append(json.loads((run / "result.json").read_text())["best"]["metrics"]["accuracy"])
-            strategy = StudyFile(file).given(trial.user_attrs["settings"]).value["stages"][0]["strategy"]
+            accuracies.append(json.loads((run / "result.json").read_text())["best"]["metrics"]["accuracy"])
+            strategy = StudyFile(file).configuration(trial.user_attrs["settings"]).value["stages"][0]["strategy"]
             assert strategy["population"] == trial.params["stages.search.strategy.population"]
             assert f"seed: {7 + repeat}" in (run / "config.yaml").read_text()
-        assert trial.value == pytest.approx(sum(found) / 2)
+        assert trial.value == pytest.approx(sum(accuracies) / 2)
     (best,) = tuning.best()
     assert best.value == max(trial.value or 0.0 for trial in tuning.study.trials)
     shown = CliRunner().invoke(command, ["best", str(file), "--out", str(tmp_path / "out"), "--json"])
     assert json.loads(shown.output)[0]["settings"] == best.user_attrs["settings"]
 
 
+KILL_IN_EVALUATION_16 = """
+import os, signal, sys
+from automl_nas.testing.event_log import LoggingEvaluator
+evaluate, begun = LoggingEvaluator.evaluate, 0
+def killed(self, requests):
+    global begun
+    for request in requests:
+        begun += 1
+        if begun == 16:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from evaluate(self, [request])
+LoggingEvaluator.evaluate = killed
+"""
+
+
 def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
-    undisturbed = Tuning(StudyFile(written(tmp_path)), tmp_path / "undisturbed")
+    undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
     undisturbed.run()
     (tmp_path / "diary").unlink()
-    file = written(tmp_path, seconds=0.05)
-    process = start(environment, "study", "run", str(file), "--out", str(tmp_path / "killed"))
-    waited(lambda: len(entries(tmp_path / "diary", "end")) >= 15)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    file = write_study(tmp_path)
+    arguments = ("study", "run", str(file), "--out", str(tmp_path / "killed"))
+    process = start(environment, *arguments, prelude=KILL_IN_EVALUATION_16)
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output
     resumed = Tuning(StudyFile(file), tmp_path / "killed")
     states = [trial.state for trial in resumed.study.trials]
     assert 0 < sum(state.is_finished() for state in states) < 5
     resumed.run()
-    assert told(resumed) == told(undisturbed)
+    assert settings_and_values(resumed) == settings_and_values(undisturbed)
     ended = [number for number, _ in entries(tmp_path / "diary", "end")]
     assert len(ended) <= 30 + 1, "finished trials were evaluated again"
 
@@ -107,9 +121,9 @@ def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_pa
 def test_an_interrupted_trial_is_continued(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = Tuning(StudyFile(written(tmp_path)), tmp_path / "undisturbed")
+    undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
     undisturbed.run()
-    tuning = Tuning(StudyFile(written(tmp_path)), tmp_path / "out")
+    tuning = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "out")
     with monkeypatch.context() as patched:
 
         def stop(trial: object) -> None:
@@ -126,13 +140,13 @@ def test_an_interrupted_trial_is_continued(
         with pytest.raises(RunInterrupted):
             tuning.run()
     assert [trial.state for trial in tuning.study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
-    again = Tuning(StudyFile(written(tmp_path)), tmp_path / "out")
+    again = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "out")
     again.run()
-    assert told(again) == told(undisturbed)
+    assert settings_and_values(again) == settings_and_values(undisturbed)
 
 
 def test_architectures_and_settings_are_searched_together(environment: dict[str, str], tmp_path: Path) -> None:
-    file = written(
+    file = write_study(
         tmp_path,
         joint="search",
         parameters={"stages.search.evaluator.seconds": {"low": 0.0, "high": 0.001}},
@@ -151,7 +165,9 @@ def test_architectures_and_settings_are_searched_together(environment: dict[str,
 
 def test_settings_that_do_not_go_together_are_a_failed_trial(environment: dict[str, str], tmp_path: Path) -> None:
     parameters = {"stages.search.strategy.population": {"options": [4, 0]}}
-    tuning = Tuning(StudyFile(written(tmp_path, parameters=parameters, trials=6, sampler="random")), tmp_path / "out")
+    tuning = Tuning(
+        StudyFile(write_study(tmp_path, parameters=parameters, trials=6, sampler="random")), tmp_path / "out"
+    )
     tuning.run()
     states = {trial.user_attrs["settings"][next(iter(parameters))]: trial.state for trial in tuning.study.trials}
     assert states == {0: TrialState.FAIL, 4: TrialState.COMPLETE}
@@ -166,7 +182,7 @@ def test_a_study_whose_runs_all_fail_ends(
 
     monkeypatch.setattr(Session, "run", fail)
     with pytest.raises(RunFailedError, match="the last 2 trials of the study failed; the last one: the disk is full"):
-        Tuning(StudyFile(written(tmp_path, max_failures=2)), tmp_path / "never").run()
+        Tuning(StudyFile(write_study(tmp_path, max_failures=2)), tmp_path / "never").run()
 
 
 @pytest.mark.parametrize(
@@ -185,15 +201,17 @@ def test_a_study_whose_runs_all_fail_ends(
         ({"objectives": {"acuracy": "maximize"}}, "a run has no number called 'acuracy'; there are accuracy"),
     ],
 )
-def test_mistakes_are_named(
+def test_mistakes_in_a_study_file_are_located(
     environment: dict[str, str], tmp_path: Path, sections: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        Tuning(StudyFile(written(tmp_path, **sections)), tmp_path / "out").run()
+        Tuning(StudyFile(write_study(tmp_path, **sections)), tmp_path / "out").run()
 
 
 def test_a_study_is_not_continued_with_other_settings(environment: dict[str, str], tmp_path: Path) -> None:
-    Tuning(StudyFile(written(tmp_path)), tmp_path / "out").close()
-    Tuning(StudyFile(written(tmp_path, trials=50)), tmp_path / "out").close()  # more trials are no other study
+    Tuning(StudyFile(write_study(tmp_path)), tmp_path / "out").close()
+    Tuning(
+        StudyFile(write_study(tmp_path, trials=50)), tmp_path / "out"
+    ).close()  # more trials do not make it another study
     with pytest.raises(ConfigurationError, match=r"was begun with other settings \(seed\)"):
-        Tuning(StudyFile(written(tmp_path, seed=8)), tmp_path / "out")
+        Tuning(StudyFile(write_study(tmp_path, seed=8)), tmp_path / "out")

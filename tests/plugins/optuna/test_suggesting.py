@@ -1,4 +1,4 @@
-"""Architectures as parameters of a trial, there and back; evaluators inside an objective."""
+"""Architectures as parameters of a trial and back, and evaluators in an objective."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Odd(Mixed):
 @pytest.mark.parametrize(
     "space", [ToySpace(), Mixed(), Widths(count=2, options=3), Odd()], ids=lambda s: type(s).__name__
 )
-def test_every_architecture_comes_back_from_its_parameters(space: SearchSpace) -> None:
+def test_parameters_of_and_architecture_of_are_inverse(space: SearchSpace) -> None:
     asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     everything = list(enumerate_all(space.decisions))
     for architecture in everything[:: max(1, len(everything) // 40)]:
@@ -51,12 +51,12 @@ def test_every_architecture_comes_back_from_its_parameters(space: SearchSpace) -
         assert trial.params == parameters
 
 
-def test_every_suggestion_is_of_the_space_and_all_are_suggested() -> None:
+def test_exactly_the_architectures_of_the_space_are_suggested() -> None:
     space = Mixed(widths=2)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = {suggest(study.ask(), space) for _ in range(600)}
-    assert all(space.validate(architecture) == architecture for architecture in found)
-    assert found == set(enumerate_all(space.decisions))
+    suggested = {suggest(study.ask(), space) for _ in range(600)}
+    assert all(space.validate(architecture) == architecture for architecture in suggested)
+    assert suggested == set(enumerate_all(space.decisions))
 
 
 def test_parameters_have_readable_values() -> None:
@@ -71,11 +71,11 @@ def test_parameters_have_readable_values() -> None:
         "single": 3,
         "none": None,
         "pair[1]": True,
-        "pair[2]": True,  # two are taken: the others cannot be
+        "pair[2]": True,  # the subset has two options, so the others have no parameter
     }
 
 
-def test_incomplete_parameters_are_no_architecture() -> None:
+def test_incomplete_parameters_give_no_architecture() -> None:
     space = Mixed()
     whole = parameters_of(space.sample(stream(0, "test")), space)
     assert architecture_of(whole, space) is not None
@@ -117,7 +117,9 @@ class Curve(Evaluator):
         return frozenset({"accuracy"})
 
 
-@pytest.mark.parametrize("pruned", [True, False], ids=["it says so", "it lets Pruned through"])
+@pytest.mark.parametrize(
+    "pruned", [True, False], ids=["the evaluator yields a pruned outcome", "the evaluator does not catch Pruned"]
+)
 def test_the_pruner_of_the_study_ends_an_evaluation(pruned: bool) -> None:
     space = ToySpace()
     threshold = optuna.pruners.ThresholdPruner(lower=0.05, n_warmup_steps=1)
@@ -128,7 +130,7 @@ def test_the_pruner_of_the_study_ends_an_evaluation(pruned: bool) -> None:
         architecture = architecture_of(trial.params, space)
         assert architecture is not None
         value = toy_metric(architecture, space)
-        # Step 1 reports a third, step 2 half of it.
+        # The value reported at step 1 is a third of the metric.
         if value / 3 >= 0.05:
             assert trial.value == value
             assert trial.intermediate_values == {step: value / (4 - step) for step in range(4)}
@@ -146,14 +148,14 @@ def test_a_failure_is_an_error_with_its_reason() -> None:
     class Broken(Evaluator):
         def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
             for request in requests:
-                request.report(1, 0.5)  # a study with several objectives takes no reports
+                request.report(1, 0.5)  # ignored in a study with several objectives
                 yield Outcome(request.number, state=State.FAILED, error="out of memory")
 
     with pytest.raises(EvaluationError, match="trial 0: out of memory"):
         evaluate(trial, space.sample(stream(0, "test")), Broken())
 
 
-def test_the_seed_of_an_evaluation_is_that_of_its_trial() -> None:
+def test_the_seed_of_an_evaluation_depends_on_seed_and_trial() -> None:
     space, study = ToySpace(), optuna.create_study()
     evaluator = ToyEvaluator(space, noise=1.0)
     architecture = space.sample(stream(0, "test"))

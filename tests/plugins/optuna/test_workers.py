@@ -1,19 +1,18 @@
-"""Workers in processes of their own, some of which are killed."""
+"""The executor and its workers in separate processes, some of which are killed."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from plugins.optuna.crews import configuration, entries, install, start
 from plugins.optuna.servers import grpc_proxy, postgresql
+from plugins.optuna.worker_processes import configuration, entries, install, start, wait_until
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
@@ -25,9 +24,9 @@ from automl_nas.run.session import Session
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing import ToyEvaluator, ToySpace
-from automl_nas_optuna.executor import OptunaExecutor
-from automl_nas_optuna.queues import LEFT, OUTCOME, Queue, open_queues, read_request, told_outcome
-from automl_nas_optuna.worker import Worker
+from automl_nas_optuna.workers.executor import OptunaExecutor
+from automl_nas_optuna.workers.queue import LEFT, OUTCOME, Queue, open_queues, read_request, serialize_outcome
+from automl_nas_optuna.workers.worker import find_queue
 
 KINDS = ["journal", "sqlite", "postgresql"]
 
@@ -48,17 +47,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield url
 
 
-def waited(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait for other processes, which may be slow on a busy machine."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
-
-
 CLAIMER = """
 import sys
-from automl_nas_optuna.queues import Queue
+from automl_nas_optuna.workers.queue import Queue
 queue = Queue(sys.argv[1], "q")
 queue.join()
 print("ready", flush=True)
@@ -95,11 +86,11 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("AUTOML_NAS_PLUGINS", environment["AUTOML_NAS_PLUGINS"])
     diary = tmp_path / "diary"
-    workers = [start(environment, "worker", storage, "--idle", "120") for _ in range(2)]
+    workers = [start(environment, "worker", storage, "--idle", "600") for _ in range(2)]
     killed: list[int] = []
 
     def kill_one() -> bool:
-        """Kill a worker in the middle of an evaluation: held still first, so that it cannot end meanwhile."""
+        """Kill a worker during an evaluation; stop it first, so that the evaluation cannot end before the kill."""
         for worker in workers:
             if worker.pid in busy():
                 worker.send_signal(signal.SIGSTOP)
@@ -115,9 +106,10 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
 
     def kill_after_2(event: TrialFinished) -> None:
         if event.trial.number == 2:
-            waited(kill_one)
+            wait_until(kill_one)
 
-    executor = {"name": "optuna", "storage": storage, "grace": 3.0, "poll": 0.05}
+    # Silence for 8 s: a worker that lives sends six heartbeats in this time, also on a busy machine.
+    executor = {"name": "optuna", "storage": storage, "grace": 8.0, "poll": 0.05}
     try:
         manager = with_builtin(PluginManager().load())
         Session.start(
@@ -134,15 +126,15 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     trials = Ledger(tmp_path / "run" / "trials.jsonl", writable=False).trials
     assert {number: trial.state for number, trial in trials.items()} == dict.fromkeys(range(10), State.COMPLETE)
     begun, ended = entries(diary, "begin"), entries(diary, "end")
-    assert sorted(number for number, _ in ended) == list(range(10)), "one was lost, or evaluated twice"
+    assert sorted(number for number, _ in ended) == list(range(10)), "a trial was lost or evaluated twice"
     lost = [number for number, _ in set(begun) - set(ended)]
     assert sorted(number for number, _ in begun) == sorted([*range(10), *lost])
     assert len(lost) == 1
     assert set(begun) - set(ended) == {(lost[0], killed[0])}
 
 
-class Unused(StageEvaluator):
-    """A source for an executor whose workers are in the test itself."""
+class StubEvaluatorSource(StageEvaluator):
+    """A source for an executor whose workers are simulated by the test."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -156,17 +148,17 @@ CANDIDATE = Architecture({name: decision.options[0] for name, decision in SPACE.
 
 
 def opened(tmp_path: Path, begun: list[int], **settings: Any) -> OptunaExecutor:
-    made = OptunaExecutor(storage=str(tmp_path / "queue.journal"), poll=0.01, **settings)
-    made.open(Unused(tmp_path), begun.extend, None)
-    return made
+    executor = OptunaExecutor(storage=str(tmp_path / "queue.journal"), poll=0.01, **settings)
+    executor.open(StubEvaluatorSource(tmp_path), begun.extend, None)
+    return executor
 
 
 def answered(queue: Queue, accuracy: float) -> int:
-    """Evaluate what waits first, as a worker does; return the trial's number."""
+    """Deliver an outcome for the oldest waiting evaluation, as a worker does; return the number of the trial."""
     entry = queue.claim()
     assert entry is not None
     number = read_request(entry.request, None).number
-    queue.note(entry.key, **{OUTCOME: told_outcome(Outcome(number, {"accuracy": accuracy}))})
+    queue.note(entry.key, **{OUTCOME: serialize_outcome(Outcome(number, {"accuracy": accuracy}))})
     assert queue.end(entry.key, complete=True)
     return number
 
@@ -177,14 +169,14 @@ def joined(tmp_path: Path) -> Queue:
     return queue
 
 
-def test_what_came_in_while_the_run_was_dead_is_found(tmp_path: Path) -> None:
+def test_outcomes_delivered_while_the_run_was_dead_are_read(tmp_path: Path) -> None:
     begun: list[int] = []
     first = opened(tmp_path, begun)
     for number in range(3):
         first.submit(Request(number, CANDIDATE, seed=number))
     assert first.next() is None
     assert begun == [0, 1, 2]
-    # The run is killed: nothing is closed. One result comes in, one evaluation goes on, one waits.
+    # The run is killed: nothing is closed. One outcome is delivered, one evaluation is going on, one is waiting.
     queue = joined(tmp_path)
     assert answered(queue, 0.5) == 0
     going = queue.claim()
@@ -196,25 +188,25 @@ def test_what_came_in_while_the_run_was_dead_is_found(tmp_path: Path) -> None:
     outcome = second.next()
     assert isinstance(outcome, Outcome)
     assert (outcome.number, outcome.metrics) == (0, {"accuracy": 0.5})
-    assert begun == [0, 1, 2], "nothing was begun anew"
+    assert begun == [0, 1, 2], "an evaluation was begun again"
     assert answered(queue, 0.25) == 2
-    queue.note(going.key, **{OUTCOME: told_outcome(Outcome(1, {"accuracy": 1.0}))})
+    queue.note(going.key, **{OUTCOME: serialize_outcome(Outcome(1, {"accuracy": 1.0}))})
     queue.end(going.key, complete=True)
-    found = {outcome.number for _ in range(4) if isinstance(outcome := second.next(), Outcome)}
-    assert found == {1, 2}
+    numbers = {outcome.number for _ in range(4) if isinstance(outcome := second.next(), Outcome)}
+    assert numbers == {1, 2}
     assert second.close() == []
     assert [entry.state for entry in queue.entries()] == [TrialState.COMPLETE] * 3
 
 
-def test_a_worker_that_was_given_up_cannot_answer(tmp_path: Path) -> None:
+def test_a_worker_that_counts_as_dead_cannot_deliver(tmp_path: Path) -> None:
     executor = opened(tmp_path, [], grace=0.05, retries=1)
     executor.submit(Request(7, CANDIDATE, seed=1))
     assert executor.next() is None
     queue = joined(tmp_path)
     silent = queue.claim()
     assert silent is not None
-    waited(lambda: executor.next() is None and len(queue.entries(TrialState.WAITING)) == 1)
-    queue.note(silent.key, **{OUTCOME: told_outcome(Outcome(7, {"accuracy": 9.0}))})
+    wait_until(lambda: executor.next() is None and len(queue.entries(TrialState.WAITING)) == 1)
+    queue.note(silent.key, **{OUTCOME: serialize_outcome(Outcome(7, {"accuracy": 9.0}))})
     assert not queue.end(silent.key, complete=True)
     assert answered(queue, 0.5) == 7
     outcome = executor.next()
@@ -229,18 +221,18 @@ def test_a_candidate_that_kills_every_worker_fails(tmp_path: Path) -> None:
     queue = joined(tmp_path)
     outcomes: list[Any] = []
 
-    def over() -> bool:
+    def ended() -> bool:
         queue.claim()
         outcomes.append(executor.next())
         return outcomes[-1] is not None
 
-    waited(over)
+    wait_until(ended)
     assert outcomes[-1].state is State.FAILED
     assert outcomes[-1].error == "3 workers died while they evaluated it"
     executor.close()
 
 
-def test_a_worker_that_leaves_gives_back_without_blame(tmp_path: Path) -> None:
+def test_a_worker_that_leaves_does_not_count_as_dead(tmp_path: Path) -> None:
     executor = opened(tmp_path, [], retries=0)
     executor.submit(Request(0, CANDIDATE, seed=1))
     assert executor.next() is None
@@ -256,7 +248,7 @@ def test_a_worker_that_leaves_gives_back_without_blame(tmp_path: Path) -> None:
     executor.close()
 
 
-def test_what_nobody_has_begun_is_taken_back_when_the_run_stops(tmp_path: Path) -> None:
+def test_waiting_evaluations_are_withdrawn_when_the_run_stops(tmp_path: Path) -> None:
     executor = opened(tmp_path, [])
     for number in range(2):
         executor.submit(Request(number, CANDIDATE, seed=number))
@@ -274,7 +266,7 @@ def test_a_storage_that_goes_away_makes_the_run_wait(tmp_path: Path, caplog: pyt
     folder = tmp_path / "disk"
     folder.mkdir()
     executor = OptunaExecutor(storage=f"sqlite:///{folder}/queue.db", poll=0.01)
-    executor.open(Unused(tmp_path), lambda numbers: None, None)
+    executor.open(StubEvaluatorSource(tmp_path), lambda numbers: None, None)
     executor.submit(Request(0, CANDIDATE, seed=1))
     assert executor.next() is None
     executor._queue.drop_connection()
@@ -290,7 +282,7 @@ def test_a_storage_that_goes_away_makes_the_run_wait(tmp_path: Path, caplog: pyt
     queue.close()
 
 
-def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+def test_invalid_executors_and_queues_are_refused(tmp_path: Path) -> None:
     address = str(tmp_path / "queue.journal")
     with pytest.raises(ConfigurationError, match="must be positive"):
         OptunaExecutor(storage=address, grace=0.0)
@@ -298,12 +290,12 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     Queue(address, "taken").create({"run": "other"})
     with pytest.raises(ConfigurationError, match=r"the study 'taken' .* is the queue of another run"):
-        executor.open(Unused(tmp_path), lambda numbers: None, None)
+        executor.open(StubEvaluatorSource(tmp_path), lambda numbers: None, None)
     Queue(address, "second").create({"run": "other"})
-    with pytest.raises(ConfigurationError, match="several runs have work here; name one with --study: taken, second"):
-        Worker(address, None, idle=0.0)._found()
-    with pytest.raises(ConfigurationError, match="no run has put work into this storage"):
-        Worker(str(tmp_path / "empty.journal"), None, idle=0.0)._found()
+    with pytest.raises(ConfigurationError, match=r"several runs .* --study: taken, second"):
+        find_queue(address, 0.0)
+    with pytest.raises(ConfigurationError, match="no run has opened a queue"):
+        find_queue(str(tmp_path / "empty.journal"), 0.0)
     session = {
         "space": SPACE,
         "problem": {"objectives": {"accuracy": "maximize"}},

@@ -1,4 +1,4 @@
-"""Mirroring a run afterwards."""
+"""Mirroring a run after it has finished, or once while nobody works on it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from pathlib import Path
 
 from automl_nas.errors import RunDirectoryError
 from automl_nas.run import RunDirectory
-from automl_nas_optuna.mirror import Mirror
-from automl_nas_optuna.run_description import NAME, RunDescription
+from automl_nas_optuna.mirror.mirror import Mirror
+from automl_nas_optuna.mirror.run_description import FILE_NAME, RunDescription
 
 
-def catch_up(directory: Path, storage: str, study: str | None) -> tuple[int, list[str]]:
-    """Copy what a storage lacks of a run's trials.
+def mirror_once(directory: Path, storage: str, study: str | None) -> tuple[int, list[str]]:
+    """Copy the trials of a run that a storage lacks.
 
     Args:
-        directory: of the run.
+        directory: the run directory.
         storage: see `open_storage`.
         study: the first part of the studies' names; None: the name of the run directory.
 
     Returns:
-        The number of trials that were copied, and the names of the studies.
+        The number of copied trials, and the names of the studies.
 
     Raises:
-        RunDirectoryError: it is no run, or a process works on it that mirrors it itself.
-        ConfigurationError: a study of the name belongs to another run.
+        RunDirectoryError: the directory is not a run directory, or a process that works on the run already mirrors it.
+        ConfigurationError: a study with this name belongs to another run.
         StorageError: the storage cannot be reached.
     """
     run = RunDirectory.open(directory)
     config = run.read_config()
     if run.locked and any(item.get("name") == "optuna" for item in config.get("observers", ())):
-        raise RunDirectoryError(f"{directory} is being worked on, and mirrored by who does; wait for it")
-    mirror = Mirror(directory, _portrait(run), storage, study or directory.resolve().name)
+        raise RunDirectoryError(f"the process that works on {directory} already mirrors it; wait until it ends")
+    mirror = Mirror(directory, _describe(run), storage, study or directory.resolve().name)
     try:
         mirror.check()
         while mirror.copy():
@@ -40,8 +40,8 @@ def catch_up(directory: Path, storage: str, study: str | None) -> tuple[int, lis
         mirror.close()
 
 
-def _portrait(run: RunDirectory) -> RunDescription:
-    if (run.path / NAME).exists():
+def _describe(run: RunDirectory) -> RunDescription:
+    if (run.path / FILE_NAME).exists():
         return RunDescription.read(run.path)
     from automl_nas.run import complete_manager, make_plan, run_info
 

@@ -1,4 +1,4 @@
-"""The strategy that proposes what it is given."""
+"""The strategy that proposes the architectures listed in the configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from automl_nas.strategy import AskTellStrategy, Proposal, Trial
 
 
 @final
-class Given(AskTellStrategy):
-    """Proposes architectures that the configuration names, in their order: to evaluate a known one like any other.
+class FixedProposals(AskTellStrategy):
+    """Propose the architectures listed in the configuration, in this order.
 
     Args:
-        space: they are of.
-        architectures: decision -> value, each.
+        space: the search space of the architectures.
+        architectures: mappings of decision -> value.
+
+    Raises:
+        ConfigurationError: an architecture is not valid in the space.
     """
 
     def __init__(self, space: SearchSpace, *, architectures: list[dict[str, Any]]) -> None:
@@ -29,18 +32,18 @@ class Given(AskTellStrategy):
         self._next = 0
 
     def ask(self, n: int) -> list[Proposal]:
-        """Return the next ones."""
-        found = self._proposals[self._next : self._next + n]
-        self._next += len(found)
-        return found
+        """Return the next n architectures, or those that are left."""
+        proposals = self._proposals[self._next : self._next + n]
+        self._next += len(proposals)
+        return proposals
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Nothing is learned."""
+        """Do nothing: the proposals do not depend on results."""
 
     def search_state(self) -> dict[str, Any]:
-        """Return how many were proposed."""
+        """Return the number of architectures proposed so far."""
         return {"next": self._next}
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
-        """Go on after those."""
+        """Continue after the architectures proposed so far."""
         self._next = state["next"]

@@ -1,4 +1,4 @@
-"""Studies over searches: each trial is a run, or several with seeds of their own, with its own run directory."""
+"""`Tuning`: studies that tune the settings of searches. Each trial is a run, or several runs with different seeds."""
 
 from __future__ import annotations
 
@@ -22,28 +22,33 @@ from automl_nas.errors import (
 )
 from automl_nas.run import Plan, Session, complete_manager, make_plan
 from automl_nas.streams import stream_seed
+from automl_nas_optuna.objective.suggesting import architecture_of, distributions_of
 from automl_nas_optuna.storages import close, open_storage, quiet, reached
-from automl_nas_optuna.suggesting import architecture_of, distributions_of
-from automl_nas_optuna.tuning_settings import StudyFile
+from automl_nas_optuna.tuning.study_file import StudyFile
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-IDENTITY, VALUES, RUNS, ERROR = "automl_nas:study", "settings", "runs", "error"
-"""Attributes: of the study; and of its trials."""
+IDENTITY, VALUES, ERROR = "automl_nas:study", "settings", "error"
+"""Names of attributes: the first one of the study, the others of its trials."""
 
 
 @final
 class Tuning:
-    """A study over searches in a directory; it may be killed at any time and goes on where it was.
+    """A study over searches, in a directory. It may be killed at any time and continues where it was.
 
-    The sampler is made anew for each trial, with a seed of the stream (seed, trial): it depends on nothing but the
-    trials before. A trial that was going on is continued, its run resumed.
+    A new sampler is constructed for each trial, with the seed of the stream (seed, trial), so a trial's settings depend
+    on the earlier trials only. An interrupted trial is continued: its run is resumed.
 
     Args:
-        file: the study.
-        directory: holds the runs, and the storage unless the file names one.
+        file: the study file.
+        directory: contains the run directories, and the storage unless the file names another one.
+
+    Attributes:
+        directory: the directory.
+        objectives: name -> ``maximize`` or ``minimize``.
+        study: the Optuna study.
 
     Raises:
         ConfigurationError: the study in the storage was begun with other settings.
@@ -59,26 +64,26 @@ class Tuning:
         self.objectives: Mapping[str, str] = settings.objectives or self._main_objective()
         self._distributions = self._all_distributions()
         self._storage = open_storage(self._address)
-        ways: Any = list(self.objectives.values())
+        directions: Any = list(self.objectives.values())
         with reached(self._address), quiet():
             self.study = optuna.create_study(
                 storage=self._storage,
                 study_name=settings.name or directory.resolve().name,
-                directions=ways,
+                directions=directions,
                 load_if_exists=True,
             )
             self._check()
 
-    def run(self, told: Callable[[FrozenTrial], None] | None = None) -> None:
-        """Run what is left of the study.
+    def run(self, on_trial: Callable[[FrozenTrial], None] | None = None) -> None:
+        """Run the remaining trials of the study.
 
         Args:
-            told: called with each trial that has ended.
+            on_trial: called with each trial that has ended.
 
         Raises:
-            RunInterrupted: stopped; call it again to go on.
-            RunFailedError: too many trials in a row failed.
-            ConfigurationError: the configuration of the runs is wrong.
+            RunInterrupted: the study was interrupted; call it again to continue.
+            RunFailedError: too many consecutive trials failed.
+            ConfigurationError: the configuration of the runs is invalid.
             RunDirectoryError: another process works on the study.
         """
         with (self.directory / "lock").open("a") as lock:
@@ -87,13 +92,13 @@ class Tuning:
             except OSError:
                 raise RunDirectoryError(f"another process works on the study in {self.directory}") from None
             if not self._ended():
-                self._try_first()
+                self._check_configuration()
             while (number := len(self._ended())) < self._settings.trials:
                 trial = self._interrupted() or self._next(number)
                 self._evaluate(trial)
                 ended = self.study.trials[trial.number]
-                if told is not None:
-                    told(ended)
+                if on_trial is not None:
+                    on_trial(ended)
                 last = self._ended()[-self._settings.max_failures :]
                 if len(last) == self._settings.max_failures and all(t.state is TrialState.FAIL for t in last):
                     raise RunFailedError(
@@ -101,35 +106,36 @@ class Tuning:
                     )
 
     def best(self) -> list[FrozenTrial]:
-        """Return the best trials: one, or those that no other dominates."""
+        """Return the best trial, or with several objectives the trials that no other trial dominates."""
         if not any(trial.state is TrialState.COMPLETE for trial in self.study.trials):
             return []
         return self.study.best_trials if len(self.objectives) > 1 else [self.study.best_trial]
 
     def close(self) -> None:
-        """Let go of the storage."""
+        """Close the connection to the storage."""
         close(self._storage)
 
-    def _try_first(self) -> None:
-        """Resolve the configuration with a value of each parameter: a setting that does not exist fails no trials."""
+    def _check_configuration(self) -> None:
+        """Resolve the configuration with one value of each parameter, to report misspelt settings before the study."""
         parameters = self._settings.parameters.items()
-        given = self._file.given({name: p.options[0] if p.options is not None else p.low for name, p in parameters})
+        values = {name: item.options[0] if item.options is not None else item.low for name, item in parameters}
+        configuration = self._file.configuration(values)
         try:
-            make_plan(given.value, complete_manager().registry)
+            make_plan(configuration.value, complete_manager().registry)
         except ConfigurationError as error:
-            raise given.locate(error) from error
+            raise configuration.locate(error) from error
 
     def _ended(self) -> list[FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def _interrupted(self) -> Trial | None:
-        """Return the trial that an earlier process left, if its parameters are known."""
+        """Return the trial that an earlier process left unfinished; None if no unfinished trial has settings."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            live = Trial(self.study, trial._trial_id)
+            unfinished = Trial(self.study, trial._trial_id)
             if VALUES in trial.user_attrs:
-                return live
-            # It was being suggested: nothing has been run with it.
-            self.study.tell(live, state=TrialState.FAIL)
+                return unfinished
+            # The process ended before the settings were stored, so no run was started.
+            self.study.tell(unfinished, state=TrialState.FAIL)
         return None
 
     def _next(self, number: int) -> Trial:
@@ -144,37 +150,40 @@ class Tuning:
         }
         if self._settings.joint is not None:
             assert self._plan is not None
-            found = architecture_of(trial.params, self._plan.space)
-            assert found is not None
-            values[f"stages.{self._settings.joint}.strategy"] = {"name": "given", "architectures": [found.to_dict()]}
+            architecture = architecture_of(trial.params, self._plan.space)
+            assert architecture is not None
+            values[f"stages.{self._settings.joint}.strategy"] = {
+                "name": "given",
+                "architectures": [architecture.to_dict()],
+            }
         trial.set_user_attr(VALUES, values)
         return trial
 
     def _evaluate(self, trial: Trial) -> None:
         values, repeats, begun = trial.user_attrs[VALUES], self._settings.repeats, time.monotonic()
-        found: list[list[float]] = []
+        objectives: list[list[float]] = []  # of each run
         try:
             for repeat in range(repeats):
-                name = f"{trial.number:04d}" + (f"-{repeat}" if repeats > 1 else "")
-                result = self._result(self.directory / name, values, self._settings.seed + repeat)
-                found.append([_measured(result, objective) for objective in self.objectives])
+                run = f"{trial.number:04d}" + (f"-{repeat}" if repeats > 1 else "")
+                result = self._result(self.directory / run, values, self._settings.seed + repeat)
+                objectives.append([_value_of(result, name) for name in self.objectives])
         except (RunFailedError, InfeasibleError, DamagedError) as error:
-            self._failed(trial, error)
+            self._fail(trial, error)
             return
         except ConfigurationError as error:
-            # Settings that do not go together are one of many; anything else is wrong in all of them.
-            if not any(error.path.startswith(_path_like(name)) for name in values):
+            # These values of the settings do not go together, but others may. Any other error occurs in all trials.
+            if not any(error.path.startswith(_path_head(name)) for name in values):
                 raise
-            self._failed(trial, error)
+            self._fail(trial, error)
             return
         trial.set_user_attr("seconds", round(time.monotonic() - begun, 3))
-        means = [sum(column) / len(found) for column in zip(*found, strict=True)]
+        means = [sum(column) / repeats for column in zip(*objectives, strict=True)]
         with reached(self._address):
             self.study.tell(trial, means)
 
     def _result(self, directory: Path, values: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
-        given = self._file.given(values)
-        raw = {**given.value, "seed": seed}
+        configuration = self._file.configuration(values)
+        raw = {**configuration.value, "seed": seed}
         try:
             if (directory / "config.yaml").exists():
                 session = Session.resume(directory, raw=raw, executor=raw.get("executor"))
@@ -182,30 +191,30 @@ class Tuning:
                 session = Session.start(raw, directory)
             return session.run()
         except ConfigurationError as error:
-            located = given.locate(error)
+            located = configuration.locate(error)
             raise ConfigurationError(located.message, path=located.path, source=located.source) from error
 
-    def _failed(self, trial: Trial, error: Exception) -> None:
+    def _fail(self, trial: Trial, error: Exception) -> None:
         trial.set_user_attr(ERROR, str(error))
         with reached(self._address):
             self.study.tell(trial, state=TrialState.FAIL)
 
     def _base_plan(self) -> Plan:
         if self._plan is None:
-            self._plan = make_plan(self._file.given({}).value, complete_manager().registry)
+            self._plan = make_plan(self._file.configuration({}).value, complete_manager().registry)
         return self._plan
 
     def _main_objective(self) -> Mapping[str, str]:
         plan = self._base_plan()
         source = plan.final.source if plan.final is not None else plan.stages[-1].settings.name
         problem = next(stage.problem for stage in plan.stages if stage.settings.name == source)
-        name, way = next(iter(problem.objectives.items()))
-        return {name: way}
+        name, direction = next(iter(problem.objectives.items()))
+        return {name: direction}
 
     def _all_distributions(self) -> dict[str, BaseDistribution]:
-        found = {name: parameter.distribution for name, parameter in self._settings.parameters.items()}
+        distributions = {name: parameter.distribution for name, parameter in self._settings.parameters.items()}
         if self._settings.joint is None:
-            return found
+            return distributions
         from automl_nas.space import Subset
 
         plan = self._base_plan()
@@ -213,22 +222,22 @@ class Tuning:
             raise ConfigurationError(f"no stage is called '{self._settings.joint}'", path="joint")
         if any(isinstance(decision, Subset) for decision in plan.space.decisions.values()):
             raise ConfigurationError(
-                "a joint study needs decisions that are parameters one by one, and the space has subsets; use "
-                "automl_nas_optuna.suggest in an objective of your own",
+                "a joint study does not support subsets, and the space has one; use automl_nas_optuna.suggest in an "
+                "objective of your own",
                 path="joint",
             )
-        return found | distributions_of(plan.space)
+        return distributions | distributions_of(plan.space)
 
     def _check(self) -> None:
-        told = asdict(self._settings)
-        kept = {name: told[name] for name in ("parameters", "joint", "repeats", "sampler", "seed")}
-        kept = {**kept, "objectives": dict(self.objectives), "configuration": self._file.given({}).value}
-        kept = json.loads(json.dumps(kept))
-        there = self.study.user_attrs.get(IDENTITY)
-        if there is None and not self.study.get_trials(deepcopy=False):
-            self.study.set_user_attr(IDENTITY, kept)
-        elif there != kept:
-            changed = [name for name in kept if there is None or there.get(name) != kept[name]]
+        settings = asdict(self._settings)
+        identity = {name: settings[name] for name in ("parameters", "joint", "repeats", "sampler", "seed")}
+        identity |= {"objectives": dict(self.objectives), "configuration": self._file.configuration({}).value}
+        identity = json.loads(json.dumps(identity))
+        stored = self.study.user_attrs.get(IDENTITY)
+        if stored is None and not self.study.get_trials(deepcopy=False):
+            self.study.set_user_attr(IDENTITY, identity)
+        elif stored != identity:
+            changed = [name for name in identity if stored is None or stored.get(name) != identity[name]]
             raise ConfigurationError(
                 f"the study '{self.study.study_name}' was begun with other settings ({', '.join(changed)}); restore "
                 "them, or choose another directory or name",
@@ -236,33 +245,33 @@ class Tuning:
             )
 
 
-def _measured(result: Mapping[str, Any], name: str) -> float:
-    """Return an objective of a run: a metric or cost of its best trial, or what stands at a path of its result.
+def _value_of(result: Mapping[str, Any], name: str) -> float:
+    """Return an objective of a run: a metric or cost of its best trial, or the number at a path in its result.
 
     Raises:
-        RunFailedError: the run found nothing feasible.
-        ConfigurationError: there is no such number.
+        RunFailedError: the run found no feasible network.
+        ConfigurationError: the result has no number of this name.
     """
     best = result["best"]
     if best is None:
         raise RunFailedError("the run found no feasible network")
-    known = {**best["costs"], **best["metrics"]}
-    if name in known:
-        return float(known[name])
-    here: Any = result
+    values = {**best["costs"], **best["metrics"]}
+    if name in values:
+        return float(values[name])
+    item: Any = result
     for part in name.split("."):
-        if isinstance(here, list) and part.isdigit() and int(part) < len(here):
-            here = here[int(part)]
+        if isinstance(item, list) and part.isdigit() and int(part) < len(item):
+            item = item[int(part)]
         else:
-            here = here.get(part) if isinstance(here, Mapping) else None
-    if isinstance(here, bool) or not isinstance(here, int | float):
+            item = item.get(part) if isinstance(item, Mapping) else None
+    if isinstance(item, bool) or not isinstance(item, int | float):
         raise ConfigurationError(
-            f"a run has no number called '{name}'; there are {', '.join(sorted(known))}, and paths in result.json",
+            f"a run has no number called '{name}'; there are {', '.join(sorted(values))}, and paths in result.json",
             path="objectives",
         )
-    return float(here)
+    return float(item)
 
 
-def _path_like(name: str) -> str:
-    """Return the head of a setting's path that does not depend on how items of lists are named."""
+def _path_head(name: str) -> str:
+    """Return the first part of a setting's path, which is the same however items of lists are addressed."""
     return name.partition(".")[0].partition("[")[0]

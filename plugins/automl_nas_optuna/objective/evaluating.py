@@ -1,4 +1,4 @@
-"""An evaluator inside anybody's objective."""
+"""`evaluate`: an evaluator of this framework inside an Optuna objective."""
 
 from __future__ import annotations
 
@@ -26,24 +26,27 @@ def evaluate(
     fidelity: float | None = None,
     scratch: Path | None = None,
 ) -> Mapping[str, float]:
-    """Return the metrics of an architecture; what the evaluator reports goes to the trial, whose pruner may end it.
+    """Return the metrics of an architecture.
+
+    Values that the evaluator reports are reported to the trial, and the study's pruner may prune the trial. In a study
+    with several objectives they are ignored: Optuna does not prune there.
 
     Args:
-        trial: of a study with one objective: Optuna prunes no others, and reports of theirs are ignored.
+        trial: the current trial of the study.
         architecture: the candidate.
-        evaluator: any.
-        seed: the evaluation's is drawn from it and the trial's number.
+        evaluator: evaluates the candidate.
+        seed: the seed of the evaluation is derived from this seed and the trial's number.
         fidelity: see `Request`.
         scratch: see `Request`.
 
     Raises:
-        optuna.TrialPruned: the pruner ended the trial.
-        EvaluationError: the candidate failed, for the reason given.
+        optuna.TrialPruned: the pruner or the evaluator pruned the trial.
+        EvaluationError: the evaluation failed; the message contains the reason.
     """
-    several = len(trial.study.directions) > 1
+    several_objectives = len(trial.study.directions) > 1
 
     def report(step: int, value: float) -> None:
-        if several:
+        if several_objectives:
             return
         trial.report(value, step)
         if trial.should_prune():

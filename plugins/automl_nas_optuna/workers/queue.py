@@ -1,8 +1,9 @@
-"""A study as a queue of evaluations: what the run that fills it and the workers that empty it agree on.
+"""An Optuna study as a queue of evaluations: the run puts evaluations into it, and workers take them out.
 
-Each evaluation is a trial of the study: WAITING until a worker claims it (which the storage decides), RUNNING while it
-is evaluated, COMPLETE when its outcome stands in an attribute, FAIL when it was given up: its worker left or died, or
-the run took it back. A trial never leaves COMPLETE or FAIL, so a worker that was given up cannot answer any more.
+Each evaluation is a trial of the study. It is WAITING until a worker claims it (the storage decides which worker gets
+it), RUNNING while it is evaluated, COMPLETE when its outcome is stored in an attribute, and FAIL when it was abandoned:
+its worker left or died, or the run withdrew it. A trial never leaves COMPLETE or FAIL, so a worker whose evaluation was
+abandoned can no longer deliver an outcome.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run import read_json, to_json_values, write_json
 from automl_nas.space import Architecture
-from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, shown
+from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 QUEUE, OPEN = "automl_nas:queue", "automl_nas:open"
 REQUEST, TERMS, OUTCOME, ERROR = "request", "terms", "outcome", "error"
-BEAT, WORKER, LEFT = "beat", "worker", "left"
-"""Attributes: of the study; and of its trials."""
+HEARTBEAT, WORKER, LEFT = "beat", "worker", "left"
+"""Names of attributes: the first line of the study, the others of its trials. LEFT: the worker left and is not dead."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Entry:
     """One evaluation in the queue.
 
     Attributes:
-        key: of the trial in the storage.
-        state: of the trial.
-        request: the evaluation, as plain data.
-        attributes: all of the trial's.
+        key: the identifier of the trial in the storage.
+        state: the state of the trial.
+        request: the serialized request.
+        attributes: all attributes of the trial.
     """
 
     key: int
@@ -52,11 +53,11 @@ class Entry:
 
 @final
 class Queue:
-    """A study that holds evaluations. All methods raise `StorageError` when the storage does not answer.
+    """A queue of evaluations. All methods raise `StorageError` if the storage does not respond.
 
     Args:
         storage: see `open_storage`.
-        name: of the study.
+        name: the name of the study.
     """
 
     def __init__(self, storage: str, name: str) -> None:
@@ -65,13 +66,13 @@ class Queue:
         self._study = -1
 
     def create(self, description: Mapping[str, Any]) -> None:
-        """Make the study, or join the one that is there.
+        """Create the study, or open it if it exists.
 
         Args:
-            description: what workers need; ``run`` is the identity of the run.
+            description: what workers need; ``run`` is the identifier of the run.
 
         Raises:
-            ConfigurationError: a study of the name is there, and is not the queue of this run.
+            ConfigurationError: a study with this name exists and is not the queue of this run.
         """
         from optuna.exceptions import DuplicatedStudyError
 
@@ -82,22 +83,22 @@ class Queue:
                 self._study = self._storage.create_new_study([StudyDirection.MINIMIZE], self.name)
             except DuplicatedStudyError:
                 self._study = self._storage.get_study_id_from_name(self.name)
-                found = self._storage.get_study_user_attrs(self._study).get(QUEUE)
-                if found is None or found["run"] != description["run"]:
-                    whose = "the queue of another run" if found else "no queue"
+                existing = self._storage.get_study_user_attrs(self._study).get(QUEUE)
+                if existing is None or existing["run"] != description["run"]:
+                    what = "the queue of another run" if existing else "not a queue"
                     raise ConfigurationError(
-                        f"the study '{self.name}' in {shown(self._address)} is {whose}; choose another study, or "
-                        "delete it",
+                        f"the study '{self.name}' in {without_password(self._address)} is {what}; choose another "
+                        "study, or delete it",
                         path="study",
                     ) from None
             self._storage.set_study_user_attr(self._study, QUEUE, dict(description))
             self._storage.set_study_user_attr(self._study, OPEN, True)
 
     def join(self) -> Mapping[str, Any]:
-        """Return the description of the queue.
+        """Open the existing study; return the description of the queue.
 
         Raises:
-            ConfigurationError: there is no such study, or it is no queue.
+            ConfigurationError: the study does not exist, or it is not a queue.
         """
         with reached(self._address), quiet():
             self._connect()
@@ -105,18 +106,18 @@ class Queue:
             try:
                 self._study = self._storage.get_study_id_from_name(self.name)
             except KeyError:
-                raise ConfigurationError(f"{shown(self._address)} holds no study '{self.name}'") from None
-            found: Mapping[str, Any] | None = self._storage.get_study_user_attrs(self._study).get(QUEUE)
-        if found is None:
-            raise ConfigurationError(f"the study '{self.name}' is no queue of evaluations")
-        return found
+                raise ConfigurationError(f"{without_password(self._address)} holds no study '{self.name}'") from None
+            description: Mapping[str, Any] | None = self._storage.get_study_user_attrs(self._study).get(QUEUE)
+        if description is None:
+            raise ConfigurationError(f"the study '{self.name}' is not a queue of evaluations")
+        return description
 
     def put(self, request: Mapping[str, Any], terms: Mapping[str, Any]) -> int:
         """Append an evaluation; return its key.
 
         Args:
             request: see `serialize_request`.
-            terms: ``pulse``, seconds between signs of life, and ``timeout``, seconds it may take or None.
+            terms: ``pulse``, the seconds between heartbeats, and ``timeout``, the maximum number of seconds, or None.
         """
         with reached(self._address):
             self._connect()
@@ -132,7 +133,7 @@ class Queue:
             return _entry(self._storage.get_trial(key))
 
     def entries(self, *states: TrialState) -> list[Entry]:
-        """Return the evaluations in these states, in the order in which they were put."""
+        """Return the evaluations in these states (default: in any state), oldest first."""
         with reached(self._address):
             self._connect()
             assert self._storage is not None
@@ -140,7 +141,7 @@ class Queue:
             return [_entry(trial) for trial in trials if REQUEST in trial.user_attrs]
 
     def claim(self) -> Entry | None:
-        """Take the first evaluation that waits; no other worker gets it. None: there is none."""
+        """Claim the oldest waiting evaluation, which no other worker can claim then; None if none is waiting."""
         for entry in self.entries(TrialState.WAITING):
             with reached(self._address):
                 assert self._storage is not None
@@ -152,7 +153,7 @@ class Queue:
         return None
 
     def note(self, key: int, **attributes: object) -> None:
-        """Set attributes of an evaluation that runs; of one that is over nothing is changed."""
+        """Set attributes of an evaluation; do nothing if it has ended."""
         with reached(self._address):
             self._connect()
             assert self._storage is not None
@@ -163,7 +164,7 @@ class Queue:
                     return
 
     def end(self, key: int, *, complete: bool) -> bool:
-        """End an evaluation; return False if it was over already."""
+        """End an evaluation; return False if it had already ended."""
         state, values = (TrialState.COMPLETE, [0.0]) if complete else (TrialState.FAIL, None)
         with reached(self._address):
             self._connect()
@@ -174,10 +175,10 @@ class Queue:
                 return False
 
     def close(self, *, finished: bool = False) -> None:
-        """Let go of the storage.
+        """Close the connection to the storage.
 
         Args:
-            finished: whether to tell workers that come later that nobody fills the queue.
+            finished: whether to mark the queue as closed, so that workers that start later do not join it.
         """
         if self._storage is not None:
             try:
@@ -185,13 +186,13 @@ class Queue:
                     with reached(self._address):
                         self._storage.set_study_user_attr(self._study, OPEN, False)
             except StorageError:
-                pass  # it only saves late workers some waiting
+                pass  # workers that start later then join the queue and leave it when they have been idle
             finally:
                 close(self._storage)
                 self._storage = None
 
     def drop_connection(self) -> None:
-        """Connect anew at the next call: after an error a connection may be of no use."""
+        """Reconnect in the next call: after an error, a connection may be unusable."""
         self.close()
 
     def _connect(self) -> None:
@@ -200,10 +201,10 @@ class Queue:
 
 
 def open_queues(storage: str) -> list[str]:
-    """Return the names of the studies that runs fill with evaluations.
+    """Return the names of the queues that are open: a run puts evaluations into them.
 
     Raises:
-        StorageError: it cannot be reached.
+        StorageError: the storage cannot be reached.
     """
     opened = open_storage(storage)
     try:
@@ -213,17 +214,17 @@ def open_queues(storage: str) -> list[str]:
         close(opened)
 
 
-def identity(directory: Path) -> str:
-    """Return the identity of a run, which its queue belongs to: names of directories come again."""
+def run_identifier(directory: Path) -> str:
+    """Return the random identifier of a run, stored in its directory: names of run directories are not unique."""
     path = directory / "optuna_queue.json"
     if not path.exists():
         write_json(path, {"run": uuid.uuid4().hex})
-    found: str = read_json(path)["run"]
-    return found
+    identifier: str = read_json(path)["run"]
+    return identifier
 
 
 def serialize_request(request: Request, stage: int) -> dict[str, Any]:
-    """Return a request as plain data."""
+    """Return a request as JSON data."""
     return {
         "number": request.number,
         "stage": stage,
@@ -233,17 +234,17 @@ def serialize_request(request: Request, stage: int) -> dict[str, Any]:
     }
 
 
-def read_request(found: Mapping[str, Any], scratch: Path | None) -> Request:
-    """Return a request from plain data."""
-    architecture = Architecture(found["architecture"])
-    made = Request(found["number"], architecture, found["seed"], found["fidelity"])
-    vars(made)["_scratch"] = scratch
-    return made
+def read_request(data: Mapping[str, Any], scratch: Path | None) -> Request:
+    """Return the request that `serialize_request` wrote."""
+    architecture = Architecture(data["architecture"])
+    request = Request(data["number"], architecture, data["seed"], data["fidelity"])
+    vars(request)["_scratch"] = scratch
+    return request
 
 
-def told_outcome(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as plain data."""
-    told: dict[str, Any] = to_json_values(
+def serialize_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON data."""
+    data: dict[str, Any] = to_json_values(
         {
             "metrics": {name: float(value) for name, value in outcome.metrics.items()},
             "state": outcome.state.value,
@@ -252,13 +253,13 @@ def told_outcome(outcome: Outcome) -> dict[str, Any]:
             "info": outcome.info,
         }
     )
-    return told
+    return data
 
 
-def read_outcome(number: int, found: Mapping[str, Any]) -> Outcome:
-    """Return an outcome from plain data."""
-    metrics = {name: float("nan") if value is None else value for name, value in found["metrics"].items()}
-    return Outcome(number, metrics, State(found["state"]), found["error"], found["seconds"], found["info"])
+def read_outcome(number: int, data: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that `serialize_outcome` wrote."""
+    metrics = {name: float("nan") if value is None else value for name, value in data["metrics"].items()}
+    return Outcome(number, metrics, State(data["state"]), data["error"], data["seconds"], data["info"])
 
 
 def _entry(trial: FrozenTrial) -> Entry:

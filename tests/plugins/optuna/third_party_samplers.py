@@ -1,4 +1,4 @@
-"""Samplers of third parties, named by their class in the tests."""
+"""Samplers of a third party, which tests configure by their class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class Cyclic(BaseSampler):
-    """Goes through the options in turn, from a random first one; counts finished trials, so it needs no memory."""
+    """Cycles through the options from a random one. It has no state: it counts the trials of the study."""
 
     def __init__(self, *, stride: int = 1, seed: int | None = None) -> None:
         self._stride, self._rng = stride, np.random.RandomState(seed)
@@ -30,12 +30,12 @@ class Cyclic(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         assert isinstance(param_distribution, CategoricalDistribution)
-        place = self._rng.randint(2) + self._stride * len(study.get_trials(deepcopy=False))
-        return param_distribution.choices[place % len(param_distribution.choices)]
+        position = self._rng.randint(2) + self._stride * len(study.get_trials(deepcopy=False))
+        return param_distribution.choices[position % len(param_distribution.choices)]
 
 
 class Absorbed(Cyclic):
-    """Keeps a count of the process in the class: neither seed nor trials say what it proposes."""
+    """Counts its calls in the class, so its proposals depend on more than the seed and the trials."""
 
     calls = 0
 

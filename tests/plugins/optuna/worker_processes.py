@@ -1,9 +1,11 @@
-"""Runs whose evaluations take their time, and ``automl-nas`` in processes of its own."""
+"""Configurations of runs with slow evaluations, and ``automl-nas`` in separate processes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from automl_nas.testing.toy_plugin import installed_toys
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Let other processes find the toys beside random search and Optuna; return their environment."""
+    """Let other processes load the toy plugin, Optuna and evolution; return their environment."""
     return installed_toys(folder, "optuna", "evolution")
 
 
 def configuration(diary: Path, executor: Any, *, seconds: float, trials: int, ahead: int = 4) -> dict[str, Any]:
+    """Return the configuration of a random search whose evaluations take this many seconds."""
     return {
         "seed": 3,
         "space": "toy",
@@ -36,9 +39,9 @@ def configuration(diary: Path, executor: Any, *, seconds: float, trials: int, ah
     }
 
 
-def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """Start ``automl-nas``."""
-    code = "from automl_nas.cli.app import main; main()"
+def start(environment: dict[str, str], *arguments: str, prelude: str = "") -> subprocess.Popen[str]:
+    """Start ``automl-nas`` with these arguments, in a process that first executes ``prelude``."""
+    code = f"{prelude}\nfrom automl_nas.cli.app import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=environment,
@@ -48,6 +51,19 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
     )
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait until a condition holds in other processes, which may be slow on a busy machine."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition does not hold"
+        time.sleep(0.02)
+
+
 def entries(diary: Path, what: str) -> list[tuple[int, int]]:
-    """Return (trial, process) of what was begun or ended."""
+    """Return (number of the trial, process) of all evaluations that have begun or ended.
+
+    Args:
+        diary: the file that the evaluators write.
+        what: ``begin`` or ``end``.
+    """
     return [(note.number, note.process) for note in read_event_log(diary) if note.what == what]

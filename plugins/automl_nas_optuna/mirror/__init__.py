@@ -1,0 +1,1 @@
+"""Copying the trials of a run into an Optuna storage, during the run or afterwards."""

@@ -1,0 +1,1 @@
+"""Optuna's samplers as search strategies of this framework."""

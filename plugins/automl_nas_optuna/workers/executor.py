@@ -1,0 +1,211 @@
+"""`OptunaExecutor`: an executor whose workers, on any machine, take evaluations from an Optuna storage."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from optuna.trial import TrialState
+
+from automl_nas.errors import ConfigurationError, EvaluationError
+from automl_nas.evaluation import Outcome, Request, State
+from automl_nas.run import Crash, EvaluatorSource, Executor, StageEvaluator
+from automl_nas_optuna.storages import StorageError
+from automl_nas_optuna.workers.queue import (
+    ERROR,
+    HEARTBEAT,
+    LEFT,
+    OUTCOME,
+    WORKER,
+    Entry,
+    Queue,
+    read_outcome,
+    run_identifier,
+    serialize_request,
+)
+
+_log = logging.getLogger(__name__)
+
+HEARTBEATS = 6
+"""The number of heartbeats that a worker gives in ``grace`` seconds."""
+
+_MAX_RETRY_SECONDS = 30.0
+
+
+@dataclass
+class _Sent:
+    """An outstanding evaluation.
+
+    Attributes:
+        request: the serialized request.
+        key: the key of its entry in the queue.
+        changed: the time (`time.monotonic`) at which the heartbeat last changed.
+        heartbeat: the state of the entry and the last heartbeat of its worker.
+        deaths: the number of workers that died while they evaluated it.
+    """
+
+    request: dict[str, Any]
+    key: int
+    changed: float
+    heartbeat: object = None
+    deaths: int = 0
+
+
+@final
+class OptunaExecutor(Executor):
+    """Puts evaluations into an Optuna storage, where ``automl-nas worker`` processes of any machine take them.
+
+    Workers may join and leave at any time. A worker that leaves returns its evaluation to the queue. A worker without a
+    heartbeat for ``grace`` seconds counts as dead, and another worker repeats its evaluation; an outcome that the first
+    worker delivers later is rejected, so no trial is recorded twice. Outcomes delivered while the run is stopped or
+    killed are read when the run is resumed. While the storage is down, the run waits.
+
+    Args:
+        storage: a URL of SQLAlchemy, ``grpc://host:port``, or the path of a journal file; ``${NAME}`` is replaced by
+            the environment variable.
+        study: the name of the study used as the queue; null: the name of the run directory, followed by ``/queue``.
+        grace: seconds without a heartbeat after which a worker counts as dead.
+        retries: how often an evaluation is repeated after its worker died; after that the trial is FAILED.
+        poll: seconds between two reads of the storage.
+    """
+
+    def __init__(
+        self, *, storage: str, study: str | None = None, grace: float = 60.0, retries: int = 3, poll: float = 0.2
+    ) -> None:
+        for name, value in (("grace", grace), ("poll", poll)):
+            if value <= 0:
+                raise ConfigurationError(f"must be positive, got {value}", path=name)
+        if retries < 0:
+            raise ConfigurationError(f"must not be negative, got {retries}", path="retries")
+        self._address, self._name, self._grace, self._retries, self._poll = storage, study, grace, retries, poll
+        self._unsent: deque[dict[str, Any]] = deque()
+        self._sent: dict[int, _Sent] = {}
+        # Trial number -> entry of an earlier process of this run.
+        self._entries: dict[int, Entry] = {}
+        self._down = False
+        self._pause = poll
+
+    def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
+        """Open the queue and read its entries; see `Executor.open`.
+
+        Raises:
+            ConfigurationError: the configuration contains Python objects, which cannot be sent to workers; or the study
+                exists and is not the queue of this run.
+            StorageError: the storage cannot be reached.
+        """
+        if not isinstance(source, StageEvaluator):
+            raise ConfigurationError(
+                "workers construct their evaluators from a configuration, and the evaluators of this run have none",
+                path="executor",
+            )
+        description = source.portable()
+        self._starting, self._stage = starting, description["stage"]
+        directory = source.directory
+        self._queue = Queue(self._address, self._name or f"{directory.name}/queue")
+        self._terms = {"pulse": self._grace / HEARTBEATS, "timeout": timeout}
+        self._queue.create({**description, "run": run_identifier(directory)})
+        for entry in self._queue.entries():
+            if entry.request["stage"] == self._stage and entry.state is not TrialState.FAIL:
+                self._entries[entry.request["number"]] = entry
+
+    def submit(self, request: Request) -> None:
+        """Accept a request; return at once."""
+        self._unsent.append(serialize_request(request, self._stage))
+
+    def resubmit(self, request: Request) -> bool:
+        """Accept a request that an earlier process submitted: its evaluation may be going on or complete."""
+        self.submit(request)
+        return True
+
+    def next(self) -> Outcome | Crash | None:
+        """Read the storage once; return an outcome, or None after a pause of ``poll`` seconds."""
+        try:
+            self._send()
+            for number, sent in list(self._sent.items()):
+                if (outcome := self._poll_entry(number, sent)) is not None:
+                    return outcome
+            self._storage_is_back()
+        except StorageError as error:
+            self._storage_is_down(error)
+        time.sleep(self._pause)
+        return None
+
+    def close(self) -> list[int]:
+        """Withdraw the evaluations that no worker has begun; return the numbers of all that are outstanding.
+
+        Workers continue the evaluations that they have begun; their outcomes are read when the run is resumed.
+        """
+        outstanding = list(self._sent)
+        try:
+            for sent in self._sent.values():
+                if self._queue.get(sent.key).state is TrialState.WAITING:
+                    self._queue.end(sent.key, complete=False)
+        except StorageError:
+            pass  # workers then evaluate them, and their outcomes are read when the run is resumed
+        self._queue.close(finished=True)
+        self._unsent.clear()
+        self._sent.clear()
+        self._entries.clear()
+        return outstanding
+
+    def _send(self) -> None:
+        while self._unsent:
+            request = self._unsent[0]
+            number = request["number"]
+            earlier = self._entries.get(number)
+            if earlier is not None and dict(earlier.request) == request:
+                key = earlier.key
+            else:
+                if number not in self._sent:
+                    self._starting([number])
+                key = self._queue.put(request, self._terms)
+            self._sent[number] = _Sent(request, key, time.monotonic())
+            self._unsent.popleft()
+
+    def _poll_entry(self, number: int, sent: _Sent) -> Outcome | None:
+        entry = self._queue.get(sent.key)
+        attributes, now = entry.attributes, time.monotonic()
+        if entry.state is TrialState.COMPLETE:
+            del self._sent[number]
+            if ERROR in attributes:
+                raise EvaluationError(str(attributes[ERROR]))
+            return read_outcome(number, attributes[OUTCOME])
+        if entry.state is TrialState.FAIL:
+            return self._repeat(number, sent, died=not attributes.get(LEFT))
+        heartbeat = (entry.state, attributes.get(HEARTBEAT))
+        if heartbeat != sent.heartbeat or entry.state is TrialState.WAITING:
+            sent.heartbeat, sent.changed = heartbeat, now
+        elif now - sent.changed > self._grace and self._queue.end(sent.key, complete=False):
+            _log.warning(
+                "trial %d: its worker (%s) has sent no heartbeat for %.3g s and counts as dead",
+                number,
+                attributes.get(WORKER),
+                self._grace,
+            )
+            return self._repeat(number, sent, died=True)
+        return None
+
+    def _repeat(self, number: int, sent: _Sent, *, died: bool) -> Outcome | None:
+        sent.deaths += died
+        if sent.deaths > self._retries:
+            del self._sent[number]
+            return Outcome(number, state=State.FAILED, error=f"{sent.deaths} workers died while they evaluated it")
+        sent.key, sent.heartbeat, sent.changed = self._queue.put(sent.request, self._terms), None, time.monotonic()
+        return None
+
+    def _storage_is_down(self, error: StorageError) -> None:
+        if not self._down:
+            _log.warning("%s; the run waits until it is back", error)
+        self._down, self._pause = True, min(self._pause * 2, _MAX_RETRY_SECONDS)
+        self._queue.drop_connection()
+
+    def _storage_is_back(self) -> None:
+        if self._down:
+            _log.warning("the Optuna storage is back")
+            for sent in self._sent.values():  # no worker could send a heartbeat
+                sent.changed = time.monotonic()
+        self._down, self._pause = False, self._poll
