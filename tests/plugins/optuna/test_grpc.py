@@ -29,11 +29,11 @@ pytest.importorskip("grpc", reason="gRPC (grpcio) is not installed")
 
 
 def test_a_worker_evaluates_and_the_mirror_copies_over_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    environment, diary, run = install(tmp_path), tmp_path / "diary", tmp_path / "run"
+    environment, event_log, run = install(tmp_path), tmp_path / "event_log", tmp_path / "run"
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("AUTOML_NAS_PLUGINS", environment["AUTOML_NAS_PLUGINS"])
     with grpc_proxy(f"sqlite:///{tmp_path}/trials.db") as address:
-        config = configuration(diary, {"name": "optuna", "storage": address, "poll": 0.02}, seconds=0.0, trials=10)
+        config = configuration(event_log, {"name": "optuna", "storage": address, "poll": 0.02}, seconds=0.0, trials=10)
         config["observers"] = [{"name": "optuna", "storage": address, "patience": 300.0}]
         worker = start(environment, "worker", address, "--idle", "600")
         try:
@@ -44,7 +44,7 @@ def test_a_worker_evaluates_and_the_mirror_copies_over_a_proxy(tmp_path: Path, m
         copies = mirrored(address, "run/search")
     trials = Ledger(run / "trials.jsonl", writable=False).trials
     assert {trial.state for trial in trials.values()} == {State.COMPLETE}, output
-    assert entries(diary, "end") == [(number, worker.pid) for number in range(10)]
+    assert entries(event_log, "end") == [(number, worker.pid) for number in range(10)]
     assert worker.pid != os.getpid()
     assert copies.keys() == trials.keys() == set(range(10))
     for number, trial in trials.items():

@@ -41,7 +41,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
 
 def write_study(folder: Path, *, seconds: float = 0.0, **sections: Any) -> Path:
     """Write a study over evolutionary searches."""
-    base = configuration(folder / "diary", "in_process", seconds=seconds, trials=6, ahead=1)
+    base = configuration(folder / "event_log", "in_process", seconds=seconds, trials=6, ahead=1)
     base["stages"][0]["strategy"] = {"name": "aging", "population": 4}
     (folder / "search.yaml").write_text(dump_yaml(base))
     settings: dict[str, Any] = {
@@ -103,7 +103,7 @@ LoggingEvaluator.evaluate = killed
 def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
     undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
     undisturbed.run()
-    (tmp_path / "diary").unlink()
+    (tmp_path / "event_log").unlink()
     file = write_study(tmp_path)
     arguments = ("study", "run", str(file), "--out", str(tmp_path / "killed"))
     process = start(environment, *arguments, prelude=KILL_IN_EVALUATION_16)
@@ -114,7 +114,7 @@ def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_pa
     assert 0 < sum(state.is_finished() for state in states) < 5
     resumed.run()
     assert settings_and_values(resumed) == settings_and_values(undisturbed)
-    ended = [number for number, _ in entries(tmp_path / "diary", "end")]
+    ended = [number for number, _ in entries(tmp_path / "event_log", "end")]
     assert len(ended) <= 30 + 1, "finished trials were evaluated again"
 
 

@@ -85,7 +85,7 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     environment = install(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("AUTOML_NAS_PLUGINS", environment["AUTOML_NAS_PLUGINS"])
-    diary = tmp_path / "diary"
+    event_log = tmp_path / "event_log"
     workers = [start(environment, "worker", storage, "--idle", "600") for _ in range(2)]
     killed: list[int] = []
 
@@ -102,7 +102,7 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
         return False
 
     def busy() -> set[int]:
-        return {process for _, process in set(entries(diary, "begin")) - set(entries(diary, "end"))}
+        return {process for _, process in set(entries(event_log, "begin")) - set(entries(event_log, "end"))}
 
     def kill_after_2(event: TrialFinished) -> None:
         if event.trial.number == 2:
@@ -113,7 +113,7 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     try:
         manager = with_builtin(PluginManager().load())
         Session.start(
-            configuration(diary, executor, seconds=0.3, trials=10, ahead=4),
+            configuration(event_log, executor, seconds=0.3, trials=10, ahead=4),
             tmp_path / "run",
             manager=manager,
             handlers={TrialFinished: kill_after_2},
@@ -125,7 +125,7 @@ def test_a_killed_workers_trial_is_evaluated_by_another(
     assert len(killed) == 1
     trials = Ledger(tmp_path / "run" / "trials.jsonl", writable=False).trials
     assert {number: trial.state for number, trial in trials.items()} == dict.fromkeys(range(10), State.COMPLETE)
-    begun, ended = entries(diary, "begin"), entries(diary, "end")
+    begun, ended = entries(event_log, "begin"), entries(event_log, "end")
     assert sorted(number for number, _ in ended) == list(range(10)), "a trial was lost or evaluated twice"
     lost = [number for number, _ in set(begun) - set(ended)]
     assert sorted(number for number, _ in begun) == sorted([*range(10), *lost])

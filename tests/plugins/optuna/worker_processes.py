@@ -18,7 +18,7 @@ def install(folder: Path) -> dict[str, str]:
     return installed_toys(folder, "optuna", "evolution")
 
 
-def configuration(diary: Path, executor: Any, *, seconds: float, trials: int, ahead: int = 4) -> dict[str, Any]:
+def configuration(event_log: Path, executor: Any, *, seconds: float, trials: int, ahead: int = 4) -> dict[str, Any]:
     """Return the configuration of a random search whose evaluations take this many seconds."""
     return {
         "seed": 3,
@@ -31,7 +31,7 @@ def configuration(diary: Path, executor: Any, *, seconds: float, trials: int, ah
             {
                 "name": "search",
                 "strategy": "random",
-                "evaluator": {"name": "event_log", "file": str(diary), "seconds": seconds},
+                "evaluator": {"name": "event_log", "file": str(event_log), "seconds": seconds},
                 "budget": {"trials": trials},
                 "ahead": ahead,
             }
@@ -59,11 +59,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
-def entries(diary: Path, what: str) -> list[tuple[int, int]]:
+def entries(event_log: Path, what: str) -> list[tuple[int, int]]:
     """Return (number of the trial, process) of all evaluations that have begun or ended.
 
     Args:
-        diary: the file that the evaluators write.
+        event_log: the file that the evaluators write.
         what: ``begin`` or ``end``.
     """
-    return [(note.number, note.process) for note in read_event_log(diary) if note.what == what]
+    return [(event.number, event.process) for event in read_event_log(event_log) if event.what == what]
