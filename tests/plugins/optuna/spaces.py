@@ -24,7 +24,7 @@ class Mixed(DecisionSpace):
         )
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        return architecture if architecture["branch"] else architecture.reposition({"operation": "conv"})
+        return architecture if architecture["branch"] else architecture.replace({"operation": "conv"})
 
 
 class Widths(DecisionSpace):
