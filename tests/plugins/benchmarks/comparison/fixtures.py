@@ -1,4 +1,4 @@
-"""A small benchmark and strategies for the tests of comparisons; worker processes import this module by its name."""
+"""A small benchmark and strategies for the tests of comparisons; worker processes import this module by name."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def write_table(path: Path, codes: Sequence[str] = CODES) -> Path:
 
 
 def spec(path: Path, **more: Any) -> dict[str, Any]:
-    """How a configuration writes this benchmark."""
+    """Return the specification of this benchmark in a configuration."""
     return {"table": str(path), "label": "small", "metric": "truth", "codes": "code", "costs": ["flops"], **more}
 
 
 def load(folder: str) -> Benchmark:
-    """Make the benchmark, for references ``fixtures:load``."""
+    """Return the benchmark, for the reference ``fixtures:load``."""
     return benchmark_from_table(Path(folder) / "small.csv", metric="truth", codes="code", costs=("flops",))
 
 
@@ -60,10 +60,10 @@ class Scan(AskTellStrategy):
     """All architectures in a random order: random search without replacement.
 
     Args:
-        space: what is searched.
+        space: the search space.
         problem: ignored, constraints included.
-        seed: of the order.
-        times: how often each is proposed, one after the other.
+        seed: seed of the order.
+        times: how often each architecture is proposed consecutively.
     """
 
     def __init__(self, space: SearchSpace, problem: Problem, *, seed: int, times: int = 1) -> None:
@@ -71,15 +71,15 @@ class Scan(AskTellStrategy):
         stream(seed, "scan").shuffle(every)
         self._order = [item for item in every for _ in range(times)]
         self._place = 0
-        self.told: list[Trial] = []
+        self.received: list[Trial] = []
 
     def ask(self, n: int) -> list[Proposal]:
-        found = self._order[self._place : self._place + n]
-        self._place += len(found)
-        return [Proposal(item) for item in found]
+        architectures = self._order[self._place : self._place + n]
+        self._place += len(architectures)
+        return [Proposal(item) for item in architectures]
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        self.told += trials
+        self.received += trials
 
     def search_state(self) -> dict[str, Any]:
         return {"place": self._place}
@@ -89,7 +89,7 @@ class Scan(AskTellStrategy):
 
 
 class Sleeper(Scan):
-    """As `Scan`, a millisecond slower for each candidate."""
+    """As `Scan`, 20 milliseconds slower for each batch."""
 
     def ask(self, n: int) -> list[Proposal]:
         time.sleep(0.02)
@@ -115,7 +115,7 @@ class Killer(Scan):
 
 
 class Weighty(Scan):
-    """Needs weights of another stage, which a table has not."""
+    """Needs weights of another stage, which a table does not have."""
 
     def __init__(self, space: SearchSpace, problem: Problem, artifacts: Artifacts, *, seed: int) -> None:
         super().__init__(space, problem, seed=seed)
@@ -123,7 +123,7 @@ class Weighty(Scan):
 
 @final
 class Generations(Strategy):
-    """No ask-and-tell strategy: each step evaluates ten random candidates, again and again the same ones among them."""
+    """Not an ask-and-tell strategy: each step evaluates ten random candidates, with repetitions."""
 
     def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
         self._space, self._seed, self._steps = space, seed, 0

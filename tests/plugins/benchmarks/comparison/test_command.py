@@ -1,4 +1,4 @@
-"""``automl-nas benchmark``: what it takes, prints, writes, and how it is stopped and gone on with."""
+"""``automl-nas benchmark``: arguments, output, files, and how it is interrupted and continued."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "{table: small.csv, metric: truth, codes: code, costs: [flops]}"
 
 
-def test_options_and_a_file_do_the_same(table: str, tmp_path: Path) -> None:
+def test_benchmark_options_and_file_give_equal_results(table: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         f"""
 strategies:
@@ -76,7 +76,7 @@ constraints: {{flops: "<= 0.5 * largest"}}
     assert configs[0] == configs[1]
 
 
-def test_one_option_adds_a_strategy_to_what_is_on_record(table: str, tmp_path: Path) -> None:
+def test_strategy_option_adds_to_recorded_comparison(table: str, tmp_path: Path) -> None:
     first = call("--strategies", "random", "--benchmarks", table, *QUICK, "--out", "out")
     assert first.exit_code == 0, first.output
     recorded = (tmp_path / "out" / "searches.jsonl").read_bytes()
@@ -96,14 +96,14 @@ def test_one_option_adds_a_strategy_to_what_is_on_record(table: str, tmp_path: P
     assert (tmp_path / "out" / "searches.jsonl").read_bytes().count(b"\n") == 6 + 1 + 3
 
 
-def test_a_strategy_of_ones_own_may_lie_in_the_current_folder(table: str, tmp_path: Path) -> None:
+def test_strategy_is_imported_from_the_current_folder(table: str, tmp_path: Path) -> None:
     (tmp_path / "my_own_search.py").write_text(f"from {TOOLS} import Scan\n\nclass Mine(Scan):\n    pass\n")
     done = call("--strategies", "my_own_search:Mine", "--benchmarks", table, *QUICK, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["strategies"] == ["Mine"]
 
 
-def test_everything_is_drawn_where_nothing_else_is_said(table: str, tmp_path: Path) -> None:
+def test_plots_are_drawn_by_default(table: str, tmp_path: Path) -> None:
     done = call("--strategies", f"random,{TOOLS}:Scan", "--benchmarks", table, *QUICK, "--plots", "--out", "out")
     assert done.exit_code == 0, done.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -121,14 +121,14 @@ def test_everything_is_drawn_where_nothing_else_is_said(table: str, tmp_path: Pa
     }
 
 
-def test_objectives_are_judged_by_the_hypervolume(table: str) -> None:
+def test_objectives_are_compared_by_the_hypervolume(table: str) -> None:
     done = call("--strategies", f"random,{TOOLS}:Scan", "--benchmarks", table, *QUICK, "--objectives", "accuracy,flops")
     assert done.exit_code == 0, done.output
     assert "missed hypervolume" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--strategies", "randm"], "--strategies randm: strategies[0].name: unknown strategy 'randm'; did you mean"),
         (["--strategy", "agin"], "--strategy agin: strategies[4].name: unknown strategy 'agin'; did you mean 'aging'"),
@@ -143,25 +143,25 @@ def test_objectives_are_judged_by_the_hypervolume(table: str) -> None:
         (["--out", "small.csv"], "small.csv is a file"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line_before_any_work(
-    table: str, tmp_path: Path, arguments: list[str], told: str
+def test_invalid_arguments_are_refused_before_any_search(
+    table: str, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     if "--benchmarks" not in arguments and "nothing.yaml" not in arguments:
         arguments = ["--benchmarks", table, *arguments]
     done = call(*arguments, "--workers", 0, "-q")
     assert done.exit_code == 2, done.output
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") - done.stderr.count("warning: ") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["small.csv"]
 
 
-def test_the_line_of_a_file_is_named(table: str, tmp_path: Path) -> None:
+def test_configuration_error_names_the_line_of_the_file(table: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"seeds: 2\nstrategies:\n  - random\n  - aginng\nbenchmarks: [{table}]\n")
     done = call("mine.yaml", "--workers", 0)
     assert "mine.yaml:4: strategies[1].name: unknown strategy 'aginng'" in done.stderr
 
 
-def test_plots_without_matplotlib_are_refused_before_any_work(
+def test_plots_without_matplotlib_are_refused_before_any_search(
     table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
@@ -176,21 +176,21 @@ def test_plots_without_matplotlib_are_refused_before_any_work(
     assert not (tmp_path / "runs").exists()
 
 
-def test_benchmarks_are_listed() -> None:
+def test_list_option_prints_the_benchmarks() -> None:
     listed = call("--list").stdout
     as_json = json.loads(call("--list", "--json").stdout)
     assert {"nasbench201-cifar10", "nasbench_macro"} <= as_json.keys()
     assert all(name in listed for name in as_json)
 
 
-def test_a_failing_strategy_ends_with_its_error_and_what_finished_is_kept(table: str, tmp_path: Path) -> None:
+def test_failing_strategy_keeps_finished_searches(table: str, tmp_path: Path) -> None:
     done = call("--strategies", f"random,{TOOLS}:Broken", "--benchmarks", table, *QUICK, "--out", "out")
     assert done.exit_code == 1
     assert "error: 'Broken' on 'small' with seed 0: RuntimeError: out of ideas" in done.stderr
     assert (tmp_path / "out" / "searches.jsonl").read_bytes().count(b"\n") == 1
 
 
-def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130_and_prints_the_command_to_continue(table: str, tmp_path: Path) -> None:
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(fixtures.__file__).parents[3]), *sys.path]),
@@ -204,11 +204,11 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path:
         assert process.poll() is None, "it ended before it could be stopped"
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    assert process.returncode == 130, told
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
     count = record.read_bytes().count(b"\n")
     assert 2 <= count < 300
-    line = told.splitlines()[-1]
+    line = stderr.splitlines()[-1]
     assert line.startswith(f"{count} of 300 searches are done; to continue: automl-nas benchmark --out ")
     assert shlex.split(line.partition("to continue: ")[2])[1:] == ["benchmark", "--out", "out here"]
     # Going on is asked for what is missing only: the strategy itself need not be named again.
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(table: str, tmp_path:
     assert "evaluations: 20 -> 19" in more.stderr
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_progress_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with PlainComparisonProgress() as progress:
         for done in range(5, 31):
             progress(done, 30)
@@ -230,7 +230,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys: pytest.Cap
     assert lines[-1] == "warning: odd"
 
 
-def test_progress_is_a_bar_in_a_terminal() -> None:
+def test_bar_progress_in_a_terminal() -> None:
     screen = io.StringIO()
     with BarComparisonProgress(Console(file=screen, force_terminal=True, width=100)) as progress:
         progress(5, 30)
@@ -243,7 +243,7 @@ def test_progress_is_a_bar_in_a_terminal() -> None:
     assert "warning: odd" in shown
 
 
-def test_the_page_describes_all_options_and_no_others() -> None:
+def test_documented_options_are_those_of_the_benchmark_command() -> None:
     text = PAGE.read_text(encoding="utf-8")
     real = {option for p in benchmark.params if isinstance(p, click.Option) for option in (*p.opts, *p.secondary_opts)}
     rows = re.findall(r"^\| (`-.*?) \|", text, re.MULTILINE)

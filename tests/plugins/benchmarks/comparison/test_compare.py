@@ -1,4 +1,4 @@
-"""Whole comparisons: against closed forms, whatever the number of processes."""
+"""Whole comparisons, against closed forms and for any number of worker processes."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare([SCAN], [spec(table), noisy], seeds=200, evaluations=20, top=[0.05])
 
 
-def regret_of_draws(told: Callable[[str], float], count: int) -> tuple[float, float]:
+def regret_of_draws(signal: Callable[[str], float], count: int) -> tuple[float, float]:
     """Mean and standard deviation of the regret after ``count`` draws without replacement, in closed form."""
-    ordered = sorted(CODES, key=told, reverse=True)
+    ordered = sorted(CODES, key=signal, reverse=True)
     best = max(map(truth_of, CODES))
     n = len(ordered)
     # The first i in the order of the signal are all missed, and the next one is drawn.
@@ -61,19 +61,21 @@ def regret_of_draws(told: Callable[[str], float], count: int) -> tuple[float, fl
     return mean, math.sqrt(sum(p * (r - mean) ** 2 for p, r in zip(chance, regrets, strict=False)))
 
 
-@pytest.mark.parametrize(("benchmark", "told"), [("small", truth_of), ("noisy", signal_of)])
-def test_random_search_has_its_expected_regret(many: Comparison, benchmark: str, told: Callable[[str], float]) -> None:
+@pytest.mark.parametrize(("benchmark", "signal"), [("small", truth_of), ("noisy", signal_of)])
+def test_compare_random_search_has_its_expected_regret(
+    many: Comparison, benchmark: str, signal: Callable[[str], float]
+) -> None:
     score = many.findings.score("Scan", benchmark)
-    mean, deviation = regret_of_draws(told, 20)
+    mean, deviation = regret_of_draws(signal, 20)
     # Four standard errors are missed by chance once in 16,000 sets of seeds.
     assert abs(score.regret - mean) < 4 * deviation / math.sqrt(200)
     line = next(line for line in many.findings.curves if line.benchmark == benchmark)
     for count in (1, 5, 10):
-        mean, deviation = regret_of_draws(told, count)
+        mean, deviation = regret_of_draws(signal, count)
         assert abs(line.values[:, count - 1].mean() - mean) < 4 * deviation / math.sqrt(200)
 
 
-def test_arrival_has_its_expected_quantiles(many: Comparison) -> None:
+def test_compare_arrival_has_its_expected_quantiles(many: Comparison) -> None:
     (arrival,) = many.findings.score("Scan", "small").arrivals
     # 13 of 256 are the top 5 %; the first of them is among n draws unless all n are others.
     assert many.findings.functions["small"] == (256, {0.05: 13})
@@ -86,19 +88,19 @@ def test_arrival_has_its_expected_quantiles(many: Comparison) -> None:
     assert arrival.upper is None  # 0.65 have arrived by 20
 
 
-def test_the_same_strategy_under_two_labels_is_not_told_apart(table: Path) -> None:
-    found = compare({"a": SCAN, "b": SCAN, "c": SCAN}, [spec(table)], seeds=30, evaluations=20).findings
-    assert found.mean_ranks == {"a": 2, "b": 2, "c": 2}
-    assert found.tests[0].friedman.chi2_p == 1
-    assert found.tests[0].groups == (("a", "b", "c"),)
-    assert all(pair.adjusted == 1 for pair in found.tests[0].pairs)
+def test_compare_equal_strategies_do_not_differ_significantly(table: Path) -> None:
+    summary = compare({"a": SCAN, "b": SCAN, "c": SCAN}, [spec(table)], seeds=30, evaluations=20).findings
+    assert summary.mean_ranks == {"a": 2, "b": 2, "c": 2}
+    assert summary.tests[0].friedman.chi2_p == 1
+    assert summary.tests[0].groups == (("a", "b", "c"),)
+    assert all(pair.adjusted == 1 for pair in summary.tests[0].pairs)
 
 
-def test_ranks_and_tests_are_those_of_the_records(table: Path) -> None:
+def test_compare_ranks_and_tests_are_those_of_the_records(table: Path) -> None:
     strategies = {"long": {"name": SCAN}, "half": {"name": SCAN, "times": 2}, "random": "random"}
     noisy = spec(table, label="noisy", metric="signal", truth="truth")
     result = compare(strategies, [spec(table), noisy], seeds=12, evaluations=25, deduplicate=False)
-    found = result.findings
+    summary = result.findings
     blocks: dict[tuple[str, int], list[float]] = {}
     truths = sorted(map(truth_of, CODES))
     for record in result.records:
@@ -106,19 +108,19 @@ def test_ranks_and_tests_are_those_of_the_records(table: Path) -> None:
         blocks.setdefault((record.benchmark, record.seed), []).append(better)
     losses = np.array(list(blocks.values()))
     assert losses.shape == (24, 3)
-    overall = found.tests[0]
+    overall = summary.tests[0]
     assert overall.friedman.chi2 == pytest.approx(stats.friedmanchisquare(*losses.T)[0])
-    assert tuple(found.mean_ranks.values()) == pytest.approx(stats.rankdata(losses, axis=1).mean(axis=0))
+    assert tuple(summary.mean_ranks.values()) == pytest.approx(stats.rankdata(losses, axis=1).mean(axis=0))
     for pair in overall.pairs:
         assert pair.p == pytest.approx(wilcoxon(losses[:, pair.first], losses[:, pair.second]))
     one = np.array([values for (name, _), values in blocks.items() if name == "noisy"])
-    assert found.tests[2].scope == "noisy"
-    assert found.tests[2].friedman.mean_ranks == pytest.approx(stats.rankdata(one, axis=1).mean(axis=0))
-    assert found.score("half", "noisy").loss == pytest.approx(one[:, 1].mean())
-    assert found.score("half", "noisy").loss_deviation == pytest.approx(one[:, 1].std(ddof=1))
+    assert summary.tests[2].scope == "noisy"
+    assert summary.tests[2].friedman.mean_ranks == pytest.approx(stats.rankdata(one, axis=1).mean(axis=0))
+    assert summary.score("half", "noisy").loss == pytest.approx(one[:, 1].mean())
+    assert summary.score("half", "noisy").loss_deviation == pytest.approx(one[:, 1].std(ddof=1))
 
 
-def test_what_is_judged_can_be_chosen(table: Path) -> None:
+def test_judge_setting_selects_the_compared_quantity(table: Path) -> None:
     def losses(judge: Any) -> tuple[Comparison, float]:
         result = compare([SCAN], [spec(table)], seeds=10, evaluations=30, top=[0.5, 0.02], judge=judge)
         return result, result.findings.scores[0].loss
@@ -140,51 +142,53 @@ def untimed(record: SearchRecord) -> SearchRecord:
     return replace(record, proposal_seconds=0, late_seconds=0, seconds=0)
 
 
-def test_results_do_not_depend_on_processes(table: Path, tmp_path: Path) -> None:
+def test_compare_results_do_not_depend_on_worker_processes(table: Path, tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     strategies = {"one": SCAN, "steps": f"{TOOLS}:Generations", "aging": {"name": "aging", "population": 8}}
-    given: dict[str, Any] = {"seeds": 3, "evaluations": 30, "objectives": ["accuracy", "flops"]}
-    here = compare(strategies, [spec(table)], **given)
+    settings: dict[str, Any] = {"seeds": 3, "evaluations": 30, "objectives": ["accuracy", "flops"]}
+    in_process = compare(strategies, [spec(table)], **settings)
     there = compare(
         strategies,
         [spec(table)],
-        **given,
+        **settings,
         out=tmp_path / "out",
         workers=2,
         progress=lambda count, total: done.append((count, total)),
     )
-    assert list(map(untimed, there.records)) == list(map(untimed, here.records))
+    assert list(map(untimed, there.records)) == list(map(untimed, in_process.records))
     assert done == [(count, 9) for count in range(10)]
     assert there.folder == tmp_path / "out"
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told"),
+    ("strategy", "message"),
     [
         ("Broken", "'bad' on 'small' with seed 1: RuntimeError: out of ideas"),
         ("Killer", "ended with exit code 3 during 'bad' on 'small' with seed"),
     ],
 )
-def test_a_strategy_that_fails_in_a_process_is_told_of(table: Path, tmp_path: Path, strategy: str, told: str) -> None:
+def test_compare_reports_a_failure_in_a_worker_process(
+    table: Path, tmp_path: Path, strategy: str, message: str
+) -> None:
     strategies = {"fine": SCAN, "bad": f"{TOOLS}:{strategy}"}
-    with pytest.raises(EvaluationError, match=told) as caught:
+    with pytest.raises(EvaluationError, match=message) as caught:
         compare(strategies, [spec(table)], seeds=2, first_seed=1, evaluations=9, out=tmp_path / "out", workers=1)
     if strategy == "Broken":
         assert "in ask" in "".join(caught.value.__notes__), "where it happened in the other process"
     assert b'"fine"' in (tmp_path / "out" / "searches.jsonl").read_bytes()
 
 
-def test_more_seeds_and_strategies_go_on_with_what_is_there(table: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"evaluations": 10, "out": tmp_path / "out"}
-    first = compare({"one": SCAN}, [spec(table)], seeds=4, **given)
-    more = compare({"one": SCAN, "r": "random"}, [spec(table)], seeds=6, **given)
-    kept = [record for record in more.records if record.strategy == "one" and record.seed < 4]
-    assert kept == list(first.records), "even their times"
+def test_compare_adds_seeds_and_strategies_to_recorded_searches(table: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"evaluations": 10, "out": tmp_path / "out"}
+    first = compare({"one": SCAN}, [spec(table)], seeds=4, **settings)
+    more = compare({"one": SCAN, "r": "random"}, [spec(table)], seeds=6, **settings)
+    unchanged = [record for record in more.records if record.strategy == "one" and record.seed < 4]
+    assert unchanged == list(first.records), "even their times"
     assert len(more.records) == 12
 
 
-def test_classes_of_a_notebook_can_be_compared_in_this_process(table: Path) -> None:
+def test_compare_accepts_classes_that_cannot_be_imported(table: Path) -> None:
     class Mine(Scan):
         pass
 
@@ -194,32 +198,32 @@ def test_classes_of_a_notebook_can_be_compared_in_this_process(table: Path) -> N
         compare([Mine], [spec(table)], seeds=5, evaluations=10, workers=2)
 
 
-def test_a_strategy_may_ask_for_a_runtime(table: Path) -> None:
+def test_compare_supplies_a_runtime_to_strategies(table: Path) -> None:
     from automl_nas.evaluation.runtime import Runtime
 
-    given: list[object] = []
+    runtimes: list[object] = []
 
     class Heavy(Scan):
         def __init__(self, space: SearchSpace, problem: Problem, runtime: Runtime, *, seed: int) -> None:
             super().__init__(space, problem, seed=seed)
-            given.append((str(runtime.device), runtime.threads))
+            runtimes.append((str(runtime.device), runtime.threads))
 
     # It is imported here, so it cannot be found by its name in the module.
     Heavy.__init__.__annotations__["runtime"] = Runtime
     compare([Heavy], [spec(table)], seeds=1, evaluations=5)
-    assert set(given) == {("cpu", 1)}
+    assert set(runtimes) == {("cpu", 1)}
 
 
-def test_a_function_can_be_a_benchmark(table: Path) -> None:
+def test_compare_accepts_a_benchmark_function(table: Path) -> None:
     named = {"name": f"{TOOLS}:load", "folder": str(table.parent), "label": "small"}
-    given: dict[str, Any] = {"seeds": 3, "evaluations": 10}
-    assert list(map(untimed, compare([SCAN], [named], **given).records)) == list(
-        map(untimed, compare([SCAN], [spec(table)], **given).records)
+    settings: dict[str, Any] = {"seeds": 3, "evaluations": 10}
+    assert list(map(untimed, compare([SCAN], [named], **settings).records)) == list(
+        map(untimed, compare([SCAN], [spec(table)], **settings).records)
     )
 
 
 @pytest.mark.parametrize(
-    ("strategies", "benchmark", "told"),
+    ("strategies", "benchmark", "message"),
     [
         (["randm"], {}, r"strategies\[0\].name: unknown strategy 'randm'; did you mean 'random'"),
         (
@@ -241,16 +245,16 @@ def test_a_function_can_be_a_benchmark(table: Path) -> None:
         (["random"], {"codes": 3}, r"benchmarks\[0\].codes: must be a string"),
     ],
 )
-def test_what_is_wrong_is_told_before_any_work(
-    table: Path, tmp_path: Path, strategies: Any, benchmark: dict[str, Any], told: str
+def test_invalid_strategies_are_refused_before_any_search(
+    table: Path, tmp_path: Path, strategies: Any, benchmark: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+    with pytest.raises(ConfigurationError, match=message):
         compare(strategies, [spec(table, **benchmark)], seeds=2, evaluations=5, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "told"),
+    ("benchmark", "message"),
     [
         ("nasbench201-cifar", "unknown benchmark 'nasbench201-cifar'; did you mean 'nasbench201-cifar10'"),
         ({"name": "nasbench_macro", "epochs": 12}, r"benchmarks\[0\].epochs: 'nasbench_macro' has no settings"),
@@ -259,18 +263,18 @@ def test_what_is_wrong_is_told_before_any_work(
         ({"name": f"{TOOLS}:flops_of", "code": "abc"}, "raised ValueError"),
     ],
 )
-def test_a_wrong_benchmark_is_told_before_any_work(benchmark: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_invalid_benchmarks_are_refused_before_any_search(benchmark: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         compare(["random"], [benchmark], seeds=2, evaluations=5)
 
 
-def test_a_table_that_is_not_there_is_told_of(tmp_path: Path) -> None:
+def test_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv cannot be read"):
         compare(["random"], [spec(tmp_path / "none.csv")], seeds=2, evaluations=5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"seeds": 0}, "seeds: must be at least 1"),
         ({"evaluations": 0}, "evaluations: must be at least 1"),
@@ -282,8 +286,8 @@ def test_a_table_that_is_not_there_is_told_of(tmp_path: Path) -> None:
         ({"seeds": "many"}, "seeds: must be a whole number"),
     ],
 )
-def test_settings_out_of_range_are_refused(table: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_comparison_settings_out_of_range_are_refused(table: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         compare([SCAN], [spec(table)], **{"seeds": 2, "evaluations": 5, **settings})
 
 
@@ -312,7 +316,7 @@ def lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_report_says_the_same_in_every_format(table: Path, tmp_path: Path) -> None:
+def test_report_formats_agree(table: Path, tmp_path: Path) -> None:
     strategies = {"<b>one & two</b>": SCAN, "random": "random"}
     result = compare(strategies, [spec(table)], seeds=6, evaluations=20, constraints={"flops": "<= 0.5 * largest"})
     page = result.write(tmp_path / "report")
@@ -345,7 +349,7 @@ def test_the_report_says_the_same_in_every_format(table: Path, tmp_path: Path) -
     assert result.findings.functions["small"][0] == len(allowed)
 
 
-def test_a_single_search_has_a_report_without_tests(table: Path, tmp_path: Path) -> None:
+def test_report_of_a_single_search_has_no_tests(table: Path, tmp_path: Path) -> None:
     result = compare([SCAN], [spec(table)], seeds=1, evaluations=5)
     assert result.findings.tests == ()
     assert math.isnan(result.findings.scores[0].deviation)

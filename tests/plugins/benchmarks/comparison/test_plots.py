@@ -1,4 +1,4 @@
-"""Plots show the numbers, are legible for everybody, and leave nothing behind in the process."""
+"""Plots show the numbers, are legible with any colour vision, and change no global state."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare(strategies, [spec(table), noisy], seeds=15, evaluations=60, deduplicate=False)
 
 
-def test_curves_show_medians_between_quartiles(result: Comparison) -> None:
+def test_regret_figure_shows_medians_between_quartiles(result: Comparison) -> None:
     figure = result.regret_figure("noisy")
     (axes,) = figure.axes
     lines = {str(line.get_label()): line for line in axes.lines}
@@ -58,7 +58,7 @@ def test_curves_show_medians_between_quartiles(result: Comparison) -> None:
     assert "median of 15 searches, band: quartiles" in axes.get_title(loc="left")
 
 
-def test_zero_regret_stands_at_a_tick_of_its_own_below_all_other_values(result: Comparison) -> None:
+def test_regret_figure_has_a_tick_for_zero(result: Comparison) -> None:
     (axes,) = result.regret_figure("small").axes
     ticks = dict(zip((text.get_text() for text in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     positive = [v for c in result.findings.curves if c.benchmark == "small" for v in c.values.flat if v > 0]
@@ -66,7 +66,7 @@ def test_zero_regret_stands_at_a_tick_of_its_own_below_all_other_values(result: 
     assert [float(text) for text in list(ticks)[1:]] == pytest.approx(list(ticks.values())[1:])
 
 
-def test_the_diagram_shows_ranks_and_groups(result: Comparison) -> None:
+def test_difference_figure_shows_ranks_and_groups(result: Comparison) -> None:
     figure = result.difference_figure("noisy")
     (axes,) = figure.axes
     test = next(test for test in result.findings.tests if test.scope == "noisy")
@@ -84,7 +84,7 @@ def test_the_diagram_shows_ranks_and_groups(result: Comparison) -> None:
     assert np.ptp(ruler.get_xdata()) == pytest.approx(test.difference)
 
 
-def test_texts_lie_inside_the_figure_and_apart_from_each_other(result: Comparison) -> None:
+def test_figure_labels_do_not_overlap(result: Comparison) -> None:
     for name, figure in figures(result.findings).items():
         figure.canvas.draw()
         (axes,) = figure.axes
@@ -109,13 +109,13 @@ def luminance(colour: str) -> float:
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
-def test_lines_can_be_told_apart_by_everybody() -> None:
+def test_line_styles_are_distinct() -> None:
     looks = [style(place) for place in range(len(COLOURS) * 4)]
     assert len({(look["color"], str(look["linestyle"])) for look in looks}) == len(looks)
     for first, second in itertools.pairwise(looks):
         assert first["color"] != second["color"]
         assert first["linestyle"] != second["linestyle"]
-    # Lines are no text: a contrast of 2 to the white they stand on is enough for what is 1.9 points wide.
+    # For lines of 1.9 points, unlike text, a contrast of 2 to the white background is enough.
     assert all(1.05 / (luminance(colour) + 0.05) > 2 for colour in COLOURS)
     # How deuteranopes see colours: Viénot, Brettel and Mollon 1999, table 2 and the matrices before it.
     to_cones = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
@@ -124,7 +124,7 @@ def test_lines_can_be_told_apart_by_everybody() -> None:
     assert min(float(np.abs(a - b).max()) for a, b in itertools.combinations(seen, 2)) > 0.1
 
 
-def test_equal_figures_are_equal_images(result: Comparison) -> None:
+def test_equal_figures_give_equal_images(result: Comparison) -> None:
     first, second = (svg_uri(result.difference_figure()) for _ in range(2))
     assert first == second
     head, _, content = first.partition(",")
@@ -136,7 +136,7 @@ def test_equal_figures_are_equal_images(result: Comparison) -> None:
     assert int.from_bytes(image[16:20], "big") == 7.0 * 150
 
 
-def test_a_missing_matplotlib_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     check_matplotlib()
     find = importlib.util.find_spec
 
@@ -167,7 +167,7 @@ assert "matplotlib.pyplot" not in sys.modules
 """
 
 
-def test_drawing_loads_late_and_touches_nothing_global(tmp_path: Path) -> None:
+def test_plots_import_matplotlib_late_and_change_no_global_state(tmp_path: Path) -> None:
     environ = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(fixtures.__file__).parents[3]), *sys.path]),

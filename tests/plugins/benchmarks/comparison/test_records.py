@@ -56,12 +56,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_searches_are_read_back(folder: Path) -> None:
+def test_records_are_read_back(folder: Path) -> None:
     with opened(folder) as records:
         assert list(records.searches.values()) == [record(seed) for seed in range(3)]
 
 
-def test_a_line_that_was_cut_short_is_removed_wherever_it_was_cut(folder: Path) -> None:
+def test_records_remove_an_incomplete_line(folder: Path) -> None:
     whole = (folder / SEARCHES).read_bytes()
     begin = whole.rindex(b"\n", 0, -1) + 1
     for end in range(begin, len(whole), 37):
@@ -72,26 +72,26 @@ def test_a_line_that_was_cut_short_is_removed_wherever_it_was_cut(folder: Path) 
         assert (folder / SEARCHES).read_bytes() == whole
 
 
-def test_damage_is_named_and_its_search_forgotten(folder: Path) -> None:
+def test_records_warn_of_a_damaged_line_and_drop_its_search(folder: Path) -> None:
     lines = (folder / SEARCHES).read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines):
         damaged = line.replace(b"1.25", b"1.75", 1)
         assert damaged != line
         (folder / SEARCHES).write_bytes(b"".join([*lines[:number], damaged, *lines[number + 1 :]]))
-        told: list[str] = []
-        with opened(folder, told.append) as records:
+        warnings: list[str] = []
+        with opened(folder, warnings.append) as records:
             assert [key[2] for key in records.searches] == [seed for seed in range(3) if seed != number]
-        assert told == [f"{folder / SEARCHES}, line {number + 1}: damaged; its search is run again"]
+        assert warnings == [f"{folder / SEARCHES}, line {number + 1}: damaged; its search is run again"]
 
 
-def test_two_processes_do_not_share_a_folder(folder: Path) -> None:
+def test_records_are_locked_against_other_processes(folder: Path) -> None:
     with opened(folder), pytest.raises(RunDirectoryError, match="is in use by another process"):
         opened(folder)
     with opened(folder):
         pass
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+def test_records_refuse_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("chapter 1")
     with pytest.raises(RunDirectoryError, match="is not empty and is not a comparison"):
         opened(tmp_path)
@@ -101,7 +101,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"evaluations": 6}, "evaluations: 5 -> 6"),
         ({"deduplicate": False}, "deduplicate: True -> False"),
@@ -113,19 +113,19 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
         ({"benchmarks": [{"label": "small", "name": "large"}]}, "benchmarks, small: name: small -> large"),
     ],
 )
-def test_a_changed_configuration_is_refused_with_what_changed(folder: Path, change: dict[str, Any], told: str) -> None:
+def test_records_refuse_a_changed_configuration(folder: Path, change: dict[str, Any], message: str) -> None:
     before = (folder / "comparison.yaml").read_text()
-    with pytest.raises(RunDirectoryError, match=f"holds searches of another configuration:\n  {told}"):
+    with pytest.raises(RunDirectoryError, match=f"holds searches of another configuration:\n  {message}"):
         opened(folder, config={**CONFIG, **change})
     assert (folder / "comparison.yaml").read_text() == before
 
 
-def test_a_changed_table_is_refused(folder: Path) -> None:
+def test_records_refuse_a_changed_table(folder: Path) -> None:
     with pytest.raises(RunDirectoryError, match="benchmarks, small: its numbers have changed"):
         opened(folder, fingerprints={"small": "def"})
 
 
-def test_more_of_everything_is_no_change() -> None:
+def test_changes_ignore_added_entries_and_seeds() -> None:
     more = {
         **CONFIG,
         "seeds": 7,
@@ -138,7 +138,7 @@ def test_more_of_everything_is_no_change() -> None:
     assert changes(CONFIG, more) == []
 
 
-def test_a_strategy_is_redone_with_other_settings_and_the_others_stay(folder: Path) -> None:
+def test_redo_runs_one_strategy_again(folder: Path) -> None:
     both = {**CONFIG, "strategies": [*CONFIG["strategies"], {"label": "two", "name": "random"}]}  # type: ignore[misc]
     with opened(folder, config=both) as records:
         records.add(record(0, "two"))
@@ -152,16 +152,16 @@ def test_a_strategy_is_redone_with_other_settings_and_the_others_stay(folder: Pa
         assert [item.distinct for item in records.searches.values()] == [5, 5, 5, 4]
 
 
-def test_other_versions_are_told(folder: Path) -> None:
+def test_records_warn_of_changed_versions(folder: Path) -> None:
     state = folder / "state.json"
     state.write_text(state.read_text().replace(sys.version.split()[0], "2.7.18"))
-    told: list[str] = []
-    with opened(folder, told.append):
+    warnings: list[str] = []
+    with opened(folder, warnings.append):
         pass
-    assert told == [f"recorded searches were run with python 2.7.18, new ones with {sys.version.split()[0]}"]
+    assert warnings == [f"recorded searches were run with python 2.7.18, new ones with {sys.version.split()[0]}"]
 
 
-def test_a_full_disk_leaves_whole_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_on_a_full_disk_keep_complete_lines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (folder / SEARCHES).read_bytes()
     with opened(folder) as records:
         real = records._file
@@ -195,7 +195,7 @@ compare(
 """
 
 
-def test_after_a_kill_only_the_search_under_way_is_lost(tmp_path: Path) -> None:
+def test_records_survive_a_kill_except_the_running_search(tmp_path: Path) -> None:
     table, out = write_table(tmp_path / "small.csv"), tmp_path / "out"
     environ = {
         **os.environ,
@@ -210,12 +210,12 @@ def test_after_a_kill_only_the_search_under_way_is_lost(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     recorded = (out / SEARCHES).read_bytes()
-    kept = recorded[: recorded.rindex(b"\n") + 1]
-    assert 3 <= kept.count(b"\n") < 8
+    complete_lines = recorded[: recorded.rindex(b"\n") + 1]
+    assert 3 <= complete_lines.count(b"\n") < 8
     strategies = {"slow": "plugins.benchmarks.comparison.fixtures:Sleeper"}
     compare(strategies, [spec(table)], seeds=8, evaluations=12, out=out)
     after = (out / SEARCHES).read_bytes()
-    assert after.startswith(kept)
+    assert after.startswith(complete_lines)
     assert after.count(b"\n") == 8
     again = compare(strategies, [spec(table)], seeds=8, evaluations=12)
     with_record = compare(strategies, [spec(table)], seeds=8, evaluations=12, out=out)

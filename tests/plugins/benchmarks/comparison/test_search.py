@@ -1,4 +1,4 @@
-"""One search, against what its proposals say when they are looked up in the table one by one."""
+"""One search, compared with looking its proposals up in the table one by one."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def search(
 
 
 @pytest.mark.parametrize("metric", ["truth", "signal"])
-def test_a_record_says_what_the_signal_prefers_and_what_it_is_worth(table: Path, metric: str) -> None:
+def test_search_record_matches_the_table(table: Path, metric: str) -> None:
     small = benchmark_problem(table, metric=metric)
-    told = truth_of if metric == "truth" else signal_of
+    signal = truth_of if metric == "truth" else signal_of
     for seed in range(5):
         record = search(small, Scan(small.space, small.problem, seed=seed), seed)
         codes = order(small, seed)[:40]
-        preferred = [max(codes[: n + 1], key=told) for n in range(40)]
+        preferred = [max(codes[: n + 1], key=signal) for n in range(40)]
         assert curve(record.incumbent, 40, math.nan).tolist() == [truth_of(item) for item in preferred]
         best = [max(map(truth_of, codes[: n + 1])) for n in range(40)]
         assert curve(record.best_truths, 40, math.nan).tolist() == best
@@ -85,31 +85,31 @@ def test_a_record_says_what_the_signal_prefers_and_what_it_is_worth(table: Path,
         assert 0 < record.proposal_seconds < record.seconds
 
 
-def test_a_record_survives_json(table: Path) -> None:
+def test_search_record_survives_json(table: Path) -> None:
     small = benchmark_problem(table, objectives=["accuracy", "flops"])
     record = search(small, Scan(small.space, small.problem, seed=0))
     assert record.volume
     assert SearchRecord.from_json(record.to_json()) == record
 
 
-def test_repeated_candidates_do_not_count(table: Path) -> None:
+def test_run_search_does_not_count_repeated_candidates(table: Path) -> None:
     small = benchmark_problem(table)
     once = search(small, Scan(small.space, small.problem, seed=0))
     twice = search(small, Scan(small.space, small.problem, seed=0, times=2))
     assert (twice.incumbent, twice.best_truths, twice.distinct) == (once.incumbent, once.best_truths, 40)
 
 
-def test_repeated_candidates_count_where_that_is_asked_for(table: Path) -> None:
+def test_run_search_counts_repeated_candidates_without_deduplicate(table: Path) -> None:
     small = benchmark_problem(table)
     twice = search(small, Scan(small.space, small.problem, seed=0, times=2), deduplicate=False)
     assert (twice.evaluations, twice.distinct) == (40, 20)
     best = [max(map(truth_of, order(small, 0)[: n // 2 + 1])) for n in range(40)]
-    # The incumbent is told by evaluations, arrival by distinct ones.
+    # The incumbent counts all evaluations, the best truth distinct ones.
     assert curve(twice.incumbent, 40, math.nan).tolist() == best
     assert curve(twice.best_truths, 20, math.nan).tolist() == best[::2]
 
 
-def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
+def test_run_search_deduplicates_strategies_without_ask_and_tell(table: Path) -> None:
     small = benchmark_problem(table)
     strategy = Generations(small.space, small.problem, seed=0)
     record = search(small, strategy, evaluations=100)
@@ -119,14 +119,14 @@ def test_a_strategy_of_any_kind_is_deduplicated(table: Path) -> None:
     assert curve(record.best_truths, 100, math.nan).tolist() == [max(map(truth_of, new[: n + 1])) for n in range(100)]
 
 
-def test_a_strategy_that_ends_early_says_so(table: Path) -> None:
+def test_search_record_of_a_strategy_that_ends_early(table: Path) -> None:
     small = benchmark_problem(table)
     record = search(small, Scan(small.space, small.problem, seed=0), evaluations=1000)
     assert (record.evaluations, record.ended) == (256, "done")
     assert record.best_truths[-1][1] == max(map(truth_of, CODES))
 
 
-def test_batches_are_told_at_once(table: Path) -> None:
+def test_run_search_tells_batches_at_once(table: Path) -> None:
     small = benchmark_problem(table)
     sizes: list[int] = []
 
@@ -139,7 +139,7 @@ def test_batches_are_told_at_once(table: Path) -> None:
     assert sizes == [16, 16, 8]
 
 
-def test_equal_functions_are_one(tmp_path: Path) -> None:
+def test_run_search_evaluates_equal_functions_once(tmp_path: Path) -> None:
     """In NAS-Bench-201 a cell without any path is the same as other such cells: 6,466 of 15,625 are distinct."""
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), ComparisonSettings())
     assert len(cells.truths) == 6466
@@ -155,7 +155,7 @@ def test_equal_functions_are_one(tmp_path: Path) -> None:
     assert record.evaluations == record.distinct == len(keys) < 3
 
 
-def test_only_what_is_feasible_is_an_incumbent(table: Path) -> None:
+def test_run_search_incumbent_is_feasible(table: Path) -> None:
     small = benchmark_problem(table, constraints={"flops": "<= 0.6 * largest"})
     limit = 0.6 * max(map(flops_of, CODES))
     allowed = [item for item in CODES if flops_of(item) <= limit]
@@ -167,17 +167,18 @@ def test_only_what_is_feasible_is_an_incumbent(table: Path) -> None:
     assert record.incumbent[0][0] == next(n for n, item in enumerate(codes, start=1) if item in allowed)
 
 
-def test_a_front_is_measured_by_its_truth(table: Path) -> None:
+def test_search_record_volume_uses_true_values(table: Path) -> None:
     small = benchmark_problem(table, metric="signal", objectives=["accuracy", "flops"])
     record = search(small, Scan(small.space, small.problem, seed=1), evaluations=30)
     codes = order(small, 1)[:30]
     highest, lowest = max(map(flops_of, CODES)), min(map(truth_of, CODES))
 
-    def area(kept: list[str]) -> float:
+    def area(codes_of_front: list[str]) -> float:
         """Count the area above the worst corner in strips between true values."""
-        levels = sorted({lowest, *(truth_of(item) for item in kept)})
+        levels = sorted({lowest, *(truth_of(item) for item in codes_of_front)})
         return sum(
-            (high - low) * max((highest - flops_of(item) for item in kept if truth_of(item) >= high), default=0)
+            (high - low)
+            * max((highest - flops_of(item) for item in codes_of_front if truth_of(item) >= high), default=0)
             for low, high in itertools.pairwise(levels)
         )
 
@@ -192,31 +193,31 @@ def test_a_front_is_measured_by_its_truth(table: Path) -> None:
         assert curve(record.volume, 30, 0.0)[n - 1] == pytest.approx(area(front) / area(CODES))
 
 
-def test_the_whole_table_has_the_whole_volume(table: Path) -> None:
+def test_volume_share_of_the_whole_table_is_one(table: Path) -> None:
     small = benchmark_problem(table, objectives={"accuracy": "maximize", "flops": "minimize"})
     record = search(small, Scan(small.space, small.problem, seed=0), evaluations=256)
     assert record.volume[-1][1] == pytest.approx(1)
 
 
-def test_a_network_that_the_table_lacks_fails_and_counts(tmp_path: Path) -> None:
+def test_run_search_counts_networks_that_the_table_lacks_as_failed(tmp_path: Path) -> None:
     part = write_table(tmp_path / "part.csv", CODES[:-3])
     small = benchmark_problem(part)
     scan = Scan(small.space, small.problem, seed=0)
     record = search(small, scan, evaluations=256, deduplicate=False)
     assert record.evaluations == 256
-    failed = [trial for trial in scan.told if trial.state.value == "failed"]
-    assert len(failed) == 3 - (code(scan._order[-1]) in CODES[-3:])  # the last one is not told any more
+    failed = [trial for trial in scan.received if trial.state.value == "failed"]
+    assert len(failed) == 3 - (code(scan._order[-1]) in CODES[-3:])  # the strategy does not receive the last one
     assert "no row" in failed[0].error
 
 
-def test_a_limit_keeps_out_what_the_table_lacks(tmp_path: Path) -> None:
+def test_limit_excludes_networks_that_the_table_lacks(tmp_path: Path) -> None:
     part = write_table(tmp_path / "part.csv", CODES[:-3])
     small = benchmark_problem(part, constraints={"flops": "<= 1 * largest"})
     lacking = [item for item in Scan(small.space, small.problem, seed=0)._order if not small.problem.feasible(item)]
     assert sorted(map(code, lacking)) == CODES[-3:]
 
 
-def test_a_step_can_be_stopped(table: Path) -> None:
+def test_run_search_can_be_stopped(table: Path) -> None:
     small = benchmark_problem(table)
     answers = iter([False] * 5 + [True])
     with pytest.raises(RunInterrupted):
@@ -239,7 +240,7 @@ class Empty(Scan):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told"),
+    ("strategy", "message"),
     [
         (Broken, "RuntimeError: out of ideas"),
         (Wrong, "proposed"),
@@ -247,22 +248,20 @@ class Empty(Scan):
         (Empty, "proposed nothing"),
     ],
 )
-def test_what_a_strategy_does_wrong_is_told_with_the_search(
-    table: Path, strategy: Callable[..., Scan], told: str
-) -> None:
+def test_run_search_errors_name_the_search(table: Path, strategy: Callable[..., Scan], message: str) -> None:
     small = benchmark_problem(table)
     for deduplicate in (True, False):
-        with pytest.raises(EvaluationError, match=f"'one' on 'small' with seed 7: .*{told}"):
+        with pytest.raises(EvaluationError, match=f"'one' on 'small' with seed 7: .*{message}"):
             search(small, strategy(small.space, small.problem, seed=7), 7, deduplicate=deduplicate)
 
 
-def test_an_infeasible_limit_is_told_with_the_nearest(table: Path) -> None:
+def test_benchmark_problem_infeasible_limit_names_the_nearest_value(table: Path) -> None:
     with pytest.raises(InfeasibleError, match="no network of 'small' meets 'flops <= 99'; the nearest one has 100"):
         benchmark_problem(table, constraints={"flops": "<= 99"})
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"constraints": {"flop": "<= 1"}}, "did you mean 'flops'"),
         ({"constraints": {"accuracy": ">= 1"}}, "constraints are on costs"),
@@ -272,12 +271,12 @@ def test_an_infeasible_limit_is_told_with_the_nearest(table: Path) -> None:
         ({"objectives": {"accuracy": "up"}}, "not 'up'"),
     ],
 )
-def test_a_wrong_problem_is_refused(table: Path, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_benchmark_problem_refuses_invalid_settings(table: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         benchmark_problem(table, **settings)
 
 
-def test_costs_are_those_of_the_benchmark_counted_one_by_one() -> None:
+def test_benchmark_problem_costs_are_in_single_units() -> None:
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar100"), ComparisonSettings())
     best = cells.benchmark.truth_source.table.coding.architecture("333333")
     costs = cells.problem.costs(best)
@@ -290,7 +289,7 @@ def test_costs_are_those_of_the_benchmark_counted_one_by_one() -> None:
     ).problem.costs(best)
 
 
-def test_what_does_not_run_on_a_device_meets_no_limit_and_makes_none() -> None:
+def test_benchmark_problem_excludes_networks_that_do_not_run_on_a_device() -> None:
     wide = ComparisonSettings(constraints={"edgetpu_latency": "<= 1 * largest"})
     cells = BenchmarkProblem("cells", load_benchmark("nasbench201-cifar10"), wide)
     (limit,) = cells.problem.constraints
@@ -300,7 +299,7 @@ def test_what_does_not_run_on_a_device_meets_no_limit_and_makes_none() -> None:
     assert feasible == 15_625 - 4_699
 
 
-def test_the_table_is_known_by_its_numbers(tmp_path: Path) -> None:
+def test_benchmark_problem_fingerprint_depends_on_the_numbers(tmp_path: Path) -> None:
     first = benchmark_problem(write_table(tmp_path / "a.csv"))
     same = benchmark_problem(write_table(tmp_path / "b.csv"))
     text = (tmp_path / "b.csv").read_text().replace(repr(truth_of("1230")), repr(truth_of("1230") + 0.25), 1)
@@ -308,7 +307,7 @@ def test_the_table_is_known_by_its_numbers(tmp_path: Path) -> None:
     assert first.fingerprint == same.fingerprint != benchmark_problem(tmp_path / "c.csv").fingerprint
 
 
-def test_services_give_what_strategies_may_ask_for(table: Path) -> None:
+def test_in_memory_services_return_evaluated_trials(table: Path) -> None:
     small = benchmark_problem(table)
     seen: list[Any] = []
 
@@ -336,7 +335,7 @@ def test_services_give_what_strategies_may_ask_for(table: Path) -> None:
     assert trial.costs == {"flops": flops_of(code(trial.architecture))}
 
 
-def test_the_reference_makes_the_same_benchmark(table: Path) -> None:
+def test_benchmark_function_equals_the_table(table: Path) -> None:
     assert (
         BenchmarkProblem("small", load(str(table.parent)), ComparisonSettings()).fingerprint
         == benchmark_problem(table).fingerprint

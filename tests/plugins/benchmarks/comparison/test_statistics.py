@@ -50,29 +50,29 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def test_ranks_are_those_of_the_paper() -> None:
-    found = ranks(-AUC)
+    own_ranks = ranks(-AUC)
     # In the 13th row the paper ranks 2 and 3 what its rounded numbers say is equal.
-    assert found[12].tolist() == [4, 1, 2.5, 2.5]
-    found[12] = [4, 1, 2, 3]
-    assert found.mean(axis=0) == pytest.approx(MEAN_RANKS, abs=5e-4)
+    assert own_ranks[12].tolist() == [4, 1, 2.5, 2.5]
+    own_ranks[12] = [4, 1, 2, 3]
+    assert own_ranks.mean(axis=0) == pytest.approx(MEAN_RANKS, abs=5e-4)
 
 
 def test_friedman_and_iman_davenport_are_those_of_the_paper() -> None:
-    found = friedman_of(MEAN_RANKS, 14)
-    assert found.chi2 == pytest.approx(9.28, abs=0.01)
-    assert found.f == pytest.approx(3.69, abs=0.01)
+    result = friedman_of(MEAN_RANKS, 14)
+    assert result.chi2 == pytest.approx(9.28, abs=0.01)
+    assert result.f == pytest.approx(3.69, abs=0.01)
     # "The critical value of F(3, 39) for alpha = 0.05 is 2.85, so we reject."
     assert stats.f.isf(0.05, 3, 39) == pytest.approx(2.85, abs=0.01)
-    assert found.f_p == pytest.approx(stats.f.sf(3.69, 3, 39), abs=1e-3)
+    assert result.f_p == pytest.approx(stats.f.sf(3.69, 3, 39), abs=1e-3)
 
 
 def test_friedman_with_ties_is_that_of_scipy() -> None:
     for losses in (-AUC, rng(0).normal(size=(30, 5)), rng(1).integers(0, 3, size=(40, 6)).astype(float)):
         statistic, p = stats.friedmanchisquare(*losses.T)
-        found = friedman(losses)
-        assert found.chi2 == pytest.approx(statistic)
-        assert found.chi2_p == pytest.approx(p)
-        assert found.blocks == len(losses)
+        result = friedman(losses)
+        assert result.chi2 == pytest.approx(statistic)
+        assert result.chi2_p == pytest.approx(p)
+        assert result.blocks == len(losses)
 
 
 def test_friedman_of_two_is_the_sign_test_in_its_chi_squared_form() -> None:

@@ -1,4 +1,4 @@
-"""The script that decodes CIFAR-10, on an archive of a few made-up images."""
+"""The script that decodes CIFAR-10, on an archive of a few generated images."""
 
 from __future__ import annotations
 
@@ -58,30 +58,30 @@ def prepare(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: obj
         return dict(result)
 
 
-def test_the_images_come_back(
+def test_prepare_cifar10_writes_the_images(
     script: ModuleType, archive: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = prepare(script, monkeypatch, archive[0], tmp_path / "new" / "plain.npz")
-    assert found.keys() == archive[1].keys()
-    assert all(np.array_equal(found[name], archive[1][name]) for name in found)
+    arrays = prepare(script, monkeypatch, archive[0], tmp_path / "new" / "plain.npz")
+    assert arrays.keys() == archive[1].keys()
+    assert all(np.array_equal(arrays[name], archive[1][name]) for name in arrays)
 
 
-def test_small_pictures_of_a_balanced_subset(
+def test_prepare_cifar10_small_images_of_a_balanced_subset(
     script: ModuleType, archive: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = prepare(script, monkeypatch, archive[0], tmp_path / "small.npz", "--size", 16, "--subset", 20)
-    assert np.bincount(found["train_labels"]).tolist() == [2] * 10
+    arrays = prepare(script, monkeypatch, archive[0], tmp_path / "small.npz", "--size", 16, "--subset", 20)
+    assert np.bincount(arrays["train_labels"]).tolist() == [2] * 10
     plain = archive[1]["test_images"].astype(np.float64)
     corners = [plain[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
     # Halves may round either way.
-    assert np.abs(found["test_images"] - sum(corners) / 4).max() <= 0.5
+    assert np.abs(arrays["test_images"] - sum(corners) / 4).max() <= 0.5
     # The subset is of the archive's images, in their order.
     whole = prepare(script, monkeypatch, archive[0], tmp_path / "whole.npz", "--size", 16)["train_images"]
-    places = [next(n for n, image in enumerate(whole) if np.array_equal(image, one)) for one in found["train_images"]]
+    places = [next(n for n, image in enumerate(whole) if np.array_equal(image, one)) for one in arrays["train_images"]]
     assert places == sorted(set(places))
 
 
-def test_a_damaged_archive_is_refused(
+def test_prepare_cifar10_refuses_a_damaged_archive(
     script: ModuleType, archive: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with np.load(archive[0]) as content:

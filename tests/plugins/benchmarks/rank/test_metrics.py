@@ -41,7 +41,7 @@ def orders(values: Values) -> list[list[int]]:
 
 @cheap
 @given(pairs)
-def test_kendall_counts_pairs(drawn: list[tuple[int, int]]) -> None:
+def test_kendall_tau_counts_pairs(drawn: list[tuple[int, int]]) -> None:
     scores, truth = columns(drawn)
     signs = [
         (np.sign(scores[i] - scores[j]), np.sign(truth[i] - truth[j]))
@@ -68,7 +68,7 @@ def test_spearman_is_the_correlation_of_mean_ranks(drawn: list[tuple[int, int]])
 
 @cheap
 @given(pairs, st.integers(1, 7))
-def test_precision_is_the_mean_share_over_all_orders_of_the_tied(drawn: list[tuple[int, int]], k: int) -> None:
+def test_precision_at_k_is_the_mean_over_all_orders_of_ties(drawn: list[tuple[int, int]], k: int) -> None:
     scores, truth = columns(drawn)
     top = min(k, len(scores))
     good = set(np.flatnonzero(truth >= sorted(truth)[-top]))
@@ -78,7 +78,7 @@ def test_precision_is_the_mean_share_over_all_orders_of_the_tied(drawn: list[tup
 
 @cheap
 @given(pairs, st.integers(1, 7))
-def test_best_rank_is_the_mean_over_all_orders_of_the_tied(drawn: list[tuple[int, int]], k: int) -> None:
+def test_best_rank_at_k_is_the_mean_over_all_orders_of_ties(drawn: list[tuple[int, int]], k: int) -> None:
     scores, truth = columns(drawn)
     ranks = [1 + sum(truth > value) for value in truth]
     assert true_ranks(truth).tolist() == ranks
@@ -101,7 +101,7 @@ def test_correlations_are_those_of_scipy(count: int, levels: int) -> None:
     assert spearman(scores, truth) == pytest.approx(stats.spearmanr(scores, truth).statistic, abs=1e-12)
 
 
-def test_known_ends() -> None:
+def test_measures_of_perfect_reversed_and_constant_scores() -> None:
     truth = np.arange(50.0)
     shuffled = np.random.default_rng(0).permutation(50).astype(np.float64)
     for correlation in (kendall_tau, spearman):
@@ -121,13 +121,13 @@ def test_known_ends() -> None:
 
 @cheap
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=7), st.integers(1, 7))
-def test_expected_best_is_the_mean_over_all_subsets(values: list[float], k: int) -> None:
+def test_expected_maximum_is_the_mean_over_all_subsets(values: list[float], k: int) -> None:
     k = min(k, len(values))
     best = [max(subset) for subset in itertools.combinations(values, k)]
     assert expected_maximum(np.sort(values), k) == pytest.approx(np.mean(best), abs=1e-9)
 
 
-def test_the_bootstrap_of_a_mean_is_that_of_theory() -> None:
+def test_bootstrap_of_a_mean_matches_theory() -> None:
     values = np.random.default_rng(0).normal(size=400)
     low, high = bootstrap(lambda run, rows: float(values[rows].mean()), runs=1, size=400, resamples=2000, seed=0)
     error = values.std() / 20
@@ -137,7 +137,7 @@ def test_the_bootstrap_of_a_mean_is_that_of_theory() -> None:
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.25 * error)
 
 
-def test_the_bootstrap_draws_runs_too() -> None:
+def test_bootstrap_draws_runs() -> None:
     levels = np.array([0.0, 1.0])
 
     def level(run: int, rows: Rows) -> float:
@@ -148,7 +148,7 @@ def test_the_bootstrap_draws_runs_too() -> None:
     assert bootstrap(level, runs=2, size=5, resamples=400, seed=0, level=0.3) == (0.5, 0.5)
 
 
-def test_the_bootstrap_is_a_function_of_its_seed() -> None:
+def test_bootstrap_depends_on_its_seed() -> None:
     values = np.random.default_rng(0).normal(size=30)
 
     def interval(seed: int) -> tuple[float, float]:
@@ -157,7 +157,7 @@ def test_the_bootstrap_is_a_function_of_its_seed() -> None:
     assert interval(1) == interval(1) != interval(2)
 
 
-def test_resamples_without_a_value_are_left_out() -> None:
+def test_bootstrap_omits_resamples_without_a_value() -> None:
     low, high = bootstrap(lambda run, rows: float("nan"), runs=1, size=5, resamples=10, seed=0)
     assert math.isnan(low) and math.isnan(high)
     low, high = bootstrap(lambda run, rows: float("nan") if 0 in rows else 3.0, runs=1, size=5, resamples=50, seed=0)

@@ -1,4 +1,4 @@
-"""The strategy that has a fixed sample evaluated."""
+"""`SampleStrategy` evaluates a fixed sample of a space."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def proposed(survey: SampleStrategy, n: int = 10_000) -> list[Architecture]:
     return [proposal.architecture for proposal in survey.ask(n)]
 
 
-def test_runs_of_different_seeds_look_at_the_same_networks() -> None:
+def test_sample_strategy_is_the_same_for_all_runs() -> None:
     space, problem = ToySpace(blocks=5, options=4), Problem({"accuracy": "maximize"})
     assert proposed(SampleStrategy(space, problem, seed=1)) == proposed(SampleStrategy(space, problem, seed=2))
     assert proposed(SampleStrategy(space, problem, seed=1)) != proposed(
@@ -38,15 +38,15 @@ def test_runs_of_different_seeds_look_at_the_same_networks() -> None:
     )
 
 
-def test_all_networks_of_a_space_with_equal_ones() -> None:
+def test_sample_strategy_of_a_whole_space_is_distinct() -> None:
     space = NASBenchMacro()
-    found = proposed(SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=None))
-    # 3 choices for layer 1, 2, 3 and 6 each; the 9 pairs of layers 4 and 5, and of 7 and 8, hold 7 different networks,
-    # since an identity may stand on either side.
-    assert len(found) == len({space.canonical(item) for item in found}) == 3 * 3 * (3 * 7) * (3 * 7)
+    architectures = proposed(SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=None))
+    # 3 choices for layer 1, 2, 3 and 6 each; the 9 pairs of layers 4 and 5, and of 7 and 8, have 7 different networks,
+    # since the position of an identity is irrelevant.
+    assert len(architectures) == len({space.canonical(item) for item in architectures}) == 3 * 3 * (3 * 7) * (3 * 7)
 
 
-def test_strata_hold_equally_many() -> None:
+def test_sample_strategy_strata_have_equal_sizes() -> None:
     space = ToySpace(blocks=5, options=4)
     cost = ToyCost(space)
     problem = Problem({"accuracy": "maximize"}, costs={"size": cost})
@@ -63,7 +63,7 @@ def test_strata_hold_equally_many() -> None:
             assert inside <= prefix // 4 <= sum(low <= value <= high for value in values)
 
 
-def test_a_large_space_is_drawn_from() -> None:
+def test_sample_strategy_draws_from_a_large_space() -> None:
     space = DecisionSpace(dict.fromkeys((f"d{number}" for number in range(20)), Choice((0, 1, 2, 3))))  # 4^20
     problem = Problem({"accuracy": "maximize"})
     assert len(set(proposed(SampleStrategy(space, problem, seed=0, count=50)))) == 50
@@ -72,7 +72,7 @@ def test_a_large_space_is_drawn_from() -> None:
     assert raised.value.path == "count"
 
 
-def test_a_cost_to_cut_by_must_be_there() -> None:
+def test_sample_strategy_settings_are_checked() -> None:
     space = ToySpace(blocks=2, options=2)
     with pytest.raises(ConfigurationError, match=r"no cost 'flops'.*problem\.costs"):
         SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, sample="stratified")

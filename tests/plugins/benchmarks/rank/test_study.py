@@ -1,4 +1,4 @@
-"""``automl-nas rank``: studies of known outcome, because a table is the evaluator, and real ones at toy size."""
+"""``automl-nas rank``: studies with a known outcome, as a table is the evaluator, and real ones at toy size."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def report(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "ranking.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / "ranking.json").read_text())
+    return content
 
 
 def scores(folder: Path) -> list[dict[str, str]]:
@@ -94,20 +94,20 @@ def scores(folder: Path) -> list[dict[str, str]]:
 
 
 def finding(folder: Path, predictor: str, scope: str, measure: str) -> dict[str, Any]:
-    (found,) = (
+    (match,) = (
         each
         for each in report(folder)["findings"]
         if (each["predictor"], each["scope"], each["measure"]) == (predictor, scope, measure)
     )
-    assert isinstance(found, dict)
-    return found
+    assert isinstance(match, dict)
+    return match
 
 
 def column(folder: Path, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([float(row[name]) for row in scores(folder)])
 
 
-def test_the_truth_ranks_perfectly(oracle: Path) -> None:
+def test_rank_of_the_true_values_is_perfect(oracle: Path) -> None:
     perfect = [each for each in report(oracle)["findings"] if each["predictor"] == "all_runs"]
     assert {each["scope"] for each in perfect} == {"overall", "true top half", "within tenths of flops"}
     for each in perfect:
@@ -116,7 +116,7 @@ def test_the_truth_ranks_perfectly(oracle: Path) -> None:
         assert [each["value"], each["low"], each["high"]] == pytest.approx([1, 1, 1], abs=1e-9)
 
 
-def test_numbers_can_be_computed_again_from_the_scores(oracle: Path) -> None:
+def test_rank_findings_match_the_written_scores(oracle: Path) -> None:
     truth, one_run = column(oracle, "truth"), column(oracle, "one_run_1")
     assert finding(oracle, "one_run", "overall", "kendall_tau")["value"] == pytest.approx(
         stats.kendalltau(one_run, truth).statistic
@@ -134,7 +134,7 @@ def test_numbers_can_be_computed_again_from_the_scores(oracle: Path) -> None:
     assert 0.5 < finding(oracle, "one_run", "overall", "kendall_tau")["low"] < 1
 
 
-def test_what_is_free_stands_beside_it(oracle: Path) -> None:
+def test_rank_reports_trivial_predictors(oracle: Path) -> None:
     table = load_table("nasbench_macro")
     rows = [table.find(row["code"]) for row in scores(oracle)]
     assert column(oracle, "flops").tolist() == table.columns["flops"].values[rows].tolist()
@@ -149,13 +149,13 @@ def test_what_is_free_stands_beside_it(oracle: Path) -> None:
     assert len(report(oracle)["leads"]) == 2 * 3
 
 
-def test_the_sample_and_its_codes(oracle: Path) -> None:
+def test_rank_sample_codes(oracle: Path) -> None:
     codes = [row["code"] for row in scores(oracle)]
     assert len(set(codes)) == 40 == report(oracle)["networks"]
     assert all(len(code) == 8 for code in codes)  # leading zeros and all
 
 
-def test_what_a_search_chose(oracle: Path) -> None:
+def test_rank_picks_of_a_search(oracle: Path) -> None:
     table = load_table("nasbench_macro")
     truth, flops = table.columns["test_mean"].values, table.columns["flops"].values
     assert table.representatives is not None
@@ -191,7 +191,7 @@ def test_what_a_search_chose(oracle: Path) -> None:
                 assert (drawn >= pick["truth"] - 4 * 12 / 2000**0.5) if enough else (drawn < pick["truth"] + 1.1)
 
 
-def test_the_report_as_text_table_and_picture(oracle: Path) -> None:
+def test_rank_report_files(oracle: Path) -> None:
     assert (oracle / "ranking.png").read_bytes().startswith(b"\x89PNG")
     with (oracle / "ranking.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -202,7 +202,7 @@ def test_the_report_as_text_table_and_picture(oracle: Path) -> None:
     assert "flops (free)" in text and "published <= 30M" in text
 
 
-def test_the_picture_has_a_panel_for_each_predictor(oracle: Path) -> None:
+def test_rank_plot_has_a_panel_for_each_predictor(oracle: Path) -> None:
     study = Study(load_benchmark("nasbench_macro"), open_runs([oracle / "seed-0"]))
     sample = study.sample()
     *panels, bar = draw(sample).axes
@@ -215,13 +215,13 @@ def test_the_picture_has_a_panel_for_each_predictor(oracle: Path) -> None:
         assert np.array_equal(points, np.stack([sample.truth, predictor.scores[0]], axis=1))
 
 
-def test_the_same_command_again_reads_what_is_there(oracle: Path) -> None:
+def test_rank_command_again_reads_complete_runs(oracle: Path) -> None:
     before = {path: path.read_bytes() for path in oracle.rglob("*.json*")}
     invoke(oracle.parent / "oracle.yaml", "--seeds", 2, "--out", oracle, "--resamples", 20, "--top", 1, "--top", 5)
     assert {path: path.read_bytes() for path in oracle.rglob("*.json*")} == before
 
 
-def test_finished_runs_are_compared_without_running(oracle: Path, tmp_path: Path) -> None:
+def test_rank_compares_complete_runs(oracle: Path, tmp_path: Path) -> None:
     out = json.loads(invoke(oracle / "seed-1", "--json", "--resamples", 5, "--out", tmp_path).stdout)
     assert out["seeds"] == [1]
     assert out["runs"] == [str(oracle / "seed-1")]
@@ -249,14 +249,14 @@ def test_finished_runs_are_compared_without_running(oracle: Path, tmp_path: Path
         ),
     ],
 )
-def test_bad_input_is_refused_before_any_work(oracle: Path, arguments: list[str], message: str) -> None:
-    known = {"oracle.yaml": oracle.parent / "oracle.yaml", "OUT/seed-0": oracle / "seed-0", "x": oracle.parent / "x"}
-    result = invoke(*(known.get(argument, argument) for argument in arguments), code=2)
+def test_rank_refuses_invalid_arguments_before_any_run(oracle: Path, arguments: list[str], message: str) -> None:
+    paths = {"oracle.yaml": oracle.parent / "oracle.yaml", "OUT/seed-0": oracle / "seed-0", "x": oracle.parent / "x"}
+    result = invoke(*(paths.get(argument, argument) for argument in arguments), code=2)
     assert message in " ".join(result.output.split())
     assert not (oracle.parent / "x").exists()
 
 
-def test_a_table_of_ones_own_can_say_what_is_true(oracle: Path, tmp_path: Path) -> None:
+def test_rank_with_true_values_of_a_user_table(oracle: Path, tmp_path: Path) -> None:
     """Here it says that a network is the better the worse the published table has it, and it lacks some networks."""
     space = load_benchmark("nasbench_macro").space
     assert isinstance(space, CodedSpace)
@@ -271,12 +271,12 @@ def test_a_table_of_ones_own_can_say_what_is_true(oracle: Path, tmp_path: Path) 
     assert "10 networks left out" in shown
     assert finding(tmp_path, "all_runs", "overall", "kendall_tau")["value"] == pytest.approx(-1)
     assert column(tmp_path, "cost").tolist() == column(oracle, "flops")[:30].tolist()
-    # What the search chose is none of the 30.
+    # The table of 30 networks does not contain the network that the search chose.
     assert report(tmp_path)["picks"][0]["truth"] is None
     assert "unknown" in shown
 
 
-def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: Path) -> None:
+def test_rank_refuses_runs_of_different_configurations(oracle: Path, tmp_path: Path) -> None:
     config = tmp_path / "other.yaml"
     config.write_text(ORACLE.replace("one_run", "first_run"))
     invoke(config, "--out", tmp_path / "out", "--resamples", 5)
@@ -284,15 +284,15 @@ def test_runs_of_different_configurations_are_not_mixed(oracle: Path, tmp_path: 
     assert "differ in their stages" in message
 
 
-def test_the_documentation_names_all_options_and_no_others() -> None:
+def test_documented_options_are_those_of_the_rank_command() -> None:
     page = (ROOT / "docs" / "how_to" / "ranking.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`-.*?) \|", page, re.MULTILINE)
-    told = {option for row in rows for option in re.findall(r"`(-[-\w]+)", row)}
+    documented = {option for row in rows for option in re.findall(r"`(-[-\w]+)", row)}
     real = {option for parameter in rank.params for option in parameter.opts if option.startswith("--")}
-    assert told == real - {"--quiet"} | {"-q"}
+    assert documented == real - {"--quiet"} | {"-q"}
 
 
-def test_a_study_from_options_alone(tmp_path: Path) -> None:
+def test_rank_from_options_without_a_configuration(tmp_path: Path) -> None:
     space = "{name: nasbench_macro, channels: 2, last_channels: 4}"
     strategy = "{name: single_path, train: {epochs: 1}}"
     options = ["--space", space, "--task", "digits", "--strategy", strategy, "--count", 5, "--resamples", 5]
@@ -308,7 +308,7 @@ def test_a_study_from_options_alone(tmp_path: Path) -> None:
     assert -20 < column(tmp_path / "out", "recalibrated loss").mean() < -1
 
 
-def test_a_study_survives_being_killed(tmp_path: Path) -> None:
+def test_rank_resumes_after_a_kill(tmp_path: Path) -> None:
     """Killed in training and in scoring, it ends with the numbers of a study that was left alone."""
     config = tmp_path / "supernet.yaml"
     config.write_text(SUPERNET)
@@ -328,7 +328,7 @@ def test_a_study_survives_being_killed(tmp_path: Path) -> None:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_the_example_runs_at_toy_size(tmp_path: Path) -> None:
+def test_rank_example_runs_at_toy_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
     for split, count in (("train", 100), ("test", 20)):

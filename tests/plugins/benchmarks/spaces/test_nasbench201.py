@@ -28,13 +28,13 @@ class TestContract(SupernetContract):
 
     def architectures(self, space: object) -> list[Architecture]:
         # Representatives, and a cell without any way from input to output. Others equal theirs only after their weights
-        # have been exchanged, which `test_equal_cells_compute_the_same` does.
+        # have been exchanged, which `test_nasbench201_equal_cells_compute_the_same` does.
         assert isinstance(space, NASBench201)
         drawn = [space.canonical(space.sample(stream(0, "cells", number))) for number in range(3)]
         return [*drawn, space.canonical(space.architecture("000000"))]
 
 
-def test_making_a_space_imports_no_torch() -> None:
+def test_nasbench201_imports_no_torch() -> None:
     code = (
         "import sys; from automl_nas_benchmarks.spaces.nasbench201 import NASBench201; space = NASBench201(); "
         "space.canonical(space.architecture('421211')); sys.exit('torch' in sys.modules)"
@@ -42,7 +42,7 @@ def test_making_a_space_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_codes() -> None:
+def test_nasbench201_codes() -> None:
     space = NASBench201()
     architecture = space.architecture("421211")
     assert dict(architecture) == {
@@ -68,12 +68,12 @@ def test_codes() -> None:
         ("", "not 0"),
     ],
 )
-def test_a_malformed_code_is_refused(code: str, message: str) -> None:
+def test_nasbench201_refuses_a_malformed_code(code: str, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         NASBench201().architecture(code)
 
 
-def test_a_number_is_no_code() -> None:
+def test_nasbench201_refuses_a_number_as_code() -> None:
     with pytest.raises(SpaceError, match=r"leading zeros count.*'12'"):
         NASBench201().architecture(12)  # type: ignore[arg-type]
 
@@ -81,12 +81,12 @@ def test_a_number_is_no_code() -> None:
 @pytest.mark.parametrize(
     "text", ["", "421211", "|nor_conv_3x3~0|+|none~0|none~1|", "|conv~0|+|none~0|none~1|+|none~0|"]
 )
-def test_a_malformed_cell_is_refused(text: str) -> None:
+def test_nasbench201_refuses_a_malformed_cell(text: str) -> None:
     with pytest.raises(SpaceError, match="not a cell of NAS-Bench-201"):
         NASBench201().from_string(text)
 
 
-def test_an_architecture_of_another_space_has_no_code() -> None:
+def test_nasbench201_refuses_architectures_of_other_spaces() -> None:
     with pytest.raises(SpaceError, match="no decision 'layer_1'"):
         NASBench201().code(Architecture({"layer_1": "identity"}))
     with pytest.raises(SpaceError, match="did you mean 'nor_conv_3x3'"):
@@ -102,7 +102,7 @@ def test_an_architecture_of_another_space_has_no_code() -> None:
         ({"input_shape": (3, 30, 32)}, "multiples of 4 .*, not 30x32"),
     ],
 )
-def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+def test_nasbench201_settings_are_checked(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         NASBench201(**settings)  # type: ignore[arg-type]
 
@@ -128,13 +128,13 @@ def topology(code: str) -> str:
     return nodes[-1]
 
 
-def test_canonical_is_the_partition_of_the_benchmark() -> None:
+def test_nasbench201_canonical_is_the_partition_of_the_benchmark() -> None:
     space = NASBench201()
     classes: dict[str, set[str]] = {}
     for code in load_table("nasbench201").codes:
         classes.setdefault(topology(code), set()).add(space.code(space.canonical(space.architecture(code))))
     assert len(classes) == 6_466  # as the paper says
-    assert all(len(found) == 1 for found in classes.values())
+    assert all(len(representatives) == 1 for representatives in classes.values())
     assert len(set.union(*classes.values())) == 6_466
 
 
@@ -146,12 +146,12 @@ def costs(model: type[Flops] | type[Params]) -> NDArray[Any]:
     return table.estimates(table.encode(rows))
 
 
-def test_parameters_are_those_of_the_table() -> None:
+def test_nasbench201_parameters_are_those_of_the_table() -> None:
     published = load_table("nasbench201").columns["cifar10_mparams"].values
     assert np.array_equal(np.round(published * 1e6), costs(Params))
 
 
-def test_flops_are_those_of_the_table_but_for_what_is_counted() -> None:
+def test_nasbench201_flops_differ_from_the_table_by_pooling() -> None:
     table = load_table("nasbench201")
     # The table counts what we do not: for each convolution of a cell 3 for each number it writes (2 batch
     # normalisation, 1 ReLU), for each pooling 9, and a constant for stem, reductions and head.
@@ -161,7 +161,7 @@ def test_flops_are_those_of_the_table_but_for_what_is_counted() -> None:
     assert np.array_equal(np.round(table.columns["cifar10_mflops"].values * 1e6), costs(Flops) + uncounted)
 
 
-def test_the_published_numbers_of_the_first_cell() -> None:
+def test_nasbench201_published_numbers_of_the_first_cell() -> None:
     space = NASBench201()
     # "avg_pool~0 | conv1~0, skip~1 | conv1~0, skip~1, skip~2": 0.129306 M parameters, 17.958592 MFLOPs in the table.
     architecture = space.architecture("421211")
@@ -169,7 +169,7 @@ def test_the_published_numbers_of_the_first_cell() -> None:
     assert Flops(space).estimate(architecture) == 17_958_592 - 160_832 - 2 * 430_080 - 1_290_240
 
 
-def test_the_network_is_that_of_the_paper() -> None:
+def test_nasbench201_network_is_that_of_the_paper() -> None:
     """Computed by hand from the network's own weights."""
     space = NASBench201(channels=4, cells=2, input_shape=(3, 8, 8))
     network = space.build(space.architecture("342310")).eval()
@@ -202,14 +202,14 @@ def test_the_network_is_that_of_the_paper() -> None:
         torch.testing.assert_close(network(x), parts["linear"](h), rtol=1e-4, atol=1e-5)
 
 
-def test_affine_concerns_the_cells() -> None:
+def test_nasbench201_affine_concerns_the_cells() -> None:
     space = NASBench201(affine=False)
     full, bare = (Params(each).estimate(space.architecture("333333")) for each in (NASBench201(), space))
     # 6 edges in 5 cells of 16, 32 and 64 channels: two numbers for each channel.
     assert full - bare == 6 * 5 * 2 * (16 + 32 + 64)
 
 
-def test_nothing_flows_back_through_no_connection() -> None:
+def test_nasbench201_zero_operation_has_no_gradient() -> None:
     space = NASBench201(channels=4, cells=1, input_shape=(3, 8, 8))
     supernet: Any = space.build_supernet()
     # Node 1 is a convolution whose output goes nowhere.
@@ -221,7 +221,7 @@ def test_nothing_flows_back_through_no_connection() -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("300010", "000300"), ("300110", "100310")])
-def test_equal_cells_compute_the_same(one: str, other: str) -> None:
+def test_nasbench201_equal_cells_compute_the_same(one: str, other: str) -> None:
     """A convolution behind a skip is that convolution, also beside another skip, once its weights stand elsewhere."""
     space = NASBench201(channels=4, cells=1, input_shape=(3, 8, 8))
     assert space.canonical(space.architecture(one)) == space.canonical(space.architecture(other))

@@ -30,13 +30,13 @@ class TestContract(SupernetContract):
 
     def architectures(self, space: object) -> list[Architecture]:
         # Representatives, among them the shallowest network. Others equal theirs only after their weights have been
-        # exchanged, which `test_an_identity_may_stand_on_either_side` does.
+        # exchanged, which `test_nasbench_macro_position_of_an_identity_is_irrelevant` does.
         assert isinstance(space, NASBenchMacro)
         drawn = [space.canonical(space.sample(stream(0, "layers", number))) for number in range(3)]
         return [*drawn, space.architecture("00000000")]
 
 
-def test_making_a_space_imports_no_torch() -> None:
+def test_nasbench_macro_imports_no_torch() -> None:
     code = (
         "import sys; from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro; space = NASBenchMacro(); "
         "space.canonical(space.architecture('22212220')); sys.exit('torch' in sys.modules)"
@@ -44,7 +44,7 @@ def test_making_a_space_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_codes() -> None:
+def test_nasbench_macro_codes() -> None:
     space = NASBenchMacro()
     best = space.architecture("22212220")
     assert [best[name] for name in LAYERS] == [OPERATIONS[digit] for digit in (2, 2, 2, 1, 2, 2, 2, 0)]
@@ -58,12 +58,12 @@ def test_codes() -> None:
 
 
 @pytest.mark.parametrize("setting", ["num_classes", "channels", "last_channels"])
-def test_bad_settings_are_refused(setting: str) -> None:
+def test_nasbench_macro_settings_are_checked(setting: str) -> None:
     with pytest.raises(SpaceError, match=f"{setting} must be at least 1, not 0"):
         NASBenchMacro(**{setting: 0})  # type: ignore[arg-type]
 
 
-def test_canonical_is_the_partition_of_the_table() -> None:
+def test_nasbench_macro_canonical_is_the_partition_of_the_table() -> None:
     """The table gives networks the same three accuracies exactly where they are the same network."""
     space, table = NASBenchMacro(), load_table("nasbench_macro")
     columns = [table.columns[name].values for name in ("test_1", "test_2", "test_3", "params", "flops")]
@@ -72,11 +72,11 @@ def test_canonical_is_the_partition_of_the_table() -> None:
         groups.setdefault(tuple(column[row] for column in columns), []).append(code)
     assert len(groups) == 3_969 == 3 * 3 * (3 * 7) * (3 * 7)
     for codes in groups.values():
-        found = {space.code(space.canonical(space.architecture(code))) for code in codes}
-        assert found == {min(codes)}
+        canonical_codes = {space.code(space.canonical(space.architecture(code))) for code in codes}
+        assert canonical_codes == {min(codes)}
 
 
-def test_an_identity_may_stand_on_either_side() -> None:
+def test_nasbench_macro_position_of_an_identity_is_irrelevant() -> None:
     space = NASBenchMacro(**SMALL)
     one, other = space.architecture("10020110"), space.architecture("10002101")
     assert space.canonical(one) == space.canonical(other) == other
@@ -93,7 +93,7 @@ def test_an_identity_may_stand_on_either_side() -> None:
 
 
 @pytest.mark.parametrize(("model", "column"), [(Flops, "flops"), (Params, "params")])
-def test_costs_are_those_of_the_table(model: type[Flops] | type[Params], column: str) -> None:
+def test_nasbench_macro_costs_are_those_of_the_table(model: type[Flops] | type[Params], column: str) -> None:
     """All 6,561 rows, from a sum over decisions that is tested on a few networks, which are built."""
     space, table = NASBenchMacro(), load_table("nasbench_macro")
     rows = [space.architecture(code) for code in table.codes]
@@ -102,7 +102,7 @@ def test_costs_are_those_of_the_table(model: type[Flops] | type[Params], column:
     assert np.array_equal(estimates, table.columns[column].values)
 
 
-def test_half_width_and_small_pictures() -> None:
+def test_nasbench_macro_half_width_and_small_images() -> None:
     space = NASBenchMacro(input_shape=(3, 16, 16), channels=16, last_channels=640, affine=False)
     # Stem 3 x 3 x 3 x 16 over 256 pixels; three 1x1 convolutions with stride 2; 128 x 640 over 4 pixels; linear.
     convolutions = 432 * 256 + 16 * 32 * 64 + 32 * 64 * 16 + 64 * 128 * 4 + 128 * 640 * 4
@@ -111,7 +111,7 @@ def test_half_width_and_small_pictures() -> None:
     assert Params(space).estimate(space.architecture("00000000")) == weights
 
 
-def test_the_network_is_that_of_the_paper() -> None:
+def test_nasbench_macro_network_is_that_of_the_paper() -> None:
     """Computed by hand from the network's own weights."""
     space = NASBenchMacro(**SMALL)
     network = space.build(space.architecture("12010200")).eval()

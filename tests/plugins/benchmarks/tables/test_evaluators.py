@@ -1,4 +1,4 @@
-"""Evaluators that look results up: what they say, and what they say nothing about."""
+"""Evaluators that look results up: their outcomes, and candidates that a table lacks."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class TestNASBenchMacro(EvaluatorContract):
         ({"dataset": "imagenet16-120", "epochs": 200, "split": "test"}, 26.633333),
     ],
 )
-def test_the_signal_is_what_the_settings_say(settings: dict[str, Any], accuracy: float) -> None:
+def test_nasbench201_evaluator_settings_select_the_signal(settings: dict[str, Any], accuracy: float) -> None:
     outcome = ask(NASBench201Evaluator(CELLS, **settings), CELLS.architecture("421211"))
     assert outcome.metrics == {"accuracy": accuracy}
 
 
-def test_the_truth_is_recorded_where_no_objective_finds_it() -> None:
+def test_nasbench201_evaluator_records_the_true_value_as_info() -> None:
     evaluator = NASBench201Evaluator(CELLS)
     outcome = ask(evaluator, CELLS.architecture("333132"))
     assert outcome.metrics == {"accuracy": 84.384}
@@ -85,7 +85,7 @@ def test_the_truth_is_recorded_where_no_objective_finds_it() -> None:
     assert NASBench201Evaluator.metric_names(None) == {"accuracy"}
 
 
-def test_a_trials_fidelity_is_its_number_of_epochs() -> None:
+def test_nasbench201_evaluator_fidelity_is_the_number_of_epochs() -> None:
     evaluator = NASBench201Evaluator(CELLS, dataset="cifar100")
     architecture = CELLS.architecture("421211")
     assert ask(evaluator, architecture, fidelity=12).metrics == {"accuracy": 31.84}
@@ -98,19 +98,19 @@ def test_a_trials_fidelity_is_its_number_of_epochs() -> None:
     assert "12 or 200, not 50" in ask(both, architecture, fidelity=50).error
 
 
-def test_a_signal_that_was_never_measured_is_refused_at_once() -> None:
+def test_nasbench201_evaluator_refuses_a_missing_column() -> None:
     with pytest.raises(ConfigurationError, match="no val accuracy on cifar100 after 200 epochs; use split: test"):
         NASBench201Evaluator(CELLS, dataset="cifar100", epochs=200)
 
 
-def test_a_cell_without_a_value_fails_with_the_reason() -> None:
+def test_nasbench201_evaluator_fails_cells_without_a_value() -> None:
     evaluator = NASBench201Evaluator(CELLS, dataset="imagenet16-120", epochs=200, key="raw")
     outcome = ask(evaluator, CELLS.architecture("041431"))
     assert outcome.state is State.FAILED and outcome.metrics == {}
     assert "has no 'imagenet16-120_val_200' for 041431: it was not published for this cell" in outcome.error
 
 
-def test_equal_cells_have_one_accuracy_unless_each_is_to_have_its_own() -> None:
+def test_nasbench201_evaluator_key_raw_and_canonical() -> None:
     # From the published table: cell 8998, 041431, has the topology of cell 745, and was trained apart.
     cell = CELLS.architecture("041431")
     first = CELLS.canonical(cell)
@@ -123,7 +123,7 @@ def test_equal_cells_have_one_accuracy_unless_each_is_to_have_its_own() -> None:
             assert one == 73.033333
 
 
-def test_the_runs_of_macro() -> None:
+def test_nasbench_macro_evaluator_runs() -> None:
     # 00000000 of the published table.
     architecture = MACRO.architecture("00000000")
     runs = {1: 45.32, 2: 45.33, 3: 45.44}
@@ -133,12 +133,12 @@ def test_the_runs_of_macro() -> None:
         assert outcome.info == {"mean_accuracy": 45.363332}
     assert ask(NASBenchMacroEvaluator(MACRO), architecture).metrics == {"accuracy": 45.363332}
     drawn = NASBenchMacroEvaluator(MACRO, run="seed")
-    found = [ask(drawn, architecture, seed=seed).metrics["accuracy"] for seed in range(6)]
-    assert set(found) == set(runs.values())
+    accuracies = [ask(drawn, architecture, seed=seed).metrics["accuracy"] for seed in range(6)]
+    assert set(accuracies) == set(runs.values())
     assert "has no fidelities" in ask(drawn, architecture, fidelity=3).error
 
 
-def test_spaces_with_other_decisions_are_refused() -> None:
+def test_table_evaluators_refuse_spaces_with_other_decisions() -> None:
     with pytest.raises(ConfigurationError, match="nasbench201 reads the table 'nasbench201', whose decisions are 0>1"):
         NASBench201Evaluator(MACRO)
     with pytest.raises(ConfigurationError, match="use the space of the table"):
@@ -155,7 +155,7 @@ def table_space(path: Path) -> TableSpace:
     return TableSpace(path=path, decisions=("width", "depth"), ordered=("width", "depth"))
 
 
-def test_a_table_of_ones_own(path: Path) -> None:
+def test_tabular_evaluator_of_a_user_table(path: Path) -> None:
     space = table_space(path)
     evaluator = TabularEvaluator(space, metrics={"acc": "accuracy", "ms": "latency"}, record=("truth",))
     outcome = ask(evaluator, space.validate({"width": 8, "depth": 1}))
@@ -170,20 +170,20 @@ def test_a_table_of_ones_own(path: Path) -> None:
     assert "has no fidelities" in ask(evaluator, space.validate({"width": 8, "depth": 1}), fidelity=1).error
 
 
-def test_a_table_for_a_space_that_has_networks(path: Path) -> None:
+def test_tabular_evaluator_of_a_space_with_networks(path: Path) -> None:
     # The options of the space are numbers, and 2 of d0 does not occur in the table.
     path.write_text("d1,d0,code,accuracy\n0,0,00,1\n1,0,01,2\n0,1.0,10,3\n1,1.0,11,4\n2,1.0,12,5\n", encoding="utf-8")
     space = ToySpace(blocks=2, options=3)
     by_name, by_place = TableSource(path, decisions=("d1", "d0")), TableSource(path, codes="code")
     for source in (by_name, by_place):
         evaluator = TabularEvaluator(space, metrics=("accuracy",), source=source)
-        found = [ask(evaluator, space.validate({"d0": d0, "d1": d1})) for d0 in (0, 1) for d1 in (0, 1, 2)]
-        assert [outcome.metrics.get("accuracy") for outcome in found] == [1.0, 2.0, None, 3.0, 4.0, 5.0]
-        assert "has no row for" in found[2].error
+        outcomes = [ask(evaluator, space.validate({"d0": d0, "d1": d1})) for d0 in (0, 1) for d1 in (0, 1, 2)]
+        assert [outcome.metrics.get("accuracy") for outcome in outcomes] == [1.0, 2.0, None, 3.0, 4.0, 5.0]
+        assert "has no row for" in outcomes[2].error
         assert "'d0' is 2; the table has only 0, 1" in ask(evaluator, space.validate({"d0": 2, "d1": 0})).error
 
 
-def test_a_table_for_another_space(path: Path) -> None:
+def test_tabular_evaluator_refuses_a_table_of_another_space(path: Path) -> None:
     source = TableSource(path, decisions=("width", "depth"))
     with pytest.raises(ConfigurationError, match="whose decisions are width, depth; those of the space are d0, d1, d2"):
         TabularEvaluator(ToySpace(blocks=3), metrics=("accuracy",), source=source)
@@ -192,7 +192,7 @@ def test_a_table_for_another_space(path: Path) -> None:
         TabularEvaluator(ToySpace(blocks=2), metrics=("accuracy",), source=TableSource(path, decisions=("d0", "d1")))
 
 
-def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
+def test_tabular_evaluator_settings_are_checked(path: Path) -> None:
     space = table_space(path)
     with pytest.raises(ConfigurationError, match=r"metrics: .* no column 'accuracies'; did you mean 'accuracy'"):
         TabularEvaluator(space, metrics=("accuracies",))
@@ -204,7 +204,7 @@ def test_wrong_settings_of_a_table_of_ones_own(path: Path) -> None:
         TabularEvaluator(CELLS, metrics=("accuracy",))
 
 
-def test_the_configuration_of_the_documentation_resolves() -> None:
+def test_documented_tabular_configuration_resolves() -> None:
     text = (Path(__file__).parents[4] / "docs" / "how_to" / "benchmarks.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     plan = make_plan(parse_yaml(shown, "benchmarks.md").value, complete_manager().registry)
@@ -220,9 +220,7 @@ def test_the_configuration_of_the_documentation_resolves() -> None:
         ({"data": "cifar10"}, "has no setting 'data'; did you mean 'dataset'"),
     ],
 )
-def test_unknown_data_sets_and_fidelities_are_refused_before_the_search(
-    evaluator: dict[str, Any], message: str
-) -> None:
+def test_table_evaluators_refuse_unknown_data_sets_and_fidelities(evaluator: dict[str, Any], message: str) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": {"name": "nasbench201", **evaluator}}
     problem = {"objectives": {"accuracy": "maximize"}, "costs": []}
     with pytest.raises(ConfigurationError, match=message):
@@ -237,7 +235,7 @@ def test_importing_the_tables_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_searches_of_all_tables_from_configurations(path: Path, tmp_path: Path) -> None:
+def test_search_of_each_table_from_a_configuration(path: Path, tmp_path: Path) -> None:
     def run(name: str, space: Any, evaluator: Any, metric: str, trials: int, **problem: Any) -> Any:
         return search(
             space=space,

@@ -1,4 +1,4 @@
-"""The tables of the plugin hold what was published, number for number."""
+"""The tables of the plugin equal the published ones, number for number."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_sizes_of_nasbench201_are_the_sum_of_its_operations() -> None:
         assert mparams[code] == pytest.approx(0.073306 + 0.028 * narrow + 0.24304 * wide, abs=4e-6)
 
 
-def test_all_combinations_are_there_and_leading_zeros_are_kept() -> None:
+def test_packaged_tables_are_complete_and_keep_leading_zeros() -> None:
     for name, options, length in (("nasbench201", 5, 6), ("hw_nas_bench", 5, 6), ("nasbench_macro", 3, 8)):
         table = load_table(name)
         assert table.complete and len(table) == options**length
@@ -145,8 +145,8 @@ def test_spaces_and_tables_agree_on_which_networks_are_the_same(
     assert all(len(rows) == 1 for rows in groups.values())
 
 
-def test_equal_functions_share_rows_on_macro_but_were_trained_apart_on_nasbench201() -> None:
-    # What the documentation says of the keys.
+def test_packaged_tables_equal_functions_share_rows_only_on_nasbench_macro() -> None:
+    # The statements of the documentation on the keys.
     macro = load_table("nasbench_macro")
     assert macro.representatives is not None
     for column in macro.columns.values():
@@ -157,21 +157,21 @@ def test_equal_functions_share_rows_on_macro_but_were_trained_apart_on_nasbench2
     members: dict[int, list[float]] = defaultdict(list)
     for row, first in enumerate(cells.representatives.tolist()):
         members[first].append(accuracies[row])
-    several = [found for found in members.values() if len(found) > 1]
+    several = [group for group in members.values() if len(group) > 1]
     assert len(several) == 1350
-    assert sum(len(set(found)) > 1 for found in several) / len(several) > 0.95
-    within = [np.var(found, ddof=1) * (len(found) - 1) for found in several]
-    pooled = math.sqrt(sum(within) / sum(len(found) - 1 for found in several))
+    assert sum(len(set(group)) > 1 for group in several) / len(several) > 0.95
+    within = [np.var(group, ddof=1) * (len(group) - 1) for group in several]
+    pooled = math.sqrt(sum(within) / sum(len(group) - 1 for group in several))
     assert round(pooled, 2) == 0.25
-    # On devices they differ in earnest: what is dead runs as well.
+    # On devices they differ much more: operations without an effect run as well.
     latencies = load_table("hw_nas_bench").columns["cifar10_raspi4_latency"].values
     by_function: dict[int, list[float]] = defaultdict(list)
     for row, first in enumerate(cells.representatives.tolist()):
         by_function[first].append(latencies[row])
-    assert max(max(found) - min(found) for found in by_function.values()) > 40
+    assert max(max(group) - min(group) for group in by_function.values()) > 40
 
 
-def test_what_does_not_run_has_no_latency() -> None:
+def test_hw_nas_bench_cells_that_do_not_run_have_no_latency() -> None:
     table = load_table("hw_nas_bench")
     missing = {name: int(np.isnan(column.values).sum()) for name, column in table.columns.items()}
     assert {name for name, count in missing.items() if count} == {
@@ -181,7 +181,7 @@ def test_what_does_not_run_has_no_latency() -> None:
     assert all((column.values[~np.isnan(column.values)] > 0).all() for column in table.columns.values())
 
 
-def test_tables_are_small_say_whose_they_are_and_cannot_be_written_to() -> None:
+def test_packaged_tables_are_small_cited_and_read_only() -> None:
     folder = resources.files("automl_nas_benchmarks") / "data"
     files = {item.name: len(item.read_bytes()) for item in folder.iterdir() if item.name.endswith(".npz")}
     assert set(files) == {f"{name}.npz" for name in TABLES}
@@ -197,17 +197,20 @@ def test_tables_are_small_say_whose_they_are_and_cannot_be_written_to() -> None:
 
 
 @with_published
-def test_the_package_data_is_what_the_script_makes(tmp_path: Path) -> None:
+def test_make_tables_reproduces_the_package_data(tmp_path: Path) -> None:
     # One of the three: the others take seconds, and their numbers are compared above.
     script = runpy.run_path(str(resources.files("automl_nas_benchmarks") / "data" / "make_tables.py"))
     script["nasbench_macro"](script["read"](PUBLISHED / "nasbench_macro_c10.csv.gz"), tmp_path)
     with resources.files("automl_nas_benchmarks").joinpath("data/nasbench_macro.npz").open("rb") as file:
-        made, kept = np.load(tmp_path / "nasbench_macro.npz"), np.load(file)
-        assert made.files == kept.files
-        assert all(np.array_equal(made[key], kept[key]) and made[key].dtype == kept[key].dtype for key in made.files)
+        written, packaged = np.load(tmp_path / "nasbench_macro.npz"), np.load(file)
+        assert written.files == packaged.files
+        assert all(
+            np.array_equal(written[key], packaged[key]) and written[key].dtype == packaged[key].dtype
+            for key in written.files
+        )
 
 
-def test_wrong_names_are_refused_with_the_nearest_one() -> None:
+def test_load_table_offers_the_nearest_name() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'nasbench201'"):
         load_table("nasbench-201")
     table = load_table("nasbench201")
@@ -215,7 +218,7 @@ def test_wrong_names_are_refused_with_the_nearest_one() -> None:
         table.lookup("cifar10_val_13")
 
 
-def test_architectures_that_a_table_does_not_hold_are_refused() -> None:
+def test_table_refuses_architectures_that_it_lacks() -> None:
     cells, macro = load_table("nasbench201"), load_table("nasbench_macro")
     with pytest.raises(SpaceError, match="no decision 'layer_1'"):
         macro.row(NASBench201().architecture("000000"))

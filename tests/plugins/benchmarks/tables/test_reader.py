@@ -1,4 +1,4 @@
-"""Tables of one's own, from CSV, gzipped CSV and Parquet, and what is wrong with some."""
+"""Users' tables from CSV, gzipped CSV and Parquet, and errors of malformed ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parquet(path: Path, columns: dict[str, list[object]]) -> Path:
     return path
 
 
-def test_codes_keep_their_leading_zeros_and_missing_cells_are_missing(write: Write) -> None:
+def test_read_table_keeps_leading_zeros_and_missing_values(write: Write) -> None:
     table = read_table(TableSource(write(CODES), codes="arch", absent=("-1",), lower_is_better=("latency",)))
     assert table.codes == ("0001", "0010", "0100")
     assert list(table.coding.decisions) == ["choice_1", "choice_2", "choice_3", "choice_4"]
@@ -52,7 +52,7 @@ def test_codes_keep_their_leading_zeros_and_missing_cells_are_missing(write: Wri
     assert not table.complete
 
 
-def test_all_formats_hold_the_same(write: Write, tmp_path: Path) -> None:
+def test_read_table_formats_agree(write: Write, tmp_path: Path) -> None:
     plain = read_table(TableSource(write(CODES), codes="arch"))
     zipped = tmp_path / "table.csv.gz"
     zipped.write_bytes(gzip.compress(b"\xef\xbb\xbf" + CODES.encode()))  # with a byte order mark, as spreadsheets write
@@ -71,7 +71,7 @@ def test_all_formats_hold_the_same(write: Write, tmp_path: Path) -> None:
             table.lookup("note")
 
 
-def test_decisions_in_columns(write: Write) -> None:
+def test_read_table_with_decisions_in_columns(write: Write) -> None:
     source = TableSource(write(COLUMNS), decisions=("width", "kernel", "act"), ordered=("width",))
     table = read_table(source)
     assert table.coding.decisions == {
@@ -87,17 +87,17 @@ def test_decisions_in_columns(write: Write) -> None:
         table.row(space.validate({"width": 128, "kernel": "3", "act": "relu"}))
 
 
-def test_symbols_of_several_characters(write: Write) -> None:
+def test_read_table_with_symbols_of_several_characters(write: Write) -> None:
     table = read_table(TableSource(write("net,a\nk3-e6,1\nk5-e6,2\n"), codes="net", separator="-"))
     assert table.coding.decisions == {"choice_1": Choice(("k3", "k5")), "choice_2": Choice(("e6",))}
 
 
-def test_options_that_hold_the_separator(write: Write) -> None:
+def test_read_table_with_options_that_contain_the_separator(write: Write) -> None:
     table = read_table(TableSource(write("op,n,a\nx|y,1,1\nx,1,2\n"), decisions=("op", "n")))
     assert [table.columns["a"].values[table.find(code)] for code in table.codes] == [1.0, 2.0]
 
 
-def test_a_file_that_changes_is_read_again(write: Write) -> None:
+def test_read_table_reads_a_changed_file_again(write: Write) -> None:
     path = write("arch,a\n00,1\n01,2\n")
     assert len(read_table(TableSource(path, codes="arch"))) == 2
     path.write_text("arch,a\n00,1\n01,2\n10,3\n", encoding="utf-8")
@@ -120,20 +120,20 @@ def test_a_file_that_changes_is_read_again(write: Write) -> None:
         ('arch,a\n00,"1\n', "cannot be read as CSV"),
     ],
 )
-def test_malformed_tables_are_refused(write: Write, text: str, message: str) -> None:
+def test_read_table_refuses_malformed_tables(write: Write, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(TableSource(write(text), codes="arch"))
 
 
 @pytest.mark.parametrize("cell", ["fast", "inf", "1_000", "1,5"])
-def test_cells_that_are_no_numbers_are_named_when_asked_for(write: Write, cell: str) -> None:
+def test_read_table_names_cells_that_are_not_numbers(write: Write, cell: str) -> None:
     table = read_table(TableSource(write(f'arch,a,b\n00,1,2\n01,"{cell}",3\n'), codes="arch"))
     assert table.lookup("b").values == [2.0, 3.0]
     with pytest.raises(DataError, match=f"row 2 has '{cell}', which is not a finite number"):
         table.lookup("a")
 
 
-def test_settings_that_do_not_fit_the_table(write: Write) -> None:
+def test_read_table_settings_are_checked(write: Write) -> None:
     path = write(CODES)
     with pytest.raises(ConfigurationError, match="no column 'archs'; did you mean 'arch'"):
         read_table(TableSource(path, codes="archs"))
@@ -151,7 +151,7 @@ def test_settings_that_do_not_fit_the_table(write: Write) -> None:
         read_table(TableSource(write("w,a\n1,1\n1.0,2\n"), decisions=("w",), ordered=("w",)))
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_read_table_of_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.csv cannot be read: No such file"):
         read_table(TableSource(tmp_path / "missing.csv", codes="arch"))
     for name in ("broken.csv.gz", "broken.parquet"):
@@ -165,7 +165,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_table(TableSource(latin, codes="arch"))
 
 
-def test_codes_that_became_numbers_in_a_parquet_file(tmp_path: Path) -> None:
+def test_read_table_refuses_numbers_as_codes_in_parquet(tmp_path: Path) -> None:
     path = parquet(tmp_path / "numbers.parquet", {"arch": [421211, 12], "a": [1.0, 2.0]})
     with pytest.raises(
         DataError, match=r"has 421211 in row 1, but a code must be a string .* write the column as text"
@@ -173,13 +173,13 @@ def test_codes_that_became_numbers_in_a_parquet_file(tmp_path: Path) -> None:
         read_table(TableSource(path, codes="arch"))
 
 
-def test_decisions_of_a_parquet_file_may_be_numbers(tmp_path: Path) -> None:
+def test_read_table_accepts_numbers_as_decisions_in_parquet(tmp_path: Path) -> None:
     path = parquet(tmp_path / "numbers.parquet", {"width": [8, 16], "bias": [True, False], "a": [1.0, 2.0]})
     table = read_table(TableSource(path, decisions=("width", "bias"), ordered=("width",)))
     assert table.coding.decisions == {"width": Ordinal((8, 16)), "bias": Choice(("False", "True"))}
 
 
-def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_table_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.parquet"
     path.write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -201,7 +201,7 @@ class TestTableSpace(SearchSpaceContract):
     def make_space(self) -> SearchSpace:
         return TableSpace(path=self.path, decisions=("width", "kernel", "act"), ordered=("width",))
 
-    def test_it_says_that_there_are_no_networks(self) -> None:
+    def test_table_space_has_no_networks(self) -> None:
         space = self.make_space()
         with pytest.raises(SpaceError, match="a table has no networks to build"):
             space.build(self.architectures(space)[0])

@@ -62,14 +62,14 @@ class TestListed(CostModelContract):
     def make(self, space: SearchSpace) -> CostModel:
         return Listed(space, source=TableSource(self.path, decisions=("d0", "d1")))
 
-    def test_it_counts_the_rows(self) -> None:
+    def test_listed_counts_the_rows(self) -> None:
         space = self.make_space()
         model = self.make(space)
-        found = {tuple(item.values()): model.estimate(item) for item in enumerate_all(space.decisions)}
-        assert {pair for pair, value in found.items() if value} == {(0, 0), (0, 1), (2, 1)}
+        estimates = {tuple(item.values()): model.estimate(item) for item in enumerate_all(space.decisions)}
+        assert {pair for pair, value in estimates.items() if value} == {(0, 0), (0, 1), (2, 1)}
 
 
-def test_the_published_latencies_and_energies() -> None:
+def test_hw_nas_bench_published_latencies_and_energies() -> None:
     # The first row of HW-NAS-Bench, cell 421211.
     cell = CELLS.architecture("421211")
     published = {
@@ -89,7 +89,7 @@ def test_the_published_latencies_and_energies() -> None:
         assert model.metric == f"{dataset}_{device}_{measure}".replace("-", "_")
 
 
-def test_devices_are_looked_up_by_the_cells_own_code() -> None:
+def test_hw_nas_bench_uses_the_code_of_the_cell() -> None:
     # 041431 computes what an earlier cell computes, and runs an operation more.
     cell = CELLS.architecture("041431")
     first = CELLS.canonical(cell)
@@ -99,7 +99,7 @@ def test_devices_are_looked_up_by_the_cells_own_code() -> None:
     assert model.estimate(first) != model.estimate(cell)
 
 
-def test_a_cell_that_does_not_run_is_above_every_limit() -> None:
+def test_hw_nas_bench_cell_that_does_not_run_exceeds_every_limit() -> None:
     model = HWNASBench(CELLS, device="edgetpu")
     cell = CELLS.architecture(DEAD_ON_EDGETPU)
     assert model.estimate(cell) == math.inf
@@ -110,7 +110,7 @@ def test_a_cell_that_does_not_run_is_above_every_limit() -> None:
     assert HWNASBench(CELLS, device="edgetpu", missing=50.0).estimate(cell) == 50.0
 
 
-def test_several_devices_side_by_side_in_a_run(tmp_path: Path) -> None:
+def test_hw_nas_bench_several_devices_in_a_run(tmp_path: Path) -> None:
     result = search(
         space="nasbench201",
         problem={
@@ -132,8 +132,8 @@ def test_several_devices_side_by_side_in_a_run(tmp_path: Path) -> None:
     )
     table, devices = load_table("nasbench201"), load_table("hw_nas_bench")
     assert len(result.pareto) > 1
-    for found in result.pareto:
-        row = table.row(found.architecture)
+    for trial in result.pareto:
+        row = table.row(trial.architecture)
         for cost, values in {
             "phone": devices.columns["cifar10_pixel3_latency"].values,
             "board": devices.columns["cifar10_fpga_latency"].values,
@@ -141,11 +141,11 @@ def test_several_devices_side_by_side_in_a_run(tmp_path: Path) -> None:
             "mflops": table.columns["cifar10_mflops"].values,
         }.items():
             # MFLOPs add up over the edges, so they come from a table of sums, on a grid of 2^-50 of their range.
-            assert found.costs[cost] == pytest.approx(values[row], rel=1e-9)
-        assert found.costs["board"] <= 5 and found.costs["tpu"] <= 2
+            assert trial.costs[cost] == pytest.approx(values[row], rel=1e-9)
+        assert trial.costs["board"] <= 5 and trial.costs["tpu"] <= 2
 
 
-def test_columns_of_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_table_cost_of_a_user_table(tmp_path: Path) -> None:
     path = tmp_path / "costs.csv"
     path.write_text("d0,ms\n0,3.5\n", encoding="utf-8")
     model = TableCost(ToySpace(blocks=1, options=2), column="ms", source=TableSource(path, decisions=("d0",)))
@@ -155,7 +155,7 @@ def test_columns_of_a_table_of_ones_own(tmp_path: Path) -> None:
         model.estimate(Architecture({"d0": 1}))
 
 
-def test_wrong_settings() -> None:
+def test_table_cost_settings_are_checked() -> None:
     with pytest.raises(ConfigurationError, match="device: unknown device 'pixel'; did you mean 'pixel3'"):
         HWNASBench(CELLS, device="pixel")
     with pytest.raises(ConfigurationError, match="measure: 'raspi4' has no 'energy'; known: latency"):
