@@ -227,7 +227,8 @@ def _finished_line(trial: Trial) -> bytes:
         "event": "finished",
         "number": trial.number,
         "stage": trial.stage,
-        "architecture": orjson.Fragment(trial.architecture.key),
+        # Not its key, whose names are sorted: a trial that is read back has its names in the order of the space.
+        "architecture": trial.architecture._values,
         "state": _STATES[trial.state],
         "metrics": trial.metrics,
         "costs": trial.costs,
@@ -241,7 +242,7 @@ def _finished_line(trial: Trial) -> bytes:
     try:
         return orjson.dumps(fields)[:-1]
     except TypeError:  # mappings that are not dicts, integers of more than 64 bits, single surrogates
-        return _encode(to_json_values({**fields, "architecture": trial.architecture.to_dict()}))[:-1].encode()
+        return _encode(to_json_values(fields))[:-1].encode()
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

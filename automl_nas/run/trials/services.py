@@ -154,7 +154,7 @@ class StageServices(Services):
                     f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
                 )
             architecture = validate(proposal.architecture)
-            if architecture is not proposal.architecture and architecture != proposal.architecture:
+            if architecture is not proposal.architecture:  # a value or the order of the names is not canonical
                 proposal = Proposal(architecture, proposal.fidelity, proposal.info)
             self.next_number += 1
             self._submitted += 1
