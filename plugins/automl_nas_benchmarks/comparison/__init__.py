@@ -1,7 +1,6 @@
-"""Comparing search strategies on benchmarks whose truth is known.
+"""Comparison of search strategies on benchmarks with known true values.
 
-`compare` is the way in from Python, ``automl-nas benchmark`` from the command line. Names are loaded when they are
-used.
+The entry points are `compare` in Python and ``automl-nas benchmark`` on the command line. Names load on first use.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from automl_nas_benchmarks.comparison.findings import Arrival, Curve, Findings, Score, Significance
     from automl_nas_benchmarks.comparison.search import SearchRecord
 
-_WHERE = {
+_HOMES = {
     "compare": "api",
     "Comparison": "api",
     "SearchRecord": "search",
@@ -29,9 +28,9 @@ __all__ = ["compare", "Comparison", "Findings", "Score", "Arrival", "Curve", "Si
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
