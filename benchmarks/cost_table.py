@@ -1,7 +1,7 @@
-"""A million architectures of the SPOS space costed from the table, beside one network counted by tracing it.
+"""A million architectures of the SPOS space costed from a table, compared with one network counted by tracing it.
 
-fvcore is compared with when it is installed; it counts normalisation and pooling too, so its sum is taken over
-convolutions and linear layers.
+If fvcore is installed, it is compared too. It also counts normalisation and pooling, so only its numbers for
+convolutions and linear layers are summed.
 
     python benchmarks/cost_table.py [--architectures 1000000] [--checked 50] [--repeats 9]
 """
@@ -57,7 +57,7 @@ def fvcore_counter(space: SearchSpace, architecture: Architecture) -> Callable[[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", type=int, default=1_000_000)
-    parser.add_argument("--checked", type=int, default=50, help="how many of them are also counted exactly")
+    parser.add_argument("--checked", type=int, default=50, help="the number of them that are also counted by tracing")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
     settings = parser.parse_args()
@@ -69,7 +69,7 @@ def main() -> None:
     codes = rng.integers(0, 4, (settings.architectures, width), dtype=np.int8)
     one = decode(codes[0].tolist(), space.decisions)
 
-    model.estimate(one)  # the first count imports torch's meta kernels
+    model.estimate(one)  # the first call imports torch's meta kernels
     build, table = seconds(lambda: CostTable.build(model, space, seed=settings.seed), 1)
     many, values = seconds(lambda: table.estimates(codes), settings.repeats)
     single, _ = seconds(lambda: [table.estimate(one) for _ in range(1000)], settings.repeats)
@@ -81,8 +81,8 @@ def main() -> None:
         (f"table: {settings.architectures:,} architectures", many),
         ("table: one architecture", single / 1000),
         ("table: one uniform draw from 290M..330M", draws / 100),
-        (f"table: counting how many are <= 330M: {below:,}", counting),
-        ("table: fitting and verifying it, once", build),
+        (f"table: the number of architectures <= 330M: {below:,}", counting),
+        ("table: building and verifying it, once", build),
         ("meta tensors: one network, built and counted", counted),
     ]
     if importlib.util.find_spec("fvcore"):
@@ -90,16 +90,18 @@ def main() -> None:
         rows.append(("fvcore: one network, already built", traced))
         assert theirs == exact == values[0], (theirs, exact, values[0])
     else:
-        print("fvcore is not installed: no comparison")
+        print("fvcore is not installed, so it is not compared")
 
     print(f"{'':58} {'seconds':>12}")
     for name, taken in rows:
         print(f"{name:58} {taken:12.6f}")
-    print(f"one network by meta tensors takes as long as {counted / many * settings.architectures:,.0f} from the table")
+    print(f"one network on meta tensors takes as long as {counted / many * settings.architectures:,.0f} from the table")
 
-    places = random.Random(settings.seed).sample(range(settings.architectures), settings.checked)
-    wrong = sum(model.estimate(decode(codes[place].tolist(), space.decisions)) != values[place] for place in places)
-    print(f"{settings.checked} of the values counted again by running the network: {wrong} differ")
+    positions = random.Random(settings.seed).sample(range(settings.architectures), settings.checked)
+    wrong = sum(
+        model.estimate(decode(codes[position].tolist(), space.decisions)) != values[position] for position in positions
+    )
+    print(f"{settings.checked} of the values compared with traced networks: {wrong} differ")
     assert not wrong
 
 

@@ -1,10 +1,10 @@
-"""Latency on the devices of HW-NAS-Bench, predicted from 100 cells: the predictor beside additive least squares.
+"""Latency on the devices of HW-NAS-Bench, predicted from 100 cells: the predictor and additive least squares.
 
-Each draw takes 100 cells of NAS-Bench-201 at random and predicts all others that have a value. Additive least squares
-is fitted to the same cells: a constant and a contribution for each operation on each edge, of cells as they are written
-and of cells without the edges that do not matter. The predictor chooses its model by cross-validation on the 100 cells;
-it is not told which device they come from. Counts such as FLOPs are left out: in this space they are sums over edges,
-which say nothing new. Run with ``OMP_NUM_THREADS=1``.
+Each draw samples 100 cells of NAS-Bench-201 at random and predicts all others that have a value. Additive least squares
+is fitted to the same cells: a constant and a contribution for each operation on each edge, once for all edges of a cell
+and once without its dead edges. The predictor chooses its model by cross-validation on the 100 cells; it does not know
+the device. Counts such as FLOPs are not used as features: in this space they are sums over edges, so they contain no
+additional information. Run with ``OMP_NUM_THREADS=1``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def least_squares(features: Array, values: Array, train: Array, test: Array) -> 
     """Return the predictions of the least-squares fit of least norm, for the rows ``test``."""
     design = np.concatenate((np.ones((len(features), 1)), features), axis=1)
     weights = np.linalg.lstsq(design[train], values[train], rcond=None)[0]
-    found: Array = design[test] @ weights
-    return found
+    predictions: Array = design[test] @ weights
+    return predictions
 
 
 def main() -> None:
@@ -48,33 +48,37 @@ def main() -> None:
     for coding in ("raw", "live"):
         reduced = [reducers(space)[coding](cell) for cell in cells]
         rows[coding] = options(reduced)[:, : options.additive_width]
-    print(f"{arguments.samples} cells, {arguments.draws} draws, {arguments.dataset}; mean tau / share within 10 %")
+    print(
+        f"{arguments.samples} cells, {arguments.draws} draws, {arguments.dataset}; mean tau / share within 10 %; seconds per draw"
+    )
     print(
         f"{'device':9}{'least squares, raw':>20}{'without dead edges':>20}{'predictor':>16}{'own estimate':>16}  chosen"
     )
     for device in arguments.devices:
         values = table.column(f"{arguments.dataset}_{device}_latency").values
-        known = np.flatnonzero(~np.isnan(values))
-        found: dict[str, list[Accuracy]] = {"raw": [], "live": [], "predictor": [], "own": []}
+        with_value = np.flatnonzero(~np.isnan(values))
+        accuracies: dict[str, list[Accuracy]] = {"raw": [], "live": [], "predictor": [], "own": []}
         chosen: Counter[str] = Counter()
         begin = time.process_time()
         for draw in range(arguments.draws):
-            order = np.random.default_rng(draw).permutation(known)
+            order = np.random.default_rng(draw).permutation(with_value)
             train, test = order[: arguments.samples], order[arguments.samples :]
             for coding, features in rows.items():
-                found[coding].append(accuracy(least_squares(features, values, train, test), values[test]))
-            samples: list[Architecture] = [cells[place] for place in train]
+                accuracies[coding].append(accuracy(least_squares(features, values, train, test), values[test]))
+            samples: list[Architecture] = [cells[position] for position in train]
             predictor = Predictor(space, samples, values[train].tolist(), counts=False, seed=draw)
-            found["predictor"].append(accuracy(predictor.predict([cells[place] for place in test]), values[test]))
-            found["own"].append(predictor.accuracy)
+            accuracies["predictor"].append(
+                accuracy(predictor.predict([cells[position] for position in test]), values[test])
+            )
+            accuracies["own"].append(predictor.accuracy)
             chosen[predictor.chosen.name] += 1
         seconds = (time.process_time() - begin) / arguments.draws
-        texts = [
+        columns = [
             f"{np.mean([item.tau for item in items]):.3f} / {np.mean([item.within_10 for item in items]):.3f}"
-            for items in found.values()
+            for items in accuracies.values()
         ]
-        picks = "; ".join(f"{name} {count}x" for name, count in chosen.most_common())
-        print(f"{device:9}{texts[0]:>20}{texts[1]:>20}{texts[2]:>16}{texts[3]:>16}  {picks} ({seconds:.1f} s a draw)")
+        models = "; ".join(f"{name} {count}x" for name, count in chosen.most_common())
+        print(f"{device:9}{columns[0]:>20}{columns[1]:>20}{columns[2]:>16}{columns[3]:>16}  {models} ({seconds:.1f} s)")
 
 
 if __name__ == "__main__":

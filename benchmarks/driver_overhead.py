@@ -1,9 +1,9 @@
-"""What the framework costs per trial: driver, ledger and evolution, with an evaluator that is free.
+"""The time per trial of driver, ledger and evolution, with an evaluator that takes no time.
 
-The space has 20 decisions of 4 options and a limit on an additive cost. One run of the driver writes a whole run
-directory, as every run does; beside it the same strategy is asked and told in a bare loop, which leaves no record
-(so the difference is what driver and ledger cost), and, where it is installed, Optuna's random sampler, which does not
-learn either. Times are given for blocks of trials, so that growth would show.
+The space has 20 decisions of 4 options and a limit on an additive cost. The driver writes a complete run directory, as
+in every run. The same strategy is also asked and told in a bare loop without a ledger, so the difference is the time of
+driver and ledger; and, if Optuna is installed, its random sampler is timed. Times are printed for blocks of trials, to
+show whether the time per trial grows.
 
     python benchmarks/driver_overhead.py [--trials 100000] [--optuna-trials 2000] [--clock cpu] [--profile]
 """
@@ -27,14 +27,14 @@ from automl_nas.strategy import Problem, Trial, parse_constraint
 from automl_nas.testing import ToySpace
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 
-LIMIT = "<= 32"  # of costs from 0 to 60 with mean 30: about two in three architectures meet it
+LIMIT = "<= 32"  # the costs are 0 to 60 with mean 30; about two in three architectures meet the limit
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 clock = CLOCKS["wall"]
 GOALS = {1: 0.2, 100: 0.05}  # ms per trial, by batch
 
 
 class Sum(CostModel):
-    """The sum of the options: additive."""
+    """The sum of the options, an additive cost."""
 
     metric: ClassVar[str] = "toy_cost"
     unit: ClassVar[str] = "units"
@@ -44,12 +44,12 @@ class Sum(CostModel):
         self._names = tuple(space.decisions)
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return the number of each option."""
+        """Return the option of each decision."""
         return {name: float(str(architecture[name])) for name in self._names}
 
 
 class Free(Evaluator):
-    """Scores an architecture by its hash, so evaluating costs nothing; notes the time before every 1,000th trial."""
+    """Scores an architecture by its hash, which takes almost no time; stores the time before every 1,000th trial."""
 
     stochastic: ClassVar[bool] = False
 
@@ -70,7 +70,7 @@ class Free(Evaluator):
 
 
 def score(architecture: Architecture) -> float:
-    """Return a number in [0, 1) that is no function of the cost."""
+    """Return a number in [0, 1) that does not depend on the cost."""
     return hash(architecture) % 10007 / 10007
 
 
@@ -79,7 +79,7 @@ def space() -> ToySpace:
 
 
 def with_driver(trials: int, batch: int, population: int) -> dict[int, float]:
-    """Run a search in a new directory; return trial number -> time it was begun, for every 1,000th and the end."""
+    """Run a search in a new directory; return trial number -> time, before every 1,000th trial and at the end."""
     evaluator = Free()
     raw = {
         "space": space(),
@@ -108,25 +108,25 @@ def with_driver(trials: int, batch: int, population: int) -> dict[int, float]:
     return evaluator.marks
 
 
-def bare(trials: int, batch: int, population: int) -> dict[int, float]:
-    """Ask and tell the same strategy in a loop."""
-    searched = space()
+def bare_loop(trials: int, batch: int, population: int) -> dict[int, float]:
+    """Ask and tell the same strategy in a loop; return the same times as `with_driver`."""
+    toy_space = space()
     problem = Problem(
         {"accuracy": "maximize"},
         [parse_constraint("toy_cost", LIMIT)],
-        {"toy_cost": TabulatedCost(Sum(searched), searched)},
+        {"toy_cost": TabulatedCost(Sum(toy_space), toy_space)},
     )
-    strategy = EvolutionarySearch(searched, problem, seed=0, population=population, generations=None)
+    strategy = EvolutionarySearch(toy_space, problem, seed=0, population=population, generations=None)
     marks: dict[int, float] = {}
     done = 0
     while done < trials:
         proposals = strategy.ask(min(batch, trials - done))
-        told = []
+        evaluated = []
         for number, proposal in enumerate(proposals, start=done):
             if not number % 1000:
                 marks[number] = clock()
             architecture = proposal.architecture
-            told.append(
+            evaluated.append(
                 Trial(
                     number,
                     architecture,
@@ -136,14 +136,14 @@ def bare(trials: int, batch: int, population: int) -> dict[int, float]:
                     info=proposal.info,
                 )
             )
-        strategy.tell(told)
-        done += len(told)
+        strategy.tell(evaluated)
+        done += len(evaluated)
     marks[trials] = clock()
     return marks
 
 
 def optuna_random(trials: int) -> dict[int, float]:
-    """Ask and tell Optuna's random sampler, in memory."""
+    """Ask and tell Optuna's random sampler, in memory; return the same times as `with_driver`."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -153,14 +153,14 @@ def optuna_random(trials: int) -> dict[int, float]:
         if not number % 1000:
             marks[number] = clock()
         trial = study.ask()
-        values = [trial.suggest_categorical(f"d{place}", (0, 1, 2, 3)) for place in range(20)]
+        values = [trial.suggest_categorical(f"d{position}", (0, 1, 2, 3)) for position in range(20)]
         study.tell(trial, hash(tuple(values)) % 10007 / 10007)
     marks[trials] = clock()
     return marks
 
 
 def blocks(trials: int) -> list[tuple[int, int]]:
-    """Return (begin, end) of the blocks that are timed: up to 1,000, to 10,000, to 100,000, and the last tenth."""
+    """Return (begin, end) of the timed blocks: up to 1,000, 10,000 and 100,000 trials, and the last tenth."""
     ends = [end for end in (1_000, 10_000, 100_000) if end < trials] + [trials]
     begins = [0, *ends[:-1]]
     last = trials - max(1000, trials // 10 // 1000 * 1000)
@@ -168,14 +168,14 @@ def blocks(trials: int) -> list[tuple[int, int]]:
 
 
 def per_trial(marks: Mapping[int, float], begin: int, end: int) -> str:
-    """Return ms per trial in a block, or a dash where it was not run."""
+    """Return the milliseconds per trial in a block, or a dash if the block was not run."""
     if begin not in marks or end not in marks:
         return "-"
     return f"{(marks[end] - marks[begin]) / (end - begin) * 1000:.4f}"
 
 
 def loop_seconds() -> float:
-    """Return how long a fixed loop in pure Python takes: the same on an idle machine, longer in bad company."""
+    """Return the seconds that a fixed loop in pure Python takes, which shows how much other programs slow it down."""
     begun, value = clock(), 1
     for step in range(1_000_000):
         value = (value * 3 + step) & 0xFFFF
@@ -192,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100_000, help="a multiple of 1,000")
     parser.add_argument("--optuna-trials", type=int, default=2_000)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu where other programs share the machine")
-    parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="use cpu if other programs share the machine")
+    parser.add_argument("--profile", action="store_true", help="print a profile instead")
     settings = parser.parse_args()
     trials = settings.trials
     global clock
@@ -204,21 +204,21 @@ def main() -> None:
             profile(lambda batch=batch: with_driver(trials, batch, max(50, batch)))  # type: ignore[misc]
         return
 
-    with_driver(1000, 1, 50)  # everything that is imported late is imported now
+    with_driver(1000, 1, 50)  # imports everything that is imported on first use
     columns: dict[str, dict[int, float]] = {}
     loops = [loop_seconds()]
     for batch in GOALS:
-        # A generation holds at least a batch; 50 is the paper's.
+        # A generation has at least one batch; 50 is the population of the paper.
         population = max(50, batch)
         columns[f"driver, batch {batch}"] = with_driver(trials, batch, population)
         loops.append(loop_seconds())
-        columns[f"bare loop, batch {batch}"] = bare(trials, batch, population)
+        columns[f"bare loop, batch {batch}"] = bare_loop(trials, batch, population)
         loops.append(loop_seconds())
     if importlib.util.find_spec("optuna") is not None:
         columns["optuna random"] = optuna_random(settings.optuna_trials)
     print(
         f"ms per trial, {settings.clock} time; a fixed loop of 1,000,000 steps took {min(loops):.3f} to "
-        f"{max(loops):.3f} s meanwhile"
+        f"{max(loops):.3f} s in the same run"
     )
     print("| trials | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))

@@ -1,16 +1,16 @@
-"""What DSO-NAS finds, retrained, beside random networks of equal FLOPs and a plain residual network.
+"""Networks found by DSO-NAS, compared with random networks of equal FLOPs and a plain residual network.
 
     python benchmarks/dso_quality.py DATA.npz OUT [--stem-strides 2 2] [--strengths 2] [--seeds 3] [--epochs 6 6 6]
     python benchmarks/dso_quality_report.py OUT
 
 Searches three blocks of 4 x 4 operations (8, 16, 32 channels) with constant, adaptive-FLOPs and adaptive-MAC penalties
-of several strengths k (see docs/how_to/dso.md). Each network of a search is retrained from scratch on all training
-images, and so is a network drawn at random from the same space that has the same FLOPs to 3 %: an edge is alive with a
-probability which itself is drawn uniformly. The residual network has a block of two 3x3 convolutions and a 1x1 one
-where the others have theirs, in several widths. Searches of one seed share phase 1, which knows no penalty.
+of several strengths k (see docs/how_to/dso.md). Each network found is retrained from scratch on all training images,
+and so is a random network of the same space whose FLOPs differ by at most 3 %: its edges are live with a probability
+that is itself drawn uniformly. The blocks of the residual network are two 3x3 convolutions and a 1x1 convolution; it is
+trained in several widths. Searches with the same seed share phase 1, which has no penalty.
 
-Every search and every retraining leaves a JSON file in OUT and is skipped where that exists, so the script can be ended
-at any time and started again; the report is about what is there.
+Each search and each training writes a JSON file to OUT and is skipped if the file exists, so the script may be
+interrupted and started again. The report uses the existing files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,20 @@ TOLERANCE = 0.03
 PROBLEM = Problem({"accuracy": "maximize"})
 
 
-class Dropped(Artifacts):
-    """Takes weights and forgets them."""
+class DiscardedArtifacts(Artifacts):
+    """Artifacts that are not stored."""
 
     def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
         """Do nothing."""
 
     def load(self, reference: str) -> dict[str, Tensor]:
-        """Fail."""
+        """Raise an error: nothing is stored."""
         raise KeyError(reference)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A search."""
+    """One search: the penalty schedule, the strength k, and the seed."""
 
     schedule: str
     k: float
@@ -68,18 +68,25 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """The name of the search in file names."""
         return f"{self.schedule}-k{self.k:g}-s{self.seed}"
 
 
 @dataclass
 class Experiment:
-    """A data set, and how long to train on it."""
+    """The searches and trainings on one data set.
+
+    Attributes:
+        data: the file of the data set.
+        out: the directory of the JSON files.
+        stem_strides: the strides of the first convolutions.
+        epochs: of phase 1, phase 2 and retraining.
+    """
 
     data: Path
     out: Path
     stem_strides: tuple[int, ...]
-    epochs: tuple[int, int, int]  # phase 1, phase 2, retraining
+    epochs: tuple[int, int, int]
 
     def __post_init__(self) -> None:
         self.task = Npz(
@@ -95,12 +102,12 @@ class Experiment:
         self.flops = Flops(self.space)
 
     def make_space(self, **settings: Any) -> DsoSpace:
-        """Return the space, or another one of the same outline."""
+        """Return the space, or a variant of it with these settings."""
         settings = {"width": 8, "blocks": (1, 1, 1), "sharing": "full", **settings}
         return DsoSpace(stem_strides=self.stem_strides, input_shape=self.task.input_shape, **settings)  # type: ignore[arg-type]
 
     def strategy(self, row: Row) -> DSO:
-        """Return a search with nothing done yet."""
+        """Return the strategy of a search, at its start."""
         first, second, _ = self.epochs
         rate, momentum = 0.1, 0.9
         steps = second * self.task.batches_per_epoch("train")
@@ -116,26 +123,26 @@ class Experiment:
             self.search_space,
             self.task,
             self.runtime,
-            Dropped(),
+            DiscardedArtifacts(),
             PROBLEM,
             seed=row.seed,
             train=recipe,
             pretrain_epochs=first,
-            gamma=row.k / 2 * automatic([rate] * steps, momentum),  # automatic's k is 2
+            gamma=row.k / 2 * automatic([rate] * steps, momentum),  # `automatic` uses k = 2
             gamma_schedule=row.schedule,  # type: ignore[arg-type]
             prune_epochs=1,
             iterations_per_step=self.task.batches_per_epoch("train"),
         )
 
     def search(self, row: Row) -> dict[str, Any]:
-        """Search, from the end of a phase 1 that all searches of a seed share."""
+        """Search; start at the end of phase 1 if another search with this seed has stored it."""
         file = self.out / f"phase1-s{row.seed}.pt"
         services = SimulatedServices(lambda number, proposal: finished(PROBLEM, number, proposal, {}))
         strategy = self.strategy(row)
         begun = time.process_time()
         if file.exists():
             fresh, state = strategy.state_dict(), torch.load(file, weights_only=True)
-            # The penalty is the row's own.
+            # The penalty is that of this search, and not of the search that stored the state.
             state["training"]["lambda_optimizer"] = fresh["training"]["lambda_optimizer"]
             strategy.load_state_dict({**state, "gamma": fresh["gamma"]})
         last = self.epochs[0] * self.task.batches_per_epoch("train")
@@ -161,7 +168,7 @@ class Experiment:
         }
 
     def retrain(self, space: DsoSpace, architecture: Architecture, seed: int) -> dict[str, Any]:
-        """Train on all training images, and test."""
+        """Train an architecture on all training images; return its record with the error on the test images."""
         begun = time.process_time()
         with self.runtime.seeded(seed, "build"):
             network = self.runtime.place(space.build(architecture))
@@ -177,7 +184,7 @@ class Experiment:
         }
 
     def random(self, flops: float, row: Row) -> Architecture:
-        """Return a random network of so many FLOPs."""
+        """Return a random architecture with this number of FLOPs, to 3 %."""
         space, rng = self.space, stream(row.seed, f"random/{row.schedule}/{row.k}")
         full = space.validate({name: decision.options for name, decision in space.decisions.items()})
         outside = self.flops.estimate(full) - sum(block.full_cost.flops for block in space.blocks)
@@ -195,53 +202,57 @@ class Experiment:
             if abs(cost / flops - 1) <= TOLERANCE:
                 return drawn
 
-    def do(self, name: str, work: Any) -> dict[str, Any]:
-        """Return what a file says, having written it if it was not there."""
+    def record(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the record in a file; if the file does not exist, first call the function and write its result."""
         file = self.out / f"{name}.json"
         if not file.exists():
-            found = work()
-            file.with_suffix(".part").write_text(json.dumps(found) + "\n", encoding="utf-8")
+            result = work()
+            file.with_suffix(".part").write_text(json.dumps(result) + "\n", encoding="utf-8")
             file.with_suffix(".part").replace(file)
-            shown = {key: found[key] for key in ("live_edges", "flops", "error", "seconds") if key in found}
+            shown = {key: result[key] for key in ("live_edges", "flops", "error", "seconds") if key in result}
             print(time.strftime("%H:%M:%S"), name, shown, flush=True)
-        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return known
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return record
 
     def run(self, row: Row) -> None:
-        """Search, retrain what was found, and a random network of the same cost."""
-        found = self.do(f"search-{row.name}", lambda: self.search(row))
-        if "dead" in found:
+        """Search, then retrain the network found and a random network of the same FLOPs."""
+        search = self.record(f"search-{row.name}", lambda: self.search(row))
+        if "dead" in search:
             return
-        architecture = self.space.validate(found["architecture"])
-        self.do(f"found-{row.name}", lambda: self.retrain(self.space, architecture, row.seed))
-        self.do(
+        architecture = self.space.validate(search["architecture"])
+        self.record(f"found-{row.name}", lambda: self.retrain(self.space, architecture, row.seed))
+        self.record(
             f"random-{row.name}",
-            lambda: self.retrain(self.space, self.random(found["flops"], row), row.seed),
+            lambda: self.retrain(self.space, self.random(search["flops"], row), row.seed),
         )
 
     def residual(self, width: int, seed: int) -> None:
-        """Train the plain network."""
+        """Train the residual network of a width."""
         space = self.make_space(width=width, levels=2, operations=("conv3",), sharing="share", variant="final")
         plain = space.validate(
             {"block.conv3_1": ("input",), "block.conv3_2": ("conv3_1",), "block.output": ("conv3_2",)}
         )
-        self.do(f"residual-w{width}-s{seed}", lambda: self.retrain(space, plain, seed))
+        self.record(f"residual-w{width}-s{seed}", lambda: self.retrain(space, plain, seed))
 
 
 def rows(strengths: Sequence[float], seeds: int) -> list[Row]:
-    """Return all searches, the most telling first: several seeds at the middle strength, one at the others."""
+    """Return all searches, the most important first: several seeds at the middle strength, one at the others."""
     pairs = [(MIDDLE, 0), *((k, 0) for k in strengths if k != MIDDLE), *((MIDDLE, seed) for seed in range(1, seeds))]
     return [Row(schedule, k, seed) for k, seed in pairs for schedule in SCHEDULES]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="an .npz file as the task npz reads it")
-    parser.add_argument("out", type=Path, help="folder of the records")
-    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="of the first convolutions")
-    parser.add_argument("--epochs", type=int, nargs=3, default=(6, 6, 6), help="of phase 1, phase 2 and retraining")
-    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="one seed each, but the middle")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"at strength {MIDDLE:g}")
+    parser.add_argument("data", type=Path, help="an .npz file of the task npz")
+    parser.add_argument("out", type=Path, help="the directory of the JSON files")
+    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="strides of the first convolutions")
+    parser.add_argument(
+        "--epochs", type=int, nargs=3, default=(6, 6, 6), help="epochs of phase 1, phase 2 and retraining"
+    )
+    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="strengths k of the penalties")
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help=f"seeds at strength {MIDDLE:g}; the other strengths have one"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     experiment = Experiment(options.data, options.out, tuple(options.stem_strides), tuple(options.epochs))

@@ -1,11 +1,11 @@
-"""Tables and a figure of the records that ``dso_quality.py`` leaves: every network, then differences at equal FLOPs.
+"""Tables and a figure of the records that ``dso_quality.py`` writes: all networks, then differences at equal FLOPs.
 
     python benchmarks/dso_quality_report.py OUT [OUT ...] [--figure FILE.png] [--titles TITLE ...] [--images 10000]
 
-A network that was found is compared with the random one of its FLOPs, trained from the same seed, and with the residual
-networks' errors (mean over seeds), interpolated linearly in the logarithm of FLOPs; beyond the widths that were
-trained, with the nearest. Intervals of differences are over networks, so they hold how much searches differ from each
-other; those of single networks, in the figure, are Wilson's over the test images.
+Each network found is compared with the random network of its FLOPs, trained from the same seed, and with the residual
+networks' errors (mean over seeds), interpolated linearly in the logarithm of FLOPs; outside the range of the trained
+widths, with the nearest one. Intervals of differences are over networks, so they include the variation between
+searches. Intervals of single networks, in the figure, are Wilson intervals over the test images.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ Record: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pair:
-    """A network that was found, and what it is compared with.
+    """A network found by a search, and the errors it is compared with.
 
     Attributes:
         search: the record of the search.
-        drawn: that of the random network.
-        flops: of both networks, in millions, to 3 %.
-        found: its error in per cent.
-        random: that of the random network.
-        residual: that of the residual networks, interpolated.
+        drawn: the record of the random network.
+        flops: the FLOPs of the network found, in millions; those of the random network are equal to 3 %.
+        found_error: the test error of the network found, in per cent.
+        random_error: the test error of the random network.
+        residual_error: the test error of the residual networks, interpolated.
     """
 
     search: Record
     drawn: Record
     flops: float
-    found: float
-    random: float
-    residual: float
+    found_error: float
+    random_error: float
+    residual_error: float
 
 
 def load(out: Path, kind: str) -> dict[str, Record]:
-    """Return what is known of a kind: name without the kind -> record."""
+    """Return the records of a kind (``search``, ``found``, ``random`` or ``residual``): name of the file -> record."""
     files = sorted(out.glob(f"{kind}-*.json"))
     return {file.stem.partition("-")[2]: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def by_width(plain: dict[str, Record]) -> dict[int, list[Record]]:
-    """Return width -> residual networks, one for each seed; widths ascending."""
-    known: dict[int, list[Record]] = {}
+    """Return width -> records of the residual networks, one for each seed; widths ascending."""
+    of_widths: dict[int, list[Record]] = {}
     for name, each in plain.items():
-        known.setdefault(int(name.partition("-")[0].removeprefix("w")), []).append(each)
-    return dict(sorted(known.items()))
+        of_widths.setdefault(int(name.partition("-")[0].removeprefix("w")), []).append(each)
+    return dict(sorted(of_widths.items()))
 
 
 def pairs(out: Path) -> list[Pair]:
-    """Return the networks that were found and have their random one, by penalty, strength and seed."""
-    searches, found, drawn = (load(out, kind) for kind in ("search", "found", "random"))
-    known = by_width(load(out, "residual")).values()
-    flops = [np.log(nets[0]["flops"]) for nets in known]
-    errors = [np.mean([net["error"] for net in nets]) for nets in known]
+    """Return the networks found whose random network is trained, sorted by penalty, strength and seed."""
+    searches, retrained, drawn = (load(out, kind) for kind in ("search", "found", "random"))
+    residual = by_width(load(out, "residual")).values()
+    flops = [np.log(nets[0]["flops"]) for nets in residual]
+    errors = [np.mean([net["error"] for net in nets]) for nets in residual]
     return [
         Pair(
             searches[name],
             drawn[name],
-            found[name]["flops"] / 1e6,
-            found[name]["error"],
+            retrained[name]["flops"] / 1e6,
+            retrained[name]["error"],
             drawn[name]["error"],
-            float(np.interp(np.log(found[name]["flops"]), flops, errors)) if flops else math.nan,
+            float(np.interp(np.log(retrained[name]["flops"]), flops, errors)) if flops else math.nan,
         )
         for name in sorted(searches, key=lambda name: _order(searches[name]))
-        if name in found and name in drawn
+        if name in retrained and name in drawn
     ]
 
 
@@ -87,7 +87,7 @@ def _order(search: Record) -> tuple[str, float, int]:
 
 
 def interval(values: Sequence[float], *, sign: str = "+") -> str:
-    """Return the mean with its 95 % interval (Student's t, over networks); that of two would say nothing."""
+    """Return the mean of networks with its 95 % interval (Student's t), which is left out for fewer than three."""
     mean = float(np.mean(values))
     if len(values) < 3:
         return f"{mean:{sign}.2f}"
@@ -96,7 +96,7 @@ def interval(values: Sequence[float], *, sign: str = "+") -> str:
 
 
 def networks(out: Path) -> None:
-    """Print every network."""
+    """Print the table of all networks."""
     print("| penalty | k | seed | live edges of 384 | FLOPs | error | random, equal FLOPs | residual, interpolated |")
     print("|---|---|---|---|---|---|---|---|")
     for search in sorted(load(out, "search").values(), key=_order):
@@ -106,18 +106,18 @@ def networks(out: Path) -> None:
         search = pair.search
         print(
             f"| {search['schedule']} | {search['k']:g} | {search['seed']} | {search['live_edges']} | {pair.flops:.2f}M "
-            f"| {pair.found:.2f} | {pair.random:.2f} | {pair.residual:.2f} |"
+            f"| {pair.found_error:.2f} | {pair.random_error:.2f} | {pair.residual_error:.2f} |"
         )
 
 
 def residuals(out: Path) -> None:
-    """Print the residual networks, and how much one of them differs from seed to seed."""
-    known = by_width(load(out, "residual"))
+    """Print the residual networks, and the standard deviation over seeds."""
+    of_widths = by_width(load(out, "residual"))
     print("\n| residual, width | FLOPs | error |\n|---|---|---|")
-    for width, nets in known.items():
+    for width, nets in of_widths.items():
         errors = ", ".join(f"{net['error']:.2f}" for net in nets)
         print(f"| {width} | {nets[0]['flops'] / 1e6:.2f}M | {errors} |")
-    repeated = [[net["error"] for net in nets] for nets in known.values() if len(nets) > 1]
+    repeated = [[net["error"] for net in nets] for nets in of_widths.values() if len(nets) > 1]
     freedom = sum(len(errors) - 1 for errors in repeated)
     if freedom:
         pooled = math.sqrt(sum(float(np.var(errors, ddof=1)) * (len(errors) - 1) for errors in repeated) / freedom)
@@ -125,9 +125,9 @@ def residuals(out: Path) -> None:
 
 
 def over_seeds(rows: list[Pair]) -> None:
-    """Print the means over seeds of what was searched more than once, and of all penalties together.
+    """Print the means over seeds of searches with several seeds, for each penalty and for all penalties together.
 
-    Searches of one seed share phase 1 and the residual networks, so "all" first takes the mean over the penalties.
+    Searches with the same seed share phase 1 and the residual networks, so "all" first averages over the penalties.
     """
     strengths = dict.fromkeys(pair.search["k"] for pair in rows)
     print("\n| penalty | k | seeds | FLOPs | found | random | found minus random | found minus residual |")
@@ -154,14 +154,15 @@ def _seeds(name: str, k: float, of_seeds: list[list[Pair]]) -> None:
 
     print(
         f"| {name} | {k:g} | {len(of_seeds)} | {min(flops):.2f}M to {max(flops):.2f}M | "
-        f"{interval(mean(lambda pair: pair.found), sign='')} | {interval(mean(lambda pair: pair.random), sign='')} | "
-        f"{interval(mean(lambda pair: pair.found - pair.random))} | "
-        f"{interval(mean(lambda pair: pair.found - pair.residual))} |"
+        f"{interval(mean(lambda pair: pair.found_error), sign='')} | "
+        f"{interval(mean(lambda pair: pair.random_error), sign='')} | "
+        f"{interval(mean(lambda pair: pair.found_error - pair.random_error))} | "
+        f"{interval(mean(lambda pair: pair.found_error - pair.residual_error))} |"
     )
 
 
 def agreement(rows: list[Pair]) -> None:
-    """Print how many edges two searches share that differ in their seed, as a share of those that either has."""
+    """Print the agreement of searches that differ in their seed only: their common edges / the edges of either."""
     print("\n| penalty | k | pairs of seeds | edges shared, found | edges shared, random |\n|---|---|---|---|---|")
     groups: dict[tuple[str, float], list[Pair]] = {}
     for pair in rows:
@@ -169,12 +170,12 @@ def agreement(rows: list[Pair]) -> None:
     for (schedule, k), group in groups.items():
         both = list(itertools.combinations(group, 2))
         if both:
-            found = np.mean([_shared(first.search, second.search) for first, second in both])
-            random = np.mean([_shared(first.drawn, second.drawn) for first, second in both])
-            print(f"| {schedule} | {k:g} | {len(both)} | {found:.0%} | {random:.0%} |")
+            agreement_found = np.mean([_common(first.search, second.search) for first, second in both])
+            agreement_random = np.mean([_common(first.drawn, second.drawn) for first, second in both])
+            print(f"| {schedule} | {k:g} | {len(both)} | {agreement_found:.0%} | {agreement_random:.0%} |")
 
 
-def _shared(first: Record, second: Record) -> float:
+def _common(first: Record, second: Record) -> float:
     mine, theirs = (
         {(name, source) for name, sources in record["architecture"].items() for source in sources}
         for record in (first, second)
@@ -183,16 +184,19 @@ def _shared(first: Record, second: Record) -> float:
 
 
 def differences(rows: list[Pair]) -> None:
-    """Print the mean differences, by penalty and over all, and of the means of seeds."""
+    """Print the mean differences for each penalty and over all networks."""
     print("\n| found minus, percentage points | networks | random | residual |\n|---|---|---|---|")
     for schedule in [*dict.fromkeys(pair.search["schedule"] for pair in rows), "all"]:
         own = [pair for pair in rows if schedule in (pair.search["schedule"], "all")]
-        random, residual = ([pair.found - pair.random for pair in own], [pair.found - pair.residual for pair in own])
+        random, residual = (
+            [pair.found_error - pair.random_error for pair in own],
+            [pair.found_error - pair.residual_error for pair in own],
+        )
         print(f"| {schedule} | {len(own)} | {interval(random)} | {interval(residual)} |")
 
 
 def report(out: Path) -> None:
-    """Print all tables of a folder."""
+    """Print all tables of a directory of records."""
     networks(out)
     residuals(out)
     rows = pairs(out)
@@ -205,13 +209,13 @@ def report(out: Path) -> None:
 
 
 def draw(outs: Sequence[Path], titles: Sequence[str], images: int, file: Path) -> None:
-    """Draw error against FLOPs, one panel for each folder, as Figures 5 and 6 of the paper do.
+    """Draw error against FLOPs, one panel for each directory, like Figures 5 and 6 of the paper.
 
     Args:
-        outs: folders of records.
-        titles: of the panels.
-        images: that errors were measured on.
-        file: takes the figure.
+        outs: the directories of records.
+        titles: the titles of the panels.
+        images: the number of test images.
+        file: the image file to write.
     """
     import matplotlib
 
@@ -235,13 +239,19 @@ def draw(outs: Sequence[Path], titles: Sequence[str], images: int, file: Path) -
 
         for schedule, (mark, colour) in marks.items():
             own = [pair for pair in rows if pair.search["schedule"] == schedule]
-            points([pair.flops for pair in own], [pair.found for pair in own], mark, colour, label=f"found, {schedule}")
-        flops, errors = [pair.flops for pair in rows], [pair.random for pair in rows]
+            points(
+                [pair.flops for pair in own],
+                [pair.found_error for pair in own],
+                mark,
+                colour,
+                label=f"found, {schedule}",
+            )
+        flops, errors = [pair.flops for pair in rows], [pair.random_error for pair in rows]
         points(flops, errors, "x", "0.45", label="random, equal FLOPs")
-        known = by_width(load(out, "residual")).values()
-        means = [float(np.mean([net["error"] for net in nets])) for nets in known]
-        panel.plot([nets[0]["flops"] / 1e6 for nets in known], means, "k-", linewidth=1, label="residual, mean")
-        plain = [net for nets in known for net in nets]
+        residual = by_width(load(out, "residual")).values()
+        means = [float(np.mean([net["error"] for net in nets])) for nets in residual]
+        panel.plot([nets[0]["flops"] / 1e6 for nets in residual], means, "k-", linewidth=1, label="residual, mean")
+        plain = [net for nets in residual for net in nets]
         points([net["flops"] / 1e6 for net in plain], [net["error"] for net in plain], ".", "k")
         panel.set(title=title, xscale="log", xlabel="million multiply-adds", ylabel="test error, %")
         panel.set_xticks(ticks := [0.1, 0.2, 0.3, 0.5], labels=[f"{tick:g}" for tick in ticks])
@@ -254,14 +264,18 @@ def draw(outs: Sequence[Path], titles: Sequence[str], images: int, file: Path) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("outs", type=Path, nargs="+", metavar="OUT", help="folder of the records")
-    parser.add_argument("--figure", type=Path, help="draw error against FLOPs into this file")
-    parser.add_argument("--titles", nargs="+", help="of the figure's panels; default: the folders' names")
-    parser.add_argument("--images", type=int, default=10_000, help="test images, for the figure's intervals")
+    parser.add_argument("outs", type=Path, nargs="+", metavar="OUT", help="a directory of records")
+    parser.add_argument("--figure", type=Path, help="write a figure of error against FLOPs to this file")
+    parser.add_argument(
+        "--titles", nargs="+", help="titles of the figure's panels; default: the names of the directories"
+    )
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="the number of test images, for the figure's intervals"
+    )
     arguments = parser.parse_args()
     titles = arguments.titles or [out.name for out in arguments.outs]
     if len(titles) != len(arguments.outs):
-        parser.error("as many titles as folders are needed")
+        parser.error("the number of titles must be that of the directories")
     for out, title in zip(arguments.outs, titles, strict=True):
         print(f"\n{title}\n" if len(titles) > 1 else "", end="" if len(titles) == 1 else "\n")
         report(out)

@@ -1,17 +1,17 @@
-"""A phase-2 step of DSO-NAS, three ways, and how it becomes cheaper as edges are pruned.
+"""The time of a phase-2 step of DSO-NAS in three implementations, and its dependence on the number of pruned edges.
 
-A step is what phase 2 repeats: forward, backward and an update of the weights on one batch; the same for lambda on
-another. The network is the paper's for CIFAR-10 with fewer and narrower blocks.
+A step is forward, backward and an update of the weights on one batch, and the same for lambda on another batch. The
+network is that of the paper for CIFAR-10 with fewer and narrower blocks.
 
-- by hand, edge by edge: every edge multiplies a map by its lambda, sums are added up one by one, the output is a 1x1
-  convolution of the concatenation of the weighted maps.
+- by hand, edge by edge: each edge multiplies a feature map by its lambda, the products are added one by one, and the
+  output is a 1x1 convolution of the concatenation of the weighted maps.
 - automl_nas: the same network and the same lambda, called as ``supernet(x, selection)``.
-- operations alone, the ceiling: every operation reads the block's input, and the 1x1 convolution the concatenation;
-  what a step would take if edges cost nothing.
+- operations alone, a lower bound: each operation reads the block's input, and the 1x1 convolution reads the
+  concatenation of their outputs. This is the time of a step if edges took no time.
 
-All three run in turns, in CPU time; the two first must agree in double precision. The goal is to close half of the gap
-between the first and the last. Then edges are pruned at random: masked, they are multiplied by zero; restricted, they
-are gone, and with them the operations that nobody reads.
+All three run in turns, in CPU time; the first two must agree in double precision. The goal is to close half of the gap
+between the first and the last. Then edges are pruned at random. In the masked supernet, pruned edges are multiplied by
+zero; in the restricted supernet, they are removed together with the operations that become unused.
 
     OMP_NUM_THREADS=1 python benchmarks/dso_step.py [--width 16] [--size 16] [--batch 64] [--rounds 11]
 """
@@ -35,18 +35,18 @@ from automl_nas_dso.space import DsoSpace
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 Forward = Callable[["Side", Tensor, Mapping[str, Tensor]], tuple[Tensor, list[Tensor]]]
-"""Returns the outputs, and what the step for lambda takes gradients of."""
+"""Returns the outputs, and the tensors of which the step for lambda computes gradients."""
 
 
 class Side:
-    """One network with its lambda, its optimisers and a way to run it."""
+    """A network with its lambda, its optimisers and a function that runs it."""
 
     def __init__(self, space: DsoSpace, forward: Forward, live: Architecture | None = None) -> None:
         self.space, self.forward = space, forward
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.supernet = space.build_supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.live = everything(space) if live is None else live
+        self.live = all_edges(space) if live is None else live
         if live is not None:
             self.supernet.restrict({name: value for name, value in live.items() if isinstance(value, tuple)})
         self.weights = [parameter for parameter in self.supernet.parameters() if parameter.requires_grad]
@@ -56,18 +56,18 @@ class Side:
             if isinstance(value, tuple) and value
         }
         self.sgd = torch.optim.SGD(self.weights, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-        # Without a penalty: edges would die in the middle of a comparison.
+        # Without a penalty, so that no edge dies during the comparison.
         self.apg = APGNAG(list(self.gates.values()), lr=0.1, momentum=0.9) if self.gates else None
 
     def double(self) -> Side:
-        """Return the same in double precision."""
+        """Convert the network to double precision, and return this object."""
         self.supernet.double()
         for gate in self.gates.values():
             gate.data = gate.data.double()
         return self
 
     def step(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> None:
-        """Move the weights on one batch, lambda on another."""
+        """Update the weights on one batch, and lambda on another."""
         x, y = first
         outputs, _ = self.forward(self, x, {name: gate.detach() for name, gate in self.gates.items()})
         for weight, grad in zip(
@@ -78,8 +78,8 @@ class Side:
         if self.apg is None:
             return
         x, y = second
-        outputs, wanted = self.forward(self, x, self.gates)
-        grads = torch.autograd.grad(F.cross_entropy(outputs, y), wanted)
+        outputs, gate_inputs = self.forward(self, x, self.gates)
+        grads = torch.autograd.grad(F.cross_entropy(outputs, y), gate_inputs)
         for gate, grad in zip(self.gates.values(), itertools.cycle(grads), strict=False):
             gate.grad = grad if grad.shape == gate.shape else torch.zeros_like(gate)
         self.apg.step()
@@ -92,7 +92,7 @@ def automl_nas(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tuple[Tens
 
 
 def masked(mask: Mapping[str, Tensor]) -> Forward:
-    """Call the whole supernet with some of lambda multiplied by zero."""
+    """Return a function that calls the whole supernet with lambda multiplied by a mask."""
 
     def forward(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
         return side.supernet(x, {name: gate * mask[name] for name, gate in gates.items()}), list(gates.values())
@@ -101,7 +101,7 @@ def masked(mask: Mapping[str, Tensor]) -> Forward:
 
 
 def by_hand(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Do what the equations say, edge by edge."""
+    """Compute the equations edge by edge."""
 
     def block(dag: Dag, number: int, x: Tensor) -> Tensor:
         graph, maps = side.space.blocks[number], {"input": x}
@@ -116,7 +116,7 @@ def by_hand(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tuple[Tensor,
 
 
 def operations_alone(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Run the operations and the 1x1 convolutions, but no edge."""
+    """Run the operations and the 1x1 convolutions without the edges."""
 
     def block(dag: Dag, number: int, x: Tensor) -> Tensor:
         return combine(dag, x, {node: dag.nodes[node](x) for node in side.space.blocks[number].operations})
@@ -126,7 +126,7 @@ def operations_alone(side: Side, x: Tensor, gates: Mapping[str, Tensor]) -> tupl
 
 
 def combine(dag: Dag, x: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
-    """Concatenate, convolve, and add the shortcut."""
+    """Return the output of a block: concatenate the maps, convolve, and add the shortcut."""
     assert dag.projection is not None
     assert dag.after is not None
     assert dag.shortcut is not None
@@ -136,7 +136,7 @@ def combine(dag: Dag, x: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
 
 
 def run(side: Side, x: Tensor, block: Callable[[Dag, int, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Run the network with its blocks run by a function; also return what the first block reads."""
+    """Run the network, and its blocks with a function; return the outputs and the input of the first block."""
     network = side.supernet.get_submodule("network")
     number = 0
     h = stem = network.get_submodule("stem")(x)
@@ -150,7 +150,7 @@ def run(side: Side, x: Tensor, block: Callable[[Dag, int, Tensor], Tensor]) -> t
     return network.get_submodule("head")(h), stem
 
 
-def everything(space: DsoSpace) -> Architecture:
+def all_edges(space: DsoSpace) -> Architecture:
     """Return the architecture with all edges."""
     return Architecture({name: decision.options for name, decision in space.decisions.items()})
 
@@ -170,7 +170,7 @@ def batches(options: argparse.Namespace, dtype: torch.dtype, size: int) -> list[
 
 
 def in_turns(sides: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
-    """Return CPU seconds of each side in each round; every other round runs them in the opposite order."""
+    """Return the CPU seconds of each side in each round; every second round has the reverse order."""
     for side in sides.values():
         side()
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -191,7 +191,7 @@ def with_interval(values: np.ndarray) -> str:
 
 
 def agreement(space: DsoSpace, options: argparse.Namespace) -> float:
-    """Return the largest difference, after two steps in double precision, between the weights and lambda of both."""
+    """Return the largest difference of weights and lambda between both sides after two steps in double precision."""
     sides = [Side(space, forward).double() for forward in (by_hand, automl_nas)]
     data = batches(options, torch.float64, 4)
     for _ in range(2):
@@ -202,7 +202,7 @@ def agreement(space: DsoSpace, options: argparse.Namespace) -> float:
 
 
 def dense(space: DsoSpace, options: argparse.Namespace) -> None:
-    """Compare the three ways."""
+    """Print the comparison of the three implementations."""
     data = batches(options, torch.float32, options.batch)
     names = {"by hand": by_hand, "automl_nas": automl_nas, "operations alone": operations_alone}
     sides = {name: Side(space, forward) for name, forward in names.items()}
@@ -211,17 +211,17 @@ def dense(space: DsoSpace, options: argparse.Namespace) -> None:
     naive, ours, ceiling = (times[name] for name in names)
     for name, each in times.items():
         print(f"{name:<18} {np.median(each) * 1e3:8.1f} ms   by hand / this: {with_interval(naive / each)}")
-    print(f"part of the gap that is closed: {with_interval((naive - ours) / (naive - ceiling))}")
+    print(f"closed part of the gap: {with_interval((naive - ours) / (naive - ceiling))}")
 
 
 def edges_at_random(space: DsoSpace) -> list[tuple[str, str]]:
-    """Return all edges in the order in which they are pruned."""
+    """Return all edges in a random order of pruning."""
     edges = [(name, str(source)) for name, decision in space.decisions.items() for source in decision.options]
     return stream(1, "edges").sample(edges, len(edges))
 
 
 def operation_by_operation(space: DsoSpace) -> list[tuple[str, str]]:
-    """Return all edges in the order in which they are pruned: those from and to an operation together."""
+    """Return all edges in an order of pruning that keeps the edges from and to an operation together."""
     block = space.blocks[0]
     nodes = stream(1, "operations").sample(list(block.operations), len(block.operations))
     edges = edges_at_random(space)
@@ -230,7 +230,7 @@ def operation_by_operation(space: DsoSpace) -> list[tuple[str, str]]:
 
 
 def sparse(space: DsoSpace, options: argparse.Namespace) -> None:
-    """Prune edges and compare masks with removal, relative to the dense network."""
+    """Print the times of masked and restricted supernets relative to the dense one, by the share of pruned edges."""
     data = batches(options, torch.float32, options.batch)
     whole = sum(block.full_cost.flops for block in space.blocks)
     for order in (operation_by_operation, edges_at_random):
@@ -238,14 +238,14 @@ def sparse(space: DsoSpace, options: argparse.Namespace) -> None:
         print(f"\npruned {order.__name__.replace('_', ' ')}; time relative to the dense network")
         print(f"{'pruned':>7} {'live edges':>11} {'operations':>11} {'FLOPs':>6} {'masked':>22} {'restricted':>22}")
         for fraction in FRACTIONS:
-            gone = set(edges[: round(fraction * len(edges))])
-            kept = {
-                name: tuple(source for source in decision.options if (name, source) not in gone)
+            pruned = set(edges[: round(fraction * len(edges))])
+            remaining = {
+                name: tuple(source for source in decision.options if (name, source) not in pruned)
                 for name, decision in space.decisions.items()
             }
-            live = space.canonical(Architecture(kept))
+            live = space.canonical(Architecture(remaining))
             mask = {
-                name: torch.tensor([float(source in kept[name]) for source in decision.options])
+                name: torch.tensor([float(source in remaining[name]) for source in decision.options])
                 for name, decision in space.decisions.items()
             }
             graph = space.blocks[0].live(live)
@@ -264,7 +264,7 @@ def sparse(space: DsoSpace, options: argparse.Namespace) -> None:
 
 
 def steps(sides: Mapping[str, Side], data: list[tuple[Tensor, Tensor]]) -> dict[str, Callable[[], None]]:
-    """Return the steps of some sides, on the same data."""
+    """Return functions that make a step of each side on the same data."""
     return {name: (lambda own=side: own.step(data[0], data[1])) for name, side in sides.items()}
 
 
@@ -273,9 +273,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
     parser.add_argument("--size", type=int, default=16, help="height and width of the images")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=1, help="of each of the three stages")
+    parser.add_argument("--blocks", type=int, default=1, help="blocks of each of the three stages")
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--dense", action="store_true", help="only the first table")
+    parser.add_argument("--dense", action="store_true", help="print the first table only")
     options = parser.parse_args()
     size = options.size
     space = DsoSpace(width=options.width, blocks=(options.blocks,) * 3, input_shape=(3, size, size))

@@ -1,8 +1,8 @@
-"""How long it takes to extract a stand-alone network from an ImageNet-size supernet, beside ``copy.deepcopy``.
+"""The time to extract a stand-alone network from an ImageNet-size supernet, compared with ``copy.deepcopy``.
 
-Both sides copy the same weights: ``copy.deepcopy`` of the network that was extracted, which is the obvious way to an
-independent copy, and ``supernet.extract``, which also chooses among 4 candidates in each of 20 blocks.
-They run in interleaved pairs (ABBA) on the same architectures; the interval of the ratio is a bootstrap over pairs.
+Both sides copy the same weights: ``copy.deepcopy`` copies the extracted network, and ``supernet.extract`` also selects
+one of 4 candidates in each of 20 blocks. They run in interleaved pairs (ABBA) on the same architectures. The interval
+of the ratio is a bootstrap over pairs.
 
     python benchmarks/extraction.py --pairs 100
 """
@@ -33,17 +33,17 @@ def interval(ratios: Sequence[float], rng: random.Random, draws: int = 2000) -> 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    arguments.add_argument("--pairs", type=int, default=100, help="how many pairs are timed")
-    arguments.add_argument("--seed", type=int, default=0, help="of the architectures")
+    arguments.add_argument("--pairs", type=int, default=100, help="the number of timed pairs")
+    arguments.add_argument("--seed", type=int, default=0, help="the seed of the architectures")
     options = arguments.parse_args()
     if options.pairs < 1:
-        arguments.error("--pairs is at least 1")
+        arguments.error("--pairs must be at least 1")
 
     space = shufflenet_v2()
     supernet = space.build_supernet().eval()
     extract: list[float] = []
     deepcopy: list[float] = []
-    for number in range(-3, options.pairs):  # the first three are a warm-up
+    for number in range(-3, options.pairs):  # the first three pairs are a warm-up
         architecture = space.sample(stream(options.seed, "extraction", number + 3))
         network = supernet.extract(architecture)
         sides: list[tuple[list[float], Callable[[], object]]] = [

@@ -1,7 +1,7 @@
-"""Starting: ``import automl_nas`` and ``automl-nas --help`` beside an empty interpreter and ``import torch``.
+"""Start-up times of ``import automl_nas`` and ``automl-nas --help``, compared with an empty interpreter and torch.
 
-Fresh processes, interleaved, so that a machine that gets busy or idle in between does so for all of them; times are
-medians, and ratios are medians over rounds. Files are read once before, so that the disk is not measured.
+Each time is that of a new process. The processes are interleaved, so that other load on the machine affects them all.
+Times are medians, and ratios are medians over rounds. All files are read once before, so that disk access is not timed.
 
     python benchmarks/imports.py [--rounds 15]
 """
@@ -28,14 +28,14 @@ OURS = ("import automl_nas", "automl-nas --help")
 
 
 def seconds(code: str) -> float:
-    """Run code in a fresh interpreter; return how long the process took."""
+    """Run code in a new interpreter; return the seconds that the process took."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
 
 
 def imports_torch(code: str) -> bool:
-    """Say whether torch is in sys.modules after some code."""
+    """Return whether the code imports torch."""
     watched = f"import atexit, sys\natexit.register(lambda: print('torch' in sys.modules, file=sys.stderr))\n{code}"
     done = subprocess.run([sys.executable, "-c", watched], check=True, capture_output=True, text=True)
     return done.stderr.split()[-1] == "True"
@@ -49,20 +49,20 @@ def main() -> None:
         seconds(code)
     times: dict[str, list[float]] = {name: [] for name in CASES}
     for round_number in range(settings.rounds):
-        # Forwards, then backwards: a drift hits the first as often as the last.
+        # Alternate the order, so that a drift affects the first case as much as the last.
         names = list(CASES) if round_number % 2 == 0 else list(reversed(CASES))
         for name in names:
             times[name].append(seconds(CASES[name]))
     print("| | median, s | least, s | / python -c pass | / import torch | torch imported |")
     print("|---|---|---|---|---|---|")
     for name, code in CASES.items():
-        beside = [
+        ratios = [
             statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
             for other in ("python -c pass", "import torch")
         ]
         print(
-            f"| {name} | {statistics.median(times[name]):.3f} | {min(times[name]):.3f} | {beside[0]:.2f} | "
-            f"{beside[1]:.3f} "
+            f"| {name} | {statistics.median(times[name]):.3f} | {min(times[name]):.3f} | {ratios[0]:.2f} | "
+            f"{ratios[1]:.3f} "
             f"| {'yes' if imports_torch(code) else 'no'} |"
         )
     for name in OURS:

@@ -1,10 +1,9 @@
-"""What it costs to mirror a run into an Optuna storage.
+"""The time to mirror a run into an Optuna storage.
 
-Two numbers for each storage: the milliseconds that one trial takes to be copied, in the process that copies (goal for
-SQLite: at most 25), beside Optuna's own ``add_trial`` of the same trials; and what a search loses while another process
-copies its trials: the CPU time of searches with and without the mirror, in turns (without, with, with, without), as the
-median of the paired ratios with a bootstrap interval. The search is random and its evaluation takes a millisecond, so
-it records trials faster than any storage takes them: the worst case.
+Two comparisons for each storage: the milliseconds to copy one trial, in the copying process (goal for SQLite: at most
+25), with Optuna's own ``add_trial`` of the same trials; and the CPU time of searches with and without the mirror, in
+turns (without, with, with, without), as the median of the paired ratios with a bootstrap interval. The search is random
+and an evaluation takes a millisecond, so it records trials faster than any storage accepts them: the worst case.
 
     python benchmarks/optuna_mirror.py [--trials 300] [--rounds 3] [--storages sqlite journal]
 """
@@ -34,12 +33,12 @@ GOAL = 25.0
 
 
 class Slow(Evaluator):
-    """Takes a millisecond of the processor."""
+    """An evaluator that uses the processor for a millisecond."""
 
     stochastic = False
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield toy metrics."""
+        """Yield the outcomes in order."""
         for request in requests:
             end = time.thread_time() + 1e-3
             while time.thread_time() < end:
@@ -48,7 +47,7 @@ class Slow(Evaluator):
 
 
 def configuration(trials: int, observers: list[Any]) -> dict[str, Any]:
-    """Return a search of so many trials."""
+    """Return the configuration of a search."""
     return {
         "space": SPACE,
         "problem": {"objectives": {"accuracy": "maximize"}},
@@ -61,13 +60,13 @@ def configuration(trials: int, observers: list[Any]) -> dict[str, Any]:
 
 
 def address(kind: str, folder: Path) -> str:
-    """Return a storage of a kind, or the URL that was given."""
-    made = {"sqlite": f"sqlite:///{folder}/trials.db", "journal": str(folder / "trials.journal")}
-    return made.get(kind, kind)
+    """Return the address of a storage in a folder; a URL is returned unchanged."""
+    addresses = {"sqlite": f"sqlite:///{folder}/trials.db", "journal": str(folder / "trials.journal")}
+    return addresses.get(kind, kind)
 
 
 def search(trials: int, storage: str | None, folder: Path) -> tuple[float, float]:
-    """Return CPU and wall seconds of this process for one search."""
+    """Return the CPU and wall seconds of one search in this process."""
     observers = [] if storage is None else [{"name": "optuna", "storage": storage, "patience": 0.0}]
     session = Session.start(configuration(trials, observers), folder / "run")
     cpu, wall = time.process_time(), time.perf_counter()
@@ -75,8 +74,8 @@ def search(trials: int, storage: str | None, folder: Path) -> tuple[float, float
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def bare(trials: Sequence[optuna.trial.FrozenTrial], storage: str) -> float:
-    """Return milliseconds of the processor that Optuna's own ``add_trial`` takes for a trial."""
+def add_trial_alone(trials: Sequence[optuna.trial.FrozenTrial], storage: str) -> float:
+    """Return the CPU milliseconds per trial of Optuna's own ``add_trial``."""
     opened = open_storage(storage)
     study = optuna.create_study(storage=opened, study_name="bare", direction="maximize")
     study.add_trial(trials[0])
@@ -88,14 +87,14 @@ def bare(trials: Sequence[optuna.trial.FrozenTrial], storage: str) -> float:
     return 1e3 * spent / (len(trials) - 1)
 
 
-def copying(trials: int, kind: str) -> tuple[float, float, float]:
-    """Return milliseconds for a trial: of the processor, of the clock, and of the processor for Optuna alone."""
+def copy_times(trials: int, kind: str) -> tuple[float, float, float]:
+    """Return milliseconds per trial: CPU time, wall time, and the CPU time of Optuna alone."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         search(trials, None, folder)
         description = RunDescription.of(folder / "run", {"search": {"accuracy": "maximize"}}, SPACE)
         mirror = Mirror(folder / "run", description, address(kind, folder), "benchmark")
-        assert mirror.copy()  # the first one makes the tables
+        assert mirror.copy()  # the first one creates the tables
         cpu, wall = time.process_time(), time.perf_counter()
         while mirror.copy():
             pass
@@ -104,7 +103,7 @@ def copying(trials: int, kind: str) -> tuple[float, float, float]:
         storage = open_storage(address(kind, folder))
         copied = optuna.load_study(study_name="benchmark/search", storage=storage).trials
         close(storage)
-        return 1e3 * cpu / (trials - 1), 1e3 * wall / (trials - 1), bare(copied, address(kind, folder))
+        return 1e3 * cpu / (trials - 1), 1e3 * wall / (trials - 1), add_trial_alone(copied, address(kind, folder))
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -126,7 +125,7 @@ def main() -> None:
     print("           | ms of CPU a trial | Optuna's add_trial | ms of the clock | CPU time of the search,")
     print("storage    |                   | alone              | a trial         | with / without the mirror")
     for kind in arguments.storages:
-        cpu, wall, alone = copying(arguments.trials, kind)
+        cpu, wall, alone = copy_times(arguments.trials, kind)
         ratios: list[float] = []
         for _ in range(arguments.rounds):
             seconds = []
@@ -137,8 +136,8 @@ def main() -> None:
             ratios += [seconds[1] / seconds[0], seconds[2] / seconds[3]]
         middle, low, high = interval(ratios)
         goal = f"   (goal: at most {GOAL:g} ms)" if kind == "sqlite" else ""
-        told = f"{kind.partition('://')[0]:10s} | {cpu:17.1f} | {alone:18.1f} | {wall:15.1f} | "
-        print(f"{told}{middle:.3f} [{low:.3f}, {high:.3f}]{goal}", flush=True)
+        columns = f"{kind.partition('://')[0]:10s} | {cpu:17.1f} | {alone:18.1f} | {wall:15.1f} | "
+        print(f"{columns}{middle:.3f} [{low:.3f}, {high:.3f}]{goal}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What it costs to use one of Optuna's samplers through the strategy ``optuna``, per trial.
+"""The additional time per trial of one of Optuna's samplers in the strategy ``optuna``.
 
-On one side a loop over Optuna's own ``study.ask`` and ``study.tell`` in memory, on the other ``ask`` and ``tell`` of
-the strategy, over a space of 20 decisions of 4 options with an evaluation that is free. The same numbers of trials are
-run in turns (bare, strategy, strategy, bare), and each pair gives one difference and one ratio; their medians are
-printed with bootstrap intervals. Times are CPU times, so other programs on the machine matter less.
+One side is a loop over Optuna's own ``study.ask`` and ``study.tell`` in memory, the other one ``ask`` and ``tell`` of
+the strategy, in a space of 20 decisions of 4 options with an evaluation that takes almost no time. Equal numbers of
+trials run in turns (bare, strategy, strategy, bare). Each pair gives one difference and one ratio; their medians are
+printed with bootstrap intervals. Times are CPU times, which depend less on other programs.
 
     python benchmarks/optuna_overhead.py [--trials 1000] [--rounds 4] [--samplers random tpe]
 """
@@ -29,7 +29,7 @@ GOALS = {"random": "at most 0.15 ms more", "tpe": "at most 5 % more"}
 
 
 def value_of(numbers: Sequence[int]) -> float:
-    """Return a number in [0, 1) that costs nothing."""
+    """Return a number in [0, 1)."""
     return hash(tuple(numbers)) % 10007 / 10007
 
 
@@ -38,7 +38,8 @@ def bare(name: str, trials: int, seed: int) -> float:
     sampler = Sampler(name).make(seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     distributions: dict[str, optuna.distributions.BaseDistribution] = {
-        f"d{place}": optuna.distributions.CategoricalDistribution(tuple(range(OPTIONS))) for place in range(BLOCKS)
+        f"d{position}": optuna.distributions.CategoricalDistribution(tuple(range(OPTIONS)))
+        for position in range(BLOCKS)
     }
     begin = time.process_time()
     for _ in range(trials):
@@ -70,7 +71,7 @@ def interval(values: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=4, help="of bare, strategy, strategy, bare")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of bare, strategy, strategy, bare")
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     settings = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -81,7 +82,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name in settings.samplers:
         for side in sides:
-            side(name, 30, 0)  # everything that is imported late is imported now
+            side(name, 30, 0)  # imports everything that is imported on first use
         pairs: list[tuple[float, float]] = []
         for turn in range(settings.rounds):
             first, second, third, fourth = (

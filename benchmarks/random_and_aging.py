@@ -1,8 +1,9 @@
-"""Random search and aging evolution on NAS-Bench-201, beside the closed form of random search.
+"""Random search and aging evolution on NAS-Bench-201, compared with the closed form of random search.
 
-Signal: validation accuracy after 12 epochs. Result: test accuracy after 200 epochs of the network with the best signal
-so far. Equal cells share the accuracies of the first of them. Random search draws with replacement, as its closed form
-does, and once more as the strategy does by default, never proposing the same function twice.
+The searches see the validation accuracy after 12 epochs (the signal). The result of a search is the test accuracy after
+200 epochs of the network with the best signal. Equivalent cells share the accuracies of the first of them. Random
+search runs with replacement, like the closed form, and with the default of the strategy, which never proposes the same
+function twice.
 
 The second table compares random search with its closed form at 10, 100 and 1,000 draws, in standard errors.
 
@@ -33,27 +34,27 @@ AGREE = 3.0  # standard errors
 
 
 def results(benchmark: str, strategy: str, settings: dict[str, Any], at: Sequence[int], seed: int) -> list[float]:
-    """Return the truth of the best by signal after so many evaluations of one search."""
-    known, problem = load_benchmark(benchmark), Problem({"accuracy": "maximize"})
+    """Return the results of one search after the numbers of evaluations in ``at``."""
+    tabular, problem = load_benchmark(benchmark), Problem({"accuracy": "maximize"})
     search: AskTellStrategy
     if strategy == "aging":
-        search = RegularizedEvolution(known.space, problem, seed=seed, **settings)
+        search = RegularizedEvolution(tabular.space, problem, seed=seed, **settings)
     else:
-        search = RandomSearch(known.space, problem, seed=seed, **settings)
-    best, truth, found = -math.inf, math.nan, []
+        search = RandomSearch(tabular.space, problem, seed=seed, **settings)
+    best, truth, truths = -math.inf, math.nan, []
     for number in range(max(at)):
         (proposal,) = search.ask(1)
-        signal = known.signal(proposal.architecture)
+        signal = tabular.signal(proposal.architecture)
         if signal > best:
-            best, truth = signal, known.truth(proposal.architecture)
+            best, truth = signal, tabular.truth(proposal.architecture)
         search.tell([Trial(number, proposal.architecture, {"accuracy": signal})])
         if number + 1 in at:
-            found.append(truth)
-    return found
+            truths.append(truth)
+    return truths
 
 
 def closed_form(benchmark: Benchmark, draws: int) -> Expectation:
-    """Return what random search over all codes finds: a function is drawn as often as it has codes."""
+    """Return the expected result of random search over all codes; a function is drawn as often as it has codes."""
     sign = benchmark.sign
     return expected_best(
         sign * np.array(benchmark.signal_source.values), sign * np.array(benchmark.truth_source.values), draws
@@ -63,9 +64,11 @@ def closed_form(benchmark: Benchmark, draws: int) -> Expectation:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--check-seeds", type=int, default=500, help="of the comparison with the closed form; 0: none")
-    parser.add_argument("--population", type=int, default=30, help="of aging evolution")
-    parser.add_argument("--sample-size", type=int, default=10, help="of its tournaments")
+    parser.add_argument(
+        "--check-seeds", type=int, default=500, help="seeds of the comparison with the closed form; 0: no comparison"
+    )
+    parser.add_argument("--population", type=int, default=30, help="the population of aging evolution")
+    parser.add_argument("--sample-size", type=int, default=10, help="the sample size of aging evolution")
     parser.add_argument("--processes", type=int, default=1)
     settings = parser.parse_args()
 
@@ -84,10 +87,10 @@ def main() -> None:
             exact = [closed_form(load_benchmark(name), count) for count in AT]
             cells = " | ".join(f"{e.mean:.2f} ± {e.deviation:.2f}" for e in exact)
             print(f"| {title} | random, closed form | {cells} |")
-            for label, (strategy, given) in strategies.items():
-                found = pool.map(partial(results, name, strategy, given, AT), range(settings.seeds), chunksize=5)
+            for label, (strategy, options) in strategies.items():
+                truths = pool.map(partial(results, name, strategy, options, AT), range(settings.seeds), chunksize=5)
                 cells = " | ".join(
-                    f"{statistics.fmean(x):.2f} ± {statistics.stdev(x):.2f}" for x in zip(*found, strict=True)
+                    f"{statistics.fmean(x):.2f} ± {statistics.stdev(x):.2f}" for x in zip(*truths, strict=True)
                 )
                 print(f"| {title} | {label} | {cells} |", flush=True)
         if not settings.check_seeds:
@@ -99,12 +102,12 @@ def main() -> None:
         for name in ("nasbench201-cifar10", *(f"nasbench201-{dataset}-12ep" for dataset in DATASETS)):
             for draws in CHECKED:
                 one = partial(results, name, "random", {"duplicates": True}, (draws,))
-                found = [each[0] for each in pool.map(one, range(settings.check_seeds), chunksize=5)]
+                truths = [each[0] for each in pool.map(one, range(settings.check_seeds), chunksize=5)]
                 expected = closed_form(load_benchmark(name), draws)
-                error = expected.deviation / math.sqrt(len(found))
-                away = (statistics.fmean(found) - expected.mean) / error
+                error = expected.deviation / math.sqrt(len(truths))
+                away = (statistics.fmean(truths) - expected.mean) / error
                 worst = max(worst, abs(away))
-                mean = statistics.fmean(found)
+                mean = statistics.fmean(truths)
                 print(
                     f"| {name} | {draws:,} | {mean:.3f} | {expected.mean:.3f} | {error:.3f} | {away:+.2f} |", flush=True
                 )

@@ -1,8 +1,8 @@
-"""A supernet training step against a PyTorch loop written by hand, over the same paths and batches.
+"""The time of a supernet training step, compared with a PyTorch loop written by hand, with the same paths and batches.
 
-Both sides train the same supernet from the same weights, in turns of a few iterations (ABBA), and must end with equal
-weights, bit for bit. Printed: milliseconds per iteration of both, and the median of the paired ratios with a bootstrap
-interval. The goal is an upper end of at most 1.05.
+Both sides train the same supernet from the same weights, in turns of a few iterations (ABBA), and must end with
+bit-equal weights. The script prints the milliseconds per iteration of both sides, and the median of the paired ratios
+with a bootstrap interval. The goal is an upper end of the interval of at most 1.05.
 
     python benchmarks/supernet_step.py [--width 16] [--blocks 8] [--pairs 40]
 """
@@ -32,7 +32,7 @@ RECIPE = Recipe(epochs=1000, learning_rate=0.05)
 
 
 class Noise(Task):
-    """Random images in memory: batches cost next to nothing, so the ratio is that of the steps."""
+    """Random images in memory, so that reading batches takes almost no time."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -41,21 +41,21 @@ class Noise(Task):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Colour images."""
+        """The shape of the images."""
         return 3, SIZE, SIZE
 
     @property
     def num_classes(self) -> int:
-        """Ten."""
+        """The number of classes."""
         return 10
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
-        """Accuracy, that of guessing."""
+        """The accuracy."""
         return {"accuracy": "maximize"}
 
     def size(self, split: str) -> int:
-        """Return the same for every split."""
+        """Return the number of images, which is the same for every split."""
         return len(self._labels)
 
     def batches_per_epoch(self, split: str) -> int:
@@ -76,14 +76,14 @@ class Noise(Task):
         return {"accuracy": (model(self._images).argmax(1) == self._labels).float().mean().item()}
 
 
-class Nowhere(Artifacts):
-    """Keeps nothing."""
+class DiscardedArtifacts(Artifacts):
+    """Artifacts that are not stored."""
 
     def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
-        """Forget the weights."""
+        """Do nothing."""
 
     def load(self, reference: str) -> dict[str, Tensor]:
-        """Return nothing."""
+        """Return no tensors."""
         return {}
 
 
@@ -115,7 +115,7 @@ def make_space(width: int, blocks: int) -> ModuleSpace:
 
 
 class ByHand(nn.Module):
-    """What one would write without a framework."""
+    """The supernet written without the framework."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class ByHand(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor, path: list[int]) -> Tensor:
-        """Take one option of each block."""
+        """Run one option of each block."""
         x = self.stem(x)
         for options, option in zip(self.blocks, path, strict=True):
             x = options[option](x)
@@ -134,11 +134,11 @@ class ByHand(nn.Module):
 
 
 def hand_loop(network: nn.Module, task: Task, paths: list[list[int]]) -> Callable[[int], None]:
-    """Return a function that trains for so many iterations."""
+    """Return a function that trains for a number of iterations."""
     decayed = [p for p in network.parameters() if p.dim() > 1]
-    rest = [p for p in network.parameters() if p.dim() <= 1]
+    not_decayed = [p for p in network.parameters() if p.dim() <= 1]
     optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": RECIPE.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": RECIPE.weight_decay}, {"params": not_decayed, "weight_decay": 0.0}],
         lr=RECIPE.learning_rate,
         momentum=RECIPE.momentum,
     )
@@ -164,8 +164,8 @@ def hand_loop(network: nn.Module, task: Task, paths: list[list[int]]) -> Callabl
     return train
 
 
-def refuse(number: int, proposal: Proposal) -> Trial:
-    raise AssertionError("training a supernet evaluates nothing")
+def evaluate_nothing(number: int, proposal: Proposal) -> Trial:
+    raise AssertionError("training a supernet must not evaluate candidates")
 
 
 def interval(ratios: np.ndarray) -> tuple[float, float]:
@@ -178,10 +178,10 @@ def interval(ratios: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, nargs="+", default=[16, 32, 64], help="channels")
+    parser.add_argument("--width", type=int, nargs="+", default=[16, 32, 64], help="numbers of channels")
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--iterations", type=int, default=10, help="of each turn")
+    parser.add_argument("--iterations", type=int, default=10, help="iterations of each turn")
     options = parser.parse_args()
     print(
         f"{options.blocks} blocks x 4 options, {SIZE}x{SIZE} images, batch {BATCH}, {torch.get_num_threads()} threads"
@@ -197,13 +197,13 @@ def measure(width: int, blocks: int, pairs: int, iterations: int) -> None:
         space,
         task,
         runtime,
-        Nowhere(),
+        DiscardedArtifacts(),
         Problem({"accuracy": "maximize"}),
         seed=SEED,
         train=RECIPE,
         iterations_per_step=iterations,
     )
-    services = SimulatedServices(refuse)
+    services = SimulatedServices(evaluate_nothing)
     with runtime.seeded(SEED, "init"):
         network = runtime.place(ByHand(width, blocks))
     count = (2 * pairs + 2) * iterations

@@ -1,15 +1,15 @@
-"""Several objectives: how much of the true front's volume `surrogate` has found, beside other strategies.
+"""Two objectives: the share of the true front's hypervolume that `surrogate` and other strategies find.
 
-Accuracy against the latency of a device (HW-NAS-Bench) on NAS-Bench-201. All strategies search the same tables with the
-same seeds, behind core's `Deduplicate`, so what is counted are evaluations of distinct networks. Shown is the
-hypervolume (area) that the networks evaluated so far dominate, as a share of that of the whole table: mean and standard
-deviation over seeds. The reference point is the median accuracy and the largest latency of the table: with the worst
-accuracy, 10 %, as the reference, nearly all of the volume lies below networks that nobody wants. The latency is either
-a cost, which strategies may look up before an evaluation, or is told with the accuracy only (`--measured`). With
-`--record FILE` every search that is over is a line of FILE, and the same command again makes only those that are
-missing.
+The objectives are accuracy and the latency of a device (HW-NAS-Bench) on NAS-Bench-201. All strategies search the same
+tables with the same seeds, wrapped in `Deduplicate`, so only evaluations of distinct networks are counted. The script
+prints the hypervolume (area) dominated by the networks evaluated so far, as a share of that of the whole table: mean
+and standard deviation over seeds. The reference point is the median accuracy and the largest latency of the table. With
+the lowest accuracy, 10 %, as the reference, nearly all of the volume would be below networks of no practical interest.
+The latency is either a cost, which strategies may look up before an evaluation, or a metric that they receive with the
+accuracy (`--measured`). With `--record FILE`, each finished search is stored as a line of FILE, and the same command
+runs the missing searches only.
 
-Optuna's TPE takes 170 ms a proposal over 300 evaluations with two objectives: `--evaluations 100` is much shorter.
+Optuna's TPE takes 170 ms per proposal over 300 evaluations with two objectives; `--evaluations 100` is much shorter.
 
     python benchmarks/surrogate_front.py [--seeds 20] [--devices edgegpu,raspi4] [--measured] [--record FILE]
 """
@@ -62,32 +62,32 @@ Point = tuple[float, float]  # accuracy, negative latency: larger is better
 
 
 class Race:
-    """One table and device.
+    """The searches on one table and device.
 
     Args:
-        name: of the benchmark.
-        device: of HW-NAS-Bench.
+        name: the name of the benchmark.
+        device: a device of HW-NAS-Bench.
     """
 
     def __init__(self, name: str, device: str) -> None:
         self.benchmark, self.latency = load_benchmark(name), f"{device}_latency"
         self.model = self.benchmark.devices[self.latency]
-        everything = [
+        points = [
             (self.benchmark.signal(item), -self.model.estimate(item))
             for item in enumerate_all(self.benchmark.space.decisions)
         ]
-        runs = [point for point in everything if math.isfinite(point[1])]
-        self.reference = statistics.median(point[0] for point in runs), min(point[1] for point in runs)
-        self.whole = hypervolume(runs, self.reference)
+        with_latency = [point for point in points if math.isfinite(point[1])]
+        self.reference = statistics.median(point[0] for point in with_latency), min(point[1] for point in with_latency)
+        self.whole = hypervolume(with_latency, self.reference)
 
     def run(self, label: str, seed: int, measured: bool, evaluations: int) -> tuple[list[float], float]:
-        """Return the shares of the volume at `MARKS`, as far as the budget goes, and its seconds a proposal."""
+        """Return the shares of the volume at the `MARKS` within the budget, and the strategy's seconds per proposal."""
         costs = dict(self.benchmark.costs) | ({} if measured else {self.latency: self.model})
         problem = Problem({"accuracy": "maximize", self.latency: "minimize"}, (), costs)
         space = self.benchmark.space
-        made = STRATEGIES[label](space, problem, stream_seed(seed, f"{self.benchmark.name}/{self.latency}"))
-        search = Deduplicate(space, problem, strategy=made)
-        found: list[Point] = []
+        inner = STRATEGIES[label](space, problem, stream_seed(seed, f"{self.benchmark.name}/{self.latency}"))
+        search = Deduplicate(space, problem, strategy=inner)
+        evaluated: list[Point] = []
         shares, spent = [], 0.0
         for number in range(evaluations):
             begun = time.process_time()
@@ -95,13 +95,13 @@ class Race:
             spent += time.process_time() - begun
             architecture = proposal.architecture
             accuracy, latency = self.benchmark.signal(architecture), self.model.estimate(architecture)
-            found.append((accuracy, -latency))
+            evaluated.append((accuracy, -latency))
             metrics = {"accuracy": accuracy} | ({self.latency: latency} if measured else {})
             begun = time.process_time()
             search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
             spent += time.process_time() - begun
             if number + 1 in MARKS:
-                shares.append(hypervolume(found, self.reference) / self.whole)
+                shares.append(hypervolume(evaluated, self.reference) / self.whole)
         return shares, spent / evaluations
 
 
@@ -109,15 +109,15 @@ race = cache(Race)
 
 
 def search(task: Task) -> tuple[Task, tuple[list[float], float]]:
-    """Run the search of a task: strategy, benchmark, device, whether the latency is measured, seed, and the budget."""
+    """Run the search of a task: strategy, benchmark, device, whether the latency is measured, seed, and budget."""
     label, name, device, measured, seed, *budget = task
     evaluations = int(budget[0]) if budget else MARKS[-1]
     return task, race(str(name), str(device)).run(str(label), int(seed), bool(measured), evaluations)
 
 
 def spread(values: Iterable[float]) -> float:
-    known = list(values)
-    return statistics.stdev(known) if len(known) > 1 else math.nan
+    numbers = list(values)
+    return statistics.stdev(numbers) if len(numbers) > 1 else math.nan
 
 
 def main() -> None:
@@ -126,17 +126,19 @@ def main() -> None:
     parser.add_argument("--benchmarks", default="nasbench201-cifar10,nasbench201-imagenet16-120")
     parser.add_argument("--devices", default="edgegpu,raspi4")
     parser.add_argument("--only", help="labels of strategies, separated by semicolons")
-    parser.add_argument("--measured", action="store_true", help="the latency is not known before an evaluation")
+    parser.add_argument(
+        "--measured", action="store_true", help="strategies receive the latency only after an evaluation"
+    )
     parser.add_argument("--evaluations", type=int, choices=MARKS, default=MARKS[-1], help="the budget of a search")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--record", type=Path, help="where finished searches are kept")
+    parser.add_argument("--record", type=Path, help="the file that stores finished searches")
     settings = parser.parse_args()
     races = [(name, device) for name in settings.benchmarks.split(",") for device in settings.devices.split(",")]
     record = Record(settings.record)
     budget = () if settings.evaluations == MARKS[-1] else (settings.evaluations,)
     marks = " / ".join(str(mark) for mark in MARKS if mark <= settings.evaluations)
     print(f"% of the true volume after {marks} evaluations, mean over {settings.seeds} seeds")
-    print("(standard deviation at the end); ms of CPU a proposal")
+    print("(standard deviation at the end); CPU ms per proposal")
     print("| strategy | " + " | ".join(f"{name}, {device}" for name, device in races) + " | ms |")
     print("|---" * (len(races) + 2) + "|")
     with multiprocessing.get_context("spawn").Pool(settings.workers) as pool:
@@ -146,11 +148,11 @@ def main() -> None:
                 tasks: list[Task] = [
                     (label, name, device, settings.measured, seed, *budget) for seed in range(settings.seeds)
                 ]
-                known = record.complete(search, tasks, pool)
-                shares = [[100 * share for share in known[task][0]] for task in tasks]
+                outcomes = record.complete(search, tasks, pool)
+                shares = [[100 * share for share in outcomes[task][0]] for task in tasks]
                 means = " / ".join(f"{statistics.fmean(column):.2f}" for column in zip(*shares, strict=True))
                 cells.append(f"{means} ({spread(row[-1] for row in shares):.2f})")
-                spent += [known[task][1] for task in tasks]
+                spent += [outcomes[task][1] for task in tasks]
             print(f"| {label} | {' | '.join(cells)} | {statistics.fmean(spent) * 1000:.1f} |", flush=True)
         pool.close()
         pool.join()

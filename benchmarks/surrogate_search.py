@@ -1,13 +1,13 @@
-"""How many evaluations it takes to find one of the truly best networks: `surrogate` beside everything else.
+"""The number of evaluations until one of the truly best networks is found: `surrogate` and other strategies.
 
-All strategies search the same tables with the same seeds, behind core's `Deduplicate`, so what is counted are
-evaluations of distinct networks, until one of the truly best 0.1 % of all distinct networks has been evaluated.
-Shown are median, upper quartile and the share of seeds that arrive within the budget. With a noisy signal (12 epochs of
-validation; one of three runs) the truth stays what it was. The last column is the geometric mean of the medians,
-searches that do not arrive counted as the budget. `--codes` looks for the best 0.1 % of all codes instead, where a
-network counts as often as it has codes: 16 of 15,625 and 7 of 6,561, which are found earlier. With `--record FILE`
-every search that is over is a line of FILE, and the same command again makes only those that are missing; a search
-does not depend on the others.
+All strategies search the same tables with the same seeds, wrapped in `Deduplicate`, so only evaluations of distinct
+networks are counted, until one of the truly best 0.1 % of all distinct networks has been evaluated. The script prints
+the median, the upper quartile, and the share of seeds that succeed within the budget. The signal may be noisy (12
+epochs of validation; one of three runs); the truth is the same. The last column is the geometric mean of the medians,
+in which an unsuccessful search counts as the budget. `--codes` uses the best 0.1 % of all codes instead, in which a
+network counts as often as it has codes: 16 of 15,625 and 7 of 6,561, which are found earlier. With `--record FILE`,
+each finished search is stored as a line of FILE, and the same command runs the missing searches only; searches are
+independent of each other.
 
     python benchmarks/surrogate_search.py [--seeds 100] [--slow-seeds 20] [--workers 2] [--only LABEL;...]
         [--codes] [--record FILE]
@@ -65,14 +65,14 @@ Outcome = tuple[float | None, float, int]  # evaluations (None: more than the bu
 
 
 def arrival(task: Task) -> tuple[Task, Outcome]:
-    """Search until one of the best is evaluated; the task is strategy, problem, seed, budget, and perhaps "codes"."""
+    """Search until one of the best is evaluated; the task is strategy, problem, seed, budget and maybe "codes"."""
     label, name, seed, budget = str(task[0]), str(task[1]), int(task[2]), int(task[3])
     benchmark = load_benchmark(name)
     problem = Problem({"accuracy": "maximize"}, (), benchmark.costs)
-    judged = sorted(benchmark.truth_source.values, reverse=True) if "codes" in task else benchmark.truths
-    threshold = judged[math.ceil(TOP * len(judged)) - 1]
-    made = STRATEGIES[label](benchmark.space, problem, stream_seed(seed, name))
-    search = Deduplicate(benchmark.space, problem, strategy=made)
+    truths = sorted(benchmark.truth_source.values, reverse=True) if "codes" in task else benchmark.truths
+    threshold = truths[math.ceil(TOP * len(truths)) - 1]
+    inner = STRATEGIES[label](benchmark.space, problem, stream_seed(seed, name))
+    search = Deduplicate(benchmark.space, problem, strategy=inner)
     spent = 0.0
     for number in range(budget):
         begun = time.process_time()
@@ -97,18 +97,18 @@ def count(value: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--slow-seeds", type=int, default=20, help="of Optuna's Gaussian process; 0: leave it out")
+    parser.add_argument("--slow-seeds", type=int, default=20, help="seeds of Optuna's Gaussian process; 0: skip it")
     parser.add_argument("--evaluations", type=int, default=300, help="the budget of a search")
     parser.add_argument("--problems", default=",".join(CLEAN + NOISY), help="names of benchmarks")
     parser.add_argument("--only", help="labels of strategies, separated by semicolons")
-    parser.add_argument("--codes", action="store_true", help="the best of all codes, not of all distinct networks")
+    parser.add_argument("--codes", action="store_true", help="use the best of all codes, not of all distinct networks")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--record", type=Path, help="where finished searches are kept")
+    parser.add_argument("--record", type=Path, help="the file that stores finished searches")
     settings = parser.parse_args()
     problems, labels = settings.problems.split(","), (settings.only.split(";") if settings.only else list(STRATEGIES))
 
-    print(f"distinct evaluations to the true top {TOP:.1%}: median / upper quartile (seeds that arrive)")
-    print("| strategy | seeds | " + " | ".join(problems) + " | geometric mean | ms a proposal |")
+    print(f"distinct evaluations to the true top {TOP:.1%}: median / upper quartile (share of successful seeds)")
+    print("| strategy | seeds | " + " | ".join(problems) + " | geometric mean | ms per proposal |")
     print("|---" * (len(problems) + 4) + "|")
     means: dict[str, float] = {}
     record = Record(settings.record)
@@ -121,10 +121,10 @@ def main() -> None:
             for problem in problems:
                 extra = ("codes",) if settings.codes else ()
                 tasks: list[Task] = [(label, problem, seed, settings.evaluations, *extra) for seed in range(seeds)]
-                known = record.complete(arrival, tasks, pool)
-                found = [known[task] for task in tasks]
-                taken = sorted(math.inf if evaluations is None else evaluations for evaluations, _, _ in found)
-                spent, asked = spent + sum(item[1] for item in found), asked + sum(item[2] for item in found)
+                outcomes_of = record.complete(arrival, tasks, pool)
+                outcomes = [outcomes_of[task] for task in tasks]
+                taken = sorted(math.inf if evaluations is None else evaluations for evaluations, _, _ in outcomes)
+                spent, asked = spent + sum(item[1] for item in outcomes), asked + sum(item[2] for item in outcomes)
                 median, upper = statistics.median(taken), taken[math.ceil(0.75 * seeds) - 1]
                 share = sum(map(math.isfinite, taken)) / seeds
                 cells.append(f"{count(median)} / {count(upper)} ({share:.0%})")
@@ -139,7 +139,7 @@ def main() -> None:
         best = min(rivals, key=rivals.__getitem__)
         ratio = means["surrogate"] / rivals[best]
         verdict = "met" if ratio <= 0.7 else "MISSED"
-        print(f"surrogate / {best} (the best of Optuna's): {ratio:.2f}; goal at most 0.7: {verdict}")
+        print(f"surrogate / {best} (the best of Optuna's samplers): {ratio:.2f}; goal at most 0.7: {verdict}")
 
 
 if __name__ == "__main__":

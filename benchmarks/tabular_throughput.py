@@ -1,8 +1,8 @@
-"""Evaluations per second on a table: driver and ledger beside a bare ask-and-tell loop.
+"""Evaluations per second on a table: driver and ledger, compared with a bare ask-and-tell loop.
 
-The table of NAS-Bench-201 answers at once, so what is timed is the search itself and what a run adds to it: numbering,
-two lines of the ledger for each trial, checkpoints. Both sides ask the same strategy with the same seed for the same
-trials, in interleaved turns. The second part makes whole searches in two processes, run directories and all.
+An evaluation on the table of NAS-Bench-201 takes almost no time, so the script times the search itself and what a run
+adds to it: numbering, two lines of the ledger for each trial, checkpoints. Both sides run the same strategy with the
+same seed and trials, in interleaved turns. The second part runs complete searches in two processes.
 
     python benchmarks/tabular_throughput.py [--trials 1000] [--rounds 5] [--searches 500] [--clock cpu] [--profile]
 """
@@ -67,8 +67,8 @@ def with_driver(strategy: str, trials: int, batch: int, seed: int, clock: Callab
     return spent
 
 
-def bare(strategy: str, trials: int, batch: int, seed: int, clock: Callable[[], float]) -> float:
-    """Ask and tell the same strategy in a loop that keeps no record; return the seconds."""
+def bare_loop(strategy: str, trials: int, batch: int, seed: int, clock: Callable[[], float]) -> float:
+    """Ask and tell the same strategy in a loop without a ledger; return the seconds."""
     space, problem = NASBench201(), Problem({"accuracy": "maximize"})
     kind, settings = STRATEGIES[strategy]
     search, evaluator = kind(space, problem, seed=seed, **settings), NASBench201Evaluator(space)  # type: ignore[call-arg]
@@ -84,7 +84,7 @@ def bare(strategy: str, trials: int, batch: int, seed: int, clock: Callable[[], 
 
 
 def loop_seconds(clock: Callable[[], float]) -> float:
-    """Return how long a fixed loop in pure Python takes: the same on an idle machine, longer in bad company."""
+    """Return the seconds that a fixed loop in pure Python takes, which shows how much other programs slow it down."""
     begun, value = clock(), 1
     for step in range(1_000_000):
         value = (value * 3 + step) & 0xFFFF
@@ -92,13 +92,13 @@ def loop_seconds(clock: Callable[[], float]) -> float:
 
 
 def one_search(task: tuple[str, int, int]) -> None:
-    """Make a whole search in a worker process."""
+    """Run a complete search in a worker process."""
     strategy, evaluations, seed = task
     with_driver(strategy, evaluations, 1, seed, time.perf_counter)
 
 
 def many_searches(strategy: str, searches: int, evaluations: int, processes: int) -> tuple[float, float]:
-    """Return the wall and CPU seconds of many searches in processes that are started anew, their start included."""
+    """Return the wall and CPU seconds of many searches in new processes, including the start of the processes."""
     begun, spent = time.perf_counter(), _cpu_of_children()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         tasks = [(strategy, evaluations, seed) for seed in range(searches)]
@@ -116,17 +116,17 @@ def _cpu_of_children() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1_000, help="of a timed search")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved turns; the median is shown")
-    parser.add_argument("--searches", type=int, default=500, help="whole searches in processes; 0: none")
-    parser.add_argument("--evaluations", type=int, default=300, help="of each of them")
+    parser.add_argument("--trials", type=int, default=1_000, help="trials of a timed search")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved turns; the median is printed")
+    parser.add_argument("--searches", type=int, default=500, help="complete searches in processes; 0: skip them")
+    parser.add_argument("--evaluations", type=int, default=300, help="evaluations of each complete search")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu where other programs share the machine")
-    parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="use cpu if other programs share the machine")
+    parser.add_argument("--profile", action="store_true", help="print a profile instead")
     settings = parser.parse_args()
     clock, trials = CLOCKS[settings.clock], settings.trials
 
-    for strategy in STRATEGIES:  # everything that is imported late is imported now, and the table is read
+    for strategy in STRATEGIES:  # imports everything that is imported on first use, and reads the table
         with_driver(strategy, 100, 100, 0, clock)
     if settings.profile:
         for strategy in STRATEGIES:
@@ -136,15 +136,15 @@ def main() -> None:
         return
 
     print(f"evaluations per second, {trials:,} trials, median of {settings.rounds} turns, {settings.clock} time")
-    print("loop: seconds that a fixed loop of 1,000,000 steps took meanwhile, for the speed of the machine")
-    print("| strategy | batch | driver and ledger | bare loop | driver's microseconds a trial | loop | goal |")
+    print("loop: seconds that a fixed loop of 1,000,000 steps took in the same run, for the speed of the machine")
+    print("| strategy | batch | driver and ledger | bare loop | driver's microseconds per trial | loop | goal |")
     print("|---|---|---|---|---|---|---|")
     for strategy in STRATEGIES:
         for batch, goal in GOALS.items():
             driven, alone, loops = [], [], []
             for seed in range(settings.rounds):
                 driven.append(with_driver(strategy, trials, batch, seed, clock))
-                alone.append(bare(strategy, trials, batch, seed, clock))
+                alone.append(bare_loop(strategy, trials, batch, seed, clock))
                 loops.append(loop_seconds(clock))
             rate, free = trials / statistics.median(driven), trials / statistics.median(alone)
             print(

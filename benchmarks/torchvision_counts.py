@@ -1,7 +1,7 @@
-"""Multiply-adds and parameters of every classification model of torchvision, beside what torchvision publishes.
+"""Multiply-adds and parameters of every classification model of torchvision, compared with the published numbers.
 
-Each set of published weights says how many multiply-adds (``_ops``, in 10^9, three digits) and parameters its model
-has, at the resolution the weights are evaluated at. Run: ``python benchmarks/torchvision_counts.py``.
+The metadata of each set of published weights contain the multiply-adds (``_ops``, in 10^9, three digits) and parameters
+of its model, at the resolution at which the weights are evaluated. Run: ``python benchmarks/torchvision_counts.py``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ONLY = Architecture({"network": 0})
 _LIBRARIES: list[torch.library.Library] = []
 
 
-class One(SearchSpace):
-    """A space of a single network."""
+class SingleNetworkSpace(SearchSpace):
+    """A space with a single network."""
 
     def __init__(self, name: str, size: int) -> None:
         self._name, self._size = name, size
@@ -41,13 +41,13 @@ class One(SearchSpace):
         """Return the model with random weights."""
         arguments: dict[str, Any] = {"init_weights": False} if self._name in ("googlenet", "inception_v3") else {}
         if self._name.startswith("vit_"):
-            arguments["image_size"] = self._size  # their positions are made for one resolution
+            arguments["image_size"] = self._size  # the positional embeddings are for one resolution
         network: nn.Module = models().get_model(self._name, **arguments)
         return network
 
 
 def models() -> Any:
-    """Import torchvision's models; its wheel beside another build of torch lacks two operators that it describes."""
+    """Import torchvision's models. With another build of torch, two operators are missing and are declared first."""
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
             library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -68,9 +68,9 @@ def published() -> Iterator[tuple[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", default="", help="models whose name contains this")
+    parser.add_argument("--only", default="", help="count only models whose name contains this string")
     only = parser.parse_args().only
-    same = others = 0
+    equal = different = 0
     begin = time.process_time()
     print(f"{'model':22} {'weights':22} {'size':>4} {'ours':>9} {'theirs':>9} {'parameters':>12} {'theirs':>12}")
     for name, weights in published():
@@ -78,13 +78,13 @@ def main() -> None:
             continue
         meta = weights.meta
         size = weights.transforms().crop_size[0]
-        space = One(name, size)
+        space = SingleNetworkSpace(name, size)
         ops, params = Flops(space).estimate(ONLY), Params(space).estimate(ONLY)
         agrees = round(ops / 1e9, 3) == meta["_ops"] and params == meta["num_params"]
-        same, others = same + agrees, others + (not agrees)
+        equal, different = equal + agrees, different + (not agrees)
         line = f"{name:22} {weights.name:22} {size:4} {ops / 1e9:9.3f} {meta['_ops']:9.3f} "
         print(line + f"{params:12,} {meta['num_params']:12,}{'' if agrees else '  DIFFERS'}")
-    print(f"{same} of {same + others} agree; {time.process_time() - begin:.0f} s of processor time")
+    print(f"{equal} of {equal + different} agree; {time.process_time() - begin:.0f} s of processor time")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def layer():
     return OneOf({"conv3": conv(3), "conv5": conv(5), "skip": nn.Identity()})
 
 
-def network():  # an ordinary module with choices inside: 3 * 3 * 3 * 3 = 81 networks
+def network():  # an ordinary module that contains choices: 3 * 3 * 3 * 3 = 81 networks
     body = [nn.Conv2d(1, 16, 3, padding=1), layer(), layer(), nn.MaxPool2d(2), layer(), layer()]
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
 

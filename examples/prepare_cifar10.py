@@ -2,10 +2,10 @@
 
     python examples/prepare_cifar10.py DIR/cifar10.npz OUT.npz --size 16 --subset 10000
 
-The archive holds the images as differences, compressed with xz: `decode` says how. The result has ``train_images``,
-``train_labels``, ``test_images`` and ``test_labels``, images as uint8 of shape (samples, size, size, 3). Half the size
-means one pixel for each 2 x 2, their mean. Keep the file outside of any repository: CIFAR-10 has no licence; its author
-asks for a citation (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009).
+The archive contains the images as differences, compressed with xz; see `decode`. The result contains ``train_images``,
+``train_labels``, ``test_images`` and ``test_labels``, images as uint8 of shape (samples, size, size, 3). With half the
+size, each pixel is the mean of 2 x 2 pixels. Do not commit the file to a repository: CIFAR-10 has no licence. Its
+author asks for a citation (Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ Pixels = NDArray[np.uint8]
 def decode(stream: bytes) -> Pixels:
     """Return the images of a compressed stream, shape ``(samples, 32, 32, 3)``.
 
-    The stream is xz over bytes of shape (samples, 3, 32, 32): differences down the columns of differences along the
-    rows, the first and the third colour relative to the second; all sums wrap at 256.
+    The stream is xz-compressed bytes of shape (samples, 3, 32, 32). The first and the third colour are relative to the
+    second; of each plane, the stream contains the differences along the columns of the differences along the rows. All
+    sums are modulo 256.
     """
     planes = np.frombuffer(lzma.decompress(stream), dtype=np.uint8).reshape(-1, 3, 32, 32)
     planes = planes.cumsum(axis=2, dtype=np.uint8).cumsum(axis=3, dtype=np.uint8)
@@ -35,7 +36,7 @@ def decode(stream: bytes) -> Pixels:
 
 
 def shrink(images: Pixels, size: int) -> Pixels:
-    """Return images of ``size`` x ``size`` pixels, each the rounded mean of a square; ``size`` divides 32."""
+    """Return images of ``size`` x ``size`` pixels, each pixel the rounded mean of a square; ``size`` divides 32."""
     step = images.shape[1] // size
     if step == 1:
         return images
@@ -45,7 +46,7 @@ def shrink(images: Pixels, size: int) -> Pixels:
 
 
 def balanced(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return the numbers of ``count`` samples, the same number of each class (give or take one), in their order."""
+    """Return the sorted indices of ``count`` samples, with equal numbers of each class (up to a difference of one)."""
     order = np.random.default_rng(seed).permutation(len(labels))
     position = np.empty(len(labels), dtype=np.int64)
     for kind in np.unique(labels):
@@ -55,13 +56,15 @@ def balanced(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int
 
 
 def main() -> None:
-    """Read, check, shrink, write."""
+    """Read and check the archive, shrink the images, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("archive", type=Path, help="the compressed archive")
     parser.add_argument("out", type=Path, help="the .npz file to write")
     parser.add_argument("--size", type=int, choices=(32, 16, 8), default=32, help="pixels along an edge")
-    parser.add_argument("--subset", type=int, help="how many training images to keep, balanced; all without it")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of the subset")
+    parser.add_argument(
+        "--subset", type=int, help="the number of training images, balanced over the classes (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the subset")
     options = parser.parse_args()
     arrays: dict[str, NDArray[np.generic]] = {}
     with np.load(options.archive, allow_pickle=False) as archive:
@@ -72,8 +75,8 @@ def main() -> None:
             if digest != str(archive[f"{split}_sha256"]):
                 raise SystemExit(f"the {split} images of {options.archive} are damaged: their SHA-256 is {digest}")
             if split == "train" and options.subset is not None:
-                chosen = balanced(labels.astype(np.int64), options.subset, options.seed)
-                images, labels = images[chosen], labels[chosen]
+                indices = balanced(labels.astype(np.int64), options.subset, options.seed)
+                images, labels = images[indices], labels[indices]
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = shrink(images, options.size), labels
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.out, **arrays)  # type: ignore[arg-type]

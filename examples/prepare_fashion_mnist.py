@@ -1,9 +1,9 @@
-"""Turn the gzipped IDX files of Fashion-MNIST into a plain .npz file that the task ``npz`` reads.
+"""Convert the gzipped IDX files of Fashion-MNIST into a plain .npz file that the task ``npz`` reads.
 
     python examples/prepare_fashion_mnist.py /usr/share/datasets/fashion-mnist OUT.npz --subset 10000
 
-The four files are those that the data set's authors publish (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747; MIT
-licence); Debian's package ``dataset-fashion-mnist`` puts them into the folder above. The result has ``train_images``,
+The four files are published by the authors of the data set (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747; MIT licence);
+Debian's package ``dataset-fashion-mnist`` installs them in the folder above. The result contains ``train_images``,
 ``train_labels``, ``test_images`` and ``test_labels``, images as uint8 of shape (samples, 28, 28).
 """
 
@@ -37,20 +37,22 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Read, choose, write."""
+    """Read the files, select the training images, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="where the four .gz files are")
+    parser.add_argument("folder", type=Path, help="the folder of the four .gz files")
     parser.add_argument("out", type=Path, help="the .npz file to write")
-    parser.add_argument("--subset", type=int, help="how many training images to keep, balanced; all without it")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of the subset")
+    parser.add_argument(
+        "--subset", type=int, help="the number of training images, balanced over the classes (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the subset")
     options = parser.parse_args()
     arrays: dict[str, NDArray[np.uint8]] = {}
     for split, name in FILES.items():
         images = read_idx(options.folder / f"{name}-images-idx3-ubyte.gz")
         labels = read_idx(options.folder / f"{name}-labels-idx1-ubyte.gz")
         if split == "train" and options.subset is not None:
-            chosen = balanced(labels.astype(np.int64), options.subset, options.seed)
-            images, labels = images[chosen], labels[chosen]
+            indices = balanced(labels.astype(np.int64), options.subset, options.seed)
+            images, labels = images[indices], labels[indices]
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, labels
     options.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.out, **arrays)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Activations as a cost."""
+"""The number of activations as a cost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from automl_nas.space import Architecture, SearchSpace
 
 @final
 class Activations(CostModel):
-    """The elements in the outputs of all convolutions, for one input.
+    """The number of elements in the outputs of all convolutions, for one input.
 
-    On accelerators whose time goes into memory traffic it tells run times better than FLOPs do (Radosavovic et al.
-    2020, "Designing Network Design Spaces", who count convolutions only).
+    On accelerators that are limited by memory bandwidth, it predicts run times better than FLOPs (Radosavovic et al.
+    2020, "Designing Network Design Spaces"; they count convolutions only).
 
     Args:
         space: any space that can build networks.
-        linear: count the outputs of linear layers too.
+        linear: whether to count the outputs of linear layers too.
     """
 
     metric: ClassVar[str] = "activations"
@@ -34,13 +34,13 @@ class Activations(CostModel):
         self._counted = (*convolutions, nn.Linear) if linear else convolutions
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
-        """Return module path -> elements of its output; a module that runs twice counts twice."""
+        """Return module path -> number of elements of its output; a module that runs twice counts twice."""
         sizes: dict[str, float] = {}
 
         def count(path: str, output: Tensor) -> None:
             sizes[path] = sizes.get(path, 0) + output.numel()
 
-        # Tensors on the device "meta" have shapes and no data: nothing is computed, and nothing is drawn.
+        # Tensors on the device "meta" have shapes but no data, so no values are computed and no random numbers drawn.
         with torch.device("meta"), torch.no_grad():
             network = self._space.build(architecture).eval()
             for path, module in network.named_modules():

@@ -1,4 +1,4 @@
-"""The contracts of automl_nas, and what is special about these two components."""
+"""The contracts of automl_nas, and tests of the two components."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestActivations(CostModelContract):
         return Activations(space)
 
 
-def test_it_is_found_through_its_entry_point() -> None:
+def test_the_entry_point_registers_the_components() -> None:
     (entry_point,) = entry_points(group="automl_nas", name="example")
     assert entry_point.value == "automl_nas_example"
     registry = default_manager().registry
@@ -44,7 +44,7 @@ def test_it_is_found_through_its_entry_point() -> None:
 
 
 class Widths(SearchSpace):
-    """Two convolutions, the first of a width to be decided, and a linear layer that runs twice."""
+    """Two convolutions, the first with a searched width, and a linear layer that runs twice."""
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -74,32 +74,32 @@ class Network(nn.Module):
 
 @pytest.mark.parametrize("width", [2, 5])
 def test_activations_are_the_sizes_of_outputs(width: int) -> None:
-    # 8 x 8 at stride 2 is 4 x 4: 16 positions for each channel.
+    # With stride 2, 8 x 8 pixels become 4 x 4: 16 positions for each channel.
     architecture = Architecture({"width": width})
     assert Activations(Widths()).breakdown(architecture) == {"first": 16 * width, "second": 16 * 6}
     assert Activations(Widths(), linear=True).estimate(architecture) == 16 * width + 16 * 6 + 2 * 6
 
 
-def judged(scores: Sequence[float], *, temperature: float, cooling: float = 1.0) -> list[float]:
-    """Tell trials with these scores one by one and return the score of the present architecture after each."""
+def scores_after(scores: Sequence[float], *, temperature: float, cooling: float = 1.0) -> list[float]:
+    """Tell trials with these scores one by one; return the score of the current architecture after each."""
     space = ToySpace()
     strategy = Annealing(space, Problem({"accuracy": "maximize"}), temperature=temperature, cooling=cooling, seed=3)
-    present = []
+    current = []
     for number, score in enumerate(scores):
         architecture = strategy.ask(1)[0].architecture
         strategy.tell([Trial(number, architecture, {"accuracy": score})])
-        present.append(strategy.search_state()["score"])
-    return present
+        current.append(strategy.search_state()["score"])
+    return current
 
 
-def test_better_ones_are_always_accepted_and_worse_ones_hardly_when_it_is_cold() -> None:
-    assert judged([0.1, 0.3, 0.2, 0.4, 0.4, math.nan], temperature=1e-9) == [0.1, 0.3, 0.3, 0.4, 0.4, 0.4]
+def test_at_low_temperature_only_candidates_that_are_not_worse_are_accepted() -> None:
+    assert scores_after([0.1, 0.3, 0.2, 0.4, 0.4, math.nan], temperature=1e-9) == [0.1, 0.3, 0.3, 0.4, 0.4, 0.4]
 
 
-def test_worse_ones_are_accepted_as_often_as_metropolis_says() -> None:
-    # Alternating scores: 0 (always accepted, it is not worse than the next one), then a loss of ln 2 at temperature 1,
-    # accepted with probability 1/2. 2,000 independent draws: the share has a standard deviation of 0.0112, so four of
-    # them is 0.045.
+def test_worse_candidates_are_accepted_with_the_probability_of_metropolis() -> None:
+    # Alternating scores: 0, which is always accepted because no score is better, then a loss of ln 2, accepted with
+    # probability 1/2 at temperature 1. The share in 2,000 independent draws has a standard deviation of 0.0112; the
+    # tolerance of 0.045 is four of them.
     strategy = Annealing(ToySpace(), Problem({"accuracy": "maximize"}), temperature=1.0, cooling=1.0, seed=0)
     architecture = ToySpace().validate({"d0": 0, "d1": 0, "d2": 0, "d3": 0})
     accepted = 0
