@@ -49,7 +49,8 @@ def main() -> None:
         reduced = [reducers(space)[coding](cell) for cell in cells]
         rows[coding] = options(reduced)[:, : options.additive_width]
     print(
-        f"{arguments.samples} cells, {arguments.draws} draws, {arguments.dataset}; mean tau / share within 10 %; seconds per draw"
+        f"{arguments.samples} cells, {arguments.draws} draws, {arguments.dataset}; mean tau / share within 10 %; "
+        "seconds per draw"
     )
     print(
         f"{'device':9}{'least squares, raw':>20}{'without dead edges':>20}{'predictor':>16}{'own estimate':>16}  chosen"

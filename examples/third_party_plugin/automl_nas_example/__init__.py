@@ -11,7 +11,7 @@ from automl_nas.plugin import Register, hookimpl
 @hookimpl
 def register_strategies(register: Register) -> None:
     """Register simulated annealing."""
-    register("annealing", "automl_nas_example.annealing:Annealing", summary="simulated annealing")
+    register("annealing", "automl_nas_example.annealing:Annealing", summary="simulated annealing among neighbours")
 
 
 @hookimpl
