@@ -11,6 +11,7 @@ A generated part is between the comments ``<!-- NAME: begin -->`` and ``<!-- NAM
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import json
 import re
@@ -27,7 +28,7 @@ from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.plugin import hookspecs
 from automl_nas.plugin.component import Component
 from automl_nas.plugin.kinds import KINDS, kind_of
-from automl_nas.plugin.settings import Setting, describe, fields_of, is_union
+from automl_nas.plugin.settings import REQUIRED, Setting, describe, fields_of, is_union
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.configuration.sections import (
@@ -157,7 +158,7 @@ def _default(setting: Setting) -> str:
     value = setting.default
     if setting.fields and isinstance(value, dict):
         # Only what differs from the defaults of the section it links to.
-        usual = {field.name: field.default for field in setting.fields}
+        usual = {field.name: field.default for field in dataclasses.replace(setting, default=REQUIRED).fields}
         value = {name: item for name, item in value.items() if item != usual[name]}
         if not value:
             return "its defaults"

@@ -145,8 +145,18 @@ def refuse_unknown(names: Iterable[Any], settings: Sequence[Setting], owner: str
 
 
 def filled(written: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
-    """Return the written settings and the defaults of all others."""
-    return {setting.name: setting.default for setting in settings if not setting.required} | dict(written)
+    """Return the written settings and the defaults of all others.
+
+    A mapping that is written for a nested settings dataclass is merged over the default of that setting, which a
+    component's author may have chosen differently from the defaults of the dataclass's fields.
+    """
+    complete = {setting.name: setting.default for setting in settings if not setting.required} | dict(written)
+    for setting in settings:
+        value, fields = written.get(setting.name), setting.default_fields
+        # Other keys are a mistake, which the caller reports, or mean another dataclass of a union.
+        if isinstance(value, Mapping) and value.keys() <= {field.name for field in fields}:
+            complete[setting.name] = filled(value, fields)
+    return complete
 
 
 def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:

@@ -44,9 +44,37 @@ class Setting:
 
     @property
     def fields(self) -> tuple[Setting, ...]:
-        """The fields, if the type is a settings dataclass or a union with one; otherwise empty."""
+        """The fields, if the type is a settings dataclass or a union with one; otherwise empty.
+
+        A field's default is the value in the setting's own default, if the setting has one: users who write some of
+        the fields get these values for the others.
+        """
         options = typing.get_args(self.type) if is_union(self.type) else (self.type,)
-        return tuple(item for option in options if dataclasses.is_dataclass(option) for item in fields_of(option))
+        return tuple(
+            field for option in options if dataclasses.is_dataclass(option) for field in self._with_own_defaults(option)
+        )
+
+    @property
+    def default_fields(self) -> tuple[Setting, ...]:
+        """The fields of the settings dataclass of which the default is an instance; empty if it is something else."""
+        options = typing.get_args(self.type) if is_union(self.type) else (self.type,)
+        return next(
+            (
+                self._with_own_defaults(option)
+                for option in options
+                if dataclasses.is_dataclass(option) and self._is_default(fields_of(option))
+            ),
+            (),
+        )
+
+    def _is_default(self, fields: tuple[Setting, ...]) -> bool:
+        return isinstance(self.default, dict) and self.default.keys() == {field.name for field in fields}
+
+    def _with_own_defaults(self, cls: Any) -> tuple[Setting, ...]:
+        fields = fields_of(cls)
+        if not self._is_default(fields):
+            return fields
+        return tuple(dataclasses.replace(field, default=self.default[field.name]) for field in fields)
 
 
 @dataclasses.dataclass(frozen=True)

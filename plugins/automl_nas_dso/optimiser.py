@@ -19,19 +19,19 @@ NONNEGATIVE: tuple[Nonnegative, ...] = ("none", "prox", "clamp")
 class APGNAG(torch.optim.Optimizer):
     """Minimise ``f(x) + gamma * ||x||_1`` by proximal gradient steps with Nesterov's momentum.
 
-    For each parameter x with velocity v (0 at first), step size lr and momentum mu::
+    For each parameter x with velocity v (0 at first), step size lr and momentum mu, which is mu' in the step before::
 
         z = x - lr * grad f(x)
         s = S(z)                          S(z) = sign(z) * max(|z| - lr * gamma, 0)
-        v = (s - x) + mu * v              the step from the last s to this one
+        v = (s - x) + mu' * v             the step from the last s to this one
         x = s + mu * v
 
-    This is FISTA with a constant momentum. The parameter x holds the point that looks ahead, as in Nesterov's method:
-    APG-NAG (Huang & Wang 2017, arXiv 1707.01213, section 3; Zhang et al. 2018, arXiv 1811.01567). Both s (`iterate`)
-    and x converge to the solution; an entry of x is exactly 0 from the second consecutive step on in which S gives 0.
-    With gamma 0 it is ``torch.optim.SGD(nesterov=True)`` at a constant learning rate. It is stable on a quadratic of
-    largest curvature L while ``lr * L < (2 + 2 mu) / (1 + 2 mu)``. An entry without gradient moves by ``lr * gamma / (1
-    - mu)`` a step.
+    This is FISTA; the momentum of a step is read from the parameter group, where a schedule may set it. The parameter x
+    holds the point that looks ahead, as in Nesterov's method: APG-NAG (Huang & Wang 2017, arXiv 1707.01213, section 3;
+    Zhang et al. 2018, arXiv 1811.01567). Both s (`iterate`) and x converge to the solution; an entry of x is exactly 0
+    from the second consecutive step on in which S gives 0. With gamma 0 and a constant momentum it is
+    ``torch.optim.SGD(nesterov=True)`` at a constant learning rate. It is stable on a quadratic of largest curvature L
+    while ``lr * L < (2 + 2 mu) / (1 + 2 mu)``. An entry without gradient moves by ``lr * gamma / (1 - mu)`` a step.
 
     A parameter without gradient (None) does not change. NaN stays NaN; it never becomes 0. Sparse and complex
     parameters are not supported.
@@ -107,15 +107,14 @@ class APGNAG(torch.optim.Optimizer):
     def iterate(self, parameter: Tensor) -> Tensor:
         """Return s, the sparse result of S in the last step; the parameter itself is the point that looks ahead.
 
-        It is computed from the parameter and its velocity: exactly where s is 0, up to rounding elsewhere. The momentum
-        must not have changed since the last step. With ``clamp`` it is the parameter itself.
+        It is the parameter without ``mu * v``: exactly where s is 0, up to rounding elsewhere. With ``clamp`` it is
+        the parameter itself.
         """
         group = self._group(parameter)
-        velocity: Tensor | None = self.state[parameter].get("velocity") if parameter in self.state else None
-        if velocity is None or group["nonnegative"] == "clamp":
+        ahead: Tensor | None = self.state[parameter].get("look_ahead") if parameter in self.state else None
+        if ahead is None or group["nonnegative"] == "clamp":
             return parameter.detach().clone()
-        momentum: float = group["momentum"]
-        return parameter.detach() - velocity * momentum
+        return parameter.detach() - ahead
 
     def forget(self, parameter: Tensor, where: Tensor) -> None:
         """Set elements of a parameter and of its velocity to 0; they remain 0 while their gradient is 0.
@@ -126,9 +125,9 @@ class APGNAG(torch.optim.Optimizer):
         """
         with torch.no_grad():
             parameter.masked_fill_(where, 0.0)
-            velocity = self.state.get(parameter, {}).get("velocity")
-            if velocity is not None:
-                velocity.masked_fill_(where, 0.0)
+            ahead = self.state.get(parameter, {}).get("look_ahead")
+            if ahead is not None:
+                ahead.masked_fill_(where, 0.0)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -158,14 +157,15 @@ class APGNAG(torch.optim.Optimizer):
         return loss
 
     def _move(self, points: list[Tensor], group: dict[str, Any], own: bool) -> None:
+        # The state holds mu * v with the momentum of that step, since a schedule may change the momentum.
         rate, momentum, nonnegative = group["lr"], group["momentum"], group["nonnegative"]
         gradients = [p.grad for p in points if p.grad is not None]
         if any(g.is_sparse for g in gradients):
             raise RuntimeError("APGNAG does not support sparse gradients")
         for p in points:
-            if "velocity" not in self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        velocities = [self.state[p]["velocity"] for p in points]
+            if "look_ahead" not in self.state[p]:
+                self.state[p]["look_ahead"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        ahead = [self.state[p]["look_ahead"] for p in points]
         targets = torch._foreach_sub(points, torch._foreach_mul(gradients, rate))
         if own:
             thresholds = torch._foreach_mul([self.state[p]["gamma"] for p in points], rate)
@@ -175,9 +175,9 @@ class APGNAG(torch.optim.Optimizer):
             threshold = rate * group["gamma"]
             sparse = (_one_sided_evenly if nonnegative == "prox" else _two_sided_evenly)(targets, threshold)
         # Separate operations, no fused multiply-add: only then does (0 - mu * v) + mu * v give exactly 0.
-        torch._foreach_mul_(velocities, momentum)
-        torch._foreach_add_(velocities, torch._foreach_sub(sparse, points))
-        torch._foreach_copy_(points, torch._foreach_add(sparse, torch._foreach_mul(velocities, momentum)))
+        torch._foreach_add_(ahead, torch._foreach_sub(sparse, points))
+        torch._foreach_mul_(ahead, momentum)
+        torch._foreach_copy_(points, torch._foreach_add(sparse, ahead))
         if nonnegative == "clamp":
             torch._foreach_clamp_min_(points, 0.0)
 

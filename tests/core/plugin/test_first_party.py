@@ -9,6 +9,9 @@ from typing import Any
 from automl_nas.plugin import PluginManager
 from automl_nas.plugin.discovery import HOOKS
 from automl_nas.plugin.kinds import KINDS
+from automl_nas.plugin.settings import Setting
+from automl_nas.plugin.signature import Signature
+from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.testing.plugins import PluginContract
 
 ROOT = Path(__file__).parents[3]
@@ -46,3 +49,23 @@ def test_names_do_not_clash() -> None:
 for _name, _module in ENTRY_POINTS.items():
     _class = type(f"Test{_name.title()}", (PluginContract,), {"module": _module, "__module__": __name__})
     globals()[_class.__name__] = _class
+
+
+def test_the_fields_of_nested_settings_that_users_do_not_write_have_the_shown_values() -> None:
+    """For every component, every field of a nested setting with a default, one field written at a time."""
+
+    def shown(setting: Setting) -> dict[str, Any]:
+        return {field.name: shown(field) if field.default_fields else field.default for field in setting.fields}
+
+    registry, seen = complete_manager().registry, set()
+    for kind in KINDS:
+        for name in registry.names(kind):
+            for setting in registry.get(kind, name).signature().settings:
+                if not setting.default_fields:
+                    continue
+                seen.add(f"{name}.{setting.name}")
+                assert shown(setting) == setting.default
+                nested = Signature(name, (), (setting,), takes_seed=False)
+                for written in ({}, *({key: value} for key, value in setting.default.items())):
+                    assert nested.validate({setting.name: written}) == {setting.name: setting.default}
+    assert {"dso.train", "train.train", "single_path.train"} <= seen

@@ -10,7 +10,7 @@ import pytest
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.plugin import Signature, from_config, join
-from automl_nas.plugin.settings import describe
+from automl_nas.plugin.settings import Setting, describe
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.testing import ToySpace, ToyTask
 
@@ -117,6 +117,64 @@ def test_validation_fills_in_defaults_as_json_and_is_idempotent() -> None:
     assert resolved["recipe"]["epochs"] == 3
     assert resolved["outer"] == {"inner": {"low": 0}, "weights": [1.0]}
     assert signature.validate(resolved) == resolved
+
+
+class AuthorsDefaults:
+    """Has defaults that differ from those of the dataclasses, also one level deeper and in a union."""
+
+    def __init__(
+        self,
+        *,
+        train: Recipe = Recipe(epochs=240, nesterov=True, schedule="constant"),  # noqa: B008 - frozen
+        outer: Outer = Outer(Inner(7), (2.0, 3.0)),
+        either: Inner | Outer | None = Outer(Inner(5)),
+        empty: Recipe | None = None,
+    ) -> None:
+        self.given = dict(locals())
+
+
+def test_what_is_written_of_a_nested_setting_is_merged_over_the_authors_default() -> None:
+    signature = Signature.of(AuthorsDefaults)
+    written = {
+        "train": {"epochs": 24},
+        "outer": {"weights": [1]},
+        "either": {"weights": [4]},
+        "empty": {"nesterov": True},
+    }
+    given = signature.construct(AuthorsDefaults, written).given
+    assert given["train"] == Recipe(epochs=24, nesterov=True, schedule="constant")
+    assert given["outer"] == Outer(Inner(7), (1.0,))
+    assert given["either"] == Outer(Inner(5), (4.0,))
+    assert given["empty"] == Recipe(nesterov=True)
+    resolved = signature.validate(written)
+    assert resolved["train"] == {**signature.validate({})["train"], "epochs": 24}
+    assert signature.validate(resolved) == resolved
+    # One level deeper; the other dataclass of the union; null; and a whole value written in Python.
+    assert signature.validate({"outer": {"inner": {}}})["outer"] == {"inner": {"low": 7}, "weights": [2.0, 3.0]}
+    assert signature.validate({"either": {"low": 3}})["either"] == {"low": 3}
+    assert signature.validate({"either": None})["either"] is None
+    assert signature.construct(AuthorsDefaults, {"train": Recipe(epochs=2)}).given["train"] == Recipe(epochs=2)
+
+
+def test_a_mistake_in_a_nested_setting_with_a_default_has_its_place() -> None:
+    signature = Signature.of(AuthorsDefaults)
+    for settings, path in (
+        ({"train": {"epoch": 3}}, "train.epoch"),
+        ({"outer": {"inner": {"low": -1}}}, "outer.inner.low"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            signature.validate(settings)
+        assert error.value.path == path
+
+
+def test_the_fields_of_a_nested_setting_show_the_authors_default() -> None:
+    def shown(settings: Sequence[Setting]) -> dict[str, Any]:
+        return {s.name: shown(s.fields) if s.fields else s.default for s in settings}
+
+    settings = [s for s in Signature.of(AuthorsDefaults).settings if s.name in ("train", "outer")]
+    assert shown(settings) == {s.name: s.default for s in settings}
+    (empty,) = (s for s in Signature.of(AuthorsDefaults).settings if s.name == "empty")
+    assert shown(empty.fields)["epochs"] == Recipe().epochs
 
 
 def test_constructors_receive_the_annotated_types() -> None:

@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -73,6 +73,32 @@ def test_without_penalty_it_is_sgd_with_nesterovs_momentum() -> None:
     for p, q in zip(mine, theirs, strict=True):
         # The same numbers in another order of operations: a few units in the last place of values below 1.
         torch.testing.assert_close(p, q, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("form", ["none", "prox"])
+def test_a_momentum_schedule_is_the_papers(form: Literal["none", "prox"]) -> None:
+    """Step t is y_t = s_t + mu_t (s_t - s_{t-1}), s_t = S(y_{t-1} - lr grad f(y_{t-1})), here with mu_t = t / (t + 3).
+
+    This recursion has no velocity: the paper's v_t = s_t - y_{t-1} + mu_{t-1} v_{t-1} is s_t - s_{t-1}.
+    """
+    curvature = torch.tensor([4.0, 1.0, 0.25, 0.5], dtype=torch.float64)
+    solution = torch.tensor([1.0, -2.0, 3.0, 0.05], dtype=torch.float64)
+    rate, gamma = 0.2, 0.1
+    x = parameter(1.0, 1.0, 1.0, 1.0)
+    optimiser = APGNAG([x], rate, gamma=gamma, nonnegative=form)
+    y = last = x.detach().clone()
+    for t in range(1, 61):
+        z = y - rate * curvature * (y - solution)
+        s = (z - rate * gamma).clamp_min(0) if form == "prox" else z.sign() * (z.abs() - rate * gamma).clamp_min(0)
+        y, last = s + t / (t + 3) * (s - last), s
+        x.grad = curvature * (x.detach() - solution)
+        optimiser.param_groups[0]["momentum"] = t / (t + 3)
+        if t == 30:  # the momentum of the last step is part of the state
+            optimiser.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+        optimiser.step()
+        torch.testing.assert_close(x.detach(), y, rtol=0, atol=1e-12)
+        optimiser.param_groups[0]["momentum"] = 0.123  # `iterate` speaks of the last step
+        torch.testing.assert_close(optimiser.iterate(x), s, rtol=0, atol=1e-12)
 
 
 def by_hand(
@@ -155,7 +181,7 @@ def test_zeros_are_positive_and_stay(form: Any, own: bool) -> None:
     assert x.detach().tolist() == [0.0] * len(values)
     assert not torch.signbit(x).any()
     if form != "clamp":
-        assert optimiser.state[x]["velocity"].tolist() == [0.0] * len(values)
+        assert optimiser.state[x]["look_ahead"].tolist() == [0.0] * len(values)
 
 
 def test_an_entry_of_x_is_zero_from_the_second_step_in_which_s_is() -> None:
