@@ -76,3 +76,10 @@ class Task(ABC):
         A task whose metric is a proportion of its samples returns ``wilson_interval(value, self.size(split))``.
         """
         return None
+
+    def fingerprint(self) -> str | None:
+        """Return what changes when the data changes, such as a digest of its files (default: None, not known).
+
+        A run records it, and is resumed only if it is the same. It is the same in every process and on every machine.
+        """
+        return None

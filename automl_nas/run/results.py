@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError
 from automl_nas.run.final.report import FinalReport
+from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.shortcomings import Shortcoming, shortcomings
 from automl_nas.space.architecture import Architecture
@@ -154,11 +155,14 @@ class Result:
 
         Raises:
             RunFailedError: no trial of the run is feasible.
+            RunDirectoryError: the space is not the one that the run began with.
         """
         from automl_nas.run.final.delivery import delivered_space
+        from automl_nas.run.identity_check import check_spaces
 
         if self.architecture is None:
             raise RunFailedError("the run found no feasible network")
+        check_spaces(RunDirectory(self.directory), self.plan)
         final = self.final
         space = self.plan.final_space if final is None else delivered_space(self.plan, final.delivered)
         with self.plan.runtime.seeded(self.plan.seed, "result"):

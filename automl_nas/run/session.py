@@ -18,6 +18,7 @@ from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
+from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.record.atomic_files import write_json
@@ -67,7 +68,7 @@ class Session:
         plan = make_plan(raw, manager.registry)
         notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
         measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
-        directory = RunDirectory.create(out, plan.config)
+        directory = RunDirectory.create(out, plan.config, plan.identity)
         if measurements:
             write_json(directory.measured, measurements)
         return cls(directory, plan, notifications)
@@ -81,6 +82,7 @@ class Session:
         handlers: Handlers | None = None,
         raw: Mapping[str, Any] | None = None,
         executor: Any = None,
+        changed_data: bool = False,
     ) -> Session:
         """Open and lock a run directory, to continue the run.
 
@@ -91,10 +93,11 @@ class Session:
             raw: the configuration as the user wrote it, needed if it holds Python objects; it must resolve to the
                 recorded one.
             executor: another executor than the recorded one. It does not change the results.
+            changed_data: continue though the data of the task changed.
 
         Raises:
-            RunDirectoryError: the path is not a run directory, another process works on the run, or ``raw`` differs
-                from the recorded configuration.
+            RunDirectoryError: the path is not a run directory, another process works on the run, or configuration,
+                space or data differ from those that the run began with.
         """
         _check_single_process()
         manager = manager or complete_manager()
@@ -114,6 +117,8 @@ class Session:
                 objects = written.components.objects
                 _check_same(config, written.config, path)
             plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
+            check_spaces(directory, plan)
+            check_data(directory, plan, changed=changed_data)
             run = run_info(directory.path, plan, resumed=True)
             return cls(directory, plan, make_notifications(run, plan, manager, handlers))
         except BaseException:

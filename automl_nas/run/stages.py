@@ -72,4 +72,10 @@ def _final_stage(plan: Plan, source: str) -> RunStage[Final]:
 
 
 def _artifacts(plan: Plan, stage: StagePlan, directory: RunDirectory) -> RunArtifacts:
-    return RunArtifacts(directory.artifacts, stage.settings.name, plan.config["space"], plan.fingerprint)
+    return RunArtifacts(
+        directory.artifacts,
+        stage.settings.name,
+        plan.config["space"],
+        plan.fingerprint,
+        lambda: plan.identity["space"],
+    )

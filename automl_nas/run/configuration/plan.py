@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
+from automl_nas.run.configuration.identity import describe_space
 from automl_nas.run.configuration.stages import FinalPlan, StagePlan
 from automl_nas.run.configuration.width_fitting import WidthFitter
 from automl_nas.space.space import SearchSpace
@@ -33,7 +35,6 @@ class Plan:
         fitter: fits a setting of the final space to the limits, for each architecture; None: no setting is fitted.
         stages: the resolved stages in order, without the final stage.
         final: the resolved final stage; None: the run has none.
-        fingerprint: of the search space; weights are loaded only into a space with the same fingerprint.
         measured: the measured costs of the problems; the key consists of name, space and settings.
     """
 
@@ -48,8 +49,26 @@ class Plan:
     fitter: WidthFitter | None
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
-    fingerprint: str
     measured: Mapping[str, MeasuredCost]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the run is besides its configuration, as plain data: ``space``, ``final_space`` (None: the same), and
+        the fingerprints ``task`` and ``final_task``. Networks are built once (`describe_space`).
+        """
+        with self.runtime.seeded(self.seed, "identity"):
+            final_space = None if self.final_space is self.space else describe_space(self.final_space)
+            return {
+                "space": describe_space(self.space),
+                "final_space": final_space,
+                "task": None if self.task is None else self.task.fingerprint(),
+                "final_task": None if self.final_task is None else self.final_task.fingerprint(),
+            }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the configuration and the decisions of the search space, which weights depend on."""
+        return fingerprint(self.space, self.config["space"])
 
     @property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ from automl_nas.evaluation.training.autotune import tune
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.components import Components, separate_objects
 from automl_nas.run.configuration.context import RunContext
-from automl_nas.run.configuration.plan import Plan, fingerprint
+from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_STAGES, RunSettings, StageSettings, read_settings
 from automl_nas.run.configuration.shape_check import check_shapes
@@ -97,7 +97,6 @@ def make_plan(
         fitter=fitter,
         stages=stages,
         final=final,
-        fingerprint=fingerprint(space.part, config["space"]),
         measured=problems.measured,
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.run.configuration.identity import space_difference
 from automl_nas.run.record.atomic_files import read_json, sha256, write_json, write_whole
+from automl_nas.run.record.directory import RunDirectory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +24,21 @@ class RunArtifacts(Artifacts):
         folder: ``artifacts/`` of the run directory.
         stage: the present stage, whose artifacts `save` writes.
         space: the configuration of the search space that the weights belong to.
-        fingerprint: of the space; `load` checks it.
+        fingerprint: of configuration and decisions of the space; `load` checks it.
+        describe: returns the description of the space (`describe_space`), which `load` compares with that of another
+            run.
     """
 
-    def __init__(self, folder: Path, stage: str, space: Mapping[str, Any], fingerprint: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        space: Mapping[str, Any],
+        fingerprint: str,
+        describe: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self._folder, self._stage, self._space, self._fingerprint = folder, stage, space, fingerprint
+        self._describe = describe
 
     def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
         """Write an artifact of the present stage; see `Artifacts.save`."""
@@ -55,12 +67,20 @@ class RunArtifacts(Artifacts):
         """Read an artifact; see `Artifacts.load`."""
         path = self.path(reference)
         note = read_json(path.with_suffix(".json"))
-        if note["space_fingerprint"] != self._fingerprint:
+        difference = self._difference(path.parents[2]) if ":" in reference else ""
+        if note["space_fingerprint"] != self._fingerprint and not difference:
+            difference = f"it was {note['space']}, and this run has {dict(self._space)}"
+        if difference:
             raise ConfigurationError(
-                f"the weights '{reference}' belong to another search space: {note['space']}; this run has "
-                f"{dict(self._space)}"
+                f"the weights '{reference}' belong to another search space: {difference}; use weights of the same "
+                "space, or give this run the space of the weights"
             )
         return load_weights(path)
+
+    def _difference(self, run: Path) -> str:
+        """Return the first difference of this run's space and that of another run; empty if it recorded none."""
+        recorded = RunDirectory(run).read_identity()
+        return "" if recorded is None else space_difference(recorded["space"], self._describe())
 
     def path(self, reference: str) -> Path:
         """Return the file of an artifact.

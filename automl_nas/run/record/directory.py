@@ -23,9 +23,9 @@ RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime
 
 
 class RunDirectory:
-    """A folder with ``config.yaml``, ``environment.json``, ``trials.jsonl``, ``metrics.jsonl``, ``checkpoints/``,
-    ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` if costs are measured. To open it
-    never executes code.
+    """A folder with ``config.yaml``, ``environment.json``, ``identity.json``, ``trials.jsonl``, ``metrics.jsonl``,
+    ``checkpoints/``, ``artifacts/``, ``export/``, ``result.json`` and ``lock``, and ``measured.json`` if costs are
+    measured. To open it never executes code.
 
     Use `create` for a new run and `open` for an existing one.
 
@@ -37,6 +37,7 @@ class RunDirectory:
         self.path = path
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
+        self.identity = path / "identity.json"
         self.trials = path / "trials.jsonl"
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
@@ -48,8 +49,13 @@ class RunDirectory:
         self._lock: BinaryIO | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any]) -> RunDirectory:
+    def create(cls, path: Path, config: Mapping[str, Any], identity: Mapping[str, Any] | None = None) -> RunDirectory:
         """Create and lock a run directory that holds the resolved configuration.
+
+        Args:
+            path: of the folder, new or empty.
+            config: the resolved configuration.
+            identity: what the run is besides its configuration; None: it is not recorded, and nothing compares it.
 
         Raises:
             RunDirectoryError: the folder is not empty, or cannot be created.
@@ -67,6 +73,8 @@ class RunDirectory:
             directory.unlock()
             raise
         write_json(directory.environment, environment())
+        if identity is not None:
+            write_json(directory.identity, identity)
         # Written last: a folder with a configuration is a run that can be resumed.
         write_text(directory.config, dump_yaml(config))
         return directory
@@ -84,7 +92,7 @@ class RunDirectory:
         except OSError as error:
             raise RunDirectoryError(f"cannot create the run directory {path}: {error.strerror}") from error
         # A process that is killed while it creates a run directory leaves these; the configuration is written last.
-        ours = {directory.environment.name, "lock"}
+        ours = {directory.environment.name, directory.identity.name, "lock"}
         if any(name not in ours and not name.endswith(".part") for name in names):
             advice = (
                 f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
@@ -158,6 +166,15 @@ class RunDirectory:
             raise DamagedError(f"{self.config} is damaged: {', '.join(missing)} is missing; restore it from a copy")
         assert isinstance(value, dict)
         return value
+
+    def read_identity(self) -> dict[str, Any] | None:
+        """Return what the run is besides its configuration; None: an older version began the run.
+
+        Raises:
+            DamagedError: the file is damaged.
+        """
+        identity: dict[str, Any] | None = read_json(self.identity) if self.identity.exists() else None
+        return identity
 
     def read_measured(self) -> dict[str, Any]:
         """Return what cost models measured; empty if no cost is measured.

@@ -81,7 +81,11 @@ class StageEvaluator:
         plan.runtime.activate()
         stage = plan.stages[self._stage]
         artifacts = RunArtifacts(
-            self._directory / "artifacts", stage.settings.name, plan.config["space"], plan.fingerprint
+            self._directory / "artifacts",
+            stage.settings.name,
+            plan.config["space"],
+            plan.fingerprint,
+            lambda: plan.identity["space"],
         )
         seed = stream_seed(plan.seed, f"{stage.settings.name}/evaluator")
         # The constructor may build networks: what it draws must be the same in every process.

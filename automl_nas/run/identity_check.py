@@ -1,0 +1,63 @@
+"""Compares what a run is with what it was when it began: its spaces and its data."""
+
+from __future__ import annotations
+
+from automl_nas.errors import RunDirectoryError
+from automl_nas.run.configuration.identity import space_difference
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.directory import RunDirectory
+
+
+def check_spaces(directory: RunDirectory, plan: Plan) -> None:
+    """Check that search space and final space are those that the run began with.
+
+    Nothing is compared in a run that an older version began.
+
+    Raises:
+        RunDirectoryError: they differ; the message names the first difference.
+    """
+    recorded = directory.read_identity()
+    if recorded is None:
+        return
+    for key, noun in (("space", "search space"), ("final_space", "final space")):
+        before, now = recorded[key], plan.identity[key]
+        if (before is None) != (now is None):
+            before, now = before or recorded["space"], now or plan.identity["space"]
+        if before is not None and (difference := space_difference(before, now)):
+            raise RunDirectoryError(
+                f"{directory.path} was begun with another {noun}: {difference}; pass the {noun} that it was begun "
+                "with, or start a new run in another directory"
+            )
+
+
+def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:
+    """Check that the data of the tasks are those that the run began with; the run is locked.
+
+    Args:
+        directory: of the run.
+        plan: of the run.
+        changed: whether the user knows that the data changed; the present data are then recorded.
+
+    Raises:
+        RunDirectoryError: they differ.
+    """
+    recorded = directory.read_identity()
+    if recorded is None:
+        return
+    names = [key for key in ("task", "final_task") if recorded[key] != plan.identity[key]]
+    if names and not changed:
+        raise RunDirectoryError(
+            f"the data of the {names[0].replace('_', ' ')} changed since {directory.path} was begun (fingerprint "
+            f"{_short(recorded[names[0]])}, now {_short(plan.identity[names[0]])}), so its trials could not be "
+            "compared with new ones; restore the data, or start a new run. To continue all the same: "
+            "changed_data=True in Python, --changed-data on the command line"
+        )
+    if names:
+        earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
+        present = {key: plan.identity[key] for key in ("task", "final_task")}
+        write_json(directory.identity, {**recorded, **present, "earlier_data": earlier})
+
+
+def _short(fingerprint: str | None) -> str:
+    return "none" if fingerprint is None else fingerprint[:12]
