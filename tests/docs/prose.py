@@ -15,7 +15,7 @@ PATTERNS = (
     r"\bso many (trials|steps|epochs|times|failed|seconds|samples|images|iterations|processes|networks)\b",
     r"\bis none\b",
     r"\bare none\b",
-    r"\bis no (?!longer\b|more\b|less\b|matter\b)\w+",
+    r"(?<!there\s)\bis no (?!longer\b|more\b|less\b|matter\b)\w+",
     r"\ba text\b",
     r"\btexts\b",
     r"\b(is|are|was|were|be|being|been) told\b",
@@ -42,7 +42,10 @@ VAGUE_NAMES = frozenset({"found", "known", "made", "given", "told", "here", "wan
 
 EXCLUDED = ("glossary.md", "CHANGELOG.md")
 
-_EXPRESSION = re.compile("|".join(f"(?:{pattern})" for pattern in PATTERNS), flags=re.IGNORECASE)
+# A phrase may run over the end of a line.
+_EXPRESSION = re.compile(
+    "|".join("(?:" + pattern.replace(" ", r"\s+") + ")" for pattern in PATTERNS), flags=re.IGNORECASE
+)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", flags=re.DOTALL)
 
 
@@ -54,7 +57,7 @@ def findings(path: Path) -> Iterator[tuple[int, str]]:
         # Code is blanked, not removed: line numbers stay right. Lines are joined, since phrases run over their ends.
         prose = _CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), passage)
         joined = re.sub(r"\n[ \t#]*", lambda match: "\n" + " " * (len(match[0]) - 1), prose)
-        for match in _EXPRESSION.finditer(re.sub(r"\s", " ", joined)):
+        for match in _EXPRESSION.finditer(joined):
             yield line + passage[: match.start()].count("\n"), match[0]
 
 
