@@ -36,6 +36,14 @@ def _workers_option(command: CommandT) -> CommandT:
     )(command)
 
 
+def _changed_data_option(command: CommandT) -> CommandT:
+    return click.option(
+        "--changed-data",
+        is_flag=True,
+        help="Continue though the data changed since the run began; trials of both data are ranked together.",
+    )(command)
+
+
 @click.command(short_help="Search, train, test and export what a configuration describes.")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
@@ -54,10 +62,17 @@ def _workers_option(command: CommandT) -> CommandT:
     "--resume", "again", is_flag=True, help="Continue the run in --out if there is one with the same configuration."
 )
 @_workers_option
+@_changed_data_option
 @_quiet_option
 @debug_option
 def run(
-    config: Path, out: Path | None, overrides: tuple[str, ...], again: bool, workers: int | None, quiet: bool
+    config: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    again: bool,
+    workers: int | None,
+    changed_data: bool,
+    quiet: bool,
 ) -> None:
     """Search, train, test and export what the YAML file CONFIG describes.
 
@@ -76,7 +91,8 @@ def run(
 
         if again and (directory / "config.yaml").exists():
             raw = configuration.value
-            return Session.resume(directory, raw=raw, executor=raw.get("executor"), handlers=handlers)
+            executor = raw.get("executor")
+            return Session.resume(directory, raw=raw, executor=executor, handlers=handlers, changed_data=changed_data)
         return Session.start(configuration.value, directory, handlers=handlers)
 
     try:
@@ -95,15 +111,17 @@ def run(
     metavar="KEY=VALUE",
     help="Change the executor, e.g. executor=in_process; nothing else of a run can change.",
 )
+@_changed_data_option
 @_quiet_option
 @debug_option
-def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], quiet: bool) -> None:
+def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], changed_data: bool, quiet: bool) -> None:
     """Continue the run in DIR. The result is the same as without the interruption."""
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
 
-        return Session.resume(directory, executor=_executor(directory, workers, overrides), handlers=handlers)
+        executor = _executor(directory, workers, overrides)
+        return Session.resume(directory, executor=executor, handlers=handlers, changed_data=changed_data)
 
     _drive(start, directory, quiet)
 

@@ -24,6 +24,7 @@ def search(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    changed_data: bool = False,
     handlers: Handlers | None = None,
     **sections: Any,
 ) -> Result:
@@ -32,7 +33,9 @@ def search(
     Args:
         config: a configuration: a mapping, or the path of a YAML file; None: the sections alone.
         out: the run directory, new or empty; None: a temporary one, whose path is in the result.
-        resume: continue the run in ``out`` if it holds one, with the same configuration.
+        resume: continue the run in ``out`` if it holds one, with the same configuration, spaces and data.
+        changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
+            are then ranked together.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
@@ -56,7 +59,9 @@ def search(
     if resume and out is None:
         raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
     if resume and RunDirectory(path).config.exists():
-        session = Session.resume(path, raw=raw, executor=raw.get("executor"), handlers=handlers)
+        session = Session.resume(
+            path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data
+        )
     else:
         try:
             session = Session.start(raw, path, handlers=handlers)
@@ -67,23 +72,32 @@ def search(
     return Result(path, session.run(), session.plan)
 
 
-def resume(directory: str | os.PathLike[str], *, handlers: Handlers | None = None, executor: Any = None) -> Result:
+def resume(
+    directory: str | os.PathLike[str],
+    *,
+    handlers: Handlers | None = None,
+    executor: Any = None,
+    changed_data: bool = False,
+) -> Result:
     """Continue a run whose configuration holds no Python objects; for a complete run, return its result.
 
     Args:
         directory: the run directory.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
+        changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
+            are then ranked together.
 
     Returns:
         The result, with a warning for each of its shortcomings; see `search`.
 
     Raises:
-        RunDirectoryError: the directory is not a run, or another process works on it.
+        RunDirectoryError: the directory is not a run, another process works on it, or space or data are not those that
+            the run began with.
         RunFailedError: the run cannot reach a result.
         RunInterrupted: the run was stopped by a signal.
     """
-    session = Session.resume(Path(directory), handlers=handlers, executor=executor)
+    session = Session.resume(Path(directory), handlers=handlers, executor=executor, changed_data=changed_data)
     return Result(Path(directory), session.run(), session.plan)
 
 

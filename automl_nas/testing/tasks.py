@@ -63,6 +63,12 @@ class TaskContract(ABC):
         assert all(task.size(split) >= 1 for split in BASIC)
         assert task.size("train+search") == task.size("train") + task.size("search")
 
+    def test_the_fingerprint_is_a_function_of_the_data(self) -> None:
+        """Two tasks of the same data have the same fingerprint: text, or None where it is not known."""
+        fingerprint = self.make_task().fingerprint()
+        assert fingerprint is None or (isinstance(fingerprint, str) and fingerprint)
+        assert fingerprint == self.make_task().fingerprint()
+
     @pytest.mark.parametrize("method", ["size", "batches_per_epoch", "batches", "score"])
     def test_an_unknown_split_is_a_user_error(self, method: str) -> None:
         """The call raises the error, before a batch is read, and the message offers the nearest split."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,7 @@ class Npz(ImageTask):
         score_batch_size: int = 512,
     ) -> None:
         file = _File(path)
+        self._path = file.path
         pixels, labels = file.pair(train_images, train_labels)
         num_classes = _count_classes(labels, f"{file.path}: '{train_labels}'")
         everything = np.arange(len(labels), dtype=np.int64)
@@ -105,6 +108,18 @@ class Npz(ImageTask):
             label_smoothing=label_smoothing,
             workers=workers,
         )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the file, read once in a process unless its size or modification time changes."""
+        status = self._path.stat()
+        return _sha256(self._path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Return the SHA-256 of a file that has this size and this time of modification in nanoseconds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _File:

@@ -157,3 +157,15 @@ def test_the_cifar_subset() -> None:
         assert np.bincount(task._data.labels[task._splits[split]]).tolist() == [each] * 10
     inputs, targets = next(task.batches("train", 0, 0))
     assert inputs.shape == (128, 3, 32, 32) and targets.shape == (128,)
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    def fingerprint(first: int) -> str:
+        images = np.full((20, 8, 8, 1), first, dtype=np.uint8)
+        labels = np.arange(20) % 2
+        np.savez(
+            tmp_path / "data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels
+        )
+        return Npz(path=tmp_path / "data.npz").fingerprint()
+
+    assert fingerprint(1) == fingerprint(1) != fingerprint(2)
