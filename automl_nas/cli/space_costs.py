@@ -226,8 +226,8 @@ def read_architecture(text: str, space: SearchSpace) -> Architecture:
     if decoded is None or list(encode(decoded, space.decisions)) != value:
         counts = ", ".join(str(len(decision.options)) for decision in space.decisions.values())
         raise SpaceError(
-            f"{value} has a number that is not the position of an option (counted from 0); the numbers of options of "
-            f"the decisions are {counts}"
+            f"a number in {value} is not the position of an option; positions are counted from 0, and the decisions "
+            f"have this many options: {counts}"
         )
     return space.validate(decoded)
 

@@ -131,8 +131,13 @@ def model(settings: Sequence[Setting], name: str) -> Any:
     return create_model(name, __config__=config, __validators__=validators, **members)  # type: ignore[call-overload]
 
 
-def refuse_unknown(names: Iterable[Any], settings: Sequence[Setting], owner: str) -> None:
+def refuse_unknown(names: Iterable[Any], settings: Sequence[Setting], owner: str = "") -> None:
     """Raise an error if one of the names is not the name of a setting.
+
+    Args:
+        names: what the user wrote.
+        settings: those that exist.
+        owner: the component or section that has the settings; empty if the path of the error is enough.
 
     Raises:
         ConfigurationError: with the nearest name; the error's path is the unknown name.
@@ -141,7 +146,8 @@ def refuse_unknown(names: Iterable[Any], settings: Sequence[Setting], owner: str
     for name in names:
         if name not in setting_names:
             hint = did_you_mean(str(name), setting_names) if setting_names else "; it has no settings"
-            raise ConfigurationError(f"{owner} has no setting '{name}'{hint}", path=str(name))
+            problem = f"{owner} has no setting" if owner else "unknown setting"
+            raise ConfigurationError(f"{problem} '{name}'{hint}", path=str(name))
 
 
 def filled(written: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str, Any]:
@@ -219,7 +225,7 @@ def _dataclass(cls: Any, where: str) -> Any:
         if isinstance(value, cls):
             return {setting.name: getattr(value, setting.name) for setting in settings}
         if isinstance(value, dict):
-            refuse_unknown(value, settings, cls.__name__)
+            refuse_unknown(value, settings)
         return value
 
     inner = model(settings, cls.__name__)

@@ -24,7 +24,7 @@ SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
 CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
-RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/test_ranking_study.py
+RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
     "stem_stride": 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.errors import ConfigurationError, PluginError, SpaceError
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
 from automl_nas.space.space import SearchSpace
@@ -31,9 +31,13 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
 
     Raises:
         ConfigurationError: the constructor refuses a value, or the space has no decisions.
+        SpaceError: the values of several settings do not fit each other; the message starts with the path of the space.
         PluginError: the constructed object is not a `SearchSpace`.
     """
-    space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
+    try:
+        space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
+    except SpaceError as error:
+        raise SpaceError(f"{path}: {error}") from error
     if not isinstance(space, SearchSpace):
         raise PluginError(f"{path}: '{spec['name']}' made a {type(space).__name__}, which is not a SearchSpace")
     if not space.decisions:
