@@ -57,6 +57,7 @@ def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bo
         RunDirectoryError: the folder cannot be created, or it has files that differ.
         RunFailedError: the run has no final stage, or a format cannot represent the network.
     """
+    from automl_nas.run.final.delivery import export_copy
     from automl_nas.run.record.atomic_files import disk_errors
     from automl_nas.streams import stream_seed
 
@@ -72,7 +73,7 @@ def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bo
         raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
     # Exporters replace existing files. So they write to a temporary folder, from which complete files are moved.
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        written = [path for exporter in exporters for path in exporter.export(delivery, Path(temporary))]
+        written = [path for exporter in exporters for path in export_copy(exporter, delivery, Path(temporary))]
         targets = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(written)}
         differing = [
             str(target)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from automl_nas.space.architecture import Architecture
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,20 @@ class Delivery:
 
     Attributes:
         network: trained, on the CPU, in evaluation mode; its modules are plain PyTorch, not classes of this framework.
+            Every exporter receives its own copy.
         architecture: of the network.
         input_shape: of one input, without the batch.
-        description: plain data: configuration of space and task, costs, test metrics, version of the framework.
+        description: plain data: configuration of space and task, costs, test metrics, version of the framework. It
+            holds the names of files, without their folders.
+        samples: inputs of the task on the CPU, of shape ``(batch, *input_shape)``, to trace the network with and to
+            compare outputs; None: exporters draw normal numbers, which not every network accepts.
     """
 
     network: nn.Module
     architecture: Architecture
     input_shape: tuple[int, ...]
     description: Mapping[str, object] = field(default_factory=dict)
+    samples: Tensor | None = None
 
 
 class Exporter(ABC):
@@ -41,6 +46,9 @@ class Exporter(ABC):
     @abstractmethod
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         """Write the files into a folder that exists, check them by reading them back, and return their paths.
+
+        The network must not change: convert a copy of it, and compare the files with the network itself. If its tensors
+        differ afterwards, the run removes the files and reports the format as failed, as after any exception.
 
         Write each file under a temporary name and rename it, so that a crash leaves no incomplete file under its name.
 

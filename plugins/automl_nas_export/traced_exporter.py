@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -67,11 +68,11 @@ class TracedExporter(Exporter, Generic[ProgramT]):
         Raises:
             RunFailedError: the network cannot be traced, the file is invalid, or the program computes other values.
         """
-        network = delivery.network
-        example = probe(network, delivery.input_shape, TRACE_BATCH)
+        network, shape, samples = delivery.network, delivery.input_shape, delivery.samples
+        example = probe(network, shape, TRACE_BATCH, samples)
         try:
             with torch.no_grad():
-                program = self._trace(network, example)
+                program = self._trace(copy.deepcopy(network), example)  # tracers may change modules
         except Exception as error:
             raise RunFailedError(
                 f"{self.tracer} cannot trace the network ({brief(error)}); its forward must not branch on the values "
@@ -79,7 +80,7 @@ class TracedExporter(Exporter, Generic[ProgramT]):
             ) from error
         with staging(folder) as stage:
             files = self._write(program, delivery, stage)
-            check_same(self.file, network, self._load(stage / self.file), delivery.input_shape, self._tolerance)
+            check_same(self.file, network, self._load(stage / self.file), shape, self._tolerance, samples)
             return put_in_place(files, folder)
 
     @abstractmethod

@@ -15,16 +15,22 @@ CHECK_BATCHES = (1, 3)
 program that only takes the batch size of the trace is refused."""
 
 
-def probe(network: nn.Module, shape: Sequence[int], batch: int) -> Tensor:
-    """Return a standard normal input in the network's own precision, the same on every call.
+def probe(network: nn.Module, shape: Sequence[int], batch: int, samples: Tensor | None = None) -> Tensor:
+    """Return inputs to compare outputs with, the same on every call: samples of the task, or else normal numbers.
+
+    Floating-point inputs have the network's own precision; integers, such as tokens, remain integers.
 
     Args:
         network: its first floating-point parameter or buffer has the precision; float32 if it has neither.
         shape: of one input without the batch.
-        batch: number of inputs.
+        batch: number of inputs; samples are repeated if there are fewer.
+        samples: of the task, of shape ``(number, *shape)``; None: standard normal inputs.
     """
     tensors = (*network.parameters(), *network.buffers())
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    if samples is not None:
+        inputs = samples[torch.arange(batch) % len(samples)]
+        return inputs.to(dtype) if inputs.is_floating_point() else inputs
     generator = torch.Generator().manual_seed(stream_seed(0, "export/probe", batch))
     return torch.randn((batch, *shape), generator=generator).to(dtype)
 
@@ -53,6 +59,7 @@ def check_same(
     exported: Callable[[Tensor], Sequence[Tensor]],
     shape: Sequence[int],
     tolerance: float,
+    samples: Tensor | None = None,
 ) -> None:
     """Compare an exported program with its network at every one of `CHECK_BATCHES`.
 
@@ -62,12 +69,13 @@ def check_same(
         exported: computes the outputs of the exported program, flat.
         shape: of one input without the batch.
         tolerance: by how much an output may differ, as a fraction of its largest magnitude.
+        samples: inputs of the task; see `probe`.
 
     Raises:
         RunFailedError: the outputs differ in number, shape or value; names the output and the difference.
     """
     for batch in CHECK_BATCHES:
-        x = probe(network, shape, batch)
+        x = probe(network, shape, batch, samples)
         with torch.no_grad():
             expected = list(flat(network(x)))
         try:

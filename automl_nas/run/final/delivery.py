@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+import errno
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from automl_nas._version import __version__
-from automl_nas.errors import RunFailedError
+from automl_nas.errors import RunFailedError, RunInterrupted
 from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.space import make_space
 from automl_nas.run.final.report import ExportFailure, FinalNetwork
 from automl_nas.run.record.atomic_files import disk_errors
 from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream_seed
+
+SAMPLES = 3
+"""The number of inputs that exporters receive."""
+
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def delivered_space(plan: Plan, network: FinalNetwork) -> SearchSpace:
@@ -40,7 +51,16 @@ def make_delivery(plan: Plan, network: FinalNetwork, module: nn.Module) -> Deliv
         module: the trained network, on the CPU.
     """
     description = _description(plan, network)
-    return Delivery(module.eval(), network.architecture, plan.final_space.input_shape, description)
+    samples = None
+    if plan.final is not None and plan.final_task is not None:
+        samples = _samples(plan.final_task, plan.final.settings.split, plan.seed)
+    return Delivery(module.eval(), network.architecture, plan.final_space.input_shape, description, samples)
+
+
+def _samples(task: Task, split: str, seed: int) -> Tensor:
+    """Return inputs of the split that networks are trained on; repeated if a batch has too few."""
+    inputs, _ = next(task.batches(split, 0, stream_seed(seed, "export/samples")))
+    return inputs[torch.arange(SAMPLES) % len(inputs)].detach().cpu()
 
 
 def _description(plan: Plan, network: FinalNetwork) -> dict[str, Any]:
@@ -49,10 +69,84 @@ def _description(plan: Plan, network: FinalNetwork) -> dict[str, Any]:
     values = network.to_json()
     return {
         "framework": f"automl_nas {__version__}",
-        "space": values.get("space", final.get("space", plan.config["space"])),
-        "task": final.get("task", plan.config.get("task")),
+        "space": _without_folders(values.get("space", final.get("space", plan.config["space"]))),
+        "task": _without_folders(final.get("task", plan.config.get("task"))),
         **{key: values[key] for key in ("costs", "test", "test_interval")},
     }
+
+
+def _without_folders(value: Any) -> Any:
+    """Return plain data with the names of files in place of absolute paths, which concern this machine only."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Path]:
+    """Export a copy of the delivered network, and return the files.
+
+    Args:
+        exporter: of one format.
+        delivery: its network does not change, whatever the exporter does.
+        folder: an existing folder; files outside it may be returned, too.
+
+    Raises:
+        RunFailedError: the exporter failed in whatever way, changed the network it received, or returned something
+            else than files that exist. The files of an exporter that changed the network are removed.
+        OSError: the disk is full.
+    """
+    try:
+        own = copy.deepcopy(delivery.network)
+        paths: object = exporter.export(replace(delivery, network=own), folder)
+    except RunFailedError as error:
+        raise RunFailedError(_plain_text(str(error))) from error
+    except (RunInterrupted, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Also SystemExit, and errors of libraries that do not derive from Exception: the trained network must survive.
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        text = _plain_text(str(error))
+        raise RunFailedError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
+    if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
+        raise RunFailedError(f"the exporter must return a list of paths, not {paths!r:.100}")
+    files = list(paths)
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise RunFailedError(f"the exporter returned files that do not exist: {', '.join(missing)}")
+    if changed := _difference(delivery.network, own):
+        for path in files:
+            if path.is_relative_to(folder):
+                path.unlink()
+        raise RunFailedError(
+            f"the exporter changed the network that it received ({changed}), so its files, now removed, may hold other "
+            "weights than those that were tested; let it convert a copy"
+        )
+    return files
+
+
+def _difference(before: nn.Module, after: nn.Module) -> str:
+    """Return in words how the state of a network changed; empty if it did not."""
+    old, new = before.state_dict(), after.state_dict()
+    if names := sorted(old.keys() ^ new.keys()):
+        return f"it has other tensors: {', '.join(names[:3])}"
+    if names := [name for name, value in old.items() if not _identical(value, new[name])]:
+        return f"other values of {', '.join(names[:3])}"
+    return "the training mode" if any(module.training for module in after.modules()) else ""
+
+
+def _identical(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return type(one) is type(other)
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())  # NaN equals NaN
+
+
+def _plain_text(text: str) -> str:
+    """Return a message without the codes that colour it on a terminal."""
+    return _TERMINAL_CODES.sub("", text).strip()
 
 
 @dataclass(frozen=True)
@@ -94,8 +188,8 @@ class RunExporter:
     def export(self, network: FinalNetwork, module: nn.Module) -> Exports:
         """Write the delivered network in every format.
 
-        A format that cannot represent the network is reported, and the run and the other formats continue. A file that
-        cannot be written ends the run: with free space on the disk, resuming the run writes the file.
+        A format that fails is reported, and the run and the other formats continue. Only a full disk ends the run: with
+        free space on the disk, resuming the run writes the file.
 
         Args:
             network: as reported, with its test metrics.
@@ -108,9 +202,11 @@ class RunExporter:
             self.target.mkdir(exist_ok=True)
             for name, exporter in self.exporters:
                 try:
-                    paths = exporter.export(delivery, self.target)
+                    files += [
+                        str(path.relative_to(self.folder)) for path in export_copy(exporter, delivery, self.target)
+                    ]
                 except RunFailedError as error:
                     failures.append(ExportFailure(name, str(error)))
-                else:
-                    files += [str(path.relative_to(self.folder)) for path in paths]
+                except ValueError as error:
+                    failures.append(ExportFailure(name, f"the exporter wrote outside the run directory: {error}"))
         return Exports(self.folder, tuple(files), tuple(failures))

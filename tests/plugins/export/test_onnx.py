@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import onnx
@@ -150,3 +151,30 @@ def test_a_network_that_branches_on_values_is_refused(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(settings: dict[str, float], match: str) -> None:
     with pytest.raises(ConfigurationError, match=match):
         OnnxExporter(**settings)  # type: ignore[arg-type]
+
+
+def test_a_network_of_tokens(tmp_path: Path) -> None:
+    """Its inputs are integers below 7, as the task's samples are; normal numbers would be no tokens."""
+    network = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(20, 3)).eval()
+    samples = torch.arange(15).view(3, 5) % 7
+    (file,) = OnnxExporter().export(Delivery(network, Architecture({}), (5,), samples=samples), tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(run(file, samples)[0], network(samples), rtol=1e-5, atol=1e-6)
+
+
+def test_a_tracer_that_changes_the_network_is_compared_with_the_unchanged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = OnnxExporter._trace
+
+    def zeroing(self: OnnxExporter, network: nn.Module, example: Tensor) -> Any:
+        for parameter in network.parameters():
+            parameter.zero_()
+        return trace(self, network, example)
+
+    monkeypatch.setattr(OnnxExporter, "_trace", zeroing)
+    network = nn.Linear(3, 2).eval()
+    with pytest.raises(RunFailedError, match="differs from the network"):
+        OnnxExporter().export(Delivery(network, Architecture({}), (3,)), tmp_path)
+    assert network.weight.abs().min() > 0
+    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,3 +129,30 @@ def test_a_program_that_computes_something_else_is_refused(
 def test_tolerances_that_make_no_sense(tolerance: float) -> None:
     with pytest.raises(ConfigurationError, match="tolerance"):
         Pt2Exporter(tolerance=tolerance)
+
+
+def test_a_network_of_tokens(tmp_path: Path) -> None:
+    """Its inputs are integers below 7, as the task's samples are; normal numbers would be no tokens."""
+    network = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(20, 3)).eval()
+    samples = torch.arange(15).view(3, 5) % 7
+    (file,) = Pt2Exporter().export(Delivery(network, Architecture({}), (5,), samples=samples), tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.export.load(file).module()(samples), network(samples), rtol=1e-5, atol=1e-6)
+
+
+def test_a_tracer_that_changes_the_network_is_compared_with_the_unchanged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = Pt2Exporter._trace
+
+    def zeroing(self: Pt2Exporter, network: nn.Module, example: Tensor) -> Any:
+        for parameter in network.parameters():
+            parameter.zero_()
+        return trace(self, network, example)
+
+    monkeypatch.setattr(Pt2Exporter, "_trace", zeroing)
+    network = nn.Linear(3, 2).eval()
+    with pytest.raises(RunFailedError, match="differs from the network"):
+        Pt2Exporter().export(Delivery(network, Architecture({}), (3,)), tmp_path)
+    assert network.weight.abs().min() > 0
+    assert list(tmp_path.iterdir()) == []

@@ -83,3 +83,12 @@ def test_the_probe_has_the_networks_precision_and_is_the_same_each_time() -> Non
     assert probe(nn.Linear(3, 3).double(), (3,), 2).dtype == torch.float64
     assert probe(nn.Identity(), (3,), 2).dtype == torch.float32
     assert torch.equal(probe(nn.Identity(), (3,), 2), probe(nn.Identity(), (3,), 2))
+
+
+def test_the_probe_is_of_the_tasks_samples_if_there_are_any() -> None:
+    samples = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert torch.equal(probe(nn.Linear(3, 3), (3,), 3, samples), samples[[0, 1, 0]])
+    assert probe(nn.Linear(3, 3).double(), (3,), 1, samples).dtype == torch.float64
+    # Tokens remain integers, whatever the network's precision.
+    tokens = probe(nn.Embedding(7, 2).double(), (3,), 3, samples.long())
+    assert torch.equal(tokens, samples[[0, 1, 0]].long()) and tokens.dtype == torch.int64
