@@ -34,6 +34,15 @@ def debug_option(command: CommandT) -> CommandT:
     )(command)
 
 
+def trust_option(command: CommandT) -> CommandT:
+    """Add ``--trust`` to a command that reads a run directory."""
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help="Import also classes that the run directory names and no plugin registers, which executes their code.",
+    )(command)
+
+
 def json_option(command: CommandT) -> CommandT:
     """Add ``--json`` to a command, as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from automl_nas.cli.common import debug_option, json_option, working_plugins
+from automl_nas.cli.common import debug_option, json_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
 from automl_nas.cli.overrides import Configuration
 from automl_nas.errors import ConfigurationError, InfeasibleError
@@ -48,6 +48,7 @@ NETWORK_COST = "network-cost"
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. space.num_classes=100."
 )
 @json_option
+@trust_option
 @debug_option
 @click.pass_context
 def cost(
@@ -59,6 +60,7 @@ def cost(
     input_shape: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
+    trust: bool,
 ) -> None:
     """Show all costs of an architecture, and the smallest and largest costs, in the space of the configuration TARGET.
 
@@ -66,6 +68,7 @@ def cost(
     torchvision model, package.module:Class, or an ONNX file.
     """
     from automl_nas.cli.space_costs import space_costs
+    from automl_nas.plugin.references import consent
 
     if not _is_configuration(target):
         if architecture is not None:
@@ -86,7 +89,8 @@ def cost(
     configuration = Configuration.read(Path(target), overrides)
     with quiet_libraries():
         try:
-            plan, infeasible = _plan(configuration.value, registry)
+            with consent(Path(target).parent, trust=trust or not _is_in_run_directory(Path(target))):
+                plan, infeasible = _plan(configuration.value, registry)
             default = "largest" if by_layer or latency else None
             report = space_costs(plan, architecture or default, by_layer=by_layer, latency=latency)
         except ConfigurationError as error:
@@ -99,6 +103,15 @@ def cost(
 def _is_configuration(target: str) -> bool:
     path = Path(target)
     return path.suffix in (".yaml", ".yml", ".json") or (path.is_file() and path.suffix != ".onnx")
+
+
+def _is_in_run_directory(config: Path) -> bool:
+    """Whether a configuration is that of a run directory, which may come from somebody else."""
+    from automl_nas.run.record.directory import RunDirectory
+
+    directory = RunDirectory(config.parent)
+    own = (directory.environment, directory.identity, directory.trials, directory.result)
+    return config.name == directory.config.name and any(path.exists() for path in own)
 
 
 def _network_command(ctx: click.Context) -> click.Command:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from automl_nas.cli.common import debug_option, working_plugins
+from automl_nas.cli.common import debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
 from automl_nas.errors import RunDirectoryError
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder to write to (default: DIR/export)."
 )
 @click.option("--force", is_flag=True, help="Replace files that exist and differ.")
+@trust_option
 @debug_option
-def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: bool) -> None:
+def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: bool, trust: bool) -> None:
     """Export the trained network that the complete run in DIR delivered."""
     from automl_nas.run.api import open_run
     from automl_nas.run.record.yaml import parse_yaml
@@ -40,7 +41,7 @@ def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: b
         for text in formats or registry.names("exporters")
     ]
     with quiet_libraries():
-        for path in _export(open_run(directory), exporters, out or directory / "export", force):
+        for path in _export(open_run(directory, trust=trust), exporters, out or directory / "export", force):
             click.echo(path)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from automl_nas.cli.common import CommandT, debug_option, working_plugins
+from automl_nas.cli.common import CommandT, debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import Logs, quiet_libraries
 from automl_nas.cli.overrides import Configuration, Override
 from automl_nas.cli.progress import progress_reporter
@@ -113,15 +113,18 @@ def run(
 )
 @_changed_data_option
 @_quiet_option
+@trust_option
 @debug_option
-def resume(directory: Path, workers: int | None, overrides: tuple[str, ...], changed_data: bool, quiet: bool) -> None:
+def resume(
+    directory: Path, workers: int | None, overrides: tuple[str, ...], changed_data: bool, quiet: bool, trust: bool
+) -> None:
     """Continue the run in DIR. The result is the same as without the interruption."""
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
 
         executor = _executor(directory, workers, overrides)
-        return Session.resume(directory, executor=executor, handlers=handlers, changed_data=changed_data)
+        return Session.resume(directory, executor=executor, handlers=handlers, changed_data=changed_data, trust=trust)
 
     _drive(start, directory, quiet)
 

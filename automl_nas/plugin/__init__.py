@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         default_manager as default_manager,
     )
     from automl_nas.plugin.observer import Observer as Observer
+    from automl_nas.plugin.references import consent as consent, import_reference as import_reference
     from automl_nas.plugin.registry import Registry as Registry
     from automl_nas.plugin.settings import Setting as Setting, from_config as from_config
     from automl_nas.plugin.signature import (
@@ -77,6 +78,10 @@ _HOMES = {
         "WarningSent",
     ),
     "failures": ("PluginFailure",),
+    "references": (
+        "consent",
+        "import_reference",
+    ),
     "kinds": (
         "KINDS",
         "Kind",

@@ -10,6 +10,7 @@ from typing import Any
 
 from automl_nas.errors import RunDirectoryError
 from automl_nas.plugin.events import Handlers
+from automl_nas.plugin.references import consent
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.configuration.resolver import make_plan
@@ -78,6 +79,7 @@ def resume(
     handlers: Handlers | None = None,
     executor: Any = None,
     changed_data: bool = False,
+    trust: bool = False,
 ) -> Result:
     """Continue a run whose configuration holds no Python objects; for a complete run, return its result.
 
@@ -87,6 +89,7 @@ def resume(
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
+        trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
 
     Returns:
         The result, with a warning for each of its shortcomings; see `search`.
@@ -97,25 +100,31 @@ def resume(
         RunFailedError: the run cannot reach a result.
         RunInterrupted: the run was stopped by a signal.
     """
-    session = Session.resume(Path(directory), handlers=handlers, executor=executor, changed_data=changed_data)
+    session = Session.resume(
+        Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
+    )
     return Result(Path(directory), session.run(), session.plan)
 
 
-def open_run(directory: str | os.PathLike[str], **components: Any) -> Result:
+def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **components: Any) -> Result:
     """Return the result of a complete run. The run directory is only read.
 
     Args:
         directory: the run directory.
+        trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers,
+            which executes their code.
         components: the Python objects of the configuration, by section, e.g. ``space=...``; a configuration without
             Python objects needs none.
 
     Raises:
         RunDirectoryError: the directory is not a run, or the run is not complete.
+        ConfigurationError: the run directory names a class that no plugin registers, and ``trust`` is False.
     """
     opened = RunDirectory.open(Path(directory))
     objects = separate_objects(components)[1]
     data = opened.read_result()
     if data is None:
         raise RunDirectoryError(f"{directory} is not complete; to continue it: automl-nas resume {directory}")
-    plan = make_plan(opened.read_config(), complete_manager().registry, objects, checked=True)
+    with consent(opened.path, trust=trust):
+        plan = make_plan(opened.read_config(), complete_manager().registry, objects, checked=True)
     return Result(opened.path, data, plan)

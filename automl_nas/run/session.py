@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
+from automl_nas.plugin.references import consent
 from automl_nas.plugin.settings import to_json
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan, what_matters
@@ -83,6 +84,7 @@ class Session:
         raw: Mapping[str, Any] | None = None,
         executor: Any = None,
         changed_data: bool = False,
+        trust: bool = False,
     ) -> Session:
         """Open and lock a run directory, to continue the run.
 
@@ -94,6 +96,8 @@ class Session:
                 recorded one.
             executor: another executor than the recorded one. It does not change the results.
             changed_data: continue though the data of the task changed.
+            trust: import also classes that the run directory names and no plugin registers; those in ``raw`` are
+                imported in any case.
 
         Raises:
             RunDirectoryError: the path is not a run directory, another process works on the run, or configuration,
@@ -108,6 +112,7 @@ class Session:
             if executor is not None:
                 config["executor"] = executor
             objects: Mapping[str, object] = {}
+            allowed: frozenset[str] = frozenset()
             if raw is not None:
                 written = make_plan(
                     _with_recorded_runtime(raw, config["runtime"]),
@@ -116,11 +121,13 @@ class Session:
                 )
                 objects = written.components.objects
                 _check_same(config, written.config, path)
-            plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
-            check_spaces(directory, plan)
-            check_data(directory, plan, changed=changed_data)
-            run = run_info(directory.path, plan, resumed=True)
-            return cls(directory, plan, make_notifications(run, plan, manager, handlers))
+                allowed = frozenset(_texts(written.config))
+            with consent(path, trust=trust, allowed=allowed):
+                plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
+                check_spaces(directory, plan)
+                check_data(directory, plan, changed=changed_data)
+                run = run_info(directory.path, plan, resumed=True)
+                return cls(directory, plan, make_notifications(run, plan, manager, handlers))
         except BaseException:
             directory.unlock()
             raise
@@ -170,6 +177,18 @@ def _check_single_process() -> None:
             "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
             "and use executor: {name: processes, workers: N} to evaluate in parallel"
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all strings in plain data but the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _check_same(recorded: Mapping[str, Any], written: Mapping[str, Any], path: Path) -> None:

@@ -43,7 +43,9 @@ def mirror_once(directory: Path, storage: str, study: str | None) -> tuple[int, 
 def _describe(run: RunDirectory) -> RunDescription:
     if (run.path / FILE_NAME).exists():
         return RunDescription.read(run.path)
+    from automl_nas.plugin import consent
     from automl_nas.run import complete_manager, make_plan, run_info
 
-    plan = make_plan(run.read_config(), complete_manager().registry, checked=True)
+    with consent(run.path, trust=False):
+        plan = make_plan(run.read_config(), complete_manager().registry, checked=True)
     return RunDescription.of(run.path, run_info(run.path, plan, resumed=True).objectives, plan.space)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from automl_nas.errors import ConfigurationError, did_you_mean
+from automl_nas.plugin import import_reference
 from automl_nas_optuna.optuna_version import require_optuna
 
 if TYPE_CHECKING:
@@ -151,17 +152,18 @@ class Sampler:
     def _load(self, path: str) -> Any:
         from optuna.samplers import BaseSampler
 
-        module, colon, names = path.partition(":")
-        if not colon:
+        if ":" not in path:
             raise ConfigurationError(
                 f"unknown sampler '{self.name}'{did_you_mean(self.name, SAMPLERS)}; write any other one as "
                 "'package.module:Class'",
                 path="name",
             )
         try:
-            cls: Any = importlib.import_module(module)
-            for part in names.split("."):
-                cls = getattr(cls, part)
+            if self.name in SAMPLERS:  # a class of Optuna's, not one that the configuration names
+                module, _, name = path.partition(":")
+                cls: Any = getattr(importlib.import_module(module), name)
+            else:
+                cls = import_reference(path, path="name")
         except (ImportError, AttributeError) as error:
             raise ConfigurationError(f"cannot import the sampler '{path}': {error}", path="name") from error
         if not (isinstance(cls, type) and issubclass(cls, BaseSampler)) or inspect.isabstract(cls):
