@@ -1,13 +1,56 @@
-"""What all tests share."""
+"""What all tests share: one thread, an empty cache, and the check that tests which start processes are marked."""
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from automl_nas.evaluation.process_context import process_context
+
 # Before torch is imported: tiny tensors are several times slower on many threads, and tests run in several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_process_starts: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Child processes are forked from a server, which is started once. These imports take more than a second in each child.
+    process_context(["torch._dynamo", "automl_nas_vision.torchvision_step"])
+    sys.addaudithook(_note_process)
+    start = multiprocessing.process.BaseProcess.start
+
+    def noted_start(process: multiprocessing.process.BaseProcess) -> None:
+        _process_starts.append("multiprocessing.Process.start")
+        start(process)
+
+    # Processes of a fork server raise no audit event.
+    multiprocessing.process.BaseProcess.start = noted_start  # type: ignore[method-assign]
+
+
+def _note_process(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"):
+        _process_starts.append(event)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _process_starts.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that starts a process, itself or in a fixture, and lacks the marker."""
+    result = yield
+    if _process_starts and item.get_closest_marker("process") is None:
+        pytest.fail(
+            f"{', '.join(sorted(set(_process_starts)))}: mark this test with @pytest.mark.process", pytrace=False
+        )
+    return result
 
 
 @pytest.fixture(autouse=True)

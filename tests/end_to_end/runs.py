@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -80,8 +81,9 @@ def config(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(CONFIG), "space": small_space(), **changes}
 
 
+@functools.cache
 def preload() -> None:
-    """Import everything a run needs, so that forked processes begin with it."""
+    """Import everything a run needs, so that forked processes begin with it. Takes a second, once."""
     import automl_nas.run.session
     import automl_nas.run.trials.worker_processes  # noqa: F401
     from automl_nas.run.configuration.builtin import complete_manager
@@ -118,6 +120,7 @@ def record(directory: Path) -> dict[str, Any]:
 
 def in_child(work: Callable[[], object], *, quiet: bool = False) -> int:
     """Run a function in a forked process and return its process id; it ends with 0, or with 1 and a traceback."""
+    preload()
     pid = os.fork()
     if pid:
         return pid
@@ -159,7 +162,7 @@ def kill_at(work: Callable[[], object], directory: Path, moments: Sequence[int],
             if done:
                 assert status == 0, f"the run failed with status {status}"
                 return kills
-            time.sleep(0.001)
+            time.sleep(0.003)
         time.sleep(rng.uniform(0, 0.05))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.runs import changed, config, in_child, kill_at, preload, progress, record
+from end_to_end.runs import changed, config, in_child, kill_at, progress, record
 
 import automl_nas
 
@@ -30,7 +30,6 @@ def finish(settings: dict[str, Any], out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
-    preload()
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     finish(config(), out)
     return record(out), progress(out)
