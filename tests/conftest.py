@@ -15,11 +15,17 @@ from automl_nas.evaluation.process_context import process_context
 # Before torch is imported: tiny tensors are several times slower on many threads, and tests run in several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Tests that contracts in automl_nas.testing define: contracts are for everybody, and so cannot use our marker.
+INHERITED_PROCESS_TESTS = (
+    "::test_its_top_module_imports_nothing_heavy",
+    "TestNpz::test_equivalents_yield_the_same_samples",
+)
+
 _process_starts: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Child processes are forked from a server, which is started once. These imports take more than a second in each child.
+    # Child processes are forked from a server that is started once. In each child these imports would take a second.
     process_context(["torch._dynamo", "automl_nas_vision.torchvision_step"])
     sys.addaudithook(_note_process)
     start = multiprocessing.process.BaseProcess.start
@@ -35,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def _note_process(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"):
         _process_starts.append(event)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.partition("[")[0].endswith(INHERITED_PROCESS_TESTS):
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.hookimpl(tryfirst=True)

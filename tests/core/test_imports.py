@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import automl_nas
 
 ROOT = Path(automl_nas.__file__).parents[1]
@@ -29,12 +31,14 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.process
 def test_packages_import_nothing_heavy_and_no_plugin() -> None:
     loaded = loaded_after(f"import automl_nas, {', '.join(f'automl_nas.{layer}' for layer in LAYERS)}")
     assert not loaded & HEAVY
     assert not any(name.startswith("automl_nas_") for name in loaded)
 
 
+@pytest.mark.process
 def test_data_and_interfaces_do_without_torch() -> None:
     code = (
         "from automl_nas.space import Architecture, Choice, Ordinal, SearchSpace, Subset\n"
@@ -47,6 +51,7 @@ def test_data_and_interfaces_do_without_torch() -> None:
     assert not loaded_after(code) & HEAVY
 
 
+@pytest.mark.process
 def test_reading_a_record_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"

@@ -44,11 +44,14 @@ def train(channels: str, network: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_training_survives_with_every_narrow_width() -> None:
     result = train("1, 2, 3, 4, 5, 6, 7", "runtime.place(convolution)")
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.process
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the kernel exists on x86 processors")
 def test_the_guard_is_still_needed() -> None:
     """When this fails, torch has mended its kernel, and the guard can go."""

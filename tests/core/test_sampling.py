@@ -109,6 +109,7 @@ def test_skipped_batches_are_not_read() -> None:
     assert len(rest) == 2 and len(read) == 8
 
 
+@pytest.mark.process
 def test_workers_change_nothing_and_are_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "_usable_cpus", lambda: 3)
     before = torch.get_rng_state()
@@ -134,6 +135,7 @@ def failing(indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
     raise KeyError("sample")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_fetch_reaches_the_caller(workers: int) -> None:
     with pytest.raises(KeyError, match="sample"):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FAKE = """
 import torch
 {body}
@@ -42,6 +44,8 @@ def fake(folder: Path, body: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_installed_torchvision_can_be_used() -> None:
     run(
         "import torch\n"
@@ -54,6 +58,8 @@ def test_the_installed_torchvision_can_be_used() -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_missing_operators_are_defined(tmp_path: Path) -> None:
     run(
         "import torch\n"
@@ -65,6 +71,8 @@ def test_missing_operators_are_defined(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_present_operators_are_left_alone(tmp_path: Path) -> None:
     run(
         "import torch\n"
@@ -77,6 +85,8 @@ def test_present_operators_are_left_alone(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_another_failure_is_reported(tmp_path: Path) -> None:
     run(
         "import builtins\n"

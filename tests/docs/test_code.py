@@ -34,6 +34,7 @@ def toy_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> automl_na
     return result
 
 
+@pytest.mark.slow
 def test_the_readme_runs_from_the_quickstart_to_the_custom_space(toy_quickstart: automl_nas.Result) -> None:
     assert [path.name for path in toy_quickstart.files] == [
         "model.safetensors",
@@ -50,6 +51,8 @@ def test_the_readme_runs_from_the_quickstart_to_the_custom_space(toy_quickstart:
     assert not names["model"].training
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page.name != "README.md"], ids=name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +75,7 @@ def test_the_readme_shows_the_example_as_it_is() -> None:
     assert (ROOT / "examples" / "custom_space.py").read_text(encoding="utf-8") in shown
 
 
+@pytest.mark.slow
 def test_the_output_in_the_readme_is_possible(quickstart: Plan) -> None:
     """Costs are counted again, on each network by itself; shares of 360 images have exactly one Wilson interval."""
     (shown,) = [code for code, _ in blocks(ROOT / "README.md", "") if code.startswith("found architecture:")]

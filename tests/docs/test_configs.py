@@ -67,6 +67,7 @@ def test_the_quickstart_says_true_numbers(quickstart: Plan) -> None:
     assert wanted in comments(QUICKSTART)
 
 
+@pytest.mark.slow
 def test_the_small_images_say_true_numbers(images: Path) -> None:
     """FLOPs are additive: the extremes have the extreme option of every block."""
     raw = Configuration.read(SMALL_IMAGES, [f"task.path={images}"]).value
@@ -92,6 +93,7 @@ def test_every_configuration_is_tested_here() -> None:
     assert found == [*DSO, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
 
 
+@pytest.mark.slow
 def test_blocks_and_channels_run_at_toy_size(tmp_path: Path) -> None:
     changes = [*TOY, "stages.supernet.strategy.widen_epochs=1", "final.baselines=[random]"]
     changes += ["stages.supernet.strategy.train.warmup_epochs=0", "final.export=[safetensors]"]
@@ -121,6 +123,7 @@ def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
     assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
 
 
+@pytest.mark.slow
 def test_a_limit_on_latency_runs_at_toy_size(tmp_path: Path) -> None:
     """What is delivered has been measured, as a network and as a file, and a prediction says how good it is."""
     changes = [change for change in TOY if "flops" not in change]
@@ -158,6 +161,7 @@ def test_dso_runs_at_toy_size(config: Path, images: Path, tmp_path: Path) -> Non
     assert result.data["final"]["networks"][0]["role"] == "found"
 
 
+@pytest.mark.slow
 def test_the_shortest_configuration_is_enough() -> None:
     """configuration.md begins with it, and says what its defaults are."""
     shown, _ = blocks(ROOT / "docs" / "reference" / "configuration.md", "yaml")[0]

@@ -16,6 +16,7 @@ from automl_nas.cli import cli
 PAGE = DOCS / "tutorials" / "first_search.md"
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_first_search_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python is executed, the YAML is written where the commands expect it, and each command succeeds."""
     monkeypatch.chdir(tmp_path)

@@ -74,6 +74,7 @@ def test_too_many_failures_in_a_row_end_it(tmp_path: Path) -> None:
     assert len(trials(tmp_path / "run").trials) == 9
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["die", "exit"])
 def test_a_candidate_that_kills_its_process_is_failed_after_two_attempts(tmp_path: Path, how: str) -> None:
     """In-process: the first attempt takes the run with it, the second is made in a worker process."""
@@ -89,6 +90,7 @@ def test_a_candidate_that_kills_its_process_is_failed_after_two_attempts(tmp_pat
     assert len(found) == 20
 
 
+@pytest.mark.process
 def test_those_that_were_started_with_a_candidate_that_kills_its_process_are_unharmed(tmp_path: Path) -> None:
     """Quick ones are recorded as started together, so all of them are suspects, and one of them is to blame."""
     lives = tmp_path / "lives"
@@ -107,6 +109,7 @@ def test_those_that_were_started_with_a_candidate_that_kills_its_process_are_unh
         assert number == 9 or trial.metrics == found[number].metrics
 
 
+@pytest.mark.process
 def test_worker_processes_survive_a_candidate_that_kills_them(tmp_path: Path) -> None:
     lives = tmp_path / "lives"
     settings = search_only({"name": Misbehaving, "how": "die", "numbers": [4], "lives": str(lives)}, ahead=4)
@@ -118,6 +121,7 @@ def test_worker_processes_survive_a_candidate_that_kills_them(tmp_path: Path) ->
     assert len(found) == 20
 
 
+@pytest.mark.process
 def test_an_evaluation_that_hangs_is_stopped(tmp_path: Path) -> None:
     settings = search_only({"name": Misbehaving, "how": "hang", "numbers": [2]}, timeout=1.0)
     run({**settings, "executor": "processes"}, tmp_path / "run")
@@ -125,6 +129,8 @@ def test_an_evaluation_that_hangs_is_stopped(tmp_path: Path) -> None:
     assert {n: t.error for n, t in found.items() if t.state == "failed"} == {2: "stopped after its timeout of 1 s"}
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_same_trials_with_any_number_of_workers(tmp_path: Path) -> None:
     """A whole run: supernet, search with inherited weights, final stage."""
     runs = []
@@ -135,6 +141,7 @@ def test_the_same_trials_with_any_number_of_workers(tmp_path: Path) -> None:
     assert runs[0] == runs[1] == runs[2] == runs[3]
 
 
+@pytest.mark.process
 def test_arrival_in_any_order_changes_nothing(tmp_path: Path) -> None:
     settings = search_only(Slow, batch=2, ahead=6, strategy={"name": "aging", "population": 5, "sample_size": 2})
     run(settings, tmp_path / "in-process")
@@ -142,6 +149,8 @@ def test_arrival_in_any_order_changes_nothing(tmp_path: Path) -> None:
     assert record(tmp_path / "in-process")["trials"] == record(tmp_path / "processes")["trials"]
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_killing_the_run_while_workers_work(tmp_path: Path) -> None:
     settings = {**search_only(Slow, batch=2, ahead=6), "executor": {"name": "processes", "workers": 2}}
     run(settings, tmp_path / "left-alone")
@@ -156,6 +165,7 @@ def test_killing_the_run_while_workers_work(tmp_path: Path) -> None:
     assert record(out)["trials"] == record(tmp_path / "left-alone")["trials"]
 
 
+@pytest.mark.process
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     settings = search_only({"name": Misbehaving, "how": "hang", "numbers": [1]})
     pid = in_child(partial(run, settings, tmp_path / "run"))
@@ -187,6 +197,7 @@ def test_an_orderly_stop_is_resumable_and_no_attempt(tmp_path: Path) -> None:
     assert record(tmp_path / "stopped")["trials"] == record(tmp_path / "left-alone")["trials"]
 
 
+@pytest.mark.process
 def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,6 +223,7 @@ def test_a_damaged_ledger_line_is_named_and_its_trial_evaluated_again(
     ] == expected
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
     return record(out), progress(out)
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_killed_at_random_moments(undisturbed: tuple[dict[str, Any], int], tmp_path: Path, seed: int) -> None:
     """Moments are spread over all of the run: supernet training, search and the last stage."""
@@ -45,16 +47,20 @@ def test_killed_at_random_moments(undisturbed: tuple[dict[str, Any], int], tmp_p
     assert record(tmp_path / "run") == expected
 
 
+@pytest.mark.process
 def test_same_configuration_same_run(undisturbed: tuple[dict[str, Any], int], tmp_path: Path) -> None:
     finish(config(), tmp_path / "run")
     assert record(tmp_path / "run") == undisturbed[0]
 
 
+@pytest.mark.process
 def test_another_seed_is_another_run(undisturbed: tuple[dict[str, Any], int], tmp_path: Path) -> None:
     finish(config(seed=4), tmp_path / "run")
     assert record(tmp_path / "run")["trials"] != undisturbed[0]["trials"]
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_rare_checkpoints_change_nothing(undisturbed: tuple[dict[str, Any], int], tmp_path: Path) -> None:
     """Without checkpoints inside stages everything since the last stage is replayed from the ledger."""
     expected, length = undisturbed
@@ -66,6 +72,8 @@ def test_rare_checkpoints_change_nothing(undisturbed: tuple[dict[str, Any], int]
     assert record(tmp_path / "run") == expected
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_kills_while_the_batch_is_one(tmp_path: Path) -> None:
     settings = changed(changed(config(), "stages.1.batch", 1), "stages.1.ahead", 1)
     finish(settings, tmp_path / "left-alone")

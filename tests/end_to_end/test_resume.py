@@ -66,6 +66,7 @@ def test_info_that_cannot_be_recorded_is_named(tmp_path: Path) -> None:
         run(search_only(Chatty), tmp_path / "run")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("where", ["here", "in the worker"])
 def test_a_suspect_that_no_worker_process_can_try_is_evaluated_like_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
@@ -91,6 +92,7 @@ def test_a_suspect_that_no_worker_process_can_try_is_evaluated_like_all_others(
     assert record(tmp_path / "run")["trials"] == record(tmp_path / "left-alone")["trials"]
 
 
+@pytest.mark.process
 def test_a_damaged_line_of_a_trial_that_was_not_handed_out_yet(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,6 +136,7 @@ def test_what_the_runtime_left_to_the_machine_is_not_asked_again(tmp_path: Path)
     assert (tmp_path / "run" / "config.yaml").read_text() == recorded
 
 
+@pytest.mark.process
 def test_a_resumed_search_takes_the_executor_it_is_given(tmp_path: Path) -> None:
     with pytest.raises(RunInterrupted):
         run(search_only(Slow), tmp_path / "run", handlers=stop_at(3))
@@ -175,6 +178,7 @@ def test_trials_are_seen_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert Backwards.shown == [list(range(4)), list(range(8))]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_signal_to_the_whole_group_is_held_against_no_candidate(tmp_path: Path, number: int) -> None:
     """As a cluster ends a job: workers die of it at once, while they start or while they evaluate."""
@@ -206,6 +210,8 @@ def test_candidates_that_nothing_measures_are_not_compared(tmp_path: Path) -> No
     assert len(trials(tmp_path / "costs").trials) == 20
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_budget_of_steps_leaves_nothing_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What was asked for ahead is recorded, whatever the executor; so checkpoints of the next stage can build on it."""
     settings = search_only(Slow, ahead=4, budget={"steps": 3})

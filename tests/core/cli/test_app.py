@@ -41,6 +41,7 @@ def test_version(program: Any) -> None:
     assert program("--version").stdout == f"automl-nas, version {automl_nas.__version__}\n"
 
 
+@pytest.mark.process
 def test_quick_commands_import_nothing_heavy(program: Any) -> None:
     """One process for each command, since an import is for good."""
     (program.folder / "old").mkdir()
@@ -87,6 +88,7 @@ def test_errors_are_one_line_and_an_exit_code(error: BaseException, code: int, t
     assert shown.stderr.replace("\nTry 'cli fail --help' for help.\n", "\n") == told
 
 
+@pytest.mark.process
 def test_a_bug_shows_its_traceback_and_exits_with_1(program: Any) -> None:
     program.install(
         "buggy",
@@ -118,6 +120,7 @@ def test_unknown_commands_are_bad_usage(program: Any) -> None:
     assert "No such command 'rum'" in program("rum", code=2).stderr
 
 
+@pytest.mark.process
 def test_a_closed_pipe_is_not_an_error(program: Any) -> None:
     reader = f'{sys.executable} -c "from automl_nas.cli import main; main()" plugins | head -c 1'
     shown = subprocess.run(
@@ -126,6 +129,8 @@ def test_a_closed_pipe_is_not_an_error(program: Any) -> None:
     assert (shown.stdout, shown.stderr) == ("p", "")
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_signal_stops_a_real_run(program: Any) -> None:
     slow = (
         "--set",

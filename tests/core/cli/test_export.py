@@ -70,6 +70,7 @@ def test_formats_are_checked(
     assert message in program("export", finished(), *options, code=2).stderr
 
 
+@pytest.mark.slow
 def test_all_formats_are_written_where_none_is_named(program: Any, finished: Callable[[], Path]) -> None:
     program("export", finished(), "--out", "all")
     names = {path.name for path in (program.folder / "all").iterdir()}

@@ -245,6 +245,8 @@ def test_resuming_nothing(program: Any) -> None:
     assert "the folder does not exist" in program("resume", "nowhere", code=2).stderr
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_workers_of_a_run_are_processes_and_change_nothing(program: Any) -> None:
     for name, options in (("one", ()), ("two", ("--workers", 1))):
         program("run", program.config, "--set", "final=null", "--out", name, "--quiet", *options)

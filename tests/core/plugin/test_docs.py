@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from automl_nas.plugin.discovery import DISABLED, HOOKS, ONLY, STRICT
 from automl_nas.plugin.kinds import COLLABORATORS, KINDS
 
@@ -29,6 +31,8 @@ def test_the_python_of_the_page_on_hooks_runs() -> None:
         exec(compile(block, "hooks.md", "exec"), {})  # noqa: S102 - our own documentation
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_plugin_of_the_tutorial_passes_its_tests(tmp_path: Path) -> None:
     text = (DOCS / "tutorials" / "first_plugin.md").read_text(encoding="utf-8")
     files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

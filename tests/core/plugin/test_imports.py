@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 HEAVY = ("torch", "torchvision", "numpy", "pydantic", "sklearn", "click", "rich")
 
 
@@ -20,6 +22,7 @@ def modules_after(code: str, *folders: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.process
 def test_the_markers_import_only_pluggy() -> None:
     loaded = modules_after("from automl_nas.plugin import hookimpl, Register")
     ours = {name for name in loaded if name.startswith("automl_nas")}
@@ -33,6 +36,7 @@ def test_the_markers_import_only_pluggy() -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
+@pytest.mark.process
 def test_loading_all_installed_plugins_imports_nothing_heavy(installed: Any, registering: Any) -> None:
     installed.write("some-dist", extra=registering("extra", "extra_package.heavy:Heavy"))
     (installed.folder / "extra_package" / "heavy.py").write_text("import torch")

@@ -248,6 +248,7 @@ def test_rates_of_mutation_and_crossover() -> None:
     assert abs(taken - 0.5) < 5 * math.sqrt(0.25 / 20_000)
 
 
+@pytest.mark.process
 def test_importing_the_space_package_does_not_import_torch() -> None:
     code = (
         "import automl_nas.space as s, sys; s.Architecture, s.Subset, s.SearchSpace, s.operators; assert dir(s); "

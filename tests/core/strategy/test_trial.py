@@ -25,6 +25,7 @@ def test_values_contain_metrics_and_costs() -> None:
     assert Trial(0, ANY, {"accuracy": 0.5}, {"flops": 3.0}).values == {"accuracy": 0.5, "flops": 3.0}
 
 
+@pytest.mark.process
 def test_search_and_toys_do_not_import_torch() -> None:
     code = (
         "import sys, automl_nas.strategy as s, automl_nas.testing as t\n"

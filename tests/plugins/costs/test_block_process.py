@@ -128,6 +128,7 @@ def planted(processor: np.ndarray, noise: float) -> tuple[Predictor, np.ndarray,
     return predictor, predictor.predict(DRAWN[60:]), exact[60:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_processor_is_learnt_from_few_networks(seed: int) -> None:
     """Two processors with different weights of the counts; 60 networks of 4 blocks with 16 forms each."""

@@ -76,6 +76,7 @@ def folder(tmp_path: Path) -> Path:
     return write_bundle(bundle(), tmp_path / "bundle")
 
 
+@pytest.mark.process
 def test_it_measures_itself_and_comes_back(folder: Path) -> None:
     done = run(folder)
     assert done.returncode == 0, done.stderr
@@ -90,6 +91,7 @@ def test_it_measures_itself_and_comes_back(folder: Path) -> None:
     assert [row["architecture"] for row in collection.rows()] == [{"d": 1}, {"d": 2}, {"d": 3}]
 
 
+@pytest.mark.process
 def test_settings_can_be_changed_on_the_device(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "there.json"
     done = run(folder, "--rounds", "7", "--clock", "cpu", "--burst-ms", "0.5", "--at-once", "2", "--out", str(out))
@@ -107,6 +109,7 @@ def test_settings_can_be_changed_on_the_device(folder: Path, tmp_path: Path) -> 
     assert "'tensorrt' is not in the installed ONNX Runtime" in refused.stderr
 
 
+@pytest.mark.process
 def test_a_model_that_the_device_cannot_run_does_not_stop_the_others(tmp_path: Path) -> None:
     strange = BundledModel(power(1, "NoSuchOperator"), "strange", {"d": 9})
     folder = write_bundle(bundle(strange), tmp_path / "bundle")
@@ -119,6 +122,7 @@ def test_a_model_that_the_device_cannot_run_does_not_stop_the_others(tmp_path: P
     assert run(alone).returncode == 1
 
 
+@pytest.mark.process
 def test_equal_graphs_are_measured_once(tmp_path: Path) -> None:
     folder = write_bundle(bundle(BundledModel(power(2), "twin", {"d": 7})), tmp_path / "bundle")
     assert len(list((folder / "models").iterdir())) == 3
@@ -127,6 +131,7 @@ def test_equal_graphs_are_measured_once(tmp_path: Path) -> None:
     assert measurements["twin"] == measurements["network 2"] is not None
 
 
+@pytest.mark.process
 def test_an_unsteady_device_and_sessions_that_differ_are_noted(folder: Path) -> None:
     run(folder, "--at-once", "2")
     file = folder / "results.json"
@@ -140,6 +145,7 @@ def test_an_unsteady_device_and_sessions_that_differ_are_noted(folder: Path) -> 
     assert "from 1 to 1.2 ms" in notes
 
 
+@pytest.mark.process
 def test_results_that_do_not_belong_or_are_damaged(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results.json does not exist; run `python run.py` in the bundle"):
         collect(folder)
@@ -176,6 +182,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     return lambda *arguments: CliRunner().invoke(cli, arguments)
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_configuration_becomes_a_table_and_the_table_a_cost(program: Callable[..., Any]) -> None:
     options = [f"--set=latency_ms.{text}" for text in ("rounds=5", "burst_ms=0", "warmup_ms=0", "round_ms=0")]
     done = program("bundle", "my.yaml", "--samples=12", "--architecture=0,1,2,3", "--out=there", *options)

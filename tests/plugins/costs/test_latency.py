@@ -114,6 +114,7 @@ def test_an_output_of_unknown_shape_is_refused() -> None:
         export(network, (3,))
 
 
+@pytest.mark.slow
 def test_an_operation_that_onnx_lacks_is_named_with_its_module() -> None:
     network = nn.Sequential(nn.Linear(4, 16), nn.Unflatten(1, (4, 4)), Applied(lambda x: torch.linalg.eigvalsh(x)))
     with pytest.raises(SpaceError, match=r"ONNX cannot express the operation '\w*eig\w*', called in module '2'"):

@@ -270,6 +270,7 @@ def test_processor_time_is_a_latency_of_one_thread_only() -> None:
     assert LatencyOptions(clock="cpu").text().endswith("processor time")
 
 
+@pytest.mark.process
 def test_what_measures_needs_only_numpy_and_onnx_runtime(tmp_path: Path) -> None:
     """It is copied to devices: importing it there must not import this project or torch."""
     write_bundle(Bundle([BundledModel(control_model(), "the control")]), tmp_path / "bundle")

@@ -347,6 +347,8 @@ def test_sparse_gradients_are_refused() -> None:
         optimiser.step()
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_it_is_found_in_the_package_without_importing_torch_before() -> None:
     code = (
         "import sys, automl_nas_dso; before = 'torch' in sys.modules; automl_nas_dso.APGNAG; "

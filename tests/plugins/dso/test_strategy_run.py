@@ -113,6 +113,8 @@ def test_a_penalty_that_would_do_does(tmp_path: Path) -> None:
     assert refused(0.95 * float(least))
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_killed_on_the_way_it_ends_the_same(tmp_path: Path) -> None:
     """In phase 2, while edges are removed, and when the trial is made."""
     preload()

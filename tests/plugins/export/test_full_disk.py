@@ -34,6 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("exporter", [SafetensorsExporter(), Pt2Exporter(), OnnxExporter()])
 def test_a_full_disk_is_said(small_disk: Path, exporter: Exporter) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000)).eval()

@@ -39,6 +39,7 @@ class TestContract(ExporterContract):
         return lambda x: run(paths[0], x)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tied", "graph_module"])
 def test_hard_networks(deliver: Deliver, name: str, tmp_path: Path) -> None:
     delivery = deliver(name)

@@ -55,6 +55,8 @@ save_file({"y": y}, sys.argv[3])
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_it_runs_where_automl_nas_cannot_be_imported(deliver: Deliver, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

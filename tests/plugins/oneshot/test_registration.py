@@ -41,6 +41,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
     }
 
 
+@pytest.mark.process
 def test_importing_the_plugin_does_not_import_torch() -> None:
     code = "import sys, automl_nas_oneshot, automl_nas.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0

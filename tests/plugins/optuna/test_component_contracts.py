@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plugins.optuna.test_mirror import mirrored
 from plugins.optuna.worker_processes import start
 
@@ -24,6 +25,7 @@ from automl_nas_optuna.mirror.observer import MirrorObserver
 from automl_nas_optuna.workers.executor import OptunaExecutor
 
 
+@pytest.mark.process
 class TestMirrorObserver(ObserverContract):
     def make(self, space: SearchSpace, folder: Path) -> Observer:
         # A patience that suffices on a busy machine.
@@ -35,6 +37,8 @@ class TestMirrorObserver(ObserverContract):
             assert copies.keys() == {number for number, trial in trials.items() if trial.stage == stage}
 
 
+@pytest.mark.slow
+@pytest.mark.process
 class TestOptunaExecutor(ExecutorContract):
     """With one worker, ``automl-nas worker``, which restarts itself when an evaluation exceeds its timeout."""
 

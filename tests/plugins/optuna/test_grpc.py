@@ -28,6 +28,8 @@ from automl_nas_optuna.workers.queue import Queue
 pytest.importorskip("grpc", reason="gRPC (grpcio) is not installed")
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_worker_evaluates_and_the_mirror_copies_over_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment, event_log, run = install(tmp_path), tmp_path / "event_log", tmp_path / "run"
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -52,6 +54,8 @@ def test_a_worker_evaluates_and_the_mirror_copies_over_a_proxy(tmp_path: Path, m
         assert copies[number].values == [trial.metrics["accuracy"]]
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_proxy_that_goes_away_makes_the_run_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The database behind the proxy contains the queue. With a new proxy on the same port, the run continues."""
     database, port = f"sqlite:///{tmp_path}/queue.db", free_port()

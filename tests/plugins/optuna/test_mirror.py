@@ -68,6 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.process
 def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/trials.db"
     run = tmp_path / "first"
@@ -117,6 +118,7 @@ def test_trials_that_a_storage_missed_are_copied_when_it_is_back(finished: Path,
     assert mirrored(storage, "x/search").keys() == set(range(12))
 
 
+@pytest.mark.process
 def test_a_run_whose_storage_is_down_goes_on_and_warns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def proposed(run: Path) -> list[Any]:
     return [architectures[number] for number in sorted(architectures)]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "sampler",
     [

@@ -100,6 +100,8 @@ LoggingEvaluator.evaluate = killed
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_killed_study_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
     undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
     undisturbed.run()

@@ -59,6 +59,8 @@ while (entry := queue.claim()) is not None:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("storage", [*KINDS, "grpc"], indirect=True)
 def test_an_evaluation_is_claimed_by_one_worker(storage: str) -> None:
     queue = Queue(storage, "q")
@@ -79,6 +81,8 @@ def test_an_evaluation_is_claimed_by_one_worker(storage: str) -> None:
     queue.close()
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_killed_workers_trial_is_evaluated_by_another(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

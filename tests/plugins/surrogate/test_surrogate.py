@@ -119,6 +119,7 @@ def test_it_finds_the_best_of_a_large_space_long_before_chance() -> None:
     assert best > 0.9 * float(effects.max(axis=1).sum())
 
 
+@pytest.mark.slow
 def test_a_free_cost_that_tells_all_is_used() -> None:
     space = ToySpace(blocks=12, options=4)
 

@@ -28,6 +28,8 @@ def test_the_digits_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(again[0], pixels) and np.array_equal(again[1], labels)
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_default_digits_import_neither_torchvision_nor_scikit_learn() -> None:
     code = (
         "import sys; import automl_nas_vision; assert 'torch' not in sys.modules\n"

@@ -507,6 +507,7 @@ def test_options_that_are_equal_in_python() -> None:
     assert [table.estimate(Architecture({"a": option})) for option in (1, True, 0, False)] == [5, 7, 11, 13]
 
 
+@pytest.mark.process
 def test_torch_is_not_imported() -> None:
     code = "import sys, automl_nas.evaluation.costs.tabulated; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

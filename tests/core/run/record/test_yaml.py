@@ -14,6 +14,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_what_is_written_comes_back(value: object) -> None:
     assert parse_yaml(dump_yaml(value), "x").value == value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from automl_nas.run.trials.executor import Executor, InProcess
 from automl_nas.run.trials.worker_processes import WorkerProcesses
 from automl_nas.testing import ExecutorContract
@@ -16,6 +18,7 @@ class TestInProcess(ExecutorContract):
         return InProcess()
 
 
+@pytest.mark.process
 class TestWorkerProcesses(ExecutorContract):
     def make(self, folder: Path) -> Executor:
         return WorkerProcesses(workers=1)

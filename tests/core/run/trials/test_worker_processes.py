@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import multiprocessing
 from collections.abc import Sequence
 from functools import partial
 
+import pytest
 from end_to_end.failing_candidates import Free
 from end_to_end.runs import small_space
 
@@ -27,6 +27,7 @@ def answer(executor: WorkerProcesses) -> Outcome | Crash:
     return event
 
 
+@pytest.mark.process
 def test_a_worker_that_dies_while_idle_is_no_candidates_fault() -> None:
     begun: list[int] = []
 
@@ -39,9 +40,9 @@ def test_a_worker_that_dies_while_idle_is_no_candidates_fault() -> None:
     try:
         executor.submit(Request(0, architecture, 1))
         first = answer(executor)
-        (worker,) = executor._workers
-        os.kill(worker.child.process.pid, signal.SIGKILL)
-        worker.child.process.join()
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        worker.join()
         executor.submit(Request(1, architecture, 1))
         second = answer(executor)
     finally:

@@ -190,6 +190,7 @@ def test_failing_strategy_keeps_finished_searches(table: str, tmp_path: Path) ->
     assert (tmp_path / "out" / "searches.jsonl").read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.process
 def test_ctrl_c_exits_with_130_and_prints_the_command_to_continue(table: str, tmp_path: Path) -> None:
     environ = {
         **os.environ,

@@ -142,6 +142,7 @@ def untimed(record: SearchRecord) -> SearchRecord:
     return replace(record, proposal_seconds=0, late_seconds=0, seconds=0)
 
 
+@pytest.mark.process
 def test_compare_results_do_not_depend_on_worker_processes(table: Path, tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
     strategies = {"one": SCAN, "steps": f"{TOOLS}:Generations", "aging": {"name": "aging", "population": 8}}
@@ -161,6 +162,7 @@ def test_compare_results_do_not_depend_on_worker_processes(table: Path, tmp_path
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [

@@ -167,6 +167,7 @@ assert "matplotlib.pyplot" not in sys.modules
 """
 
 
+@pytest.mark.process
 def test_plots_import_matplotlib_late_and_change_no_global_state(tmp_path: Path) -> None:
     environ = {
         **os.environ,

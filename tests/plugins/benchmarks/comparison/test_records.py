@@ -195,6 +195,7 @@ compare(
 """
 
 
+@pytest.mark.process
 def test_records_survive_a_kill_except_the_running_search(tmp_path: Path) -> None:
     table, out = write_table(tmp_path / "small.csv"), tmp_path / "out"
     environ = {

@@ -308,6 +308,8 @@ def test_rank_from_options_without_a_configuration(tmp_path: Path) -> None:
     assert -20 < column(tmp_path / "out", "recalibrated loss").mean() < -1
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_rank_resumes_after_a_kill(tmp_path: Path) -> None:
     """Killed in training and in scoring, it ends with the numbers of a study that was left alone."""
     config = tmp_path / "supernet.yaml"
@@ -328,6 +330,7 @@ def test_rank_resumes_after_a_kill(tmp_path: Path) -> None:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_rank_example_runs_at_toy_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}

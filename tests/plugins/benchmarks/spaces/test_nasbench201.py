@@ -34,6 +34,7 @@ class TestContract(SupernetContract):
         return [*drawn, space.canonical(space.architecture("000000"))]
 
 
+@pytest.mark.process
 def test_nasbench201_imports_no_torch() -> None:
     code = (
         "import sys; from automl_nas_benchmarks.spaces.nasbench201 import NASBench201; space = NASBench201(); "

@@ -36,6 +36,7 @@ class TestContract(SupernetContract):
         return [*drawn, space.architecture("00000000")]
 
 
+@pytest.mark.process
 def test_nasbench_macro_imports_no_torch() -> None:
     code = (
         "import sys; from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro; space = NASBenchMacro(); "

@@ -227,6 +227,7 @@ def test_table_evaluators_refuse_unknown_data_sets_and_fidelities(evaluator: dic
         make_plan({"space": "nasbench201", "problem": problem, "stages": [stage]}, complete_manager().registry)
 
 
+@pytest.mark.process
 def test_importing_the_tables_does_not_import_torch() -> None:
     code = (
         "import automl_nas_benchmarks.benchmark, automl_nas_benchmarks.tables.evaluators, sys; "
