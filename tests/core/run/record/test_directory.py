@@ -118,6 +118,7 @@ def test_damaged_files_that_can_be_computed_again_are_named(tmp_path: Path) -> N
     assert "environment.json is damaged" in reason
 
 
+@pytest.mark.process
 def test_leftovers_of_killed_processes_are_removed_when_the_run_is_locked(tmp_path: Path) -> None:
     directory = RunDirectory.create(tmp_path / "run", {"seed": 1})
     directory.unlock()
