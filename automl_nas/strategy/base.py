@@ -25,7 +25,10 @@ class Services(ABC):
 
     @abstractmethod
     def results(self, numbers: Sequence[int]) -> list[Trial]:
-        """Wait for trials, also if submitted before the run was resumed; return them in the order of ``numbers``."""
+        """Wait for trials, including those submitted before the run was resumed.
+
+        The trials are returned in the order of ``numbers``.
+        """
 
     def evaluate(self, proposals: Sequence[Proposal]) -> list[Trial]:
         """Submit proposals, wait, and return their trials in the order of the proposals."""

@@ -138,7 +138,7 @@ class FeasibleSampler:
     def _infeasible(self, candidates: Iterable[Architecture], count: int, where: str) -> InfeasibleError:
         nearest = min(candidates, key=self._total_violation)
         violations = ", ".join(
-            f"'{text}' by {value:.3g} of its limit"
+            f"'{text}' by {value:.3g} times the limit"
             if math.isfinite(value)
             else f"'{text}', whose value is not a number"
             for text, value in self._problem.violations(nearest).items()

@@ -159,7 +159,9 @@ class Filter(AskTellStrategy):
                 if violation <= least:
                     least = violation
                     nearest = ", ".join(
-                        f"'{text}' by {value:.3g} of its limit" for text, value in trial.violations.items() if value > 0
+                        f"'{text}' by {value:.3g} times the limit"
+                        for text, value in trial.violations.items()
+                        if value > 0
                     )
             if pruned:
                 self._inner.tell(pruned)

@@ -24,7 +24,7 @@ class DeduplicatingSearch(AskTellStrategy):
     Args:
         space: the search space; equal networks have the same ``canonical`` architecture.
         problem: objectives and constraints.
-        seed: of the streams.
+        seed: the seed of the random streams.
         duplicates: whether a network may be proposed again.
         attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
     """

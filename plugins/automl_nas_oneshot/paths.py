@@ -36,7 +36,7 @@ class UniformPaths(Paths):
 
     Args:
         decisions: the decisions of the space.
-        seed: of the stream.
+        seed: the seed of the random stream.
     """
 
     def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
@@ -56,7 +56,7 @@ class WideningPaths(Paths):
 
     Args:
         decisions: the decisions of the space.
-        seed: of the stream.
+        seed: the seed of the random stream.
         passes: n, the number of passes until all options are open.
 
     Raises:
@@ -92,7 +92,7 @@ class FeasiblePaths(Paths):
 
     Args:
         decisions: the decisions of the space.
-        seed: of the stream.
+        seed: the seed of the random stream.
         problem: the constraints.
         draws: the largest number of samples for one path.
 
@@ -175,7 +175,7 @@ class FairPaths(Paths):
 
     Args:
         decisions: the decisions of the space; each a Choice with the same number m of options.
-        seed: of the stream.
+        seed: the seed of the random stream.
 
     Raises:
         ConfigurationError: the decisions have different numbers of options, or one is not a Choice.

@@ -24,7 +24,7 @@ class Context:
 
     Attributes:
         indices: indices of the samples in the data set.
-        seed: of the stream.
+        seed: the seed of the random stream.
         epoch: counted from 0.
         stage: position of the step in the augmentation; each position has its own random numbers.
         mean: the mean colour of the training split, shape ``(channels,)``.

@@ -39,8 +39,8 @@ class Final(Strategy):
 
     Args:
         training: builds, trains, stores and scores networks.
-        candidates: what may be trained: those of the search, best first, and the baselines. Of the search, the first
-            ``top_k`` that meet the limits are trained.
+        candidates: what may be trained: those of the search, best first, and the baselines. The first ``top_k``
+            candidates of the search that meet the limits are trained.
         limits: on the costs of the delivered network.
         exporter: exports the delivered network.
     """

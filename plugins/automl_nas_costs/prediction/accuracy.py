@@ -32,7 +32,7 @@ class Accuracy:
     tau: float
 
     def text(self) -> str:
-        """Return the accuracy in words, in one line."""
+        """Return a description of the accuracy in one line."""
         return (
             f"tau {self.tau:.3f}, error {100 * self.mape:.1f} %, {100 * self.within_10:.0f} % within 10 % "
             f"({self.count} architectures)"

@@ -20,7 +20,7 @@ from automl_nas_costs.prediction.samples import Sample
 @final
 @dataclass(frozen=True)
 class SampleFile:
-    """A file of samples, and where in a row architecture and value are.
+    """A file of samples, and the columns that hold the architecture and the value.
 
     Attributes:
         path: ``.json``, ``.csv`` or ``.csv.gz``. JSON: a list of ``{"architecture": {decision: value}, "value": 3.1}``.
@@ -180,7 +180,7 @@ def _of_code(code: list[int], decisions: Mapping[str, Decision]) -> Architecture
 
 
 def _option(cell: object, decision: Decision) -> object:
-    """Return the option that a cell names; for a Subset the tuple of the options between spaces."""
+    """Return the option that a cell names; for a Subset the tuple of its options, separated by spaces in the cell."""
     if isinstance(decision, Subset):
         return tuple(_option(part, Choice(decision.options)) for part in str(cell).split())
     return next((option for option in decision.options if str(option) == str(cell).strip()), cell)

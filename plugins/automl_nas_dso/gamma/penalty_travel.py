@@ -21,7 +21,7 @@ def penalty_travel(gamma: float, rates: Iterable[float], momentum: float) -> flo
     Args:
         gamma: the penalty.
         rates: the learning rate of each step of lambda.
-        momentum: of lambda.
+        momentum: the momentum of the optimiser of lambda.
     """
     velocity = distance = 0.0
     for rate in rates:

@@ -56,7 +56,7 @@ class SparsityController:
     Args:
         target: measure (``edges``, ``flops``, ``memory_access``) -> the share of it that is to remain.
         steps: number of steps of lambda in the search.
-        momentum: of lambda.
+        momentum: the momentum of the optimiser of lambda.
 
     Attributes:
         measure: the measure of the target.

@@ -125,7 +125,7 @@ def test_infeasible_candidates_are_pruned_without_evaluation() -> None:
 
 def test_only_infeasible_candidates_raise_an_error_with_the_violation() -> None:
     search = Filter(SPACE, LIMITED, strategy=Script(*[net(2, 2), net(2, 1)] * 50), attempts=20)
-    with pytest.raises(InfeasibleError, match=r"none of 20 candidates .* 'toy_cost <= 2' by 0\.5 of its limit"):
+    with pytest.raises(InfeasibleError, match=r"none of 20 candidates .* 'toy_cost <= 2' by 0\.5 times the limit"):
         search.ask(1)
 
 

@@ -163,7 +163,7 @@ def test_a_tight_constraint_is_met_although_drawing_never_does() -> None:
 def test_an_impossible_constraint_says_by_how_much_it_is_missed() -> None:
     space = ToySpace(blocks=20, options=4)
     shifted = Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", ">= 80")], {"toy_cost": ToyCost(space)})
-    with pytest.raises(InfeasibleError, match=r"'toy_cost >= 80' by 0\.25 of its limit"):
+    with pytest.raises(InfeasibleError, match=r"'toy_cost >= 80' by 0\.25 times the limit"):
         EvolutionarySearch(space, shifted, seed=0, attempts=50).ask(1)
 
 
