@@ -204,8 +204,10 @@ def read_architecture(text: str, space: SearchSpace) -> Architecture:
     if text.startswith("@"):
         try:
             text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpaceError(f"cannot read the architecture: {error}") from None
+        except OSError as error:
+            raise SpaceError(f"cannot read the architecture file {text[1:]}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise SpaceError(f"cannot read the architecture file {text[1:]}: {error}") from None
     text = text.strip()
     try:
         value = json.loads(text if text.startswith(("{", "[")) else f"[{text.replace(',', ' ').replace(' ', ',')}]")
