@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
+from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.fast_dataclass import LazyPath
 from automl_nas.space.architecture import Architecture
 
@@ -37,8 +38,12 @@ class Reports:
         self.values: list[list[float]] = []
 
     def __call__(self, step: int, value: float) -> None:
-        """Append a value."""
-        self.values.append([int(step), float(value)])
+        """Append a value.
+
+        Raises:
+            TypeError: the value is no number.
+        """
+        self.values.append([int(step), float(plain_number(value))])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from automl_nas.plugin.events import (
     StepInfo,
 )
 from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.stages import StagePlan
+from automl_nas.run.final.candidates import no_feasible_network
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.gc_tuning import GcTuner, tuned_gc
 from automl_nas.run.interruption import StopFlag
@@ -67,9 +69,19 @@ class Driver:
                 notifications.send(StageStarted(name, index, count))
                 strategy, next_number = self._run_stage(index, gc_tuner)
                 notifications.send(StageFinished(name))
+                self._warn_of_no_best(stage.plan)
                 report = stage.report(strategy)
                 record.finish_stage(index, next_number, last=index + 1 == count)
             return self._finish(report)
+
+    def _warn_of_no_best(self, stage: StagePlan) -> None:
+        """Warn if no trial of a stage can be compared. For the stage of the result, its shortcomings say so."""
+        name, final = stage.settings.name, self._plan.final
+        if name == (self._plan.stages[-1].settings.name if final is None else final.source):
+            return
+        trials = [trial for _, trial in sorted(self._record.ledger.trials.items()) if trial.stage == name]
+        if trials and not stage.problem.comparable(trials):
+            self._notifications.warn(no_feasible_network(name, trials))
 
     def _finish(self, report: FinalReport | None) -> dict[str, Any]:
         """Write and return the result.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.shortcomings import Shortcoming, shortcomings
 from automl_nas.space.architecture import Architecture
@@ -72,7 +74,7 @@ def _summary(trial: Trial) -> dict[str, Any]:
         "number": trial.number,
         "architecture": trial.architecture.to_dict(),
         "metrics": dict(trial.metrics),
-        "costs": dict(trial.costs),
+        "costs": to_json_values(trial.costs),
         "fidelity": trial.fidelity,
     }
 
@@ -85,7 +87,7 @@ class Candidate:
         number: of the trial.
         architecture: of the network.
         metrics: metric -> value that the search measured.
-        costs: cost -> value.
+        costs: cost -> value; NaN if the network does not run where the cost is measured.
     """
 
     number: int
@@ -203,4 +205,5 @@ class Result:
 
 
 def _candidate(trial: Mapping[str, Any]) -> Candidate:
-    return Candidate(trial["number"], Architecture(trial["architecture"]), trial["metrics"], trial["costs"])
+    costs = {name: math.nan if cost is None else cost for name, cost in trial["costs"].items()}
+    return Candidate(trial["number"], Architecture(trial["architecture"]), trial["metrics"], costs)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TypeAlias
 
 import orjson
 
-Scalar: TypeAlias = str | int | float | bool | None
-"""One option of a decision: a JSON scalar."""
+from automl_nas.space.scalars import Scalar as Scalar, plain_scalar
 
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What an architecture holds for one decision: an option, or a tuple of options (`Subset`)."""
@@ -31,18 +29,13 @@ def _json(values: Mapping[str, Value]) -> str:
         return _encode(values)
 
 
-def _freeze(value: object) -> Value:
-    if isinstance(value, (list, tuple)):
-        return tuple(_scalar(item) for item in value)
-    return _scalar(value)
-
-
-def _scalar(value: object) -> Scalar:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise TypeError(f"an architecture holds JSON scalars; {value!r} is not one, since JSON has no such number")
-    if isinstance(value, (str, int, float)) or value is None:
-        return value
-    raise TypeError(f"an architecture holds JSON scalars or tuples of them, not {type(value).__name__}: {value!r}")
+def _freeze(name: str, value: object) -> Value:
+    try:
+        if isinstance(value, (list, tuple)):
+            return tuple(map(plain_scalar, value))
+        return plain_scalar(value)
+    except TypeError as error:
+        raise TypeError(f"decision '{name}': an architecture holds JSON scalars or tuples of them; {error}") from None
 
 
 class Architecture(Mapping[str, Value]):
@@ -52,7 +45,8 @@ class Architecture(Mapping[str, Value]):
     the simplest *selection* that a supernet can be called with: every decision has an unweighted value.
 
     Args:
-        values: decision name -> option (`Choice`, `Ordinal`) or sequence of options (`Subset`).
+        values: decision name -> option (`Choice`, `Ordinal`) or sequence of options (`Subset`). NumPy scalars and
+            members of an Enum become their plain values.
 
     Raises:
         TypeError: a value is not a JSON scalar or a sequence of them.
@@ -64,7 +58,7 @@ class Architecture(Mapping[str, Value]):
         if _JSON_TYPES.issuperset(map(type, values.values())):  # the usual case: no value needs a check of its own
             self._values: dict[str, Value] = {**values}  # type: ignore[dict-item]
         else:
-            self._values = {name: _freeze(value) for name, value in values.items()}
+            self._values = {name: _freeze(name, value) for name, value in values.items()}
         self._key: str | None = None
         self._decisions: object = None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import operator
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
+from automl_nas.space.scalars import plain_scalar
 
 
 def _index(options: tuple[Scalar, ...]) -> dict[tuple[type, Scalar], int]:
@@ -17,19 +20,41 @@ def _index(options: tuple[Scalar, ...]) -> dict[tuple[type, Scalar], int]:
     return {(type(option), option): position for position, option in enumerate(options)}
 
 
+def plain_options(options: Iterable[object], owner: str) -> tuple[Scalar, ...]:
+    """Return options as plain Python scalars: NumPy scalars and members of an Enum become their plain values.
+
+    Args:
+        options: of a decision.
+        owner: what has the options, for the message of the error.
+
+    Raises:
+        SpaceError: JSON cannot represent an option.
+    """
+    plain: list[Scalar] = []
+    for position, option in enumerate(options):
+        try:
+            plain.append(plain_scalar(option))
+        except TypeError as error:
+            raise SpaceError(
+                f"option {position} of {owner} cannot be recorded: {error}; name the option by a string or a finite "
+                "number"
+            ) from None
+    return tuple(plain)
+
+
 @dataclass(frozen=True)
 class Decision(ABC):
     """One decision of a search space. Abstract: use `Choice`, `Subset` or `Ordinal`.
 
     Attributes:
-        options: the alternatives, as JSON scalars.
+        options: the alternatives, as JSON scalars. NumPy scalars and members of an Enum become their plain values.
     """
 
     options: tuple[Scalar, ...]
     _positions: dict[tuple[type, Scalar], int] = field(init=False, repr=False, compare=False, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", tuple(self.options))
+        object.__setattr__(self, "options", plain_options(self.options, f"a {type(self).__name__}"))
         object.__setattr__(self, "_positions", _index(self.options))
         if not self.options:
             raise SpaceError(f"a {type(self).__name__} needs at least one option")
@@ -79,6 +104,9 @@ class Decision(ABC):
         try:
             return self._positions[(type(option), option)]  # type: ignore[index]
         except (KeyError, TypeError):
+            with contextlib.suppress(KeyError, TypeError):  # a NumPy scalar, a member of an Enum
+                plain = plain_scalar(option)
+                return self._positions[(type(plain), plain)]
             hint = ""
             if isinstance(option, str):
                 hint = did_you_mean(option, [item for item in self.options if isinstance(item, str)])
@@ -170,6 +198,11 @@ class Subset(Decision):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            object.__setattr__(self, "min", operator.index(self.min))
+            object.__setattr__(self, "max", None if self.max is None else operator.index(self.max))
+        except TypeError:
+            raise SpaceError(f"min and max of a Subset are whole numbers, not {self.min!r} and {self.max!r}") from None
         if not 0 <= self.min <= self.largest <= len(self.options):
             raise SpaceError(f"a Subset of {len(self.options)} options cannot have min={self.min} and max={self.max}")
 

@@ -10,7 +10,7 @@ from operator import ge, neg
 from typing import Any, Literal, NamedTuple
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.model import CostModel, checked_cost
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
@@ -21,6 +21,8 @@ _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([kKMGT]?)"
 _SCALE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BOUND = re.compile(rf"^\s*(<=|>=)\s*{_NUMBER}\s*(\*\s*(largest|smallest))?\s*$")
 _RANGE = re.compile(rf"^\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*$")
+
+_NUMBERS = frozenset((int, float))
 
 _CACHED = 4096
 """Number of architectures whose costs and violations a `Problem` caches.
@@ -149,7 +151,9 @@ class Problem:
         costs: dict[str, float] = {}
         for name, model in self.cost_models.items():
             cost = model.estimate(architecture)
-            costs[name] = cost if math.isfinite(cost) else math.nan  # as the ledger returns it
+            if not (type(cost) in _NUMBERS and 0 <= cost < math.inf):
+                cost = checked_cost(cost, name, model, architecture)
+            costs[name] = cost if cost != math.inf else math.nan  # as the ledger returns it
         violations: dict[str, float] = {}
         feasible = True
         for text, constraint in self._cost_constraints:

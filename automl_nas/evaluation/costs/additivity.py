@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
-from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.model import CostModel, checked_cost
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.operators import enumerate_all, mutate_one
@@ -67,17 +67,15 @@ def checked_estimate(model: CostModel, architecture: Architecture, *, allow_infi
 
     Raises:
         NotAdditiveError: the value is infinite and ``allow_infinite`` is False.
-        SpaceError: the value is NaN, or is not a whole number although the model is ``integral``.
+        SpaceError: the value is no number, NaN or negative, or no whole number although the model is ``integral``.
     """
-    value = model.estimate(architecture)
+    value = checked_cost(model.estimate(architecture), model.metric, model, architecture)
     if value == math.inf:
         if allow_infinite:
             return value
         raise NotAdditiveError(
             f"the cost model '{model.metric}' returns inf for {architecture.key}, but a sum over decisions is finite"
         )
-    if not math.isfinite(value):
-        raise SpaceError(f"the cost model '{model.metric}' returns {value} for {architecture.key}")
     if not model.integral:
         return float(value)
     if value != int(value):

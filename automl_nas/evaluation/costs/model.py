@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from automl_nas.errors import SpaceError
+from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.space.architecture import Architecture
 
 
@@ -41,7 +44,8 @@ class CostModel(ABC):
     def estimate(self, architecture: Architecture) -> float:
         """Return the cost of the whole network (default: the sum of `breakdown`).
 
-        Infinity means that the network does not run where the cost is measured; it violates every limit.
+        A cost is at least 0. Infinity means that the network does not run where the cost is measured; it violates every
+        limit.
         """
         return sum(self.breakdown(architecture).values())
 
@@ -51,3 +55,25 @@ class CostModel(ABC):
         For example the convention by which it is counted, what is not counted, how it was measured, its uncertainty.
         """
         return ()
+
+
+def checked_cost(cost: object, name: str, model: CostModel, architecture: Architecture) -> int | float:
+    """Return what a cost model estimated as a plain number: at least 0, or infinity.
+
+    Args:
+        cost: the estimate.
+        name: of the cost in the problem.
+        model: that returned it.
+        architecture: of the network.
+
+    Raises:
+        SpaceError: it is no number, NaN or negative.
+    """
+    with contextlib.suppress(TypeError):
+        number = plain_number(cost)
+        if number >= 0:
+            return number
+    raise SpaceError(
+        f"the cost model '{name}' ({type(model).__qualname__}) returns {cost!r} for {architecture.key}; a cost is a "
+        "number of at least 0, or infinity for a network that does not run where the cost is measured"
+    )

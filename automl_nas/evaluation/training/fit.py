@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from automl_nas.errors import ConfigurationError, DataError, DivergedError
+from automl_nas.errors import ConfigurationError, DataError, DivergedError, PluginError
+from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
@@ -223,5 +224,17 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[str, float]:
-    """Return the task's metrics of a network over a split; the network is in evaluation mode afterwards."""
-    return dict(task.score(runtime.predictor(network), split))
+    """Return the task's metrics of a network over a split; the network is in evaluation mode afterwards.
+
+    Raises:
+        PluginError: a metric is no number.
+    """
+    metrics: dict[str, float] = {}
+    for name, value in task.score(runtime.predictor(network), split).items():
+        try:
+            metrics[name] = plain_number(value)
+        except TypeError as error:
+            raise PluginError(
+                f"the task {type(task).__name__} scored the metric '{name}' of the split '{split}' as {error}"
+            ) from None
+    return metrics

@@ -8,7 +8,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunFailedError, SpaceError, did_you_mean
 from automl_nas.evaluation.costs.measured import MeasuredCost
-from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.model import CostModel, checked_cost
 from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.problem import SEARCHED
@@ -227,7 +227,10 @@ class WidthFitter:
     def _cost(self, value: int, architecture: Architecture) -> dict[str, float]:
         space = self._space(value)
         assert space is not None
-        return {name: model.estimate(architecture) for name, model in self._models(space).items()}
+        return {
+            name: checked_cost(model.estimate(architecture), name, model, architecture)
+            for name, model in self._models(space).items()
+        }
 
     def _models(self, space: SearchSpace) -> dict[str, CostModel]:
         return {

@@ -75,6 +75,9 @@ def no_feasible_network(stage: str, trials: Sequence[Trial]) -> str:
         return f"the stage '{stage}' has no complete trial ({len(trials)} recorded){last}"
     nearest = min(complete, key=lambda trial: max(trial.violations.values(), default=0.0))
     missed = ", ".join(f"{name} by {value:.1%}" for name, value in nearest.violations.items() if value > 0)
+    if not missed:
+        fidelities = sorted({str(trial.fidelity) for trial in complete})
+        return f"no trial of the stage '{stage}' can be compared; its fidelities are {', '.join(fidelities)}"
     return (
         f"no trial of the stage '{stage}' meets the constraints; the nearest one (trial {nearest.number}) misses "
         f"{missed}"

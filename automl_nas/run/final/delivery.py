@@ -111,10 +111,14 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
         text = _plain_text(str(error))
         raise RunFailedError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
     if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
-        raise RunFailedError(f"the exporter must return a list of paths, not {paths!r:.100}")
+        raise RunFailedError(
+            f"the exporter {type(exporter).__qualname__} must return a list of paths, not {paths!r:.100}"
+        )
     files = list(paths)
     if missing := [str(path) for path in files if not path.is_file()]:
-        raise RunFailedError(f"the exporter returned files that do not exist: {', '.join(missing)}")
+        raise RunFailedError(
+            f"the exporter {type(exporter).__qualname__} returned files that do not exist: {', '.join(missing)}"
+        )
     if changed := _difference(delivery.network, own):
         for path in files:
             if path.is_relative_to(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ class FinalNetwork:
         trial: number of the trial that the network comes from; None for a baseline.
         seed: which of the repeated trainings of the same network this is, from 0.
         architecture: of the network.
-        costs: cost -> value that the cost model computes or predicts.
+        costs: cost -> value that the cost model computes or predicts; NaN if it has none.
         space: the resolved configuration of the space, if a width was fitted for this network; else None.
         measured: cost -> measurement with fresh weights; only costs that are limited and measured.
         search: metric -> value on the search split; None if the network was trained on that split.
@@ -47,7 +48,7 @@ class FinalNetwork:
             "trial": self.trial,
             "seed": self.seed,
             "architecture": self.architecture.to_dict(),
-            "costs": dict(self.costs),
+            "costs": {name: cost if math.isfinite(cost) else None for name, cost in self.costs.items()},
         }
         if self.space is not None:
             data["space"] = dict(self.space)
@@ -70,7 +71,7 @@ class FinalNetwork:
             trial=data["trial"],
             seed=data["seed"],
             architecture=Architecture(data["architecture"]),
-            costs=data["costs"],
+            costs={name: math.nan if cost is None else cost for name, cost in data["costs"].items()},
             space=data.get("space"),
             measured={name: Measurement(**values) for name, values in data.get("measured", {}).items()},
             search=data.get("search"),

@@ -239,5 +239,9 @@ class Final(Strategy):
         self._networks[position] = replace(
             self._networks[position],
             test=metrics,
-            test_interval={name: interval for name, interval in intervals.items() if interval is not None},
+            test_interval={
+                name: (float(interval[0]), float(interval[1]))
+                for name, interval in intervals.items()
+                if interval is not None
+            },
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, final
 
 from automl_nas.errors import ConfigurationError, EvaluationError, PluginError
 from automl_nas.evaluation.evaluator import Outcome, State
+from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.plugin.events import NumbersLogged, ProgressMade, TrialFinished, deep_freeze, frozen_trial
 from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.stages import StagePlan
@@ -23,6 +25,8 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.base import Services
 from automl_nas.strategy.trial import Proposal, Trial
+
+_NUMBERS = frozenset((int, float))
 
 
 @final
@@ -55,7 +59,7 @@ class StageServices(Services):
         notifications: Notifications,
     ) -> None:
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
-        self._space, self._recorder = space, Recorder(stage)
+        self._space, self._recorder = space, Recorder(stage, notifications.warn)
         self._seed, self._dispatcher, self._notifications = seed, dispatcher, notifications
         self._ledger, self._metrics, self._changed_packages = record.ledger, record.metrics, record.changed_packages
         self._uncollected: set[int] = set()  # submitted, but not returned by `results`
@@ -153,9 +157,12 @@ class StageServices(Services):
                     f"the strategy of the stage '{self._settings.name}' proposed {proposal!r}, a "
                     f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
                 )
-            architecture = validate(proposal.architecture)
-            if architecture is not proposal.architecture:  # a value or the order of the names is not canonical
-                proposal = Proposal(architecture, proposal.fidelity, proposal.info)
+            architecture, fidelity = validate(proposal.architecture), proposal.fidelity
+            if fidelity is not None and not (type(fidelity) in _NUMBERS and -math.inf < fidelity < math.inf):
+                fidelity = self._plain_fidelity(fidelity, number)
+                proposal = Proposal(architecture, fidelity, proposal.info)
+            elif architecture is not proposal.architecture:  # a value or the order of the names is not canonical
+                proposal = Proposal(architecture, fidelity, proposal.info)
             self.next_number += 1
             self._submitted += 1
             self._uncollected.add(number)
@@ -172,6 +179,21 @@ class StageServices(Services):
         if self._dispatcher is not None and to_evaluate:
             self._record_evaluated(self._dispatcher.add(to_evaluate))
         return list(range(first, self.next_number))
+
+    def _plain_fidelity(self, fidelity: object, number: int) -> float:
+        """Return a fidelity as a plain number.
+
+        Raises:
+            PluginError: it is no finite number.
+        """
+        with contextlib.suppress(TypeError):
+            plain = plain_number(fidelity)
+            if math.isfinite(plain):
+                return plain
+        raise PluginError(
+            f"the strategy '{self._settings.strategy['name']}' of the stage '{self._settings.name}' proposed trial "
+            f"{number} with the fidelity {fidelity!r}; a fidelity is a finite number, or None: the evaluator's default"
+        )
 
     def results(self, numbers: Sequence[int]) -> list[Trial]:
         """See `Services.results`."""

@@ -7,15 +7,15 @@ values, tensors or `Weighted`. Choice modules only ever see these.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, final
+from typing import Any, NoReturn, final
 
 from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Choice, Decision
+from automl_nas.space.decisions import Choice, Decision, plain_options
 from automl_nas.space.modules.weighted_sum import WeightedSum, emit_weighted_sum
 from automl_nas.space.selection import Selection, Weighted
 
@@ -199,29 +199,32 @@ class OneOf(ChoiceModule):
     one, all of the same shape.
 
     Args:
-        options: name -> module, or a sequence, whose options are the numbers 0, 1, ...
+        options: name -> module, or a sequence, whose options are the numbers 0, 1, ... A name is a string, a number or
+            a boolean; a dot in it becomes ``_`` in the paths of modules.
         name: the name of the decision; None: the module's path, e.g. ``blocks.3``. Choices of the same name are tied:
             they share one decision and must have the same options.
 
     Raises:
-        SpaceError: there are no options, or the name of an option cannot be a submodule's name.
+        SpaceError: there are no options, an option is not a module that can be called, or the name of an option cannot
+            be a submodule's name.
     """
 
-    def __init__(self, options: Mapping[str, nn.Module] | Sequence[nn.Module], name: str | None = None) -> None:
+    def __init__(self, options: Mapping[Any, nn.Module] | Sequence[nn.Module], name: str | None = None) -> None:
         super().__init__(name)
-        named: dict[Scalar, nn.Module] = {}
-        named.update(options.items() if isinstance(options, Mapping) else enumerate(options))
-        if not named:
-            raise SpaceError("a OneOf needs at least one option")
-        for option, module in named.items():
-            key = str(option)
-            if not key or "." in key or hasattr(self, key):
-                raise SpaceError(
-                    f"an option cannot be called '{key}': the name must be a non-empty string without dots and not an "
-                    "attribute of nn.Module; rename it"
-                )
-            self.add_module(key, module)
-        self._decision = Choice(tuple(named))
+        owner = "a OneOf" if name is None else f"the OneOf '{name}'"
+        if isinstance(options, Mapping | nn.ModuleDict):
+            items = list(options.items())
+        elif isinstance(options, Iterable):
+            items = list(enumerate(options))
+        else:
+            raise SpaceError(f"the options of {owner} must be a mapping or a sequence of modules, not {options!r}")
+        if not items:
+            raise SpaceError(f"{owner} needs at least one option")
+        names = plain_options([option for option, _ in items], owner)
+        self._decision = Choice(names)
+        for option, (_, module) in zip(names, items, strict=True):
+            _check_module(f"the option {option!r} of {owner}", module)
+            self.add_module(self._free_key(option, owner), module)
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return the one decision."""
@@ -239,7 +242,7 @@ class OneOf(ChoiceModule):
         choice = choices[""]
         if choice.weights is None:
             return resolver(self._option(choice.options[0]))
-        modules = {str(option): resolver(self._option(option)) for option in choice.options}
+        modules = {_submodule(option): resolver(self._option(option)) for option in choice.options}
         return emit_weighted_sum(modules, choice.weights, self.training)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
@@ -253,10 +256,53 @@ class OneOf(ChoiceModule):
         live_options = live.get("", self._decision.options)
         for option in self._decision.options:
             if option not in live_options:
-                del self._modules[str(option)]
+                del self._modules[_submodule(option)]
         self._decision = Choice(live_options)
 
     def _option(self, option: Scalar) -> nn.Module:
-        module = self._modules[str(option)]
+        module = self._modules[_submodule(option)]
         assert module is not None
         return module
+
+    def _free_key(self, option: Scalar, owner: str) -> str:
+        """Return the name of the submodule of an option; raise an error if it cannot have one."""
+        key = _submodule(option)
+        if not key:
+            raise SpaceError(f"an option of {owner} has an empty name; name it")
+        if key in self._modules:
+            raise SpaceError(
+                f"the option {option!r} of {owner} and another one would both be the submodule '{key}'; rename one"
+            )
+        if hasattr(self, key):
+            raise SpaceError(
+                f"an option of {owner} cannot be called '{key}', since nn.Module has an attribute of that name; "
+                "rename it"
+            )
+        return key
+
+
+def _submodule(option: Scalar) -> str:
+    # The path of a module separates its parts by dots.
+    return str(option).replace(".", "_")
+
+
+def _check_module(where: str, module: object) -> None:
+    """Raise an error if an option is not a module that can be called.
+
+    Raises:
+        SpaceError: it is not; the message contains the way out.
+    """
+    if module is None:
+        raise SpaceError(f"{where} is None; for no layer use nn.Identity()")
+    if isinstance(module, type) and issubclass(module, nn.Module):
+        raise SpaceError(f"{where} is the class {module.__name__}; make a module of it: {module.__name__}(...)")
+    if isinstance(module, list | tuple | nn.ModuleList):
+        raise SpaceError(
+            f"{where} is a {type(module).__name__}; for modules one after the other use nn.Sequential(...)"
+        )
+    if not isinstance(module, nn.Module):
+        raise SpaceError(f"{where} is {module!r}, a {type(module).__name__}; an option is an nn.Module")
+    if getattr(module.forward, "__func__", None) is nn.Module.forward:
+        raise SpaceError(
+            f"{where} is a {type(module).__name__}, which has no forward; an option is a module that can be called"
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision, Ordinal
+from automl_nas.space.decisions import Decision, Ordinal, plain_options
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow_copy
 
@@ -53,6 +54,8 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         bias: bool = True,
         name: str | None = None,
     ) -> None:
+        if not isinstance(out_channels, Iterable):
+            out_channels = _width(out_channels)
         options = _option_widths(out_channels)
         widths = tuple(options.values())
         if not widths:
@@ -67,7 +70,9 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         nn.Conv2d.__init__(self, in_channels, max(widths), kernel_size, stride, padding, dilation, groups, bias)
         self._init_choice(name)
         self._options = options
-        self._widths = None if isinstance(out_channels, int) else Ordinal(tuple(out_channels))
+        self._widths = (
+            None if isinstance(out_channels, int) else Ordinal(plain_options(out_channels, "an ElasticConv2d"))
+        )
         self._active: int | None = None
 
     def decisions(self) -> Mapping[str, Decision]:
@@ -264,7 +269,16 @@ def _option_widths(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> 
     """Return option of the decision -> number of output channels."""
     if isinstance(out_channels, int):
         return {out_channels: out_channels}
-    return dict(out_channels) if isinstance(out_channels, Mapping) else {width: width for width in out_channels}
+    options = plain_options(out_channels, "an ElasticConv2d")
+    widths = out_channels.values() if isinstance(out_channels, Mapping) else out_channels
+    return dict(zip(options, map(_width, widths), strict=True))
+
+
+def _width(number: object) -> int:
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        raise SpaceError(f"the output widths of an ElasticConv2d are whole numbers, not {number!r}") from None
 
 
 def _check_width(path: str, width: int, largest: int) -> None:

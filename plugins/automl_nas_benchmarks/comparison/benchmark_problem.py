@@ -166,7 +166,10 @@ class BenchmarkProblem:
         rows = []
         for code in self._table.codes:
             architecture = self._table.coding.architecture(code)
-            costs = {name: model.estimate(architecture) for name, model in self.problem.cost_models.items()}
+            costs = {
+                name: model.lookup(architecture) if isinstance(model, NanSafeCost) else model.estimate(architecture)
+                for name, model in self.problem.cost_models.items()
+            }
             function = self.space.canonical(architecture).key
             rows.append(_Row(architecture, function, self.truth(architecture), costs))
         return rows
@@ -210,7 +213,7 @@ class BenchmarkProblem:
 
 @final
 class NanSafeCost(CostModel):
-    """A cost in single units; NaN, which meets no limit, for networks that the table lacks.
+    """A cost in single units; infinity, which meets no limit, for networks that the table lacks.
 
     Args:
         model: the cost model of the table.
@@ -230,6 +233,11 @@ class NanSafeCost(CostModel):
         return {"": self.estimate(architecture)}
 
     def estimate(self, architecture: Architecture) -> float:
+        """Return the value of the model; infinity if the table lacks the architecture."""
+        value = self.lookup(architecture)
+        return math.inf if math.isnan(value) else value
+
+    def lookup(self, architecture: Architecture) -> float:
         """Return the value of the model; NaN if the table lacks the architecture."""
         try:
             value = self._model.estimate(architecture)

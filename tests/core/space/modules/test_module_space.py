@@ -110,7 +110,8 @@ def in_a_list() -> nn.Module:
         (lambda: nn.Sequential(OneOf([nn.ReLU(), nn.Linear(5, 4)])), r"largest network.*'0' \(Linear\)"),
         (lambda: nn.Sequential(OneOf([])), "at least one option"),
         (lambda: nn.Sequential(OneOf({"train": nn.ReLU()})), "cannot be called 'train'"),
-        (lambda: nn.Sequential(OneOf({"a.b": nn.ReLU()})), "cannot be called 'a.b'"),
+        (lambda: nn.Sequential(OneOf({"a.b": nn.ReLU(), "a_b": nn.Tanh()})), "both be the submodule 'a_b'"),
+        (lambda: nn.Sequential(OneOf({1: nn.ReLU(), "1": nn.Tanh()})), "both be the submodule '1'"),
     ],
 )
 def test_ill_formed_spaces_are_refused(make: Callable[[], nn.Module], message: str) -> None:
