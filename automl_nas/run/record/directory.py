@@ -173,8 +173,13 @@ class RunDirectory:
         Raises:
             DamagedError: the file is damaged.
         """
-        identity: dict[str, Any] | None = read_json(self.identity) if self.identity.exists() else None
-        return identity
+        if not self.identity.exists():
+            return None
+        identity: Any = read_json(self.identity)
+        if not _is_identity(identity):
+            raise DamagedError(f"{self.identity} is damaged: it does not describe a space; restore it from a copy")
+        result: dict[str, Any] = identity
+        return result
 
     def read_measured(self) -> dict[str, Any]:
         """Return what cost models measured; empty if no cost is measured.
@@ -208,6 +213,20 @@ class RunDirectory:
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]
+
+
+def _is_identity(content: Any) -> bool:
+    """Whether this is the content of ``identity.json``, with everything that is compared."""
+    if not isinstance(content, dict) or not content.keys() >= {"space", "final_space", "task", "final_task"}:
+        return False
+    spaces = [space for key, space in content.items() if key == "space" or (key == "final_space" and space is not None)]
+    texts = [content[key] for key in ("task", "final_task")]
+    return all(text is None or isinstance(text, str) for text in texts) and all(
+        isinstance(space, dict)
+        and isinstance(space.get("decisions"), dict)
+        and isinstance(space.get("modules", ""), dict | None)
+        for space in spaces
+    )
 
 
 def environment() -> dict[str, Any]:

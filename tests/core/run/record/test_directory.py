@@ -50,6 +50,26 @@ def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: P
         directory.read_config()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "7",
+        "{}",
+        '{"space": null, "final_space": null, "task": null, "final_task": null}',
+        '{"space": {"decisions": {}, "modules": []}, "final_space": null, "task": null, "final_task": null}',
+    ],
+)
+def test_a_damaged_identity_is_named(tmp_path: Path, content: str) -> None:
+    directory = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
+    directory.unlock()
+    assert directory.read_identity() is None
+    directory.identity.write_text(content)
+    with pytest.raises(DamagedError, match=r"identity\.json"):
+        directory.read_identity()
+
+
 def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="is not a run directory: the folder does not exist"):
         RunDirectory.open(tmp_path / "absent")
