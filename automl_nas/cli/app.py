@@ -18,7 +18,7 @@ from automl_nas.cli.logs import Logs
 from automl_nas.cli.plugins import plugins
 from automl_nas.cli.run import resume, run
 from automl_nas.cli.show import show
-from automl_nas.errors import AutoMLNASError, RunInterrupted, UserError
+from automl_nas.errors import AutoMLNASError, RunFailedError, RunInterrupted, UserError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes besides 0: the run failed; the usage or configuration is invalid; a signal stopped a resumable run."""
@@ -52,8 +52,20 @@ class CommandLine(click.Group):
         return self.commands.get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run a command. Its return value is ignored; commands raise exit codes."""
-        super().invoke(ctx)
+        """Run a command. Its return value is ignored; commands raise exit codes.
+
+        Exceptions of a plugin's command, and those of components that a command calls, become errors that name the
+        plugin. A plugin's command may end with `sys.exit`.
+        """
+        try:
+            super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, KeyboardInterrupt, AutoMLNASError):
+            raise
+        except BaseException as error:
+            located = _located(ctx.invoked_subcommand or "", error)
+            if located is None:
+                raise
+            raise located from error
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> NoReturn:
         """Run a command line and exit; see `click.Command.main`."""
@@ -75,8 +87,9 @@ class CommandLine(click.Group):
         except click.ClickException as error:
             error.show()
             return error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted", err=True)
+        except (click.Abort, KeyboardInterrupt) as error:
+            cause = error if error.args else error.__cause__ or error.__context__ or error  # click replaces it by Abort
+            click.echo("interrupted" + (f": {cause}" if str(cause) else ""), err=True)
             return INTERRUPTED
         except RunInterrupted as error:
             click.echo(str(error), err=True)
@@ -87,6 +100,21 @@ class CommandLine(click.Group):
             click.echo(f"error: {error}", err=True)
             return BAD_INPUT if isinstance(error, UserError) else FAILED
         return code if isinstance(code, int) else 0
+
+
+def _located(command: str, error: BaseException) -> AutoMLNASError | None:
+    """Return the error of a command with its plugin or component; None if it is one of the core's."""
+    from automl_nas.plugin.component_errors import TRACEBACK, located_error
+    from automl_nas.plugin.failures import one_line
+    from automl_nas.run.configuration.builtin import complete_manager
+
+    manager = complete_manager()
+    source = next((plugin.source for plugin in manager.plugins if command in plugin.commands), None)
+    if source is None:
+        return located_error(error, manager.registry)
+    if isinstance(error, SystemExit):
+        return None
+    return RunFailedError(f"the command '{command}' of {source} failed: {one_line(error)}; {TRACEBACK}")
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -88,14 +89,22 @@ class Component:
             loaded: Any = importlib.import_module(module)
             for part in path.split("."):
                 loaded = getattr(loaded, part)
-        except KeyboardInterrupt:
-            raise
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(*error.args or (f"{self} was being imported",)) from error
         except BaseException as error:
             raise self.broken(f"cannot import {self.reference}: {type(error).__name__}: {error}") from error
-        if reason := _unfit(loaded, KINDS[self.kind]):
+        if reason := unfit(loaded, KINDS[self.kind]):
             raise self.broken(f"{self.reference} {reason}")
         result: Callable[..., Any] = loaded
         return result
+
+    def is_loaded_as(self, loaded: object) -> bool:
+        """Whether an object is this component's, without importing anything."""
+        module, _, path = self.reference.partition(":")
+        found: object = sys.modules.get(module)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        return found is loaded
 
     def signature(self) -> Signature:
         """Return the collaborators and settings of the component's constructor.
@@ -122,7 +131,8 @@ class Component:
 _signatures: WeakKeyDictionary[Callable[..., Any], dict[str, Signature]] = WeakKeyDictionary()
 
 
-def _unfit(loaded: object, kind: Kind) -> str:
+def unfit(loaded: object, kind: Kind) -> str:
+    """Return why an object cannot be a component of a kind; empty if it can."""
     if not isinstance(loaded, type):
         produced = produced_class(loaded)
         if produced is None:

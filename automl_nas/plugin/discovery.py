@@ -129,6 +129,10 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
                 raise PluginError(
                     f"the hook '{hook}' is a wrapper; plugins are called separately, so a wrapper has no effect"
                 )
+            if unknown := sorted(set(_argument_names(getattr(module, name))) - set(_arguments(hook))):
+                raise PluginError(
+                    f"the hook '{hook}' has an argument '{unknown[0]}'; its arguments are {', '.join(_arguments(hook))}"
+                )
             hooks += 1
         elif name in HOOKS:
             member = getattr(module, name)
@@ -141,6 +145,15 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
     except pluggy.PluginValidationError as error:
         raise PluginError(" ".join(str(error).split())) from error
     return manager
+
+
+def _arguments(hook: str) -> tuple[str, ...]:
+    return _argument_names(getattr(hookspecs, hook))
+
+
+def _argument_names(function: Any) -> tuple[str, ...]:
+    positional, _ = pluggy._hooks.varnames(function)  # as pluggy itself reads them
+    return positional
 
 
 def _names(text: str) -> frozenset[str]:

@@ -164,8 +164,9 @@ class PluginManager:
             components = self._stage_components(hooks, source)
             commands = self._stage_commands(hooks, source)
             self.registry.commit(components)
-        except KeyboardInterrupt:
-            raise
+        except KeyboardInterrupt as error:  # Ctrl-C, or raised by the plugin itself
+            text = f"{source} was being loaded; AUTOML_NAS_DISABLED_PLUGINS={source.plugin} leaves it out"
+            raise KeyboardInterrupt(*error.args or (text,)) from error
         # Not only Exception: a module that calls sys.exit, or a native extension's panic, must not end the program.
         except BaseException as error:
             self._fail(source, error)

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from automl_nas.errors import RunInterrupted
+from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import (
     ResultInfo,
     RunFinished,
@@ -103,6 +104,14 @@ class Driver:
 
     def _run_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
         """Do the rest of a stage; return its strategy and the number of the next trial."""
+        stage = self._stages[index]
+        settings, components = stage.plan.settings, self._plan.components
+        strategy = components.describe("strategies", settings.strategy["name"]) if stage.plan.path != "final" else ""
+        path = f"{stage.plan.path}.strategy" if strategy else "final"
+        with component_errors(components.registry, strategy, stage=settings.name, path=path):
+            return self._step_stage(index, gc_tuner)
+
+    def _step_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
         stage, record, notifications = self._stages[index], self._record, self._notifications
         settings, state = stage.plan.settings, record.state
         services = self._services(index)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from automl_nas.errors import PluginError
+from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import (
     EVENTS,
     Event,
@@ -157,8 +158,9 @@ def _observers(run: RunInfo, plan: Plan) -> dict[str, Observer]:
     for position, specification in enumerate(plan.config["observers"]):
         path = f"observers[{position}]"
         observers[path] = plan.components.construct("observers", specification, plan.collaborators(), seed, path)
-    for observer in () if run.resumed else observers.values():
-        observer.check(run)
+    for path, observer in () if run.resumed else observers.items():
+        with component_errors(plan.components.registry, path=path):
+            observer.check(run)
     return observers
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
+from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.references import consent
@@ -154,7 +155,8 @@ class Session:
                 plan.runtime.activate()
                 record = RunRecord(directory, plan.digest, notifications.warn, resumed=notifications.run.resumed)
                 self._driver = Driver(plan, record, notifications, stop)
-                return self._driver.drive()
+                with component_errors(plan.components.registry):
+                    return self._driver.drive()
         except (KeyboardInterrupt, RunInterrupted):
             raise RunInterrupted(f"stopped; to continue: automl-nas resume {directory.path}") from None
         finally:

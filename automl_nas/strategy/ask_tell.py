@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
+from automl_nas.errors import PluginError
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.trial import Proposal, Trial
 
@@ -90,6 +91,11 @@ class AskTellStrategy(Strategy):
         if remaining is not None:
             count = min(count, remaining)
         proposals = self.ask(count) if count > 0 else []
+        if not isinstance(proposals, Sequence):
+            raise PluginError(
+                f"{type(self).__name__}.ask({count}) returned {proposals!r}, a {type(proposals).__name__}; it must "
+                "return a list of Proposal(architecture), an empty one when there is nothing to propose"
+            )
         if len(proposals) > count:
             raise AssertionError(f"{type(self).__name__}.ask({count}) returned {len(proposals)} proposals")
         self._waiting = queue + services.submit(proposals)

@@ -38,7 +38,8 @@ class Misbehaving(Free):
 
     Args:
         space: what is searched.
-        how: ``raise``, ``memory``, ``leave`` (SystemExit), ``nan``, ``report`` (NaN, on the way), ``die`` (SIGKILL),
+        how: ``raise``, ``memory``, ``leave`` (SystemExit), ``interrupt`` (KeyboardInterrupt), ``base``
+            (BaseException), ``nan``, ``report`` (NaN, on the way), ``die`` (SIGKILL),
             ``exit``, ``hang``.
         numbers: on which trials.
         lives: a file that counts how often it happened.
@@ -60,6 +61,10 @@ class Misbehaving(Free):
             raise MemoryError("cannot allocate 80 GiB")
         if self._how == "leave":
             sys.exit(4)
+        if self._how == "interrupt":
+            raise KeyboardInterrupt
+        if self._how == "base":
+            raise BaseException("not an Exception")
         if self._how == "report":
             request.report(1, float("nan"))
             return super().value(request)

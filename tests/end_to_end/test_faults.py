@@ -47,6 +47,7 @@ def trials(out: Path) -> Ledger:
         ("raise", "ValueError: no such kernel"),
         ("memory", "MemoryError: cannot allocate 80 GiB"),
         ("leave", "SystemExit: 4"),
+        ("base", "BaseException: not an Exception"),
         ("nan", "accuracy is nan"),
     ],
 )
@@ -119,6 +120,23 @@ def test_worker_processes_survive_a_candidate_that_kills_them(tmp_path: Path) ->
     assert [n for n, t in found.items() if t.state == "failed"] == [4]
     assert "signal 9" in found[4].error
     assert len(found) == 20
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("interrupt", "KeyboardInterrupt:"),
+        ("base", "BaseException: not an Exception"),
+        ("leave", "SystemExit: 4"),
+    ],
+)
+def test_no_exception_of_a_candidate_in_a_worker_ends_the_run(tmp_path: Path, how: str, reason: str) -> None:
+    settings = search_only({"name": Misbehaving, "how": how, "numbers": [2]})
+    run({**settings, "executor": "processes"}, tmp_path / "run")
+    recorded = trials(tmp_path / "run").trials
+    assert {n: t.error for n, t in recorded.items() if t.state == "failed"} == {2: reason}
+    assert len(recorded) == 20
 
 
 @pytest.mark.process
@@ -275,5 +293,51 @@ def test_a_full_disk_ends_the_run_with_the_way_out(tmp_path: Path, monkeypatch: 
     monkeypatch.undo()
     assert 6 <= len(trials(out).trials) < 20
     run(settings, out)
+    run(settings, tmp_path / "left-alone")
+    assert record(out)["trials"] == record(tmp_path / "left-alone")["trials"]
+
+
+class FullDisk:
+    """A file of the ledger on a disk that takes a number of writes, and no more."""
+
+    def __init__(self, file: Any, writes: int) -> None:
+        self._file, self._writes = file, writes
+
+    def write(self, text: bytes) -> int:
+        self._writes -= 1
+        if self._writes < 0:
+            raise OSError(28, "No space left on device")
+        written: int = self._file.write(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("writes", range(2, 7))
+@pytest.mark.parametrize("kind", [Free, Shared])
+def test_resuming_on_a_disk_that_is_still_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type, writes: int
+) -> None:
+    """Whichever line cannot be written: the run ends, and no candidate is FAILED for it."""
+    out, left = tmp_path / "run", [writes]
+    evaluator = {"name": kind, "how": "raise", "numbers": []} if kind is Shared else kind
+    settings = search_only(evaluator, batch=5)
+    read = Ledger.__init__
+
+    def on_full_disk(ledger: Ledger, path: Path, *, writable: bool) -> None:
+        read(ledger, path, writable=writable)
+        if writable:
+            ledger._file = FullDisk(ledger._file, left.pop() if left else 0)  # type: ignore[assignment]
+
+    monkeypatch.setattr(Ledger, "__init__", on_full_disk)
+    for _ in range(3):
+        with pytest.raises(RunFailedError, match=r"cannot write .*trials\.jsonl: the disk is full; free some space"):
+            run(settings, out)
+    monkeypatch.undo()
+    assert "an earlier process died" not in caplog.text
+    assert len(trials(out).trials) < 20
+    run(settings, out)
+    assert [trial.state for trial in trials(out).trials.values()] == ["complete"] * 20
     run(settings, tmp_path / "left-alone")
     assert record(out)["trials"] == record(tmp_path / "left-alone")["trials"]

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import automl_nas
-from automl_nas.errors import EvaluationError, PluginError
-from automl_nas.evaluation import Evaluator, Outcome, Request
-from automl_nas.space import SearchSpace
+from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError
+from automl_nas.evaluation import CostModel, Delivery, Evaluator, Exporter, Outcome, Request
+from automl_nas.plugin import Observer, RunInfo
+from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import AskTellStrategy, Proposal, Trial
 from automl_nas.streams import stream
-from automl_nas.testing import ToySpace
+from automl_nas.testing import ToyEvaluator, ToySpace, ToyTask
 
 
 class Asks(AskTellStrategy):
@@ -99,4 +100,207 @@ class Remembers(Asks):
 def test_a_state_that_no_checkpoint_can_hold_ends_the_run_after_the_first_step(tmp_path: Path) -> None:
     raw = config(ToySpace(), Remembers, Answers)
     with pytest.raises(PluginError, match=r"the strategy of the stage 'search': .*\['order'\]\[0\], a builtin"):
+        automl_nas.search(raw, out=tmp_path / "run")
+
+
+ERRORS = {
+    "exit": lambda: SystemExit(0),
+    "base": lambda: BaseException("not an Exception"),
+    "zero": lambda: ZeroDivisionError("by zero"),
+}
+REASONS = {
+    "exit": r"it called sys\.exit\(0\)",
+    "base": "BaseException: not an Exception",
+    "zero": "ZeroDivisionError: by zero",
+}
+
+
+class Leaves(Asks):
+    """Raises in the given method."""
+
+    def __init__(self, space: SearchSpace, *, how: str, method: str = "ask") -> None:
+        super().__init__(space)
+        self._how, self._method = how, method
+        self._leave("init")
+
+    def _leave(self, method: str) -> None:
+        if method == self._method:
+            raise ERRORS[self._how]()
+
+    def ask(self, n: int) -> list[Proposal]:
+        self._leave("ask")
+        return super().ask(n)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        self._leave("tell")
+
+    def search_state(self) -> dict[str, Any]:
+        self._leave("state")
+        return super().search_state()
+
+
+@pytest.mark.parametrize("how", ERRORS)
+@pytest.mark.parametrize("method", ["ask", "tell", "state"])
+def test_whatever_a_strategy_raises_has_a_place(tmp_path: Path, how: str, method: str) -> None:
+    raw = {**config(ToySpace(), {"name": Leaves, "how": how, "method": method}, ToyEvaluator), "checkpoint_seconds": 0}
+    with pytest.raises(
+        RunFailedError,
+        match=rf"stages\[0\]\.strategy: the strategy Leaves .* failed in the stage 'search': {REASONS[how]}.*, line \d",
+    ):
+        automl_nas.search(raw, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("how", ERRORS)
+def test_whatever_a_constructor_raises_has_a_place(tmp_path: Path, how: str) -> None:
+    raw = config(ToySpace(), {"name": Leaves, "how": how, "method": "init"}, ToyEvaluator)
+    with pytest.raises(PluginError, match=rf"stages\[0\]\.strategy: the strategy Leaves .* failed: {REASONS[how]}"):
+        automl_nas.search(raw, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Returns(Asks):
+    """Returns something else than a list of proposals of architectures."""
+
+    def __init__(self, space: SearchSpace, *, what: str) -> None:
+        super().__init__(space)
+        self._what = what
+
+    def ask(self, n: int) -> Any:
+        proposals = super().ask(n)
+        if not proposals:
+            return proposals
+        architecture: Any = proposals[0].architecture.to_dict()
+        return {"none": None, "generator": (p for p in proposals), "dict": [Proposal(architecture)]}[self._what]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("none", r"Returns\.ask\(.*returned None, a NoneType; it must return a list of Proposal"),
+        ("generator", r"Returns\.ask\(.*a generator; it must return a list of Proposal"),
+        ("dict", r"stage 'search' proposed Proposal\(.*is a dict: write Proposal\(Architecture"),
+    ],
+)
+def test_proposals_that_are_none(tmp_path: Path, what: str, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        automl_nas.search(config(ToySpace(), {"name": Returns, "what": what}, ToyEvaluator), out=tmp_path / "run")
+
+
+class Costs(CostModel):
+    """Returns text, or raises, once the configuration has been checked."""
+
+    metric, unit = "price", "euros"
+
+    def __init__(self, space: SearchSpace, *, how: str = "text", calls: int = 0) -> None:
+        self._how, self._left = how, calls
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {"": self.estimate(architecture)}
+
+    def estimate(self, architecture: Architecture) -> float:
+        self._left -= 1
+        if self._left >= 0:
+            return 1.0
+        if self._how == "text":
+            return "cheap"  # type: ignore[return-value]
+        raise ERRORS[self._how]()
+
+
+@pytest.mark.parametrize("how", ["text", *ERRORS])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_cost_model_that_raises_or_returns_text(tmp_path: Path, how: str, calls: int) -> None:
+    raw = config(ToySpace(), Asks, ToyEvaluator)
+    raw["problem"]["costs"] = {"price": {"name": Costs, "how": how, "calls": calls}}
+    message = r".*'cheap'.*" if how == "text" else REASONS[how]
+    with pytest.raises(AutoMLNASError, match=rf"cost model .*{message}") as caught:
+        automl_nas.search(raw, out=tmp_path / "run")
+    assert "].strategy: the cost model" not in str(caught.value), "the strategy did not raise"
+
+
+class Exports(Exporter):
+    """Returns something else than paths, or raises."""
+
+    def __init__(self, *, how: str) -> None:
+        self._how = how
+
+    def export(self, delivery: Delivery, folder: Path) -> Any:
+        if self._how in ERRORS:
+            raise ERRORS[self._how]()
+        return None if self._how == "none" else "network.bin"
+
+
+@pytest.mark.parametrize("how", ["none", "text", *ERRORS])
+def test_an_exporter_that_raises_or_returns_no_paths(tmp_path: Path, how: str) -> None:
+    """The run is complete, and says which format failed, and why."""
+    raw = {**config(ToySpace(), Asks, ToyEvaluator), "task": {"name": ToyTask, "train": 32, "search": 16, "test": 16}}
+    raw["final"] = {"train": {"epochs": 1}, "export": [{"name": Exports, "how": how}], "baselines": []}
+    result = automl_nas.search(raw, out=tmp_path / "run")
+    (failure,) = result.data["final"]["not_exported"]
+    expected = {"exit": "SystemExit: 0", "base": REASONS["base"], "zero": REASONS["zero"]}
+    assert expected.get(how, "the exporter must return a list of paths") in failure["error"]
+
+
+class HalfObserver(Observer):
+    """Lacks a method."""
+
+
+class Watches(Observer):
+    """Raises in its check."""
+
+    def search_started(self, run: RunInfo) -> None:
+        """Nothing is watched."""
+
+    def check(self, run: RunInfo) -> None:
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("observer", "message"),
+    [
+        (HalfObserver, r"observers\[0\]: the observer .*HalfObserver is abstract: .*search_started"),
+        (Watches, r"observers\[0\]: the observer Watches .* failed: it called sys\.exit\(0\)"),
+    ],
+)
+def test_a_wrong_observer(tmp_path: Path, observer: type, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        automl_nas.search({**config(ToySpace(), Asks, ToyEvaluator), "observers": [observer]}, out=tmp_path / "run")
+
+
+class LeavingSpace(ToySpace):
+    """Ends the process when it is constructed."""
+
+    def __init__(self) -> None:
+        raise SystemExit(0)
+
+
+class LeavingTask(ToyTask):
+    """Ends the process when it is asked for a batch."""
+
+    def batches(self, *more: Any, **settings: Any) -> Any:
+        raise SystemExit(0)
+
+
+class LeavingEvaluator(ToyEvaluator):
+    """Ends the process when it is constructed."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": LeavingSpace}, r"^space: the space LeavingSpace"),
+        ({"task": LeavingTask, "final": {"train": {"epochs": 1}}}, r"^final: the task LeavingTask"),
+    ],
+)
+def test_a_component_that_ends_the_process_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(AutoMLNASError, match=rf"{message} .*it called sys\.exit\(0\)"):
+        automl_nas.search({**config(ToySpace(), Asks, ToyEvaluator), **changes}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("executor", ["in_process", "processes"])
+def test_an_evaluator_whose_constructor_ends_the_process(tmp_path: Path, executor: str) -> None:
+    raw = {**config(ToySpace(), Asks, LeavingEvaluator), "executor": executor}
+    with pytest.raises(AutoMLNASError, match=r"stages\[0\]\.evaluator: .* LeavingEvaluator .*sys\.exit\(0\)"):
         automl_nas.search(raw, out=tmp_path / "run")

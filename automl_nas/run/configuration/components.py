@@ -8,6 +8,8 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.plugin.component import unfit
+from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.kinds import KINDS, derives, produced_class
 from automl_nas.plugin.registry import Registry
 from automl_nas.plugin.schema import Setting, to_json
@@ -51,14 +53,23 @@ class Components:
     ) -> Any:
         """Construct a resolved component; return an object that is constructed already."""
         name = spec["name"]
-        if not name.startswith(PYTHON):
-            return self.registry.construct(kind, spec, collaborators, seed, path=path)
-        factory = self._object(name, kind, path)
-        if _is_constructed(factory, kind):
-            return factory
-        settings = {key: value for key, value in spec.items() if key != "name"}
-        signature = Signature.of(factory, name=name)
-        return signature.construct(factory, settings, collaborators, seed, path=path, registry=self.registry)
+        with component_errors(self.registry, self.describe(kind, name), path=path):
+            if not name.startswith(PYTHON):
+                return self.registry.construct(kind, spec, collaborators, seed, path=path)
+            factory = self._object(name, kind, path)
+            if _is_constructed(factory, kind):
+                return factory
+            if isinstance(factory, type) and (reason := unfit(factory, KINDS[kind])):
+                raise PluginError(f"{path}: {self.describe(kind, name)} {reason}")
+            settings = {key: value for key, value in spec.items() if key != "name"}
+            signature = Signature.of(factory, name=name)
+            return signature.construct(factory, settings, collaborators, seed, path=path, registry=self.registry)
+
+    def describe(self, kind: str, name: str) -> str:
+        """Return a description for messages: the name, and for a registered component its plugin and distribution."""
+        if not name.startswith(PYTHON) and name in self.registry.names(kind):
+            return f"the {self.registry.get(kind, name)}"
+        return f"the {KINDS[kind].noun} {name.removeprefix(PYTHON)}"
 
     def factory(self, kind: str, name: str, path: str) -> Any:
         """Return the class or function of that name, or the object that is constructed already."""
@@ -149,7 +160,8 @@ class Components:
                 f"{path}: the checker of '{name}' asks for '{unknown[0]}', which is not a setting of its constructor"
             )
         settings = {setting: spec[setting] for setting in names}
-        signature.construct(checker, settings, collaborators, seed, path=path, registry=self.registry)
+        with component_errors(self.registry, self.describe(kind, name), path=path):
+            signature.construct(checker, settings, collaborators, seed, path=path, registry=self.registry)
 
     def _object(self, name: str, kind: str, path: str) -> Any:
         if name not in self.objects:

@@ -11,6 +11,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import SPLITS, Task
 from automl_nas.evaluation.training.autotune import tune
+from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.components import Components, separate_objects
 from automl_nas.run.configuration.context import RunContext
@@ -59,15 +60,19 @@ def make_plan(
         InfeasibleError: no architecture can meet the constraints.
         PluginError, SpaceError, DataError: from components.
     """
-    resolver = Resolver.read(raw, registry, objects or {}, checked=checked)
+    with component_errors(registry):
+        return _make_plan(Resolver.read(raw, registry, objects or {}, checked=checked), measured or {})
+
+
+def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     settings, components = resolver.settings, resolver.components
     task = resolver.task()
     space = resolver.space(task.part)
     section = resolver.final_section(task.part, space.part)
     final_space = resolver.final_space(section, space, task.part)
     final_task = resolver.final_task(section, task)
-    context = RunContext(components, settings.seed, checked, task.part, space.part, final_space.part)
-    problems = ProblemBuilder(context, settings.problem, measured or {})
+    context = RunContext(components, settings.seed, resolver.checked, task.part, space.part, final_space.part)
+    problems = ProblemBuilder(context, settings.problem, measured)
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)

@@ -17,22 +17,26 @@ from automl_nas.errors import DamagedError, RunFailedError
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
 
 
+class CannotWriteError(RunFailedError):
+    """A file of the run cannot be written. The run ends: no component and no candidate is the cause."""
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a RunFailedError that names the file and the way out."""
+    """Turn an OSError into a CannotWriteError that names the file and the way out."""
     try:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> RunFailedError:
+def cannot_write(path: Path, error: OSError) -> CannotWriteError:
     """Return the error that names the file and the way out."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason = "the disk is full; free some space and resume the run: nothing recorded is lost"
     else:
         reason = error.strerror or str(error)
-    return RunFailedError(f"cannot write {path}: {reason}")
+    return CannotWriteError(f"cannot write {path}: {reason}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,7 +30,16 @@ MAIN_GUARD = (
 
 
 class ProcessDiedError(Exception):
-    """A child process ended without an answer; the message says how it ended."""
+    """A child process ended without an answer; the message says how it ended.
+
+    Args:
+        message: how it ended.
+        killed: whether a signal ended it, such as that of the system when memory is short.
+    """
+
+    def __init__(self, message: str, *, killed: bool = False) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 @final
@@ -80,8 +89,9 @@ class ChildProcess:
         except (EOFError, ConnectionResetError, pickle.UnpicklingError):
             self.process.join(5)
             code = self.process.exitcode
-            how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-            raise ProcessDiedError(how) from None
+            killed = code is not None and code < 0
+            how = f"was killed by signal {-(code or 0)}" if killed else f"ended with exit code {code}"
+            raise ProcessDiedError(how, killed=killed) from None
 
     def end(self) -> None:
         """Kill the process and wait for its end."""

@@ -12,6 +12,7 @@ from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
 from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
+from automl_nas.run.record.atomic_files import CannotWriteError
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.trials.executor import Crash, Executor
 from automl_nas.run.trials.stage_executors import StageExecutors
@@ -132,10 +133,10 @@ class EvaluationDispatcher:
 
     def close(self) -> None:
         """Close the executors; unfinished evaluations are recorded as released."""
-        for executor in (self._executor, self._isolated):
-            if executor is not None:
-                self._ledger.released([number for number in executor.close() if number not in self._ledger.trials])
+        executors = [executor for executor in (self._executor, self._isolated) if executor is not None]
         self._isolated = None
+        unfinished = [number for executor in executors for number in executor.close()]
+        self._ledger.released([number for number in unfinished if number not in self._ledger.trials])
 
     def _take(self, outcomes: Sequence[Outcome]) -> Iterator[list[Evaluated]]:
         if not outcomes:
@@ -179,7 +180,7 @@ class EvaluationDispatcher:
         except Exception as error:
             if self._stop.requested and isinstance(error, EvaluationError):
                 raise RunInterrupted from None  # a worker that was just starting received the same signal
-            if executor is not self._isolated:
+            if executor is not self._isolated or isinstance(error, CannotWriteError):
                 raise
             # A worker process cannot be made for classes of a notebook, or in a script without a guard around its
             # calls. If the candidate or the evaluator is the cause, the ordinary executor meets the same error.

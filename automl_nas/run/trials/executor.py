@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
 from automl_nas.fast_dataclass import new_frozen
+from automl_nas.run.record.atomic_files import CannotWriteError
 from automl_nas.run.trials.trial_seeds import seed_globally
 
 BATCH_SECONDS = 1e-3
@@ -125,7 +126,7 @@ class InProcess(Executor):
         if self._outcomes is None:
             if not self._queue:
                 return None
-            self._outcomes = iter(self._evaluator.evaluate(self._take()))
+            self._outcomes = _iterator(self._evaluator, self._evaluator.evaluate(self._take()))
         begun = time.perf_counter()
         try:
             outcome = next(self._outcomes)
@@ -137,7 +138,9 @@ class InProcess(Executor):
                     f"{type(self._evaluator).__name__}.evaluate yielded no outcome for trial {numbers}"
                 ) from None
             return None
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, CannotWriteError):  # Ctrl-C; the ledger cannot record the start of an evaluation
+            raise
+        except BaseException as error:
             # The generator has ended. A request that was alone has failed; those that shared work are repeated alone.
             self._outcomes = None
             failed = list(self._running.values())
@@ -212,15 +215,25 @@ class InProcess(Executor):
         return outcome
 
 
-def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
-    """Evaluate one request; an exception becomes a FAILED outcome."""
+def evaluate_alone(evaluator: Evaluator, request: Request, *, in_worker: bool = False) -> Outcome:
+    """Evaluate one request; an exception becomes a FAILED outcome.
+
+    Args:
+        evaluator: evaluates the request.
+        request: to be evaluated.
+        in_worker: whether KeyboardInterrupt is an exception like others, because Ctrl-C does not reach this process.
+    """
     begun = time.perf_counter()
     if evaluator.stochastic:
         seed_globally(request.seed)
     reports = Reports()  # values that it reported while it shared work are dropped
     try:
-        outcomes = list(evaluator.evaluate(iter([replace(request, report=reports)])))
-    except (Exception, SystemExit) as error:
+        outcomes = list(_iterator(evaluator, evaluator.evaluate(iter([replace(request, report=reports)]))))
+    except CannotWriteError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not in_worker:
+            raise
         return _failure(request, error, begun)
     for outcome in outcomes:
         if not isinstance(outcome, Outcome):
@@ -230,6 +243,15 @@ def evaluate_alone(evaluator: Evaluator, request: Request) -> Outcome:
             f"{type(evaluator).__name__}.evaluate yielded {len(outcomes)} outcomes for trial {request.number} alone"
         )
     return _completed(outcomes[0], reports, time.perf_counter() - begun)
+
+
+def _iterator(evaluator: Evaluator, outcomes: object) -> Iterator[Outcome]:
+    if not isinstance(outcomes, Iterable):
+        raise EvaluationError(
+            f"{type(evaluator).__name__}.evaluate returned {outcomes!r}, a {type(outcomes).__name__}; it must yield "
+            "Outcome(request.number, {metric: value}) for each request"
+        )
+    return iter(outcomes)
 
 
 def _not_an_outcome(evaluator: Evaluator, value: object) -> EvaluationError:

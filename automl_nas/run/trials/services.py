@@ -152,11 +152,8 @@ class StageServices(Services):
         costs_only: list[Trial] = []
         to_evaluate: list[tuple[int, Proposal]] = []
         for number, proposal in enumerate(proposals, start=first):
-            if not isinstance(proposal, Proposal):
-                raise PluginError(
-                    f"the strategy of the stage '{self._settings.name}' proposed {proposal!r}, a "
-                    f"{type(proposal).__name__}; a candidate is Proposal(architecture)"
-                )
+            if not isinstance(proposal, Proposal) or not isinstance(proposal.architecture, Architecture):
+                raise self._not_a_proposal(proposal)
             architecture, fidelity = validate(proposal.architecture), proposal.fidelity
             if fidelity is not None and not (type(fidelity) in _NUMBERS and -math.inf < fidelity < math.inf):
                 fidelity = self._plain_fidelity(fidelity, number)
@@ -298,6 +295,15 @@ class StageServices(Services):
                     f"its next candidates. A new run may allow more ({join(self._path, 'max_failures')})"
                 )
         self._fresh.difference_update([trial.number for trial in trials])
+
+    def _not_a_proposal(self, value: object) -> PluginError:
+        architecture = value.architecture if isinstance(value, Proposal) else None
+        way_out = "a candidate is Proposal(architecture)"
+        if isinstance(value, Proposal):
+            way_out += f", and {architecture!r} is a {type(architecture).__name__}: write Proposal(Architecture(...))"
+        return PluginError(
+            f"the strategy of the stage '{self._settings.name}' proposed {value!r}, a {type(value).__name__}; {way_out}"
+        )
 
     def _check_comparable(self) -> None:
         """Check that trials without an evaluator are compared by costs, unless the stage has only one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections import deque
@@ -15,6 +16,11 @@ from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.run.trials.child_process import MAIN_GUARD, PATIENCE, ChildProcess, ProcessDiedError
 from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone
+
+RESTARTS = 2
+"""Number of times in a row that a worker which is killed while it starts is started again."""
+
+_log = logging.getLogger("automl_nas")
 
 
 @dataclass
@@ -41,6 +47,7 @@ class WorkerProcesses(Executor):
         self._count = workers
         self._workers: list[_Worker] = []
         self._queue: deque[Request] = deque()
+        self._killed = 0  # workers in a row that were killed while they started
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Prepare for the evaluations of a stage; processes are started with the first requests."""
@@ -69,7 +76,7 @@ class WorkerProcesses(Executor):
             try:
                 message = worker.child.receive()
             except ProcessDiedError as death:
-                return self._died(worker, str(death))
+                return self._died(worker, death)
             if isinstance(message, Outcome):
                 worker.request = None
                 return message
@@ -77,6 +84,7 @@ class WorkerProcesses(Executor):
                 self._end(worker)
                 raise message
             worker.ready = True
+            self._killed = 0
         return self._timed_out()
 
     def close(self) -> list[int]:
@@ -103,13 +111,22 @@ class WorkerProcesses(Executor):
                 worker.request, worker.begun = request, time.monotonic()
                 worker.child.send(request)
 
-    def _died(self, worker: _Worker, reason: str) -> Crash | None:
-        """Remove a worker that died; return the crash of its evaluation, None if it was idle."""
+    def _died(self, worker: _Worker, death: ProcessDiedError) -> Crash | None:
+        """Remove a worker that died; return the crash of its evaluation, None if it had none."""
         request = worker.request
         self._end(worker)
-        if not worker.ready:
-            raise EvaluationError(f"a worker process could not start: it {reason}; {MAIN_GUARD}")
-        return None if request is None else Crash(request.number, reason.removeprefix("was "))
+        if worker.ready:
+            return None if request is None else Crash(request.number, str(death).removeprefix("was "))
+        if not death.killed:
+            raise EvaluationError(f"a worker process could not start: it {death}; {MAIN_GUARD}")
+        self._killed += 1
+        if self._killed > RESTARTS:
+            raise EvaluationError(
+                f"a worker process could not start: it {death}, {self._killed} times in a row; the system kills "
+                "processes when memory is short: free some memory or use fewer workers, then resume the run"
+            )
+        _log.warning("a worker process %s while it started; it is started again", death)
+        return None  # the next call starts another one
 
     def _timed_out(self) -> Outcome | None:
         """Stop an evaluation that exceeded the timeout, if there is one, and return its outcome."""
@@ -133,4 +150,4 @@ class WorkerProcesses(Executor):
 def _evaluator_handler(source: bytes) -> Callable[[Any], object]:
     """Build the evaluator in the worker process; return the function that evaluates requests with it."""
     evaluator = pickle.loads(source)()  # noqa: S301 - bytes of our own parent process, through a pipe, never from a file
-    return partial(evaluate_alone, evaluator)
+    return partial(evaluate_alone, evaluator, in_worker=True)

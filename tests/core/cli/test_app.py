@@ -89,7 +89,7 @@ def test_errors_are_one_line_and_an_exit_code(error: BaseException, code: int, t
 
 
 @pytest.mark.process
-def test_a_bug_shows_its_traceback_and_exits_with_1(program: Any) -> None:
+def test_a_bug_of_a_command_names_the_plugin_and_exits_with_1(program: Any) -> None:
     program.install(
         "buggy",
         "from automl_nas.plugin import hookimpl\n"
@@ -97,12 +97,20 @@ def test_a_bug_shows_its_traceback_and_exits_with_1(program: Any) -> None:
         "def register_commands(cli):\n"
         "    @cli.command()\n"
         "    def bug():\n"
-        "        return [][0]\n",
+        "        return [][0]\n"
+        "    @cli.command()\n"
+        "    def leave():\n"
+        "        raise SystemExit(7)\n",
     )
     shown = program.apart("bug")
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert shown.stderr.startswith("Traceback")
-    assert shown.stderr.endswith("IndexError: list index out of range\n")
+    assert shown.stderr.startswith("error: the command 'bug' of plugin 'buggy' (distribution ")
+    assert "failed: IndexError: list index out of range; --debug" in shown.stderr
+    debugged = program.apart("bug", AUTOML_NAS_DEBUG="1")
+    assert debugged.returncode == 1
+    assert debugged.stderr.startswith("Traceback")
+    assert "return [][0]" in debugged.stderr
+    assert program.apart("leave").returncode == 7, "a command may choose its exit code"
 
 
 def test_the_return_value_of_a_command_is_not_an_exit_code() -> None:

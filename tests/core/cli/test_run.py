@@ -252,3 +252,28 @@ def test_workers_of_a_run_are_processes_and_change_nothing(program: Any) -> None
         program("run", program.config, "--set", "final=null", "--out", name, "--quiet", *options)
     assert "name: processes" in (program.folder / "two" / "config.yaml").read_text()
     assert _result(program.folder / "one") == _result(program.folder / "two")
+
+
+def test_a_component_that_ends_the_process_is_an_error_with_its_distribution(program: Any) -> None:
+    program.install(
+        "quitter",
+        "from automl_nas.plugin import hookimpl\n"
+        "@hookimpl\n"
+        "def register_strategies(register):\n"
+        "    register('quits', 'quitter_package.parts:Quits', summary='leaves')\n",
+        "import sys\n"
+        "from automl_nas.strategy import AskTellStrategy\n"
+        "class Quits(AskTellStrategy):\n"
+        "    def ask(self, n):\n"
+        "        sys.exit(0)\n"
+        "    def tell(self, trials): ...\n"
+        "    def search_state(self): return {}\n"
+        "    def load_search_state(self, state): ...\n",
+    )
+    shown = program("run", program.config, "--out", "left", "--set", "stages.search.strategy=quits", code=1)
+    assert (
+        "error: stages[0].strategy: the strategy 'quits' of plugin 'quitter' (distribution 'quitter' 1.5) failed in "
+        "the stage 'search': it called sys.exit(0) ("
+    ) in shown.stderr
+    assert "resume the run" in shown.stderr
+    assert not (program.folder / "left" / "result.json").exists()

@@ -44,7 +44,10 @@ BROKEN = {
         "@hookimpl(specname='trial_finish')\ndef watch(trial): ...",
         "unknown hook 'trial_finish'; did you mean 'trial_finished'?",
     ),
-    "wrong argument": ("@hookimpl\ndef register_tasks(registry): ...", "registry"),
+    "wrong argument": (
+        "@hookimpl\ndef register_tasks(registry): ...",
+        "the hook 'register_tasks' has an argument 'registry'; its arguments are register",
+    ),
     "not marked": ("def register_tasks(register): ...", "'register_tasks' is not marked: put @hookimpl"),
     "no hook": ("x = 1", "it does not implement any hook"),
     "wrapper": ("@hookimpl(wrapper=True)\ndef register_tasks(register):\n    yield", "is a wrapper"),
@@ -109,7 +112,7 @@ def test_a_broken_plugin_is_listed_and_registers_nothing(installed: Any, code: s
 
 def test_keyboard_interrupt_does_not_break_a_plugin(installed: Any) -> None:
     installed.write("a-dist", slow="raise KeyboardInterrupt")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"plugin 'slow' \(distribution 'a-dist' .*DISABLED_PLUGINS=slow"):
         installed.load()
 
 

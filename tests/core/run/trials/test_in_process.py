@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
-from automl_nas.errors import EvaluationError
+from automl_nas.errors import EvaluationError, RunFailedError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
+from automl_nas.run.record.atomic_files import cannot_write
 from automl_nas.run.trials.executor import Crash, InProcess
 from automl_nas.space import Architecture
 
@@ -106,3 +108,43 @@ def test_outcomes_before_an_error_are_not_lost(clock: Clock) -> None:
         while True:
             outcomes += executor.next_all()
     assert [outcome.number for outcome in outcomes] == [0, 1, 2]
+
+
+class Pairs(Timed):
+    """Takes two requests before it evaluates the first one, as an evaluator that shares work does."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for first in requests:
+            for request in (first, next(iter(requests))):
+                yield Outcome(request.number, {"accuracy": 0.5})
+
+
+@pytest.mark.parametrize("kind", [Timed, Pairs])
+def test_a_start_that_cannot_be_recorded_is_no_candidates_failure(clock: Clock, kind: type[Timed]) -> None:
+    executor = InProcess()
+
+    def starting(numbers: Sequence[int]) -> None:
+        if 1 in numbers:
+            raise cannot_write(Path("trials.jsonl"), OSError(28, "No space left on device"))
+
+    executor.open(lambda: kind(clock, lambda number: 0.01), starting, None)
+    for number in range(4):
+        executor.submit(Request(number, Architecture({"a": number}), seed=1))
+    outcomes: list[Outcome | Crash] = []
+    with pytest.raises(RunFailedError, match=r"cannot write trials\.jsonl: the disk is full"):
+        for _ in range(10):
+            outcomes += executor.next_all()
+    assert all(isinstance(outcome, Outcome) and outcome.error == "" for outcome in outcomes)
+
+
+class Silent(Timed):
+    """Returns None."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        return None  # type: ignore[return-value]
+
+
+def test_an_evaluator_that_returns_nothing_is_named(clock: Clock) -> None:
+    executor, _ = opened(Silent(clock, lambda number: 0.0), 1)
+    with pytest.raises(EvaluationError, match=r"Silent\.evaluate returned None, a NoneType; it must yield Outcome"):
+        executor.next()
