@@ -314,6 +314,7 @@ class FullDisk:
         return getattr(self._file, name)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("writes", range(2, 7))
 @pytest.mark.parametrize("kind", [Free, Shared])
 def test_resuming_on_a_disk_that_is_still_full(

@@ -299,6 +299,7 @@ def test_a_component_that_ends_the_process_is_named(tmp_path: Path, changes: dic
         automl_nas.search({**config(ToySpace(), Asks, ToyEvaluator), **changes}, out=tmp_path / "run")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("executor", ["in_process", "processes"])
 def test_an_evaluator_whose_constructor_ends_the_process(tmp_path: Path, executor: str) -> None:
     raw = {**config(ToySpace(), Asks, LeavingEvaluator), "executor": executor}

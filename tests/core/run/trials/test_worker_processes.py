@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -74,6 +76,7 @@ def started_after(times: int, starts: Path) -> Outcome | Crash:
         executor.close()
 
 
+@pytest.mark.process
 def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again(
     assert caplog.text.count("was killed by signal 9 while it started; it is started again") == 2
 
 
+@pytest.mark.process
 def test_workers_that_are_always_killed_while_they_start_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"could not start: it was killed by signal 9, 3 times in a row.*memory"):
         started_after(100, tmp_path / "starts")
