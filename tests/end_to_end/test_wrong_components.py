@@ -237,7 +237,7 @@ def test_an_exporter_that_raises_or_returns_no_paths(tmp_path: Path, how: str) -
     result = automl_nas.search(raw, out=tmp_path / "run")
     (failure,) = result.data["final"]["not_exported"]
     expected = {"exit": "SystemExit: 0", "base": REASONS["base"], "zero": REASONS["zero"]}
-    assert expected.get(how, "the exporter must return a list of paths") in failure["error"]
+    assert expected.get(how, "must return a list of paths") in failure["error"]
 
 
 class HalfObserver(Observer):
