@@ -41,7 +41,7 @@ class Reports:
         """Append a value.
 
         Raises:
-            TypeError: the value is no number.
+            TypeError: the value is not a number.
         """
         self.values.append([int(step), float(plain_number(value))])
 

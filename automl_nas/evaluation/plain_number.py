@@ -9,7 +9,7 @@ def plain_number(value: object) -> int | float:
     NumPy scalars and arrays and tensors of one element become their value.
 
     Raises:
-        TypeError: the value is no number: a string, a boolean, or another type.
+        TypeError: the value is not a number: a string, a boolean, or another type.
     """
     if type(value) is float or type(value) is int:
         return value

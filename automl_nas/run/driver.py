@@ -76,7 +76,7 @@ class Driver:
             return self._finish(report)
 
     def _warn_of_no_best(self, stage: StagePlan) -> None:
-        """Warn if no trial of a stage can be compared. For the stage of the result, its shortcomings say so."""
+        """Warn if no trial of a stage can be compared. The stage of the result has a shortcoming instead."""
         name, final = stage.settings.name, self._plan.final
         if name == (self._plan.stages[-1].settings.name if final is None else final.source):
             return

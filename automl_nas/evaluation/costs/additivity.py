@@ -67,7 +67,7 @@ def checked_estimate(model: CostModel, architecture: Architecture, *, allow_infi
 
     Raises:
         NotAdditiveError: the value is infinite and ``allow_infinite`` is False.
-        SpaceError: the value is no number, NaN or negative, or no whole number although the model is ``integral``.
+        SpaceError: the value is not a number, is NaN or negative, or is a fraction although the model is ``integral``.
     """
     value = checked_cost(model.estimate(architecture), model.metric, model, architecture)
     if value == math.inf:

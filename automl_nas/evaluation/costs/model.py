@@ -67,7 +67,7 @@ def checked_cost(cost: object, name: str, model: CostModel, architecture: Archit
         architecture: of the network.
 
     Raises:
-        SpaceError: it is no number, NaN or negative.
+        SpaceError: it is not a number, or it is NaN or negative.
     """
     with contextlib.suppress(TypeError):
         number = plain_number(cost)

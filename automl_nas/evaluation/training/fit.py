@@ -227,7 +227,7 @@ def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[
     """Return the task's metrics of a network over a split; the network is in evaluation mode afterwards.
 
     Raises:
-        PluginError: a metric is no number.
+        PluginError: a metric is not a number.
     """
     metrics: dict[str, float] = {}
     for name, value in task.score(runtime.predictor(network), split).items():

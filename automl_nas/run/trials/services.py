@@ -181,7 +181,7 @@ class StageServices(Services):
         """Return a fidelity as a plain number.
 
         Raises:
-            PluginError: it is no finite number.
+            PluginError: it is not a finite number.
         """
         with contextlib.suppress(TypeError):
             plain = plain_number(fidelity)

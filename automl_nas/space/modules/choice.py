@@ -293,7 +293,7 @@ def _check_module(where: str, module: object) -> None:
         SpaceError: it is not; the message contains the way out.
     """
     if module is None:
-        raise SpaceError(f"{where} is None; for no layer use nn.Identity()")
+        raise SpaceError(f"{where} must be a module, not None; for no layer use nn.Identity()")
     if isinstance(module, type) and issubclass(module, nn.Module):
         raise SpaceError(f"{where} is the class {module.__name__}; make a module of it: {module.__name__}(...)")
     if isinstance(module, list | tuple | nn.ModuleList):

@@ -94,8 +94,8 @@ def test_the_limits_of_a_subset_become_plain() -> None:
 def test_values_that_users_pass_are_validated_as_plain_values() -> None:
     space = DecisionSpace({"kind": Choice(("conv", "relu")), "width": Ordinal((8, 16)), "set": Subset(("a", "b"))})
     values = {"kind": Name.RELU, "width": np.int64(16), "set": [np.str_("b"), np.str_("a")]}
-    for given in (values, Architecture(values)):
-        architecture = space.validate(given)
+    for candidate in (values, Architecture(values)):
+        architecture = space.validate(candidate)
         assert architecture.to_dict() == {"kind": "relu", "width": 16, "set": ["a", "b"]}
         assert [type(value) for value in architecture.values()] == [str, int, tuple]
     with pytest.raises(SpaceError, match=re.escape("decision 'width': np.float64(16.0) is not an option")):

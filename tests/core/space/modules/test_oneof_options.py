@@ -28,7 +28,7 @@ def conv() -> nn.Module:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (None, r"option 0 of the OneOf 'stem' is None; for no layer use nn.Identity\(\)"),
+        (None, r"option 0 of the OneOf 'stem' must be a module, not None; for no layer use nn.Identity\(\)"),
         ((nn.ReLU(), nn.Tanh()), r"is a tuple; .*nn.Sequential"),
         (nn.ModuleList([nn.ReLU()]), r"is a ModuleList; .*nn.Sequential"),
         (nn.ModuleDict({"a": nn.ReLU()}), "is a ModuleDict, which has no forward"),
