@@ -101,10 +101,10 @@ class Component:
     def is_loaded_as(self, loaded: object) -> bool:
         """Whether an object is this component's, without importing anything."""
         module, _, path = self.reference.partition(":")
-        found: object = sys.modules.get(module)
+        target: object = sys.modules.get(module)
         for part in path.split("."):
-            found = getattr(found, part, None)
-        return found is loaded
+            target = getattr(target, part, None)
+        return target is loaded
 
     def signature(self) -> Signature:
         """Return the collaborators and settings of the component's constructor.

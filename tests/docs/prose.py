@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PATTERNS = (
     r"\bso many (trials|steps|epochs|times|failed|seconds|samples|images|iterations|processes|networks)\b",
-    r"\bis none\b",
-    r"\bare none\b",
+    r"\bis (?-i:none)\b",
+    r"\bare (?-i:none)\b",
     r"(?<!there\s)\bis no (?!longer\b|more\b|less\b|matter\b)\w+",
     r"\ba text\b",
     r"\btexts\b",
