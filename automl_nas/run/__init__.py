@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         write_whole as write_whole,
     )
     from automl_nas.run.record.checkpoints import Checkpoints as Checkpoints
-    from automl_nas.run.record.directory import RunDirectory as RunDirectory, environment as environment
+    from automl_nas.run.record.directory import RunDirectory as RunDirectory
+    from automl_nas.run.record.environment import environment as environment
     from automl_nas.run.record.json_values import to_json_values as to_json_values
     from automl_nas.run.record.ledger import Ledger as Ledger, finished_after as finished_after
     from automl_nas.run.record.yaml import (
@@ -88,10 +89,8 @@ _HOMES = {
     "configuration.resolver": ("make_plan",),
     "configuration.builtin": ("complete_manager",),
     "configuration.sections": ("read_settings",),
-    "record.directory": (
-        "RunDirectory",
-        "environment",
-    ),
+    "record.directory": ("RunDirectory",),
+    "record.environment": ("environment",),
     "record.ledger": (
         "Ledger",
         "finished_after",

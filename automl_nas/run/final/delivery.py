@@ -95,18 +95,20 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
     Raises:
         RunFailedError: the exporter failed in whatever way, changed the network it received, or returned something
             else than files that exist. The files of an exporter that changed the network are removed.
-        OSError: the disk is full.
+        OSError, CannotWriteError: the disk is full.
     """
     try:
         own = copy.deepcopy(delivery.network)
         paths: object = exporter.export(replace(delivery, network=own), folder)
     except RunFailedError as error:
+        if _disk_is_full(error.__cause__):
+            raise
         raise RunFailedError(_plain_text(str(error))) from error
     except (RunInterrupted, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
         # Also SystemExit, and errors of libraries that do not derive from Exception: the trained network must survive.
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if _disk_is_full(error):
             raise
         text = _plain_text(str(error))
         raise RunFailedError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
@@ -128,6 +130,10 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
             "weights than those that were tested; let it convert a copy"
         )
     return files
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _difference(before: nn.Module, after: nn.Module) -> str:

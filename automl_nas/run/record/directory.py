@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import platform
 import socket
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.errors import DamagedError, RunDirectoryError
 from automl_nas.run.record.atomic_files import disk_errors, read_json, remove_leftovers, write_json, write_text
+from automl_nas.run.record.environment import environment
 from automl_nas.run.record.yaml import dump_yaml, read_yaml
 
 SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
 """Sections of every resolved configuration. If one is missing, the file was truncated and would mean another run."""
-
-RECORDED_PACKAGES = ("automl-nas", "torch", "torchvision", "numpy", "onnxruntime", "scikit-learn")
 
 
 class RunDirectory:
@@ -227,50 +223,3 @@ def _is_identity(content: Any) -> bool:
         and isinstance(space.get("modules", ""), dict | None)
         for space in spaces
     )
-
-
-def environment() -> dict[str, Any]:
-    """Return versions and processor: results depend on them besides the configuration."""
-    versions: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in RECORDED_PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
-class MetricsFile:
-    """``metrics.jsonl``: the numbers that stages log. Its length is part of a checkpoint; on resume it is cut to it.
-
-    Args:
-        path: the file.
-        length: number of valid bytes; the rest is cut off.
-    """
-
-    def __init__(self, path: Path, length: int) -> None:
-        self._path = path
-        with disk_errors(path):
-            self._file = path.open("ab")
-            # A file that did not change since it was made durable, such as an empty one, is not synced again.
-            self._changed = path.stat().st_size != length
-            self._file.truncate(length)
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one line."""
-        with disk_errors(self._path):
-            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-            self._file.flush()
-        self._changed = True
-
-    def sync(self) -> int:
-        """Make all lines durable; return the length in bytes."""
-        with disk_errors(self._path):
-            if self._changed:
-                os.fsync(self._file.fileno())
-        self._changed = False
-        return self._path.stat().st_size
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

@@ -7,8 +7,9 @@ from typing import Any, final
 
 from automl_nas._version import __version__
 from automl_nas.run.record.checkpoints import Checkpoints
-from automl_nas.run.record.directory import MetricsFile, RunDirectory
+from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
+from automl_nas.run.record.metrics_file import MetricsFile
 
 
 @final

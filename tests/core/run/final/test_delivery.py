@@ -15,6 +15,7 @@ from torch import nn
 from automl_nas.errors import RunFailedError, RunInterrupted
 from automl_nas.evaluation import Delivery, Exporter
 from automl_nas.run.final.delivery import _without_folders, export_copy
+from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
 from automl_nas.space import Architecture
 
 
@@ -103,6 +104,21 @@ def test_every_error_is_the_formats(error: BaseException, text: str, delivery: D
 def test_what_ends_the_run(error: BaseException, delivery: Delivery, tmp_path: Path) -> None:
     with pytest.raises(type(error)):
         export_copy(Does(fails(error)), delivery, tmp_path)
+
+
+def test_a_full_disk_that_a_writer_of_the_core_meets_ends_the_run(delivery: Delivery, tmp_path: Path) -> None:
+    def meets(code: int) -> Callable[[nn.Module], None]:
+        def act(network: nn.Module) -> None:
+            with disk_errors(tmp_path / "model.bin"):
+                raise OSError(code, "from the system")
+
+        return act
+
+    with pytest.raises(CannotWriteError, match="the disk is full"):
+        export_copy(Does(meets(errno.ENOSPC)), delivery, tmp_path)
+    with pytest.raises(RunFailedError) as caught:
+        export_copy(Does(meets(errno.EACCES)), delivery, tmp_path)
+    assert not isinstance(caught.value, CannotWriteError)  # stays with the format
 
 
 @pytest.mark.parametrize("returned", ["model.txt", ["model.txt"], 3, [Path("nowhere") / "model.txt"], (None,)])

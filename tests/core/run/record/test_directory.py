@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from automl_nas.errors import DamagedError, RunDirectoryError
 from automl_nas.run.record.atomic_files import read_json, write_text
-from automl_nas.run.record.directory import SECTIONS, MetricsFile, RunDirectory
+from automl_nas.run.record.directory import SECTIONS, RunDirectory
+from automl_nas.run.record.environment import environment
+from automl_nas.run.record.metrics_file import MetricsFile
 
 
 def test_a_run_that_was_killed_during_creation_can_be_created_again(tmp_path: Path) -> None:
@@ -154,3 +158,14 @@ def test_leftovers_of_killed_processes_are_removed_when_the_run_is_locked(tmp_pa
     directory.lock()
     directory.unlock()
     assert [file.exists() for file in (leftover, written_now, of_the_user)] == [False, True, True]
+
+
+def test_the_environment_names_optuna_and_the_distribution_of_every_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        dist = metadata.distribution("pluggy")
+
+    monkeypatch.setattr("automl_nas.run.record.environment.metadata.entry_points", lambda group: [Point])
+    versions = environment()
+    for package in ("optuna", "torch", "pluggy"):
+        assert versions[package] == metadata.version(package)
+    assert versions["python"] == platform.python_version()
