@@ -64,7 +64,7 @@ class Broken(CostModel):
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         width = float(str(architecture["width"]))
-        return {"": width if width < 64 else math.nan}
+        return {"": width if width < 64 else math.inf}
 
 
 def trial(number: int, architecture: Architecture, value: float, **changes: object) -> Trial:
