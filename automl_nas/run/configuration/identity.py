@@ -23,20 +23,24 @@ MAX_NETWORKS = 8
 """The number of networks that `describe_space` builds at most."""
 
 
-def describe_space(space: SearchSpace) -> dict[str, Any]:
+def describe_space(space: SearchSpace, *, networks: bool = True) -> dict[str, Any]:
     """Return what a space is, as plain data: its decisions, and the structure of networks that cover its options.
 
     Networks are built on the meta device, or on the CPU if that fails. The first has the first option of each decision,
     the last one the last option; those between have the other options, up to `MAX_NETWORKS` networks in all. They draw
     from the global generators.
 
+    Args:
+        space: the space.
+        networks: whether to build networks; False: only the decisions are described.
+
     Returns:
         ``decisions``: name -> description. ``modules``: module path -> the different modules that networks have there,
-        each with its class, settings and tensors; None if the space builds no networks.
+        each with its class, settings and tensors; None if no networks are built.
     """
     return {
         "decisions": {name: repr(decision) for name, decision in space.decisions.items()},
-        "modules": _describe_modules(space) if space.input_shape else None,
+        "modules": _describe_modules(space) if networks and space.input_shape else None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -12,7 +13,12 @@ RECORDED_PACKAGES = ("automl-nas", "numpy", "onnxruntime", "optuna", "scikit-lea
 
 def environment() -> dict[str, Any]:
     """Return versions and processor: results depend on them besides the configuration."""
-    versions: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    return {"python": platform.python_version(), "machine": platform.machine(), **_versions()}
+
+
+@cache  # reading them takes 10 ms, as long as a short search on a table, and they do not change in a process
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
     for package in sorted({*RECORDED_PACKAGES, *_plugin_distributions()}):
         try:
             versions[package] = metadata.version(package)

@@ -14,7 +14,7 @@ import pytest
 from automl_nas.errors import DamagedError, RunDirectoryError
 from automl_nas.run.record.atomic_files import read_json, write_text
 from automl_nas.run.record.directory import SECTIONS, RunDirectory
-from automl_nas.run.record.environment import environment
+from automl_nas.run.record.environment import _versions, environment
 from automl_nas.run.record.metrics_file import MetricsFile
 
 
@@ -165,7 +165,9 @@ def test_the_environment_names_optuna_and_the_distribution_of_every_plugin(monke
         dist = metadata.distribution("pluggy")
 
     monkeypatch.setattr("automl_nas.run.record.environment.metadata.entry_points", lambda group: [Point])
+    _versions.cache_clear()
     versions = environment()
+    _versions.cache_clear()
     for package in ("optuna", "torch", "pluggy"):
         assert versions[package] == metadata.version(package)
     assert versions["python"] == platform.python_version()
