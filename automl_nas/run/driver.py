@@ -77,8 +77,8 @@ class Driver:
 
     def _warn_of_no_best(self, stage: StagePlan) -> None:
         """Warn if no trial of a stage can be compared. The stage of the result has a shortcoming instead."""
-        name, final = stage.settings.name, self._plan.final
-        if name == (self._plan.stages[-1].settings.name if final is None else final.source):
+        name = stage.settings.name
+        if name == self._plan.result_stage.settings.name:
             return
         trials = [trial for _, trial in sorted(self._record.ledger.trials.items()) if trial.stage == name]
         if trials and not stage.problem.comparable(trials):

@@ -50,7 +50,7 @@ def make_result(plan: Plan, ledger: Ledger, report: FinalReport | None) -> dict[
                 "units": {name: model.unit for name, model in stage.problem.cost_models.items()},
             }
         )
-    name = plan.final.source if plan.final is not None else plan.stages[-1].settings.name
+    name = plan.result_stage.settings.name
     source = next(stage for stage in stages if stage["name"] == name)
     best = source["best"]
     architecture = best["architecture"] if best is not None else None

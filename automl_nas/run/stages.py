@@ -40,7 +40,7 @@ def run_stages(plan: Plan) -> list[RunStage[Any]]:
     """Return the stages of a run in order: those of the configuration, then the final stage if the run has one."""
     stages: list[RunStage[Any]] = [_search_stage(plan, stage) for stage in plan.stages]
     if plan.final is not None:
-        stages.append(_final_stage(plan, plan.final.source))
+        stages.append(_final_stage(plan))
     return stages
 
 
@@ -59,10 +59,9 @@ def _search_stage(plan: Plan, stage: StagePlan) -> RunStage[Strategy]:
     return RunStage(stage, make_strategy, lambda strategy: None)
 
 
-def _final_stage(plan: Plan, source: str) -> RunStage[Final]:
+def _final_stage(plan: Plan) -> RunStage[Final]:
     """Return the final stage: without evaluator and budget, with the problem of the stage whose result it retrains."""
-    search = next(stage for stage in plan.stages if stage.settings.name == source)
-    stage = replace(search, settings=StageSettings(name="final", strategy="final"), path="final")
+    stage = replace(plan.result_stage, settings=StageSettings(name="final", strategy="final"), path="final")
     seed = stream_seed(plan.seed, stage.settings.name)
     return RunStage(
         stage,

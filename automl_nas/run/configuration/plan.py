@@ -76,6 +76,14 @@ class Plan:
         return fingerprint(self.space, self.config["space"])
 
     @property
+    def result_stage(self) -> StagePlan:
+        """The stage whose trials give the result: the one that the final stage retrains, without it the last one."""
+        if self.final is None:
+            return self.stages[-1]
+        source = self.final.source
+        return next(stage for stage in self.stages if stage.settings.name == source)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the sections that determine the result; a checkpoint is used only with the same digest."""
         return hashlib.sha256(json.dumps(what_matters(self.config), sort_keys=True).encode()).hexdigest()

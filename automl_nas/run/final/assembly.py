@@ -38,7 +38,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         RunFailedError: no trial is feasible; the message says by how much the nearest trial misses the constraints.
     """
     assert plan.final is not None and plan.final_task is not None
-    source = next(stage for stage in plan.stages if stage.settings.name == plan.final.source)
+    source = plan.result_stage
     trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == plan.final.source]
     settings = plan.final.settings
     limits = limits_of(source.problem)

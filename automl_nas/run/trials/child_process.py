@@ -10,7 +10,7 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any, final
 
@@ -102,7 +102,7 @@ class ChildProcess:
 
 
 @contextlib.contextmanager
-def _changed_environment(changes: Mapping[str, str]) -> Any:
+def _changed_environment(changes: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
