@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import warnings
+import re
 from pathlib import Path
 from typing import ClassVar, final
 
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.export import ExportedProgram
 
 from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation import Delivery
-from automl_nas_export.traced_exporter import FREE_BATCH, Run, TracedExporter
+from automl_nas_export.traced_exporter import Run, TracedExporter
+from automl_nas_export.tracing import causes, module_of, root_cause
+from automl_nas_export.verify import brief
 
 DATA = "model.onnx.data"
 
@@ -48,7 +51,6 @@ class OnnxExporter(TracedExporter[onnx.ModelProto]):
     """
 
     file: ClassVar[str] = "model.onnx"
-    tracer: ClassVar[str] = "torch.onnx"
 
     def __init__(self, *, opset: int = OLDEST_OPSET, tolerance: float = 1e-4, inline_limit: int = 1 << 30) -> None:
         newest = onnx.defs.onnx_opset_version()
@@ -64,8 +66,8 @@ class OnnxExporter(TracedExporter[onnx.ModelProto]):
         super().__init__(tolerance)
         self._opset, self._inline_limit = opset, inline_limit
 
-    def _trace(self, network: nn.Module, example: Tensor) -> onnx.ModelProto:
-        return convert(network, example, self._opset)
+    def _convert(self, program: ExportedProgram) -> onnx.ModelProto:
+        return convert(program, self._opset)
 
     def _write(self, program: onnx.ModelProto, delivery: Delivery, stage: Path) -> list[Path]:
         onnx.helper.set_model_props(
@@ -87,7 +89,7 @@ class OnnxExporter(TracedExporter[onnx.ModelProto]):
             raise RunFailedError(f"onnx.checker refuses {self.file}: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # exceptions name errors; the log would repeat them on the terminal
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         def run(x: Tensor) -> list[Tensor]:
@@ -96,25 +98,49 @@ class OnnxExporter(TracedExporter[onnx.ModelProto]):
         return run
 
 
-def convert(network: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
-    """Return the network as an ONNX model that takes any batch size."""
-    with warnings.catch_warnings():
-        # torch copies its own tree specifications and then warns that this is deprecated.
-        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-        program = torch.onnx.export(
-            network,
-            (example,),
+def convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
+    """Return a traced network as an ONNX model; its input is called ``input``, its output ``output``.
+
+    Raises:
+        RunFailedError: an operator has no translation to ONNX, or not in this opset; names the operator and its module.
+    """
+    try:
+        converted = torch.onnx.export(
+            program,
             dynamo=True,
             verbose=False,
             input_names=["input"],
             output_names=["output"],
-            dynamic_shapes=FREE_BATCH,
             opset_version=opset,
         )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
+    except Exception as error:
+        raise RunFailedError(_reason(error, program)) from error
+    assert converted is not None
+    model: onnx.ModelProto = converted.model_proto
+    written = next(item.version for item in model.opset_import if item.domain == "")
+    if written != opset:
+        raise RunFailedError(
+            f"torch could not convert the model from opset {written} to {opset}; leave out opset, or use a lower one"
+        )
     _remove_source_paths(model)
     return model
+
+
+def _reason(error: BaseException, program: ExportedProgram) -> str:
+    """Return why a program cannot be converted."""
+    texts = [str(item) for item in causes(error)]
+    missing = next(
+        filter(None, (re.search(r"No ONNX function found for .*?op='([^']+)'", text) for text in texts)), None
+    )
+    if missing is None:
+        return f"torch.onnx cannot convert the program: {brief(root_cause(error))}"
+    operator = missing.group(1)
+    place = module_of(program, operator)
+    return (
+        f"the operator {operator}{f' ({place})' if place else ''} has no translation to ONNX in torch "
+        f"{torch.__version__}; use another module in its place, or another format ('pt2' and 'safetensors' can hold "
+        "every operator of torch)"
+    )
 
 
 def _remove_source_paths(model: onnx.ModelProto) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
+from automl_nas.errors import RunFailedError
 from automl_nas.evaluation import Delivery
-from automl_nas_export.traced_exporter import FREE_BATCH, Run, TracedExporter
+from automl_nas_export.traced_exporter import Run, TracedExporter
+from automl_nas_export.tracing import module_of
 from automl_nas_export.verify import flat
+
+TORCH = frozenset({"aten", "prim", "prims", "quantized"})
+"""The namespaces of the operators that torch itself has."""
 
 
 @final
@@ -33,21 +37,25 @@ class Pt2Exporter(TracedExporter[ExportedProgram]):
     """
 
     file: ClassVar[str] = "model.pt2"
-    tracer: ClassVar[str] = "torch.export"
 
     def __init__(self, *, tolerance: float = 1e-5) -> None:
         super().__init__(tolerance)
 
-    def _trace(self, network: nn.Module, example: Tensor) -> ExportedProgram:
-        return trace(network, example)
+    def _convert(self, program: ExportedProgram) -> ExportedProgram:
+        for node in program.graph.nodes:
+            if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in TORCH:
+                operator = str(node.target.overloadpacket)
+                raise RunFailedError(
+                    f"the operator {operator} ({module_of(program, operator)}) is not one of torch, so {self.file} "
+                    "could not be run with torch alone; write it with operators of torch, or use the format "
+                    "'safetensors', which holds the weights alone"
+                )
+        return program
 
     def _write(self, program: ExportedProgram, delivery: Delivery, stage: Path) -> list[Path]:
-        with warnings.catch_warnings():
-            # torch warns of parameters that are slices of one tensor: harmless on the CPU, and compared afterwards.
-            warnings.filterwarnings("ignore", message="No complete tensor found in the group", category=UserWarning)
-            # Written to memory first: torch's archive writer ends the process when the disk is full.
-            content = io.BytesIO()
-            torch.export.save(program, content)
+        # Written to memory first: torch's archive writer ends the process when the disk is full.
+        content = io.BytesIO()
+        torch.export.save(program, content)
         (stage / self.file).write_bytes(content.getbuffer())
         return [stage / self.file]
 
@@ -59,17 +67,3 @@ class Pt2Exporter(TracedExporter[ExportedProgram]):
                 return [tensor for _, tensor in flat(module(x))]
 
         return run
-
-
-def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Return the network as a program that takes any batch size.
-
-    Neither the example nor the paths of source files on this machine are kept in it.
-    """
-    program = torch.export.export(network, (example,), dynamic_shapes=FREE_BATCH)
-    program.example_inputs = None
-    for module in program.graph_module.modules():
-        if isinstance(module, torch.fx.GraphModule):
-            for node in module.graph.nodes:
-                node.meta.pop("stack_trace", None)
-    return program

@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeAlias, TypeVar, final
 
 import torch
-from torch import Tensor, nn
-from torch.export import Dim
+from torch import Tensor
+from torch.export import ExportedProgram
 
-from automl_nas.errors import ConfigurationError, RunFailedError
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Delivery, Exporter
+from automl_nas_export.quiet import quiet_tracing
 from automl_nas_export.staging import put_in_place, staging
-from automl_nas_export.verify import brief, check_same, probe
-
-TRACE_BATCH = 2
-"""The batch size at which networks are traced: tracers treat 0 and 1 as constants."""
-
-FREE_BATCH = ({0: Dim("batch", min=1)},)
-"""The dynamic shapes of the one input: the batch may be any number from 1 on."""
+from automl_nas_export.tracing import trace
+from automl_nas_export.verify import CHECK_BATCHES, TRACE_BATCH, check_same, run_network
 
 ProgramT = TypeVar("ProgramT")
 
@@ -38,14 +34,12 @@ class TracedExporter(Exporter, Generic[ProgramT]):
 
     Attributes:
         file: name of the file that holds the program.
-        tracer: what traces, for messages.
 
     Raises:
         ConfigurationError: the tolerance is negative or not a finite number.
     """
 
     file: ClassVar[str]
-    tracer: ClassVar[str]
 
     def __init__(self, tolerance: float) -> None:
         if not (math.isfinite(tolerance) and tolerance >= 0):
@@ -66,26 +60,27 @@ class TracedExporter(Exporter, Generic[ProgramT]):
             The file of the program, and the file of its weights if they are in a second one.
 
         Raises:
-            RunFailedError: the network cannot be traced, the file is invalid, or the program computes other values.
+            RunFailedError: the network cannot be traced, the format lacks an operator, the file is invalid, or the
+                program computes other values.
         """
         network, shape, samples = delivery.network, delivery.input_shape, delivery.samples
-        example = probe(network, shape, TRACE_BATCH, samples)
-        try:
+        with quiet_tracing(), staging(folder) as stage:
+            for batch in CHECK_BATCHES:  # before the trace, so that no fault of the network is taken for one of it
+                run_network(network, shape, batch, samples)
+            example, _ = run_network(network, shape, TRACE_BATCH, samples)
             with torch.no_grad():
-                program = self._trace(copy.deepcopy(network), example)  # tracers may change modules
-        except Exception as error:
-            raise RunFailedError(
-                f"{self.tracer} cannot trace the network ({brief(error)}); its forward must not branch on the values "
-                "of tensors. The format 'safetensors' can hold its weights"
-            ) from error
-        with staging(folder) as stage:
+                program = self._convert(trace(copy.deepcopy(network), example))  # tracers may change modules
             files = self._write(program, delivery, stage)
             check_same(self.file, network, self._load(stage / self.file), shape, self._tolerance, samples)
             return put_in_place(files, folder)
 
     @abstractmethod
-    def _trace(self, network: nn.Module, example: Tensor) -> ProgramT:
-        """Return the network as a program that takes any batch size; every exception means that it cannot be traced."""
+    def _convert(self, program: ExportedProgram) -> ProgramT:
+        """Return the traced program as a program of this format.
+
+        Raises:
+            RunFailedError: the format lacks an operator of the program.
+        """
 
     @abstractmethod
     def _write(self, program: ProgramT, delivery: Delivery, stage: Path) -> list[Path]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import RunFailedError
 from automl_nas.streams import stream_seed
+from automl_nas_export.places import module_that_raised, of
+
+TRACE_BATCH = 2
+"""The batch size at which networks are traced: tracers treat 0 and 1 as constants."""
+
+TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 CHECK_BATCHES = (1, 3)
 """The batch sizes at which outputs are compared: the smallest one, and one at which networks are not traced, so that a
@@ -53,6 +61,33 @@ def flat(outputs: object, where: str = "output") -> Iterator[tuple[str, Tensor]]
         raise RunFailedError(f"the network's {where} is a {type(outputs).__name__}; only tensors can be exported")
 
 
+def run_network(
+    network: nn.Module, shape: Sequence[int], batch: int, samples: Tensor | None
+) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+    """Return inputs (see `probe`) and the outputs of the network for them, by their places.
+
+    Raises:
+        RunFailedError: the network cannot be run at this batch size, or its output holds anything but tensors.
+    """
+    x = probe(network, shape, batch, samples)
+    try:
+        with torch.no_grad():
+            outputs = network(x)
+    except Exception as error:
+        module = of(module_that_raised(error.__traceback__, network))
+        raise RunFailedError(
+            f"the network itself cannot be run at batch size {batch}: {brief(error)} (the forward{module})"
+        ) from error
+    return x, list(flat(outputs))
+
+
+def _runs(exported: Callable[[Tensor], Sequence[Tensor]], x: Tensor) -> bool:
+    with suppress(Exception):
+        exported(x)
+        return True
+    return False
+
+
 def check_same(
     name: str,
     network: nn.Module,
@@ -75,13 +110,13 @@ def check_same(
         RunFailedError: the outputs differ in number, shape or value; names the output and the difference.
     """
     for batch in CHECK_BATCHES:
-        x = probe(network, shape, batch, samples)
-        with torch.no_grad():
-            expected = list(flat(network(x)))
+        x, expected = run_network(network, shape, batch, samples)
         try:
             outputs = list(exported(x))
         except Exception as error:
-            raise RunFailedError(f"{name} cannot be run at batch size {batch}: {brief(error)}") from error
+            fixed = _runs(exported, probe(network, shape, TRACE_BATCH, samples))
+            reason = f"; the batch size became fixed at {TRACE_BATCH}, the one of the trace" if fixed else ""
+            raise RunFailedError(f"{name} cannot be run at batch size {batch}: {brief(error)}{reason}") from error
         if len(outputs) != len(expected):
             raise RunFailedError(f"{name} has {len(outputs)} outputs, the network {len(expected)}")
         for (place, reference), output in zip(expected, outputs, strict=True):
@@ -104,7 +139,7 @@ def _compare(place: str, reference: Tensor, output: Tensor, tolerance: float) ->
         )
 
 
-def brief(error: Exception) -> str:
-    """Return the class of an exception and the first line of its message."""
-    lines = str(error).strip().splitlines()
+def brief(error: BaseException) -> str:
+    """Return the class of an exception and the first line of its message, without codes that colour a terminal."""
+    lines = TERMINAL_CODES.sub("", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
