@@ -58,7 +58,7 @@ class _Loader(yaml.SafeLoader):
         if self._depth > DEEPEST:
             raise yaml.MarkedYAMLError(
                 problem=f"more than {DEEPEST} mappings and lists inside each other",
-                problem_mark=self.peek_event().start_mark,
+                problem_mark=None if parent is None else parent.start_mark,
             )
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
