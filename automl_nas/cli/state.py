@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from automl_nas.run.record.atomic_files import reading
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
+from automl_nas.run.record.lines import checked
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 
@@ -58,7 +58,7 @@ class RunState:
         stages: all stages, in order.
         current: the present stage; None if the run is complete.
         evaluating: number of an unfinished trial -> number of times that its evaluation was begun.
-        damage: damaged lines of the ledger.
+        damage: damaged parts of the ledger and of the logged numbers.
         idle: seconds since the last change of a file.
         result: the content of ``result.json``; None while the run is not complete.
     """
@@ -92,7 +92,7 @@ class RunState:
         locked = directory.locked
         status = "complete" if result is not None else "running" if locked else "interrupted"
         ledger = Ledger(directory.trials, writable=False)
-        logged = _last_lines(directory.metrics)
+        logged, damage = _last_lines(directory.metrics)
         names = [stage["name"] for stage in config["stages"]] + (["final"] if config.get("final") is not None else [])
         seen = {trial.stage for trial in ledger.trials.values()} | logged.keys()
         seen |= {name for name in names if any((directory.artifacts / name).glob("*.json"))}
@@ -106,11 +106,11 @@ class RunState:
         return cls(
             directory.path,
             status,
-            (directory.path / "lock").read_text(errors="replace").strip() if locked else "",
+            directory.holder,
             tuple(stages),
             None if result is not None else stages[at],
             {number: attempts.started for number, attempts in sorted(ledger.attempts.items()) if attempts.started},
-            ledger.damage,
+            [*ledger.damage, *_missing_trials(ledger, result), *damage],
             _idle(directory),
             result,
         )
@@ -142,17 +142,35 @@ def _stage(
     )
 
 
-def _last_lines(path: Path) -> dict[str, dict[str, Any]]:
-    """Return stage -> the last complete line that it logged."""
+def _last_lines(path: Path) -> tuple[dict[str, dict[str, Any]], list[Damage]]:
+    """Return stage -> the last whole line that it logged, and the damaged lines. An unfinished last line is ignored."""
     lines: dict[str, dict[str, Any]] = {}
+    damage: list[Damage] = []
     if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                # Incomplete and damaged lines are ignored: the others can still be shown.
-                with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    lines[record["stage"]] = record
-    return lines
+        with reading(path), path.open("rb") as file:
+            for position, line in enumerate(file, start=1):
+                record = checked(line)
+                if record is not None and isinstance(stage := record.get("stage"), str):
+                    lines[stage] = {name: value for name, value in record.items() if name != "crc"}
+                elif line.endswith(b"\n"):
+                    damage.append(Damage(path, position, None, "damaged; it is ignored"))
+    return lines, damage
+
+
+def _missing_trials(ledger: Ledger, result: Mapping[str, Any] | None) -> list[Damage]:
+    """Return the stages of a complete run of which the ledger has fewer trials than the result counts."""
+    counts = Counter(trial.stage for trial in ledger.trials.values())
+    return [
+        Damage(
+            ledger.path,
+            None,
+            None,
+            f"it holds {counts[stage['name']]} of the {stage['trials']} trials of the stage '{stage['name']}' that "
+            "result.json counts",
+        )
+        for stage in (result["stages"] if result is not None else ())
+        if counts[stage["name"]] != stage["trials"]
+    ]
 
 
 def _idle(directory: RunDirectory) -> float:

@@ -18,6 +18,7 @@ from automl_nas.plugin.events import (
     StepFinished,
     StepInfo,
 )
+from automl_nas.plugin.failures import one_line
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import StagePlan
 from automl_nas.run.final.candidates import no_feasible_network
@@ -25,9 +26,9 @@ from automl_nas.run.final.report import FinalReport
 from automl_nas.run.gc_tuning import GcTuner, tuned_gc
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
-from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.checkpoints import check_state
-from automl_nas.run.record.run_record import RunRecord
+from automl_nas.run.record.run_record import RunRecord, UnusableCheckpointError
 from automl_nas.run.results import make_result
 from automl_nas.run.shortcomings import shortcomings
 from automl_nas.run.stages import run_stages
@@ -64,11 +65,15 @@ class Driver:
             notifications.send(RunStarted(notifications.run))
             report = None
             count = len(self._stages)
-            for index in range(record.state["stage"], count):
+            while (index := record.state["stage"]) < count:
                 stage = self._stages[index]
                 name = stage.plan.settings.name
                 notifications.send(StageStarted(name, index, count))
-                strategy, next_number = self._run_stage(index, gc_tuner)
+                try:
+                    strategy, next_number = self._run_stage(index, gc_tuner)
+                except UnusableCheckpointError as error:
+                    record.fall_back(error)
+                    continue
                 notifications.send(StageFinished(name))
                 self._warn_of_no_best(stage.plan)
                 report = stage.report(strategy)
@@ -93,7 +98,7 @@ class Driver:
         record, notifications = self._record, self._notifications
         trials = record.ledger.trials
         result = make_result(self._plan, record.ledger, report)
-        write_json(record.directory.result, result)
+        write_record(record.directory.result, result)
         shutil.rmtree(record.directory.scratch, ignore_errors=True)
         for shortcoming in shortcomings(record.directory.path, result):
             notifications.warn(shortcoming.message)
@@ -120,7 +125,11 @@ class Driver:
             strategy: Strategy = stage.make_strategy(record.ledger, record.directory)
             services.planned = strategy.planned
             if state.get("strategy") is not None:
-                strategy.load_state_dict(state["strategy"])
+                try:
+                    services.check(state)
+                    strategy.load_state_dict(state["strategy"])
+                except Exception as error:  # a component's, for a state that is not its own
+                    raise UnusableCheckpointError(one_line(error)) from error
             services.begin(state)
             saved = time.monotonic()
             budget = settings.budget
@@ -160,5 +169,5 @@ class Driver:
 
     def _checkpoint(self, index: int, steps: int, strategy: Strategy, services: StageServices) -> None:
         if self._plan.measured:
-            write_json(self._record.directory.measured, self._plan.measurements())
+            write_record(self._record.directory.measured, self._plan.measurements())
         self._record.save_checkpoint(index, steps, strategy.state_dict(), services.state())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from automl_nas.errors import RunDirectoryError
 from automl_nas.run.configuration.identity import space_difference
 from automl_nas.run.configuration.plan import Plan
-from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 
 
@@ -56,7 +56,7 @@ def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:
     if names:
         earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
         present = {key: plan.identity[key] for key in ("task", "final_task")}
-        write_json(directory.identity, {**recorded, **present, "earlier_data": earlier})
+        write_record(directory.identity, {**recorded, **present, "earlier_data": earlier})
 
 
 def _short(fingerprint: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from automl_nas.run.driver import Driver
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
-from automl_nas.run.record.atomic_files import write_json
+from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.shortcomings import shortcomings
@@ -72,7 +73,7 @@ class Session:
         measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
         directory = RunDirectory.create(out, plan.config, plan.identity)
         if measurements:
-            write_json(directory.measured, measurements)
+            write_record(directory.measured, measurements)
         return cls(directory, plan, notifications)
 
     @classmethod
@@ -153,7 +154,13 @@ class Session:
                 plan.runtime.seeded(plan.seed, "run"),  # afterwards the caller's global generators are as before
             ):
                 plan.runtime.activate()
-                record = RunRecord(directory, plan.digest, notifications.warn, resumed=notifications.run.resumed)
+                record = RunRecord(
+                    directory,
+                    plan.digest,
+                    notifications.warn,
+                    stages=len(plan.stages) + (plan.final is not None),
+                    resumed=notifications.run.resumed,
+                )
                 self._driver = Driver(plan, record, notifications, stop)
                 with component_errors(plan.components.registry):
                     return self._driver.drive()
@@ -174,7 +181,13 @@ def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) 
 
 def _check_single_process() -> None:
     """Check that torchrun did not start several processes: all of them would work on the same directory."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    size = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not re.fullmatch("[0-9]{1,9}", size):
+        raise ConfigurationError(
+            f"the environment variable WORLD_SIZE is {size!r}, and must be the number of processes that torchrun "
+            "started; unset it"
+        )
+    if int(size) > 1:
         raise ConfigurationError(
             "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
             "and use executor: {name: processes, workers: N} to evaluate in parallel"

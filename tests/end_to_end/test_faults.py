@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from end_to_end.failing_candidates import Forgetful, Free, Misbehaving, Shared, Slow
 from end_to_end.runs import config, in_child, record, small_space
 
@@ -256,6 +260,60 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
     run(settings, tmp_path / "run")
     assert f"{newest} is damaged" in caplog.text
     assert record(tmp_path / "run") == expected
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a complete search of two stages with checkpoints."""
+    out = tmp_path_factory.mktemp("faults") / "run"
+    run({**two_searches(), "checkpoint_seconds": 0.0}, out)
+    return out
+
+
+def two_searches() -> dict[str, Any]:
+    settings = search_only(Free, strategy={"name": "evolution", "population": 6, "generations": 3, "top_k": 3})
+    return {**settings, "stages": [{**settings["stages"][0], "name": "first"}, *settings["stages"]]}
+
+
+PENDING = {"number": 10**6, "architecture": {}, "fidelity": None, "info": {}}
+JUNK: dict[str, Any] = {
+    "a list": lambda good: [1, 2],
+    "nothing": lambda good: {},
+    "a number": lambda good: 7,
+    "text as the strategy's state": lambda good: {**good, "strategy": "text"},
+    "an empty state": lambda good: {**good, "strategy": {}},
+    "a state of numbers": lambda good: {**good, "strategy": dict.fromkeys(good["strategy"], 7)},
+    "a later stage": lambda good: {**good, "stage": 99},
+    "a stage that is text": lambda good: {**good, "stage": "search"},
+    "a negative stage": lambda good: {**good, "stage": -1},
+    "more trials than exist": lambda good: {**good, "next_number": 10**6},
+    "junk in evaluation": lambda good: {**good, "pending": ["junk"]},
+    "another space's trial": lambda good: {**good, "pending": [{**PENDING, "architecture": {"width": 3}}]},
+    "a trial of wrong values": lambda good: {**good, "pending": [{**PENDING, "architecture": {"2": [[]]}}]},
+    "results that nobody recorded": lambda good: {**good, "uncollected": [999]},
+    "NaN seconds": lambda good: {**good, "seconds": float("nan")},
+    "metrics beyond the file": lambda good: {**good, "metrics": 10**12},
+    "a tensor as steps": lambda good: {**good, "steps": torch.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_a_checkpoint_with_a_right_digest_and_wrong_content_is_named_and_the_previous_one_used(
+    searched: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(searched, out)
+    (out / "result.json").unlink()
+    *_, newest = sorted((out / "checkpoints").iterdir())
+    content = io.BytesIO()
+    torch.save(JUNK[kind](torch.load(newest, weights_only=True)), content)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    junk = out / "checkpoints" / f"00009999-{digest}.pt"
+    junk.write_bytes(content.getvalue())
+    run({**two_searches(), "checkpoint_seconds": 0.0}, out)
+    assert f"checkpoint {junk} " in caplog.text
+    assert "the previous good one is used" in caplog.text
+    assert record(out) == record(searched)
 
 
 def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.run.configuration.identity import space_difference
-from automl_nas.run.record.atomic_files import read_json, sha256, write_json, write_whole
+from automl_nas.run.record.atomic_files import read_record, sha256, write_record, write_whole
+from automl_nas.run.record.contents import NOTE
 from automl_nas.run.record.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ class RunArtifacts(Artifacts):
             write_whole(path, lambda file: file.write(content))
         elif _recorded(note) == digest:
             return
-        write_json(note, {"sha256": digest, "tied": tied, "space": self._space, "space_fingerprint": self._fingerprint})
+        write_record(
+            note, {"sha256": digest, "tied": tied, "space": self._space, "space_fingerprint": self._fingerprint}
+        )
 
     def load(self, reference: str) -> dict[str, Tensor]:
         """Read an artifact; see `Artifacts.load`."""
         path = self.path(reference)
-        note = read_json(path.with_suffix(".json"))
+        note = read_record(path.with_suffix(".json"), NOTE)
         difference = self._difference(path.parents[2]) if ":" in reference else ""
         if note["space_fingerprint"] != self._fingerprint and not difference:
             difference = f"it was {note['space']}, and this run has {dict(self._space)}"
@@ -106,25 +109,27 @@ class RunArtifacts(Artifacts):
 def _recorded(note: Path) -> str | None:
     """Return the recorded digest; None if the file is missing or damaged."""
     try:
-        content = read_json(note) if note.exists() else None
+        return str(read_record(note, NOTE)["sha256"]) if note.exists() else None
     except DamagedError:
         return None
-    return content.get("sha256") if isinstance(content, dict) else None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file that `RunArtifacts.save` wrote, with its tied tensors.
 
     Raises:
-        DamagedError: its digest does not match.
+        DamagedError: its digest does not match, or it is not such a file.
     """
     import safetensors.torch
 
-    note = read_json(path.with_suffix(".json"))
+    note = read_record(path.with_suffix(".json"), NOTE)
     if sha256(path) != note["sha256"]:
-        raise DamagedError(f"artifact {path} is damaged: its content does not match its digest")
-    tensors = safetensors.torch.load(path.read_bytes())
-    tensors.update({name: tensors[owner] for name, owner in note["tied"].items()})
+        raise DamagedError(f"artifact {path} is damaged: its content does not match its digest; restore it from a copy")
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(path.read_bytes())
+        tensors.update({name: tensors[owner] for name, owner in note["tied"].items()})
+    except Exception as error:  # of the library, for a file with the right digest that somebody else wrote
+        raise DamagedError(f"artifact {path} holds no weights: {type(error).__name__}: {error}") from error
     return tensors
 
 

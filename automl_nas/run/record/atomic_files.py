@@ -8,11 +8,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.errors import DamagedError, RunFailedError
+from automl_nas.run.record.shapes import Shape, problem_of
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.part")
 
@@ -99,19 +101,83 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError into a DamagedError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DamagedError: the file is not JSON; the message names file, line and column.
+        DamagedError: the file cannot be read, or is not JSON; the message names file, line and column.
     """
+    with reading(path):
+        content = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return decode_json(content.decode())
+    except RecursionError:
+        raise DamagedError(f"{path} is damaged: its mappings and lists are nested too deeply") from None
+    except ValueError as error:  # not JSON, not UTF-8, or an integer of thousands of digits
         raise DamagedError(f"{path} is damaged: {error}") from error
 
 
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+"""Returns the value of a JSON text; NaN and infinite numbers raise ValueError, deep nesting RecursionError."""
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file of a run as JSON with the checksum of its content as the last entry, ``crc``; see `write_json`."""
+    write_json(path, {**value, "crc": _checksum(value)})
+
+
+def read_record(path: Path, shape: Shape, way_out: str = "restore it from a copy") -> dict[str, Any]:
+    """Read what `write_record` wrote, without its checksum.
+
+    A file without a checksum is accepted: somebody edited it.
+
+    Args:
+        path: the file.
+        shape: of its content.
+        way_out: what users can do if it is damaged.
+
+    Raises:
+        DamagedError: the file cannot be read, does not match its checksum, or does not have the shape.
+    """
+    try:
+        content = read_json(path)
+    except DamagedError as error:
+        raise DamagedError(f"{error}; {way_out}") from error
+    if isinstance(content, dict) and "crc" in content:
+        crc = content.pop("crc")
+        if crc != _checksum(content):
+            raise DamagedError(
+                f"{path} is damaged: its content does not match its checksum; {way_out}. If you edited it: remove its "
+                "entry 'crc'"
+            )
+    if problem := problem_of(content, shape):
+        raise DamagedError(f"{path} is damaged: {problem}; {way_out}")
+    record: dict[str, Any] = content
+    return record
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, separators=(',', ':')).encode()):08x}"
+
+
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        DamagedError: the file cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import DamagedError, PluginError
-from automl_nas.run.record.atomic_files import write_whole
+from automl_nas.run.record.atomic_files import disk_errors, reading, write_whole
 
 _NAME = re.compile(r"^(\d{8})-([0-9a-f]{64})(-boundary)?\.pt$")
 KEPT = 2
@@ -29,7 +30,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Mapping[str, Any], *, boundary: bool = False) -> Path:
         """Write a checkpoint; remove old ones.
@@ -49,29 +51,26 @@ class Checkpoints:
         write_whole(path, lambda file: file.write(content), lambda written: _load(written, digest))
         removable = [file for _, file, boundary in self._all() if not boundary]
         for old in removable[KEPT:]:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else that has the name of a checkpoint is left alone
+                old.unlink()
         return path
 
-    def newest(self, warn: Callable[[str], object], usable: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-        """Return the newest usable checkpoint, or None.
+    def newest_first(self, warn: Callable[[str], object]) -> Iterator[tuple[Path, Any]]:
+        """Yield the checkpoints that can be read, each with its file. Nothing but tensors and plain values is read.
 
         Args:
-            warn: called with a message for each damaged checkpoint.
-            usable: returns whether a checkpoint can be used.
+            warn: called with a message for each checkpoint that is damaged.
         """
         for _, path, _ in self._all():
             try:
-                state = _load(path, _match(path)[2])
+                yield path, _load(path, _match(path)[2])
             except DamagedError as error:
                 warn(f"{error}; the previous good one is used")
-                continue
-            if usable(state):
-                return state
-        return None
 
     def _all(self) -> list[tuple[int, Path, bool]]:
         """Return (serial, file, boundary), newest first."""
-        files = [(path, _NAME.match(path.name)) for path in self.folder.iterdir()]
+        with reading(self.folder):
+            files = [(path, _NAME.match(path.name)) for path in self.folder.iterdir()]
         return sorted(((int(match[1]), path, bool(match[3])) for path, match in files if match), reverse=True)
 
 
@@ -81,14 +80,18 @@ def _match(path: Path) -> re.Match[str]:
     return match
 
 
-def _load(path: Path, digest: str) -> dict[str, Any]:
+def _load(path: Path, digest: str) -> Any:
     import torch
 
-    content = path.read_bytes()
+    with reading(path):
+        content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != digest:
         raise DamagedError(f"checkpoint {path} is damaged: its content does not match its digest")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # the digest is right, so somebody made the file: it may hold anything
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise DamagedError(f"checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from error
 
 
 def check_state(state: Mapping[str, Any], owner: str) -> None:

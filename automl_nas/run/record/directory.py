@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import re
 import socket
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from automl_nas.errors import DamagedError, RunDirectoryError
-from automl_nas.run.record.atomic_files import disk_errors, read_json, remove_leftovers, write_json, write_text
+from automl_nas.run.record.atomic_files import disk_errors, read_record, remove_leftovers, write_record, write_text
+from automl_nas.run.record.contents import CONFIG, ENVIRONMENT, IDENTITY, MEASURED, RESULT
 from automl_nas.run.record.environment import environment
-from automl_nas.run.record.yaml import dump_yaml, read_yaml
+from automl_nas.run.record.shapes import problem_of
+from automl_nas.run.record.yaml import dump_yaml, parse_yaml, read_text
 
-SECTIONS = ("seed", "space", "problem", "runtime", "stages", "executor", "checkpoint_seconds")
-"""Sections of every resolved configuration. If one is missing, the file was truncated and would mean another run."""
+_CHECKSUM = re.compile(r"^# crc ([0-9a-f]{8})\n\Z", re.MULTILINE)
+"""The last line of ``config.yaml``: the CRC-32 of the text before it."""
 
 
 class RunDirectory:
@@ -68,11 +73,12 @@ class RunDirectory:
         except RunDirectoryError:
             directory.unlock()
             raise
-        write_json(directory.environment, environment())
+        write_record(directory.environment, environment())
         if identity is not None:
-            write_json(directory.identity, identity)
+            write_record(directory.identity, identity)
         # Written last: a folder with a configuration is a run that can be resumed.
-        write_text(directory.config, dump_yaml(config))
+        text = dump_yaml(config)
+        write_text(directory.config, f"{text}# crc {zlib.crc32(text.encode()):08x}\n")
         return directory
 
     @classmethod
@@ -121,10 +127,10 @@ class RunDirectory:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            holder = file.read().decode(errors="replace").strip() or "another process"
             file.close()
-            raise RunDirectoryError(f"{self.path} is in use by {holder}; wait for it, or stop it first") from None
+            raise RunDirectoryError(
+                f"{self.path} is in use by {self.holder or 'another process'}; wait for it, or stop it first"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
@@ -144,24 +150,41 @@ class RunDirectory:
         try:
             with (self.path / "lock").open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except OSError:
+        except BlockingIOError:
             return True
+        except OSError:  # there is no lock, or something else has its name
+            return False
         return False
+
+    @property
+    def holder(self) -> str:
+        """The process that works on the run; empty if none does."""
+        if not self.locked:
+            return ""
+        with contextlib.suppress(OSError):
+            text = (self.path / "lock").read_bytes()[:200].decode(errors="replace")
+            return "".join(filter(str.isprintable, text)).strip()
+        return ""
 
     def read_config(self) -> dict[str, Any]:
         """Return the resolved configuration.
 
         Raises:
-            DamagedError: a section is missing.
+            DamagedError: the file does not match its checksum, or a section is missing or has a wrong type.
+            ConfigurationError: the file cannot be read or is not YAML.
         """
-        value = read_yaml(self.config).value
-        missing = [name for name in SECTIONS if not isinstance(value, dict) or name not in value]
-        if missing:
-            raise DamagedError(f"{self.config} is damaged: {', '.join(missing)} is missing; restore it from a copy")
-        assert isinstance(value, dict)
-        return value
+        text = read_text(self.config)
+        checksum = _CHECKSUM.search(text)
+        if checksum and f"{zlib.crc32(text[: checksum.start()].encode()):08x}" != checksum[1]:
+            raise DamagedError(
+                f"{self.config} is damaged: its content does not match its checksum; restore it from a copy, or remove "
+                "its last line if you edited it"
+            )
+        config: Any = parse_yaml(text, str(self.config)).value
+        if problem := problem_of(config, CONFIG):
+            raise DamagedError(f"{self.config} is damaged: {problem}; restore it from a copy")
+        result: dict[str, Any] = config
+        return result
 
     def read_identity(self) -> dict[str, Any] | None:
         """Return what the run is besides its configuration; None: an older version began the run.
@@ -169,13 +192,7 @@ class RunDirectory:
         Raises:
             DamagedError: the file is damaged.
         """
-        if not self.identity.exists():
-            return None
-        identity: Any = read_json(self.identity)
-        if not _is_identity(identity):
-            raise DamagedError(f"{self.identity} is damaged: it does not describe a space; restore it from a copy")
-        result: dict[str, Any] = identity
-        return result
+        return read_record(self.identity, IDENTITY) if self.identity.exists() else None
 
     def read_measured(self) -> dict[str, Any]:
         """Return what cost models measured; empty if no cost is measured.
@@ -183,25 +200,20 @@ class RunDirectory:
         Raises:
             DamagedError: the file is damaged.
         """
-        measurements: dict[str, Any] = read_json(self.measured) if self.measured.exists() else {}
-        return measurements
+        return read_record(self.measured, MEASURED) if self.measured.exists() else {}
 
     def read_result(self) -> dict[str, Any] | None:
         """Return ``result.json``, or None while the run is not complete."""
         if not self.result.exists():
             return None
-        try:
-            result: dict[str, Any] = read_json(self.result)
-        except DamagedError as error:
-            raise DamagedError(f"{error}; delete it and resume: it is computed again from the record") from None
-        return result
+        return read_record(self.result, RESULT, "delete it and resume: it is computed again from the record")
 
     def changed_packages(self) -> list[str]:
         """Return the differences of the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
         if not self.environment.exists():
             return []
         try:
-            old, new = read_json(self.environment), environment()
+            old, new = read_record(self.environment, ENVIRONMENT), environment()
         except DamagedError as error:
             return [f"unknown, {error}"]  # the differences only explain errors: the run can continue without them
         return [
@@ -209,17 +221,3 @@ class RunDirectory:
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]
-
-
-def _is_identity(content: Any) -> bool:
-    """Whether this is the content of ``identity.json``, with everything that is compared."""
-    if not isinstance(content, dict) or not content.keys() >= {"space", "final_space", "task", "final_task"}:
-        return False
-    spaces = [space for key, space in content.items() if key == "space" or (key == "final_space" and space is not None)]
-    texts = [content[key] for key in ("task", "final_task")]
-    return all(text is None or isinstance(text, str) for text in texts) and all(
-        isinstance(space, dict)
-        and isinstance(space.get("decisions"), dict)
-        and isinstance(space.get("modules", ""), dict | None)
-        for space in spaces
-    )

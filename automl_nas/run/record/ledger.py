@@ -17,7 +17,6 @@ import contextlib
 import json
 import math
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,16 @@ from typing import Any, BinaryIO
 import orjson
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.record.atomic_files import cannot_write, disk_errors
+from automl_nas.run.record.atomic_files import cannot_write, disk_errors, reading
 from automl_nas.run.record.json_values import to_json_values
+from automl_nas.run.record.lines import checked, with_checksums
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
 _STATES = {state: state.value for state in State}
+_NUMBERS = frozenset((int, float))
+_NUMBERS_OR_NULL = frozenset((int, float, type(None)))
+_SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
 @dataclass(slots=True)
@@ -49,21 +52,23 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that does not match its checksum.
+    """A damaged part of a record.
 
     Attributes:
         path: the file.
-        line: counted from 1.
+        line: counted from 1; None if it is unknown.
         number: of the trial; None if it cannot be read.
+        problem: what is damaged, and what follows.
     """
 
     path: Path
-    line: int
+    line: int | None
     number: int | None
+    problem: str = "damaged; it is ignored, and its trial will be evaluated again"
 
     def __str__(self) -> str:
-        about = "" if self.number is None else f" (trial {self.number})"
-        return f"{self.path}, line {self.line}{about}: damaged; it is ignored, and its trial will be evaluated again"
+        where = f"{self.path}" if self.line is None else f"{self.path}, line {self.line}"
+        return f"{where}{'' if self.number is None else f' (trial {self.number})'}: {self.problem}"
 
 
 class Ledger:
@@ -141,8 +146,7 @@ class Ledger:
         assert self._file is not None, "the ledger was opened for reading"
         if not bodies:
             return
-        crc = zlib.crc32
-        text = b"".join([b'%b,"crc":"%08x"}\n' % (body, crc(body)) for body in bodies])
+        text = with_checksums(bodies)
         try:
             written = self._file.write(text)
             if written != len(text):  # a full disk may accept a part of it
@@ -160,7 +164,7 @@ class Ledger:
             if not line.endswith(b"\n"):
                 break
             whole += len(line)
-            record = _checked(line)
+            record = _record(line)
             if record is None:
                 self.damage.append(Damage(self.path, position, _number_in(line)))
             else:
@@ -169,13 +173,12 @@ class Ledger:
         self.damage = [d for d in self.damage if d.number is None or d.number not in self.trials]
         return whole
 
-    def _take(self, record: Mapping[str, Any]) -> None:
-        number = record["number"]
-        if record["event"] == "finished":
-            self.trials[number] = _trial(record)
-            self.attempts.pop(number, None)
+    def _take(self, record: Trial | Mapping[str, Any]) -> None:
+        if isinstance(record, Trial):
+            self.trials[record.number] = record
+            self.attempts.pop(record.number, None)
             return
-        attempts = self.attempts.setdefault(number, Attempts())
+        attempts = self.attempts.setdefault(record["number"], Attempts())
         if record["event"] == "crashed":
             attempts.crashed += 1
         else:
@@ -195,24 +198,53 @@ def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                record = _checked(line)
-                if record is not None and record["event"] == "finished":
-                    trials.append(_trial(record))
+                record = _record(line)
+                if isinstance(record, Trial):
+                    trials.append(record)
     return trials, offset
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     if path.exists():
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             yield from file
 
 
-def _checked(line: bytes) -> dict[str, Any] | None:
-    body, mark, tail = line.rpartition(b',"crc":"')
-    if not mark or tail != f'{zlib.crc32(body):08x}"}}\n'.encode():
+def _record(line: bytes) -> Trial | Mapping[str, Any] | None:
+    """Return what a line records: a finished trial or another event; None if the line is damaged."""
+    record = checked(line)
+    if record is None:
         return None
-    record: dict[str, Any] = json.loads(line)
-    return record
+    number, event = record.get("number"), record.get("event")
+    if type(number) is not int or number < 0:
+        return None
+    if event in ("started", "released", "crashed"):
+        return record
+    # A line with a right checksum can still be of somebody else.
+    return _trial(record) if event == "finished" and _is_trial(record) else None
+
+
+def _is_trial(record: Mapping[str, Any]) -> bool:
+    """Whether a record has the types of a trial; written out, since `problem_of` takes longer than reading the line."""
+    get = record.get
+    mappings: list[Any] = [get(name) for name in ("architecture", "metrics", "costs", "violations", "info")]
+    if not all(type(mapping) is dict for mapping in mappings):
+        return False
+    architecture, metrics, costs, violations, _ = mappings
+    return (
+        all(type(get(name)) is str for name in ("stage", "error", "state"))
+        and type(get("seed")) is int
+        and type(get("seconds")) in _NUMBERS
+        and type(get("fidelity")) in _NUMBERS_OR_NULL
+        and get("state") in _STATES
+        and _NUMBERS.issuperset(map(type, metrics.values()))
+        and _NUMBERS_OR_NULL.issuperset(map(type, (*costs.values(), *violations.values())))
+        and all(type(value) in _SCALARS or _is_list_of_scalars(value) for value in architecture.values())
+    )
+
+
+def _is_list_of_scalars(value: object) -> bool:
+    return type(value) is list and _SCALARS.issuperset(map(type, value))
 
 
 def _number_in(line: bytes) -> int | None:

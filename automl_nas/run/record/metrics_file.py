@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from automl_nas.run.record.atomic_files import disk_errors
+from automl_nas.run.record.lines import body, with_checksums
 
 
 class MetricsFile:
-    """``metrics.jsonl``: the numbers that stages log. Its length is part of a checkpoint; on resume it is cut to it.
+    """``metrics.jsonl``: the numbers that stages log, as lines with checksums.
+
+    Its length is part of a checkpoint; on resume it is cut to it.
 
     Args:
         path: the file.
@@ -30,7 +32,7 @@ class MetricsFile:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one line."""
         with disk_errors(self._path):
-            self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+            self._file.write(with_checksums([body(dict(record))]))
             self._file.flush()
         self._changed = True
 

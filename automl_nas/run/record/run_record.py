@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, final
 
 from automl_nas._version import __version__
+from automl_nas.errors import AutoMLNASError
 from automl_nas.run.record.checkpoints import Checkpoints
+from automl_nas.run.record.contents import checkpoint
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.record.metrics_file import MetricsFile
+from automl_nas.run.record.shapes import problem_of
+
+
+class UnusableCheckpointError(AutoMLNASError):
+    """A stage cannot continue from a checkpoint; an earlier one is used. It never leaves the driver."""
 
 
 @final
@@ -20,6 +28,7 @@ class RunRecord:
         directory: of the run, locked.
         digest: of the resolved configuration.
         warn: called with a line for each damage.
+        stages: the number of stages, with the final stage.
         resumed: whether an earlier process began the run.
 
     Attributes:
@@ -30,15 +39,25 @@ class RunRecord:
         changed_packages: differences to the environment that the run was begun in.
     """
 
-    def __init__(self, directory: RunDirectory, digest: str, warn: Callable[[str], object], *, resumed: bool) -> None:
-        self.directory, self._digest, self._warn = directory, digest, warn
+    def __init__(
+        self, directory: RunDirectory, digest: str, warn: Callable[[str], object], *, stages: int, resumed: bool
+    ) -> None:
+        self.directory, self._digest, self._warn, self._shape = directory, digest, warn, checkpoint(stages)
         self.changed_packages = directory.changed_packages() if resumed else []
         self._checkpoints = Checkpoints(directory.checkpoints)
         self.ledger = Ledger(directory.trials, writable=True)
         for damage in self.ledger.damage:
             warn(str(damage))
-        self.state: Mapping[str, Any] = self._checkpoints.newest(warn, self._usable) or _start_of_stage(0, 0, 0)
+        self._usable = self._usable_checkpoints()
+        self._file, self.state = next(self._usable)
         self.metrics = MetricsFile(directory.metrics, self.state["metrics"])
+
+    def fall_back(self, reason: UnusableCheckpointError) -> None:
+        """Continue from the next older usable checkpoint, or from the start of the first stage."""
+        self._warn(f"checkpoint {self._file} cannot be used: {reason}; the previous good one is used")
+        self._file, self.state = next(self._usable)
+        self.metrics.close()
+        self.metrics = MetricsFile(self.directory.metrics, self.state["metrics"])
 
     def finish_stage(self, stage: int, next_number: int, *, last: bool) -> None:
         """Make the record of a stage durable; unless it is the last stage, write a checkpoint that is kept.
@@ -80,20 +99,30 @@ class RunRecord:
         self.ledger.close()
         self.metrics.close()
 
-    def _usable(self, state: Mapping[str, Any]) -> bool:
-        """Return whether configuration, trials and metrics that a checkpoint refers to are all in the record."""
+    def _usable_checkpoints(self) -> Iterator[tuple[Path | None, Mapping[str, Any]]]:
+        """Yield usable states, newest first, each with its file; the last one is the start of the run."""
+        for path, state in self._checkpoints.newest_first(self._warn):
+            if problem := self._problem(state):
+                self._warn(f"checkpoint {path} {problem}; the previous good one is used")
+            else:
+                yield path, state
+        yield None, _start_of_stage(0, 0, 0)
+
+    def _problem(self, state: Any) -> str:
+        """Return why a checkpoint cannot be used: what it refers to is not in the record; empty if it can be used."""
+        if problem := problem_of(state, self._shape):
+            return f"is not one of this run: {problem}"
         if state["config"] != self._digest:
-            self._warn("a checkpoint belongs to another configuration and is not used")
-            return False
-        numbers = self.ledger.trials.keys() | {item["number"] for item in state.get("pending", ())}
-        if not all(number in numbers for number in range(state["next_number"])):
-            self._warn("a checkpoint refers to trials whose record is damaged; the previous good one is used")
-            return False
+            return "belongs to another configuration"
+        recorded = self.ledger.trials.keys() | {item["number"] for item in state.get("pending", ())}
+        missing = [number for number in range(state["next_number"]) if number not in recorded]
+        missing += [number for number in state.get("uncollected", ()) if number not in recorded]
+        if missing:
+            return f"refers to trial {missing[0]}, whose record is damaged"
         path = self.directory.metrics
         if state["metrics"] > (path.stat().st_size if path.exists() else 0):
-            self._warn(f"{path} is shorter than a checkpoint says; the previous good one is used")
-            return False
-        return True
+            return f"needs more of {path} than the file holds"
+        return ""
 
 
 def _start_of_stage(stage: int, next_number: int, metrics: int) -> dict[str, Any]:

@@ -126,9 +126,8 @@ def parse_yaml(text: str, source: str) -> Document:
     """Read a document. Aliases and merge keys (``<<: *base``) are expanded: no two parts of the value share an object.
 
     Raises:
-        ConfigurationError: it is not YAML, a key is repeated or no string, a value is no JSON value, a tag is not one
-            of the core schema, an alias contains itself, or the document exceeds `LARGEST_FILE`, `DEEPEST`,
-            `MOST_VALUES` or `MOST_DIGITS`.
+        ConfigurationError: it is not YAML, a key is repeated or is not a string, a tag is not one of the core schema,
+            an alias contains itself, or the document exceeds `LARGEST_FILE`, `DEEPEST`, `MOST_VALUES` or `MOST_DIGITS`.
     """
     if len(text) > LARGEST_FILE:
         raise ConfigurationError(_TOO_LARGE, source=source)
@@ -155,7 +154,7 @@ def parse_yaml(text: str, source: str) -> Document:
 
 
 _TOO_LARGE = (
-    f"larger than {LARGEST_FILE >> 20} MiB, which no configuration is; data belong into files that it names by a path"
+    f"larger than {LARGEST_FILE >> 20} MiB, which no configuration is; write data to files, and name their paths"
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, final
 
-from automl_nas.errors import ConfigurationError, EvaluationError, PluginError
+from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, RunDirectoryError
 from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.plugin.events import NumbersLogged, ProgressMade, TrialFinished, deep_freeze, frozen_trial
@@ -94,6 +94,18 @@ class StageServices(Services):
                 for number, p in (self._dispatcher.outstanding if self._dispatcher else {}).items()
             ],
         }
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Check that the outstanding trials of a checkpoint are trials of this stage.
+
+        Raises:
+            SpaceError, TypeError: an architecture is not of the space.
+            RunDirectoryError: the stage evaluates nothing.
+        """
+        for item in state.get("pending", ()):
+            if self._dispatcher is None:
+                raise RunDirectoryError("it has trials in evaluation, and the stage has no evaluator")
+            self._space.validate(Architecture(item["architecture"]))
 
     def begin(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint: earlier trials become visible, outstanding ones are evaluated again."""

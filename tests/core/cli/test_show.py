@@ -9,23 +9,30 @@ from typing import Any
 import pytest
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.record.directory import SECTIONS, RunDirectory
+from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
+from automl_nas.run.record.lines import with_checksums
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
 CONFIG: dict[str, Any] = {
-    **dict.fromkeys(SECTIONS),
+    "seed": 0,
+    "space": {"name": "toy"},
+    "runtime": {"device": "cpu"},
+    "executor": {"name": "in_process"},
+    "checkpoint_seconds": 60.0,
     "problem": {"objectives": {"error": "minimize"}, "constraints": {"flops": "<= 330M"}},
     "stages": [
-        {"name": "supernet", "problem": {}, "budget": {"trials": None}},
+        {"name": "supernet", "strategy": {"name": "single_path"}, "problem": {}, "budget": {"trials": None}},
         {
             "name": "search",
+            "strategy": {"name": "random"},
             "problem": {"constraints": {"params": {"limit": "<= 3M", "of": "search"}}},
             "budget": {"trials": 50},
         },
         {
             "name": "wide",
+            "strategy": {"name": "random"},
             "problem": {"objectives": {"error": "minimize", "flops": "minimize"}},
             "budget": {"trials": None},
         },
@@ -63,6 +70,7 @@ def _shown(program: Any, directory: Path, *options: object) -> dict[str, Any]:
 def test_a_complete_run(program: Any, finished: Callable[[], Path]) -> None:
     directory = finished()
     ran = json.loads((directory / "result.json").read_text())
+    del ran["crc"]  # the checksum of the file
     shown = _shown(program, directory)
     assert (shown["status"], shown["stage"], shown["holder"]) == ("complete", None, None)
     assert [(stage["name"], stage["state"]) for stage in shown["stages"]] == [("search", "done"), ("final", "done")]
@@ -128,7 +136,8 @@ def test_history_is_the_latest_or_the_best(program: Any, unfinished: Callable[..
 def test_a_run_in_progress_is_only_read(program: Any, unfinished: Callable[..., RunDirectory]) -> None:
     directory = unfinished(_trial(0, 0.5), started=(1,))
     # One line whole, one damaged, one being written.
-    directory.metrics.write_text('{"stage":"supernet","step":9,"loss":2.5}\n\0\0\0\n{"stage":"search","st')
+    whole = with_checksums([b'{"stage":"supernet","step":9,"loss":2.5'])
+    directory.metrics.write_bytes(whole + b'\0\0\0\n{"stage":"search","st')
     with directory.trials.open("ab") as file:
         file.write(b'{"event":"finished","num')  # being written
     before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
@@ -139,6 +148,7 @@ def test_a_run_in_progress_is_only_read(program: Any, unfinished: Callable[..., 
         assert shown["holder"].startswith("process ")
         assert shown["evaluating"] == [{"number": 1, "attempt": 1}]
         assert shown["stages"][0]["logged"] == {"stage": "supernet", "step": 9, "loss": 2.5}
+        assert shown["damage"] == [{"file": str(directory.metrics), "line": 2, "trial": None}]
         assert "running at stage 'search' (2 of 4), process " in program("show", directory.path).stdout
         for path in before.keys() - {directory.path / "lock"}:
             assert path.read_bytes() == before[path]
@@ -153,6 +163,15 @@ def test_damage_is_named(program: Any, unfinished: Callable[..., RunDirectory]) 
     assert shown["damage"] == [{"file": str(directory.trials), "line": 2, "trial": 1}]
     assert shown["stages"][1]["best"]["number"] == 0
     assert f"warning: {directory.trials}, line 2 (trial 1): damaged" in program("show", directory.path).stdout
+
+
+def test_a_complete_run_that_lost_trials_says_so(program: Any, finished: Callable[[], Path]) -> None:
+    directory = finished()
+    path = directory / "trials.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+    assert _shown(program, directory)["damage"] == [{"file": str(path), "line": None, "trial": None}]
+    shown = program("show", directory).stdout
+    assert f"warning: {path}: it holds 11 of the 12 trials of the stage 'search' that result.json counts" in shown
 
 
 def test_a_run_that_has_not_begun(program: Any, unfinished: Callable[..., RunDirectory]) -> None:

@@ -238,6 +238,17 @@ def test_a_plugin_that_is_not_loaded_is_mentioned() -> None:
         make_plan(named(), manager.registry)
 
 
+def test_the_number_of_processes_must_be_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import automl_nas
+
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ConfigurationError, match=r"WORLD_SIZE is 'two', and must be the number of processes"):
+        automl_nas.search(config(), out=tmp_path / "run")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    with pytest.raises(ConfigurationError, match="seed: must not be negative"):
+        automl_nas.search(config(), seed=-1, out=tmp_path / "run")
+
+
 def test_torchrun_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import automl_nas
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from automl_nas.errors import PluginError
+from automl_nas.errors import DamagedError, PluginError
 from automl_nas.run.record.checkpoints import KEPT, Checkpoints, check_state
-
-
-def anything(state: dict[str, Any]) -> bool:
-    return True
 
 
 def refuse(text: str) -> None:
     raise AssertionError(text)
+
+
+def newest(checkpoints: Checkpoints, warn: Callable[[str], object] = refuse) -> Any:
+    """Return the newest state that can be read; None if there is none."""
+    return next((state for _, state in checkpoints.newest_first(warn)), None)
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_the_newest_comes_back_bit_for_bit(tmp_path: Path) -> None:
     }
     checkpoints.save({"step": 2})
     checkpoints.save(state)
-    back = checkpoints.newest(refuse, anything)
+    back = newest(checkpoints)
     assert back is not None
     assert torch.equal(back.pop("tensor"), state.pop("tensor"))  # type: ignore[arg-type]
     assert back == state
@@ -53,30 +54,41 @@ def test_the_last_ones_and_the_boundaries_are_kept(tmp_path: Path) -> None:
 def test_a_damaged_one_is_named_and_the_previous_one_used(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"step": 0})
-    newest = checkpoints.save({"step": 1})
-    content = bytearray(newest.read_bytes())
+    damaged = checkpoints.save({"step": 1})
+    content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
-    newest.write_bytes(bytes(content))
+    damaged.write_bytes(bytes(content))
     warnings: list[str] = []
-    assert checkpoints.newest(warnings.append, anything) == {"step": 0}
+    assert newest(checkpoints, warnings.append) == {"step": 0}
     assert len(warnings) == 1
-    assert str(newest) in warnings[0]
+    assert str(damaged) in warnings[0]
 
 
-def test_an_unusable_one_is_passed_over(tmp_path: Path) -> None:
+def test_all_are_returned_newest_first(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    for step in range(2):
+    paths = [checkpoints.save({"step": step}) for step in range(2)]
+    assert list(checkpoints.newest_first(refuse)) == [(paths[1], {"step": 1}), (paths[0], {"step": 0})]
+
+
+def test_something_else_with_the_name_of_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 0})
+    (tmp_path / f"00000007-{'0' * 64}.pt").mkdir()
+    (tmp_path / f"00000008-{hashlib.sha256(b'').hexdigest()}.pt").write_bytes(b"")
+    warnings: list[str] = []
+    assert newest(checkpoints, warnings.append) == {"step": 0}
+    assert "cannot be read: EOFError" in warnings[0] and "Is a directory" in warnings[1]
+    for step in range(4):  # the directory is never removed
         checkpoints.save({"step": step})
-    assert checkpoints.newest(refuse, lambda state: state["step"] == 0) == {"step": 0}
-    assert checkpoints.newest(refuse, lambda state: False) is None
+    assert len(list(tmp_path.glob("00000007*"))) == 1
 
 
 def test_what_could_execute_code_is_not_written(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"step": 0})
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(DamagedError, match="UnpicklingError"):
         checkpoints.save({"path": Path("x")})
-    assert checkpoints.newest(refuse, anything) == {"step": 0}
+    assert newest(checkpoints) == {"step": 0}
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
 
 
@@ -93,8 +105,9 @@ def test_opening_a_prepared_file_executes_nothing(tmp_path: Path, monkeypatch: p
     folder = tmp_path / "checkpoints"
     checkpoints = Checkpoints(folder)
     content.rename(folder / f"00000000-{digest}.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        checkpoints.newest(refuse, anything)
+    warnings: list[str] = []
+    assert newest(checkpoints, warnings.append) is None
+    assert "cannot be read: UnpicklingError" in warnings[0]
     assert not (tmp_path / "exploded").exists()
 
 
@@ -116,4 +129,4 @@ def test_every_state_that_is_written_and_read_is_accepted(tmp_path: Path) -> Non
     }
     check_state(state, "mine")
     Checkpoints(tmp_path).save(state)
-    assert Checkpoints(tmp_path).newest(refuse, anything) is not None
+    assert newest(Checkpoints(tmp_path)) is not None

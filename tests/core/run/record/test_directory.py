@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
+import zlib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from automl_nas.errors import DamagedError, RunDirectoryError
-from automl_nas.run.record.atomic_files import read_json, write_text
-from automl_nas.run.record.directory import SECTIONS, RunDirectory
+from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError
+from automl_nas.run.record.atomic_files import CannotWriteError, read_json, read_record, write_record, write_text
+from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.environment import _versions, environment
 from automl_nas.run.record.metrics_file import MetricsFile
+from automl_nas.run.record.shapes import Fields
+
+CONFIG = {
+    "seed": 3,
+    "space": {"name": "toy"},
+    "problem": {"objectives": {"accuracy": "maximize"}, "constraints": {"params": "<= 1M"}},
+    "runtime": {"device": "cpu"},
+    "stages": [{"name": "search", "strategy": {"name": "random"}, "budget": {"trials": 12}}],
+    "executor": {"name": "in_process"},
+    "checkpoint_seconds": 60.0,
+}
 
 
 def test_a_run_that_was_killed_during_creation_can_be_created_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("lock", "environment.json", ".config.yaml.1234.part"):
         (tmp_path / "run" / name).write_text("")
-    config = dict.fromkeys(SECTIONS)
-    directory = RunDirectory.create(tmp_path / "run", config)
-    assert directory.read_config() == config
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
+    assert directory.read_config() == CONFIG
     directory.unlock()
     with pytest.raises(RunDirectoryError, match="not empty"):
         RunDirectory.create(tmp_path / "run", {"seed": 1})
@@ -45,12 +57,15 @@ def test_two_processes_that_make_the_same_run(tmp_path: Path, monkeypatch: pytes
     assert not RunDirectory(tmp_path / "run").locked
 
 
-@pytest.mark.parametrize("length", [0, 11, 23])
+@pytest.mark.parametrize("length", [0, 7, 23, -30])
 def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: Path, length: int) -> None:
-    directory = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
     directory.unlock()
-    os.truncate(directory.config, length)
-    with pytest.raises(DamagedError, match=r"config\.yaml is damaged: .*checkpoint_seconds is missing"):
+    os.truncate(directory.config, length % directory.config.stat().st_size)
+    with pytest.raises(
+        (DamagedError, ConfigurationError),
+        match=r"config\.yaml.*( is missing; restore it|it must be a mapping|:\d+: not )",
+    ):
         directory.read_config()
 
 
@@ -66,12 +81,103 @@ def test_a_configuration_that_was_cut_off_is_not_read_as_another_one(tmp_path: P
     ],
 )
 def test_a_damaged_identity_is_named(tmp_path: Path, content: str) -> None:
-    directory = RunDirectory.create(tmp_path / "run", dict.fromkeys(SECTIONS))
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
     directory.unlock()
     assert directory.read_identity() is None
     directory.identity.write_text(content)
     with pytest.raises(DamagedError, match=r"identity\.json"):
         directory.read_identity()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("seed: 3", "seed: 4", "does not match its checksum; restore it from a copy, or remove its last line if you"),
+        ("<= 1M", "<= 9M", "does not match its checksum"),
+        ("seed: 3", "seed: [3]", "does not match its checksum"),
+    ],
+)
+def test_a_changed_configuration_is_noticed(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
+    directory.unlock()
+    directory.config.write_text(directory.config.read_text().replace(old, new))
+    with pytest.raises(DamagedError, match=rf"config\.yaml is damaged: .*{problem}"):
+        directory.read_config()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        ("seed", [3], "seed must be a whole number, not a list"),
+        ("seed", -1, "seed must be at least 0"),
+        ("problem", 7, "problem must be a mapping, not a number"),
+        ("problem", {"objectives": {"accuracy": "up"}, "constraints": {}}, "problem.objectives.accuracy must be maxi"),
+        ("stages", [], "stages must not be empty"),
+        ("stages", [{"name": 1, "strategy": {}}], r"stages\[0\].name must be a string, not a number"),
+        ("stages", [{"name": "a", "strategy": {}, "budget": {"trials": "x"}}], r"stages\[0\].budget.trials must be"),
+        ("sed", 3, "sed does not belong to it"),
+    ],
+)
+def test_a_configuration_of_wrong_types_is_named(tmp_path: Path, path: str, value: object, problem: str) -> None:
+    directory = RunDirectory.create(tmp_path / "run", {**CONFIG, path: value})
+    directory.unlock()
+    with pytest.raises(DamagedError, match=rf"config\.yaml is damaged: {problem}"):
+        directory.read_config()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "Expecting value"),
+        ("[]", "it must be a mapping, not a list"),
+        ("{}", "a is missing"),
+        ("7", "it must be a mapping, not a number"),
+        ("null", "it must be a mapping, not null"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": "1"}', "a must be a whole number, not a string"),
+        ('{"a": true}', "a must be a whole number, not true"),
+        ('{"a": 1, "b": 2}', "b does not belong to it"),
+        ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": 2, "crc": "c9bdb2e4"}', "does not match its checksum"),
+        ("\x00\xff", "can't decode byte"),
+    ],
+    ids=range(13),
+)
+def test_a_damaged_record_is_named(tmp_path: Path, content: str, problem: str) -> None:
+    shape = Fields({"a": int}, closed=True)
+    path = tmp_path / "x.json"
+    write_record(path, {"a": 1})
+    assert read_record(path, shape) == {"a": 1}
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(DamagedError, match=rf"x\.json is damaged: .*{problem}"):
+        read_record(path, shape)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DamagedError, match=r"x\.json cannot be read: Is a directory"):
+        read_record(path, shape)
+
+
+def test_the_checksum_of_a_record_does_not_depend_on_its_layout(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    value = {"a": [1, 0.1, None, "ä"], "b": {"c": True}}
+    write_record(path, value)
+    assert json.loads(path.read_text())["crc"] == f"{zlib.crc32(json.dumps(value, separators=(',', ':')).encode()):08x}"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert read_record(path, Fields({})) == value
+    path.write_text(path.read_text().replace("0.1", "0.2"))
+    with pytest.raises(DamagedError, match="If you edited it: remove its entry 'crc'"):
+        read_record(path, Fields({}))
+
+
+def test_a_lock_that_is_no_file_is_no_lock(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
+    directory.unlock()
+    (tmp_path / "run" / "lock").unlink()
+    (tmp_path / "run" / "lock").mkdir()
+    assert not directory.locked
+    with pytest.raises(CannotWriteError, match="lock: Is a directory"):
+        directory.lock()
 
 
 def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
@@ -107,7 +213,11 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     file = MetricsFile(path, length)
     file.append({"step": 2, "loss": 0.125})
     file.close()
-    assert path.read_text() == '{"step":1,"loss":0.5}\n{"step":2,"loss":0.125}\n'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.5), (2, 0.125)]
+    for line, text in zip(lines, path.read_bytes().splitlines(), strict=True):
+        body = text[: text.index(b',"crc"')]
+        assert line["crc"] == f"{zlib.crc32(body):08x}"
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from typing import BinaryIO, cast
 import pytest
 from hypothesis import given, strategies as st
 
-from automl_nas.errors import RunFailedError
+from automl_nas.errors import DamagedError, RunFailedError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.run.record.ledger import Attempts, Ledger
+from automl_nas.run.record.lines import with_checksums
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
 
@@ -113,6 +114,42 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
         if line % 2:
             assert ledger.damage[0].line == line + 1
             assert f"line {line + 1}" in str(ledger.damage[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"number": "0"}, {"number": -1}, {"number": None}, {"event": "exploded"}, {"event": []}, {"stage": 7},
+        {"architecture": []}, {"architecture": {"a": {}}}, {"architecture": {"a": [[1]]}}, {"metrics": None},
+        {"metrics": {"accuracy": "0.5"}}, {"metrics": {"accuracy": None}}, {"costs": {"flops": True}}, {"costs": 7},
+        {"violations": {"x": "y"}}, {"state": "compleat"}, {"state": {}}, {"fidelity": "high"}, {"seed": 1.5},
+        {"seconds": None}, {"error": None}, {"info": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_line_with_a_right_checksum_and_wrong_types_is_damage(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = written(tmp_path / "trials.jsonl", [trial(0), trial(1)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    record = {**json.loads(lines[1]), **changes}
+    del record["crc"]
+    lines[1] = with_checksums([json.dumps(record, separators=(",", ":")).encode()[:-1]])
+    path.write_bytes(b"".join(lines))
+    ledger = Ledger(path, writable=False)
+    assert list(ledger.trials) == [1]
+    assert [damage.line for damage in ledger.damage] == [2]
+
+
+@pytest.mark.parametrize("body", [b'[{"number":0', b'{"number":NaN', b'{"number":' + b"[" * 100_000, b'"x"', b"\xff"])
+def test_a_line_with_a_right_checksum_that_is_no_json_is_damage(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_bytes(with_checksums([body]))
+    assert [damage.line for damage in Ledger(path, writable=False).damage] == [1]
+
+
+def test_a_ledger_that_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").mkdir()
+    with pytest.raises(DamagedError, match=r"trials\.jsonl cannot be read: Is a directory"):
+        Ledger(tmp_path / "trials.jsonl", writable=False)
 
 
 def test_a_damaged_trial_can_be_recorded_again(tmp_path: Path) -> None:

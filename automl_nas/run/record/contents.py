@@ -1,0 +1,180 @@
+"""What the files of a run directory hold, as shapes (`automl_nas.run.record.shapes`).
+
+Checksums find damage. These shapes also refuse files that somebody made: nothing that reads a run has to expect other
+types.
+"""
+
+from __future__ import annotations
+
+from automl_nas.run.record.shapes import Checked, Each, Fields, Shape, at_least, one_of
+
+_SCALAR: Shape = (None, bool, int, float, str)
+ARCHITECTURE: Shape = Each((_SCALAR, [_SCALAR]))
+_METRICS: Shape = Each(float)
+_COSTS: Shape = Each((float, None))
+_FIDELITY: Shape = (float, None)
+_MAPPING: Shape = dict
+_DIRECTIONS: Shape = Each(one_of("maximize", "minimize"))
+
+_INTERVAL = Checked([float], lambda ends: "" if len(ends) == 2 else f"must have two numbers, not {len(ends)}")
+_MEASUREMENT = Fields(
+    {"value": float, "low": float, "high": float}, {"confidence": float, "details": _MAPPING}, closed=True
+)
+
+_TRIAL = Fields(
+    {
+        "number": at_least(0),
+        "architecture": ARCHITECTURE,
+        "metrics": _METRICS,
+        "costs": _COSTS,
+        "fidelity": _FIDELITY,
+    }
+)
+
+_NETWORK = Fields(
+    {
+        "role": str,
+        "trial": (at_least(0), None),
+        "seed": int,
+        "architecture": ARCHITECTURE,
+        "costs": _COSTS,
+    },
+    {
+        "space": (_MAPPING, None),
+        "measured": Each(_MEASUREMENT),
+        "search": _METRICS,
+        "test": _METRICS,
+        "test_interval": Each(_INTERVAL),
+        "failed": str,
+    },
+)
+
+_COMPARISON = Fields(
+    {"with": str, "network": at_least(0), "difference": float},
+    {"interval": _INTERVAL, "exceeds_noise": bool},
+)
+
+_LIMIT = Fields(
+    {
+        "cost": str,
+        "unit": str,
+        "limit": str,
+        "predicted": (float, None),
+        "measured": (_MEASUREMENT, None),
+        "exported": (_MEASUREMENT, None),
+        "margin": float,
+        "met": bool,
+    },
+    closed=True,
+)
+
+_REPORT = Fields(
+    {
+        "metric": str,
+        "chosen": at_least(0),
+        "networks": [_NETWORK],
+        "comparison": [_COMPARISON],
+        "settings": _MAPPING,
+        "files": [str],
+    },
+    {"not_exported": [Fields({"format": str, "error": str}, closed=True)], "budget": [_LIMIT]},
+)
+
+_FINAL = Checked(
+    _REPORT,
+    lambda report: "" if report["chosen"] < len(report["networks"]) else "has no network with the number 'chosen'",
+)
+
+RESULT = Fields(
+    {
+        "status": one_of("complete"),
+        "version": str,
+        "seed": int,
+        "stage": str,
+        "architecture": (ARCHITECTURE, None),
+        "best": (_TRIAL, None),
+        "pareto": [_TRIAL],
+        "stages": [
+            Fields(
+                {
+                    "name": str,
+                    "trials": at_least(0),
+                    "states": Each(at_least(0)),
+                    "problem": Fields({"objectives": _DIRECTIONS, "constraints": Each(str)}),
+                    "best": (_TRIAL, None),
+                    "pareto": [_TRIAL],
+                    "units": Each(str),
+                }
+            )
+        ],
+        "final": (None, _FINAL),
+    },
+    closed=True,
+)
+
+_SPACE = Fields({"decisions": Each(str)}, {"modules": (Each([str]), None)})
+IDENTITY = Fields(
+    {"space": _SPACE, "final_space": (_SPACE, None), "task": (str, None), "final_task": (str, None)},
+    {"earlier_data": [_MAPPING]},
+    closed=True,
+)
+
+ENVIRONMENT = Each((str, None))
+
+MEASURED = Each(_MAPPING)
+
+NOTE = Fields({"sha256": str, "tied": Each(str), "space": _MAPPING, "space_fingerprint": str}, closed=True)
+"""The JSON file beside the weights of an artifact."""
+
+_PROBLEM: Shape = Fields(
+    {}, {"objectives": (_DIRECTIONS, None), "constraints": (Each((str, Fields({"limit": str}), None)), None)}
+)
+
+_STAGE = Fields(
+    {"name": str, "strategy": _MAPPING},
+    {"problem": (_PROBLEM, None), "budget": (Fields({}, {"trials": (at_least(1), None)}), None)},
+)
+
+CONFIG = Fields(
+    {
+        "seed": at_least(0),
+        "space": _MAPPING,
+        "problem": Fields(
+            {
+                "objectives": _DIRECTIONS,
+                "constraints": Each((str, Fields({"limit": str}), None)),
+            }
+        ),
+        "runtime": _MAPPING,
+        "stages": Checked([_STAGE], lambda stages: "" if stages else "must not be empty"),
+        "executor": _MAPPING,
+        "checkpoint_seconds": float,
+    },
+    {"task": _MAPPING, "final": (_MAPPING, None), "observers": [_MAPPING]},
+    closed=True,
+)
+"""``config.yaml``, as far as it is read before it is resolved."""
+
+
+def checkpoint(stages: int) -> Shape:
+    """Return the shape of a checkpoint of a run.
+
+    Args:
+        stages: the number of stages of the run, with the final stage.
+    """
+    pending = Fields(
+        {"number": at_least(0), "architecture": ARCHITECTURE, "fidelity": _FIDELITY, "info": _MAPPING}, closed=True
+    )
+    return Fields(
+        {"config": str, "stage": at_least(0, stages), "next_number": at_least(0), "metrics": at_least(0)},
+        {
+            "version": str,
+            "steps": at_least(0),
+            "strategy": (_MAPPING, None),
+            "submitted": at_least(0),
+            "failures": at_least(0),
+            "seconds": float,
+            "uncollected": [at_least(0)],
+            "pending": [pending],
+        },
+    )
