@@ -45,7 +45,16 @@ if TYPE_CHECKING:
         Direction as Direction,
         Predictor as Predictor,
         Task as Task,
+        TaskReport as TaskReport,
     )
+    from automl_nas.evaluation.tasks.losses import Loss as Loss, make_loss as make_loss
+    from automl_nas.evaluation.tasks.metrics import Metric as Metric, make_metrics as make_metrics
+    from automl_nas.evaluation.tasks.outputs import (
+        check_class_outputs as check_class_outputs,
+        check_same_shape as check_same_shape,
+    )
+    from automl_nas.evaluation.tasks.splits import hold_out as hold_out
+    from automl_nas.evaluation.tasks.supervised import SupervisedTask as SupervisedTask
     from automl_nas.evaluation.training.autotune import tune as tune
     from automl_nas.evaluation.training.batch_norm import (
         batch_norms as batch_norms,
@@ -59,6 +68,7 @@ if TYPE_CHECKING:
         Progress as Progress,
         learning_rate as learning_rate,
         make_optimizer as make_optimizer,
+        report as report,
         score as score,
     )
     from automl_nas.evaluation.training.recipe import Recipe as Recipe
@@ -70,7 +80,22 @@ _HOMES = {
         "Direction",
         "Predictor",
         "Task",
+        "TaskReport",
     ),
+    "tasks.losses": (
+        "Loss",
+        "make_loss",
+    ),
+    "tasks.metrics": (
+        "Metric",
+        "make_metrics",
+    ),
+    "tasks.outputs": (
+        "check_class_outputs",
+        "check_same_shape",
+    ),
+    "tasks.splits": ("hold_out",),
+    "tasks.supervised": ("SupervisedTask",),
     "runtime": ("Runtime",),
     "sampling": (
         "Indices",
@@ -99,6 +124,7 @@ _HOMES = {
         "Progress",
         "learning_rate",
         "make_optimizer",
+        "report",
         "score",
     ),
     "training.autotune": ("tune",),

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
 Batch: TypeAlias = "tuple[Tensor, Tensor]"
-"""Inputs of shape ``(batch, *input_shape)`` and targets, both on the CPU."""
+"""Inputs of shape ``(batch, *input_shape)``, floating or int64 (tokens), and targets, both on the CPU."""
 Predictor: TypeAlias = "Callable[[Tensor], Tensor]"
 """Inputs on the CPU -> outputs on the CPU; made by `Runtime.predictor`, which owns device and precision."""
 
 SPLITS = ("train", "search", "test", "train+search")
 """train: for weights. search: held out of train, for ranking, alpha and lambda. test: for the final report only.
 train+search: both splits, for retraining."""
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """The metrics of a network over a split, with their intervals, for the final report.
+
+    Attributes:
+        metrics: as returned by `Task.score`.
+        intervals: metric -> 95 % confidence interval, which contains the value; metrics without one are left out.
+        details: results that are not scalars, such as a confusion matrix, as plain data (JSON).
+        warnings: what a user should know about the result, such as that a constant prediction is as good.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Task(ABC):
@@ -32,9 +50,12 @@ class Task(ABC):
         """The shape of one input without the batch, e.g. ``(3, 32, 32)``."""
 
     @property
-    @abstractmethod
-    def num_classes(self) -> int:
-        """The number of outputs a network must have."""
+    def num_classes(self) -> int | None:
+        """The default of a space's setting ``num_classes``, the number of outputs (default: None, no such number).
+
+        Nothing is checked against it: `check_outputs` judges a network.
+        """
+        return None
 
     @property
     @abstractmethod
@@ -70,12 +91,23 @@ class Task(ABC):
     def score(self, model: Predictor, split: str) -> Mapping[str, float]:
         """Return the `metrics` of a network over a whole split, in a fixed order and without augmentation."""
 
-    def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
-        """Return the 95 % confidence interval of a metric measured on a split (default: None).
+    def check_outputs(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise an error if the outputs of a network are not what loss and metrics need (default: nothing is checked).
 
-        A task whose metric is a proportion of its samples returns ``wilson_interval(value, self.size(split))``.
+        Called with the outputs for one batch before a run begins, after `loss` accepted them. The default is enough
+        where the loss refuses everything else. Losses that broadcast, or ignore additional classes, do not.
+
+        Raises:
+            DataError: the outputs do not fit the targets; the message contains both shapes and the way out.
         """
         return None
+
+    def report(self, model: Predictor, split: str) -> TaskReport:
+        """Return the metrics of a network over a split with intervals and details (default: those of `score` alone).
+
+        The final stage calls it for the test split. A search calls `score`, which is faster.
+        """
+        return TaskReport(dict(self.score(model, split)))
 
     def fingerprint(self) -> str | None:
         """Return what changes when the data changes, such as a digest of its files (default: None, not known).

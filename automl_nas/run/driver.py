@@ -102,6 +102,8 @@ class Driver:
         shutil.rmtree(record.directory.scratch, ignore_errors=True)
         for shortcoming in shortcomings(record.directory.path, result):
             notifications.warn(shortcoming.message)
+        for warning in () if report is None else report.delivered.warnings:
+            notifications.warn(f"the delivered network on the test split: {warning}")
         pareto = tuple(trials[item["number"]] for item in result["stages"][-1]["pareto"])
         info = ResultInfo(pareto[0] if pareto else None, pareto, len(trials), result)
         notifications.send(RunFinished(notifications.run, info))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import random
 from abc import ABC, abstractmethod
@@ -31,9 +32,14 @@ class TaskContract(ABC):
     Attributes:
         shared: the number of samples of one basic split that may also be in another, because the data set contains
             duplicates.
+        output_shape: the shape of a network's output for one sample; None: ``(num_classes,)``. Set it for regression
+            (``(k,)``) and for dense targets (``(classes, height, width)``).
+        ignored: the class number of targets that do not count; None: all count.
     """
 
     shared: ClassVar[int] = 0
+    output_shape: ClassVar[tuple[int, ...] | None] = None
+    ignored: ClassVar[int | None] = None
 
     @abstractmethod
     def make_task(self) -> Task:
@@ -49,10 +55,11 @@ class TaskContract(ABC):
     # Properties
 
     def test_describes_itself(self) -> None:
-        """Shape, number of classes and metrics are valid."""
+        """Shape, number of outputs and metrics are valid."""
         task = self.make_task()
         assert all(isinstance(side, int) and side >= 1 for side in task.input_shape)
-        assert task.num_classes >= 1
+        assert task.num_classes is None or task.num_classes >= 1
+        assert self.output_shape is not None or task.num_classes is not None, "set output_shape of the contract"
         assert task.metrics, "a task needs at least one metric: the first one is the default objective"
         assert set(task.metrics.values()) <= {"maximize", "minimize"}
 
@@ -76,7 +83,7 @@ class TaskContract(ABC):
             "size": lambda: task.size("trian"),
             "batches_per_epoch": lambda: task.batches_per_epoch("trian"),
             "batches": lambda: next(task.batches("trian", 0, 0)),
-            "score": lambda: task.score(_predictor(task), "trian"),
+            "score": lambda: task.score(self._predictor(task), "trian"),
         }
         with pytest.raises(UserError, match="train"):
             calls[method]()
@@ -85,7 +92,10 @@ class TaskContract(ABC):
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_batches_have_the_promised_number_and_shape(self, split: str) -> None:
-        """Their number is batches_per_epoch, they have one size, float inputs of input_shape, and are on the CPU."""
+        """Their number is batches_per_epoch, they have one size, inputs of input_shape, and are on the CPU.
+
+        Inputs are floating and finite, or int64 tokens that are not negative.
+        """
         task = self.make_task()
         batches = list(task.batches(split, 0, 1))
         assert len(batches) == task.batches_per_epoch(split)
@@ -94,11 +104,15 @@ class TaskContract(ABC):
         assert sum(len(inputs) for inputs, _ in batches) <= task.size(split)
         for inputs, targets in batches:
             assert tuple(inputs.shape[1:]) == task.input_shape
-            assert inputs.is_floating_point() and inputs.device.type == targets.device.type == "cpu"
+            assert inputs.device.type == targets.device.type == "cpu"
+            assert inputs.is_floating_point() or (inputs.dtype == torch.int64 and int(inputs.min()) >= 0)
             assert bool(torch.isfinite(inputs).all())
             assert len(targets) == len(inputs)
-            if not targets.is_floating_point():
-                assert int(targets.min()) >= 0 and int(targets.max()) < task.num_classes
+            if targets.is_floating_point():
+                assert bool(torch.isfinite(targets).all())
+            elif task.num_classes is not None:
+                counted = targets[targets != self.ignored] if self.ignored is not None else targets
+                assert int(counted.min()) >= 0 and int(counted.max()) < task.num_classes
 
     def test_the_training_split_holds_a_batch(self) -> None:
         """Training needs at least one batch in an epoch."""
@@ -128,7 +142,7 @@ class TaskContract(ABC):
         mine = task.batches("train", 1, 2)
         seen = [next(mine)]
         next(task.batches("train+search", 0, 0))
-        task.score(_predictor(task), "search")
+        task.score(self._predictor(task), "search")
         for batch in mine:
             seen.append(batch)
             next(other, None)
@@ -174,7 +188,7 @@ class TaskContract(ABC):
     def test_splits_are_disjoint(self) -> None:
         """No sample is in two of train, search and test; train+search has exactly the samples of both."""
         task = self.make_task()
-        seen = {split: _fingerprints(_scored_inputs(task, split)) for split in SPLITS}
+        seen = {split: _fingerprints(self._scored_inputs(task, split)) for split in SPLITS}
         for one, two in (("train", "search"), ("train", "test"), ("search", "test")):
             common = (seen[one] & seen[two]).total()
             assert common <= self.shared, f"{common} samples are in '{one}' and in '{two}'"
@@ -186,7 +200,7 @@ class TaskContract(ABC):
         """Its gradient is finite, and is not zero for random outputs."""
         task = self.make_task()
         _, targets = next(task.batches("train", 0, 0))
-        outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
+        outputs = torch.randn(len(targets), *self._output_shape(task), generator=torch.Generator().manual_seed(0))
         outputs.requires_grad_()
         loss = task.loss(outputs, targets)
         assert loss.dim() == 0 and bool(torch.isfinite(loss))
@@ -197,7 +211,7 @@ class TaskContract(ABC):
         """A batch that is repeated twice has the same loss, up to rounding."""
         task = self.make_task()
         _, targets = next(task.batches("train", 0, 0))
-        outputs = torch.randn(len(targets), task.num_classes, generator=torch.Generator().manual_seed(0))
+        outputs = torch.randn(len(targets), *self._output_shape(task), generator=torch.Generator().manual_seed(0))
         once = task.loss(outputs, targets)
         twice = task.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
         # Two float32 sums over at most a few thousand terms, in different orders.
@@ -209,55 +223,73 @@ class TaskContract(ABC):
     def test_score_shows_every_sample_once_and_returns_the_metrics(self, split: str) -> None:
         """The network is called with size(split) inputs of input_shape in a fixed order; the metrics are finite."""
         task = self.make_task()
-        inputs = _scored_inputs(task, split)
+        inputs = self._scored_inputs(task, split)
         assert len(inputs) == task.size(split)
         assert tuple(inputs.shape[1:]) == task.input_shape
-        scores = task.score(_predictor(task), split)
+        scores = task.score(self._predictor(task), split)
         assert set(scores) == set(task.metrics)
         assert all(math.isfinite(value) for value in scores.values()), scores
 
-    def test_intervals_hold_their_value(self) -> None:
-        """The confidence interval of a metric, if it has one, contains the value."""
+    def test_the_report_has_the_scores_in_their_intervals(self) -> None:
+        """The metrics are those of `score`; intervals contain their value; details are JSON; a repetition is equal."""
         task = self.make_task()
-        for metric, value in task.score(_predictor(task), "test").items():
-            low, high = task.interval(metric, value, "test") or (value, value)
+        report = task.report(self._predictor(task), "test")
+        assert dict(report.metrics) == dict(task.score(self._predictor(task), "test"))
+        assert set(report.intervals) <= set(report.metrics)
+        for metric, (low, high) in report.intervals.items():
+            value = report.metrics[metric]
             assert low <= value <= high, f"{metric} = {value} is outside its interval {low} .. {high}"
+        json.dumps(dict(report.details), allow_nan=False)
+        assert task.report(self._predictor(task), "test") == report
+
+    def test_outputs_of_the_right_shape_are_accepted(self) -> None:
+        """`check_outputs` accepts random outputs of the right shape, and changes neither outputs nor targets."""
+        task = self.make_task()
+        inputs, targets = next(task.batches("train", 0, 0))
+        outputs = self._predictor(task)(inputs)
+        before = outputs.clone(), targets.clone()
+        task.check_outputs(outputs, targets)
+        assert torch.equal(before[0], outputs) and torch.equal(before[1], targets)
 
     def test_score_does_not_depend_on_training(self) -> None:
         """It does not depend on training, earlier calls, the global generators, and whether gradients are recorded."""
         task = self.make_task()
-        expected, order = task.score(_predictor(task), "search"), _scored_inputs(task, "search")
+        expected, order = task.score(self._predictor(task), "search"), self._scored_inputs(task, "search")
         for _ in task.batches("train", 5, 11):
             pass
         next(task.batches("search", 1, 1))
-        task.score(_predictor(task), "train")
+        task.score(self._predictor(task), "train")
         with _generators_at(987654321):
             before = _generator_states()
             with torch.no_grad():
-                assert task.score(_predictor(task), "search") == expected
+                assert task.score(self._predictor(task), "search") == expected
             assert _generator_states() == before, "scoring changed a global generator"
-        assert torch.equal(_scored_inputs(task, "search"), order)
-        assert self.make_task().score(_predictor(task), "search") == expected
+        assert torch.equal(self._scored_inputs(task, "search"), order)
+        assert self.make_task().score(self._predictor(task), "search") == expected
 
+    def _output_shape(self, task: Task) -> tuple[int, ...]:
+        if self.output_shape is not None:
+            return self.output_shape
+        assert task.num_classes is not None
+        return (task.num_classes,)
 
-def _predictor(task: Task) -> Callable[[Tensor], Tensor]:
-    """Return a fixed linear classifier, which is deterministic and has no state."""
-    size = math.prod(task.input_shape)
-    weight = torch.randn(size, task.num_classes, generator=torch.Generator().manual_seed(0)) / math.sqrt(size)
-    return lambda inputs: inputs.flatten(1) @ weight
+    def _predictor(self, task: Task) -> Callable[[Tensor], Tensor]:
+        """Return a fixed linear network, which is deterministic and has no state."""
+        shape, size = self._output_shape(task), math.prod(task.input_shape)
+        weight = torch.randn(size, math.prod(shape), generator=torch.Generator().manual_seed(0)) / math.sqrt(size)
+        return lambda inputs: (inputs.flatten(1).float() @ weight).reshape(len(inputs), *shape)
 
+    def _scored_inputs(self, task: Task, split: str) -> Tensor:
+        """Return the inputs with which `score` calls a network, in order."""
+        seen: list[Tensor] = []
+        inner = self._predictor(task)
 
-def _scored_inputs(task: Task, split: str) -> Tensor:
-    """Return the inputs with which `score` calls a network, in order."""
-    seen: list[Tensor] = []
-    inner = _predictor(task)
+        def recorder(inputs: Tensor) -> Tensor:
+            seen.append(inputs.clone())
+            return inner(inputs)
 
-    def recorder(inputs: Tensor) -> Tensor:
-        seen.append(inputs.clone())
-        return inner(inputs)
-
-    task.score(recorder, split)
-    return torch.cat(seen)
+        task.score(recorder, split)
+        return torch.cat(seen)
 
 
 def _fingerprints(inputs: Tensor) -> Counter[bytes]:

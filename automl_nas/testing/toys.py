@@ -230,6 +230,12 @@ class ToyTask(Task):
 
         return F.cross_entropy(outputs, targets)
 
+    def check_outputs(self, outputs: Tensor, targets: Tensor) -> None:
+        """Refuse outputs that are not one score for each blob."""
+        from automl_nas.evaluation.tasks.outputs import check_class_outputs
+
+        check_class_outputs(outputs, targets, self._num_classes)
+
     def score(self, model: Predictor, split: str) -> Mapping[str, float]:
         """Return accuracy and loss over a split."""
         from torch.nn import functional as F

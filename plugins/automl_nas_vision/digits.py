@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from automl_nas.evaluation import hold_out
 from automl_nas_vision.augment import Augment
 from automl_nas_vision.images import Images, ImageTask
-from automl_nas_vision.splits import hold_out
 
 _BRIGHTEST: Final = 16  # pixels of the digits are 0 to 16
 

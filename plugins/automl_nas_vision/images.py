@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
-from automl_nas.evaluation import SPLITS, Batch, Direction, Indices, Predictor, Task, seeded_batches, wilson_interval
+from automl_nas.evaluation import SPLITS, Batch, Indices, SupervisedTask, make_loss, make_metrics, seeded_batches
 from automl_nas_vision.augment import Augment, Augmentation, make_augmentation
 
 _CHUNK = 1024  # images for each partial sum: bounds memory, has no influence on results
@@ -36,7 +35,7 @@ class Images:
     splits: Mapping[str, Indices]
 
 
-class ImageTask(Task):
+class ImageTask(SupervisedTask):
     """Classify images that are in memory as uint8. A subclass defines a constructor that loads the images.
 
     Inputs are float32: ``(pixel / 255 - mean) / deviation`` with mean and standard deviation of each channel over the
@@ -75,13 +74,10 @@ class ImageTask(Task):
         ):
             if value < low:
                 raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=f"task.{name}")
-        if not 0 <= label_smoothing < 1:
-            raise ConfigurationError(
-                f"label_smoothing must be at least 0 and below 1, not {label_smoothing}", path="task.label_smoothing"
-            )
+        loss = make_loss("cross_entropy", num_classes=data.num_classes, label_smoothing=label_smoothing)
+        super().__init__(loss, make_metrics(None, loss))
         self._data = data
         self._batch_size, self._score_batch_size, self._workers = batch_size, score_batch_size, workers
-        self._label_smoothing = label_smoothing
         splits = {name: data.splits[name] for name in ("train", "search", "test")}
         self._splits = {**splits, "train+search": np.sort(np.concatenate([splits["train"], splits["search"]]))}
         mean, deviation = channel_statistics(data.pixels, splits["train"])
@@ -99,11 +95,6 @@ class ImageTask(Task):
     def num_classes(self) -> int:
         """The number of classes."""
         return self._data.num_classes
-
-    @property
-    def metrics(self) -> Mapping[str, Direction]:
-        """``accuracy``, a share in [0, 1], and ``loss``, the mean cross entropy without label smoothing (nats)."""
-        return {"accuracy": "maximize", "loss": "minimize"}
 
     def size(self, split: str) -> int:
         """Return the number of samples in a split.
@@ -138,28 +129,15 @@ class ImageTask(Task):
             preload=sorted({type(step).__module__ for step in self._fetch.augmentation.steps}),
         )
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy with label smoothing."""
-        return F.cross_entropy(outputs, targets, label_smoothing=self._label_smoothing)
-
-    def score(self, model: Predictor, split: str) -> Mapping[str, float]:
-        """Return accuracy and loss over a split.
+    def scored_batches(self, split: str) -> Iterator[Batch]:
+        """Yield the images of a split without augmentation.
 
         Raises:
             DataError: the split does not exist.
         """
         indices = self._indices(split)
-        correct, loss = 0, 0.0
         for first in range(0, len(indices), self._score_batch_size):
-            inputs, targets = self._fetch.plain(indices[first : first + self._score_batch_size])
-            outputs = model(inputs)
-            correct += int((outputs.argmax(1) == targets).sum())
-            loss += float(F.cross_entropy(outputs.double(), targets, reduction="sum"))
-        return {"accuracy": correct / len(indices), "loss": loss / len(indices)}
-
-    def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
-        """Return the 95 % score interval (Wilson 1927) of an accuracy over a split; None for the loss."""
-        return wilson_interval(value, self.size(split)) if metric == "accuracy" else None
+            yield self._fetch.plain(indices[first : first + self._score_batch_size])
 
     def _indices(self, split: str) -> Indices:
         if split not in self._splits:

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
+from automl_nas.evaluation import hold_out
 from automl_nas_vision.augment import Augment
 from automl_nas_vision.images import Images, ImageTask
-from automl_nas_vision.splits import hold_out
 
 
 class Npz(ImageTask):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task
+from automl_nas.evaluation.task import SPLITS, Batch, Direction, Predictor, Task, TaskReport
 from automl_nas.testing.tasks import TaskContract
 from automl_nas.testing.toys import ToyTask
 
@@ -167,8 +167,14 @@ class ExtraMetric(Wrapped):
 
 
 class Displaced(Wrapped):
-    def interval(self, metric: str, value: float, split: str) -> tuple[float, float] | None:
-        return value + 0.1, value + 0.2
+    def report(self, model: Predictor, split: str) -> TaskReport:
+        scores = self.score(model, split)
+        return TaskReport(scores, {name: (value + 0.1, value + 0.2) for name, value in scores.items()})
+
+
+class Refusing(Wrapped):
+    def check_outputs(self, outputs: Tensor, targets: Tensor) -> None:
+        assert outputs.shape == targets.shape
 
 
 class NoisyScore(Wrapped):
@@ -218,7 +224,8 @@ def contract(make: Callable[[], Task], others: Callable[[], Iterable[Task]] = tu
         (Summed, "loss_is_a_mean", ()),
         (HalfScored, "score_shows_every_sample_once_and_returns_the_metrics", ("test",)),
         (ExtraMetric, "score_shows_every_sample_once_and_returns_the_metrics", ("test",)),
-        (Displaced, "intervals_hold_their_value", ()),
+        (Displaced, "the_report_has_the_scores_in_their_intervals", ()),
+        (Refusing, "outputs_of_the_right_shape_are_accepted", ()),
         (NoisyScore, "score_does_not_depend_on_training", ()),
         (Drifting, "score_does_not_depend_on_training", ()),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError, DataError, DivergedError, PluginError
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Batch, Task
+from automl_nas.evaluation.task import Batch, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
 from automl_nas.evaluation.training.recipe import Recipe
@@ -229,8 +230,33 @@ def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[
     Raises:
         PluginError: a metric is not a number.
     """
+    return _plain_metrics(task, split, task.score(runtime.predictor(network), split))
+
+
+def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> TaskReport:
+    """Return the task's report of a network over a split; the network is in evaluation mode afterwards.
+
+    Raises:
+        PluginError: a metric or an end of an interval is not a number, or the details are not JSON.
+    """
+    report = task.report(runtime.predictor(network), split)
+    owner = f"the task {type(task).__name__}"
+    if not isinstance(report, TaskReport):
+        raise PluginError(f"{owner} returned a {type(report).__name__} from report, not a TaskReport")
+    try:
+        intervals = {name: (float(low), float(high)) for name, (low, high) in report.intervals.items()}
+        details = json.loads(json.dumps(dict(report.details), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PluginError(
+            f"{owner}: the intervals of a report must be pairs of numbers and its details JSON: {error}"
+        ) from None
+    metrics = _plain_metrics(task, split, report.metrics)
+    return TaskReport(metrics, intervals, details, tuple(map(str, report.warnings)))
+
+
+def _plain_metrics(task: Task, split: str, values: Mapping[str, float]) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for name, value in task.score(runtime.predictor(network), split).items():
+    for name, value in values.items():
         try:
             metrics[name] = plain_number(value)
         except TypeError as error:

@@ -15,10 +15,10 @@ from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.components import Components, separate_objects
 from automl_nas.run.configuration.context import RunContext
+from automl_nas.run.configuration.network_check import check_network
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_STAGES, RunSettings, StageSettings, read_settings
-from automl_nas.run.configuration.shape_check import check_shapes
 from automl_nas.run.configuration.space import first_difference, make_space, resolve_space
 from automl_nas.run.configuration.stages import (
     FinalPlan,
@@ -166,7 +166,7 @@ class Resolver:
     def space(self, task: Task | None) -> Resolved[SearchSpace]:
         """Resolve and construct the search space."""
         space = self._space(self.settings.space, task, "space")
-        self._check_shapes(space.part, task, "space")
+        self._check_network(space.part, task, "space")
         return space
 
     def final_section(self, task: Task | None, space: SearchSpace) -> Mapping[str, Any] | None:
@@ -196,7 +196,7 @@ class Resolver:
                 f"{first_difference(space.part, final.part)}",
                 path="final.space",
             )
-        self._check_shapes(final.part, task, "final.space")
+        self._check_network(final.part, task, "final.space")
         return ResolvedFinalSpace(final.config, final.part, fitted)
 
     def final_task(self, section: Mapping[str, Any] | None, task: Resolved[Task | None]) -> Resolved[Task | None]:
@@ -210,7 +210,7 @@ class Resolver:
         final = self._task(_merged(section["task"], task.config), "final.task")
         for quantity, final_value, search_value in (
             ("input shape", tuple(final.part.input_shape), tuple(task.part.input_shape)),
-            ("number of classes", final.part.num_classes, task.part.num_classes),
+            ("number of outputs", final.part.num_classes, task.part.num_classes),
             *((f"number of images in '{split}'", final.part.size(split), task.part.size(split)) for split in SPLITS),
         ):
             if final_value != search_value:
@@ -304,9 +304,9 @@ class Resolver:
         config = resolve_space(self.components, spec, task, path)
         return Resolved(config, make_space(self.components, config, self.settings.seed, path))
 
-    def _check_shapes(self, space: SearchSpace, task: Task | None, path: str) -> None:
+    def _check_network(self, space: SearchSpace, task: Task | None, path: str) -> None:
         if task is not None and not self.checked:
-            check_shapes(space, task, path)
+            check_network(space, task, path)
 
 
 def _final_config(

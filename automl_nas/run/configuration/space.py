@@ -21,7 +21,9 @@ def resolve_space(components: Components, spec: Any, task: Task | None, path: st
     if task is not None and isinstance(name, str):
         settings = {setting.name for setting in components.settings("spaces", name, path)}
         written = {} if isinstance(spec, str) else dict(spec)
-        defaults = {"num_classes": task.num_classes, "input_shape": list(task.input_shape)}
+        defaults: dict[str, Any] = {"input_shape": list(task.input_shape)}
+        if task.num_classes is not None:
+            defaults["num_classes"] = task.num_classes
         spec = {**{key: value for key, value in defaults.items() if key in settings}, **written, "name": name}
     return components.resolve("spaces", spec, path)
 

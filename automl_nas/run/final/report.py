@@ -26,6 +26,8 @@ class FinalNetwork:
         search: metric -> value on the search split; None if the network was trained on that split.
         test: metric -> value on the test split; None if the network was not tested.
         test_interval: metric -> 95 % interval of the test value, where the task computes one.
+        details: results on the test split that are not scalars, such as a confusion matrix; see `TaskReport`.
+        warnings: what a user should know about the test result, such as that a constant prediction is as good.
         failed: the error that ended the training; None if the training was completed.
     """
 
@@ -39,6 +41,8 @@ class FinalNetwork:
     search: Mapping[str, float] | None = None
     test: Mapping[str, float] | None = None
     test_interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     failed: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +63,10 @@ class FinalNetwork:
         if self.test is not None:
             data["test"] = dict(self.test)
             data["test_interval"] = {name: list(interval) for name, interval in self.test_interval.items()}
+        if self.details:
+            data["details"] = dict(self.details)
+        if self.warnings:
+            data["warnings"] = list(self.warnings)
         if self.failed is not None:
             data["failed"] = self.failed
         return data
@@ -77,6 +85,8 @@ class FinalNetwork:
             search=data.get("search"),
             test=data.get("test"),
             test_interval={name: (low, high) for name, (low, high) in data.get("test_interval", {}).items()},
+            details=data.get("details", {}),
+            warnings=tuple(data.get("warnings", ())),
             failed=data.get("failed"),
         )
 

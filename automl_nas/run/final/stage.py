@@ -233,15 +233,11 @@ class Final(Strategy):
         return max(positions, key=lambda position: (value(position), -position))
 
     def _test(self, position: int) -> None:
-        task = self._training.task
-        metrics = self._training.score(self._load(position), "test")
-        intervals = {name: task.interval(name, value, "test") for name, value in metrics.items()}
+        report = self._training.report(self._load(position), "test")
         self._networks[position] = replace(
             self._networks[position],
-            test=metrics,
-            test_interval={
-                name: (float(interval[0]), float(interval[1]))
-                for name, interval in intervals.items()
-                if interval is not None
-            },
+            test=report.metrics,
+            test_interval=report.intervals,
+            details=report.details,
+            warnings=report.warnings,
         )

@@ -11,8 +11,8 @@ from torch import nn
 from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
-from automl_nas.evaluation.training.fit import Fit, score
+from automl_nas.evaluation.task import Task, TaskReport
+from automl_nas.evaluation.training.fit import Fit, report, score
 from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.final.candidates import FinalCandidate
 from automl_nas.space.architecture import Architecture
@@ -76,6 +76,10 @@ class FinalTraining:
     def score(self, network: nn.Module, split: str) -> dict[str, float]:
         """Return the metrics of a network on a split."""
         return score(network, self.task, self.runtime, split)
+
+    def report(self, network: nn.Module, split: str) -> TaskReport:
+        """Return the metrics of a network on a split, with intervals and details."""
+        return report(network, self.task, self.runtime, split)
 
     def save_delivered(self, network: nn.Module, candidate: FinalCandidate) -> None:
         """Save the weights of the delivered network; with ``verify``, read them back and compare the outputs.

@@ -61,7 +61,7 @@ def _check_real(
     real: ChoiceTree, choices: Mapping[str, ResolvedChoice], input_shape: tuple[int, ...], size: str
 ) -> None:
     network = real.view(real.root, choices)
-    with _running_module(network) as running:
+    with running_module(network) as running:
         try:
             _run(network, input_shape)
         except SpaceError:
@@ -157,7 +157,7 @@ def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
 
 
 @contextlib.contextmanager
-def _running_module(network: nn.Module) -> Iterator[Callable[[], str]]:
+def running_module(network: nn.Module) -> Iterator[Callable[[], str]]:
     """Yield a function that returns path and class of the innermost module whose forward has not returned."""
     entered: list[tuple[str, str]] = []
     handles = []

@@ -124,9 +124,13 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], message: 
 
 
 def test_the_interval_of_an_accuracy_is_wilsons() -> None:
-    theirs = binomtest(342, 360).proportion_ci(0.95, "wilson")
-    assert Digits().interval("accuracy", 342 / 360, "test") == pytest.approx((theirs.low, theirs.high), rel=1e-12)
-    assert Digits().interval("loss", 0.3, "test") is None
+    task = Digits()
+    report = task.report(lambda x: x.flatten(1)[:, :10], "test")
+    correct = round(report.metrics["accuracy"] * 360)
+    theirs = binomtest(correct, 360).proportion_ci(0.95, "wilson")
+    assert report.intervals["accuracy"] == pytest.approx((theirs.low, theirs.high), rel=1e-12)
+    assert report.intervals["loss"][0] < report.metrics["loss"] < report.intervals["loss"][1]
+    assert sum(map(sum, report.details["confusion_matrix"])) == 360
 
 
 def test_a_batch_larger_than_the_split_leaves_no_batches() -> None:

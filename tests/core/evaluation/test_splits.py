@@ -6,8 +6,8 @@ from hypothesis import given, strategies as st
 from sklearn.model_selection import train_test_split
 
 from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation.tasks.splits import held_out_counts, hold_out
 from automl_nas_vision.digits import Digits, read_digits
-from automl_nas_vision.splits import held_out_counts, hold_out
 
 
 @given(st.lists(st.integers(20, 300), min_size=2, max_size=8), st.sampled_from([0.1, 0.15, 0.2, 0.25, 0.5]))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError
-from automl_nas.evaluation import Indices, permutation
+from automl_nas.evaluation.sampling import Indices, permutation
 
 
 def held_out_counts(sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:

@@ -1,0 +1,126 @@
+"""The base of tasks whose loss and metrics come from this package: `SupervisedTask`."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from automl_nas.errors import DataError
+from automl_nas.evaluation.task import Batch, Direction, Predictor, Task, TaskReport
+from automl_nas.evaluation.tasks.bootstrap import bootstrap_weights
+from automl_nas.evaluation.tasks.details import make_details
+from automl_nas.evaluation.tasks.losses import Loss
+from automl_nas.evaluation.tasks.metrics import Metric
+
+RESAMPLES = 1000
+"""The number of bootstrap resamples of an interval."""
+
+
+class SupervisedTask(Task):
+    """A task with a loss and metrics by name. A subclass provides the data: `batches`, `scored_batches`, sizes.
+
+    Metrics are those of scikit-learn; the ``loss`` of scores has neither label smoothing nor class weights. Intervals
+    are Wilson's for proportions of samples and bootstrap percentile intervals (1,000 resamples of the samples) for
+    everything else.
+
+    Args:
+        loss: see `make_loss`.
+        metrics: see `make_metrics`.
+        ignore_index: the class number of targets that do not count.
+        names: of the classes or labels, for details; None: their numbers.
+    """
+
+    @abstractmethod
+    def __init__(
+        self,
+        loss: Loss,
+        metrics: Mapping[str, Metric],
+        *,
+        ignore_index: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self._loss, self._metrics = loss, dict(metrics)
+        self._ignore_index, self._names = ignore_index, names
+
+    @abstractmethod
+    def scored_batches(self, split: str) -> Iterator[Batch]:
+        """Yield the samples of a split in a fixed order and without augmentation; batches may differ in size.
+
+        Raises:
+            DataError: the split does not exist.
+        """
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """The metrics and their directions; ``loss`` is the mean training loss without smoothing and weights."""
+        return {name: metric.direction for name, metric in self._metrics.items()}
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the training loss, the mean over the batch."""
+        return self._loss.training(outputs, targets)
+
+    def check_outputs(self, outputs: Tensor, targets: Tensor) -> None:
+        """See `Task.check_outputs`: loss and metrics check shapes and types, and the metrics run on the batch."""
+        self._loss.check(outputs, targets)
+        outputs = outputs.float().cpu()
+        for name, metric in self._metrics.items():
+            metric.check(outputs, targets)
+            collected = metric.collect(False)
+            try:
+                collected.add(outputs, targets)
+                collected.value()
+            except DataError:
+                raise
+            except Exception as error:
+                raise DataError(
+                    f"the metric '{name}' fails for outputs of shape {tuple(outputs.shape)} and targets of shape "
+                    f"{tuple(targets.shape)}: {error}"
+                ) from error
+
+    def score(self, model: Predictor, split: str) -> Mapping[str, float]:
+        """Return the metrics of a network over a split.
+
+        Raises:
+            DataError: the split does not exist.
+        """
+        collected = {name: metric.collect(False) for name, metric in self._metrics.items()}
+        for inputs, targets in self.scored_batches(split):
+            outputs = self._predicted(model, inputs)
+            for each in collected.values():
+                each.add(outputs, targets)
+        return {name: each.value() for name, each in collected.items()}
+
+    def report(self, model: Predictor, split: str) -> TaskReport:
+        """Return the metrics of a network over a split with intervals, details and warnings.
+
+        The details of classes are recall, support and confusion matrix; those of labels precision, recall, support and
+        a confusion matrix each; those of numbers the RMSE of each output.
+
+        Raises:
+            DataError: the split does not exist.
+        """
+        collected = {name: metric.collect(True) for name, metric in self._metrics.items()}
+        details = make_details(self._loss.kind, self._ignore_index, self._names)
+        for inputs, targets in self.scored_batches(split):
+            outputs = self._predicted(model, inputs)
+            details.add(outputs, targets)
+            for each in collected.values():
+                each.add(outputs, targets)
+        values = {name: each.value() for name, each in collected.items()}
+        intervals = {}
+        if all(map(math.isfinite, values.values())):
+            size = self.size(split)
+            for name, each in collected.items():
+                interval = each.interval(bootstrap_weights(size, RESAMPLES))
+                if interval is not None:
+                    intervals[name] = interval
+        described, warnings = details.summary()
+        return TaskReport(values, intervals, described, tuple(warnings))
+
+    def _predicted(self, model: Predictor, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model(inputs)
