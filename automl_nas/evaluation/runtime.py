@@ -33,9 +33,11 @@ class Runtime:
         memory_format: ``channels_last`` or ``contiguous``, for 4-dimensional tensors.
         threads: the number of CPU threads of torch; None: torch's default. The number is recorded with the run, since
             the rounding of sums depends on it.
+        needed: whether the device must be available. False: an unavailable device is an error when something is first
+            computed on it, as in a run whose evaluations other processes do.
 
     Raises:
-        ConfigurationError: this machine does not have the device, or a value is ``auto``.
+        ConfigurationError: the device is needed and not available, or a value is ``auto``.
     """
 
     def __init__(
@@ -45,19 +47,20 @@ class Runtime:
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
         memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last",
         threads: int | None = None,
+        needed: bool = True,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
             if device == "cuda" and "LOCAL_RANK" in os.environ:
                 device = f"cuda:{os.environ['LOCAL_RANK']}"
+        self._name, self._unavailable = device, ""
         try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
+            self._device = torch.device(device)
+            torch.empty(0, device=self._device)
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigurationError(
-                f"the device '{device}' is not available ({reason}); use auto or cpu", path="runtime.device"
-            ) from None
+            self._unavailable = str(error).splitlines()[0]
+        if needed:
+            self.require()
         for name, value, options in (
             ("precision", precision, ("float32", "bfloat16")),
             ("memory_format", memory_format, ("channels_last", "contiguous")),
@@ -74,10 +77,36 @@ class Runtime:
         self.threads = threads or torch.get_num_threads()
         self._format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
+    def require(self, why: str = "") -> None:
+        """Raise an error if the device is not available.
+
+        Args:
+            why: a clause of the message: what needs the device.
+
+        Raises:
+            ConfigurationError: the device is not available.
+        """
+        if self._unavailable:
+            raise ConfigurationError(
+                f"the device '{self._name}' is not available ({self._unavailable}){why and f'; {why}'}; use auto or "
+                "cpu",
+                path="runtime.device",
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """The device.
+
+        Raises:
+            ConfigurationError: it is not available.
+        """
+        self.require()
+        return self._device
+
     def settings(self) -> dict[str, object]:
         """Return the settings in use, for the run directory; a Runtime with these settings computes the same."""
         return {
-            "device": str(self.device),
+            "device": self._name if self._unavailable else str(self._device),
             "precision": self.precision,
             "memory_format": self.memory_format,
             "threads": self.threads,
@@ -87,7 +116,7 @@ class Runtime:
         """Set the number of CPU threads of this process, and make CUDA use deterministic convolutions only."""
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        if self.device.type == "cuda":
+        if self._kind == "cuda":
             # The others add up in the order in which threads finish: a resumed run would not repeat its numbers.
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
@@ -153,16 +182,21 @@ class Runtime:
         np.random.seed(value & 0xFFFFFFFF)
         # Not torch.manual_seed: it also seeds all other devices of the machine, which would not be restored.
         torch.default_generator.manual_seed(value)
-        if self.device.type == "cuda":
+        if self._kind == "cuda":
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(value)
-        elif self.device.type != "cpu":
+        elif self._kind != "cpu":
             torch.get_device_module(self.device).manual_seed(value)
 
+    @property
+    def _kind(self) -> str:
+        """The type of the device whose generator is seeded; an unavailable device has none."""
+        return "cpu" if self._unavailable else self._device.type
+
     def _accelerator_state(self) -> Tensor | None:
-        if self.device.type == "cuda":
+        if self._kind == "cuda":
             return torch.cuda.get_rng_state(self.device)
-        if self.device.type == "cpu":
+        if self._kind == "cpu":
             return None
         state: Tensor = torch.get_device_module(self.device).get_rng_state()
         return state
@@ -170,7 +204,7 @@ class Runtime:
     def _restore_accelerator(self, state: Tensor | None) -> None:
         if state is None:
             return
-        if self.device.type == "cuda":
+        if self._kind == "cuda":
             torch.cuda.set_rng_state(state, self.device)
         else:
             torch.get_device_module(self.device).set_rng_state(state)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from automl_nas.errors import RunDirectoryError
+from collections.abc import Mapping
+from typing import Any
+
+from automl_nas.errors import ConfigurationError, RunDirectoryError
 from automl_nas.run.configuration.identity import space_difference
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.record.atomic_files import write_record
@@ -57,6 +60,53 @@ def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:
         earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
         present = {key: plan.identity[key] for key in ("task", "final_task")}
         write_record(directory.identity, {**recorded, **present, "earlier_data": earlier})
+
+
+def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
+    """Check that a worker on another machine has the spaces and the data of the run.
+
+    Args:
+        identity: the recorded identity of the run; empty: nothing is compared.
+        plan: that the worker made from the configuration of the run.
+
+    Raises:
+        ConfigurationError: a space or the data of a task differ; the message names the first difference.
+    """
+    for key, noun in (("space", "search space"), ("final_space", "final space")):
+        if not identity:
+            return
+        before, now = identity[key], plan.identity[key]
+        if before is not None and now is not None and (difference := space_difference(before, now)):
+            raise ConfigurationError(
+                f"this worker has another {noun} than the run: {difference}; install the same version of what defines "
+                "the space",
+                path=key.replace("final_", "final."),
+            )
+    for key in ("task", "final_task"):
+        if identity[key] != plan.identity[key]:
+            raise ConfigurationError(
+                f"this worker has other data than the run (fingerprint {_short(plan.identity[key])}, in the run "
+                f"{_short(identity[key])}); copy the data of the run",
+                path=key.replace("final_", "final."),
+            )
+
+
+def check_versions(recorded: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Check that a worker on another machine has the plugins of the run.
+
+    Args:
+        recorded: distribution -> version in the process of the run; empty: nothing is compared.
+        present: distribution -> version in the worker.
+
+    Raises:
+        ConfigurationError: a distribution of the run has another version or is not installed.
+    """
+    for name, version in recorded.items():
+        if present.get(name) != version:
+            has = f"version {present[name]}" if present.get(name) else "no such distribution"
+            raise ConfigurationError(
+                f"the run has version {version} of {name}, and this worker has {has}: pip install '{name}=={version}'"
+            )
 
 
 def _short(fingerprint: str | None) -> str:

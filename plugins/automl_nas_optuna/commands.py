@@ -45,12 +45,38 @@ def mirror(directory: Path, storage: str, study: str | None) -> None:
     help="Seconds without an evaluation after which the worker ends.",
 )
 @click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait at the start for a storage that is down and for a run that has not begun.",
+)
+@click.option(
+    "--device",
+    help="cpu, cuda, cuda:1, ... (default: what the run's configuration requires, or else the machine's GPU).",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of torch (default: what the run's configuration requires, or else torch's default).",
+)
+@click.option(
     "--directory",
     type=click.Path(path_type=Path),
     help="The path of the run directory on this machine (default: the same path as on the run's machine).",
 )
+@click.option("--list", "listing", is_flag=True, help="Print which worker evaluates which trial, and end.")
 @debug_option
-def worker(storage: str, study: str | None, idle: float, directory: Path | None) -> None:
+def worker(
+    storage: str,
+    study: str | None,
+    idle: float,
+    wait: float,
+    device: str | None,
+    threads: int | None,
+    directory: Path | None,
+    listing: bool,
+) -> None:
     """Evaluate the candidates that a run puts into the Optuna STORAGE, one at a time.
 
     Start the run with executor: {name: optuna, storage: STORAGE}. Any number of workers may join and leave at any time;
@@ -58,9 +84,23 @@ def worker(storage: str, study: str | None, idle: float, directory: Path | None)
     worker must have access to the run directory.
     """
     from automl_nas.cli import quiet_libraries
+    from automl_nas_optuna.workers.listing import busy_workers
     from automl_nas_optuna.workers.worker import Worker
+    from automl_nas_optuna.workers.worker_runtime import WorkerRuntime
 
-    evaluator = Worker(storage, study, idle=idle, directory=directory)
+    if listing:
+        for line in busy_workers(storage, study):
+            click.echo(line)
+        return
+    evaluator = Worker(
+        storage,
+        study,
+        idle=idle,
+        wait=wait,
+        runtime=WorkerRuntime(device, threads),
+        directory=directory,
+        say=click.echo,
+    )
     with quiet_libraries():
         evaluator.run()
     click.echo(f"{evaluator.evaluated} evaluations")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from automl_nas.errors import ConfigurationError, UserError
 from automl_nas_optuna.optuna_version import require_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+
+MIN_MASKED = 6
+"""The length from which a password is masked wherever it occurs in the message of a driver."""
 
 LOCK_SECONDS = 30.0
 """Seconds that SQLite waits for a lock that another process holds."""
@@ -28,11 +33,51 @@ class StorageError(UserError):
     """An Optuna storage cannot be reached, or an operation on it fails."""
 
 
-def without_password(storage: str) -> str:
-    """Return a storage as it is written in messages, with the password replaced by asterisks."""
+_QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&#]*)", re.IGNORECASE)
+_REFERENCE = re.compile(r"(\$\w+|\$\{\w+\})+")
+
+
+def passwords_in(storage: str) -> list[str]:
+    """Return the passwords in a URL, as they are written there: in the part before the host, and in the query."""
     scheme, mark, rest = storage.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{mark}{user.partition(':')[0]}:***@{host}" if at and ":" in user else storage
+    if not mark or scheme.startswith("sqlite"):  # a path may contain the characters : and @
+        return []
+    user, at, _ = rest.rpartition("@")
+    own = [user.partition(":")[2]] if at and ":" in user else []
+    return [password for password in [*own, *_QUERY_PASSWORD.findall(storage)] if password]
+
+
+def without_password(storage: str) -> str:
+    """Return a storage as it is written in messages, with passwords replaced by asterisks."""
+    return _masked(storage, passwords_in(storage))
+
+
+def refuse_password(storage: str, *, path: str = "storage") -> None:
+    """Check that a storage that a run records contains references to environment variables instead of passwords.
+
+    Args:
+        storage: as the user wrote it.
+        path: the path of the setting, for error messages.
+
+    Raises:
+        ConfigurationError: the storage contains a password.
+    """
+    literal = [password for password in passwords_in(storage) if not _REFERENCE.fullmatch(password)]
+    if literal:
+        raise ConfigurationError(
+            "the storage contains a password, which the files of the run and the study would then contain, too: write "
+            f"${{PASSWORD}} in its place ({_masked(storage, literal, '${PASSWORD}')}), and set the environment "
+            "variable PASSWORD (any name is possible)",
+            path=path,
+        )
+
+
+def _masked(text: str, passwords: Iterable[str], mask: str = "***") -> str:
+    for password in sorted(passwords, key=len, reverse=True):
+        # Only where it is the password of a URL, or long enough not to be a part of an ordinary word.
+        for before, after in ((":", "@"), ("=", "")) if len(password) < MIN_MASKED else (("", ""),):
+            text = text.replace(f"{before}{password}{after}", f"{before}{mask}{after}")
+    return text
 
 
 def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
@@ -76,7 +121,9 @@ def reached(storage: str) -> Iterator[None]:
     except Exception as error:
         if not _is_storage_error(error):
             raise
-        cause = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:300]
+        cause = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())
+        passwords = passwords_in(storage)
+        cause = _masked(cause, [*passwords, *map(unquote, passwords)])[:300]
         raise StorageError(f"the Optuna storage {without_password(storage)} cannot be reached: {cause}") from error
 
 
@@ -136,7 +183,9 @@ def _proxy(address: str, path: str) -> BaseStorage:
 
     host, _, port = address.rstrip("/").rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigurationError(f"'grpc://{address}' needs a host and a port: grpc://host:13000", path=path)
+        raise ConfigurationError(
+            f"'{without_password(f'grpc://{address}')}' needs a host and a port: grpc://host:13000", path=path
+        )
     try:
         proxy = GrpcStorageProxy(host=host, port=int(port))
     except ImportError:

@@ -36,6 +36,8 @@ class Plan:
         stages: the resolved stages in order, without the final stage.
         final: the resolved final stage; None: the run has none.
         measured: the measured costs of the problems; the key consists of name, space and settings.
+        requirements: device and threads as the configuration asks for them, ``auto`` and None included; ``runtime`` is
+            what this process has.
     """
 
     config: dict[str, Any]
@@ -50,12 +52,15 @@ class Plan:
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
     measured: Mapping[str, MeasuredCost]
+    requirements: Mapping[str, Any]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the run is besides its configuration, as plain data: ``space``, ``final_space`` (None: the same), and
-        the fingerprints ``task`` and ``final_task``. Networks are built once (`describe_space`); a run without a task
-        in a registered space, such as a search on a table, needs none: 0.2 s of a search that takes 0.1 s.
+        """What the run is besides its configuration, as plain data: ``space``, ``final_space`` (None: the same), the
+        fingerprints ``task`` and ``final_task``, and ``runtime``, the device and threads that were asked for.
+
+        Networks are built once (`describe_space`); a run without a task in a registered space, such as a search on a
+        table, needs none: 0.2 s of a search that takes 0.1 s.
         """
         registered = self.config["space"]["name"] in self.components.registry.names("spaces")
         networks = self.task is not None or not registered
@@ -68,6 +73,7 @@ class Plan:
                 "final_space": final_space,
                 "task": None if self.task is None else self.task.fingerprint(),
                 "final_task": None if self.final_task is None else self.final_task.fingerprint(),
+                "runtime": dict(self.requirements),
             }
 
     @cached_property

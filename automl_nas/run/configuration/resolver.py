@@ -76,6 +76,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)
+    resolver.check_device(runtime, stages, final)
     fitter = resolver.fitter(final_space, final, stages, context)
     config = {
         "seed": settings.seed,
@@ -103,6 +104,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
         stages=stages,
         final=final,
         measured=problems.measured,
+        requirements={name: getattr(settings.runtime, name) for name in ("device", "threads")},
     )
 
 
@@ -234,7 +236,16 @@ class Resolver:
             space, seed = context.space, context.seed
             architecture = space.sample(stream(seed, "tune"))
             settings = tune(settings, lambda: space.build(architecture), context.task, seed=stream_seed(seed, "tune"))
-        return Runtime(**settings)
+        return Runtime(**settings, needed=not self._executor_class().remote)
+
+    def check_device(self, runtime: Runtime, stages: Sequence[StagePlan], final: FinalPlan | None) -> None:
+        """Check that this process has the device if it computes anything itself: workers do evaluations only."""
+        if final is not None:
+            runtime.require("the final stage trains in the process of the run; final: null leaves it out")
+        for stage in stages:
+            strategy, path = stage.settings.strategy, f"{stage.path}.strategy"
+            if self.components.takes("strategies", strategy["name"], Runtime, path):
+                runtime.require(f"the strategy of the stage '{stage.settings.name}' trains in the process of the run")
 
     def stages(self, context: RunContext, problems: ProblemBuilder, runtime: Runtime) -> tuple[StagePlan, ...]:
         """Resolve and check the stages in order; each may use the weights of earlier ones."""
@@ -285,8 +296,17 @@ class Resolver:
         return fitter
 
     def executor(self) -> dict[str, Any]:
-        """Resolve the executor."""
-        return self.components.resolve("executors", self.settings.executor, "executor")
+        """Resolve the executor; its constructor checks its settings, before a run directory holds them."""
+        executor = self.components.resolve("executors", self.settings.executor, "executor")
+        if not self.checked:
+            self.components.construct(
+                "executors", executor, [], stream_seed(self.settings.seed, "executor"), "executor"
+            )
+        return executor
+
+    def _executor_class(self) -> Any:
+        executor = self.components.resolve("executors", self.settings.executor, "executor")
+        return self.components.class_of("executors", executor["name"], "executor")
 
     def observers(self) -> list[dict[str, Any]]:
         """Resolve the observers."""

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automl_nas._version import __version__
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator
+from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
+from automl_nas.run.identity_check import check_versions, check_worker
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.streams import stream_seed
@@ -27,6 +30,9 @@ class StageEvaluator:
 
     def __init__(self, plan: Plan, directory: Path, stage: int) -> None:
         self._plan: Plan | None = plan
+        # Of the run's process, if this object was read on another machine.
+        self._identity: Mapping[str, Any] = {}
+        self._versions: Mapping[str, str] = {}
         self._config, self._objects, self._directory, self._stage = (
             plan.config,
             plan.components.objects,
@@ -51,7 +57,27 @@ class StageEvaluator:
                 f"{', '.join(self._objects)}; register them in a plugin, or use executor: processes",
                 path="executor",
             )
-        return {"config": self._config, "directory": str(self._directory), "stage": self._stage}
+        return {
+            "config": self._config,
+            "directory": str(self._directory),
+            "stage": self._stage,
+            "identity": RunDirectory(self._directory).read_identity() or {},
+            "versions": self._component_versions(complete_manager().registry),
+        }
+
+    def _component_versions(self, registry: Registry) -> dict[str, str]:
+        """Return distribution -> version of the core, and of the space, task and evaluator of the stage."""
+        versions = {"automl-nas": __version__}
+        stage = self._config["stages"][self._stage]
+        for kind, spec in (
+            ("spaces", self._config["space"]),
+            ("tasks", self._config.get("task")),
+            ("evaluators", stage["evaluator"]),
+        ):
+            if spec is not None:
+                component = registry.get(kind, spec["name"])
+                versions[component.distribution] = component.version
+        return {name: version for name, version in versions.items() if name}
 
     @classmethod
     def read(cls, data: Mapping[str, Any], directory: Path) -> StageEvaluator:
@@ -63,6 +89,7 @@ class StageEvaluator:
         """
         source = cls.__new__(cls)
         source._plan, source._config, source._objects = None, data["config"], {}
+        source._identity, source._versions = data.get("identity", {}), data.get("versions", {})
         source._directory, source._stage = directory, data["stage"]
         return source
 
@@ -70,7 +97,13 @@ class StageEvaluator:
         return {**self.__dict__, "_plan": None}
 
     def __call__(self) -> Evaluator:
-        """Return the evaluator."""
+        """Return the evaluator.
+
+        Raises:
+            ConfigurationError: spaces, data or plugins are not those of the run's process.
+        """
+        if self._versions:
+            check_versions(self._versions, self._component_versions(complete_manager().registry))
         plan = self._plan or make_plan(
             self._config,
             complete_manager().registry,
@@ -78,6 +111,7 @@ class StageEvaluator:
             checked=True,
             measured=RunDirectory(self._directory).read_measured(),
         )
+        check_worker(self._identity, plan)
         plan.runtime.activate()
         stage = plan.stages[self._stage]
         artifacts = RunArtifacts(

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import ClassVar
 
 from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
@@ -41,7 +42,13 @@ class Executor(ABC):
     """Runs evaluations. Outcomes are returned in any order; the driver sorts them.
 
     Settings are keyword-only in the constructor. An executor belongs to one run and is opened for one stage at a time.
+
+    Attributes:
+        remote: whether processes that the run does not start do the evaluations, each with a device and threads of its
+            own; the process of the run then needs the configured device only if it trains something itself.
     """
+
+    remote: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:

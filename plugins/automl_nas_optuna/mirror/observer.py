@@ -14,7 +14,7 @@ from automl_nas.plugin import Observer
 from automl_nas.space import SearchSpace
 from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.optuna_version import require_optuna
-from automl_nas_optuna.storages import close, open_storage
+from automl_nas_optuna.storages import close, open_storage, refuse_password
 
 if TYPE_CHECKING:
     from automl_nas.plugin import RunInfo
@@ -47,6 +47,7 @@ class MirrorObserver(Observer):
             raise ConfigurationError(f"must not be negative, got {patience}", path="patience")
         if study is not None and not study.strip():
             raise ConfigurationError("the name of a study must not be empty", path="study")
+        refuse_password(storage)
         require_optuna()
         self._space, self._storage, self._study, self._patience = space, storage, study, patience
         self._process: subprocess.Popen[str] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +11,7 @@ from automl_nas.cli import Configuration, Override
 from automl_nas.errors import ConfigurationError
 from automl_nas.plugin import join
 from automl_nas.run import Document, read_settings, read_yaml
+from automl_nas_optuna.storages import refuse_password
 from automl_nas_optuna.strategy.samplers import Sampler
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ class StudyFile:
             self.settings = read_settings(StudySettings, document.value or {}, owner="a study")
             self.sampler = _sampler(self.settings.sampler)
             self._base, self._document = self._read_configuration(path, document)
+            for path_of_text, text in _texts(self._base):
+                # The study contains the configuration of its runs, too.
+                refuse_password(text, path=path_of_text)
             for name, parameter in self.settings.parameters.items():
                 self._check_path(name, parameter)
         except ConfigurationError as error:
@@ -169,6 +173,18 @@ class StudyFile:
             self.configuration({name: parameter.options[0] if parameter.options else parameter.low})
         except ConfigurationError as error:
             raise ConfigurationError(error.message, path=join("parameters", name)) from None
+
+
+def _texts(value: Any, path: str = "configuration") -> Iterator[tuple[str, str]]:
+    """Yield path and content of all strings in plain data."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, join(path, str(key)))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _texts(item, f"{path}[{position}]")
 
 
 def _override(name: str, value: Any) -> Override:

@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run import Crash, EvaluatorSource, Executor, StageEvaluator
-from automl_nas_optuna.storages import StorageError
+from automl_nas_optuna.storages import StorageError, refuse_password
+from automl_nas_optuna.workers.long_values import joined
 from automl_nas_optuna.workers.queue import (
     ERROR,
     HEARTBEAT,
@@ -73,12 +74,15 @@ class OptunaExecutor(Executor):
         poll: seconds between two reads of the storage.
     """
 
+    remote = True
+
     def __init__(
         self, *, storage: str, study: str | None = None, grace: float = 60.0, retries: int = 3, poll: float = 0.2
     ) -> None:
         for name, value in (("grace", grace), ("poll", poll)):
             if value <= 0:
                 raise ConfigurationError(f"must be positive, got {value}", path=name)
+        refuse_password(storage)
         if retries < 0:
             raise ConfigurationError(f"must not be negative, got {retries}", path="retries")
         self._address, self._name, self._grace, self._retries, self._poll = storage, study, grace, retries, poll
@@ -86,6 +90,8 @@ class OptunaExecutor(Executor):
         self._sent: dict[int, _Sent] = {}
         # Trial number -> entry of an earlier process of this run.
         self._entries: dict[int, Entry] = {}
+        # Outcomes that were read and not returned yet; an error comes after the outcomes that were read before it.
+        self._outcomes: deque[Outcome | EvaluationError] = deque()
         self._down = False
         self._pause = poll
 
@@ -122,33 +128,45 @@ class OptunaExecutor(Executor):
         return True
 
     def next(self) -> Outcome | Crash | None:
-        """Read the storage once; return an outcome, or None after a pause of ``poll`` seconds."""
-        try:
-            self._send()
-            for number, sent in list(self._sent.items()):
-                if (outcome := self._poll_entry(number, sent)) is not None:
-                    return outcome
-            self._storage_is_back()
-        except StorageError as error:
-            self._storage_is_down(error)
-        time.sleep(self._pause)
-        return None
+        """Return the next outcome; without one, read the storage once, and pause for ``poll`` seconds.
+
+        Raises:
+            EvaluationError: an evaluator broke its contract, or a worker's evaluation ended with an error.
+        """
+        if not self._outcomes:
+            try:
+                self._send()
+                self._read()
+                self._storage_is_back()
+            except StorageError as error:
+                self._storage_is_down(error)
+        if not self._outcomes:
+            time.sleep(self._pause)
+            return None
+        outcome = self._outcomes.popleft()
+        if isinstance(outcome, EvaluationError):
+            raise outcome
+        return outcome
 
     def close(self) -> list[int]:
         """Withdraw the evaluations that no worker has begun; return the numbers of all that are outstanding.
 
         Workers continue the evaluations that they have begun; their outcomes are read when the run is resumed.
         """
-        outstanding = list(self._sent)
+        outstanding = [*self._sent, *(item.number for item in self._outcomes if isinstance(item, Outcome))]
         try:
-            for sent in self._sent.values():
-                if self._queue.get(sent.key).state is TrialState.WAITING:
-                    self._queue.end(sent.key, complete=False)
-        except StorageError:
-            pass  # workers then evaluate them, and their outcomes are read when the run is resumed
+            keys = {sent.key for sent in self._sent.values()}
+            for key, entry in self._queue.read(keys).items() if keys else ():
+                if entry.state is TrialState.WAITING:
+                    self._queue.end(key, complete=False)
+        except (StorageError, ConfigurationError):
+            # The storage is down, or the study was deleted. Workers then evaluate them, and the resumed run reads their
+            # outcomes.
+            pass
         self._queue.close(finished=True)
         self._unsent.clear()
         self._sent.clear()
+        self._outcomes.clear()
         self._entries.clear()
         return outstanding
 
@@ -166,14 +184,28 @@ class OptunaExecutor(Executor):
             self._sent[number] = _Sent(request, key, time.monotonic())
             self._unsent.popleft()
 
-    def _poll_entry(self, number: int, sent: _Sent) -> Outcome | None:
-        entry = self._queue.get(sent.key)
+    def _read(self) -> None:
+        """Read all outstanding evaluations in one transaction; collect the outcomes of those that have ended."""
+        if not self._sent:
+            return
+        entries = self._queue.read({sent.key for sent in self._sent.values()})
+        for number, sent in list(self._sent.items()):
+            try:
+                outcome = self._outcome(number, sent, entries[sent.key])
+            except EvaluationError as error:
+                self._outcomes.append(error)
+                return
+            if outcome is not None:
+                self._outcomes.append(outcome)
+
+    def _outcome(self, number: int, sent: _Sent, entry: Entry) -> Outcome | None:
+        """Return the outcome of an evaluation if it has one; send it again if its worker died or left."""
         attributes, now = entry.attributes, time.monotonic()
         if entry.state is TrialState.COMPLETE:
             del self._sent[number]
             if ERROR in attributes:
                 raise EvaluationError(str(attributes[ERROR]))
-            return read_outcome(number, attributes[OUTCOME])
+            return read_outcome(number, joined(attributes, OUTCOME))
         if entry.state is TrialState.FAIL:
             return self._repeat(number, sent, died=not attributes.get(LEFT))
         heartbeat = (entry.state, attributes.get(HEARTBEAT))

@@ -9,8 +9,10 @@ abandoned can no longer deliver an outcome.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -23,6 +25,7 @@ from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run import read_json, to_json_values, write_json
 from automl_nas.space import Architecture
 from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, without_password
+from automl_nas_optuna.workers.long_values import joined, split
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -34,6 +37,10 @@ HEARTBEAT, WORKER, LEFT = "beat", "worker", "left"
 """Names of attributes: the first line of the study, the others of its trials. LEFT: the worker left and is not dead."""
 
 
+class NoQueueError(ConfigurationError):
+    """No run has opened a queue, or not the one that was named."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One evaluation in the queue.
@@ -43,12 +50,14 @@ class Entry:
         state: the state of the trial.
         request: the serialized request.
         attributes: all attributes of the trial.
+        begun: when a worker claimed it, by the worker's clock; None: no worker has.
     """
 
     key: int
     state: TrialState
     request: Mapping[str, Any]
     attributes: Mapping[str, Any]
+    begun: datetime | None = None
 
 
 @final
@@ -76,14 +85,12 @@ class Queue:
         """
         from optuna.exceptions import DuplicatedStudyError
 
-        with reached(self._address), quiet():
-            self._connect()
-            assert self._storage is not None
+        with quiet(), self._opened() as storage:
             try:
-                self._study = self._storage.create_new_study([StudyDirection.MINIMIZE], self.name)
+                self._study = storage.create_new_study([StudyDirection.MINIMIZE], self.name)
             except DuplicatedStudyError:
-                self._study = self._storage.get_study_id_from_name(self.name)
-                existing = self._storage.get_study_user_attrs(self._study).get(QUEUE)
+                self._study = storage.get_study_id_from_name(self.name)
+                existing = joined(storage.get_study_user_attrs(self._study), QUEUE)
                 if existing is None or existing["run"] != description["run"]:
                     what = "the queue of another run" if existing else "not a queue"
                     raise ConfigurationError(
@@ -91,25 +98,26 @@ class Queue:
                         "study, or delete it",
                         path="study",
                     ) from None
-            self._storage.set_study_user_attr(self._study, QUEUE, dict(description))
-            self._storage.set_study_user_attr(self._study, OPEN, True)
+            for name, value in split(QUEUE, dict(description)):
+                storage.set_study_user_attr(self._study, name, value)
+            storage.set_study_user_attr(self._study, OPEN, True)
 
     def join(self) -> Mapping[str, Any]:
         """Open the existing study; return the description of the queue.
 
         Raises:
-            ConfigurationError: the study does not exist, or it is not a queue.
+            NoQueueError: the study does not exist, or it is not a queue.
         """
-        with reached(self._address), quiet():
-            self._connect()
-            assert self._storage is not None
+        with quiet(), self._opened() as storage:
             try:
-                self._study = self._storage.get_study_id_from_name(self.name)
+                self._study = storage.get_study_id_from_name(self.name)
             except KeyError:
-                raise ConfigurationError(f"{without_password(self._address)} holds no study '{self.name}'") from None
-            description: Mapping[str, Any] | None = self._storage.get_study_user_attrs(self._study).get(QUEUE)
+                raise NoQueueError(
+                    f"{without_password(self._address)} has no study '{self.name}'; start the run whose queue it is"
+                ) from None
+            description: Mapping[str, Any] | None = joined(storage.get_study_user_attrs(self._study), QUEUE)
         if description is None:
-            raise ConfigurationError(f"the study '{self.name}' is not a queue of evaluations")
+            raise NoQueueError(f"the study '{self.name}' is not a queue of evaluations")
         return description
 
     def put(self, request: Mapping[str, Any], terms: Mapping[str, Any]) -> int:
@@ -119,34 +127,30 @@ class Queue:
             request: see `serialize_request`.
             terms: ``pulse``, the seconds between heartbeats, and ``timeout``, the maximum number of seconds, or None.
         """
-        with reached(self._address):
-            self._connect()
-            assert self._storage is not None
-            template = create_trial(state=TrialState.WAITING, user_attrs={REQUEST: dict(request), TERMS: dict(terms)})
-            return self._storage.create_new_trial(self._study, template)
+        with self._opened() as storage:
+            attributes = {**dict(split(REQUEST, dict(request))), TERMS: dict(terms)}
+            template = create_trial(state=TrialState.WAITING, user_attrs=attributes)
+            return storage.create_new_trial(self._study, template)
 
-    def get(self, key: int) -> Entry:
-        """Return an evaluation."""
-        with reached(self._address):
-            self._connect()
-            assert self._storage is not None
-            return _entry(self._storage.get_trial(key))
+    def read(self, keys: Container[int]) -> Mapping[int, Entry]:
+        """Return the evaluations with these keys, read in one transaction: key -> evaluation."""
+        return {entry.key: entry for entry in self._read(lambda trial: trial._trial_id in keys)}
 
     def entries(self, *states: TrialState) -> list[Entry]:
         """Return the evaluations in these states (default: in any state), oldest first."""
-        with reached(self._address):
-            self._connect()
-            assert self._storage is not None
-            trials = self._storage.get_all_trials(self._study, deepcopy=False, states=states or None)
-            return [_entry(trial) for trial in trials if REQUEST in trial.user_attrs]
+        return self._read(lambda trial: trial.state in states or not states)
+
+    def _read(self, is_selected: Callable[[FrozenTrial], bool]) -> list[Entry]:
+        with self._opened() as storage:
+            trials = storage.get_all_trials(self._study, deepcopy=False)
+            return [_entry(trial) for trial in trials if REQUEST in trial.user_attrs and is_selected(trial)]
 
     def claim(self) -> Entry | None:
         """Claim the oldest waiting evaluation, which no other worker can claim then; None if none is waiting."""
         for entry in self.entries(TrialState.WAITING):
-            with reached(self._address):
-                assert self._storage is not None
+            with self._opened() as storage:
                 try:
-                    if self._storage.set_trial_state_values(entry.key, TrialState.RUNNING):
+                    if storage.set_trial_state_values(entry.key, TrialState.RUNNING):
                         return entry
                 except UpdateFinishedTrialError:
                     continue
@@ -154,23 +158,19 @@ class Queue:
 
     def note(self, key: int, **attributes: object) -> None:
         """Set attributes of an evaluation; do nothing if it has ended."""
-        with reached(self._address):
-            self._connect()
-            assert self._storage is not None
-            for name, value in attributes.items():
-                try:
-                    self._storage.set_trial_user_attr(key, name, value)
-                except UpdateFinishedTrialError:
-                    return
+        with self._opened() as storage:
+            try:
+                for name, value in (part for item in attributes.items() for part in split(*item)):
+                    storage.set_trial_user_attr(key, name, value)
+            except UpdateFinishedTrialError:
+                return
 
     def end(self, key: int, *, complete: bool) -> bool:
         """End an evaluation; return False if it had already ended."""
         state, values = (TrialState.COMPLETE, [0.0]) if complete else (TrialState.FAIL, None)
-        with reached(self._address):
-            self._connect()
-            assert self._storage is not None
+        with self._opened() as storage:
             try:
-                return self._storage.set_trial_state_values(key, state, values)
+                return storage.set_trial_state_values(key, state, values)
             except UpdateFinishedTrialError:
                 return False
 
@@ -185,8 +185,10 @@ class Queue:
                 if finished:
                     with reached(self._address):
                         self._storage.set_study_user_attr(self._study, OPEN, False)
-            except StorageError:
-                pass  # workers that start later then join the queue and leave it when they have been idle
+            except (StorageError, KeyError):
+                # The storage is down, or the study was deleted. Workers that start later then join the queue and leave
+                # it when they have been idle.
+                pass
             finally:
                 close(self._storage)
                 self._storage = None
@@ -195,9 +197,23 @@ class Queue:
         """Reconnect in the next call: after an error, a connection may be unusable."""
         self.close()
 
-    def _connect(self) -> None:
-        if self._storage is None:
-            self._storage = open_storage(self._address)
+    @contextmanager
+    def _opened(self) -> Iterator[BaseStorage]:
+        """Yield the storage, connected; convert the errors of storages.
+
+        Raises:
+            ConfigurationError: the study was deleted.
+        """
+        with reached(self._address):
+            if self._storage is None:
+                self._storage = open_storage(self._address)
+            try:
+                yield self._storage
+            except KeyError:  # of Optuna: the study or the trial does not exist
+                raise ConfigurationError(
+                    f"the study '{self.name}' in {without_password(self._address)} was deleted while it was used; "
+                    "resume the run, which creates it again"
+                ) from None
 
 
 def open_queues(storage: str) -> list[str]:
@@ -263,4 +279,5 @@ def read_outcome(number: int, data: Mapping[str, Any]) -> Outcome:
 
 
 def _entry(trial: FrozenTrial) -> Entry:
-    return Entry(trial._trial_id, trial.state, trial.user_attrs[REQUEST], trial.user_attrs)
+    request = joined(trial.user_attrs, REQUEST)
+    return Entry(trial._trial_id, trial.state, request, trial.user_attrs, trial.datetime_start)

@@ -80,7 +80,7 @@ def test_convolutions_on_a_gpu_are_deterministic(monkeypatch: pytest.MonkeyPatch
     runtime = Runtime(device="cpu")
     runtime.activate()
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
-    runtime.device = torch.device("cuda")
+    monkeypatch.setattr(runtime, "_device", torch.device("cuda"))
     runtime.activate()
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
 

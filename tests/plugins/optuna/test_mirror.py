@@ -26,7 +26,7 @@ from automl_nas_optuna.mirror.mirror_once import mirror_once
 from automl_nas_optuna.mirror.observer import MirrorObserver
 from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.objective.suggesting import architecture_of
-from automl_nas_optuna.storages import StorageError, open_storage, without_password
+from automl_nas_optuna.storages import StorageError, open_storage, reached, refuse_password, without_password
 
 SPACE = ToySpace(blocks=3, options=4)
 
@@ -201,13 +201,17 @@ def test_options_that_are_equal_to_python_stay_apart(tmp_path: Path) -> None:
     [
         ("", "write a URL such as sqlite"),
         ("nosuch://host/x", r"'nosuch://host/x' is not a storage"),
-        ("postgresql://me:secret@127.0.0.1:1/x", r"postgresql://me:\*\*\*@127.0.0.1:1/x"),
+        ("postgresql://me:${PASSWORD}@127.0.0.1:1/x", r"postgresql://me:\*\*\*@127.0.0.1:1/x"),
+        ("postgresql://me:secret@127.0.0.1:1/x", r"write \$\{PASSWORD\} .*postgresql://me:\$\{PASSWORD\}@127"),
         ("sqlite:////nowhere/at/all.db", "unable to open database file"),
         ("mysql://u:${NO_SUCH_VARIABLE}@h/x", "a variable in .* is not set"),
         ("grpc://host", "needs a host and a port"),
     ],
 )
-def test_storages_that_cannot_be_reached_are_refused_before_the_run(storage: str, message: str, tmp_path: Path) -> None:
+def test_storages_that_cannot_be_reached_are_refused_before_the_run(
+    storage: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", "secret")
     with pytest.raises(UserError, match=message) as caught:
         Session.start(configuration({"name": "optuna", "storage": storage}), tmp_path / "run")
     assert "secret" not in str(caught.value)
@@ -223,3 +227,36 @@ def test_an_old_optuna_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_passwords_are_not_shown() -> None:
     assert without_password("postgresql://me:pa:ss@w@host:1/db") == "postgresql://me:***@host:1/db"
     assert without_password("sqlite:///a@b:c.db") == "sqlite:///a@b:c.db"
+    assert without_password("mysql://h/d?user=me&password=a%20b&x=1") == "mysql://h/d?user=me&password=***&x=1"
+    address = "postgresql://me:pass%20word@host/db"
+    with pytest.raises(StorageError) as caught, reached(address):
+        raise OSError("authentication of me with 'pass word' failed (pass%20word@host)")
+    assert "pass" not in str(caught.value).replace("password", "")
+    short = "postgresql://me:a@host/db"
+    with pytest.raises(StorageError, match=r"a bad URL postgresql://me:\*\*\*@host/db"), reached(short):
+        raise OSError(f"a bad URL {short}")
+
+
+@pytest.mark.parametrize(
+    ("storage", "literal"),
+    [
+        ("postgresql://me:secret@h/d", True),
+        ("postgresql://me:se${X}@h/d", True),
+        ("mysql+pymysql://h/d?passwd=secret", True),
+        ("grpc://me:secret@h:13000", True),
+        ("postgresql://me:${A}${B}@h/d", False),
+        ("postgresql://me:$PASSWORD@h/d", False),
+        ("mysql://h/d?password=${P}", False),
+        ("postgresql://me@h:5432/d", False),
+        ("sqlite:///a:b@c.db", False),
+        ("folder:with@signs.journal", False),
+        ("grpc://h:13000", False),
+    ],
+)
+def test_passwords_are_refused_where_they_would_be_recorded(storage: str, literal: bool) -> None:
+    if not literal:
+        return refuse_password(storage)
+    with pytest.raises(ConfigurationError, match="contains a password") as caught:
+        refuse_password(storage)
+    assert "secret" not in str(caught.value)
+    return None

@@ -217,3 +217,15 @@ def test_a_study_is_not_continued_with_other_settings(environment: dict[str, str
     ).close()  # more trials do not make it another study
     with pytest.raises(ConfigurationError, match=r"was begun with other settings \(seed\)"):
         Tuning(StudyFile(write_study(tmp_path, seed=8)), tmp_path / "out")
+
+
+def test_passwords_in_the_configuration_of_the_runs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tune.yaml"
+    path.write_text(
+        "configuration: {space: toy, executor: {name: optuna, storage: 'postgresql://me:secret@host/db'}}\n"
+        "parameters: {seed: {options: [1, 2]}}\n"
+    )
+    with pytest.raises(ConfigurationError, match="contains a password") as caught:
+        StudyFile(path)
+    assert caught.value.path == "configuration.executor.storage"
+    assert "secret" not in str(caught.value)

@@ -25,7 +25,15 @@ from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing import ToyEvaluator, ToySpace
 from automl_nas_optuna.workers.executor import OptunaExecutor
-from automl_nas_optuna.workers.queue import LEFT, OUTCOME, Queue, open_queues, read_request, serialize_outcome
+from automl_nas_optuna.workers.queue import (
+    LEFT,
+    OUTCOME,
+    NoQueueError,
+    Queue,
+    open_queues,
+    read_request,
+    serialize_outcome,
+)
 from automl_nas_optuna.workers.worker import find_queue
 
 KINDS = ["journal", "sqlite", "postgresql"]
@@ -297,9 +305,9 @@ def test_invalid_executors_and_queues_are_refused(tmp_path: Path) -> None:
         executor.open(StubEvaluatorSource(tmp_path), lambda numbers: None, None)
     Queue(address, "second").create({"run": "other"})
     with pytest.raises(ConfigurationError, match=r"several runs .* --study: taken, second"):
-        find_queue(address, 0.0)
-    with pytest.raises(ConfigurationError, match="no run has opened a queue"):
-        find_queue(str(tmp_path / "empty.journal"), 0.0)
+        find_queue(address)
+    with pytest.raises(NoQueueError, match="no run has opened a queue"):
+        find_queue(str(tmp_path / "empty.journal"))
     session = {
         "space": SPACE,
         "problem": {"objectives": {"accuracy": "maximize"}},
