@@ -115,7 +115,7 @@ RESULT = Fields(
 _SPACE = Fields({"decisions": Each(str)}, {"modules": (Each([str]), None)})
 IDENTITY = Fields(
     {"space": _SPACE, "final_space": (_SPACE, None), "task": (str, None), "final_task": (str, None)},
-    {"earlier_data": [_MAPPING]},
+    {"earlier_data": [_MAPPING], "runtime": _MAPPING},
     closed=True,
 )
 
