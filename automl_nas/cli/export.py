@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from automl_nas.cli.common import debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
+from automl_nas.cli.references import import_from_command_line
 from automl_nas.errors import RunDirectoryError
 
 if TYPE_CHECKING:
@@ -27,10 +29,28 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder to write to (default: DIR/export)."
 )
+@click.option(
+    "--space",
+    metavar="MODULE:OBJECT",
+    help="The space of a run whose space is a Python object, or a function that makes it; needs --trust.",
+)
+@click.option(
+    "--task",
+    metavar="MODULE:OBJECT",
+    help="The same for the task; exporters trace the network with its samples.",
+)
 @click.option("--force", is_flag=True, help="Replace files that exist and differ.")
 @trust_option
 @debug_option
-def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: bool, trust: bool) -> None:
+def export(
+    directory: Path,
+    formats: tuple[str, ...],
+    out: Path | None,
+    space: str | None,
+    task: str | None,
+    force: bool,
+    trust: bool,
+) -> None:
     """Export the trained network that the complete run in DIR delivered."""
     from automl_nas.run.api import open_run
     from automl_nas.run.record.yaml import parse_yaml
@@ -41,8 +61,26 @@ def export(directory: Path, formats: tuple[str, ...], out: Path | None, force: b
         for text in formats or registry.names("exporters")
     ]
     with quiet_libraries():
-        for path in _export(open_run(directory, trust=trust), exporters, out or directory / "export", force):
+        parts = {
+            name: import_from_command_line(reference, f"--{name}", trust=trust)
+            for name, reference in {"space": space, "task": task}.items()
+            if reference is not None
+        }
+        result = open_run(directory, trust=trust, **_sections(directory, parts))
+        for path in _export(result, exporters, out or directory / "export", force):
             click.echo(path)
+
+
+def _sections(directory: Path, parts: Mapping[str, object]) -> dict[str, Any]:
+    """Return sections of a configuration with the objects where the final stage of the run has them."""
+    from automl_nas.run.record.directory import RunDirectory
+
+    final = RunDirectory.open(directory).read_config().get("final") or {}
+    inside = {name: part for name, part in parts.items() if name in final}
+    return {
+        **{name: part for name, part in parts.items() if name not in final},
+        **({"final": inside} if inside else {}),
+    }
 
 
 def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bool) -> list[Path]:
@@ -62,12 +100,10 @@ def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bo
     from automl_nas.run.record.atomic_files import disk_errors
     from automl_nas.streams import stream_seed
 
-    plan = result.plan
-    delivery = result.delivery()
-    exporters = [
-        plan.components.construct("exporters", spec, plan.collaborators(), stream_seed(plan.seed, "final"), "--format")
-        for spec in specs
-    ]
+    delivery, parts = result.delivery(), result.parts
+    seed = stream_seed(parts.config["seed"], "final")
+    collaborators = parts.exporter_collaborators()
+    exporters = [parts.components.construct("exporters", spec, collaborators, seed, "--format") for spec in specs]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from automl_nas.cli.overrides import Configuration, Override
 from automl_nas.cli.progress import progress_reporter
 from automl_nas.cli.summary import summary
 from automl_nas.cli.text import duration
-from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted, UserError
+from automl_nas.errors import ConfigurationError, RunFailedError, UserError
 
 if TYPE_CHECKING:
     from automl_nas.plugin.events import Handlers
@@ -165,6 +164,7 @@ def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -
         RunFailedError: the run cannot reach a result, or its result has shortcomings.
     """
     from automl_nas.plugin.events import MessageSent
+    from automl_nas.run.parts import RunParts
     from automl_nas.run.results import Result
 
     begun = time.monotonic()
@@ -176,9 +176,7 @@ def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -
             session.notifications.send(MessageSent(text))
         try:
             with Logs(reporter.warning):
-                result = Result(directory, session.run(), session.plan)
-        except RunInterrupted:
-            raise RunInterrupted(f"stopped; to continue: automl-nas resume {shlex.quote(str(directory))}") from None
+                result = Result(directory, session.run(), RunParts.of_session(directory, session.plan))
         except (RunFailedError, UserError) as error:
             click.echo(f"the work so far is recorded in {directory}", err=True)
             raise error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,7 @@ def _status(state: RunState) -> str:
     where = f"at stage '{state.current.name}' ({state.stages.index(state.current) + 1} of {len(state.stages)})"
     if state.status == "running":
         return f"running {where}, {state.holder or 'by another process'}"
-    return f"interrupted {where}; to continue: automl-nas resume {shlex.quote(str(state.directory))}"
+    return f"interrupted {where}; to continue: {state.way_to_resume}"
 
 
 def _row(stage: StageState) -> list[str]:

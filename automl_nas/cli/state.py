@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from automl_nas.run.hints import way_to_resume
 from automl_nas.run.record.atomic_files import reading
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
@@ -61,6 +62,7 @@ class RunState:
         damage: damaged parts of the ledger and of the logged numbers.
         idle: seconds since the last change of a file.
         result: the content of ``result.json``; None while the run is not complete.
+        way_to_resume: the command that continues the run, or the call if the run has Python objects.
     """
 
     directory: Path
@@ -72,6 +74,7 @@ class RunState:
     damage: Sequence[Damage]
     idle: float
     result: Mapping[str, Any] | None
+    way_to_resume: str
 
     @property
     def leading(self) -> StageState:
@@ -113,6 +116,7 @@ class RunState:
             [*ledger.damage, *_missing_trials(ledger, result), *damage],
             _idle(directory),
             result,
+            way_to_resume(directory.path, config),
         )
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError
 
+PYTHON = "python:"
+"""The prefix of a component that is a Python object: a resolved configuration holds ``python:module:Class``."""
+
 # The run directory whose configuration is resolved without consent, and the references that are allowed all the same.
 _untrusted: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("untrusted", default=None)
 

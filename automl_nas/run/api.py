@@ -10,10 +10,8 @@ from typing import Any
 
 from automl_nas.errors import RunDirectoryError
 from automl_nas.plugin.events import Handlers
-from automl_nas.plugin.references import consent
-from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.components import separate_objects
-from automl_nas.run.configuration.resolver import make_plan
+from automl_nas.run.hints import way_to_resume
+from automl_nas.run.parts import RunParts
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.results import Result
@@ -70,7 +68,7 @@ def search(
             if out is None:
                 path.rmdir()
             raise
-    return Result(path, session.run(), session.plan)
+    return Result(path, session.run(), RunParts.of_session(path, session.plan))
 
 
 def resume(
@@ -103,28 +101,28 @@ def resume(
     session = Session.resume(
         Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
     )
-    return Result(Path(directory), session.run(), session.plan)
+    return Result(Path(directory), session.run(), RunParts.of_session(Path(directory), session.plan))
 
 
 def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **components: Any) -> Result:
-    """Return the result of a complete run. The run directory is only read.
+    """Return the result of a complete run. The run directory is only read, and no component is constructed.
 
     Args:
         directory: the run directory.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers,
-            which executes their code.
-        components: the Python objects of the configuration, by section, e.g. ``space=...``; a configuration without
-            Python objects needs none.
+            which executes their code. Only `Result.plan` needs them, or a space or task that is such a class.
+        components: sections of the configuration, if they are Python objects: ``space=...`` (or
+            ``final={"space": ...}``) to build networks, ``task=...`` for the samples of `Result.delivery`, all objects
+            for `Result.plan`. A configuration without Python objects needs none.
 
     Raises:
         RunDirectoryError: the directory is not a run, or the run is not complete.
-        ConfigurationError: the run directory names a class that no plugin registers, and ``trust`` is False.
+        ConfigurationError: a configuration has no section of that name.
     """
     opened = RunDirectory.open(Path(directory))
-    objects = separate_objects(components)[1]
-    data = opened.read_result()
+    data, parts = opened.read_result(), RunParts.read(opened, components, trust=trust)
     if data is None:
-        raise RunDirectoryError(f"{directory} is not complete; to continue it: automl-nas resume {directory}")
-    with consent(opened.path, trust=trust):
-        plan = make_plan(opened.read_config(), complete_manager().registry, objects, checked=True)
-    return Result(opened.path, data, plan)
+        raise RunDirectoryError(
+            f"{directory} is not complete; to continue it: {way_to_resume(opened.path, parts.config)}"
+        )
+    return Result(opened.path, data, parts)

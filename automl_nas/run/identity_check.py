@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError
-from automl_nas.run.configuration.identity import space_difference
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.run.configuration.identity import describe_space, space_difference
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
+from automl_nas.space.space import SearchSpace
 
 
 def check_spaces(directory: RunDirectory, plan: Plan) -> None:
@@ -28,10 +30,35 @@ def check_spaces(directory: RunDirectory, plan: Plan) -> None:
         if (before is None) != (now is None):
             before, now = before or recorded["space"], now or plan.identity["space"]
         if before is not None and (difference := space_difference(before, now)):
-            raise RunDirectoryError(
-                f"{directory.path} was begun with another {noun}: {difference}; pass the {noun} that it was begun "
-                "with, or start a new run in another directory"
-            )
+            raise _another(directory, noun, difference)
+
+
+def check_space(directory: RunDirectory, space: SearchSpace, path: str) -> None:
+    """Check that one space is the one that a run began with; see `check_spaces`.
+
+    Args:
+        directory: of the run.
+        space: the space.
+        path: ``space`` for the search space, ``final.space`` for the final space.
+
+    Raises:
+        RunDirectoryError: it is not; the message names the first difference.
+    """
+    recorded = directory.read_identity()
+    if recorded is None:
+        return
+    before = (recorded["final_space"] if path == "final.space" else None) or recorded["space"]
+    with Runtime(device="cpu").seeded(0, "identity"):  # building networks draws from the global generators
+        now = describe_space(space, networks=before["modules"] is not None)
+    if difference := space_difference(before, now):
+        raise _another(directory, "final space" if path == "final.space" else "search space", difference)
+
+
+def _another(directory: RunDirectory, noun: str, difference: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{directory.path} was begun with another {noun}: {difference}; pass the {noun} that it was begun with, or "
+        "start a new run in another directory"
+    )
 
 
 def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:

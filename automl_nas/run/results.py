@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas._version import __version__
-from automl_nas.errors import RunFailedError
+from automl_nas.errors import AutoMLNASError, RunFailedError
 from automl_nas.run.final.report import FinalReport
-from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.parts import RunParts
 from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.shortcomings import Shortcoming, shortcomings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from automl_nas.evaluation.exporter import Delivery
     from automl_nas.run.configuration.plan import Plan
+
+_log = logging.getLogger(__name__)
 
 
 def make_result(plan: Plan, ledger: Ledger, report: FinalReport | None) -> dict[str, Any]:
@@ -100,15 +103,28 @@ class Candidate:
 class Result:
     """The result of a complete run.
 
+    Reading it constructs nothing: no strategy, evaluator or task. `build` and `load_trained` construct the space,
+    `delivery` the space and the task, `plan` all that the configuration names.
+
     Attributes:
         directory: the run directory.
         data: the content of ``result.json``.
-        plan: the resolved run.
+        parts: constructs the parts of the run.
     """
 
     directory: Path
     data: Mapping[str, Any]
-    plan: Plan
+    parts: RunParts
+
+    @property
+    def plan(self) -> Plan:
+        """The resolved run.
+
+        Raises:
+            ConfigurationError: a component is a Python object that was not passed to `open_run`, or its class is not
+                registered and was not trusted.
+        """
+        return self.parts.plan
 
     @property
     def architecture(self) -> Architecture | None:
@@ -157,17 +173,16 @@ class Result:
 
         Raises:
             RunFailedError: no trial of the run is feasible.
+            ConfigurationError: the space is a Python object that was not passed to `open_run`.
             RunDirectoryError: the space is not the one that the run began with.
         """
-        from automl_nas.run.final.delivery import delivered_space
-        from automl_nas.run.identity_check import check_spaces
+        from automl_nas.evaluation.runtime import Runtime
 
         if self.architecture is None:
             raise RunFailedError("the run found no feasible network")
-        check_spaces(RunDirectory(self.directory), self.plan)
         final = self.final
-        space = self.plan.final_space if final is None else delivered_space(self.plan, final.delivered)
-        with self.plan.runtime.seeded(self.plan.seed, "result"):
+        space = self.parts.delivered_space(None if final is None else final.delivered)
+        with Runtime(device="cpu").seeded(self.data["seed"], "result"):
             return space.build(self.architecture)
 
     def load_trained(self) -> nn.Module:
@@ -187,13 +202,26 @@ class Result:
     def delivery(self) -> Delivery:
         """Return the delivered network with its description, as exporters receive it.
 
+        If the task cannot be constructed (a Python object that was not passed to `open_run`, data that are not on this
+        machine), a warning is logged, and the delivery has no samples.
+
         Raises:
             RunFailedError: the run has no final stage, so no network was trained.
             DamagedError: the weights on disk do not match their digest.
         """
-        from automl_nas.run.final.delivery import make_delivery
+        from automl_nas.run.final.delivery import described
 
-        return make_delivery(self.plan, self._require_final().delivered, self.load_trained())
+        delivered, network = self._require_final().delivered, self.load_trained()
+        try:
+            samples = self.parts.samples()
+        except AutoMLNASError as error:
+            samples = None
+            _log.warning(
+                "without samples of the task, formats are traced and compared on normal numbers, which not every "
+                "network accepts: %s",
+                error,
+            )
+        return described(self.parts.config, delivered, network, self.parts.final_space.input_shape, samples)
 
     def _require_final(self) -> FinalReport:
         final = self.final

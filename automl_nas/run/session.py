@@ -21,6 +21,7 @@ from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
+from automl_nas.run.hints import way_to_resume
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
@@ -165,7 +166,7 @@ class Session:
                 with component_errors(plan.components.registry):
                     return self._driver.drive()
         except (KeyboardInterrupt, RunInterrupted):
-            raise RunInterrupted(f"stopped; to continue: automl-nas resume {directory.path}") from None
+            raise RunInterrupted(f"stopped; to continue: {way_to_resume(directory.path, plan.config)}") from None
         finally:
             directory.unlock()
 

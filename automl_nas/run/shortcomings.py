@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from automl_nas.run.final.candidates import no_feasible_network
 from automl_nas.run.final.report import FinalReport
+from automl_nas.run.hints import way_to_export
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
 
@@ -61,8 +61,8 @@ def _of_final(directory: Path, report: FinalReport) -> list[Shortcoming]:
         items.append(
             Shortcoming(
                 "failed_exports",
-                f"the run is complete, but the delivered network was {failures}; to write other formats: automl-nas "
-                f"export {shlex.quote(str(directory))} --format NAME",
+                f"the run is complete, but the delivered network was {failures}; to write other formats: "
+                f"{way_to_export(directory, RunDirectory(directory).read_config())}",
             )
         )
     return items

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from torch import nn
 
 import automl_nas
 from automl_nas.cli import cli
 from automl_nas.errors import ConfigurationError, RunDirectoryError
+from automl_nas.run.configuration.plan import Plan
 
 CODE = """
 from pathlib import Path
@@ -66,17 +68,29 @@ def forget(modules: Path) -> None:
     (modules / "executed").unlink(missing_ok=True)
 
 
-def test_a_run_directory_is_opened_and_resumed_with_consent_only(run: Path, modules: Path) -> None:
-    for reader in (automl_nas.open_run, automl_nas.resume):
+def test_a_run_is_resumed_and_its_plan_is_resolved_with_consent_only(run: Path, modules: Path) -> None:
+    def plan(directory: Path, *, trust: bool = False) -> Plan:
+        return automl_nas.open_run(directory, trust=trust).plan
+
+    for reader in (plan, automl_nas.resume):
         with pytest.raises(ConfigurationError, match=r"names 'foreign_sampler:Sampler'.*trust=True in Python, --trust"):
             reader(run)
         assert not (modules / "executed").exists()
-        assert reader(run, trust=True).architecture is not None
+        assert reader(run, trust=True) is not None
         assert (modules / "executed").exists()
         forget(modules)
 
 
-@pytest.mark.parametrize("command", ["export {} --format safetensors", "resume {} -q", "cost {}/config.yaml"])
+def test_reading_and_exporting_a_result_imports_nothing(run: Path, modules: Path) -> None:
+    result = automl_nas.open_run(run)
+    assert result.architecture is not None
+    assert isinstance(result.load_trained(), nn.Module)
+    assert result.delivery().samples is not None
+    assert CliRunner().invoke(cli, ["export", str(run), "--format", "safetensors"]).exit_code == 0
+    assert not (modules / "executed").exists()
+
+
+@pytest.mark.parametrize("command", ["resume {} -q", "cost {}/config.yaml"])
 def test_commands_ask_for_consent(run: Path, modules: Path, command: str) -> None:
     arguments = command.format(run).split()
     refused = CliRunner().invoke(cli, arguments)

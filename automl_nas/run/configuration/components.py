@@ -11,14 +11,12 @@ from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.component import unfit
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.kinds import KINDS, derives, produced_class
+from automl_nas.plugin.references import PYTHON
 from automl_nas.plugin.registry import Registry
 from automl_nas.plugin.schema import Setting, to_json
 from automl_nas.plugin.settings import from_config
 from automl_nas.plugin.signature import Signature
 from automl_nas.plugin.validation_errors import join
-
-PYTHON = "python:"
-"""The prefix of a component that is a Python object: a resolved configuration holds ``python:module:Class``."""
 
 
 class Components:
@@ -39,7 +37,7 @@ class Components:
             return self.registry.resolve(kind, settings, path=path)
         name = settings.pop("name")
         factory = self._object(name, kind, path)
-        if _is_constructed(factory, kind):
+        if is_constructed(factory, kind):
             if settings:
                 raise ConfigurationError(
                     f"'{name}' is a constructed object and takes no settings; remove them, or pass the class",
@@ -57,7 +55,7 @@ class Components:
             if not name.startswith(PYTHON):
                 return self.registry.construct(kind, spec, collaborators, seed, path=path)
             factory = self._object(name, kind, path)
-            if _is_constructed(factory, kind):
+            if is_constructed(factory, kind):
                 return factory
             if isinstance(factory, type) and (reason := unfit(factory, KINDS[kind])):
                 raise PluginError(f"{path}: {self.describe(kind, name)} {reason}")
@@ -84,7 +82,7 @@ class Components:
             PluginError: a function makes the component, and its return annotation does not name a class.
         """
         factory = self.factory(kind, name, path)
-        if _is_constructed(factory, kind):
+        if is_constructed(factory, kind):
             return factory
         component_class = produced_class(factory)
         if component_class is None:
@@ -96,7 +94,7 @@ class Components:
     def settings(self, kind: str, name: str, path: str) -> tuple[Setting, ...]:
         """Return the settings of a component; an object that is constructed already has none."""
         factory = self.factory(kind, name, path)
-        return () if _is_constructed(factory, kind) else Signature.of(factory, name=name).settings
+        return () if is_constructed(factory, kind) else Signature.of(factory, name=name).settings
 
     def check_collaborators(self, kind: str, name: str, available: Sequence[type], path: str) -> None:
         """Check that a run can supply the collaborators of a component.
@@ -111,7 +109,7 @@ class Components:
             ConfigurationError: the constructor requires a collaborator of another type.
         """
         factory = self.factory(kind, name, path)
-        if _is_constructed(factory, kind):
+        if is_constructed(factory, kind):
             return
         for collaborator in Signature.of(factory, name=name).collaborators:
             if not collaborator.optional and not any(issubclass(cls, collaborator.type) for cls in available):
@@ -172,9 +170,16 @@ class Components:
 
     def _object(self, name: str, kind: str, path: str) -> Any:
         if name not in self.objects:
+            noun = KINDS[kind].noun
+            key = noun.replace(" ", "_")
+            key = f"final={{{key!r}: ...}}" if path.startswith("final.") else f"{key}=..."
+            command = ""
+            if kind in ("spaces", "tasks"):
+                command = f", or automl-nas export DIRECTORY --{noun} module:function --trust"
             raise ConfigurationError(
-                f"the {KINDS[kind].noun} of this run is the Python object {name.removeprefix(PYTHON)}, which a file "
-                "cannot hold; resume with automl_nas.search(..., out=DIRECTORY, resume=True) and the same objects",
+                f"the {noun} of this run is the Python object {name.removeprefix(PYTHON)}, which a file cannot hold; "
+                "pass the same object: to continue the run, automl_nas.search(..., out=DIRECTORY, resume=True); to "
+                f"read its result, automl_nas.open_run(DIRECTORY, {key}){command}",
                 path=path,
             )
         return self.objects[name]
@@ -219,6 +224,6 @@ def _kind(cls: type) -> str | None:
     return next((kind for kind, description in KINDS.items() if derives(cls, description.base)), None)
 
 
-def _is_constructed(factory: object, kind: str) -> bool:
+def is_constructed(factory: object, kind: str) -> bool:
     """Whether an object is a component already, not a class or function that makes one."""
     return not isinstance(factory, type) and derives(type(factory), KINDS[kind].base)

@@ -59,4 +59,9 @@ class FinalSettings:
     @property
     def split(self) -> str:
         """The split to retrain on."""
-        return self.data or ("train+search" if self.top_k == 1 else "train")
+        return training_split(self.data, self.top_k)
+
+
+def training_split(data: str | None, top_k: int) -> str:
+    """Return the split that the final stage retrains on; see `FinalSettings`."""
+    return data or ("train+search" if top_k == 1 else "train")

@@ -50,27 +50,37 @@ def make_delivery(plan: Plan, network: FinalNetwork, module: nn.Module) -> Deliv
         network: as reported, with its test metrics.
         module: the trained network, on the CPU.
     """
-    description = _description(plan, network)
     samples = None
     if plan.final is not None and plan.final_task is not None:
-        samples = _samples(plan.final_task, plan.final.settings.split, plan.seed)
-    return Delivery(module.eval(), network.architecture, plan.final_space.input_shape, description, samples)
+        samples = task_samples(plan.final_task, plan.final.settings.split, plan.seed)
+    return described(plan.config, network, module, plan.final_space.input_shape, samples)
 
 
-def _samples(task: Task, split: str, seed: int) -> Tensor:
+def described(
+    config: Mapping[str, Any],
+    network: FinalNetwork,
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    samples: Tensor | None,
+) -> Delivery:
+    """Return what exporters receive, from the resolved configuration alone; see `make_delivery` and `Delivery`."""
+    return Delivery(module.eval(), network.architecture, input_shape, _description(config, network), samples)
+
+
+def task_samples(task: Task, split: str, seed: int) -> Tensor:
     """Return inputs of the split that networks are trained on; repeated if a batch has too few."""
     inputs, _ = next(task.batches(split, 0, stream_seed(seed, "export/samples")))
     return inputs[torch.arange(SAMPLES) % len(inputs)].detach().cpu()
 
 
-def _description(plan: Plan, network: FinalNetwork) -> dict[str, Any]:
+def _description(config: Mapping[str, Any], network: FinalNetwork) -> dict[str, Any]:
     """Return configuration, costs and test metrics of a network, as plain data."""
-    final: Mapping[str, Any] = plan.config["final"] or {}
+    final: Mapping[str, Any] = config["final"] or {}
     values = network.to_json()
     return {
         "framework": f"automl_nas {__version__}",
-        "space": _without_folders(values.get("space", final.get("space", plan.config["space"]))),
-        "task": _without_folders(final.get("task", plan.config.get("task"))),
+        "space": _without_folders(values.get("space", final.get("space", config["space"]))),
+        "task": _without_folders(final.get("task", config.get("task"))),
         **{key: values[key] for key in ("costs", "test", "test_interval")},
     }
 

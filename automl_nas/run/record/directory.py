@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automl_nas.errors import DamagedError, RunDirectoryError
+from automl_nas.errors import AutoMLNASError, DamagedError, RunDirectoryError
+from automl_nas.run.hints import way_to_resume
 from automl_nas.run.record.atomic_files import disk_errors, read_record, remove_leftovers, write_record, write_text
 from automl_nas.run.record.contents import CONFIG, ENVIRONMENT, IDENTITY, MEASURED, RESULT
 from automl_nas.run.record.environment import environment
@@ -96,9 +97,12 @@ class RunDirectory:
         # A process that is killed while it creates a run directory leaves these; the configuration is written last.
         ours = {directory.environment.name, directory.identity.name, "lock"}
         if any(name not in ours and not name.endswith(".part") for name in names):
-            advice = (
-                f"to continue it: automl-nas resume {path}" if directory.config.exists() else "choose another --out"
-            )
+            advice = "choose another --out"
+            if directory.config.exists():
+                config: Mapping[str, Any] = {}
+                with contextlib.suppress(AutoMLNASError):  # damaged: resuming says how
+                    config = directory.read_config()
+                advice = f"to continue it: {way_to_resume(path, config)}"
             raise RunDirectoryError(f"{path} is not empty, and nothing in it is ever overwritten; {advice}")
 
     @classmethod
