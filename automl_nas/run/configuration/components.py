@@ -120,7 +120,7 @@ class Components:
     def takes(self, kind: str, name: str, collaborator: type, path: str) -> bool:
         """Return whether the constructor of a component takes a collaborator of this type."""
         factory = self.factory(kind, name, path)
-        if _is_constructed(factory, kind):
+        if is_constructed(factory, kind):
             return False
         return any(item.type is collaborator for item in Signature.of(factory, name=name).collaborators)
 
