@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,7 +229,7 @@ def test_a_result_is_read_without_the_data(tmp_path: Path, caplog: pytest.LogCap
     (tmp_path / "data.npz").unlink()
     result = automl_nas.open_run(tmp_path / "run", space=small_space())
     assert isinstance(result.load_trained(), nn.Module)
-    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result.data
+    assert result.data["stages"][0]["trials"] == 2
     with caplog.at_level(logging.WARNING, "automl_nas"):
         assert result.delivery().samples is None
     assert "data.npz" in caplog.text
