@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision, Subset
+from automl_nas.space.covering import cover_options
 from automl_nas.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def space_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) ->
 def _describe_modules(space: SearchSpace) -> dict[str, list[str]] | None:
     modules: dict[str, list[str]] = {}
     try:
-        for architecture in _covering(space):
+        for architecture in cover_options(space.decisions, MAX_NETWORKS):
             for path, description in _describe_network(_build(space, architecture)):
                 variants = modules.setdefault(path, [])
                 if description not in variants:
@@ -84,23 +84,6 @@ def _describe_modules(space: SearchSpace) -> dict[str, list[str]] | None:
     except Exception:  # the user's code; what concerns the run is reported where the network is needed
         return None
     return modules
-
-
-def _covering(space: SearchSpace) -> Iterator[Architecture]:
-    """Yield architectures that have every option of decisions with at most `MAX_NETWORKS` options."""
-    values = {name: _some_values(decision) for name, decision in space.decisions.items()}
-    for position in range(max(map(len, values.values()))):
-        yield space.validate({name: some[min(position, len(some) - 1)] for name, some in values.items()})
-
-
-def _some_values(decision: Decision) -> list[object]:
-    options = list(decision.options)
-    if isinstance(decision, Subset):
-        return [tuple(options[: decision.min]), tuple(options[: decision.largest])]
-    if len(options) <= MAX_NETWORKS:
-        return list(options)
-    last = len(options) - 1
-    return [options[round(last * place / (MAX_NETWORKS - 1))] for place in range(MAX_NETWORKS)]
 
 
 def _build(space: SearchSpace, architecture: Architecture) -> nn.Module:

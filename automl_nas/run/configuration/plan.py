@@ -105,7 +105,8 @@ class Plan:
 
 def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of a configuration that determine the result."""
-    return {key: value for key, value in config.items() if key not in ("executor", "observers", "checkpoint_seconds")}
+    without = ("executor", "observers", "checkpoint_seconds", "check_networks")
+    return {key: value for key, value in config.items() if key not in without}
 
 
 def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from automl_nas.evaluation.task import SPLITS, Task
 from automl_nas.evaluation.training.autotune import tune
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.registry import Registry
+from automl_nas.run.configuration.combinations import check_combinations
 from automl_nas.run.configuration.components import Components, separate_objects
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.network_check import check_network
@@ -89,6 +90,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
         "executor": resolver.executor(),
         "observers": resolver.observers(),
         "checkpoint_seconds": settings.checkpoint_seconds,
+        "check_networks": settings.check_networks,
     }
     config = json.loads(json.dumps(config))  # tuples become lists, as in a configuration that was read from a file
     return Plan(
@@ -168,6 +170,7 @@ class Resolver:
     def space(self, task: Task | None) -> Resolved[SearchSpace]:
         """Resolve and construct the search space."""
         space = self._space(self.settings.space, task, "space")
+        self._check_combinations(space, task, "space")
         self._check_network(space.part, task, "space")
         return space
 
@@ -198,6 +201,7 @@ class Resolver:
                 f"{first_difference(space.part, final.part)}",
                 path="final.space",
             )
+        self._check_combinations(final, task, "final.space")
         self._check_network(final.part, task, "final.space")
         return ResolvedFinalSpace(final.config, final.part, fitted)
 
@@ -323,6 +327,13 @@ class Resolver:
     def _space(self, spec: Any, task: Task | None, path: str) -> Resolved[SearchSpace]:
         config = resolve_space(self.components, spec, task, path)
         return Resolved(config, make_space(self.components, config, self.settings.seed, path))
+
+    def _check_combinations(self, space: Resolved[SearchSpace], task: Task | None, path: str) -> None:
+        assert space.config is not None
+        # Networks of a registered space without a task, such as those of a table, are not trained.
+        trained = task is not None or space.config["name"] not in self.components.registry.names("spaces")
+        if self.settings.check_networks and trained and space.part.input_shape and not self.checked:
+            check_combinations(space.part, self.settings.check_networks, path)
 
     def _check_network(self, space: SearchSpace, task: Task | None, path: str) -> None:
         if task is not None and not self.checked:

@@ -140,6 +140,9 @@ class RunSettings:
         executor: a component: where candidates are evaluated. It does not change the result.
         observers: components that are notified of events. They do not change the result.
         checkpoint_seconds: seconds of work between two checkpoints.
+        check_networks: maximum number of networks that are run on zeros before the run, to check that the options of
+            the space fit together: networks that have every option of each decision, then every pair of options of
+            two decisions, near decisions first. 0: none.
     """
 
     space: Any
@@ -152,6 +155,7 @@ class RunSettings:
     executor: Any = "in_process"
     observers: list[Any] = field(default_factory=list)
     checkpoint_seconds: float = 60.0
+    check_networks: int = 64
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -160,6 +164,8 @@ class RunSettings:
             raise ConfigurationError(
                 f"must not be negative, but is {self.checkpoint_seconds}", path="checkpoint_seconds"
             )
+        if self.check_networks < 0:
+            raise ConfigurationError(f"must not be negative, but is {self.check_networks}", path="check_networks")
         if self.stages is not None:
             if not self.stages:
                 raise ConfigurationError(

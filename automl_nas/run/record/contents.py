@@ -150,7 +150,7 @@ CONFIG = Fields(
         "executor": _MAPPING,
         "checkpoint_seconds": float,
     },
-    {"task": _MAPPING, "final": (_MAPPING, None), "observers": [_MAPPING]},
+    {"task": _MAPPING, "final": (_MAPPING, None), "observers": [_MAPPING], "check_networks": at_least(0)},
     closed=True,
 )
 """``config.yaml``, as far as it is read before it is resolved."""

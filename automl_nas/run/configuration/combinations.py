@@ -1,0 +1,174 @@
+"""Checks before a run that the options of a space fit together: networks that cover them run on zeros."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.covering import PAIR_OPTIONS, cover_options, cover_pairs
+from automl_nas.space.modules.shape_probe import running_module
+from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.streams import stream_seed
+
+BATCH = 2
+"""Number of inputs: with two, no module squeezes the batch dimension."""
+
+REAL_INPUT = 3 * 64 * 64
+"""Largest input for which networks compute; larger ones run on the meta device. The first pass on the meta device in a
+process imports torch's compiler, which takes a second or more."""
+
+
+def check_combinations(space: SearchSpace, most: int, path: str) -> None:
+    """Run networks that have every option of each decision, then every pair of options of two decisions.
+
+    They are those of `cover_options` and `cover_pairs`, up to ``most``; pairs of near decisions come first. Nothing is
+    checked if none of the networks runs: then the cause is not a combination of options.
+
+    Args:
+        space: a space that builds networks.
+        most: the largest number of networks.
+        path: of the space in the configuration.
+
+    Raises:
+        ConfigurationError: a network does not run; the message names the options that do not fit together.
+    """
+    covering = _distinct(chain(cover_options(space.decisions, max(2, most)), cover_pairs(space.decisions)))
+    architectures = [space.validate(architecture) for architecture in islice(covering, most)]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(stream_seed(0, "combinations"))
+        trial = _Trial(space)
+        base = next(filter(trial.runs, architectures), None)
+        if base is None:
+            return
+        for architecture in architectures:
+            if not trial.runs(architecture):
+                raise ConfigurationError(_describe(space, trial, base, architecture), path=path)
+
+
+@final
+class _Trial:
+    """Runs networks of a space on zeros; of a `SupernetSpace`, paths of one supernet.
+
+    Args:
+        space: the space.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+        self._meta = math.prod(space.input_shape) > REAL_INPUT
+        self._results: dict[Architecture, bool] = {}
+        self._supernet: Any = None
+        self._dtype = torch.float32
+        self._dtypes = [torch.float32, torch.int64]  # tokens are whole numbers
+
+    def runs(self, architecture: Architecture) -> bool:
+        """Whether the network of an architecture runs."""
+        canonical = self._space.canonical(architecture)  # the same function, so the same shapes
+        if canonical not in self._results:
+            self._results[canonical] = self._runs(canonical)
+        return self._results[canonical]
+
+    def error(self, architecture: Architecture) -> str:
+        """Run a network that does not run, on real tensors; return the module that raises, and its message."""
+        self._meta = False  # the messages of meta tensors leave out the shapes
+        try:
+            network = self._space.build(architecture).eval()
+            with running_module(network) as running:
+                try:
+                    network(self._input())
+                except Exception as error:
+                    return f"{running()} raises: {_first_line(error)}"
+        except Exception as error:
+            return f"building the network raises: {_first_line(error)}"
+        return "the supernet does not run"
+
+    def _runs(self, architecture: Architecture) -> bool:
+        for dtype in self._dtypes:
+            self._dtype = dtype
+            try:
+                self._run(architecture)
+            except Exception:
+                continue
+            self._dtypes = [self._dtype]
+            return True
+        return False
+
+    def _run(self, architecture: Architecture) -> None:
+        if not isinstance(self._space, SupernetSpace):
+            self._on_device(lambda: self._space.build(architecture)).eval()(self._input())
+            return
+        if self._supernet is None:
+            self._supernet = self._on_device(self._space.build_supernet).eval()
+        self._supernet(self._input(), architecture)
+
+    def _input(self) -> Tensor:
+        device = "meta" if self._meta else "cpu"
+        return torch.zeros(BATCH, *self._space.input_shape, dtype=self._dtype, device=device)
+
+    def _on_device(self, build: Callable[[], nn.Module]) -> nn.Module:
+        if not self._meta:
+            return build()
+        try:
+            with torch.device("meta"):
+                return build()
+        except Exception:  # the user's code may read values, which meta tensors do not have
+            self._meta = False
+            return build()
+
+
+def _describe(space: SearchSpace, trial: _Trial, base: Architecture, failing: Architecture) -> str:
+    """Return which options do not fit together, and the way out.
+
+    Args:
+        space: the space.
+        trial: runs networks.
+        base: an architecture whose network runs.
+        failing: one whose network does not run.
+    """
+    for name in space.decisions:  # the fewest differences to the base with which the network still does not run
+        changed = failing.replace({name: base[name]})
+        if not trial.runs(changed):
+            failing = changed
+    blamed = [name for name in space.decisions if failing[name] != base[name]]
+    if len(blamed) == 1:
+        blamed = sorted([*blamed, *_partner(space, trial, failing, blamed[0])], key=list(space.decisions).index)
+    options = " and ".join(f"{failing[name]!r} of '{name}'" for name in blamed)
+    subject = f"the option {options} does not run" if len(blamed) == 1 else f"the options {options} do not fit together"
+    error = trial.error(failing)
+    return (
+        f"{subject}: {error}; choices that must agree are one decision if they have the same name (OneOf(..., "
+        "name='width'), and elastic layers likewise); an elastic layer follows the width of its input; a choice inside "
+        "an option of another one belongs to that option only. With check_networks: 0 nothing is checked, and such a "
+        "candidate fails when it is evaluated"
+    )
+
+
+def _partner(space: SearchSpace, trial: _Trial, failing: Architecture, blamed: str) -> list[str]:
+    """Return the nearest other decision that has an option with which the network runs; empty without one."""
+    names = list(space.decisions)
+    others = sorted((name for name in names if name != blamed), key=lambda name: _distance(names, name, blamed))
+    for name in others:
+        for value in islice(space.decisions[name].neighbours(failing[name]), PAIR_OPTIONS):
+            if trial.runs(failing.replace({name: value})):
+                return [name]
+    return []
+
+
+def _distance(names: list[str], one: str, other: str) -> int:
+    return abs(names.index(one) - names.index(other))
+
+
+def _distinct(architectures: Iterator[Architecture]) -> Iterator[Architecture]:
+    return iter(dict.fromkeys(architectures))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
