@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import zipfile
-import zlib
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,6 +18,11 @@ from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation import hold_out
 from automl_nas_vision.augment import Augment
 from automl_nas_vision.images import Images, ImageTask
+
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+_LARGE, _MOST_COMPRESSED = 1 << 28, 200
+"""Arrays above this number of bytes must not be compressed more than this: images of MNIST are, about 6 to 1."""
 
 
 class Npz(ImageTask):
@@ -127,18 +134,19 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
-        if not self.path.exists():
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                self._members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        except FileNotFoundError as error:
             raise DataError(
                 f"the file {self.path.absolute()} does not exist; set task.path to an .npz file "
                 "(a relative path starts at the current directory)"
-            )
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                self.names = [name.removesuffix(".npy") for name in archive.namelist()]
-        except (OSError, zipfile.BadZipFile) as error:
+            ) from error
+        except Exception as error:  # zipfile raises errors of many classes for a file that is not an archive
             raise DataError(
                 f"{self.path} is not a readable .npz file ({error}); write one with numpy.savez(path, train_images=...)"
             ) from error
+        self.names = list(self._members)
 
     def require_test(self, images: str, labels: str) -> None:
         if images not in self.names and labels not in self.names:
@@ -162,11 +170,43 @@ class _File:
                 f"{self.path} has no array '{name}'{did_you_mean(name, self.names)} (it has: {', '.join(self.names)})"
             )
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                array: NDArray[np.generic] = archive[name]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.path}: the array '{name}' cannot be read: {error}") from error
+            with zipfile.ZipFile(self.path) as archive, archive.open(self._members[name]) as file:
+                self._check_size(name, file)
+            with np.load(self.path, allow_pickle=False) as arrays:
+                array: NDArray[np.generic] = arrays[self._members[name].filename]
+        except DataError:
+            raise
+        except Exception as error:  # zipfile and numpy raise errors of many classes for damaged content
+            raise DataError(
+                f"{self.path}: the array '{name}' cannot be read: {type(error).__name__}: {error}"
+            ) from error
         return array
+
+    def _check_size(self, name: str, file: IO[bytes]) -> None:
+        """Check the size of an array before memory is allocated for it: a header may promise terabytes.
+
+        Raises:
+            DataError: the member is not an array, its header and its size differ, or it does not fit into memory.
+            ValueError: the header is malformed.
+        """
+        member = self._members[name]
+        where = f"{self.path}: '{name}'"
+        version = np.lib.format.read_magic(file)
+        if version not in _READERS:
+            raise DataError(f"{where} has version {version} of the .npy format; save it with numpy.savez")
+        shape, _, dtype = _READERS[version](file)
+        promised, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if dtype.hasobject:
+            raise DataError(f"{where} holds Python objects, which are not read since that could execute code")
+        if promised != held:
+            raise DataError(f"{where} is damaged: its header promises {promised:,} bytes, and the file holds {held:,}")
+        if held > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+            raise DataError(f"{where} takes {held:,} bytes, and this machine has {memory:,} bytes of memory")
+        if held > _LARGE and held > _MOST_COMPRESSED * member.compress_size:
+            raise DataError(
+                f"{where} takes {held:,} bytes and is compressed to {member.compress_size:,}, which images are not: "
+                "it may have been made to fill the memory; if it is genuine, save it with numpy.savez, uncompressed"
+            )
 
     def _images(self, name: str) -> NDArray[np.uint8]:
         array = self._read(name)
@@ -182,12 +222,14 @@ class _File:
     def _labels(self, name: str) -> NDArray[np.int64]:
         array = self._read(name)
         description = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
-        if not np.issubdtype(array.dtype, np.integer):
+        if array.dtype.kind not in "iu":
             raise DataError(f"{description}, but labels must be integers")
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:
             raise DataError(f"{description}, but labels must be (samples,): one class number for each image")
+        if array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise DataError(f"{description}, and its largest label is {array.max()}; labels are 0 .. classes - 1")
         return array.astype(np.int64)
 
 

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from automl_nas.errors import SpaceError
 
 _LARGEST = (1 << 31) - 1  # bytes of a protocol buffer
+_MOST_NODES = 100_000
 
 
 def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
@@ -37,6 +38,8 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
     except Exception as error:
         # The exceptions of protocol buffers have no common base class; each means that the file is not a model.
         raise SpaceError(f"{name} is not an ONNX model: {type(error).__name__}: {error}") from error
+    if isinstance(model, Path):
+        _check(proto, name)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [item for item in proto.graph.input if item.name not in weights]
     changed = False
@@ -71,6 +74,54 @@ def fixed(model: bytes | Path, batch: int, name: str = "") -> bytes:
         raise SpaceError(f"{name} has more than 2 GiB of weights; ONNX Runtime cannot take it from memory")
     serialized: bytes = proto.SerializeToString()
     return serialized
+
+
+def _check(proto: Any, name: str) -> None:
+    """Check what the analyses rely on, in a model that a user wrote or received.
+
+    Raises:
+        SpaceError: it has no operators, an operator reads what none before it writes, functions call themselves, or it
+            has more than `_MOST_NODES` operators.
+    """
+    graph = proto.graph
+    if not graph.node:
+        raise SpaceError(f"{name} holds no network: its graph has no operators; export the network again")
+    written = {"", *(item.name for item in (*graph.initializer, *graph.input))}
+    written |= {item.values.name for item in graph.sparse_initializer}
+    for number, node in enumerate(graph.node):
+        place = f"{name}: the operator {node.domain or 'ai.onnx'}::{node.op_type} (node '{node.name or number}')"
+        for read in node.input:
+            if read not in written:
+                raise SpaceError(f"{place} reads '{read}', which nothing before it writes: the file is ill-formed")
+        for output in node.output:
+            if output and output in written:
+                raise SpaceError(f"{place} writes '{output}', which exists already: the file is ill-formed")
+            written.add(output)
+    if (count := _expanded_size(proto, name)) > _MOST_NODES:
+        raise SpaceError(
+            f"{name} has {count:,} operators with its functions expanded; at most {_MOST_NODES:,} are read"
+        )
+
+
+def _expanded_size(proto: Any, name: str) -> int:
+    """Return the number of operators of a graph. Functions may call functions, so a short file can have any number."""
+    bodies = {(function.domain, function.name): function.node for function in proto.functions}
+    sizes: dict[tuple[str, str], int | None] = {}
+
+    def size(nodes: Any) -> int:
+        return sum(function_size((node.domain, node.op_type)) for node in nodes)
+
+    def function_size(key: tuple[str, str]) -> int:
+        if key not in bodies:
+            return 1
+        if key not in sizes:
+            sizes[key] = None  # while it is computed
+            sizes[key] = size(bodies[key])
+        if (expanded := sizes[key]) is None:
+            raise SpaceError(f"{name}: the function {key[0]}::{key[1]} calls itself: the file is ill-formed")
+        return expanded
+
+    return size(proto.graph.node)
 
 
 def digest(model: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,13 +179,26 @@ def costs_of_module(network: NamedNetwork, registry: Registry, request: CostRequ
     return CostReport(network.title, [(batch, *network.input_shape)], costs, order)
 
 
+@contextlib.contextmanager
+def _analysing(path: Path) -> Iterator[None]:
+    """Turn an exception of an analysis into a SpaceError: a file may be valid by its format and still be ill-formed."""
+    try:
+        yield
+    except SpaceError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise SpaceError(f"{path} cannot be analysed, it may be ill-formed: {reason}") from error
+
+
 def costs_of_file(path: Path, registry: Registry, request: CostRequest) -> CostReport:
     """Count an ONNX file, and measure its latency if requested; see `costs_of_module`.
 
     A free batch counts as 1, and is measured with the setting ``batch`` of ``latency_ms``.
     """
     model = fixed(path, 1)
-    counts = count_onnx(model, str(path))
+    with _analysing(path):
+        counts = count_onnx(model, str(path))
     listed = ", ".join(f"{name} ({calls})" for name, calls in sorted(counts.uncounted.items()))
     space = OneNetwork(_no_module, ())
     flops = request.construct("flops", registry, space)
@@ -201,7 +215,8 @@ def costs_of_file(path: Path, registry: Registry, request: CostRequest) -> CostR
     unknown: dict[str, str] = {}
     try:
         order = "nodes run in the file's order; transposed tensors and slices are copies"
-        values["peak_memory"] = ("bytes", onnx_peak(model, str(path)), [order])
+        with _analysing(path):
+            values["peak_memory"] = ("bytes", onnx_peak(model, str(path)), [order])
     except SpaceError as error:
         # Counts need the shapes of the tensors that are multiplied; peak memory needs the shapes of all tensors.
         unknown["peak_memory"] = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,9 @@ Shape: TypeAlias = tuple[int, ...]
 
 _MOST_NUMBERS = 1024
 """Largest size of a tensor that is computed in advance: shapes and bounds have a few numbers."""
+
+_LONGEST_VECTOR = 1 << 16
+"""Largest size of a vector of whole numbers whose values shape inference follows."""
 
 WORKED_OUT = "worked out from shapes"
 """The note of such a tensor."""
@@ -35,10 +39,24 @@ def read_graph(model: bytes) -> Any:
     replaced by constants: initializers with the note `WORKED_OUT`.
     """
     proto = inliner.inline_local_functions(onnx.load_from_string(model))
+    propagated = _can_be_propagated(proto)
     while True:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=propagated)
         if not _fold(proto):
             return proto.graph
+
+
+def _can_be_propagated(proto: Any) -> bool:
+    """Whether the values of all vectors of whole numbers, which shape inference follows, fit into memory."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    shapes = shapes_of(graph)
+    whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    vectors = [
+        shapes[item.name]
+        for item in graph.value_info
+        if item.type.tensor_type.elem_type in whole and len(shapes.get(item.name, ())) == 1
+    ]
+    return all(length <= _LONGEST_VECTOR for (length,) in vectors)
 
 
 def shapes_of(graph: Any) -> dict[str, Shape]:
@@ -117,4 +135,4 @@ def _numbers(tensor: Any) -> NDArray[Any]:
 
 def _is_small(tensor: Any) -> bool:
     whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
-    return tensor.data_type in whole and int(np.prod(tensor.dims)) <= _MOST_NUMBERS
+    return tensor.data_type in whole and 0 <= math.prod(tensor.dims) <= _MOST_NUMBERS

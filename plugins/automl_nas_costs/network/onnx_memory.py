@@ -42,7 +42,7 @@ def onnx_peak(model: bytes, name: str = "the ONNX model") -> dict[str, int]:
     graph = read_graph(model)
     shapes = shapes_of(graph)
     kinds = {item.name: item.type.tensor_type.elem_type for item in (*graph.input, *graph.value_info, *graph.output)}
-    fixed = {item.name for item in (*graph.initializer, *graph.sparse_initializer)} | {""}
+    fixed = {item.name for item in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))} | {""}
     numbers: dict[str, int] = {}
     inputs: dict[int, int] = {}
     for item in graph.input:

@@ -253,6 +253,86 @@ def test_an_onnx_file_on_the_command_line(program: Callable[..., Any]) -> None:
     assert "multiply-adds" in program("model.onnx").stdout
 
 
+def hostile(kind: str) -> bytes:
+    """Return a file that a tool would not write."""
+    node, shape = helper.make_node, [1, 3, 8, 8]
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, [4, 3, 3, 3], [0.0] * 108)]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("local", 1)]
+    functions: list[Any] = []
+    nodes = [node("Conv", ["x", "w"], ["y"])]
+    if kind == "a cycle":
+        nodes = [node("Add", ["x", "b"], ["a"], name="first"), node("Add", ["x", "a"], ["b"])]
+    elif kind == "written twice":
+        nodes = [node("Relu", ["x"], ["x"])]
+    elif kind == "a recursive function":
+        nodes = [node("F", ["x"], ["y"], domain="local")]
+        functions = [
+            helper.make_function("local", "F", ["a"], ["b"], [node("F", ["a"], ["b"], domain="local")], opsets)
+        ]
+    elif kind == "nested functions":
+        nodes = [node("F0", ["x"], ["y"], domain="local")]
+        for n in range(29):
+            calls = [node(f"F{n + 1}", [i], [o], domain="local") for i, o in ("ac", "cb")]
+            functions.append(helper.make_function("local", f"F{n}", ["a"], ["b"], calls, opsets))
+        last = [node("Identity", ["a"], ["b"])]
+        functions.append(helper.make_function("local", "F29", ["a"], ["b"], last, opsets))
+    elif kind == "a short tensor":
+        weights.append(TensorProto(name="s", data_type=TensorProto.INT64, dims=[5], raw_data=b"123"))
+        nodes.append(node("Reshape", ["y", "s"], ["z"]))
+    elif kind == "a missing operand":
+        nodes = [node("Conv", [], ["y"])]
+    elif kind == "no operators":
+        nodes = []
+    elif kind == "weights elsewhere":
+        location = onnx.StringStringEntryProto(key="location", value="../../etc/passwd")
+        weights[0] = TensorProto(name="w", data_type=1, dims=[4, 3, 3, 3], data_location=1, external_data=[location])
+    elif kind == "vectors of 4 * 100^6 numbers":  # 3 TiB, if their values were computed
+        nodes += [node("Shape", ["x"], ["s0"])]
+        nodes += [node("Concat", [f"s{n}"] * 100, [f"s{n + 1}"], axis=0) for n in range(6)]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [onnx.ValueInfoProto(name="y")],
+        weights,
+    )
+    model: bytes = helper.make_model(graph, opset_imports=opsets, functions=functions).SerializeToString()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no operators", "holds no network: its graph has no operators; export the network again"),
+        ("a cycle", "ai.onnx::Add (node 'first') reads 'b', which nothing before it writes: the file is ill-formed"),
+        ("written twice", "writes 'x', which exists already"),
+        ("a recursive function", "the function local::F calls itself"),
+        ("nested functions", "has 536,870,912 operators with its functions expanded"),
+        ("a short tensor", "cannot be analysed, it may be ill-formed: ValueError: buffer size"),
+        ("a missing operand", "cannot be analysed, it may be ill-formed: InferenceError"),
+        ("weights elsewhere", "points outside the directory"),
+    ],
+)
+def test_a_hostile_file_is_described(program: Callable[..., Any], kind: str, message: str) -> None:
+    Path("m.onnx").write_bytes(hostile(kind))
+    done = program("m.onnx")
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "m.onnx" in done.output
+    assert message in " ".join(done.output.split())
+
+
+def test_an_empty_file_is_no_network(program: Callable[..., Any]) -> None:
+    Path("m.onnx").write_bytes(b"")
+    done = program("m.onnx")
+    assert done.exit_code == 2
+    assert "m.onnx holds no network" in done.output
+
+
+def test_vectors_that_would_fill_the_memory_are_not_computed(program: Callable[..., Any]) -> None:
+    Path("m.onnx").write_bytes(hostile("vectors of 4 * 100^6 numbers"))
+    assert costs(program("m.onnx", "--json"))["flops"] == 4 * 6 * 6 * 27
+
+
 def test_a_file_that_counts_but_whose_memory_depends_on_data(program: Callable[..., Any]) -> None:
     """Multiply-adds do not depend on data; the number of elements that are not 0 does."""
     graph = helper.make_graph(

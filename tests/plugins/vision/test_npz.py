@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +104,11 @@ def test_a_home_folder_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.M
         ({"train_labels": np.arange(40) % 4 + 1}, {}, r"the classes 0 .. k - 1.*return_inverse"),
         ({"train_labels": np.zeros(40, int)}, {}, "one class only"),
         ({"train_labels": np.array([0] * 39 + [1]), "test_labels": np.arange(12) % 2}, {}, "class 1 has 1 sample"),
-        ({"train_labels": np.array([{}] * 40)}, {}, "'train_labels' cannot be read: Object arrays"),
+        (
+            {"train_labels": np.array([{}] * 40)},
+            {},
+            "'train_labels' holds Python objects, which are not read since that could execute code",
+        ),
         ({"test_images": np.zeros((12, 9, 9, 3), np.uint8)}, {}, r"has shape \(9, 9, 3\), but one of the training"),
         ({"test_labels": np.arange(12)}, {}, "goes from 0 to 11, but the training labels only from 0 to 3"),
     ],
@@ -118,6 +124,88 @@ def test_a_missing_file_is_named_in_full(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"nowhere.* does not exist; set task\.path") as raised:
         Npz(path="nowhere.npz")
     assert str(tmp_path / "nowhere.npz") in str(raised.value)
+
+
+def member(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED, name: str = "train_images.npy") -> Path:
+    """Write a file whose array has this content; the others are good."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for other, value in arrays().items():
+            if f"{other}.npy" != name:
+                with archive.open(f"{other}.npy", "w") as file:
+                    np.save(file, value)
+        archive.writestr(name, content)
+    return path
+
+
+def header(shape: object, kind: str = "|u1") -> bytes:
+    """Return the header of an array, version 1.0 of the .npy format."""
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header((2_500_000_000, 10, 10, 10)), r"promises 2,500,000,000,000 bytes, and the file holds 0"),  # 2.3 TiB
+        (header((40, 8, 8, 3)) + b"x" * 7679, "promises 7,680 bytes, and the file holds 7,679"),
+        (header((40, -8, 8, 3)) + b"x" * 7680, "is damaged: its header promises"),
+        (header("(10**9,) * 9"), "cannot be read"),
+        (header((40, 8, 8, 3), "|O"), "holds Python objects, which are not read"),
+        (header((40, 8, 8, 3), "__import__('os').mkdir('exploded')"), "cannot be read"),
+        (b"not an array", "cannot be read: ValueError: the magic string"),
+        (b"", "cannot be read: ValueError"),
+        (b"\x93NUMPY\x07\x00", "version .7, 0. of the .npy format"),
+        (pickle.dumps({"a": 1}), "cannot be read: ValueError: the magic string"),
+        (header((40, 8, 8, 3)).replace(b"}", b"("), "cannot be read"),
+    ],
+    ids=range(11),
+)
+def test_a_hostile_array_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"data\.npz: .*'train_images' .*{message}"):
+        Npz(path=member(tmp_path / "data.npz", content))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """300 MB of zeros compressed to 0.3 MB."""
+    zeros = header((100_000, 32, 32, 3)) + bytes(100_000 * 32 * 32 * 3)
+    path = member(tmp_path / "data.npz", zeros, zipfile.ZIP_DEFLATED)
+    with pytest.raises(
+        DataError, match=r"takes 307,200,000 bytes and is compressed to 29\d,\d\d\d, which images are not"
+    ):
+        Npz(path=path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full(40, 2**63, np.uint64), "its largest label is 9223372036854775808"),
+        (np.arange(40).astype("timedelta64[s]"), "labels must be integers"),
+        (np.full(40, np.nan), "labels must be integers"),
+        (np.arange(40) % 4 == 0, "labels must be integers"),
+        (np.arange(40) % 4 - 1, r"the classes 0 .. k - 1"),
+    ],
+    ids=range(5),
+)
+def test_wrong_labels_are_described(tmp_path: Path, labels: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Npz(path=save(tmp_path, train_labels=labels))
+
+
+def test_an_encrypted_member_is_described(tmp_path: Path) -> None:
+    path = Path(save(tmp_path))
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags in local and central headers
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset] |= 1
+            place = data.find(mark, place + 1)
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"cannot be read: RuntimeError: .*encrypted"):
+        Npz(path=path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", "folder", "truncated", "npy", "flipped"])
