@@ -17,6 +17,7 @@ from automl_nas.plugin import Register, hookimpl
 if TYPE_CHECKING:
     import click
 
+    from automl_nas_optuna.objective.adapted_trials import adapted_trials
     from automl_nas_optuna.objective.evaluating import evaluate
     from automl_nas_optuna.objective.strategy_sampler import StrategySampler
     from automl_nas_optuna.objective.suggesting import architecture_of, parameters_of, suggest
@@ -32,6 +33,7 @@ __all__ = [
     "StrategySampler",
     "StudyFile",
     "Tuning",
+    "adapted_trials",
     "architecture_of",
     "evaluate",
     "open_storage",
@@ -45,6 +47,7 @@ _LAZY = {
     "StrategySampler": "automl_nas_optuna.objective.strategy_sampler",
     "StudyFile": "automl_nas_optuna.tuning.study_file",
     "Tuning": "automl_nas_optuna.tuning.tuning",
+    "adapted_trials": "automl_nas_optuna.objective.adapted_trials",
     "architecture_of": "automl_nas_optuna.objective.suggesting",
     "evaluate": "automl_nas_optuna.objective.evaluating",
     "open_storage": "automl_nas_optuna.storages",

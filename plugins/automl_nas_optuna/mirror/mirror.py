@@ -95,7 +95,7 @@ class Mirror:
                 self._open()
                 study, numbers = self._open_study(trial.stage)
                 if trial.number not in numbers:
-                    study.add_trial(self._optuna_trial(trial))
+                    self._add(study, trial)
                     numbers.add(trial.number)
                     self.copied += 1
         except BaseException:
@@ -159,6 +159,17 @@ class Mirror:
         numbers = {item.user_attrs[NUMBER] for item in study.get_trials(deepcopy=False) if NUMBER in item.user_attrs}
         self._studies[stage] = study, numbers
         return study, numbers
+
+    def _add(self, study: Study, trial: Trial) -> None:
+        copy = self._optuna_trial(trial)
+        try:
+            study.add_trial(copy)
+        except ValueError as error:  # of Optuna, which supports one kind of distribution for each parameter
+            raise ConfigurationError(
+                f"the study '{study.study_name}' does not accept a trial ({error}): an earlier version wrote its "
+                "parameters in another way; choose another name for the study, or delete it",
+                path="study",
+            ) from error
 
     def _optuna_trial(self, trial: Trial) -> FrozenTrial:
         objectives, state = self._description.objectives[trial.stage], _STATES[trial.state]

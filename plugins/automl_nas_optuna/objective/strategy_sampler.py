@@ -19,6 +19,7 @@ from automl_nas.evaluation import State
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Trial
 from automl_nas.streams import stream, stream_seed
+from automl_nas_optuna.objective.adapted_trials import warn_of_skipped
 from automl_nas_optuna.objective.suggesting import architecture_of, distributions_of, parameters_of
 
 _log = logging.getLogger("automl_nas")
@@ -48,7 +49,8 @@ class StrategySampler(BaseSampler):
     An objective reads its architecture with `suggest` and suggests its own hyper-parameters as usual. The strategy is
     asked when the first decision of a trial is suggested. Before that, it receives all trials that have finished since
     it was last asked, its own and others, in the order of their numbers. It may therefore join a study that already has
-    trials, and several processes may share a study: each has its own strategy object, which learns from all trials. A
+    trials; those whose architecture is not in the space, because its options changed, are skipped with one warning that
+    counts them. Several processes may share a study: each has its own strategy object, which learns from all trials. A
     continued study is not reproducible bit for bit, because a study does not store the state of its sampler.
 
     If the strategy has no proposal (it waits for running trials, or no new architecture is left), the architecture is
@@ -161,17 +163,20 @@ class StrategySampler(BaseSampler):
 
     def _tell(self, study: Study) -> None:
         """Pass all trials that have finished to the strategy."""
-        finished: list[Trial] = []
-        for item in study.get_trials(deepcopy=False, states=tuple(_STATES)):
-            if item.number not in self._received:
-                self._received.add(item.number)
-                finished += self._finished(item)
+        new = [
+            item
+            for item in study.get_trials(deepcopy=False, states=tuple(_STATES))
+            if item.number not in self._received
+        ]
+        self._received.update(item.number for item in new)
+        warn_of_skipped(new, self._space)
+        finished = [trial for item in new for trial in self._finished(item)]
         if finished:
             self._strategy.tell(finished)
 
     def _finished(self, item: FrozenTrial) -> list[Trial]:
         chosen = self._chosen.pop(item.number, None)
-        architecture = architecture_of(item.params, self._space)
+        architecture = architecture_of(item, self._space)
         trials: list[Trial] = []
         if architecture is not None:
             trials.append(self._trial(item, architecture))

@@ -22,6 +22,7 @@ from automl_nas.errors import (
 )
 from automl_nas.run import Plan, Session, complete_manager, make_plan
 from automl_nas.streams import stream_seed
+from automl_nas_optuna.objective.recorded_options import ARCHITECTURE, OPTIONS, record_options
 from automl_nas_optuna.objective.suggesting import architecture_of, distributions_of
 from automl_nas_optuna.storages import close, open_storage, quiet, reached
 from automl_nas_optuna.tuning.study_file import StudyFile
@@ -29,6 +30,8 @@ from automl_nas_optuna.tuning.study_file import StudyFile
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+
+    from automl_nas.space import SearchSpace
 
 IDENTITY, VALUES, ERROR = "automl_nas:study", "settings", "error"
 """Names of attributes: the first one of the study, the others of its trials."""
@@ -152,6 +155,7 @@ class Tuning:
             assert self._plan is not None
             architecture = architecture_of(trial.params, self._plan.space)
             assert architecture is not None
+            trial.set_user_attr(ARCHITECTURE, architecture.to_dict())
             values[f"stages.{self._settings.joint}.strategy"] = {
                 "name": "given",
                 "architectures": [architecture.to_dict()],
@@ -243,6 +247,21 @@ class Tuning:
                 "them, or choose another directory or name",
                 path=changed[0],
             )
+        if self._plan is not None and self._settings.joint is not None:
+            self._check_options(self._plan.space)
+
+    def _check_options(self, space: SearchSpace) -> None:
+        """Record the options of a joint study, or compare them: they may be defined in code."""
+        recorded = self.study.user_attrs.get(OPTIONS)
+        present = {name: list(decision.options) for name, decision in space.decisions.items()}
+        for name, options in (recorded or {}).items():
+            if present.get(name) != options:
+                raise ConfigurationError(
+                    f"the study '{self.study.study_name}' was begun with the options {options} of '{name}', and the "
+                    f"space now has {present.get(name)}; restore them, or choose another directory or name",
+                    path="joint",
+                )
+        record_options(self.study, space, self._distributions)
 
 
 def _value_of(result: Mapping[str, Any], name: str) -> float:

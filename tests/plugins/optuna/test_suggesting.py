@@ -27,7 +27,8 @@ class Odd(Mixed):
         return {
             "even": Ordinal((8, 16, 24)),
             "uneven": Ordinal((1, 2, 4)),
-            "real": Ordinal((0.5, 1.0)),
+            "real": Ordinal((0.1, 0.2, 0.3)),
+            "ratio": Ordinal((0.5, 1, 4)),
             "named": Ordinal(("small", "large")),
             "single": Ordinal((3,)),
             "none": Choice((None, "x", 2, 0.5)),
@@ -61,13 +62,23 @@ def test_exactly_the_architectures_of_the_space_are_suggested() -> None:
 
 def test_parameters_have_readable_values() -> None:
     architecture = Odd().validate(
-        {"even": 16, "uneven": 4, "real": 1.0, "named": "small", "single": 3, "none": None, "pair": (1, 2)}
+        {
+            "even": 16,
+            "uneven": 4,
+            "real": 0.3,
+            "ratio": 0.5,
+            "named": "small",
+            "single": 3,
+            "none": None,
+            "pair": (1, 2),
+        }
     )
     assert parameters_of(architecture, Odd()) == {
         "even": 16,
-        "uneven": 2,
-        "real": 1,
-        "named": 0,
+        "uneven": 4,
+        "real": 0.3,
+        "ratio": 0.5,
+        "named": "small",
         "single": 3,
         "none": None,
         "pair[1]": True,
