@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.cli.app import CommandLine as CommandLine, cli as cli, main as main
+    from automl_nas.cli.app import CommandLine as CommandLine, cli as cli
     from automl_nas.cli.common import (
         debug_option as debug_option,
         json_option as json_option,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
+    from automl_nas.cli.program import main as main
     from automl_nas.cli.progress import progress_reporter as progress_reporter
     from automl_nas.cli.progress_base import ProgressReporter as ProgressReporter
     from automl_nas.cli.space_costs import read_architecture as read_architecture
@@ -27,7 +28,6 @@ _HOMES = {
     "app": (
         "CommandLine",
         "cli",
-        "main",
     ),
     "common": (
         "debug_option",
@@ -43,6 +43,7 @@ _HOMES = {
         "Configuration",
         "Override",
     ),
+    "program": ("main",),
     "progress": ("progress_reporter",),
     "progress_base": ("ProgressReporter",),
     "text": (

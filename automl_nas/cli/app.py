@@ -129,8 +129,3 @@ def cli() -> None:
 
 for command in (run, resume, show, cost, export, plugins):
     cli.add_command(command)
-
-
-def main() -> NoReturn:
-    """Run the program ``automl-nas``."""
-    cli.main(prog_name="automl-nas")

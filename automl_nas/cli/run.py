@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from automl_nas.cli.overrides import Configuration, Override
 from automl_nas.cli.progress import progress_reporter
 from automl_nas.cli.summary import summary
 from automl_nas.cli.text import duration
-from automl_nas.errors import ConfigurationError, RunFailedError, UserError
+from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, RunInterrupted, UserError
 
 if TYPE_CHECKING:
     from automl_nas.plugin.events import Handlers
@@ -83,7 +83,7 @@ def run(
     configuration = Configuration.read(config, overrides)
     if workers is not None:
         configuration.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
-    directory = out or _free_directory(config)
+    directory = out or _new_directory(config)
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
@@ -98,6 +98,10 @@ def run(
         _drive(start, directory, quiet)
     except ConfigurationError as error:
         raise configuration.locate(error) from error
+    finally:
+        if out is None:
+            with contextlib.suppress(OSError):  # it is not empty: the run began
+                directory.rmdir()
 
 
 @click.command(short_help="Continue a run that was interrupted.")
@@ -152,8 +156,20 @@ def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) ->
     return configuration.value["executor"]
 
 
-def _free_directory(config: Path) -> Path:
-    return next(path for n in itertools.count(1) if not (path := Path("runs") / f"{config.stem}-{n}").exists())
+def _new_directory(config: Path) -> Path:
+    """Create the run directory with the first free number. Only one of several processes can get a number."""
+    number = 1
+    while True:
+        path = Path("runs") / f"{config.stem}-{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except OSError as error:
+            if not (isinstance(error, FileExistsError) and path.parent.is_dir()):
+                raise RunDirectoryError(
+                    f"cannot create the run directory {path}: {error.strerror}; use --out"
+                ) from error
+        number += 1
 
 
 def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:
@@ -168,12 +184,17 @@ def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -
     from automl_nas.run.results import Result
 
     begun = time.monotonic()
-    working_plugins()
     with quiet_libraries():
-        reporter = progress_reporter(quiet)
-        session = start(reporter.handlers)
-        for text in (f"run directory: {directory}", *_notes(session)):
-            session.notifications.send(MessageSent(text))
+        try:
+            working_plugins()
+            reporter = progress_reporter(quiet)
+            session = start(reporter.handlers)
+            for text in (f"run directory: {directory}", *_notes(session)):
+                session.notifications.send(MessageSent(text))
+        except KeyboardInterrupt as error:
+            from automl_nas.run.session import after_interruption
+
+            raise RunInterrupted(after_interruption(directory, error)) from None
         try:
             with Logs(reporter.warning):
                 result = Result(directory, session.run(), RunParts.of_session(directory, session.plan))

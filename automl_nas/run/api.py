@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,8 @@ def search(
     Raises:
         UserError: the configuration is invalid, or no architecture meets its constraints; no run was started.
         RunFailedError: the run cannot reach a result.
-        RunInterrupted: the run was stopped by a signal; call again with ``resume=True``.
+        RunInterrupted: the run was stopped by a signal; call again with ``resume=True``. The message says if the run
+            had not begun.
     """
     raw: dict[str, Any] = {}
     if isinstance(config, Mapping):
@@ -65,8 +67,8 @@ def search(
         try:
             session = Session.start(raw, path, handlers=handlers)
         except BaseException:
-            if out is None:
-                path.rmdir()
+            if out is None and not RunDirectory(path).config.exists():
+                shutil.rmtree(path, ignore_errors=True)
             raise
     return Result(path, session.run(), RunParts.of_session(path, session.plan))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
+from automl_nas.errors import AutoMLNASError, ConfigurationError, RunDirectoryError, RunInterrupted
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
@@ -23,7 +24,7 @@ from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.identity_check import check_data, check_spaces
-from automl_nas.run.interruption import StopFlag
+from automl_nas.run.interruption import StopFlag, check_interruption, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
@@ -65,17 +66,20 @@ class Session:
 
         Raises:
             UserError: the configuration or the directory is invalid; nothing was written.
+            RunInterrupted: a signal came before the run began.
         """
         _check_single_process()
         RunDirectory.check_new(out)
-        manager = manager or complete_manager()
-        plan = make_plan(raw, manager.registry)
-        notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
-        measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
-        directory = RunDirectory.create(out, plan.config, plan.identity)
-        if measurements:
-            write_record(directory.measured, measurements)
-        return cls(directory, plan, notifications)
+        with _beginning(out):
+            manager = manager or complete_manager()
+            plan = make_plan(raw, manager.registry)
+            notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
+            measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
+            check_interruption()
+            directory = RunDirectory.create(out, plan.config, plan.identity)
+            if measurements:
+                write_record(directory.measured, measurements)
+            return cls(directory, plan, notifications)
 
     @classmethod
     def resume(
@@ -105,32 +109,38 @@ class Session:
         Raises:
             RunDirectoryError: the path is not a run directory, another process works on the run, or configuration,
                 space or data differ from those that the run began with.
+            RunInterrupted: a signal came before the run continued.
         """
         _check_single_process()
-        manager = manager or complete_manager()
         directory = RunDirectory.open(path)
         directory.lock()
         try:
-            config = directory.read_config()
-            if executor is not None:
-                config["executor"] = executor
-            objects: Mapping[str, object] = {}
-            allowed: frozenset[str] = frozenset()
-            if raw is not None:
-                written = make_plan(
-                    _with_recorded_runtime(raw, config["runtime"]),
-                    manager.registry,
-                    measured=directory.read_measured(),
-                )
-                objects = written.components.objects
-                _check_same(config, written.config, path)
-                allowed = frozenset(_texts(written.config))
-            with consent(path, trust=trust, allowed=allowed):
-                plan = make_plan(config, manager.registry, objects, checked=True, measured=directory.read_measured())
-                check_spaces(directory, plan)
-                check_data(directory, plan, changed=changed_data)
-                run = run_info(directory.path, plan, resumed=True)
-                return cls(directory, plan, make_notifications(run, plan, manager, handlers))
+            with _beginning(path):
+                manager = manager or complete_manager()
+                config = directory.read_config()
+                if executor is not None:
+                    config["executor"] = executor
+                objects: Mapping[str, object] = {}
+                allowed: frozenset[str] = frozenset()
+                if raw is not None:
+                    written = make_plan(
+                        _with_recorded_runtime(raw, config["runtime"]),
+                        manager.registry,
+                        measured=directory.read_measured(),
+                    )
+                    objects = written.components.objects
+                    _check_same(config, written.config, path)
+                    allowed = frozenset(_texts(written.config))
+                with consent(path, trust=trust, allowed=allowed):
+                    plan = make_plan(
+                        config, manager.registry, objects, checked=True, measured=directory.read_measured()
+                    )
+                    check_spaces(directory, plan)
+                    check_data(directory, plan, changed=changed_data)
+                    run = run_info(directory.path, plan, resumed=True)
+                    session = cls(directory, plan, make_notifications(run, plan, manager, handlers))
+                    check_interruption()
+                    return session
         except BaseException:
             directory.unlock()
             raise
@@ -166,9 +176,36 @@ class Session:
                 with component_errors(plan.components.registry):
                     return self._driver.drive()
         except (KeyboardInterrupt, RunInterrupted):
-            raise RunInterrupted(f"stopped; to continue: {way_to_resume(directory.path, plan.config)}") from None
+            raise RunInterrupted(after_interruption(directory.path)) from None
         finally:
             directory.unlock()
+
+
+def after_interruption(path: Path, cause: BaseException | None = None) -> str:
+    """Return the message after an interruption: how to continue the run, or that no run was begun.
+
+    Args:
+        path: the run directory, which may not exist yet.
+        cause: the exception, whose message is included.
+    """
+    directory = RunDirectory(path)
+    stopped = f"stopped: {cause}" if cause is not None and str(cause) else "stopped"
+    if not directory.config.exists():
+        return f"{stopped}; the run had not begun, and nothing was recorded: start it again"
+    config: Mapping[str, Any] = {}
+    with contextlib.suppress(AutoMLNASError):  # damaged: resuming says how
+        config = directory.read_config()
+    return f"{stopped}; to continue: {way_to_resume(path, config)}"
+
+
+@contextlib.contextmanager
+def _beginning(path: Path) -> Iterator[None]:
+    """Turn a signal before the run begins into the error that a signal in the run is, too."""
+    try:
+        with interruptible():
+            yield
+    except KeyboardInterrupt as error:
+        raise RunInterrupted(after_interruption(path, error)) from None
 
 
 def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
