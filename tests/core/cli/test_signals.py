@@ -65,15 +65,16 @@ def test_a_signal_before_the_run(pressing: Any, place: str) -> None:
     assert not any((pressing.folder / "runs").iterdir())
 
 
-@pytest.mark.process
-def test_a_signal_before_the_run_continues(pressing: Any) -> None:
-    assert pressing.apart("run", pressing.config, "-q", "--out", "a run").returncode == 0
+def test_a_signal_before_the_run_continues(pressing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pressing("run", pressing.config, "-q", "--out", "a run", "--set", "final=null")
     (pressing.folder / "a run" / "result.json").unlink()
-    for name, place in (("SIGINT", "hook"), ("SIGTERM", "component")):
-        shown = pressing.apart("resume", "a run", "-q", SIGNAL=name, SIGNAL_AT=place)
-        assert shown.returncode == 130
-        assert shown.stderr.endswith("; to continue: automl-nas resume 'a run'\n")
-    assert pressing.apart("resume", "a run", "-q").returncode == 0
+    for name, place in (("SIGINT", "constructor"), ("SIGTERM", "constructor"), ("SIGTERM", "suppressed")):
+        monkeypatch.setenv("SIGNAL", name)
+        monkeypatch.setenv("SIGNAL_AT", place)
+        shown = pressing("resume", "a run", "-q", code=130)
+        assert shown.stderr == "stopped; to continue: automl-nas resume 'a run'\n"
+    monkeypatch.delenv("SIGNAL_AT")
+    pressing("resume", "a run", "-q")
 
 
 @pytest.mark.process
