@@ -11,6 +11,8 @@ from automl_nas._lazy import lazy_names
 from automl_nas._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from automl_nas.evaluation.tasks.dataset_task import DatasetTask as DatasetTask
+    from automl_nas.evaluation.tasks.tensor_task import TensorTask as TensorTask
     from automl_nas.run.api import open_run as open_run, resume as resume, search as search
     from automl_nas.run.results import Result as Result
     from automl_nas.space.architecture import Architecture as Architecture
@@ -24,6 +26,8 @@ _HOMES = {
         "search",
     ),
     "run.results": ("Result",),
+    "evaluation.tasks.dataset_task": ("DatasetTask",),
+    "evaluation.tasks.tensor_task": ("TensorTask",),
     "space.architecture": ("Architecture",),
     "space.modules.space": ("ModuleSpace",),
     "space.modules.choice": ("OneOf",),

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Task as Task,
         TaskReport as TaskReport,
     )
+    from automl_nas.evaluation.tasks.dataset_task import DatasetTask as DatasetTask
     from automl_nas.evaluation.tasks.losses import Loss as Loss, make_loss as make_loss
     from automl_nas.evaluation.tasks.metrics import Metric as Metric, make_metrics as make_metrics
     from automl_nas.evaluation.tasks.outputs import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     )
     from automl_nas.evaluation.tasks.splits import hold_out as hold_out
     from automl_nas.evaluation.tasks.supervised import SupervisedTask as SupervisedTask
+    from automl_nas.evaluation.tasks.tensor_task import TensorTask as TensorTask
     from automl_nas.evaluation.training.autotune import tune as tune
     from automl_nas.evaluation.training.batch_norm import (
         batch_norms as batch_norms,
@@ -82,6 +84,8 @@ _HOMES = {
         "Task",
         "TaskReport",
     ),
+    "tasks.dataset_task": ("DatasetTask",),
+    "tasks.tensor_task": ("TensorTask",),
     "tasks.losses": (
         "Loss",
         "make_loss",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,23 +72,28 @@ def permutation(seed: int, purpose: str, counter: int, size: int) -> Indices:
 
 @contextlib.contextmanager
 def sample_generator() -> Iterator[Callable[[int], None]]:
-    """Yield a function that seeds torch's global CPU generator; restore the generator afterwards.
+    """Yield a function that seeds the global generators of torch (CPU), NumPy and Python; restore them afterwards.
 
-    For transforms that draw from the global generator: call the function with the sample's word before each sample.
+    For transforms that draw from a global generator: call the function with the sample's word before each sample.
     In this context torch uses one thread, so that sums are the same in a loader worker and in this process.
     """
     # Not torch.manual_seed: it also queues work for accelerators, which are not used, and takes 100 times as long.
     generator = torch.default_generator
     before, threads = generator.get_state(), torch.get_num_threads()
+    others = np.random.get_state(), random.getstate()
     torch.set_num_threads(1)
 
     def seed(word: int) -> None:
         generator.manual_seed(word >> 1)
+        np.random.seed(word >> 32)
+        random.seed(word)
 
     try:
         yield seed
     finally:
         generator.set_state(before)
+        np.random.set_state(others[0])
+        random.setstate(others[1])
         torch.set_num_threads(threads)
 
 
@@ -101,6 +107,7 @@ def seeded_batches(
     start: int = 0,
     workers: int = 0,
     preload: Sequence[str] = (),
+    shares: NDArray[np.float64] | None = None,
 ) -> Iterator[Batch]:
     """Yield the full batches of one epoch over ``indices``, in the random order of (seed, epoch).
 
@@ -118,14 +125,27 @@ def seeded_batches(
             it also does in daemonic processes, which must not have children. The processes end with the iterator.
         preload: modules that ``fetch`` needs in the workers; where the platform allows it they are imported once for
             all workers.
+        shares: how often each of the indices is drawn relative to the others, shape ``(len(indices),)``: the samples of
+            an epoch are drawn with replacement. None: each index is used at most once in an epoch.
     """
-    order = indices[permutation(seed, "order", epoch, len(indices))]
+    if shares is None:
+        order = indices[permutation(seed, "order", epoch, len(indices))]
+    else:
+        order = indices[_drawn(shares, seed, epoch)]
     batches = range(start, len(indices) // batch_size)
     epoch_batches = _Epoch(fetch, order, batch_size, seed, epoch)
     workers = 0 if multiprocessing.current_process().daemon else min(workers, _usable_cpus(), len(batches))
     if workers == 0:
         return map(epoch_batches.__getitem__, batches)
     return _loaded(epoch_batches, batches, workers, preload)
+
+
+def _drawn(shares: NDArray[np.float64], seed: int, epoch: int) -> Indices:
+    """Return as many positions as there are shares, each drawn with the probability of its share."""
+    ends = np.cumsum(shares)
+    points = uniform(sample_draws(seed, "order", epoch, np.arange(len(shares), dtype=np.int64))[:, 0]) * ends[-1]
+    positions: Indices = np.minimum(np.searchsorted(ends, points, side="right"), len(shares) - 1).astype(np.int64)
+    return positions
 
 
 @dataclass(frozen=True)

@@ -438,7 +438,9 @@ def _quiet(function: Callable[..., float], *arguments: Any) -> float:
     """Call a function of scikit-learn without its warnings about classes that a resample lacks; NaN if undefined."""
     if not len(arguments[0]):
         return math.nan
-    with warnings.catch_warnings():
+    from sklearn import config_context
+
+    with warnings.catch_warnings(), config_context(skip_parameter_validation=True):
         warnings.simplefilter("ignore")
         try:
             return function(*arguments)

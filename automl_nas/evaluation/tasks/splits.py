@@ -55,8 +55,13 @@ def hold_out(
         raise ConfigurationError(f"{setting} must be between 0 and 1, not {fraction}", path=f"task.{setting}")
     sizes = np.bincount(labels)
     counts = held_out_counts(sizes, fraction)
-    for k in np.flatnonzero((counts == 0) | (counts == sizes)).tolist():
+    for k in np.flatnonzero(((counts == 0) | (counts == sizes)) & (sizes > 0)).tolist():
         held, size = int(counts[k]), int(sizes[k])
+        if len(sizes) == 1:
+            raise DataError(
+                f"{size} samples are too few for the split '{what}': {setting} = {fraction} takes {held} of them and "
+                f"leaves {size - held}"
+            )
         raise DataError(
             f"class {k} has {size} sample{'s' * (size != 1)}, too few for the split '{what}': {setting} = "
             f"{fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more samples"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from automl_nas.errors import DataError
+from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation.task import Batch, Direction, Predictor, Task, TaskReport
 from automl_nas.evaluation.tasks.bootstrap import bootstrap_weights
 from automl_nas.evaluation.tasks.details import make_details
@@ -17,21 +17,25 @@ from automl_nas.evaluation.tasks.losses import Loss
 from automl_nas.evaluation.tasks.metrics import Metric
 
 RESAMPLES = 1000
-"""The number of bootstrap resamples of an interval."""
+"""The default number of bootstrap resamples of an interval."""
 
 
 class SupervisedTask(Task):
     """A task with a loss and metrics by name. A subclass provides the data: `batches`, `scored_batches`, sizes.
 
     Metrics are those of scikit-learn; the ``loss`` of scores has neither label smoothing nor class weights. Intervals
-    are Wilson's for proportions of samples and bootstrap percentile intervals (1,000 resamples of the samples) for
-    everything else.
+    are Wilson's for proportions of samples and bootstrap percentile intervals over samples for everything
+    else.
 
     Args:
         loss: see `make_loss`.
         metrics: see `make_metrics`.
         ignore_index: the class number of targets that do not count.
         names: of the classes or labels, for details; None: their numbers.
+        scale: mean and deviation of the targets if training targets are ``(target - mean) / deviation``, each of the
+            shape of one target: metrics are then computed from ``output * deviation + mean`` and the targets in their
+            own unit. None: training targets are the targets.
+        resamples: the number of bootstrap resamples of an interval; 0: metrics that need them have no interval.
     """
 
     @abstractmethod
@@ -42,13 +46,20 @@ class SupervisedTask(Task):
         *,
         ignore_index: int | None = None,
         names: Sequence[str] | None = None,
+        scale: tuple[Tensor, Tensor] | None = None,
+        resamples: int = RESAMPLES,
     ) -> None:
-        self._loss, self._metrics = loss, dict(metrics)
+        if resamples < 0:
+            raise ConfigurationError(f"resamples must be at least 0, not {resamples}", path="task.resamples")
+        self._resamples = resamples
+        self._loss, self._metrics, self._scale = loss, dict(metrics), scale
         self._ignore_index, self._names = ignore_index, names
 
     @abstractmethod
     def scored_batches(self, split: str) -> Iterator[Batch]:
         """Yield the samples of a split in a fixed order and without augmentation; batches may differ in size.
+
+        Targets are in their own unit, see ``scale``.
 
         Raises:
             DataError: the split does not exist.
@@ -98,7 +109,8 @@ class SupervisedTask(Task):
         """Return the metrics of a network over a split with intervals, details and warnings.
 
         The details of classes are recall, support and confusion matrix; those of labels precision, recall, support and
-        a confusion matrix each; those of numbers the RMSE of each output.
+        a confusion matrix each; those of numbers the RMSE of each output, and ``target_scale`` if a network's outputs
+        must be scaled by it.
 
         Raises:
             DataError: the split does not exist.
@@ -115,12 +127,16 @@ class SupervisedTask(Task):
         if all(map(math.isfinite, values.values())):
             size = self.size(split)
             for name, each in collected.items():
-                interval = each.interval(bootstrap_weights(size, RESAMPLES))
+                interval = each.interval(bootstrap_weights(size, self._resamples))
                 if interval is not None:
                     intervals[name] = interval
         described, warnings = details.summary()
+        if self._scale is not None:
+            mean, deviation = (value.tolist() for value in self._scale)
+            described["target_scale"] = {"mean": mean, "deviation": deviation}
         return TaskReport(values, intervals, described, tuple(warnings))
 
     def _predicted(self, model: Predictor, inputs: Tensor) -> Tensor:
         with torch.no_grad():
-            return model(inputs)
+            outputs = model(inputs)
+        return outputs if self._scale is None else outputs * self._scale[1] + self._scale[0]

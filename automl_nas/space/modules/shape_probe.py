@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -150,7 +151,13 @@ def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(_BATCH, *input_shape, device=_device(network), dtype=_dtype(network)))
+            inputs = torch.zeros(_BATCH, *input_shape, device=_device(network), dtype=_dtype(network))
+            try:
+                network(inputs)
+            except Exception as error:
+                if not re.search("indices|index tensor", str(error)):
+                    raise
+                network(inputs.long())  # a network of tokens: an embedding refuses floating inputs
     finally:
         for module, mode in modes:
             module.training = mode
