@@ -19,9 +19,19 @@ from automl_nas_dso.space import Block
 
 FactorSchedule: TypeAlias = Literal["constant", "adaptive_flops", "adaptive_mac", "adaptive_latency"]
 
+MacReference: TypeAlias = Literal["block", "network", "total"]
+"""What memory access costs are divided by: the largest of the edge's block, the largest of the network, or their sum
+over the fully connected network."""
+
 
 class EdgeFactors(ABC):
-    """The penalty of each edge divided by gamma, between 0 and 1."""
+    """The penalty of each edge divided by gamma, between 0 and 1.
+
+    Attributes:
+        largest: the factor of the edge with the largest penalty, by which the penalty travel of a search is judged.
+    """
+
+    largest: float = 1.0
 
     @abstractmethod
     def __call__(self, live: Architecture) -> Tensor:
@@ -116,31 +126,38 @@ class AdaptiveFlops(_BlockFactors):
 class AdaptiveMac(_BlockFactors):
     """``MAC_(m,n) / MAC_max`` (DSO-NAS, adaptive MAC) for the edges into operation (m,n).
 
-    MAC is the memory access cost. The MAC of an edge to a block's output is that of the edge itself.
+    MAC is the memory access cost. The MAC of an edge to a block's output is that of the edge itself. In the paper,
+    MAC_max is the largest MAC of the network (``network``).
 
     Args:
         gates: the edges.
         structure: the blocks.
-        reference: MAC_max is the largest MAC in the edge's ``block`` or in the whole ``network``.
+        reference: MAC_max is the largest MAC in the edge's ``block``, the largest in the whole ``network``, or the
+            ``total`` of all operations and edges to outputs of the fully connected network.
     """
 
-    def __init__(self, gates: Gates, structure: LiveStructure, reference: Literal["block", "network"]) -> None:
+    def __init__(self, gates: Gates, structure: LiveStructure, reference: MacReference) -> None:
         super().__init__(gates, structure)
-        largest = [
+        divisors = [
             max(cost.memory_access for cost in (*block.costs.values(), *block.output.values()))
             for block in structure.blocks
         ]
         if reference == "network":
-            largest = [max(largest)] * len(largest)
+            divisors = [max(divisors)] * len(divisors)
+        elif reference == "total":
+            divisors = [sum(block.full_cost.memory_access for block in structure.blocks)] * len(divisors)
         self._factors = self.gather(
             (
                 block,
                 target,
                 source,
-                (block.output[source] if target == OUTPUT else block.costs[target]).memory_access / largest[number],
+                (block.output[source] if target == OUTPUT else block.costs[target]).memory_access / divisors[number],
             )
             for number, block, target, source in self._edges()
         )
+        if reference == "total":
+            # Hundreds of operations share the total: a gamma that suits factors of up to 1 would remove no edge.
+            self.largest = float(self._factors.max())
 
     def __call__(self, live: Architecture) -> Tensor:
         """Return the factors, which do not depend on the live edges."""
@@ -249,7 +266,7 @@ def make_factors(
     gates: Gates,
     structure: LiveStructure,
     *,
-    reference: Literal["block", "network"],
+    reference: MacReference,
     latency: str,
     models: Mapping[str, CostModel],
 ) -> EdgeFactors:

@@ -30,20 +30,26 @@ def penalty_travel(gamma: float, rates: Iterable[float], momentum: float) -> flo
     return distance
 
 
-def automatic(rates: Iterable[float], momentum: float) -> float:
-    """Return the penalty whose `penalty_travel` is `AUTO_TRAVEL`."""
-    return AUTO_TRAVEL / penalty_travel(1.0, rates, momentum)
+def automatic(rates: Iterable[float], momentum: float, factor: float = 1.0) -> float:
+    """Return the gamma with which the penalty of an edge with this factor has the `penalty_travel` `AUTO_TRAVEL`."""
+    return AUTO_TRAVEL / penalty_travel(factor, rates, momentum)
 
 
-def check_reach(gamma: float, rates: list[float], momentum: float) -> None:
-    """Check that a penalty is finite and that its penalty travel is at least 1; 0 is allowed and removes nothing.
+def check_reach(gamma: float, rates: list[float], momentum: float, factor: float = 1.0) -> None:
+    """Check that gamma is finite and that its penalty travel is at least 1; 0 is allowed and removes nothing.
+
+    Args:
+        gamma: the penalty of an edge with the factor 1.
+        rates: the learning rate of each step of lambda.
+        momentum: the momentum of the optimiser of lambda.
+        factor: the largest factor of an edge (`EdgeFactors.largest`).
 
     Raises:
         ConfigurationError: it is not; the message contains the penalty travel and a penalty that is large enough.
     """
     if not 0 <= gamma < math.inf:
         raise ConfigurationError(f"must be finite and at least 0, not {gamma}", path="gamma")
-    travel = penalty_travel(gamma, rates, momentum)
+    travel = penalty_travel(gamma * factor, rates, momentum)
     if gamma > 0 and travel < 1:
         raise ConfigurationError(
             f"{gamma:g} is too small: in the {len(rates)} steps of lambda of this run an edge that the loss does not "

@@ -11,7 +11,7 @@ from torch import Tensor
 from automl_nas.evaluation import Artifacts, Recipe, Runtime, Task
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
 from automl_nas.strategy import Problem, Proposal, Services, Strategy
-from automl_nas_dso.gamma.edge_factors import FactorSchedule
+from automl_nas_dso.gamma.edge_factors import FactorSchedule, MacReference
 from automl_nas_dso.gamma.penalty_travel import penalty_travel
 from automl_nas_dso.optimiser import Nonnegative, alive
 from automl_nas_dso.strategy.progress import LiveHistory, advice, warn_if_missed
@@ -51,10 +51,11 @@ class DSO(Strategy):
             ``lr * gamma * steps / (1 - momentum)``). 0 removes no edge.
         gamma_schedule: the penalty of an edge relative to gamma. ``constant``: 1; ``adaptive_flops``: the live share
             of its block's FLOPs; ``adaptive_mac``: the memory access cost of the operation it leads to, relative to
-            the largest; ``adaptive_latency``: 0.5 to 1, by the latency that its removal would save.
+            ``mac_reference``; ``adaptive_latency``: 0.5 to 1, by the latency that its removal would save.
         gamma_every: steps of lambda after which the penalties are computed again (with ``sparsity`` at least 50 times
             in the search).
-        mac_reference: the scope of the largest memory access cost: the ``block`` of the edge or the whole ``network``.
+        mac_reference: what ``adaptive_mac`` divides by: the largest memory access cost of the edge's ``block``, the
+            largest of the ``network`` (paper), or the ``total`` of the fully connected network.
         latency: the name of the problem's cost that ``adaptive_latency`` uses. A measured cost is measured once.
         sparsity: a target instead of gamma. ``{flops: 0.4}``: a controller sets gamma so that 40 % of the blocks'
             FLOPs remain; the other measures are ``memory_access`` and ``edges``.
@@ -99,7 +100,7 @@ class DSO(Strategy):
         gamma: float | Literal["auto"] = "auto",
         gamma_schedule: FactorSchedule = "constant",
         gamma_every: int = 10,
-        mac_reference: Literal["block", "network"] = "block",
+        mac_reference: MacReference = "block",
         latency: str = "latency_ms",
         sparsity: dict[str, float] | None = None,
         nonnegative: Nonnegative = "prox",
@@ -219,7 +220,8 @@ class DSO(Strategy):
         searched = epoch - self._setup.pretrain_epochs
         if searched < 1:
             return
-        travel = penalty_travel(self._gamma, self._setup.rates, training.penalised.param_groups[0]["momentum"])
+        momentum = training.penalised.param_groups[0]["momentum"]
+        travel = penalty_travel(self._gamma * self._setup.factors.largest, self._setup.rates, momentum)
         metrics = self._history.record(
             self._structure.count(self._live(self._living())),
             epoch,

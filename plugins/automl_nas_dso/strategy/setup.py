@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Recipe, Runtime, Task, full_batches, learning_rate
 from automl_nas.space import SupernetSpace
 from automl_nas.strategy import Problem
-from automl_nas_dso.gamma.edge_factors import EdgeFactors, FactorSchedule, make_factors
+from automl_nas_dso.gamma.edge_factors import EdgeFactors, FactorSchedule, MacReference, make_factors
 from automl_nas_dso.gamma.penalty_travel import automatic, check_reach
 from automl_nas_dso.gamma.sparsity_controller import SparsityController
 from automl_nas_dso.gates import Gates
@@ -44,7 +44,7 @@ class SearchSetup:
     gamma: float | Literal["auto"]
     gamma_schedule: FactorSchedule
     gamma_every: int
-    mac_reference: Literal["block", "network"]
+    mac_reference: MacReference
     latency: str
     sparsity: dict[str, float] | None
     nonnegative: Nonnegative
@@ -143,9 +143,10 @@ class SearchSetup:
     @cached_property
     def first_gamma(self) -> float:
         """Gamma at the first step of lambda; only a controller changes it."""
+        largest = self.factors.largest
         if self.controller is not None:
-            return self.controller.first(self.rates[0])
+            return self.controller.first(self.rates[0]) / largest
         if self.gamma == "auto":
-            return automatic(self.rates, self.lambda_momentum)
-        check_reach(self.gamma, self.rates, self.lambda_momentum)
+            return automatic(self.rates, self.lambda_momentum, largest)
+        check_reach(self.gamma, self.rates, self.lambda_momentum, largest)
         return self.gamma

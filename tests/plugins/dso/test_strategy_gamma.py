@@ -118,6 +118,37 @@ def test_the_largest_access_cost_may_be_the_networks() -> None:
         assert other[edge] == pytest.approx(factor * ratio[number])
 
 
+def separable(size: int, kernel: int, channels: int) -> int:
+    """The memory access of a separable convolution, h w (c1 + c2) + weights for each of its two layers."""
+    return 4 * size**2 * channels + kernel**2 * channels + channels**2
+
+
+def test_the_access_costs_may_be_divided_by_their_total() -> None:
+    """In closed form for one level of four operations in each of two blocks: 8 x 8 x 4, then 4 x 4 x 8."""
+    space = small(levels=1)
+    gates, factors = make("adaptive_mac", space, reference="total")
+    stages = {"stage1": (8, 4), "stage2": (4, 8)}
+    costs: dict[str, dict[str, int]] = {}
+    for stage, (size, channels) in stages.items():
+        pool = 2 * size**2 * channels
+        separables = {f"sep{kernel}": separable(size, kernel, channels) for kernel in (3, 5)}
+        costs[stage] = {**separables, "avg3": pool, "max3": pool, "output": pool + channels}
+    total = sum(sum(own.values()) + 3 * own["output"] for own in costs.values())  # four edges to each output
+    values = by_edge(gates, factors(everything(space)))
+    assert len(values) == 2 * (4 + 4)
+    for (name, _), factor in values.items():
+        target = name.rpartition(".")[2].split("_")[0]
+        assert factor == pytest.approx(costs[name.split(".")[0]][target] / total, rel=1e-12), name
+    assert factors.largest == pytest.approx(costs["stage1"]["sep5"] / total)
+    # The edge with the largest factor has the penalty travel of `auto`, and decides whether gamma is large enough.
+    rates = [0.1] * 200
+    gamma = automatic(rates, 0.9, factors.largest)
+    assert penalty_travel(gamma * factors.largest, rates, 0.9) == pytest.approx(2)
+    check_reach(0.51 * gamma, rates, 0.9, factors.largest)
+    with pytest.raises(ConfigurationError, match=r"moves 0\.98 of the way"):
+        check_reach(0.49 * gamma, rates, 0.9, factors.largest)
+
+
 class Latency(CostModel):
     """An invented latency: an operation takes as many ms as a table gives, a block's projection 4."""
 
