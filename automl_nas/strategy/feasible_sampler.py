@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
+from functools import cache
 from typing import final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
@@ -17,8 +19,15 @@ from automl_nas.strategy.problem import Problem
 
 # If rejection fails, a space of at most this many raw assignments is enumerated: a fraction of a second, once.
 _ENUMERABLE = 1 << 15
+_log = logging.getLogger(__name__)
 # Number of infeasible draws that are repaired; in spaces with additive costs the first repair succeeds.
 _REPAIRS = 8
+
+
+@cache
+def _warn_once(text: str) -> None:
+    # A comparison constructs hundreds of samplers of one problem.
+    _log.warning(text)
 
 
 @final
@@ -30,6 +39,9 @@ class FeasibleSampler:
     the last architecture. In a large space, infeasible draws are repaired: single decisions are changed such that the
     sum of violations falls most. Then the neighbourhood of the repaired architecture is searched for one that is not
     taken. That is not uniform, and it may miss architectures.
+
+    If a constraint can only be met by architectures that a cost lists (`CostModel.listing`, such as the rows of a
+    table) and so few are listed that uniform draws would not meet one, all draws are from these, uniformly.
 
     Args:
         space: the space to draw from.
@@ -48,6 +60,8 @@ class FeasibleSampler:
         self._decisions = space.decisions
         self.codec = IntegerCodec(space.decisions)
         self._all: list[Architecture] | None = None
+        self._rows: list[Architecture] | None = None
+        self._rows_read = False
 
     def draw(
         self, rng: random.Random, taken: Container[Architecture], rejected: set[int] | None = None
@@ -64,6 +78,8 @@ class FeasibleSampler:
             InfeasibleError: no feasible architecture was drawn, taken or not; the message contains the smallest
                 violations.
         """
+        if (rows := self._sparse_rows()) is not None:
+            return self._draw_row(rows, rng, taken)
         sample, decode = self.codec.sample, self.codec.decode
         rejected = set() if rejected is None else rejected
         drawn: list[int] = []
@@ -92,6 +108,54 @@ class FeasibleSampler:
         if not any_feasible:
             raise self._infeasible(still_infeasible, self._attempts, "tried")
         return None
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Return an architecture that need not be feasible: uniform over the space, or over listed architectures."""
+        rows = self._sparse_rows()
+        return self.codec.decode(self.codec.sample(rng)) if rows is None else rows[rng.randrange(len(rows))]
+
+    def _sparse_rows(self) -> list[Architecture] | None:
+        """Return the listed architectures if uniform draws would not meet one; None: draw from the space."""
+        if self._rows_read:
+            return self._rows
+        self._rows_read = True
+        listings: list[tuple[Sequence[Architecture], str]] = []
+        for constraint in self._problem.constraints:
+            model = self._problem.cost_models.get(constraint.metric)
+            listing = None if model is None else model.listing()
+            if listing is None:
+                continue
+            listed, other = listing
+            if constraint.violation(math.nan if other == math.inf else other) > 0:
+                listings.append((listed, f"{constraint.metric} {constraint.text}"))
+        if not listings:
+            return None
+        listed, text = min(listings, key=lambda item: len(item[0]))
+        if not listed:
+            raise InfeasibleError(f"no architecture of the space is listed, so none meets '{text}'")
+        if len(listed) * self._attempts >= self._space.size:
+            return None
+        self._rows = [self._space.validate(item) for item in listed]
+        _warn_once(
+            f"only {len(self._rows):,} of {self._space.size:.3g} architectures can meet '{text}': random candidates "
+            "are drawn from these; mutation, crossover and neighbours rarely lead from one to another, so most "
+            "candidates will be random"
+        )
+        return self._rows
+
+    def _draw_row(
+        self, rows: Sequence[Architecture], rng: random.Random, taken: Container[Architecture]
+    ) -> Architecture | None:
+        canonical, feasible = self._space.canonical, self._problem.feasible
+        for _ in range(self._attempts):
+            row = rows[rng.randrange(len(rows))]
+            if canonical(row) not in taken and feasible(row):
+                return row
+        met = [row for row in rows if feasible(row)]
+        if not met:
+            raise self._infeasible(rows, len(rows), "that are listed")
+        free = [row for row in met if canonical(row) not in taken]
+        return free[rng.randrange(len(free))] if free else None
 
     def _feasible(self) -> list[Architecture]:
         if self._all is None:

@@ -17,6 +17,7 @@ from automl_nas.errors import ConfigurationError, DataError, SpaceError, did_you
 from automl_nas.evaluation import CostModel
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas_benchmarks.tables.packaged import load_table
+from automl_nas_benchmarks.tables.reader import Duplicates
 from automl_nas_benchmarks.tables.table import Lookup, Table
 from automl_nas_benchmarks.tables.table_costs import HWNASBench, TableCost
 from automl_nas_benchmarks.tables.table_space import TableSpace
@@ -164,11 +165,12 @@ def benchmark_from_table(
     *,
     metric: str,
     truth: str | None = None,
-    codes: str | None = None,
+    codes: str | tuple[str, ...] | None = None,
     separator: str = "",
     decisions: tuple[str, ...] = (),
     ordered: tuple[str, ...] = (),
     absent: tuple[str, ...] = (),
+    duplicates: Duplicates = "error",
     maximize: bool = True,
     costs: tuple[str, ...] = (),
     name: str | None = None,
@@ -179,11 +181,12 @@ def benchmark_from_table(
         path: ``.csv``, ``.csv.gz`` or ``.parquet``.
         metric: the column of signals, which a search receives as its metric.
         truth: the column of true values; None: ``metric``.
-        codes: the column of codes; see `TableSpace`, also for the next four.
+        codes: the column or columns of codes; see `TableSpace`, also for the next five.
         separator: string between the symbols of a code.
         decisions: instead of ``codes``, the columns with one decision each.
         ordered: decisions whose options are ordered numbers.
         absent: additional strings that mean a missing value.
+        duplicates: ``error``, ``mean`` or ``first``: what happens to rows of the same architecture.
         maximize: whether higher values of both columns are better.
         costs: columns of costs that are known without a measurement.
         name: name of the benchmark; None: the file name without its suffix.
@@ -193,7 +196,13 @@ def benchmark_from_table(
         ConfigurationError: the table has no column of that name.
     """
     space = TableSpace(
-        path=Path(path), codes=codes, separator=separator, decisions=decisions, ordered=ordered, absent=absent
+        path=Path(path),
+        codes=codes,
+        separator=separator,
+        decisions=decisions,
+        ordered=ordered,
+        absent=absent,
+        duplicates=duplicates,
     )
     table: Table = space.table
     return Benchmark(

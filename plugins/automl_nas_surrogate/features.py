@@ -10,8 +10,8 @@ from typing import final
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from automl_nas.space import Architecture, Ordinal, SearchSpace, encode, sample
-from automl_nas.strategy import Problem
+from automl_nas.space import Architecture, Ordinal, SearchSpace, encode
+from automl_nas.strategy import FeasibleSampler, Problem
 from automl_nas.streams import stream
 from automl_nas_surrogate.gaussian_process import Array
 
@@ -66,11 +66,11 @@ class Featurizer:
     Args:
         space: the decisions to compare.
         problem: the costs to compare.
-        costs: whether costs are compared.
+        sampler: draws the samples; None: costs are not compared.
         seed: of the samples.
     """
 
-    def __init__(self, space: SearchSpace, problem: Problem, costs: bool, seed: int) -> None:
+    def __init__(self, space: SearchSpace, problem: Problem, sampler: FeasibleSampler | None, seed: int) -> None:
         self._space, self._problem = space, problem
         ordered = [
             (isinstance(decision, Ordinal), max(decision.size - 1, 1))
@@ -83,12 +83,12 @@ class Featurizer:
         self._cache: dict[Architecture, tuple[tuple[int, ...], list[float]]] = {}
         self._names: list[str] = []
         self._center = self._scale = self._largest = np.zeros(0)
-        if costs and problem.cost_models:
-            self._standardise(seed)
+        if sampler is not None and problem.cost_models:
+            self._standardise(sampler, seed)
 
-    def _standardise(self, seed: int) -> None:
+    def _standardise(self, sampler: FeasibleSampler, seed: int) -> None:
         rng = stream(seed, "surrogate/costs")
-        sampled = [self._problem.costs(sample(self._space.decisions, rng)) for _ in range(_SAMPLES)]
+        sampled = [self._problem.costs(sampler.sample(rng)) for _ in range(_SAMPLES)]
         names = list(self._problem.cost_models)
         values = np.array([[costs[name] for name in names] for costs in sampled], dtype=np.float64)
         values[~np.isfinite(values)] = np.nan

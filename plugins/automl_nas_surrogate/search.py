@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.space import Architecture, SearchSpace, neighbours, sample
+from automl_nas.space import Architecture, SearchSpace, neighbours
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.features import Features, Featurizer
@@ -90,8 +90,8 @@ class SurrogateSearch(AskTellStrategy):
         self._space, self._problem, self._seed = space, problem, seed
         self._initial, self._parents, self._random, self._memory = initial, parents, random, memory
         self._neighbourhood, self._patience, self._period = neighbourhood, patience, period
-        self._featurizer = Featurizer(space, problem, costs, seed)
         self._sampler = FeasibleSampler(space, problem, attempts)
+        self._featurizer = Featurizer(space, problem, self._sampler if costs else None, seed)
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._members: list[Member] = []
@@ -164,7 +164,7 @@ class SurrogateSearch(AskTellStrategy):
         for parent in best[: self._parents]:
             near = list(neighbours(parent, decisions))
             around += near if len(near) <= self._neighbourhood else rng.sample(near, self._neighbourhood)
-        around += [sample(decisions, rng) for _ in range(self._random)]
+        around += [self._sampler.sample(rng) for _ in range(self._random)]
         candidates: dict[Architecture, Architecture] = {}
         for architecture in around:
             key = canonical(architecture)

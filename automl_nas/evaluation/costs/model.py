@@ -49,6 +49,14 @@ class CostModel(ABC):
         """
         return sum(self.breakdown(architecture).values())
 
+    def listing(self) -> tuple[Sequence[Architecture], float] | None:
+        """Return the architectures that have a cost of their own, and the cost of all others; None (default): all have.
+
+        A table that lacks most combinations returns its rows. If the cost of all others violates a limit, random
+        architectures are drawn from the rows, since uniform draws would not meet one of them.
+        """
+        return None
+
     def remarks(self, architecture: Architecture) -> Sequence[str]:
         """Return remarks about the cost of an architecture, in sentences (default: none).
 

@@ -90,6 +90,11 @@ class TabulatedCost(CostModel):
             self._reason = "the cost is measured, so that two estimates are never exactly equal"
             self._estimate = self._cached_estimate
             return
+        if self._model.listing() is not None:
+            # Random checks of additivity would meet no listed architecture.
+            self._reason = "only listed architectures have a cost of their own"
+            self._estimate = self._cached_estimate
+            return
         try:
             self._table = CostTable.build(self._model, self._space, seed=self._seed, checks=self._checks)
             self._estimate = self._table.estimate
@@ -127,6 +132,10 @@ class TabulatedCost(CostModel):
         """Return the breakdown of the model: module path -> value."""
         return self._model.breakdown(architecture)
 
+    def listing(self) -> tuple[Sequence[Architecture], float] | None:
+        """Return the listing of the model."""
+        return self._model.listing()
+
     def remarks(self, architecture: Architecture) -> Sequence[str]:
         """Return the remarks of the model."""
         return self._model.remarks(architecture)
@@ -145,7 +154,8 @@ class TabulatedCost(CostModel):
     def extremes(self) -> Extremes:
         """Return the cheapest and the most expensive architecture.
 
-        They are exact for an additive cost, and for a space of at most `ENUMERABLE` architectures. Otherwise they are
+        They are exact for an additive cost, for a space of at most `ENUMERABLE` architectures, and for a cost that
+        lists architectures (`CostModel.listing`). Otherwise they are
         the results of deterministic local searches, which start at the first options, the last options and two random
         architectures and change one decision at a time while that improves the cost; ``exact`` is then False.
         """
@@ -157,19 +167,31 @@ class TabulatedCost(CostModel):
         """Return `extremes` if they are exact, otherwise None: the search takes minutes in a large graph."""
         if self.noisy:
             return None
-        return self.extremes() if self.table is not None or self._space.size <= ENUMERABLE else None
+        exact = self.table is not None or self._space.size <= ENUMERABLE or self._model.listing() is not None
+        return self.extremes() if exact else None
 
     def _find_extremes(self) -> Extremes:
         if self.table is not None:
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)
-        if self._space.size <= ENUMERABLE:
-            costs = {architecture: self.estimate(architecture) for architecture in enumerate_all(self._space.decisions)}
+        listing = self._model.listing()
+        if self._space.size <= ENUMERABLE or listing is not None:
+            costs = {a: self.estimate(a) for a in self._listed(listing) or enumerate_all(self._space.decisions)}
             # Networks that do not run (an infinite cost) are left out: limits are relative to networks that run.
             costs = {architecture: cost for architecture, cost in costs.items() if math.isfinite(cost)} or costs
             low, high = min(costs, key=costs.__getitem__), max(costs, key=costs.__getitem__)
             return Extremes(low, costs[low], high, costs[high], exact=True)
         ends = [self._local_search(sign) for sign in (-1, 1)]
         return Extremes(ends[0], self.estimate(ends[0]), ends[1], self.estimate(ends[1]), exact=False)
+
+    def _listed(self, listing: tuple[Sequence[Architecture], float] | None) -> list[Architecture]:
+        """Return the listed architectures and one other, if random draws meet one; [] for a space to enumerate."""
+        if listing is None or self._space.size <= ENUMERABLE:
+            return []
+        listed = dict.fromkeys(self._space.validate(architecture) for architecture in listing[0])
+        rng = stream(self._seed, "extremes", _RANDOM_STARTS)
+        draws = (sample(self._space.decisions, rng) for _ in range(ENUMERABLE))
+        other = next((architecture for architecture in draws if architecture not in listed), None)
+        return [*listed] if other is None else [*listed, other]
 
     def _local_search(self, sign: int) -> Architecture:
         """Return the best result of several local searches: ``sign`` 1 maximizes the cost, -1 minimizes it."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from automl_nas.errors import ConfigurationError, RunInterrupted, did_you_mean
+from automl_nas.errors import ConfigurationError, EvaluationError, RunInterrupted, did_you_mean
 from automl_nas_benchmarks.comparison import formats
+from automl_nas_benchmarks.comparison.benchmark_problem import LISTED
 from automl_nas_benchmarks.comparison.findings import ALL, Findings
 from automl_nas_benchmarks.comparison.plan import ComparisonPlan
 from automl_nas_benchmarks.comparison.plots import check_matplotlib, difference_figure, figures, regret_figure, svg_uri
@@ -125,7 +126,8 @@ def compare(
         ConfigurationError: a name is unknown or a setting is invalid; raised before any search.
         InfeasibleError: no network of a benchmark meets the constraints.
         RunDirectoryError: ``out`` holds other files, or searches of another configuration.
-        EvaluationError: a strategy failed; the finished searches are recorded.
+        EvaluationError: a strategy failed, or no search on any benchmark evaluated a feasible network; the finished
+            searches are recorded.
     """
     from automl_nas.run import complete_manager
 
@@ -171,6 +173,7 @@ def run(
 
     Raises:
         RunInterrupted: ``stop`` returned true; the message contains the number of finished searches.
+        EvaluationError: a strategy failed, or no search on any benchmark has a result.
     """
     for label in redo:
         if label not in plan.strategies:
@@ -200,7 +203,34 @@ def run(
         seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
         benchmark_problems = {label: plan.benchmark_problem(label) for label in plan.benchmarks}
         findings = summarise(records, benchmark_problems, list(plan.strategies), seeds, settings)
+        check_results(findings, findings.empty == findings.benchmarks)
         return Comparison(findings, tuple(records[job.key] for job in jobs), plan.config, folder)
+
+
+def check_results(findings: Findings, no_result: bool) -> None:
+    """Raise an error if a comparison has no result.
+
+    Args:
+        findings: the findings.
+        no_result: whether it has none.
+
+    Raises:
+        EvaluationError: it has none; the message names the benchmarks on which no search evaluated a feasible network.
+    """
+    if not no_result:
+        return
+    names = ", ".join(f"'{name}'" for name in findings.empty)
+    scores = [score for score in findings.scores if score.benchmark in findings.empty]
+    failed, error = sum(score.failed for score in scores), next((s.error for s in scores if s.error), "")
+    reason = f"; {failed:,} of {sum(s.evaluations for s in scores):,} evaluations failed, the first: {error}"
+    hint = (
+        f"; if the table lacks most combinations, set the constraint {LISTED}: '>= 1' (--constraint '{LISTED} >= 1')"
+        if failed
+        else ""
+    )
+    raise EvaluationError(
+        f"no search on {names} evaluated a feasible network, so there is no result{reason if failed else ''}{hint}"
+    )
 
 
 SearchRecords = dict[tuple[str, str, int], SearchRecord]

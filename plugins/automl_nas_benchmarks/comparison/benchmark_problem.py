@@ -19,10 +19,14 @@ from automl_nas.strategy import Constraint, Direction, Problem, Proposal, Trial,
 from automl_nas_benchmarks.benchmark import Benchmark
 from automl_nas_benchmarks.comparison.settings import ComparisonSettings
 from automl_nas_benchmarks.comparison.statistics import hypervolume
+from automl_nas_benchmarks.tables.table_costs import Listed
 
 METRIC = "accuracy"
 """The name of a benchmark's signal and truth in objectives."""
 
+
+LISTED = "listed"
+"""The cost that is 1 for the networks of a benchmark's table, 0 for others."""
 
 _MILLIONS = {"mflops": "flops", "mparams": "params"}
 """Costs that a table gives in millions -> their name in single units, as in the rest of the package."""
@@ -41,7 +45,7 @@ class BenchmarkProblem:
     """A benchmark, its problem, and the best results that are possible.
 
     Strategies receive the signal as the metric ``accuracy``, and all costs of the benchmark that are known without a
-    measurement; costs on devices are added if an objective or a constraint names them.
+    measurement; costs on devices, and `LISTED`, are added if an objective or a constraint names them.
 
     Args:
         label: its name in the comparison.
@@ -237,13 +241,21 @@ class NanSafeCost(CostModel):
         value = self.lookup(architecture)
         return math.inf if math.isnan(value) else value
 
+    def listing(self) -> tuple[Sequence[Architecture], float] | None:
+        """Return the listing of the model."""
+        listing = self._model.listing()
+        return None if listing is None else (listing[0], self._scaled(listing[1]))
+
+    def _scaled(self, value: float) -> float:
+        return value if self._scale == 1 or not math.isfinite(value) else float(round(value * self._scale))
+
     def lookup(self, architecture: Architecture) -> float:
         """Return the value of the model; NaN if the table lacks the architecture."""
         try:
             value = self._model.estimate(architecture)
         except SpaceError:
             return math.nan
-        return value if self._scale == 1 or math.isnan(value) else float(round(value * self._scale))
+        return self._scaled(value)
 
 
 def _cost_models(
@@ -257,6 +269,7 @@ def _cost_models(
         else:
             models[name] = model if whole else NanSafeCost(model)
     devices = {name: model if whole else NanSafeCost(model) for name, model in benchmark.devices.items()}
+    devices.setdefault(LISTED, Listed.of_table(benchmark.truth_source.table))
     for section, names in (("objectives", objectives), ("constraints", constraints)):
         for name in names:
             if name == METRIC:

@@ -205,7 +205,7 @@ def _run(configuration: Configuration, folder: Path, options: _Options) -> None:
     """Run the comparison, write its report and print it."""
     from automl_nas.cli import duration
     from automl_nas.run import StopFlag
-    from automl_nas_benchmarks.comparison.api import run
+    from automl_nas_benchmarks.comparison.api import check_results, run
     from automl_nas_benchmarks.comparison.plan import ComparisonPlan
     from automl_nas_benchmarks.comparison.progress import comparison_progress
     from automl_nas_benchmarks.comparison.report import write_report
@@ -233,10 +233,11 @@ def _run(configuration: Configuration, folder: Path, options: _Options) -> None:
     page = write_report(folder, comparison.findings, comparison.config, plots=options.plots)
     if options.as_json:
         click.echo(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
-        return
-    click.echo(str(comparison))
-    click.echo(f"\nreport: {page}")
-    click.echo(f"time: {duration(time.monotonic() - begun)}")
+    else:
+        click.echo(str(comparison))
+        click.echo(f"\nreport: {page}")
+        click.echo(f"time: {duration(time.monotonic() - begun)}")
+    check_results(comparison.findings, bool(comparison.findings.empty))
 
 
 def _processors() -> int:

@@ -41,6 +41,7 @@ class Score:
         benchmark: label of the benchmark.
         searches: number of searches.
         regret: mean over searches of the optimum minus the true value of the last incumbent, in the unit of the truth.
+            A search without a feasible network counts as the worst feasible network. NaN if all searches are such.
         deviation: its sample standard deviation; NaN for a single search.
         median: the median regret.
         missed: mean over searches of the share of the true front's hypervolume that the last front misses; NaN with a
@@ -53,6 +54,10 @@ class Score:
         proposal_seconds: the strategy's own time for each evaluation, median over searches.
         late_seconds: the same over the last tenth of the budget.
         ended_early: share of the searches whose strategy had nothing more to propose.
+        evaluations: number of evaluations of all searches together.
+        failed: number of evaluations that failed, because the table lacks the network or its value.
+        without_result: number of searches that evaluated no feasible network.
+        error: the error of the first evaluation that failed; empty without one.
     """
 
     strategy: str
@@ -70,6 +75,15 @@ class Score:
     proposal_seconds: float
     late_seconds: float
     ended_early: float
+    evaluations: int
+    failed: int
+    without_result: int
+    error: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether no search has a result."""
+        return self.without_result == self.searches
 
 
 @dataclass(frozen=True)
@@ -170,3 +184,10 @@ class Findings:
     def score(self, strategy: str, benchmark: str) -> Score:
         """Return the score of one strategy on one benchmark."""
         return next(s for s in self.scores if (s.strategy, s.benchmark) == (strategy, benchmark))
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The benchmarks on which no search of any strategy evaluated a feasible network."""
+        return tuple(
+            name for name in self.benchmarks if all(score.empty for score in self.scores if score.benchmark == name)
+        )

@@ -45,13 +45,33 @@ def scores_table(findings: Findings, benchmark: str) -> Rows:
     rows = []
     for strategy in findings.strategies:
         score = findings.score(strategy, benchmark)
-        row = [strategy, f"{score.regret:.3f} ± {_decimals(score.deviation)}", f"{score.mean_rank:.2f}"]
+        regret = "no result" if score.empty else f"{score.regret:.3f} ± {_decimals(score.deviation)}"
+        row = [strategy, regret, f"{score.mean_rank:.2f}"]
         if findings.several:
-            row.insert(1, f"{score.missed:.4f} ± {_decimals(score.missed_deviation, 4)}")
+            missed = f"{score.missed:.4f} ± {_decimals(score.missed_deviation, 4)}"
+            row.insert(1, "no result" if score.empty else missed)
         row += [arrival_text(item, findings.evaluations) for item in score.arrivals]
         row.append(number(1e3 * score.proposal_seconds))
         rows.append(row)
     return header, rows
+
+
+def shortcomings(findings: Findings, benchmark: str) -> list[str]:
+    """Return a sentence for each strategy with failed evaluations or searches without a result on a benchmark."""
+    lines = []
+    for strategy in findings.strategies:
+        score = findings.score(strategy, benchmark)
+        parts = []
+        if score.without_result:
+            counted = "" if score.empty else ", which count as the worst feasible network"
+            parts.append(
+                f"{score.without_result:,} of {score.searches:,} searches evaluated no feasible network{counted}"
+            )
+        if score.failed:
+            parts.append(f"{score.failed:,} of {score.evaluations:,} evaluations failed (the first: {score.error})")
+        if parts:
+            lines.append(f"{strategy}: {'; '.join(parts)}")
+    return lines
 
 
 def ranks_table(findings: Findings) -> Rows:
@@ -103,7 +123,8 @@ def text(findings: Findings) -> list[str]:
         count, best = findings.functions[name]
         tops = ", ".join(f"top {percent(share)}: {functions}" for share, functions in best.items())
         lines += [f"{name} ({count:,} different networks; {tops})"]
-        lines += [*table(*scores_table(findings, name), indent="  "), ""]
+        lines += [*table(*scores_table(findings, name), indent="  ")]
+        lines += [*(f"  {line}" for line in shortcomings(findings, name)), ""]
     lines.append(
         f"{findings.seeds} searches of {findings.evaluations} evaluations each; regret: mean ± standard deviation; to "
         "top: distinct evaluations, median / upper quartile (share that arrives)"
@@ -147,14 +168,14 @@ def scores_csv(findings: Findings) -> str:
     header += ["missed_hypervolume_mean", "missed_hypervolume_std", "loss_mean", "loss_std", "mean_rank"]
     for item in findings.scores[0].arrivals:
         header += [f"top_{item.share:g}_{what}" for what in ("median", "upper_quartile", "arrived")]
-    header += ["proposal_seconds", "late_proposal_seconds", "ended_early"]
+    header += ["proposal_seconds", "late_proposal_seconds", "ended_early", "failed", "without_result"]
     rows = []
     for s in findings.scores:
         row: list[Any] = [s.benchmark, s.strategy, s.searches, findings.evaluations, s.regret, s.deviation, s.median]
         row += [s.missed, s.missed_deviation, s.loss, s.loss_deviation, s.mean_rank]
         for item in s.arrivals:
             row += [item.median, item.upper, item.arrived]
-        rows.append([*row, s.proposal_seconds, s.late_seconds, s.ended_early])
+        rows.append([*row, s.proposal_seconds, s.late_seconds, s.ended_early, s.failed, s.without_result])
     return _csv(header, rows)
 
 

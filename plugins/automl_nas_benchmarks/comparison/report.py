@@ -91,6 +91,7 @@ def fragments(findings: Findings, images: Mapping[str, str]) -> list[str]:
         tops = ", ".join(f"{functions} are the top {formats.percent(share)}" for share, functions in best.items())
         parts += [f"<h2>{escape(name)}</h2>", f"<p>{count:,} different feasible networks; {tops}.</p>"]
         parts += [_table(formats.scores_table(findings, name))]
+        parts += [f"<p>{escape(line)}</p>" for line in formats.shortcomings(findings, name)]
         parts += [_image(images, by_benchmark.get(name, ""), f"curves on {name}")]
         if findings.tests and len(findings.benchmarks) > 1:
             test = findings.tests[place + 1]

@@ -70,6 +70,9 @@ class SearchRecord:
         proposal_seconds: mean wall-clock time of the strategy itself for each evaluation.
         late_seconds: the same mean over the last tenth of the evaluations.
         seconds: wall-clock time of the whole search.
+        failed: number of evaluations that failed, because the table lacks the network or its value; 0 in records of
+            earlier versions.
+        error: the error of the first of them; empty without one.
     """
 
     strategy: str
@@ -85,6 +88,8 @@ class SearchRecord:
     proposal_seconds: float
     late_seconds: float
     seconds: float
+    failed: int = 0
+    error: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -98,7 +103,8 @@ class SearchRecord:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> SearchRecord:
         """Invert `to_json`."""
-        values = {item.name: plain[_JSON_KEYS.get(item.name, item.name)] for item in fields(cls)}
+        keys = {item.name: _JSON_KEYS.get(item.name, item.name) for item in fields(cls)}
+        values = {name: plain[key] for name, key in keys.items() if key in plain or name not in ("failed", "error")}
         for name in ("incumbent", "best_truths", "volume"):
             values[name] = tuple((int(at), float(value)) for at, value in values[name])
         return cls(**values)
@@ -197,6 +203,8 @@ def run_search(
         proposal_seconds=submission_times[-1] / len(submission_times),
         late_seconds=(submission_times[-1] - ([0.0, *submission_times])[-1 - late]) / late,
         seconds=time.perf_counter() - begun,
+        failed=trajectory.failed,
+        error=trajectory.error,
     )
 
 
@@ -215,7 +223,8 @@ class _Trajectory:
         self._evaluations = 0
         self._best: tuple[float, ...] = ()
         self._front: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
-        self.distinct = 0
+        self.distinct = self.failed = 0
+        self.error = ""
         self.architecture = ""
         self.incumbent: list[tuple[int, float]] = []
         self.best_truths: list[tuple[int, float]] = []
@@ -229,6 +238,9 @@ class _Trajectory:
         else:
             self._seen.add(self._benchmark_problem.space.canonical(trial.architecture).key)
             self.distinct = len(self._seen)
+        if trial.state is State.FAILED:
+            self.failed += 1
+            self.error = self.error or trial.error
         if trial.state is not State.COMPLETE or not trial.feasible:
             return
         scores = self._problem.scores(trial)

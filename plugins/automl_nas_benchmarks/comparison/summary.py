@@ -129,6 +129,9 @@ def _score(
     mean_rank: float,
     arrivals: tuple[Arrival, ...],
 ) -> Score:
+    without_result = sum(not record.incumbent for record in records)
+    if without_result == len(records):
+        regrets = np.full(len(records), math.nan)
     return Score(
         strategy=records[0].strategy,
         benchmark=records[0].benchmark,
@@ -145,6 +148,10 @@ def _score(
         proposal_seconds=float(np.median([record.proposal_seconds for record in records])),
         late_seconds=float(np.median([record.late_seconds for record in records])),
         ended_early=sum(record.ended == "done" for record in records) / len(records),
+        evaluations=sum(record.evaluations for record in records),
+        failed=sum(record.failed for record in records),
+        without_result=without_result,
+        error=next((record.error for record in records if record.error), ""),
     )
 
 

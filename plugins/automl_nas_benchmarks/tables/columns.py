@@ -34,20 +34,30 @@ class Names:
     ordered: frozenset[str]
 
 
-def coding_of_codes(names: Names, column: str, cells: Sequence[Any], separator: str) -> tuple[Coding, tuple[str, ...]]:
-    """Return the coding of a column of codes, and the code of each row.
+def coding_of_codes(
+    names: Names, columns: Mapping[str, Sequence[Any]], separator: str
+) -> tuple[Coding, tuple[str, ...]]:
+    """Return the coding of columns of codes, and the code of each row.
 
-    Decisions are called ``choice_1``, ``choice_2``, ...; their options are the symbols that occur at their position.
+    The symbols of several columns are joined in the order of the columns. Decisions are called ``choice_1``,
+    ``choice_2``, ...; their options are the symbols that occur at their position.
 
     Args:
         names: name of the table, and ordered decisions.
-        column: name of the column, for messages.
-        cells: the cells of the column.
+        columns: name of a column -> its cells.
         separator: string between the symbols of a code; empty: each character is a symbol.
 
     Raises:
-        DataError: a cell is not a string, or codes have different lengths.
+        DataError: a cell is not a string, or the codes of a column have different lengths.
     """
+    split = [_split_codes(names, column, cells, separator) for column, cells in columns.items()]
+    rows = [[symbol for parts in row for symbol in parts] for row in zip(*split, strict=True)]
+    symbols = {f"{UNNAMED}{place + 1}": [row[place] for row in rows] for place in range(len(rows[0]))}
+    return _coding(names, symbols, separator), tuple(map(separator.join, rows))
+
+
+def _split_codes(names: Names, column: str, cells: Sequence[Any], separator: str) -> list[list[str]]:
+    """Return the symbols of the codes of a column, row by row."""
     where = f"the column '{column}' of the table {names.table}"
     for row, cell in enumerate(cells, start=1):
         if not isinstance(cell, str):
@@ -74,8 +84,7 @@ def coding_of_codes(names: Names, column: str, cells: Sequence[Any], separator: 
                 else "; set 'separator' to the string between the symbols, if there is one"
             )
             raise DataError(f"{where} has {len(parts)} symbols in row {row}, '{code}', and elsewhere {length}{hint}")
-    symbols = {f"{UNNAMED}{place}": [parts[place - 1] for parts in split] for place in range(1, length + 1)}
-    return _coding(names, symbols, separator), codes
+    return split
 
 
 def coding_of_columns(names: Names, cells: Mapping[str, Sequence[Any]]) -> tuple[Coding, tuple[str, ...]]:

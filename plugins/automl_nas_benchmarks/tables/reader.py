@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas_benchmarks.tables.coding import Coding
@@ -24,6 +25,10 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """Cells, in lower case, that are missing values."""
 
 
+Duplicates: TypeAlias = Literal["error", "mean", "first"]
+"""What happens to rows of the same architecture: see `TableSource`."""
+
+
 @final
 @dataclass(frozen=True)
 class TableSource:
@@ -31,21 +36,25 @@ class TableSource:
 
     Attributes:
         path: ``.csv``, ``.csv.gz`` or ``.parquet`` (which needs the extra ``benchmark``).
-        codes: the column of codes: strings with one symbol for each decision.
+        codes: the column of codes: strings with one symbol for each decision; several columns: their symbols are joined
+            to one code.
         separator: string between the symbols of a code; empty: each character is a symbol.
         decisions: instead of ``codes``, the columns with one decision each.
         ordered: decisions (with codes: ``choice_1``, ...) whose options are ordered numbers, such as widths.
         absent: additional strings that mean a missing value, such as ``"-1"``.
         lower_is_better: columns whose lower values are better.
+        duplicates: what happens to rows of the same architecture. ``error``: the table is refused; ``mean``: they
+            become one row with the mean of the present values; ``first``: the first of them is used.
     """
 
     path: Path
-    codes: str | None = None
+    codes: str | tuple[str, ...] | None = None
     separator: str = ""
     decisions: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     lower_is_better: tuple[str, ...] = ()
+    duplicates: Duplicates = "error"
 
 
 def read_table(source: TableSource) -> Table:
@@ -69,7 +78,11 @@ def read_table(source: TableSource) -> Table:
 def _read(source: TableSource, path: Path, changed: int, size: int) -> Table:
     cells = _parquet(path) if path.suffix == ".parquet" else _csv(path)
     coding, codes = _coding(source, cells, path)
-    keys = {source.codes} if source.codes is not None else set(source.decisions)
+    distinct = dict.fromkeys(codes)
+    merged = len(distinct) < len(codes)
+    if merged and source.duplicates == "error":
+        raise _more_than_once(path, codes)
+    keys = set(_code_columns(source) or source.decisions)
     unknown = [name for name in source.lower_is_better if name not in cells]
     if unknown:
         raise ConfigurationError(_no_column(path, unknown[0], cells), path="lower_is_better")
@@ -86,24 +99,54 @@ def _read(source: TableSource, path: Path, changed: int, size: int) -> Table:
         except ValueError as error:
             unusable[name] = str(error)
             continue
+        if merged:
+            values = _merged(values, codes, source.duplicates)
         values.setflags(write=False)
         columns[name] = Column(values, better="lower" if name in source.lower_is_better else "higher")
-    return Table(path.name, coding, codes, columns, unusable=unusable)
+    return Table(path.name, coding, tuple(distinct), columns, unusable=unusable)
+
+
+def _code_columns(source: TableSource) -> tuple[str, ...]:
+    return (source.codes,) if isinstance(source.codes, str) else source.codes or ()
+
+
+def _more_than_once(path: Path, codes: Sequence[str]) -> DataError:
+    rows: dict[str, int] = {}
+    for row, code in enumerate(codes, start=1):
+        if (first := rows.setdefault(code, row)) != row:
+            break
+    return DataError(
+        f"the table '{path.name}' has the code '{code}' more than once, in rows {first} and {row} "
+        f"({len(codes) - len(set(codes))} rows too many); set 'duplicates' to 'mean' or 'first' to merge such rows"
+    )
+
+
+def _merged(values: NDArray[np.float64], codes: Sequence[str], duplicates: Duplicates) -> NDArray[np.float64]:
+    """Return one value for each distinct code, in the order of the first rows."""
+    places: dict[str, int] = {}
+    place = np.array([places.setdefault(code, len(places)) for code in codes])
+    if duplicates == "first":
+        return values[np.unique(place, return_index=True)[1]]
+    present = ~np.isnan(values)
+    counts = np.bincount(place[present], minlength=len(places))
+    sums = np.bincount(place[present], values[present], minlength=len(places))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _coding(source: TableSource, cells: dict[str, list[Any]], path: Path) -> tuple[Coding, tuple[str, ...]]:
-    if (source.codes is None) == (not source.decisions):
+    columns = _code_columns(source)
+    if bool(columns) == bool(source.decisions):
         raise ConfigurationError(
             f"set either 'codes' to the column of codes of {path.name}, or 'decisions' to its columns with a decision "
             f"each; its columns are {', '.join(cells)}",
             path="codes",
         )
-    for name in (source.codes,) if source.codes is not None else source.decisions:
+    for name in columns or source.decisions:
         if name not in cells:
-            raise ConfigurationError(_no_column(path, name, cells), path="codes" if source.codes else "decisions")
+            raise ConfigurationError(_no_column(path, name, cells), path="codes" if columns else "decisions")
     names = Names(path.name, frozenset(source.ordered))
-    if source.codes is not None:
-        return coding_of_codes(names, source.codes, cells[source.codes], source.separator)
+    if columns:
+        return coding_of_codes(names, {name: cells[name] for name in columns}, source.separator)
     return coding_of_columns(names, {name: cells[name] for name in source.decisions})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
@@ -72,6 +73,7 @@ class Table:
     _rows: dict[str, int] = field(init=False, repr=False)
     _lists: dict[tuple[str, Key], list[float]] = field(init=False, repr=False, default_factory=dict)
     _row_by_key: dict[str, int] = field(init=False, repr=False, default_factory=dict)
+    _architectures: list[Architecture] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         rows = {code: row for row, code in enumerate(self.codes)}
@@ -90,6 +92,14 @@ class Table:
         """Whether the table has a row for every combination of options."""
         return len(self) == math.prod(decision.size for decision in self.coding.decisions.values())
 
+    def listed(self) -> Sequence[Architecture]:
+        """Return the architectures of the rows, without those that have an option that the decisions lack."""
+        if not self._architectures:
+            for code in self.codes:
+                with suppress(SpaceError):
+                    self._architectures.append(self.coding.architecture(code))
+        return self._architectures
+
     def row(self, architecture: Architecture) -> int:
         """Return the number of an architecture's row.
 
@@ -101,6 +111,21 @@ class Table:
             # The cache has at most one entry per row; writing the code takes longer than this lookup.
             row = self._row_by_key[architecture.key] = self.find(self.coding.code(architecture))
         return row
+
+    def has(self, architecture: Architecture) -> bool:
+        """Whether the table has a row for an architecture, which must have the decisions of the table.
+
+        Raises:
+            SpaceError: the architecture lacks a decision of the table.
+        """
+        for name in self.coding.decisions:
+            if name not in architecture:
+                raise SpaceError(f"the architecture has no decision '{name}', which the table needs")
+        try:
+            self.row(architecture)
+        except SpaceError:
+            return False
+        return True
 
     def find(self, code: str) -> int:
         """Return the number of a code's row.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
@@ -50,13 +50,22 @@ class ColumnCost(CostModel, ABC):
 
     @final
     def estimate(self, architecture: Architecture) -> float:
-        """Return the value of the column; the setting ``missing``, by default infinity, if the value is missing.
+        """Return the value of the column; the setting ``missing``, by default infinity, if there is no row or value.
 
         Raises:
-            SpaceError: the table does not have the architecture.
+            SpaceError: the architecture lacks a decision of the table, or has an option that the table does not have.
         """
-        value = self._lookup(architecture)
+        try:
+            value = self._lookup(architecture)
+        except SpaceError:
+            self._lookup.table.coding.code(architecture)  # raises the error of the decision or option
+            value = math.nan
         return self._missing if math.isnan(value) else value
+
+    @final
+    def listing(self) -> tuple[Sequence[Architecture], float] | None:
+        """Return the architectures of the table, and the setting ``missing`` for all others; None if all have a row."""
+        return None if self._lookup.table.complete else (self._lookup.table.listed(), self._missing)
 
     @final
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
@@ -143,6 +152,8 @@ class Listed(CostModel):
 
     def __init__(self, space: SearchSpace, *, source: TableSource | None = None) -> None:
         self._table = table_of(space, source, "listed")
+        # The decisions of another space may have options that the table lacks.
+        self._complete = len(self._table.listed()) == space.size
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return 1 or 0 under the path of the network itself.
@@ -150,11 +161,15 @@ class Listed(CostModel):
         Raises:
             SpaceError: the architecture lacks a decision of the table.
         """
-        for name in self._table.coding.decisions:
-            if name not in architecture:
-                raise SpaceError(f"the architecture has no decision '{name}', which the table needs")
-        try:
-            self._table.row(architecture)
-        except SpaceError:
-            return {"": 0}
-        return {"": 1}
+        return {"": int(self._table.has(architecture))}
+
+    def listing(self) -> tuple[Sequence[Architecture], float] | None:
+        """Return the architectures of the table, and 0 for all others; None if the table has all architectures."""
+        return None if self._complete else (self._table.listed(), 0.0)
+
+    @classmethod
+    def of_table(cls, table: Table) -> Listed:
+        """Return the cost of a table, for a space with its decisions."""
+        listed = cls.__new__(cls)
+        listed._table, listed._complete = table, table.complete
+        return listed

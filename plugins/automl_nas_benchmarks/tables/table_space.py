@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space import Architecture, Choice, DecisionSpace, Scalar, SearchSpace
 from automl_nas_benchmarks.tables.coding import Coding
 from automl_nas_benchmarks.tables.columns import UNNAMED
-from automl_nas_benchmarks.tables.reader import TableSource, read_table
+from automl_nas_benchmarks.tables.reader import Duplicates, TableSource, read_table
 from automl_nas_benchmarks.tables.table import Table
 
 if TYPE_CHECKING:
@@ -27,24 +27,28 @@ class TableSpace(DecisionSpace):
     Args:
         path: ``.csv``, ``.csv.gz`` or ``.parquet`` (which needs the extra ``benchmark``).
         codes: the column of codes: strings with one symbol for each decision; the decisions are called ``choice_1``,
-            ``choice_2``, ...
+            ``choice_2``, ... The symbols of several columns are joined to one code.
         separator: string between the symbols of a code; empty: each character is a symbol.
         decisions: instead of ``codes``, the columns with one decision each.
         ordered: decisions whose options are ordered numbers, such as widths.
         absent: additional strings that mean a missing value, such as ``"-1"``.
+        duplicates: what happens to rows of the same architecture. ``error``: the table is refused; ``mean``: they
+            become one row with the mean of the present values; ``first``: the first of them is used.
     """
 
     def __init__(
         self,
         *,
         path: Path,
-        codes: str | None = None,
+        codes: str | tuple[str, ...] | None = None,
         separator: str = "",
         decisions: tuple[str, ...] = (),
         ordered: tuple[str, ...] = (),
         absent: tuple[str, ...] = (),
+        duplicates: Duplicates = "error",
     ) -> None:
-        self.table = read_table(TableSource(path, codes, separator, decisions, ordered, absent))
+        source = TableSource(path, codes, separator, decisions, ordered, absent, duplicates=duplicates)
+        self.table = read_table(source)
         # The decisions are in the order of the code's symbols, or of the columns in `decisions`.
         super().__init__(self.table.coding.decisions)
 

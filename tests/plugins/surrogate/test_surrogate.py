@@ -15,6 +15,7 @@ from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space import Architecture, Choice, DecisionSpace, Ordinal, SearchSpace, Subset
 from automl_nas.space.operators import encode, sample
+from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing import AskTellContract, ToySpace
@@ -84,7 +85,8 @@ def drive(search: SurrogateSearch, value: object, trials: int) -> list[Architect
 
 def test_distances_by_hand() -> None:
     space = MIXED
-    make = Featurizer(space, Problem({"accuracy": "maximize"}, (), {"width": Width(), "constant": Constant()}), True, 0)
+    problem = Problem({"accuracy": "maximize"}, (), {"width": Width(), "constant": Constant()})
+    make = Featurizer(space, problem, FeasibleSampler(space, problem, 1), 0)
     one = Architecture({"kind": "a", "width": 8, "edges": ("x",)})
     other = Architecture({"kind": "b", "width": 32, "edges": ("x", "z")})
     apart, costs = make([one]).distances(make([one, other]))
@@ -97,7 +99,8 @@ def test_distances_by_hand() -> None:
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
-    make = Featurizer(MIXED, Problem({"accuracy": "maximize"}, (), {"latency": Broken()}), True, 0)
+    problem = Problem({"accuracy": "maximize"}, (), {"latency": Broken()})
+    make = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0)
     rows = [Architecture({"kind": "a", "width": width, "edges": ()}) for width in (32, 64, 128)]
     _, costs = make(rows).distances(make(rows))
     np.testing.assert_array_equal(costs, np.zeros((3, 3)))
