@@ -70,7 +70,11 @@ def _text(state: RunState, listed: Sequence[Trial], by_rank: bool) -> list[str]:
         lines += ["", f"warning: {damage}"]
     best = leading.problem.best(leading.trials)
     if state.result is not None:
+        from automl_nas.run.shortcomings import shortcomings
+
         lines += ["", *summary(state.directory, state.result)]
+        for shortcoming in shortcomings(state.directory, state.result):
+            lines += ["", f"warning: {shortcoming.message}"]
     elif best is not None:
         lines += [
             "",

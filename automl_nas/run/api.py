@@ -42,7 +42,8 @@ def search(
 
     Returns:
         The result; its ``directory`` is the run directory. A result with shortcomings (`Result.shortcomings`: limits
-        that are missed, formats that failed, no feasible network) is returned too, with a warning for each.
+        that are missed, formats that failed, no feasible network) is returned too, with a warning for each. Without a
+        feasible network, `Result.architecture` is None; with a final stage, which needs one, RunFailedError is raised.
 
     Raises:
         UserError: the configuration is invalid, or no architecture meets its constraints; no run was started.

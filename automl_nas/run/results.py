@@ -128,13 +128,17 @@ class Result:
 
     @property
     def architecture(self) -> Architecture | None:
-        """The delivered architecture; without a final stage the best one; None if no trial is feasible."""
+        """The delivered architecture; without a final stage the best one.
+
+        None if no trial is feasible or no trial was made, which is a shortcoming, and after a run that only trains a
+        supernet.
+        """
         values = self.data["architecture"]
         return None if values is None else Architecture(values)
 
     @property
     def best(self) -> Candidate | None:
-        """The best trial of the search; None if no trial is feasible."""
+        """The best trial of the search; None if no trial is feasible, or no trial was made."""
         trial = self.data["best"]
         return None if trial is None else _candidate(trial)
 

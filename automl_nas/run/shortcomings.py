@@ -36,10 +36,14 @@ def shortcomings(directory: Path, data: Mapping[str, Any]) -> tuple[Shortcoming,
     """
     items: list[Shortcoming] = []
     if data["architecture"] is None:
-        ledger = Ledger(RunDirectory(directory).trials, writable=False)
-        trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == data["stage"]]
-        if trials:  # a stage that only trains a supernet has no trials
-            items.append(Shortcoming("no_feasible_network", no_feasible_network(data["stage"], trials)))
+        run, stage = RunDirectory(directory), data["stage"]
+        ledger = Ledger(run.trials, writable=False)
+        trials = [trial for _, trial in sorted(ledger.trials.items()) if trial.stage == stage]
+        if trials:
+            items.append(Shortcoming("no_feasible_network", no_feasible_network(stage, trials)))
+        elif not any((run.artifacts / stage).glob("*.json")):  # a stage that only trains a supernet has no trials
+            message = f"the stage '{stage}' ended without a trial, so there is no network; give it a larger budget"
+            items.append(Shortcoming("no_feasible_network", message))
     if data["final"] is not None:
         items += _of_final(directory, FinalReport.from_json(data["final"]))
     return tuple(items)

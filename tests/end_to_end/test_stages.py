@@ -41,7 +41,7 @@ def test_the_result_is_typed_and_complete(first: automl_nas.Result) -> None:
     assert first.pareto[0] == first.best
     assert [path.name for path in first.files] == ["model.safetensors", "architecture.json"]
     with pytest.raises(ConfigurationError, match="is the Python object"):
-        automl_nas.open_run(first.directory)
+        automl_nas.open_run(first.directory).build()
 
 
 def test_the_found_network_is_a_plain_module_with_its_weights(first: automl_nas.Result) -> None:
@@ -194,6 +194,19 @@ def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path, capl
     (shortcoming,) = result.shortcomings
     assert shortcoming.kind == "no_feasible_network"
     assert "meets the constraints; the nearest one" in shortcoming.message and shortcoming.message in caplog.messages
+
+
+def test_a_run_without_trials_has_a_shortcoming(first: automl_nas.Result, caplog: pytest.LogCaptureFixture) -> None:
+    stage = {"name": "search", "strategy": "random", "evaluator": "train", "budget": {"seconds": 1e-9}}
+    result = automl_nas.search(again(first, stages=[stage], final=None))
+    assert result.architecture is None
+    (shortcoming,) = result.shortcomings
+    assert shortcoming.message == (
+        "the stage 'search' ended without a trial, so there is no network; give it a larger budget"
+    )
+    assert caplog.messages == [shortcoming.message]
+    supernet = {"name": "supernet", "strategy": {"name": "single_path", "train": {"epochs": 1}}}
+    assert automl_nas.search(again(first, stages=[supernet], final=None)).shortcomings == ()
 
 
 def test_a_temporary_directory_is_made_where_none_is_named(first: automl_nas.Result) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import automl_nas
+
 
 def _result(directory: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((directory / "result.json").read_text())
@@ -100,6 +102,9 @@ def test_a_search_that_found_nothing_has_failed_and_says_why(program: Any) -> No
     limit = ("--set", "final=null", "--set", "problem.constraints.accuracy='>= 2'")
     done = program("run", program.config, *limit, "--out", "none", code=1)
     assert "no feasible network was found" in done.stdout
+    (shortcoming,) = automl_nas.open_run("none").shortcomings
+    assert f"warning: {shortcoming.message}" in done.stderr.splitlines()
+    assert f"warning: {shortcoming.message}" in program("show", "none").stdout.splitlines()
     assert re.search(
         r"no trial of the stage 'search' meets the constraints; .* misses accuracy >= 2 by \d", done.stderr
     )
