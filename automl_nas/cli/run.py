@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from automl_nas.run.session import Session
 
 
+_RUNS = Path("runs")
+"""The folder of runs without --out."""
+
+
 def _quiet_option(command: CommandT) -> CommandT:
     return click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")(command)
 
@@ -83,6 +87,7 @@ def run(
     configuration = Configuration.read(config, overrides)
     if workers is not None:
         configuration.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
+    has_runs = _RUNS.exists()
     directory = out or _new_directory(config)
 
     def start(handlers: Handlers) -> Session:
@@ -100,8 +105,7 @@ def run(
         raise configuration.locate(error) from error
     finally:
         if out is None:
-            with contextlib.suppress(OSError):  # it is not empty: the run began
-                directory.rmdir()
+            _remove_empty(directory, parent=not has_runs)
 
 
 @click.command(short_help="Continue a run that was interrupted.")
@@ -158,18 +162,28 @@ def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) ->
 
 def _new_directory(config: Path) -> Path:
     """Create the run directory with the first free number. Only one of several processes can get a number."""
-    number = 1
+    number, attempts = 1, 0
     while True:
-        path = Path("runs") / f"{config.stem}-{number}"
+        path = _RUNS / f"{config.stem}-{number}"
+        attempts += 1
         try:
             path.mkdir(parents=True)
             return path
         except OSError as error:
-            if not (isinstance(error, FileExistsError) and path.parent.is_dir()):
-                raise RunDirectoryError(
-                    f"cannot create the run directory {path}: {error.strerror}; use --out"
-                ) from error
-        number += 1
+            if isinstance(error, FileExistsError) and _RUNS.is_dir():
+                number += 1
+            elif not isinstance(error, FileNotFoundError) or attempts > 10:
+                # Not found: another process removed the empty folder between the creation of the two folders.
+                reason = f"cannot create the run directory {path}: {error.strerror}; use --out"
+                raise RunDirectoryError(reason) from error
+
+
+def _remove_empty(directory: Path, *, parent: bool) -> None:
+    """Remove a run directory in which no run began, and the folder around it."""
+    with contextlib.suppress(OSError):  # not empty
+        directory.rmdir()
+        if parent:
+            _RUNS.rmdir()
 
 
 def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
+from automl_nas.plugin.output import stdout_to_stderr
 from automl_nas.plugin.signature import Signature
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
@@ -86,7 +87,8 @@ class Component:
         """
         module, _, path = self.reference.partition(":")
         try:
-            loaded: Any = importlib.import_module(module)
+            with stdout_to_stderr():
+                loaded: Any = importlib.import_module(module)
             for part in path.split("."):
                 loaded = getattr(loaded, part)
         except KeyboardInterrupt as error:

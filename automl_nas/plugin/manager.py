@@ -15,6 +15,7 @@ from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin
 from automl_nas.plugin.failures import PluginFailure, one_line
 from automl_nas.plugin.hook_observers import HookObservers
 from automl_nas.plugin.kinds import KINDS
+from automl_nas.plugin.output import stdout_to_stderr
 from automl_nas.plugin.registry import Registry
 
 if TYPE_CHECKING:
@@ -160,9 +161,10 @@ class PluginManager:
 
     def _load_plugin(self, source: Source, load: Callable[[], Any]) -> None:
         try:
-            hooks = load_single(load(), source)
-            components = self._stage_components(hooks, source)
-            commands = self._stage_commands(hooks, source)
+            with stdout_to_stderr():
+                hooks = load_single(load(), source)
+                components = self._stage_components(hooks, source)
+                commands = self._stage_commands(hooks, source)
             self.registry.commit(components)
         except KeyboardInterrupt as error:  # Ctrl-C, or raised by the plugin itself
             text = f"{source} was being loaded; AUTOML_NAS_DISABLED_PLUGINS={source.plugin} leaves it out"

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.plugin.output import stdout_to_stderr
 
 PYTHON = "python:"
 """The prefix of a component that is a Python object: a resolved configuration holds ``python:module:Class``."""
@@ -44,7 +45,8 @@ def import_reference(reference: str, *, path: str = "") -> Any:
             path=path,
         )
     module, _, names = reference.partition(":")
-    loaded: Any = importlib.import_module(module)
+    with stdout_to_stderr():
+        loaded: Any = importlib.import_module(module)
     for name in names.split("."):
         loaded = getattr(loaded, name)
     return loaded

@@ -248,10 +248,15 @@ def _check_tie(name: str, first: ChoiceModule, second: ChoiceModule, decision: D
             "to tie them, pass the same name to both; otherwise pass different names"
         )
     if decision != other:
-        raise SpaceError(
-            f"the choices at '{first.path}' and '{second.path}' are tied by the name '{name}' but differ: "
-            f"{decision.options!r} and {other.options!r}; use the same options or different names"
-        )
+        places = f"the choices at '{first.path}' and '{second.path}' are tied by the name '{name}' but differ"
+        if type(decision) is not type(other):
+            raise SpaceError(
+                f"{places} in the kind of the decision: {type(first).__name__} makes {type(decision).__name__}"
+                f"({decision.options!r}), {type(second).__name__} makes {type(other).__name__}({other.options!r}); tie "
+                "choices of one kind, or use different names"
+            )
+        what = (decision.options, other.options) if decision.options != other.options else (decision, other)
+        raise SpaceError(f"{places}: {what[0]!r} and {what[1]!r}; use the same options or different names")
 
 
 def check_reachable(root: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import sys
@@ -119,7 +120,8 @@ def _imported(text: str, arguments: Mapping[str, Any]) -> Callable[[], Any]:
     if added:
         sys.path.insert(0, folder)
     try:
-        target: Any = importlib.import_module(module_name)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
+            target: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigurationError(f"cannot import {module_name}: {error}") from error
     finally:

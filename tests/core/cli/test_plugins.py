@@ -22,6 +22,21 @@ def register_tasks(register):
     register("ghost", "nowhere.at_all:Ghost", summary="not there")
 """
 
+NOISY = """
+from automl_nas.plugin import hookimpl
+print("imported")
+@hookimpl
+def register_tasks(register):
+    print("registering")
+    register("noisy", "noisy_package.parts:Noisy", summary="prints")
+"""
+NOISY_PARTS = """
+from automl_nas.testing.toys import ToyTask
+print("component imported")
+class Noisy(ToyTask):
+    pass
+"""
+
 
 def _json(program: Any, *arguments: object, code: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(program("plugins", *arguments, "--json", code=code).stdout)
@@ -88,6 +103,17 @@ def test_a_broken_plugin_is_listed_and_the_rest_works(program: Any) -> None:
         {"plugin": "fancy", "distribution": "fancy", "component": None, "error": "RuntimeError: no libfancy.so"}
     ]
     assert "no libfancy.so" in program("plugins", "fancy").stdout
+
+
+def test_what_a_plugin_prints_is_on_stderr(program: Any) -> None:
+    program.install("noisy", NOISY, NOISY_PARTS)
+    for arguments in ((), ("noisy", "--check")):
+        shown = program("plugins", *arguments, "--json")
+        assert "noisy" in [plugin["name"] for plugin in json.loads(shown.stdout)["plugins"]]
+        program.forget()
+    assert shown.stderr.splitlines() == ["registering", "component imported"]  # the module itself was imported before
+    shown = program("plugins", "noisy", "--check")
+    assert shown.stdout.startswith("task 'noisy': prints")
 
 
 def test_a_broken_plugin_gives_a_warning_of_one_line(program: Any) -> None:

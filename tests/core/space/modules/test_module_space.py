@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import Architecture, Choice, ModuleSpace, OneOf, Ordinal, Weighted, operators
+from automl_nas.space import Architecture, Choice, ElasticConv2d, ModuleSpace, OneOf, Ordinal, Weighted, operators
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
@@ -104,6 +104,10 @@ def in_a_list() -> nn.Module:
         (
             lambda: nn.Sequential(OneOf([nn.ReLU()], name="x"), OneOf([nn.ReLU(), nn.Tanh()], name="x")),
             "'0' and '1' are tied by the name 'x' but differ",
+        ),
+        (
+            lambda: nn.Sequential(ElasticConv2d(4, (4, 8), 1, name="x"), OneOf({4: nn.ReLU(), 8: nn.Tanh()}, name="x")),
+            r"the kind of the decision: ElasticConv2d makes Ordinal\(\(4, 8\)\), OneOf makes Choice\(\(4, 8\)\)",
         ),
         (lambda: nn.Sequential(OneOf([nn.ReLU()]), OneOf([nn.ReLU()], name="0")), "both called '0'"),
         (lambda: nn.Sequential(OneOf([nn.ReLU()]), nn.Linear(5, 4)), r"smallest network.*\(4,\).*'1' \(Linear\)"),
