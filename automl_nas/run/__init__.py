@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from automl_nas.run.record.directory import RunDirectory as RunDirectory
     from automl_nas.run.record.environment import environment as environment
     from automl_nas.run.record.json_values import to_json_values as to_json_values
-    from automl_nas.run.record.ledger import Ledger as Ledger, finished_after as finished_after
+    from automl_nas.run.record.ledger import (
+        Ledger as Ledger,
+        finished_after as finished_after,
+        recorded_after as recorded_after,
+    )
     from automl_nas.run.record.yaml import (
         Document as Document,
         dump_yaml as dump_yaml,
@@ -94,6 +98,7 @@ _HOMES = {
     "record.ledger": (
         "Ledger",
         "finished_after",
+        "recorded_after",
     ),
     "record.checkpoints": ("Checkpoints",),
     "record.artifacts": ("RunArtifacts",),

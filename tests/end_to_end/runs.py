@@ -105,7 +105,7 @@ def record(directory: Path) -> dict[str, Any]:
     for line in (directory / "trials.jsonl").read_text().splitlines():
         entry = json.loads(line)
         if entry.pop("event") == "finished":
-            for name in ("seconds", "crc"):
+            for name in ("seconds", "time", "crc"):
                 del entry[name]
             assert entry["number"] not in trials, "a trial was recorded twice"
             trials[entry["number"]] = entry

@@ -5,7 +5,7 @@
 - ``started``: a trial is about to be evaluated, for the n-th time;
 - ``released``: an interruption stopped the evaluation in an orderly way; it does not count as an attempt;
 - ``crashed``: the evaluation killed its worker process;
-- ``finished``: the whole trial.
+- ``finished``: the whole trial, and the time of the record in seconds since 1970.
 
 A line without a newline at its end is a write that a crash interrupted: it is removed when the run is resumed. A line
 whose CRC does not match is damaged: a warning names it, it is ignored, and its trial is evaluated again.
@@ -17,6 +17,7 @@ import contextlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,7 +191,17 @@ def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
 
     A line that is not complete yet is left for the next call; damaged lines are left out.
     """
-    trials: list[Trial] = []
+    recorded, offset = recorded_after(path, offset)
+    return [trial for trial, _ in recorded], offset
+
+
+def recorded_after(path: Path, offset: int) -> tuple[list[tuple[Trial, float | None]], int]:
+    """Return the trials recorded after an offset in bytes, each with its time, and the offset after them.
+
+    The time is that of the record, in seconds since 1970; None if an earlier version recorded the trial. Incomplete and
+    damaged lines are treated as in `finished_after`.
+    """
+    recorded: list[tuple[Trial, float | None]] = []
     if path.exists():
         with path.open("rb") as file:
             file.seek(offset)
@@ -198,10 +209,11 @@ def finished_after(path: Path, offset: int) -> tuple[list[Trial], int]:
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                record = _record(line)
-                if isinstance(record, Trial):
-                    trials.append(record)
-    return trials, offset
+                trial = _record(line)
+                if isinstance(trial, Trial):
+                    at = (checked(line) or {}).get("time")
+                    recorded.append((trial, at if type(at) in _NUMBERS else None))
+    return recorded, offset
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -270,6 +282,7 @@ def _finished_line(trial: Trial) -> bytes:
         "seconds": round(trial.seconds, 6),
         "error": trial.error,
         "info": trial.info,
+        "time": round(time.time(), 3),
     }
     try:
         return orjson.dumps(fields)[:-1]

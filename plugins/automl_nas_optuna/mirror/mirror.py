@@ -15,10 +15,12 @@ from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import State
-from automl_nas.run import finished_after
+from automl_nas.run import RunDirectory, recorded_after
 from automl_nas.space import Architecture, Choice
 from automl_nas.strategy import Trial
+from automl_nas_optuna.long_values import split
 from automl_nas_optuna.mirror.run_description import RunDescription
+from automl_nas_optuna.objective.recorded_options import ARCHITECTURE, OPTIONS
 from automl_nas_optuna.objective.suggesting import distributions_of, parameters_of
 from automl_nas_optuna.storages import close, open_storage, quiet, reached, without_password
 
@@ -29,6 +31,15 @@ if TYPE_CHECKING:
 
 RUN, NUMBER = "automl_nas:run", "automl_nas:number"
 """Attributes that a mirror writes: the run of a study, and the number of a trial in the run."""
+
+DIRECTORY, CONFIGURATION = "automl_nas:directory", "automl_nas:configuration"
+"""Attributes of a study: the run directory, and the configuration of the run."""
+
+DASHBOARD_CONSTRAINTS = "constraints"
+"""The system attribute from which optuna-dashboard reads violations. Optuna 5 writes one attribute for each of them."""
+
+MAX_INFO = 1000
+"""The number of characters of JSON up to which an entry of the `info` of a trial is copied."""
 
 _STATES = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED, State.FAILED: TrialState.FAIL}
 
@@ -48,13 +59,14 @@ class Mirror:
     """
 
     def __init__(self, directory: Path, description: RunDescription, storage: str, study: str) -> None:
-        self._ledger, self._description = directory / "trials.jsonl", description
+        self._directory, self._description = directory, description
         self._address, self._study = storage, study
         self._parameters = MirrorParameters(description)
         self._storage: BaseStorage | None = None
         # Stage -> study, and the numbers of the trials that it contains.
         self._studies: dict[str, tuple[Study, set[int]]] = {}
-        self._uncopied: list[Trial] = []
+        # Trials with the times at which they were recorded.
+        self._uncopied: list[tuple[Trial, float | None]] = []
         self._offset = self.copied = 0
 
     @property
@@ -89,13 +101,13 @@ class Mirror:
             self._read()
         if not self._uncopied:
             return False
-        trial = self._uncopied[0]
+        trial, recorded_at = self._uncopied[0]
         try:
             with reached(self._address):
                 self._open()
                 study, numbers = self._open_study(trial.stage)
                 if trial.number not in numbers:
-                    self._add(study, trial)
+                    self._add(study, trial, recorded_at)
                     numbers.add(trial.number)
                     self.copied += 1
         except BaseException:
@@ -121,8 +133,8 @@ class Mirror:
         return f"{self._study}/{stage}"
 
     def _read(self) -> None:
-        trials, self._offset = finished_after(self._ledger, self._offset)
-        self._uncopied += [trial for trial in trials if trial.stage in self._description.objectives]
+        recorded, self._offset = recorded_after(self._directory / "trials.jsonl", self._offset)
+        self._uncopied += [item for item in recorded if item[0].stage in self._description.objectives]
 
     def _open(self) -> None:
         if self._storage is None:
@@ -156,12 +168,25 @@ class Mirror:
             study.set_user_attr(RUN, self._description.run)
             with quiet():
                 study.set_metric_names(list(objectives))
+            options = {name: list(decision.options) for name, decision in self._description.decisions.items()}
+            for name, value in (
+                (OPTIONS, options),
+                (DIRECTORY, str(self._directory.resolve())),
+                (CONFIGURATION, self._configuration()),
+            ):
+                for part in split(name, value):
+                    study.set_user_attr(*part)
         numbers = {item.user_attrs[NUMBER] for item in study.get_trials(deepcopy=False) if NUMBER in item.user_attrs}
         self._studies[stage] = study, numbers
         return study, numbers
 
-    def _add(self, study: Study, trial: Trial) -> None:
-        copy = self._optuna_trial(trial)
+    def _configuration(self) -> Any:
+        """Return the configuration of the run, without passwords that an earlier version recorded."""
+        run = RunDirectory(self._directory)
+        return _without_passwords(run.read_config()) if run.config.exists() else None
+
+    def _add(self, study: Study, trial: Trial, recorded_at: float | None) -> None:
+        copy = self._optuna_trial(trial, recorded_at)
         try:
             study.add_trial(copy)
         except ValueError as error:  # of Optuna, which supports one kind of distribution for each parameter
@@ -171,7 +196,7 @@ class Mirror:
                 path="study",
             ) from error
 
-    def _optuna_trial(self, trial: Trial) -> FrozenTrial:
+    def _optuna_trial(self, trial: Trial, recorded_at: float | None) -> FrozenTrial:
         objectives, state = self._description.objectives[trial.stage], _STATES[trial.state]
         values = [trial.values[name] for name in objectives if name in trial.values]
         if state is TrialState.COMPLETE and len(values) < len(objectives):
@@ -191,8 +216,11 @@ class Mirror:
             user_attrs={**other_values, **_attributes(trial)},
             intermediate_values=steps if len(objectives) == 1 else {},
             constraints=dict(trial.violations),
+            system_attrs={DASHBOARD_CONSTRAINTS: list(trial.violations.values())} if trial.violations else {},
         )
         assert copy.datetime_complete is not None
+        if recorded_at is not None:  # otherwise an earlier version recorded the trial: the time is that of copying
+            copy.datetime_complete = datetime.datetime.fromtimestamp(recorded_at)
         copy.datetime_start = copy.datetime_complete - datetime.timedelta(seconds=trial.seconds)
         return copy
 
@@ -236,12 +264,28 @@ def _reports(trial: Trial) -> list[tuple[int, float]]:
 
 
 def _attributes(trial: Trial) -> Mapping[str, Any]:
-    attributes: dict[str, Any] = {"number": trial.number, "seed": trial.seed, "seconds": trial.seconds}
+    short = {name: value for name, value in trial.info.items() if name != "intermediate" and _is_short(value)}
+    attributes: dict[str, Any] = {**short, "number": trial.number, "seed": trial.seed, "seconds": trial.seconds}
     if trial.fidelity is not None:
         attributes["fidelity"] = trial.fidelity
     if trial.error:
         attributes["error"] = trial.error
-    return {f"automl_nas:{name}": value for name, value in attributes.items()}
+    return {
+        **{f"automl_nas:{name}": value for name, value in attributes.items()},
+        ARCHITECTURE: trial.architecture.to_dict(),
+    }
+
+
+def _is_short(value: object) -> bool:
+    return len(json.dumps(value)) <= MAX_INFO
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_password(value)
+    if isinstance(value, Mapping):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    return [_without_passwords(item) for item in value] if isinstance(value, list) else value
 
 
 def _names(directions: list[StudyDirection]) -> str:

@@ -9,9 +9,11 @@ import sys
 import threading
 from typing import IO, TYPE_CHECKING, final
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, UserError
 from automl_nas.plugin import Observer
 from automl_nas.space import SearchSpace
+from automl_nas_optuna.mirror.mirror import Mirror
+from automl_nas_optuna.mirror.process import REFUSED, copy_rest
 from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.optuna_version import require_optuna
 from automl_nas_optuna.storages import close, open_storage, refuse_password
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EXIT_SECONDS = 5.0
-"""How much longer than ``patience`` the end of a run waits for the mirror process, before it kills the process."""
+"""Seconds that the end of a run waits for the mirror process to finish the trial that it is copying."""
+
+QUIET_SECONDS = 2.0
+"""Seconds of copying at the end of a run after which the run prints that it copies."""
 
 
 @final
@@ -42,7 +47,7 @@ class MirrorObserver(Observer):
         patience: seconds that the end of the run waits until all trials are copied.
     """
 
-    def __init__(self, space: SearchSpace, *, storage: str, study: str | None = None, patience: float = 30.0) -> None:
+    def __init__(self, space: SearchSpace, *, storage: str, study: str | None = None, patience: float = 10.0) -> None:
         if patience < 0:
             raise ConfigurationError(f"must not be negative, got {patience}", path="patience")
         if study is not None and not study.strip():
@@ -77,10 +82,10 @@ class MirrorObserver(Observer):
 
     def search_started(self, run: RunInfo) -> None:
         """Start the process that mirrors the run."""
-        self._directory = run.directory
+        self._directory, self._name = run.directory, self._study or run.name
         RunDescription.of(run.directory, run.objectives, self._space)
         command = [sys.executable, "-m", "automl_nas_optuna.mirror.process"]
-        arguments = [str(run.directory), self._storage, self._study or run.name, str(self._patience)]
+        arguments = [str(run.directory), self._storage, self._name, str(self._patience)]
         self._process = subprocess.Popen(
             [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -89,23 +94,56 @@ class MirrorObserver(Observer):
         self._listener.start()
 
     def close(self) -> None:
-        """Wait at most `patience` seconds until the process has copied all recorded trials."""
+        """Copy the recorded trials that the process has not copied, for at most `patience` seconds.
+
+        The process has a low priority, so on a busy machine this process is faster.
+        """
         if self._process is None or self._process.stdin is None or self._listener is None:
             return
+        # SIGTERM comes first: after its standard input is closed, the process would copy the rest itself.
+        self._process.terminate()
         self._process.stdin.close()
         try:
-            # The process ends by itself. Importing Optuna, or one hanging connection, may take longer than `patience`.
-            self._process.wait(self._patience + EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            _log.warning(
-                "the mirror process did not end in time; to copy the remaining trials: automl-nas mirror %s STORAGE",
-                self._directory,
-            )
-        finally:
+            self._process.wait(EXIT_SECONDS)
+        except subprocess.TimeoutExpired:  # a connection hangs
             self._process.kill()
             self._process.wait()
-            self._listener.join()
-            self._process = None
+        self._listener.join()
+        refused = self._process.returncode == REFUSED
+        self._process = None
+        if not refused:
+            self._copy_rest()
+
+    def _copy_rest(self) -> None:
+        mirror = Mirror(self._directory, RunDescription.read(self._directory), self._storage, self._name)
+        stop = threading.Event()
+        left: list[int] = []
+
+        def copy() -> None:
+            try:
+                left.append(copy_rest(mirror, self._patience, _log.warning, stop.is_set))
+            except UserError as error:
+                _log.warning("the run is not mirrored: %s", error)
+                left.append(0)
+            finally:
+                mirror.close()
+
+        # A daemon: a connection that hangs must not keep the run from ending.
+        thread = threading.Thread(target=copy, name="mirror", daemon=True)
+        thread.start()
+        thread.join(min(QUIET_SECONDS, self._patience))
+        if thread.is_alive():
+            _log.warning("copying the last trials into the Optuna storage, for at most %g s", self._patience)
+            try:
+                thread.join(max(0.0, self._patience - QUIET_SECONDS) + EXIT_SECONDS)
+            finally:
+                stop.set()
+        if not left or left[0]:
+            _log.warning(
+                "%s trials were not copied in time; to copy them: automl-nas mirror %s STORAGE",
+                left[0] if left else "some",
+                self._directory,
+            )
 
 
 def _log_messages(lines: IO[str]) -> None:

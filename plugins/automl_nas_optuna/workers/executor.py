@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run import Crash, EvaluatorSource, Executor, StageEvaluator
+from automl_nas_optuna.long_values import joined
 from automl_nas_optuna.storages import StorageError, refuse_password
-from automl_nas_optuna.workers.long_values import joined
 from automl_nas_optuna.workers.queue import (
     ERROR,
     HEARTBEAT,

@@ -24,8 +24,8 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run import read_json, to_json_values, write_json
 from automl_nas.space import Architecture
+from automl_nas_optuna.long_values import joined, split
 from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, without_password
-from automl_nas_optuna.workers.long_values import joined, split
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,22 @@ from plugins.optuna.spaces import Mixed
 
 from automl_nas.errors import ConfigurationError, UserError
 from automl_nas.evaluation.evaluator import State
+from automl_nas.plugin import RunInfo
+from automl_nas.run import RunDirectory, recorded_after
 from automl_nas.run.record.ledger import Ledger
+from automl_nas.run.record.lines import with_checksums
 from automl_nas.run.session import Session
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Choice
 from automl_nas.strategy.trial import Trial
+from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
 from automl_nas_optuna.commands import mirror as command
 from automl_nas_optuna.mirror.mirror import NUMBER, Mirror, MirrorParameters
 from automl_nas_optuna.mirror.mirror_once import mirror_once
 from automl_nas_optuna.mirror.observer import MirrorObserver
 from automl_nas_optuna.mirror.run_description import RunDescription
-from automl_nas_optuna.objective.suggesting import architecture_of
+from automl_nas_optuna.objective.suggesting import architecture_of, suggest
 from automl_nas_optuna.storages import StorageError, open_storage, reached, refuse_password, without_password
 
 SPACE = ToySpace(blocks=3, options=4)
@@ -80,7 +87,10 @@ def test_the_copy_is_complete_when_the_run_is(tmp_path: Path) -> None:
         copy = copies[number]
         assert architecture_of(copy.params, SPACE) == trial.architecture
         assert copy.values == [trial.metrics["accuracy"], trial.costs["toy_cost"]]
-        assert copy.constraints == trial.violations
+        # Optuna reads both its own attributes and that of optuna-dashboard, which are numbered.
+        assert {name: copy.constraints[name] for name in trial.violations} == trial.violations
+        assert copy.system_attrs["constraints"] == list(trial.violations.values())
+        assert copy.user_attrs["automl_nas:architecture"] == trial.architecture.to_dict()
         assert copy.duration is not None
         assert copy.duration.total_seconds() == pytest.approx(trial.seconds, abs=2e-6)
     with pytest.raises(ConfigurationError, match=r"a study called 'first/search' is already there"):
@@ -95,6 +105,73 @@ def test_a_run_is_mirrored_afterwards_and_each_trial_once(finished: Path, tmp_pa
     assert mirrored(storage, "finished/search").keys() == set(range(12))
     result = CliRunner().invoke(command, [str(finished), storage, "--study", "again"])
     assert result.output == "12 trials copied; studies: again/search\n"
+
+
+def test_the_times_are_those_of_the_run(finished: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "trials.jsonl").read_text().splitlines()]
+    times = {line["number"]: line["time"] for line in lines if line["event"] == "finished"}
+    assert times.keys() == set(range(12))
+    began = (finished / "config.yaml").stat().st_mtime
+    assert began - 1 < min(times.values()) <= max(times.values()) <= (finished / "result.json").stat().st_mtime + 1
+    storage = str(tmp_path / "trials.journal")
+    mirror_once(finished, storage, "later")
+    for number, copy in mirrored(storage, "later/search").items():
+        assert copy.datetime_complete is not None
+        assert copy.datetime_complete.timestamp() == pytest.approx(times[number], abs=1e-3)
+
+
+def test_trials_of_earlier_versions_have_the_time_of_copying(tmp_path: Path) -> None:
+    description = RunDescription.of(tmp_path, {"search": {"accuracy": "maximize"}}, SPACE)
+    ledger = Ledger(tmp_path / "trials.jsonl", writable=True)
+    ledger.finished([Trial(0, SPACE.sample(stream(0, "test")), {"accuracy": 0.5}, stage="search", seconds=4.0)])
+    ledger.close()
+    body, _, _ = (tmp_path / "trials.jsonl").read_bytes().partition(b',"time"')
+    (tmp_path / "trials.jsonl").write_bytes(with_checksums([body]))
+    assert recorded_after(tmp_path / "trials.jsonl", 0)[0][0][1] is None
+    before = time.time()
+    mirror = Mirror(tmp_path, description, str(tmp_path / "trials.journal"), "run")
+    while mirror.copy():
+        pass
+    (copy,) = mirrored(str(tmp_path / "trials.journal"), "run/search").values()
+    assert copy.datetime_complete is not None
+    assert before - 1 <= copy.datetime_complete.timestamp() <= time.time() + 1
+    assert copy.duration == datetime.timedelta(seconds=4)
+
+
+def test_a_study_names_its_run(tmp_path: Path) -> None:
+    run, storage = tmp_path / "run", str(tmp_path / "trials.journal")
+    Session.start({**configuration(trials=3), "space": SPACE}, run).run()
+    recorded = (run / "config.yaml").read_text()
+    # An earlier version recorded passwords, and no checksums (the last line).
+    old = recorded.replace("executor:\n  name: in_process", "executor:\n  name: postgresql://me:secret@host/db")
+    (run / "config.yaml").write_text("".join(old.splitlines(keepends=True)[:-1]))
+    RunDescription.of(run, {"search": {"accuracy": "maximize", "toy_cost": "minimize"}}, SPACE)
+    mirror_once(run, storage, None)
+    study = optuna.load_study(study_name="run/search", storage=open_storage(storage))
+    assert study.user_attrs["automl_nas:directory"] == str(run.resolve())
+    written = study.user_attrs["automl_nas:configuration"]
+    assert written["stages"] == RunDirectory(run).read_config()["stages"]
+    assert written["executor"]["name"] == "postgresql://me:***@host/db"
+    assert study.user_attrs["automl_nas:options"] == {name: list(d.options) for name, d in SPACE.decisions.items()}
+    # The study may be continued by an objective that suggests architectures of the space.
+    suggest(study.ask(), SPACE)
+
+
+@pytest.mark.process
+def test_the_end_of_a_run_does_not_depend_on_the_mirror_process(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a busy machine the process may not even have imported Optuna when the run ends."""
+    monkeypatch.setattr("automl_nas_optuna.mirror.observer.EXIT_SECONDS", 0.2)
+    storage = str(tmp_path / "trials.journal")
+    observer = MirrorObserver(SPACE, storage=storage)
+    objectives = RunDescription.read(finished).objectives
+    observer.search_started(RunInfo(finished, "slow", objectives=objectives))
+    assert observer._process is not None
+    observer._process.send_signal(signal.SIGSTOP)
+    observer.close()
+    assert mirrored(storage, "slow/search").keys() == set(range(12))
+    assert caplog.text == ""
 
 
 def test_trials_that_a_storage_missed_are_copied_when_it_is_back(finished: Path, tmp_path: Path) -> None:
@@ -119,11 +196,7 @@ def test_trials_that_a_storage_missed_are_copied_when_it_is_back(finished: Path,
 
 
 @pytest.mark.process
-def test_a_run_whose_storage_is_down_goes_on_and_warns(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The process gives up by itself 1 s after the run has ended and it has started; starting it may take much longer.
-    monkeypatch.setattr("automl_nas_optuna.mirror.observer.EXIT_SECONDS", 120.0)
+def test_a_run_whose_storage_is_down_goes_on_and_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
     storage = f"sqlite:///{folder}/trials.db"
@@ -133,7 +206,7 @@ def test_a_run_whose_storage_is_down_goes_on_and_warns(
     folder.rmdir()
     session.run()
     assert recorded(tmp_path / "run").keys() == set(range(12))
-    assert "unable to open database file; the search goes on" in caplog.text
+    assert "unable to open database file; trying again for 1 s" in caplog.text
     assert "12 trials were not copied in time; to copy them: automl-nas mirror" in caplog.text
     folder.mkdir()
     assert mirror_once(tmp_path / "run", storage, None)[0] == 12
@@ -181,7 +254,7 @@ def test_all_kinds_of_decisions_and_states_are_copied(tmp_path: Path) -> None:
     for copy in copies.values():
         assert architecture_of(copy.params, space) == architecture
     assert [copy.state.name for copy in copies.values()] == ["COMPLETE", "PRUNED", "FAIL"]
-    assert copies[0].constraints == {"flops <= 9": math.inf}
+    assert copies[0].constraints == {"flops <= 9": math.inf, "0": math.inf}
     assert (copies[0].user_attrs["loss"], copies[0].user_attrs["flops"]) == (2.0, 7.0)
     assert (copies[1].value, copies[1].intermediate_values) == (0.2, {1: 0.1, 3: 0.2})
     assert copies[2].user_attrs["automl_nas:error"] == "out of memory"

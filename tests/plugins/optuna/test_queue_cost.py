@@ -13,9 +13,9 @@ import sqlalchemy
 from plugins.optuna.test_workers import CANDIDATE, StubEvaluatorSource, answered
 
 from automl_nas.evaluation.evaluator import Outcome, Request
+from automl_nas_optuna.long_values import LIMIT, joined, split
 from automl_nas_optuna.storages import open_storage
 from automl_nas_optuna.workers.executor import OptunaExecutor
-from automl_nas_optuna.workers.long_values import LIMIT, joined, split
 from automl_nas_optuna.workers.queue import Queue
 
 
