@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from automl_nas.space.selection import Selection as Selection, Weighted as Weighted
     from automl_nas.space.space import SearchSpace as SearchSpace, SupernetSpace as SupernetSpace
     from automl_nas.space.supernet import Segment as Segment, Supernet as Supernet
+    from automl_nas.space.token_inputs import refuses_floats as refuses_floats
 
 _HOMES = {
     "architecture": (
@@ -71,6 +72,7 @@ _HOMES = {
         "neighbours",
         "sample",
     ),
+    "token_inputs": ("refuses_floats",),
     "modules.space": ("ModuleSpace",),
     "modules.choice": ("OneOf",),
     "modules.elastic": (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -128,6 +128,7 @@ class SplitTask(SupervisedTask):
         splitting: splits and batches.
         standardize: whether training targets are standardised by the training split.
         resamples: the number of bootstrap resamples of an interval.
+        preprocessing: how inputs were computed, for the report.
     """
 
     @abstractmethod
@@ -142,6 +143,7 @@ class SplitTask(SupervisedTask):
         *,
         standardize: bool = False,
         resamples: int = RESAMPLES,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         plain = make_loss(judging.loss, ignore_index=judging.ignore_index)
         count = check_targets(targets, plain.kind, judging.ignore_index, num_classes=judging.num_classes)
@@ -161,6 +163,7 @@ class SplitTask(SupervisedTask):
             names=names,
             scale=_scale(training, loss) if standardize else None,
             resamples=resamples,
+            preprocessing=preprocessing,
         )
         self._source, self._settings, self._input_shape, self._count = source, splitting, input_shape, count
         self._shares = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class SupervisedTask(Task):
             shape of one target: metrics are then computed from ``output * deviation + mean`` and the targets in their
             own unit. None: training targets are the targets.
         resamples: the number of bootstrap resamples of an interval; 0: metrics that need them have no interval.
+        preprocessing: how inputs were computed from raw data, as plain data for the details; None: nothing.
     """
 
     @abstractmethod
@@ -48,10 +50,11 @@ class SupervisedTask(Task):
         names: Sequence[str] | None = None,
         scale: tuple[Tensor, Tensor] | None = None,
         resamples: int = RESAMPLES,
+        preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         if resamples < 0:
             raise ConfigurationError(f"resamples must be at least 0, not {resamples}", path="task.resamples")
-        self._resamples = resamples
+        self._resamples, self._preprocessing = resamples, preprocessing
         self._loss, self._metrics, self._scale = loss, dict(metrics), scale
         self._ignore_index, self._names = ignore_index, names
 
@@ -134,6 +137,8 @@ class SupervisedTask(Task):
         if self._scale is not None:
             mean, deviation = (value.tolist() for value in self._scale)
             described["target_scale"] = {"mean": mean, "deviation": deviation}
+        if self._preprocessing is not None:
+            described["preprocessing"] = dict(self._preprocessing)
         return TaskReport(values, intervals, described, tuple(warnings))
 
     def _predicted(self, model: Predictor, inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -65,6 +65,8 @@ class TensorTask(SplitTask):
         standardize_targets: whether networks learn ``(target - mean) / deviation`` of the training split. Metrics are
             in the unit of the targets; `TaskReport.details` contains mean and deviation as ``target_scale``.
         resamples: the number of bootstrap resamples of an interval; 0: metrics that need them have no interval.
+        preprocessing: how x was computed from raw data, as plain data; the report contains it, for users of the
+            network. None: nothing is recorded.
         workers: number of processes that make training batches; worth it only if ``augment`` is slow.
 
     Raises:
@@ -95,6 +97,7 @@ class TensorTask(SplitTask):
         ignore_index: int | None = None,
         standardize_targets: bool = False,
         resamples: int = RESAMPLES,
+        preprocessing: Mapping[str, Any] | None = None,
         workers: int = 0,
     ) -> None:
         kind = make_loss(loss, ignore_index=ignore_index).kind
@@ -127,6 +130,7 @@ class TensorTask(SplitTask):
             SplitSettings(batch_size, score_batch_size, search_fraction, test_fraction, split_seed, sampler, workers),
             standardize=standardize_targets,
             resamples=resamples,
+            preprocessing=preprocessing,
         )
         if augment is not None:
             source(self._splits["train"][:1], 0, 0)

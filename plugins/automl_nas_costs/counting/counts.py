@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import SpaceError, UserError
-from automl_nas.space import Architecture, SearchSpace
+from automl_nas.space import Architecture, SearchSpace, refuses_floats
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
 from automl_nas_costs.counting.meta_operators import result_of_same_shape
@@ -175,6 +175,7 @@ def count(
             try:
                 network = build(space, architecture).eval()
                 x = _input(space, network, device)
+                x = x.long() if failures and refuses_floats(failures[0]) else x
                 with running_modules(network) as paths:
                     counter = _Counter(ignore, paths)
                     recorder = counter.recorder = Recorder(network, x) if memory else None

@@ -1,0 +1,41 @@
+"""Regression: predict the progress of diabetes from ten measurements (scikit-learn's 442 patients)."""
+
+from pathlib import Path
+
+from sklearn.datasets import load_diabetes
+from torch import nn
+
+import automl_nas
+
+x, y = load_diabetes(return_X_y=True, scaled=True)
+task = automl_nas.TensorTask(x * 20, y[:, None], loss="mse", standardize_targets=True, batch_size=32)
+
+
+def network() -> nn.Module:
+    activation = automl_nas.OneOf([nn.ReLU(), nn.Tanh(), nn.GELU()], name="activation")
+    hidden = automl_nas.OneOf([nn.Identity(), nn.Sequential(nn.Linear(32, 32), nn.ReLU())], name="hidden")
+    return nn.Sequential(nn.Linear(10, 32), activation, hidden, nn.Linear(32, 1))
+
+
+space = automl_nas.ModuleSpace(network, input_shape=(10,))
+
+
+def main(out: Path, epochs: int = 30) -> automl_nas.Result:
+    """Train the supernet, search, retrain and export."""
+    train = {"epochs": epochs, "learning_rate": 0.01}
+    return automl_nas.search(
+        task=task,
+        space=space,
+        stages=[
+            {"name": "supernet", "strategy": {"name": "single_path", "train": train}},
+            {"name": "search", "strategy": "random", "budget": {"trials": 5},
+             "evaluator": {"name": "inherited", "weights": "supernet"}},
+        ],
+        final={"train": train, "export": ["onnx", "safetensors"]},
+        out=out,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    result = main(Path("runs/regression"))
+    print(result.architecture, dict(result.metrics))

@@ -1,0 +1,19 @@
+"""Tables: a task for CSV files, and a search space of multilayer perceptrons."""
+
+from __future__ import annotations
+
+from automl_nas.plugin import Register, hookimpl
+
+
+@hookimpl
+def register_tasks(register: Register) -> None:
+    """Register ``csv``."""
+    register(
+        "csv", "automl_nas_tabular.csv_task:csv_task", summary="classification or regression of the rows of a CSV file"
+    )
+
+
+@hookimpl
+def register_spaces(register: Register) -> None:
+    """Register ``mlp``."""
+    register("mlp", "automl_nas_tabular.mlp:mlp", summary="residual multilayer perceptrons: widths, depth, activation")

@@ -1,0 +1,179 @@
+"""The task `csv` and the space `mlp`: what is inferred, standardised and refused."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_wine
+from sklearn.preprocessing import StandardScaler
+
+import automl_nas
+from automl_nas.errors import ConfigurationError, DataError, SpaceError
+from automl_nas.evaluation import Task
+from automl_nas.space import SearchSpace
+from automl_nas.testing import SupernetContract, TaskContract
+from automl_nas_tabular.csv_task import csv_task
+from automl_nas_tabular.mlp import mlp
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    x, y = load_wine(return_X_y=True)
+    names = [*(f"f{k}" for k in range(x.shape[1])), "kind"]
+    rows = [",".join([*map(repr, row.tolist()), f"wine {label}"]) for row, label in zip(x, y, strict=True)]
+    return write(tmp_path_factory.mktemp("data"), "\n".join([",".join(names), *rows]))
+
+
+class TestCsv(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _path(self, wine: Path) -> None:
+        self.path = wine
+
+    def make_task(self) -> Task:
+        return csv_task(path=self.path, target="kind", kind="classification", batch_size=16)
+
+
+class TestMlp(SupernetContract):
+    def make_space(self) -> SearchSpace:
+        return mlp(
+            input_shape=(5,), num_classes=3, width=8, blocks=2, hidden_widths=(4, 8), activations=("relu", "tanh")
+        )
+
+
+def test_numbers_are_standardised_by_the_training_split_as_scikit_learn_does(wine: Path) -> None:
+    task = csv_task(path=wine, target="kind", kind="classification")
+    x, y = load_wine(return_X_y=True)
+    parts = {split: next(task.scored_batches(split)) for split in ("train", "search", "test")}
+    features = task.report(lambda inputs: torch.zeros(len(inputs), 3), "test").details["preprocessing"]["features"]
+    mean, deviation = (np.array([feature[key] for feature in features]) for key in ("mean", "deviation"))
+    raw = parts["train"][0].numpy() * deviation + mean
+    scaler = StandardScaler().fit(raw)
+    assert scaler.mean_ == pytest.approx(mean, rel=1e-4) and scaler.scale_ == pytest.approx(deviation, rel=1e-4)
+    everything = np.concatenate([part[0].numpy() for part in parts.values()]) * deviation + mean
+    order = np.lexsort(everything.T.round(2)), np.lexsort(x.T.round(2))
+    assert everything[order[0]] == pytest.approx(x[order[1]], rel=1e-3)
+    labels = np.concatenate([part[1].numpy() for part in parts.values()])
+    assert np.bincount(labels).tolist() == np.bincount(y).tolist()
+
+
+SMALL = "age,job,label,y\n" + "".join(f"{20 + k},{'clerk' if k % 2 else 'cook'},{k % 2},{k * 1.5}\n" for k in range(40))
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "metric"),
+    [
+        ("label", "classification", "accuracy"),
+        ("job", "classification", "accuracy"),
+        ("y", "regression", "rmse"),
+        (["y", "age"], "regression", "rmse"),
+    ],
+)
+def test_the_kind_is_inferred_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, target: Any, kind: str, metric: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        task = csv_task(path=write(tmp_path, SMALL), target=target, batch_size=8)
+    assert f": {kind}; set kind" in caplog.text
+    assert next(iter(task.metrics)) == metric
+
+
+def test_labels_are_inferred_from_columns_of_0_and_1(tmp_path: Path) -> None:
+    text = "a,b,c\n" + "".join(f"{k % 2},{k // 2 % 2},{k}\n" for k in range(40))
+    task = csv_task(path=write(tmp_path, text), target=["a", "b"], batch_size=8)
+    assert "average_precision" in task.metrics and task.num_classes == 2 and task.input_shape == (1,)
+
+
+def test_text_is_one_hot_and_missing_values_have_a_feature(tmp_path: Path) -> None:
+    text = SMALL.replace("21,clerk", ",clerk").replace("30,cook", "30,?")
+    task = csv_task(path=write(tmp_path, text), target="y", kind="regression", missing="impute", ignore=("label",))
+    assert task.input_shape == (4,)  # age, age is missing, clerk, cook
+    inputs = torch.cat([next(task.scored_batches(split))[0] for split in ("train", "search", "test")])
+    assert inputs[:, 1].sum() == 1 and inputs[inputs[:, 1] == 1, 0] == 0
+    assert sorted(inputs[:, 2:].sum(1).tolist()) == [0.0] + [1.0] * 39
+    dropped = csv_task(path=write(tmp_path, text), target="y", kind="regression", missing="drop")
+    assert sum(dropped.size(split) for split in ("train", "search", "test")) == 38
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        (SMALL.replace("21,clerk", ",clerk"), {}, r"table.csv, line 3, column 'age': the value is missing"),
+        (SMALL.replace("25,clerk", "2S,clerk"), {}, r"line 7, column 'age': '2S' is not a finite number"),
+        (SMALL.replace("25,clerk", "inf,clerk"), {}, r"line 7, column 'age': 'inf' is not a finite number"),
+        (SMALL.replace("25,clerk", "25,clerk,1"), {}, "line 7: 5 cells, but the header has 4 columns"),
+        (SMALL, {"target": "lable"}, "task.target: .* has no column 'lable'; did you mean 'label'"),
+        (SMALL, {"ignore": ("x",)}, "task.ignore: .* has no column 'x'"),
+        (SMALL.replace("age", "job"), {}, "the header has the column 'job' twice"),
+        ("", {}, "0 columns in its first line"),
+        ("a,b\n", {"target": "a"}, "has no rows below its header"),
+        (SMALL, {"separator": ";"}, "has 1 columns in its first line"),
+        (SMALL, {"categories": ("age",), "most_categories": 5}, "'age': .. different strings, more than"),
+        (SMALL, {"target": "job", "kind": "regression"}, "'job': regression needs numbers, .*'cook' in line 2"),
+        (SMALL, {"target": ["y"], "kind": "multilabel"}, "line 3, column 'y': a label must be 0 or 1, not 1.5"),
+        (SMALL.replace("0.0\n", "\n"), {"target": "y"}, "line 2, column 'y': the value is missing"),
+        (SMALL, {"target": ["age", "job", "label", "y"]}, "has no columns besides target"),
+    ],
+)  # fmt: skip
+def test_a_bad_cell_is_refused_with_line_and_column(
+    tmp_path: Path, text: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        csv_task(**{"path": write(tmp_path, text), "target": "label", "kind": "classification", **settings})
+
+
+def test_a_missing_file_and_binary_content_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as a CSV file"):
+        csv_task(path=tmp_path / "none.csv", target="a")
+    (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00\x01" * 20)
+    with pytest.raises(DataError, match="cannot be read as a CSV file"):
+        csv_task(path=tmp_path / "table.csv", target="a")
+    with pytest.raises(ConfigurationError, match="separator one character"):
+        csv_task(path=write(tmp_path, SMALL), target="label", separator=", ")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 0},
+        {"blocks": 0},
+        {"hidden_widths": ()},
+        {"hidden_widths": (4, 4)},
+        {"dropout": 1.0},
+        {"activations": ()},
+    ],
+)
+def test_the_space_refuses_settings_out_of_range(settings: dict[str, Any]) -> None:
+    with pytest.raises(SpaceError, match=next(iter(settings))):
+        mlp(**settings)
+
+
+@pytest.mark.slow
+def test_a_table_is_searched_without_code(tmp_path: Path, wine: Path) -> None:
+    result = automl_nas.search(
+        task={"name": "csv", "path": str(wine), "target": "kind", "kind": "classification", "batch_size": 16},
+        space={"name": "mlp", "width": 16, "blocks": 2},
+        stages=[
+            {"name": "supernet", "strategy": {"name": "single_path", "train": {"epochs": 3, "learning_rate": 0.05}}},
+            {"name": "search", "strategy": "random", "evaluator": "inherited", "budget": {"trials": 3}},
+        ],
+        final={"train": {"epochs": 20, "learning_rate": 0.05}, "export": ["safetensors"]},
+        runtime={"threads": 1},
+        out=tmp_path / "run",
+    )
+    assert result.metrics["accuracy"] > 0.9  # of three classes, the largest is 40 % of the rows
+    assert result.final is not None
+    details = result.final.delivered.details
+    assert details["classes"] == ["wine 0", "wine 1", "wine 2"] and sum(details["support"]) == result.plan.task.size(
+        "test"
+    )
