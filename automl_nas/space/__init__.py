@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         mutate as mutate,
         neighbours as neighbours,
         sample as sample,
+        sample_neighbours as sample_neighbours,
     )
     from automl_nas.space.selection import Selection as Selection, Weighted as Weighted
     from automl_nas.space.space import SearchSpace as SearchSpace, SupernetSpace as SupernetSpace
@@ -71,6 +72,7 @@ _HOMES = {
         "mutate",
         "neighbours",
         "sample",
+        "sample_neighbours",
     ),
     "token_inputs": ("refuses_floats",),
     "modules.space": ("ModuleSpace",),

@@ -71,6 +71,21 @@ def neighbours(architecture: Architecture, decisions: Decisions) -> Iterator[Arc
             )
 
 
+def sample_neighbours(
+    architecture: Architecture, decisions: Decisions, rng: random.Random, most: int
+) -> list[Architecture]:
+    """Return all `neighbours` in their order or, if there are more than ``most``, a random sample of that size.
+
+    It takes the same draws as ``rng.sample(list(neighbours(...)), most)``, without constructing the other neighbours.
+    """
+    steps = [(name, value) for name, decision in decisions.items() for value in decision.neighbours(architecture[name])]
+    values, shared = architecture._values, _shared(architecture, decisions)
+    return [
+        Architecture._of_decisions({**values, name: value}, shared)
+        for name, value in (steps if len(steps) <= most else rng.sample(steps, most))
+    ]
+
+
 def _shared(architecture: Architecture, decisions: object) -> object:
     """Return the decisions if they returned all values of the architecture, else None."""
     return decisions if architecture._decisions is decisions else None

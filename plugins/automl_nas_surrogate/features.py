@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from automl_nas.space import Architecture, Ordinal, SearchSpace, encode
+from automl_nas.space import Architecture, Choice, Ordinal, SearchSpace, Value, encode
 from automl_nas.strategy import FeasibleSampler, Problem
 from automl_nas.streams import stream
 from automl_nas_surrogate.gaussian_process import Array
 
 _SAMPLES = 200  # architectures whose costs give mean and standard deviation
 _CACHE_SIZE = 1 << 15
+_FEW_OPTIONS = 16  # up to this number of options a product of one-hot codes is faster than a comparison of codes
 
 
 @final
@@ -42,8 +44,15 @@ class Features:
         count = self.unordered.shape[1] + self.ordered.shape[1]
         shape = (len(self.unordered), len(other.unordered))
         different = np.zeros(shape)
-        if self.unordered.shape[1]:
-            different += cdist(self.unordered, other.unordered, "hamming") * self.unordered.shape[1]
+        width = self.unordered.shape[1]
+        options = 1 + int(max(self.unordered.max(initial=0), other.unordered.max(initial=0)))
+        if options > _FEW_OPTIONS:
+            different += cdist(self.unordered, other.unordered, "hamming") * width
+        elif width:
+            # The number of equal decisions is a product of one-hot codes; 32 bits hold it exactly. Dividing and
+            # multiplying rounds as the other branch does.
+            same = _one_hot(self.unordered, options) @ _one_hot(other.unordered, options).T
+            different += (width - same.astype(np.float64)) / width * width
         if self.ordered.shape[1]:
             different += cdist(self.ordered, other.ordered, "cityblock")
         costs = cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else np.zeros(shape)
@@ -53,6 +62,12 @@ class Features:
         """Return the features of these architectures followed by the other ones."""
         pairs = ((self.unordered, other.unordered), (self.ordered, other.ordered), (self.costs, other.costs))
         return Features(*(np.concatenate(pair) for pair in pairs))
+
+
+def _one_hot(codes: Array, options: int) -> NDArray[np.float32]:
+    hot = codes[:, :, None] == np.arange(options)
+    one_hot: NDArray[np.float32] = hot.reshape(len(codes), -1).astype(np.float32)
+    return one_hot
 
 
 @final
@@ -80,7 +95,15 @@ class Featurizer:
         self._ordered = [place for place, (order, _) in enumerate(ordered) if order]
         self._unordered = [place for place, (order, _) in enumerate(ordered) if not order]
         self._lengths = np.array([length for order, length in ordered if order], dtype=np.float64)
-        self._cache: dict[Architecture, tuple[tuple[int, ...], list[float]]] = {}
+        self._cache: dict[Architecture, tuple[Array, list[float]]] = {}
+        # Without a Subset, and with options that also differ in Python (1 and True do not), a code is a few look-ups.
+        self._tables: list[tuple[str, dict[Value, int]]] | None = None
+        choices = {name: decision for name, decision in space.decisions.items() if isinstance(decision, Choice)}
+        if len(choices) == len(space.decisions) and all(len({*c.options}) == c.size for c in choices.values()):
+            self._tables = [
+                (name, {option: place for place, option in enumerate(decision.options)})
+                for name, decision in choices.items()
+            ]
         self._names: list[str] = []
         self._center = self._scale = self._largest = np.zeros(0)
         if sampler is not None and problem.cost_models:
@@ -101,18 +124,23 @@ class Featurizer:
     def __call__(self, architectures: Sequence[Architecture]) -> Features:
         """Return the features of architectures in canonical form."""
         encoded = [self._encode(architecture) for architecture in architectures]
-        codes = np.array([code for code, _ in encoded], dtype=np.float64).reshape(len(encoded), -1)
+        codes = np.array([code for code, _ in encoded]).reshape(len(encoded), -1)
         costs = np.array([cost for _, cost in encoded], dtype=np.float64).reshape(len(encoded), len(self._names))
         costs = np.where(np.isfinite(costs), costs, self._largest)
         return Features(
             codes[:, self._unordered], codes[:, self._ordered] / self._lengths, (costs - self._center) / self._scale
         )
 
-    def _encode(self, architecture: Architecture) -> tuple[tuple[int, ...], list[float]]:
+    def _code(self, architecture: Architecture) -> Array:
+        if self._tables is None:
+            return np.array(encode(architecture, self._space.decisions), dtype=np.float64)
+        return np.array([places[architecture[name]] for name, places in self._tables], dtype=np.float64)
+
+    def _encode(self, architecture: Architecture) -> tuple[Array, list[float]]:
         encoded = self._cache.get(architecture)
         if encoded is None:
             costs = self._problem.costs(architecture) if self._names else {}
-            encoded = encode(architecture, self._space.decisions), [costs[name] for name in self._names]
+            encoded = self._code(architecture), [costs[name] for name in self._names]
             if len(self._cache) >= _CACHE_SIZE:
                 self._cache.clear()
             self._cache[architecture] = encoded

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.space import Architecture, SearchSpace, neighbours
+from automl_nas.space import Architecture, SearchSpace, sample_neighbours
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.features import Features, Featurizer
@@ -162,8 +162,7 @@ class SurrogateSearch(AskTellStrategy):
         decisions, canonical, feasible = self._space.decisions, self._space.canonical, self._problem.feasible
         around: list[Architecture] = []
         for parent in best[: self._parents]:
-            near = list(neighbours(parent, decisions))
-            around += near if len(near) <= self._neighbourhood else rng.sample(near, self._neighbourhood)
+            around += sample_neighbours(parent, decisions, rng, self._neighbourhood)
         around += [self._sampler.sample(rng) for _ in range(self._random)]
         candidates: dict[Architecture, Architecture] = {}
         for architecture in around:

@@ -146,6 +146,20 @@ def test_sampling_is_uniform(decision: Decision) -> None:
     assert sum((count - expected) ** 2 / expected for count in counts.values()) < 26
 
 
+def test_sampled_neighbours_are_a_sample_of_all_neighbours() -> None:
+    decisions: dict[str, Decision] = {
+        "a": Choice((0, 1, 2, 3, 4)),
+        "b": Ordinal((1, 2, 4)),
+        "c": Subset(("x", "y", "z")),
+    }
+    for seed in range(20):
+        architecture = operators.sample(decisions, random.Random(seed))
+        near = list(operators.neighbours(architecture, decisions))
+        drawn = operators.sample_neighbours(architecture, decisions, random.Random(seed), 3)
+        assert drawn == random.Random(seed).sample(near, 3)
+        assert operators.sample_neighbours(architecture, decisions, random.Random(seed), len(near)) == near
+
+
 def test_neighbours() -> None:
     assert list(Choice(("a", "b", "c")).neighbours("b")) == ["a", "c"]
     assert list(Ordinal((1, 2, 4)).neighbours(1)) == [2]

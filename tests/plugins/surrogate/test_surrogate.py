@@ -13,7 +13,7 @@ import pytest
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.evaluator import State
-from automl_nas.space import Architecture, Choice, DecisionSpace, Ordinal, SearchSpace, Subset
+from automl_nas.space import Architecture, Choice, Decision, DecisionSpace, Ordinal, SearchSpace, Subset
 from automl_nas.space.operators import encode, sample
 from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
@@ -96,6 +96,35 @@ def test_distances_by_hand() -> None:
     exact = (24 / np.std([8, 16, 32, 64, 128])) ** 2
     assert costs[0, 0] == 0
     assert costs[0, 1] == pytest.approx(exact, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    "decisions",
+    [
+        {f"d{place}": Choice((0, 1, 2, 3)) for place in range(7)},
+        {"many": Choice(tuple(range(30))), "few": Choice(("a", "b"))},
+        {"alike": Choice((1, True, 1.0)), "kind": Choice(("a", "b"))},
+        {"width": Ordinal((8, 16, 64)), "edges": Subset(("x", "y", "z")), "kind": Choice(("a", "b"))},
+    ],
+    ids=["few options", "many options", "options equal in Python", "mixed"],
+)
+def test_distances_are_those_of_a_comparison_decision_by_decision(decisions: dict[str, Decision]) -> None:
+    space = DecisionSpace(decisions)
+    problem = Problem({"accuracy": "maximize"})
+    make = Featurizer(space, problem, None, 0)
+    rows = [sample(space.decisions, random.Random(seed)) for seed in range(12)]
+    # The order of the names in an architecture may be another one.
+    others = [Architecture(dict(reversed(row.items()))) for row in rows[:5]]
+    distances, _ = make(rows).distances(make(others))
+    width = sum(decision.width for decision in decisions.values())
+    for place, row in enumerate(rows):
+        for other_place, other in enumerate(others):
+            expected = 0.0
+            for name, decision in decisions.items():
+                codes = zip(decision.encode(row[name]), decision.encode(other[name]), strict=True)
+                ordered = isinstance(decision, Ordinal)
+                expected += sum(abs(a - b) / (decision.size - 1) if ordered else float(a != b) for a, b in codes)
+            assert distances[place, other_place] == pytest.approx(expected / width, abs=1e-15)
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
