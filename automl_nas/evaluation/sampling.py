@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from automl_nas.errors import DataError
 from automl_nas.evaluation.process_context import process_context
 from automl_nas.evaluation.task import Batch
 from automl_nas.streams import stream_seed
@@ -97,6 +98,12 @@ def sample_generator() -> Iterator[Callable[[int], None]]:
         torch.set_num_threads(threads)
 
 
+_WAY_OUT = (
+    "a script that uses processes must be a file, with its calls under `if __name__ == '__main__':`; define what the "
+    "loader uses at the top level of a module, not in a notebook; or set workers of the task to 0"
+)
+
+
 def seeded_batches(
     fetch: Fetch,
     indices: Indices,
@@ -127,6 +134,9 @@ def seeded_batches(
             all workers.
         shares: how often each of the indices is drawn relative to the others, shape ``(len(indices),)``: the samples of
             an epoch are drawn with replacement. None: each index is used at most once in an epoch.
+
+    Raises:
+        DataError: the loader processes cannot start; raised with the first batch.
     """
     if shares is None:
         order = indices[permutation(seed, "order", epoch, len(indices))]
@@ -167,6 +177,7 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
     with warnings.catch_warnings():
         # In a container with a quota below the number of CPUs the loader would advise to use fewer workers.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Got pickle error", category=UserWarning)  # the error below says it
         loader: DataLoader[Any] = DataLoader(
             batches,
             batch_size=None,
@@ -175,13 +186,26 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
             multiprocessing_context=process_context([__name__, *preload]),
             generator=torch.Generator(),  # otherwise the loader draws a seed from the global generator
         )
-        iterator = iter(loader)
+        try:
+            iterator: Any = iter(loader)
+        except Exception as error:  # of pickle, of whatever class the object raises
+            raise DataError(
+                f"the loader of the task cannot start its processes (workers: {workers}), since {error}; {_WAY_OUT}"
+            ) from None
+    count = 0
     try:
-        yield from iterator
+        for batch in iterator:
+            count += 1
+            yield batch
     except Exception as error:
         # A traceback would keep the iterator, and with it the processes, alive as long as the error exists. The message
         # contains the traceback of the worker.
         del iterator
+        if not count and "exited unexpectedly" in str(error):
+            raise DataError(
+                f"the processes of the task's loader (workers: {workers}) ended before the first batch; their own "
+                f"message is printed above. {_WAY_OUT[0].upper()}{_WAY_OUT[1:]}"
+            ) from None
         raise error.with_traceback(None) from None
 
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         InProcess as InProcess,
         evaluate_alone as evaluate_alone,
     )
+    from automl_nas.run.trials.rehearsal import Rehearsal as Rehearsal
     from automl_nas.run.trials.worker_processes import WorkerProcesses as WorkerProcesses
 
 _HOMES = {
@@ -125,6 +126,7 @@ _HOMES = {
         "InProcess",
         "evaluate_alone",
     ),
+    "trials.rehearsal": ("Rehearsal",),
     "trials.worker_processes": ("WorkerProcesses",),
     "trials.evaluator_factory": ("StageEvaluator",),
 }

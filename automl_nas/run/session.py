@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.shortcomings import shortcomings
+from automl_nas.run.trials.rehearsal import rehearse
 
 
 class Session:
@@ -69,11 +71,13 @@ class Session:
             RunInterrupted: a signal came before the run began.
         """
         _check_single_process()
+        _check_not_imported()
         RunDirectory.check_new(out)
         with _beginning(out):
             manager = manager or complete_manager()
             plan = make_plan(raw, manager.registry)
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
+            rehearse(plan)
             measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
             check_interruption()
             directory = RunDirectory.create(out, plan.config, plan.identity)
@@ -112,6 +116,7 @@ class Session:
             RunInterrupted: a signal came before the run continued.
         """
         _check_single_process()
+        _check_not_imported()
         directory = RunDirectory.open(path)
         directory.lock()
         try:
@@ -137,6 +142,8 @@ class Session:
                     )
                     check_spaces(directory, plan)
                     check_data(directory, plan, changed=changed_data)
+                    if directory.read_result() is None:
+                        rehearse(plan)
                     run = run_info(directory.path, plan, resumed=True)
                     session = cls(directory, plan, make_notifications(run, plan, manager, handlers))
                     check_interruption()
@@ -229,6 +236,15 @@ def _check_single_process() -> None:
         raise ConfigurationError(
             "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
             "and use executor: {name: processes, workers: N} to evaluate in parallel"
+        )
+
+
+def _check_not_imported() -> None:
+    """Check that this is not a child process that imports the script of its parent: it would start the run again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself looks it up
+        raise ConfigurationError(
+            "this script starts a run while a worker process of that run imports it; write the calls of the script "
+            "under if __name__ == '__main__':"
         )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas._version import __version__
-from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
@@ -16,6 +15,7 @@ from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.identity_check import check_versions, check_worker
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.trials.rehearsal import Rehearsal
 from automl_nas.streams import stream_seed
 
 
@@ -51,12 +51,7 @@ class StageEvaluator:
         Raises:
             ConfigurationError: the configuration holds Python objects.
         """
-        if self._objects:
-            raise ConfigurationError(
-                f"other machines need a configuration of names, but this one holds Python objects: "
-                f"{', '.join(self._objects)}; register them in a plugin, or use executor: processes",
-                path="executor",
-            )
+        Rehearsal(self._config, self._objects).require_names()
         return {
             "config": self._config,
             "directory": str(self._directory),

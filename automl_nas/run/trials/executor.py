@@ -14,6 +14,7 @@ from automl_nas.errors import ConfigurationError, EvaluationError, Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
 from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.record.atomic_files import CannotWriteError
+from automl_nas.run.trials.rehearsal import Rehearsal
 from automl_nas.run.trials.trial_seeds import seed_globally
 
 BATCH_SECONDS = 1e-3
@@ -49,6 +50,17 @@ class Executor(ABC):
     """
 
     remote: ClassVar[bool] = False
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Check before a run begins that its evaluations can begin (default: nothing is checked).
+
+        Called once, on an executor that is not opened, before anything is written or trained: what `open` and the first
+        evaluation would refuse is found here. The methods of `Rehearsal` are the usual checks.
+
+        Raises:
+            ConfigurationError: with the path of the setting and the way out.
+        """
+        return None
 
     @abstractmethod
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
@@ -107,6 +119,10 @@ class InProcess(Executor):
         self._evaluator: Evaluator | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._alone: deque[Request] = deque()
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Check that no stage has a timeout; see `Executor.rehearse`."""
+        rehearsal.refuse_timeouts()
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Prepare for the evaluations of a stage; see `Executor.open`."""

@@ -16,6 +16,7 @@ from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.run.trials.child_process import MAIN_GUARD, PATIENCE, ChildProcess, ProcessDiedError
 from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone
+from automl_nas.run.trials.rehearsal import TOP_LEVEL, Rehearsal
 
 RESTARTS = 2
 """Number of times in a row that a worker which is killed while it starts is started again."""
@@ -39,15 +40,22 @@ class WorkerProcesses(Executor):
 
     Args:
         workers: number of processes.
+        rehearse: whether one worker process is started before the run begins, to try whether it can construct the
+            space, the task and the classes of the stages. That takes as long as importing torch and opening the data.
     """
 
-    def __init__(self, *, workers: int = 1) -> None:
+    def __init__(self, *, workers: int = 1, rehearse: bool = True) -> None:
         if workers < 1:
-            raise ConfigurationError(f"must be at least 1, but is {workers}", path="executor.workers")
-        self._count = workers
+            raise ConfigurationError(f"must be at least 1, but is {workers}", path="workers")
+        self._count, self._rehearses = workers, rehearse
         self._workers: list[_Worker] = []
         self._queue: deque[Request] = deque()
         self._killed = 0  # workers in a row that were killed while they started
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Start and end one worker process; see `Executor.rehearse`."""
+        if self._rehearses:
+            rehearsal.try_process()
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Prepare for the evaluations of a stage; processes are started with the first requests."""
@@ -55,8 +63,7 @@ class WorkerProcesses(Executor):
             self._source = pickle.dumps(source)
         except Exception as error:
             raise ConfigurationError(
-                f"worker processes need components that can be pickled: {error}; define classes and functions at the "
-                "top level of a module, or use executor: in_process",
+                f"worker processes need components that can be pickled: {error}; {TOP_LEVEL}",
                 path="executor",
             ) from None
         self._starting, self._timeout = starting, timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import final
 
 import torch
@@ -71,6 +72,10 @@ class ModuleSpace(SupernetSpace):
         )
         self._weighable: frozenset[str] | None = None
         check_extremes(self._tree, self._input_shape, self._build_tree)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by its modules: another process must build the networks of its own factory, and no others.
+        return partial(ModuleSpace, self._factory, input_shape=self._input_shape), ()
 
     @property
     def decisions(self) -> Mapping[str, Decision]:

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation import Outcome, Request, State
-from automl_nas.run import Crash, EvaluatorSource, Executor, StageEvaluator
+from automl_nas.run import Crash, EvaluatorSource, Executor, Rehearsal, StageEvaluator
 from automl_nas_optuna.long_values import joined
 from automl_nas_optuna.storages import StorageError, refuse_password
 from automl_nas_optuna.workers.queue import (
@@ -94,6 +94,10 @@ class OptunaExecutor(Executor):
         self._outcomes: deque[Outcome | EvaluationError] = deque()
         self._down = False
         self._pause = poll
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Check that the configuration holds names only; see `Executor.rehearse`."""
+        rehearsal.require_names()
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Open the queue and read its entries; see `Executor.open`.
