@@ -3,8 +3,7 @@
 Each draw samples 100 cells of NAS-Bench-201 at random and predicts all others that have a value. Additive least squares
 is fitted to the same cells: a constant and a contribution for each operation on each edge, once for all edges of a cell
 and once without its dead edges. The predictor chooses its model by cross-validation on the 100 cells; it does not know
-the device. Counts such as FLOPs are not used as features: in this space they are sums over edges, so they contain no
-additional information. Run with ``OMP_NUM_THREADS=1``.
+the device. It has the settings that a configuration without settings has. Run with ``OMP_NUM_THREADS=1``.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def main() -> None:
             for coding, features in rows.items():
                 accuracies[coding].append(accuracy(least_squares(features, values, train, test), values[test]))
             samples: list[Architecture] = [cells[position] for position in train]
-            predictor = Predictor(space, samples, values[train].tolist(), counts=False, seed=draw)
+            predictor = Predictor(space, samples, values[train].tolist(), seed=draw)
             accuracies["predictor"].append(
                 accuracy(predictor.predict([cells[position] for position in test]), values[test])
             )

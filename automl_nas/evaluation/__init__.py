@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         State as State,
     )
     from automl_nas.evaluation.exporter import Delivery as Delivery, Exporter as Exporter
+    from automl_nas.evaluation.rank_correlation import kendall_tau as kendall_tau
     from automl_nas.evaluation.runtime import Runtime as Runtime
     from automl_nas.evaluation.sampling import (
         Indices as Indices,
@@ -100,6 +101,7 @@ _HOMES = {
     ),
     "tasks.splits": ("hold_out",),
     "tasks.supervised": ("SupervisedTask",),
+    "rank_correlation": ("kendall_tau",),
     "runtime": ("Runtime",),
     "sampling": (
         "Indices",

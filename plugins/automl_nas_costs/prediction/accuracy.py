@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
+from automl_nas.evaluation import kendall_tau
 from automl_nas.streams import stream_seed
 
 _RESAMPLES = 200  # the standard error of a mean over resamples is then 7 % of one resample's standard deviation
@@ -23,7 +23,8 @@ class Accuracy:
         count: number of architectures.
         mape: mean of ``|prediction - value| / value``.
         within_10: the share of architectures for which that is at most 0.1.
-        tau: Kendall's rank correlation of predictions and values (tau-b).
+        tau: `automl_nas.evaluation.kendall_tau` of predictions and values: equal predictions count as the mean of their
+            orders. 0 where all values are equal.
     """
 
     count: int
@@ -51,15 +52,13 @@ def relative_errors(predicted: NDArray[Any], values: NDArray[Any]) -> NDArray[An
 
 
 def accuracy(predicted: NDArray[Any], values: NDArray[Any]) -> Accuracy:
-    """Compare predictions with values, shape ``(n,)`` each; tau is 0 where all predictions or all values are equal."""
+    """Compare predictions with values, shape ``(n,)`` each; tau is 0 where all values are equal."""
     errors = relative_errors(predicted, values)
     return Accuracy(len(values), float(errors.mean()), float((errors <= 0.1).mean()), _tau(predicted, values))
 
 
 def _tau(predicted: NDArray[Any], values: NDArray[Any]) -> float:
-    if len(values) < 2 or np.ptp(predicted) == 0 or np.ptp(values) == 0:
-        return 0.0
-    return float(kendalltau(predicted, values).statistic)
+    return 0.0 if np.ptp(values) == 0 else kendall_tau(predicted, values)
 
 
 def losses(predicted: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,11 +74,11 @@ class TestCostPredictorContract(CostModelContract):
         return NASBench201(channels=2, cells=1)
 
     def make(self, space: SearchSpace) -> CostModel:
-        return CostPredictor(space, of=Planted(space), samples=20, counts=False, model="additive")
+        return CostPredictor(space, of=Planted(space), samples=20, model="additive")
 
 
 def test_a_sum_over_decisions_is_found_and_is_a_table() -> None:
-    predictor = CostPredictor(CELLS, of=Planted(CELLS), samples=60, model="additive", counts=False)
+    predictor = CostPredictor(CELLS, of=Planted(CELLS), samples=60, model="additive")
     table = CostTable.build(predictor, CELLS)
     drawn = [CELLS.sample(stream(1, "test", number)) for number in range(30)]
     truth = np.array([Planted(CELLS).estimate(architecture) for architecture in drawn])
@@ -136,13 +138,29 @@ def test_a_right_coding_is_chosen_from_samples(device: str, coding: set[str]) ->
     places = np.random.default_rng(0).permutation(np.flatnonzero(~np.isnan(values)))
     cells = [table.coding.architecture(table.codes[place]) for place in places[:600]]
     truth = values[places[:600]]
-    predictor = Predictor(CELLS, cells[:100], truth[:100].tolist(), counts=False, folds=3)
+    predictor = Predictor(CELLS, cells[:100], truth[:100].tolist(), folds=3)
     assert predictor.chosen.coding in coding
     unseen = accuracy(predictor.predict(cells[100:]), truth[100:])
     # The estimate rests on 100 cells: a share of them has a standard error of up to 0.05, here three of them.
     assert abs(predictor.accuracy.within_10 - unseen.within_10) < 0.15
-    raw = Predictor(CELLS, cells[:100], truth[:100].tolist(), model="additive", counts=False)
+    raw = Predictor(CELLS, cells[:100], truth[:100].tolist(), model="additive")
     assert unseen.tau >= accuracy(raw.predict(cells[100:]), truth[100:]).tau - 1e-3
+
+
+@pytest.mark.parametrize("script", ["cost_rates", "device_prediction", "latency_prediction"])
+def test_benchmarks_report_what_the_default_settings_predict(script: str) -> None:
+    """A benchmark that turned off a default would report a predictor that no user has."""
+    source = Path(__file__).parents[3] / "benchmarks" / f"{script}.py"
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Predictor"
+    ]
+    assert calls
+    assert {keyword.arg for call in calls for keyword in call.keywords} <= {"seed"}
+    of_user, of_class = (inspect.signature(each).parameters for each in (CostPredictor, Predictor))
+    for name in ("model", "counts", "folds", "seed"):
+        assert of_user[name].default == of_class[name].default
 
 
 def test_samples_are_measured_once_and_kept() -> None:
@@ -187,7 +205,7 @@ def test_files_of_all_kinds_say_the_same(tmp_path: Path) -> None:
     rows_file = write(tmp_path / "c.json", json.dumps(listed))
     files = [SampleFile(columns), SampleFile(coded, "ms", "code", absent=("-1",)), SampleFile(rows_file)]
     asked = CELLS.sample(stream(9, "test"))
-    estimates = [CostPredictor(CELLS, file=file, counts=False, model="additive").estimate(asked) for file in files]
+    estimates = [CostPredictor(CELLS, file=file, model="additive").estimate(asked) for file in files]
     assert estimates[0] == estimates[1] == estimates[2]
 
 
