@@ -49,5 +49,5 @@ def kendall_tau(scores: NDArray[Any], truth: NDArray[Any]) -> float:
 
 def _unequal_pairs(values: NDArray[Any]) -> int:
     """Return the number of pairs of different values."""
-    counts = np.unique(values, return_counts=True)[1].tolist()
+    counts: list[int] = np.unique(values, return_counts=True)[1].tolist()
     return (len(values) ** 2 - sum(count**2 for count in counts)) // 2
