@@ -194,20 +194,21 @@ def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -
         RunFailedError: the run cannot reach a result, or its result has shortcomings.
     """
     from automl_nas.plugin.events import MessageSent
-    from automl_nas.run.parts import RunParts
-    from automl_nas.run.results import Result
+    from automl_nas.run.interruption import after_interruption, uninterrupted
 
     begun = time.monotonic()
     with quiet_libraries():
         try:
+            with uninterrupted():
+                from automl_nas.run.parts import RunParts
+                from automl_nas.run.results import Result
+                from automl_nas.run.session import Session  # noqa: F401 - imports torch, which `start` needs
             working_plugins()
             reporter = progress_reporter(quiet)
             session = start(reporter.handlers)
             for text in (f"run directory: {directory}", *_notes(session)):
                 session.notifications.send(MessageSent(text))
         except KeyboardInterrupt as error:
-            from automl_nas.run.session import after_interruption
-
             raise RunInterrupted(after_interruption(directory, error)) from None
         try:
             with Logs(reporter.warning):

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import AutoMLNASError, ConfigurationError, RunDirectoryError, RunInterrupted
+from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
@@ -23,9 +23,8 @@ from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
-from automl_nas.run.hints import way_to_resume
 from automl_nas.run.identity_check import check_data, check_spaces
-from automl_nas.run.interruption import StopFlag, check_interruption, interruptible
+from automl_nas.run.interruption import StopFlag, after_interruption, check_interruption, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
@@ -186,23 +185,6 @@ class Session:
             raise RunInterrupted(after_interruption(directory.path)) from None
         finally:
             directory.unlock()
-
-
-def after_interruption(path: Path, cause: BaseException | None = None) -> str:
-    """Return the message after an interruption: how to continue the run, or that no run was begun.
-
-    Args:
-        path: the run directory, which may not exist yet.
-        cause: the exception, whose message is included.
-    """
-    directory = RunDirectory(path)
-    stopped = f"stopped: {cause}" if cause is not None and str(cause) else "stopped"
-    if not directory.config.exists():
-        return f"{stopped}; the run had not begun, and nothing was recorded: start it again"
-    config: Mapping[str, Any] = {}
-    with contextlib.suppress(AutoMLNASError):  # damaged: resuming says how
-        config = directory.read_config()
-    return f"{stopped}; to continue: {way_to_resume(path, config)}"
 
 
 @contextlib.contextmanager

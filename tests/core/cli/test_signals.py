@@ -65,6 +65,24 @@ def test_a_signal_before_the_run(pressing: Any, place: str) -> None:
     assert not (pressing.folder / "runs").exists()
 
 
+@pytest.mark.process
+def test_a_signal_while_torch_is_imported(pressing: Any) -> None:
+    """An interrupted import of torch, and another attempt to import it, aborts the process."""
+    code = """
+import os, signal, sys
+class Presses:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.nn.functional":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Presses())
+from automl_nas.cli import main
+main()
+"""
+    shown = pressing.python(code, "run", pressing.config, "-q")
+    assert (shown.returncode, shown.stdout) == (130, "")
+    assert shown.stderr == "stopped; the run had not begun, and nothing was recorded: start it again\n"
+
+
 def test_a_signal_before_the_run_continues(pressing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pressing("run", pressing.config, "-q", "--out", "a run", "--set", "final=null")
     (pressing.folder / "a run" / "result.json").unlink()
