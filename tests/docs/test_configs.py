@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
 CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
+TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -90,7 +92,20 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
-    assert found == [*DSO, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+    assert found == [TABLE, *DSO, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+
+
+def test_a_table_runs_at_toy_size(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / "examples" / "prepare_wine.py"))["main"](tmp_path / "wine.csv")
+    changes = [f"task.path={tmp_path / 'wine.csv'}", "final.export=[safetensors]", "final.baselines=[]"]
+    changes += ["final.train.epochs=1", "stages.supernet.strategy.train.epochs=1"]
+    changes += [f"stages.search.strategy.{name}=2" for name in ("population", "generations", "top_k")]
+    result = automl_nas.search(Configuration.read(TABLE, changes).value, out=tmp_path / "run")
+    assert f"{result.plan.space.size} networks" in comments(TABLE)
+    assert result.metrics.keys() == {"accuracy", "balanced_accuracy", "macro_f1", "loss"}
+    assert result.final is not None
+    details = result.final.delivered.details
+    assert details["classes"] == ["class_0", "class_1", "class_2"] and sum(details["support"]) == 36
 
 
 @pytest.mark.slow
