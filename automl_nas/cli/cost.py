@@ -102,7 +102,11 @@ def cost(
 
 def _is_configuration(target: str) -> bool:
     path = Path(target)
-    return path.suffix in (".yaml", ".yml", ".json") or (path.is_file() and path.suffix != ".onnx")
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # such as a name that is too long: reading it tells
+        is_file = False
+    return path.suffix in (".yaml", ".yml", ".json") or (is_file and path.suffix != ".onnx")
 
 
 def _is_in_run_directory(config: Path) -> bool:

@@ -206,12 +206,12 @@ def read_architecture(text: str, space: SearchSpace) -> Architecture:
             text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
         except OSError as error:
             raise SpaceError(f"cannot read the architecture file {text[1:]}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
+        except (ValueError, RuntimeError) as error:  # another encoding, NUL in a path, or an unknown home folder
             raise SpaceError(f"cannot read the architecture file {text[1:]}: {error}") from None
     text = text.strip()
     try:
         value = json.loads(text if text.startswith(("{", "[")) else f"[{text.replace(',', ' ').replace(' ', ',')}]")
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SpaceError(
             f"cannot read the architecture {text[:60]!r}: {error}; give a JSON object, @FILE or numbers such as 2,1,0,3"
         ) from None

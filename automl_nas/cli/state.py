@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.run.hints import way_to_resume
-from automl_nas.run.record.atomic_files import reading
+from automl_nas.run.record.atomic_files import present, reading
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
 from automl_nas.run.record.lines import checked
@@ -150,7 +150,7 @@ def _last_lines(path: Path) -> tuple[dict[str, dict[str, Any]], list[Damage]]:
     """Return stage -> the last whole line that it logged, and the damaged lines. An unfinished last line is ignored."""
     lines: dict[str, dict[str, Any]] = {}
     damage: list[Damage] = []
-    if path.exists():
+    if present(path):
         with reading(path), path.open("rb") as file:
             for position, line in enumerate(file, start=1):
                 record = checked(line)

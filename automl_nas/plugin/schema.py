@@ -82,9 +82,7 @@ def schema(annotation: Any, where: str) -> Any:
         return JsonValue
     if annotation is Path:
         # Recorded as an absolute path, since a run may be resumed from another folder.
-        return Annotated[
-            str, BeforeValidator(_path_to_str), AfterValidator(lambda text: Path(text).expanduser().resolve())
-        ]
+        return Annotated[str, BeforeValidator(_path_to_str), AfterValidator(_absolute)]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return Annotated[Any, BeforeValidator(_one_of(args))]
@@ -168,6 +166,13 @@ def filled(written: Mapping[str, Any], settings: Sequence[Setting]) -> dict[str,
 def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:
     """Return the values of a validated `model` by the names of the settings."""
     return {setting.name: getattr(validated, f"f{number}") for number, setting in enumerate(settings)}
+
+
+def _absolute(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # a user without a home folder, or links that form a circle
+        raise ValueError(f"must be a path that exists or can exist ({error})") from None
 
 
 def _path_to_str(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from automl_nas.errors import DivergedError
+from automl_nas.errors import DamagedError, DivergedError
 from automl_nas.evaluation.training.fit import Fit
 from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.final.candidates import FinalCandidate, compare
@@ -16,6 +16,8 @@ from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.run.final.report import FinalNetwork, FinalReport
 from automl_nas.run.final.training import FinalTraining
+from automl_nas.run.record.contents import FINAL_STATE
+from automl_nas.run.record.shapes import problem_of
 from automl_nas.strategy.base import Services, Strategy
 
 
@@ -109,7 +111,13 @@ class Final(Strategy):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            DamagedError: the state is not one of this stage.
+        """
+        if problem := problem_of(state, FINAL_STATE):
+            raise DamagedError(f"the state of the final stage is damaged: {problem}")
         self._networks = [FinalNetwork.from_json(network) for network in state["networks"]]
         self._trained = state["trained"]
         self._report = FinalReport.from_json(state["report"]) if state["report"] is not None else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.run.configuration.identity import space_difference
-from automl_nas.run.record.atomic_files import read_record, sha256, write_record, write_whole
+from automl_nas.run.record.atomic_files import present, read_record, sha256, write_record, write_whole
 from automl_nas.run.record.contents import NOTE
 from automl_nas.run.record.directory import RunDirectory
 
@@ -109,7 +109,7 @@ class RunArtifacts(Artifacts):
 def _recorded(note: Path) -> str | None:
     """Return the recorded digest; None if the file is missing or damaged."""
     try:
-        return str(read_record(note, NOTE)["sha256"]) if note.exists() else None
+        return str(read_record(note, NOTE)["sha256"]) if present(note) else None
     except DamagedError:
         return None
 

@@ -110,6 +110,11 @@ def reading(path: Path) -> Iterator[None]:
         raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def present(path: Path) -> bool:
+    """Whether a folder has an entry of this name: also a link that leads nowhere, which `Path.exists` denies."""
+    return os.path.lexists(path)
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 

@@ -85,6 +85,17 @@ _FINAL = Checked(
     lambda report: "" if report["chosen"] < len(report["networks"]) else "has no network with the number 'chosen'",
 )
 
+FINAL_STATE = Fields(
+    {
+        "networks": [_NETWORK],
+        "trained": at_least(0),
+        "report": (None, _FINAL),
+        "measured": _MAPPING,
+        "fit": (_MAPPING, None),
+    }
+)
+"""The state of the final stage in a checkpoint."""
+
 RESULT = Fields(
     {
         "status": one_of("complete"),
@@ -130,27 +141,48 @@ _PROBLEM: Shape = Fields(
     {}, {"objectives": (_DIRECTIONS, None), "constraints": (Each((str, Fields({"limit": str}), None)), None)}
 )
 
+_COMPONENT = Fields({"name": str})
+
 _STAGE = Fields(
-    {"name": str, "strategy": _MAPPING},
-    {"problem": (_PROBLEM, None), "budget": (Fields({}, {"trials": (at_least(1), None)}), None)},
+    {"name": str, "strategy": _COMPONENT},
+    {
+        "evaluator": (_COMPONENT, None),
+        "problem": (_PROBLEM, None),
+        "budget": (Fields({}, {"trials": (at_least(1), None)}), None),
+    },
+)
+
+_FINAL_SECTION = Fields(
+    {}, {"space": _COMPONENT, "task": _COMPONENT, "export": [_COMPONENT], "data": (str, None), "top_k": at_least(1)}
+)
+
+_RUNTIME = Fields(
+    {},
+    {
+        "device": str,
+        "precision": one_of("float32", "bfloat16"),
+        "memory_format": one_of("channels_last", "contiguous"),
+        "threads": at_least(1),
+    },
+    closed=True,
 )
 
 CONFIG = Fields(
     {
         "seed": at_least(0),
-        "space": _MAPPING,
+        "space": _COMPONENT,
         "problem": Fields(
             {
                 "objectives": _DIRECTIONS,
                 "constraints": Each((str, Fields({"limit": str}), None)),
             }
         ),
-        "runtime": _MAPPING,
+        "runtime": _RUNTIME,
         "stages": Checked([_STAGE], lambda stages: "" if stages else "must not be empty"),
-        "executor": _MAPPING,
+        "executor": _COMPONENT,
         "checkpoint_seconds": float,
     },
-    {"task": _MAPPING, "final": (_MAPPING, None), "observers": [_MAPPING], "check_networks": at_least(0)},
+    {"task": _COMPONENT, "final": (_FINAL_SECTION, None), "observers": [_COMPONENT], "check_networks": at_least(0)},
     closed=True,
 )
 """``config.yaml``, as far as it is read before it is resolved."""

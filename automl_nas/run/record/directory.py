@@ -14,7 +14,14 @@ from typing import Any, BinaryIO
 
 from automl_nas.errors import AutoMLNASError, DamagedError, RunDirectoryError
 from automl_nas.run.hints import way_to_resume
-from automl_nas.run.record.atomic_files import disk_errors, read_record, remove_leftovers, write_record, write_text
+from automl_nas.run.record.atomic_files import (
+    disk_errors,
+    present,
+    read_record,
+    remove_leftovers,
+    write_record,
+    write_text,
+)
 from automl_nas.run.record.contents import CONFIG, ENVIRONMENT, IDENTITY, MEASURED, RESULT
 from automl_nas.run.record.environment import environment
 from automl_nas.run.record.shapes import problem_of
@@ -113,8 +120,13 @@ class RunDirectory:
             RunDirectoryError: the path is not a run directory.
         """
         directory = cls(path)
-        if not directory.config.is_file():
-            reason = "the folder does not exist" if not path.exists() else "it holds no config.yaml"
+        try:
+            reason = "" if directory.config.is_file() else "it holds no config.yaml"
+            if not path.exists():
+                reason = "the folder does not exist"
+        except (OSError, ValueError) as error:  # such as a name that is too long
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if reason:
             raise RunDirectoryError(f"{path} is not a run directory: {reason}")
         return directory
 
@@ -196,7 +208,7 @@ class RunDirectory:
         Raises:
             DamagedError: the file is damaged.
         """
-        return read_record(self.identity, IDENTITY) if self.identity.exists() else None
+        return read_record(self.identity, IDENTITY) if present(self.identity) else None
 
     def read_measured(self) -> dict[str, Any]:
         """Return what cost models measured; empty if no cost is measured.
@@ -204,17 +216,17 @@ class RunDirectory:
         Raises:
             DamagedError: the file is damaged.
         """
-        return read_record(self.measured, MEASURED) if self.measured.exists() else {}
+        return read_record(self.measured, MEASURED) if present(self.measured) else {}
 
     def read_result(self) -> dict[str, Any] | None:
         """Return ``result.json``, or None while the run is not complete."""
-        if not self.result.exists():
+        if not present(self.result):
             return None
         return read_record(self.result, RESULT, "delete it and resume: it is computed again from the record")
 
     def changed_packages(self) -> list[str]:
         """Return the differences of the recorded environment and this one, e.g. ``torch 2.6.0 -> 2.13.0``."""
-        if not self.environment.exists():
+        if not present(self.environment):
             return []
         try:
             old, new = read_record(self.environment, ENVIRONMENT), environment()

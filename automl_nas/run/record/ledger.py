@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from automl_nas.evaluation.evaluator import State
-from automl_nas.run.record.atomic_files import cannot_write, disk_errors, reading
+from automl_nas.run.record.atomic_files import cannot_write, disk_errors, present, reading
 from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.lines import checked, with_checksums
 from automl_nas.space.architecture import Architecture
@@ -179,6 +179,8 @@ class Ledger:
             self.trials[record.number] = record
             self.attempts.pop(record.number, None)
             return
+        if record["number"] in self.trials:  # lines in another order: a finished trial is not evaluated any more
+            return
         attempts = self.attempts.setdefault(record["number"], Attempts())
         if record["event"] == "crashed":
             attempts.crashed += 1
@@ -217,7 +219,7 @@ def recorded_after(path: Path, offset: int) -> tuple[list[tuple[Trial, float | N
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    if path.exists():
+    if present(path):
         with reading(path), path.open("rb") as file:
             yield from file
 

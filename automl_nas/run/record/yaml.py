@@ -20,7 +20,7 @@ LARGEST_FILE = 1 << 20
 DEEPEST = 50
 """Largest number of mappings and lists inside each other."""
 
-MOST_VALUES = 100_000
+MOST_VALUES = 50_000
 """Largest number of values of a document, with every alias counted as the values that it repeats."""
 
 MOST_DIGITS = 100
@@ -51,13 +51,19 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own form
-    _depth = 0
+    _depth = _composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node; see `yaml.composer.Composer`, which calls itself for each level."""
         if self._depth > DEEPEST:
             raise yaml.MarkedYAMLError(
                 problem=f"more than {DEEPEST} mappings and lists inside each other",
+                problem_mark=None if parent is None else parent.start_mark,
+            )
+        self._composed += 1
+        if self._composed > 2 * MOST_VALUES:  # keys are nodes, too
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {MOST_VALUES:,} values; write data to files, and name their paths",
                 problem_mark=None if parent is None else parent.start_mark,
             )
         self._depth += 1

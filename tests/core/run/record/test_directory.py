@@ -113,8 +113,14 @@ def test_a_changed_configuration_is_noticed(tmp_path: Path, old: str, new: str, 
         ("problem", 7, "problem must be a mapping, not a number"),
         ("problem", {"objectives": {"accuracy": "up"}, "constraints": {}}, "problem.objectives.accuracy must be maxi"),
         ("stages", [], "stages must not be empty"),
-        ("stages", [{"name": 1, "strategy": {}}], r"stages\[0\].name must be a string, not a number"),
-        ("stages", [{"name": "a", "strategy": {}, "budget": {"trials": "x"}}], r"stages\[0\].budget.trials must be"),
+        ("stages", [{"name": 1, "strategy": {"name": "random"}}], r"stages\[0\].name must be a string, not a number"),
+        (
+            "stages",
+            [{"name": "a", "strategy": {"name": "random"}, "budget": {"trials": "x"}}],
+            r"stages\[0\].budget.trials must be",
+        ),
+        ("space", {"name": 5}, "space.name must be a string, not a number"),
+        ("executor", {}, "executor.name is missing"),
         ("sed", 3, "sed does not belong to it"),
     ],
 )
@@ -170,6 +176,17 @@ def test_the_checksum_of_a_record_does_not_depend_on_its_layout(tmp_path: Path) 
         read_record(path, Fields({}))
 
 
+def test_a_link_that_leads_nowhere_is_not_a_missing_file(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path / "run", CONFIG)
+    directory.unlock()
+    assert directory.read_result() is None
+    directory.result.symlink_to("result.json")
+    with pytest.raises(
+        DamagedError, match=r"result\.json cannot be read: Too many levels of symbolic links; delete it"
+    ):
+        directory.read_result()
+
+
 def test_a_lock_that_is_no_file_is_no_lock(tmp_path: Path) -> None:
     directory = RunDirectory.create(tmp_path / "run", CONFIG)
     directory.unlock()
@@ -185,6 +202,8 @@ def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
         RunDirectory.open(tmp_path / "absent")
     with pytest.raises(RunDirectoryError, match=r"is not a run directory: it holds no config\.yaml"):
         RunDirectory.open(tmp_path)
+    with pytest.raises(RunDirectoryError, match="is not a run directory: File name too long"):
+        RunDirectory.open(tmp_path / ("a" * 300))
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match="cannot create the run directory"):
         RunDirectory.create(tmp_path / "file" / "run", {})

@@ -146,6 +146,14 @@ def test_a_line_with_a_right_checksum_that_is_no_json_is_damage(tmp_path: Path, 
     assert [damage.line for damage in Ledger(path, writable=False).damage] == [1]
 
 
+def test_lines_in_another_order_mean_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path / "trials.jsonl", [trial(0), trial(1)])
+    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
+    ledger = Ledger(path, writable=False)
+    assert sorted(ledger.trials) == [0, 1]
+    assert not ledger.attempts
+
+
 def test_a_ledger_that_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "trials.jsonl").mkdir()
     with pytest.raises(DamagedError, match=r"trials\.jsonl cannot be read: Is a directory"):

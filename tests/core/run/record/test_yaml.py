@@ -64,8 +64,8 @@ def bomb(first: str, level: str) -> str:
         ("a: &a\n- 1\n- *a", "x:1: an alias is inside the value that it repeats"),
         ("a: &a {<<: *a}", "x:1: a merge key (<<) names a mapping that contains it"),
         ("a:\n  <<: 3", "x:2: a merge key (<<) takes an alias of a mapping"),
-        (bomb("[x,x,x,x,x,x,x,x,x]", "[%s]"), "more than 100,000 values, aliases expanded"),
-        (bomb("{x: 1}", "{<<: [%s]}"), "more than 100,000 values, aliases expanded"),
+        (bomb("[x,x,x,x,x,x,x,x,x]", "[%s]"), "more than 50,000 values, aliases expanded"),
+        (bomb("{x: 1}", "{<<: [%s]}"), "more than 50,000 values, aliases expanded"),
         ("[" * 100_000, "x:1: not valid YAML: more than 50 mappings and lists inside each other"),
         ("a: " + "9" * 5000, "x:1: a whole number of more than 100 digits"),
         ("a: 0x" + "f" * 5000, "x:1: a whole number of more than 100 digits"),
@@ -74,6 +74,7 @@ def bomb(first: str, level: str) -> str:
         ('a: "\\ud800"', "x:1: half of a character"),
         ('a: "\\U00110000"', "x: not valid YAML: chr()"),
         ("a: " + "b" * (1 << 20), "x: larger than 1 MiB"),
+        ("- 1\n" * 120_000, "x:1: not valid YAML: more than 50,000 values; write data to files"),
     ],
     ids=lambda text: text[:40],
 )
