@@ -196,11 +196,11 @@ class Result:
             RunFailedError: the run has no final stage, so no network was trained.
             DamagedError: the weights on disk do not match their digest.
         """
-        from automl_nas.run.record.artifacts import load_weights
+        from automl_nas.run.record.artifacts import load_into
 
         self._require_final()
         network = self.build()
-        network.load_state_dict(load_weights(self.directory / "artifacts" / "final" / "weights.safetensors"))
+        load_into(network, self.directory / "artifacts" / "final" / "weights.safetensors")
         return network.eval()
 
     def delivery(self) -> Delivery:

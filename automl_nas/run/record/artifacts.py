@@ -15,7 +15,7 @@ from automl_nas.run.record.contents import NOTE
 from automl_nas.run.record.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class RunArtifacts(Artifacts):
@@ -131,6 +131,21 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # of the library, for a file with the right digest that somebody else wrote
         raise DamagedError(f"artifact {path} holds no weights: {type(error).__name__}: {error}") from error
     return tensors
+
+
+def load_into(network: nn.Module, path: Path) -> None:
+    """Load the weights of a file that `RunArtifacts.save` wrote into a network.
+
+    Raises:
+        DamagedError: the file is damaged, or its tensors are not those of the network.
+    """
+    try:
+        network.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DamagedError(
+            f"artifact {path} is not of the network of its run: {reason}; restore it from a copy"
+        ) from error
 
 
 def _untie(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
