@@ -12,7 +12,7 @@ import click
 from automl_nas.cli.common import debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
 from automl_nas.cli.references import import_from_command_line
-from automl_nas.errors import RunDirectoryError
+from automl_nas.errors import RunDirectoryError, RunFailedError
 
 if TYPE_CHECKING:
     from automl_nas.run.results import Result
@@ -67,8 +67,11 @@ def export(
             if reference is not None
         }
         result = open_run(directory, trust=trust, **_sections(directory, parts))
-        for path in _export(result, exporters, out or directory / "export", force):
-            click.echo(path)
+        paths, failures = _export(result, exporters, out or directory / "export", force)
+    for path in paths:
+        click.echo(path)
+    if failures:
+        raise RunFailedError("; ".join(failures))
 
 
 def _sections(directory: Path, parts: Mapping[str, object]) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def _sections(directory: Path, parts: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bool) -> list[Path]:
+def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bool) -> tuple[list[Path], list[str]]:
     """Write the delivered network in several formats.
 
     Args:
@@ -92,25 +95,35 @@ def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bo
         folder: to write to.
         force: whether files that exist and differ are replaced.
 
+    Returns:
+        The files, and the errors of formats that cannot hold the network: they do not keep others from being written.
+
     Raises:
         RunDirectoryError: the folder cannot be created, or it has files that differ.
-        RunFailedError: the run has no final stage, or a format cannot represent the network.
+        RunFailedError: the run has no final stage.
     """
-    from automl_nas.run.final.delivery import export_copy
-    from automl_nas.run.record.atomic_files import disk_errors
+    from automl_nas.run.final.delivery import make_formats
+    from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
     from automl_nas.streams import stream_seed
 
     delivery, parts = result.delivery(), result.parts
     seed = stream_seed(parts.config["seed"], "final")
-    collaborators = parts.exporter_collaborators()
-    exporters = [parts.components.construct("exporters", spec, collaborators, seed, "--format") for spec in specs]
+    formats = make_formats(parts.components, specs, parts.exporter_collaborators(), seed, "--format")
+    failures: list[str] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
     # Exporters replace existing files. So they write to a temporary folder, from which complete files are moved.
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        written = [path for exporter in exporters for path in export_copy(exporter, delivery, Path(temporary))]
+        written: list[Path] = []
+        for item in formats:
+            try:
+                written += item.export(delivery, Path(temporary))
+            except CannotWriteError:
+                raise
+            except RunFailedError as error:
+                failures.append(str(error))
         targets = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(written)}
         differing = [
             str(target)
@@ -124,4 +137,4 @@ def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bo
         for path, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-    return list(targets.values())
+    return list(targets.values()), failures

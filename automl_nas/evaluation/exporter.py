@@ -27,6 +27,7 @@ class Delivery:
             holds the names of files, without their folders.
         samples: inputs of the task on the CPU, of shape ``(batch, *input_shape)``, to trace the network with and to
             compare outputs; None: exporters draw normal numbers, which not every network accepts.
+        rehearsal: whether this is a network with fresh weights that is exported before the run, to a temporary folder.
     """
 
     network: nn.Module
@@ -34,6 +35,7 @@ class Delivery:
     input_shape: tuple[int, ...]
     description: Mapping[str, object] = field(default_factory=dict)
     samples: Tensor | None = None
+    rehearsal: bool = False
 
 
 class Exporter(ABC):
@@ -41,6 +43,9 @@ class Exporter(ABC):
 
     An exporter is also constructed once while the configuration is checked, so that an invalid setting is reported
     before the search. So the constructor must be cheap and must not write files.
+
+    Before a run, networks with fresh weights are exported once (`Delivery.rehearsal`), so that a network that the
+    format cannot hold is reported before it is trained.
     """
 
     @abstractmethod

@@ -92,6 +92,10 @@ class Notifications:
             except BaseException as error:
                 self._remove(subscriber, event, error)
 
+    def message(self, text: str) -> None:
+        """Send a `MessageSent`."""
+        self.send(MessageSent(text))
+
     def warn(self, text: str) -> None:
         """Send a `WarningSent`."""
         self.send(WarningSent(text))

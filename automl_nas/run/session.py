@@ -23,6 +23,7 @@ from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
 from automl_nas.run.driver import Driver
+from automl_nas.run.final.rehearsal import rehearse_export, rehearse_export_again
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag, after_interruption, check_interruption, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
@@ -77,6 +78,7 @@ class Session:
             plan = make_plan(raw, manager.registry)
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
             rehearse(plan)
+            rehearse_export(plan, notifications.message, notifications.warn)
             measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
             check_interruption()
             directory = RunDirectory.create(out, plan.config, plan.identity)
@@ -144,7 +146,10 @@ class Session:
                     if directory.read_result() is None:
                         rehearse(plan)
                     run = run_info(directory.path, plan, resumed=True)
-                    session = cls(directory, plan, make_notifications(run, plan, manager, handlers))
+                    notifications = make_notifications(run, plan, manager, handlers)
+                    if not directory.result.exists() and (changed := directory.changed_packages()):
+                        rehearse_export_again(plan, notifications.message, notifications.warn, changed)
+                    session = cls(directory, plan, notifications)
                     check_interruption()
                     return session
         except BaseException:

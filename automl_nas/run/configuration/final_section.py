@@ -29,6 +29,8 @@ class FinalSettings:
         measure: maximum number of best trials that are measured to find ``top_k`` within the limits; used if a limit is
             on a measured cost, such as a latency.
         verify: whether the saved weights are loaded into a fresh network and compared with the trained network.
+        rehearse: whether networks with fresh weights are exported in every format before the run, so that a format that
+            cannot hold them is an error before the training.
         iterations_per_step: number of training iterations in one step of the run.
     """
 
@@ -41,6 +43,7 @@ class FinalSettings:
     seeds: int = 1
     measure: int = 20
     verify: bool = True
+    rehearse: bool = True
     iterations_per_step: int = 50
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import FinalPlan
 from automl_nas.run.final.baselines import baseline
 from automl_nas.run.final.candidates import FinalCandidate, no_feasible_network
-from automl_nas.run.final.delivery import RunExporter
+from automl_nas.run.final.delivery import RunExporter, formats_of
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
 from automl_nas.run.final.training import FinalTraining
@@ -49,10 +49,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         raise RunFailedError(no_feasible_network(plan.final.source, trials))
     candidates = [_candidate(plan, source.problem, "found", trial.architecture, trial.number) for trial in best]
     baselines = _baselines(plan, plan.final, source.problem, candidates[0].architecture, seed)
-    exporters = tuple(
-        (spec["name"], plan.components.construct("exporters", spec, plan.collaborators(), seed, f"final.export[{n}]"))
-        for n, spec in enumerate(plan.final.export)
-    )
+    formats = formats_of(plan)
     return Final(
         training=FinalTraining(
             task=plan.final_task,
@@ -64,7 +61,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
         ),
         candidates=[*candidates, *baselines],
         limits=MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.top_k),
-        exporter=RunExporter(plan, exporters, folder=directory.path, target=directory.export),
+        exporter=RunExporter(plan, formats, folder=directory.path, target=directory.export),
     )
 
 

@@ -17,10 +17,11 @@ from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError, RunInterrupted
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.task import Task
+from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.space import make_space
 from automl_nas.run.final.report import ExportFailure, FinalNetwork
-from automl_nas.run.record.atomic_files import disk_errors
+from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 
@@ -120,8 +121,7 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
         # Also SystemExit, and errors of libraries that do not derive from Exception: the trained network must survive.
         if _disk_is_full(error):
             raise
-        text = _plain_text(str(error))
-        raise RunFailedError(f"{type(error).__name__}{': ' if text else ''}{text}") from error
+        raise RunFailedError(_first_line(error)) from error
     if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
         raise RunFailedError(
             f"the exporter {type(exporter).__qualname__} must return a list of paths, not {paths!r:.100}"
@@ -169,6 +169,67 @@ def _plain_text(text: str) -> str:
     return _TERMINAL_CODES.sub("", text).strip()
 
 
+def _first_line(error: BaseException) -> str:
+    """Return class and first line of the exception that caused this one: libraries wrap it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = _plain_text(str(error)).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Format:
+    """An exporter with its place in the configuration.
+
+    Attributes:
+        name: of the format.
+        path: of the exporter in the configuration, such as ``final.export[1]``.
+        description: of the exporter, with its plugin and distribution, for messages.
+        exporter: writes the format.
+    """
+
+    name: str
+    path: str
+    description: str
+    exporter: Exporter
+
+    def export(self, delivery: Delivery, folder: Path) -> list[Path]:
+        """Export a copy of a network as `export_copy` does; errors name the place and the exporter."""
+        try:
+            return export_copy(self.exporter, delivery, folder)
+        except CannotWriteError:
+            raise
+        except RunFailedError as error:
+            raise RunFailedError(f"{self.path}: {self.description}: {error}") from error
+
+
+def make_formats(
+    components: Components, specs: Sequence[Mapping[str, Any]], collaborators: Sequence[object], seed: int, path: str
+) -> tuple[Format, ...]:
+    """Construct exporters.
+
+    Args:
+        components: constructs them.
+        specs: their resolved configurations.
+        collaborators: objects that constructors may ask for by type.
+        seed: of the final stage.
+        path: of the list of exporters in the configuration, or the option of the command line that they come from.
+    """
+    formats = []
+    for position, spec in enumerate(specs):
+        place = f"{path} {spec['name']}" if path.startswith("--") else f"{path}[{position}]"
+        exporter = components.construct("exporters", spec, collaborators, seed, place)
+        formats.append(Format(spec["name"], place, components.describe("exporters", spec["name"]), exporter))
+    return tuple(formats)
+
+
+def formats_of(plan: Plan) -> tuple[Format, ...]:
+    """Construct the exporters of the final stage of a run."""
+    assert plan.final is not None
+    seed = stream_seed(plan.seed, "final")
+    return make_formats(plan.components, plan.final.export, plan.collaborators(), seed, "final.export")
+
+
 @dataclass(frozen=True)
 class Exports:
     """What was exported.
@@ -195,13 +256,13 @@ class RunExporter:
 
     Attributes:
         plan: of the run.
-        exporters: by the names of their formats; a format may occur more than once, with other settings.
+        formats: a format may occur more than once, with other settings.
         folder: the run directory.
         target: the folder for exported files, inside ``folder``.
     """
 
     plan: Plan
-    exporters: tuple[tuple[str, Exporter], ...]
+    formats: tuple[Format, ...]
     folder: Path
     target: Path
 
@@ -220,13 +281,14 @@ class RunExporter:
         failures: list[ExportFailure] = []
         with disk_errors(self.target):
             self.target.mkdir(exist_ok=True)
-            for name, exporter in self.exporters:
+            for item in self.formats:
                 try:
-                    files += [
-                        str(path.relative_to(self.folder)) for path in export_copy(exporter, delivery, self.target)
-                    ]
+                    files += [str(path.relative_to(self.folder)) for path in item.export(delivery, self.target)]
+                except CannotWriteError:
+                    raise
                 except RunFailedError as error:
-                    failures.append(ExportFailure(name, str(error)))
+                    failures.append(ExportFailure(item.name, str(error)))
                 except ValueError as error:
-                    failures.append(ExportFailure(name, f"the exporter wrote outside the run directory: {error}"))
+                    reason = f"{item.path}: {item.description}: it wrote outside the run directory: {error}"
+                    failures.append(ExportFailure(item.name, reason))
         return Exports(self.folder, tuple(files), tuple(failures))

@@ -85,3 +85,13 @@ def test_runs_that_have_no_trained_network(program: Any) -> None:
         "is not complete; to continue it: automl-nas resume"
         in program("export", "bare", "--format", "pt2", code=2).stderr
     )
+
+
+def test_a_format_that_fails_keeps_no_other_from_being_written(program: Any, finished: Callable[[], Path]) -> None:
+    strict = "{name: pt2, tolerance: 0.0}"
+    impossible = "{name: onnx, opset: 18, tolerance: 0.0}"
+    shown = program("export", finished(), "--format", impossible, "--format", strict, "--out", "some", code=1)
+    assert shown.stdout == "some/model.pt2\n"
+    assert "--format onnx: the exporter 'onnx' of plugin 'export' (distribution 'automl-nas'" in shown.stderr
+    assert "differs from the network" in shown.stderr
+    assert [path.name for path in (program.folder / "some").iterdir()] == ["model.pt2"]

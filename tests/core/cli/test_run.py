@@ -123,6 +123,7 @@ def test_runs_get_folders_of_their_own(program: Any) -> None:
 def test_progress_is_one_line_at_each_end_of_a_stage(program: Any) -> None:
     stderr = program("run", program.config, "--out", "done").stderr
     assert [re.sub(r"[\d.]+ s\)", "T)", line) for line in stderr.splitlines()] == [
+        "rehearsing the export of a network with fresh weights (safetensors)",
         "run directory: done",
         "stage 1/2 search: started",
         "stage 1/2 search: done (12 trials, T)",
