@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Union
 
-from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.validation_errors import join
 
 REQUIRED: Any = dataclasses.MISSING
@@ -100,7 +100,9 @@ def from_config(spec: str | Mapping[str, Any], *, path: str = "") -> dict[str, A
     if not isinstance(spec, Mapping):
         raise ConfigurationError(f"must be a name or a mapping with a 'name', not {spec!r}", path=path)
     if "name" not in spec:
-        raise ConfigurationError("a component needs a name", path=join(path, "name"))
+        near = [key for key in spec if isinstance(key, str) and "did you mean" in did_you_mean(key, ["name"])]
+        hint = f"; did you mean 'name' instead of '{near[0]}'?" if near else ""
+        raise ConfigurationError(f"a component needs a name{hint}", path=join(path, "name"))
     if not isinstance(spec["name"], str):
         raise ConfigurationError(f"must be a string, not {spec['name']!r}", path=join(path, "name"))
     return dict(spec)

@@ -97,6 +97,9 @@ class AskTellStrategy(Strategy):
                 "return a list of Proposal(architecture), an empty one when there is nothing to propose"
             )
         if len(proposals) > count:
-            raise AssertionError(f"{type(self).__name__}.ask({count}) returned {len(proposals)} proposals")
+            raise PluginError(
+                f"{type(self).__name__}.ask({count}) returned {len(proposals)} proposals; it must return at most "
+                f"{count}, and keep the others for its next calls"
+            )
         self._waiting = queue + services.submit(proposals)
         self._exhausted = not self._waiting

@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.errors import PluginError
 from automl_nas.evaluation.costs.additivity import NotAdditiveError, checked_estimate, corner
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.table import CostTable
@@ -58,9 +59,18 @@ class TabulatedCost(CostModel):
         space: the search space.
         seed: of the architectures on which additivity is verified.
         checks: the number of these architectures.
+
+    Raises:
+        PluginError: the model has no class attribute ``metric`` or ``unit``.
     """
 
     def __init__(self, model: CostModel, space: SearchSpace, *, seed: int = 0, checks: int = 64) -> None:
+        for name, example in (("metric", "flops"), ("unit", "ms")):
+            if not isinstance(getattr(model, name, None), str):
+                raise PluginError(
+                    f"the cost model {type(model).__qualname__} (module {type(model).__module__}) needs a class "
+                    f"attribute '{name}', a string such as '{example}'"
+                )
         # Class attributes of every other model; here they depend on the model inside.
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self.noisy = model.noisy  # type: ignore[misc]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+import logging
+import math
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
@@ -13,6 +15,8 @@ from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.streams import stream_seed
+
+_log = logging.getLogger("automl_nas")
 
 SEARCHED = " of search"
 """Suffix of the name of a cost that describes the network in the search space instead of the delivered network."""
@@ -125,6 +129,8 @@ class ProblemBuilder:
             constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
             if model is not None and not self._context.checked:
                 check_possible(constraint, model, path)
+                if model.noisy:
+                    _warn_of_measured(constraint, model, models.values())
             constraints.append(constraint)
         for name in settings.objectives:
             if name not in settings.costs:
@@ -177,6 +183,23 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
             f"{where}no network can meet '{name} {constraint.text}': the largest one has "
             f"{extremes.largest_value:,.6g} {model.unit}, {constraint.low - extremes.largest_value:,.6g} less than the "
             f"limit; lower the limit to at most {extremes.largest_value:,.6g}"
+        )
+
+
+def _warn_of_measured(constraint: Constraint, model: TabulatedCost, costs: Iterable[TabulatedCost]) -> None:
+    """Measure the networks that are cheapest in the exact costs, and warn if all of them exceed an upper limit."""
+    extremes = [cost.exact_extremes() for cost in costs if not cost.noisy]
+    cheapest = dict.fromkeys(each.smallest for each in extremes if each is not None)
+    if constraint.high == math.inf or not cheapest:
+        return
+    smallest = min(model.estimate(architecture) for architecture in cheapest)
+    if smallest > constraint.high:
+        _log.warning(
+            "the limit '%s %s' may be impossible: the networks with the lowest other costs have %.4g %s",
+            constraint.metric,
+            constraint.text,
+            smallest,
+            model.unit,
         )
 
 

@@ -16,6 +16,7 @@ from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.streams import stream_seed
 
@@ -124,8 +125,10 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
         runtime: where tensors are computed.
 
     Raises:
+        ConfigurationError: trials of an ask-and-tell strategy could not be compared.
         UserError: from a checker.
     """
+    _check_comparable(stage, context)
     name = stage.settings.name
     collaborators = context.collaborators(runtime, stage.problem)
     for kind, key, purpose in (("strategies", "strategy", name), ("evaluators", "evaluator", f"{name}/evaluator")):
@@ -135,6 +138,22 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
             seed = stream_seed(context.seed, purpose)
             with runtime.seeded(seed, key):
                 context.components.check(kind, spec, checker, collaborators, seed, path)
+
+
+def _check_comparable(stage: StagePlan, context: RunContext) -> None:
+    """Check that trials without an evaluator are compared by costs, if the stage may have more than one."""
+    settings, path = stage.settings, f"{stage.path}.strategy"
+    if settings.evaluator is not None or settings.budget.trials == 1:
+        return
+    strategy = context.components.class_of("strategies", settings.strategy["name"], path)
+    missing = [name for name in stage.problem.objectives if name not in stage.problem.cost_models]
+    if missing and issubclass(strategy if isinstance(strategy, type) else type(strategy), AskTellStrategy):
+        raise ConfigurationError(
+            f"candidates of this stage are compared by '{missing[0]}', which is not a cost, and the stage has no "
+            "evaluator that measures it: give the stage an evaluator, or an objective that is a cost (for a single "
+            "candidate: budget: {trials: 1})",
+            path=f"{stage.path}.evaluator",
+        )
 
 
 def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:

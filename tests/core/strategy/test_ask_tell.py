@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from automl_nas.errors import PluginError
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
@@ -146,5 +147,5 @@ class Greedy(Counter):
 
 
 def test_too_many_proposals_raise_an_error() -> None:
-    with pytest.raises(AssertionError, match=r"Greedy\.ask\(2\) returned 3 proposals"):
+    with pytest.raises(PluginError, match=r"Greedy\.ask\(2\) returned 3 proposals"):
         Greedy(limit=9).step(services(batch=1, ahead=2))

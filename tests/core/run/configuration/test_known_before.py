@@ -1,0 +1,113 @@
+"""What is known before a run is refused before it: comparisons without a metric, impossible measured limits, names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from torch import nn
+
+import automl_nas
+from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.evaluation import CostModel, MeasuredCost, Measurement
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.resolver import make_plan
+from automl_nas.space import Architecture, SearchSpace
+from automl_nas.strategy import AskTellStrategy, Proposal, Trial
+from automl_nas.streams import stream
+from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace, ToyTask
+
+STAGE = {"name": "search", "strategy": "random", "evaluator": ToyEvaluator}
+
+
+def plan(**sections: Any) -> None:
+    raw = {"space": ToySpace, "problem": {"objectives": {"accuracy": "maximize"}}, "stages": [STAGE], "final": None}
+    make_plan({**raw, **sections}, complete_manager().registry)
+
+
+def test_a_stage_without_evaluator_after_a_training() -> None:
+    stages = [{"name": "first", **{k: v for k, v in STAGE.items() if k != "name"}}, {"name": "b", "strategy": "random"}]
+    with pytest.raises(ConfigurationError, match=r"^stages\[1\]\.evaluator: candidates .* compared by 'accuracy'"):
+        plan(task=ToyTask, stages=stages)
+    plan(task=ToyTask, stages=[stages[0], {**stages[1], "budget": {"trials": 1}}])
+    plan(stages=[stages[1]], problem={"objectives": {"cost": "minimize"}, "costs": {"cost": {"name": ToyCost}}})
+
+
+class Nameless(CostModel):
+    """A cost model without ``metric``."""
+
+    unit: ClassVar[str] = "units"
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {"all": 1.0}
+
+
+def test_a_cost_model_without_metric() -> None:
+    with pytest.raises(PluginError, match=r"the cost model Nameless .* needs a class attribute 'metric'"):
+        plan(problem={"objectives": {"accuracy": "maximize"}, "costs": {"own": {"name": Nameless}}})
+
+
+def test_a_misspelt_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"^space\.name: .*; did you mean 'name' instead of 'nmae'\?"):
+        plan(space={"nmae": "dso"})
+
+
+class Slow(MeasuredCost):
+    """Measures 5 ms plus the toy cost."""
+
+    metric: ClassVar[str] = "slow_ms"
+    unit: ClassVar[str] = "ms"
+    noisy: ClassVar[bool] = True
+    exported_suffix: ClassVar[str] = ".onnx"
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._cost = ToyCost(space)
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {"all": 5.0 + self._cost.estimate(architecture)}
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        raise NotImplementedError
+
+    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("limit", "warns"), [("<= 4", True), ("<= 6", False)])
+def test_a_measured_limit_below_the_cheapest_network(limit: str, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    costs = {"toy": {"name": ToyCost}, "slow": {"name": Slow}}
+    plan(problem={"objectives": {"accuracy": "maximize"}, "constraints": {"slow": limit}, "costs": costs})
+    message = "the limit 'slow <= 4' may be impossible: the networks with the lowest other costs have 5 ms"
+    assert (message in caplog.text) == warns
+
+
+class AsksTooMuch(AskTellStrategy):
+    """Returns one proposal more than it was asked for."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+
+    def ask(self, n: int) -> list[Proposal]:
+        return [Proposal(self._space.sample(stream(number, "one"))) for number in range(n + 1)]
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Learn nothing."""
+
+    def search_state(self) -> dict[str, Any]:
+        return {}
+
+    def load_search_state(self, state: Mapping[str, Any]) -> None:
+        """Load nothing."""
+
+
+def test_more_proposals_than_asked_for(tmp_path: Path) -> None:
+    raw = {
+        "space": ToySpace,
+        "problem": {"objectives": {"accuracy": "maximize"}},
+        "stages": [{**STAGE, "strategy": AsksTooMuch}],
+        "final": None,
+    }
+    with pytest.raises(PluginError, match=r"AsksTooMuch\.ask\(1\) returned 2 proposals; it must return at most 1"):
+        automl_nas.search(raw, out=tmp_path / "run")
