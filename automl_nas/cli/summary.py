@@ -67,7 +67,7 @@ def _networks(report: FinalReport, units: Mapping[str, str]) -> list[str]:
         test = "diverged" if network.failed is not None else "not tested"
         if network.test is not None:
             test = measured(network.test[report.metric], network.test_interval.get(report.metric))
-        rows.append([label, *(cost(network.costs[name]) for name in costs), test])
+        rows.append([label, *(cost(network.costs[name]) if name in network.costs else "" for name in costs), test])
     return [*table(header, rows), "* delivered"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
 from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
+from automl_nas.plugin.settings import from_config
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
@@ -77,7 +78,8 @@ class ProblemBuilder:
         if isinstance(costs, str):
             costs = [costs]
         if isinstance(costs, list):
-            costs = {(item["name"] if isinstance(item, Mapping) and "name" in item else item): item for item in costs}
+            specs = [from_config(item, path=f"{path}.costs[{number}]") for number, item in enumerate(costs)]
+            costs = {spec["name"]: item for spec, item in zip(specs, costs, strict=True)}
         if not isinstance(costs, Mapping):
             raise ConfigurationError(
                 f"must be a list of cost models or a mapping name -> cost model, not {costs!r}", path=f"{path}.costs"

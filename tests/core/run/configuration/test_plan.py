@@ -256,3 +256,17 @@ def test_torchrun_is_refused_before_anything_is_written(tmp_path: Path, monkeypa
     with pytest.raises(ConfigurationError, match=r"started by torchrun.*executor"):
         automl_nas.search(config(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ([{"name": [1]}], r"problem\.costs\[0\]\.name: must be a string"),
+        (["params", [2]], r"problem\.costs\[1\]: must be a name or a mapping"),
+    ],
+)
+def test_a_list_of_costs_that_are_no_components_is_located(tmp_path: Path, costs: list[object], message: str) -> None:
+    import automl_nas
+
+    with pytest.raises(ConfigurationError, match=message):
+        automl_nas.search(config(), problem={"costs": costs}, out=tmp_path / "run")
