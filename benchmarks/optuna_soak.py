@@ -89,7 +89,7 @@ class Ledger:
 
 def start(environment: Mapping[str, str], output: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Start ``automl-nas`` with these arguments; its output is appended to a file."""
-    code = "from automl_nas.cli.app import main; main()"
+    code = "from automl_nas.cli import main; main()"
     with output.open("ab") as file:
         return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, stdout=file, stderr=file)
 
@@ -176,7 +176,7 @@ def search(arguments: argparse.Namespace, number: int, rng: random.Random) -> Co
                 process.wait()
         ledger.read()
         if run.returncode:
-            print(output.read_text()[-3000:])
+            raise SystemExit(f"the run ended with {run.returncode}:\n{output.read_text()[-3000:]}")
         ends = Counter(event.number for event in read_event_log(folder / "event_log") if event.what == "end")
         counts.recorded, counts.gap = len(ledger.numbers), ledger.gap
         counts.lost = arguments.trials - counts.recorded

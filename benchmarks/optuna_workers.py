@@ -28,7 +28,7 @@ SECONDS, GRACE = 0.2, 3.0
 
 def start(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     """Start ``automl-nas`` with these arguments."""
-    code = "from automl_nas.cli.app import main; main()"
+    code = "from automl_nas.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=environment,

@@ -41,7 +41,7 @@ def configuration(event_log: Path, executor: Any, *, seconds: float, trials: int
 
 def start(environment: dict[str, str], *arguments: str, prelude: str = "") -> subprocess.Popen[str]:
     """Start ``automl-nas`` with these arguments, in a process that first executes ``prelude``."""
-    code = f"{prelude}\nfrom automl_nas.cli.app import main; main()"
+    code = f"{prelude}\nfrom automl_nas.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=environment,
