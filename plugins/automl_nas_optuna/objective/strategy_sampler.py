@@ -153,7 +153,8 @@ class StrategySampler(BaseSampler):
             architecture = proposals[0].architecture
         else:
             architecture = self._draw(stream(self._seed, "optuna/chosen", trial.number))
-        return _Chosen(architecture, parameters_of(architecture, self._space), by_strategy=bool(proposals))
+        parameters = parameters_of(architecture, self._space, conditional=False)
+        return _Chosen(architecture, parameters, by_strategy=bool(proposals))
 
     def _draw(self, rng: Random) -> Architecture:
         architecture = self._feasible_sampler.draw(rng, ())

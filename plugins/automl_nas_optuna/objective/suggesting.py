@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Distributions: TypeAlias = dict[str, BaseDistribution]
 
 
-def suggest(trial: Trial, space: SearchSpace, problem: Problem | None = None) -> Architecture:
+def suggest(
+    trial: Trial, space: SearchSpace, problem: Problem | None = None, *, conditional: bool = True
+) -> Architecture:
     """Suggest an architecture: each decision is a parameter of the trial with the decision's name.
 
     A `Choice` is a categorical parameter of its options. An `Ordinal` of numbers in equal steps is an integer or float
@@ -37,6 +39,9 @@ def suggest(trial: Trial, space: SearchSpace, problem: Problem | None = None) ->
         trial: a trial of any study, with any sampler.
         space: the search space.
         problem: the problem whose constraints on costs become constraints of the trial; None: no constraints.
+        conditional: whether options that the size limits determine have no parameter. False: they have one in every
+            trial, whose value is ignored, so that all trials have the same parameters. Samplers that model all
+            parameters together, such as GP and QMC, need that: otherwise they draw these options at random.
 
     Raises:
         SpaceError: a choice has options that are equal in Python, such as 1 and True; or the study was begun with other
@@ -44,7 +49,7 @@ def suggest(trial: Trial, space: SearchSpace, problem: Problem | None = None) ->
     """
     if (study := getattr(trial, "study", None)) is not None:  # a `FixedTrial` has none
         record_options(study, space, distributions_of(space))
-    values = {name: _suggest_value(trial, name, decision) for name, decision in space.decisions.items()}
+    values = {name: _suggest_value(trial, name, decision, conditional) for name, decision in space.decisions.items()}
     architecture = Architecture(values)
     trial.set_user_attr(ARCHITECTURE, architecture.to_dict())
     if problem is not None:
@@ -53,15 +58,22 @@ def suggest(trial: Trial, space: SearchSpace, problem: Problem | None = None) ->
     return architecture
 
 
-def parameters_of(architecture: Mapping[str, object], space: SearchSpace) -> dict[str, Any]:
+def parameters_of(
+    architecture: Mapping[str, object], space: SearchSpace, *, conditional: bool = True
+) -> dict[str, Any]:
     """Return the parameters with which `suggest` returns this architecture, for example for ``study.enqueue_trial``.
+
+    Args:
+        architecture: the architecture.
+        space: the search space.
+        conditional: as in `suggest`.
 
     Raises:
         SpaceError: the architecture is not valid in the space.
     """
     parameters: dict[str, Any] = {}
     for name, value in space.validate(architecture).items():
-        parameters.update(_parameters(name, space.decisions[name], value))
+        parameters.update(_parameters(name, space.decisions[name], value, conditional))
     return parameters
 
 
@@ -135,13 +147,15 @@ def _with_values(trial: FrozenTrial, space: SearchSpace) -> dict[str, Any]:
     return parameters
 
 
-def _suggest_value(trial: Trial, name: str, decision: Decision) -> Value:
+def _suggest_value(trial: Trial, name: str, decision: Decision, conditional: bool) -> Value:
     if isinstance(decision, Subset):
         included_options: list[Scalar] = []
         for position, option in enumerate(decision.options):
-            included = _forced(decision, position, len(included_options))
-            if included is None:
-                included = trial.suggest_categorical(subset_parameter(name, option), (False, True))
+            forced = _forced(decision, position, len(included_options))
+            included = forced
+            if forced is None or not conditional:
+                suggested = trial.suggest_categorical(subset_parameter(name, option), (False, True))
+                included = suggested if forced is None else forced
             if included:
                 included_options.append(option)
         return tuple(included_options)
@@ -190,12 +204,12 @@ def _position(decision: Decision, value: Any) -> int | None:
     return None
 
 
-def _parameters(name: str, decision: Decision, value: Value) -> Iterator[tuple[str, Any]]:
+def _parameters(name: str, decision: Decision, value: Value, conditional: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(decision, Subset):
         assert isinstance(value, tuple)
         count = 0
         for position, option in enumerate(decision.options):
-            if _forced(decision, position, count) is None:
+            if not conditional or _forced(decision, position, count) is None:
                 yield subset_parameter(name, option), option in value
             count += option in value
     elif isinstance(_distribution(name, decision), FloatDistribution):

@@ -10,7 +10,7 @@ from typing import Any, Self, final
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import Architecture, Ordinal, SearchSpace, Subset, decode, encode
+from automl_nas.space import Architecture, Ordinal, SearchSpace, Subset, Value, decode, encode
 
 
 class _Shared(BaseDistribution):
@@ -92,6 +92,15 @@ class CodeParameters:
     def values(self, code: Sequence[int]) -> dict[str, int]:
         """Return the parameter values of a code."""
         return dict(zip(self._names, code, strict=True))
+
+    def values_of(self, decision: str, value: Value) -> dict[str, int]:
+        """Return the parameter values of a valid value of one decision."""
+        own = {decision: self._decisions[decision]}
+        code = encode(Architecture({decision: value}), own)
+        names = [decision]
+        if isinstance(own[decision], Subset):
+            names = [subset_parameter(decision, option) for option in own[decision].options]
+        return dict(zip(names, code, strict=True))
 
     def architecture(self, code: Sequence[int]) -> Architecture:
         """Return the architecture of a code."""

@@ -13,6 +13,7 @@ from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_optuna.strategy.code_parameters import CodeParameters
+from automl_nas_optuna.strategy.fixed_decisions import fixed_values, restricted, with_codes
 from automl_nas_optuna.strategy.memory_study import FAILED, TrialResult
 from automl_nas_optuna.strategy.replayable_study import ReplayableStudy
 from automl_nas_optuna.strategy.samplers import Sampler, SamplerName, to_sampler
@@ -76,9 +77,11 @@ class OptunaStrategy(AskTellStrategy):
                 raise ConfigurationError(f"must be at least 1, got {value}", path=name)
         self._space, self._problem, self._seed = space, problem, seed
         self._duplicates, self._attempts = duplicates, attempts
-        self._feasible_sampler = FeasibleSampler(space, problem, draws)
         self._parameters = CodeParameters(space)
         sampler = to_sampler(sampler)
+        self._fixed = fixed_values(sampler, space)
+        self._feasible_sampler = FeasibleSampler(restricted(space, self._fixed), problem, draws)
+        sampler = with_codes(sampler, self._fixed, self._parameters)
         _check(sampler, problem, self._parameters)
         self._constrained, self._population = sampler.traits.measured, sampler.traits.population
         self._study = ReplayableStudy(self._parameters, tuple(problem.objectives.values()), sampler, seed)
@@ -144,7 +147,7 @@ class OptunaStrategy(AskTellStrategy):
             if not self._evaluated and not self._pending:
                 raise
             drawn = None
-        if drawn is None:
+        if drawn is None or any(drawn[name] != value for name, value in self._fixed.items()):
             self._exhausted = True
             return None
         number = self._study.add(self._parameters.encode(drawn))

@@ -134,12 +134,15 @@ class ReplayableStudy:
         self.asked = sum(event[0] == "ask" for event in events)
 
     def _make(self, step: int) -> BaseSampler:
-        return self._sampler.make(_seed_of_32_bits(stream_seed(self._seed, "optuna/sampler", step)), self._sequence)
+        return self._sampler_with(_seed_of_32_bits(stream_seed(self._seed, "optuna/sampler", step)))
+
+    def _sampler_with(self, seed: int) -> BaseSampler:
+        return self._sampler.make(seed, self._sequence, self._parameters.distributions)
 
     def _seed_sampler(self) -> None:
         seed = _seed_of_32_bits(stream_seed(self._seed, "optuna/sampler", self.asked))
         if self._fresh or not reseed(self._study.sampler, seed):
-            self._study.sampler = self._sampler.make(seed, self._sequence)
+            self._study.sampler = self._sampler_with(seed)
 
 
 def _read_result(event: Sequence[Any]) -> TrialResult:

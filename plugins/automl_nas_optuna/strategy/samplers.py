@@ -5,22 +5,28 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from automl_nas.errors import ConfigurationError, did_you_mean
-from automl_nas.plugin import import_reference
+from automl_nas.plugin import import_reference, join
+from automl_nas.run import read_settings
 from automl_nas_optuna.optuna_version import require_optuna
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-SamplerName = Literal["tpe", "gp", "nsgaii", "nsgaiii", "cmaes", "qmc", "random", "brute_force"]
+SamplerName = Literal[
+    "tpe", "gp", "nsgaii", "nsgaiii", "cmaes", "qmc", "random", "brute_force", "grid", "partial_fixed"
+]
 
 _SUPPLIED = ("seed", "constraints_func")  # the strategy supplies them
+_FIXED, _BASE = "fixed_params", "base_sampler"  # the settings of `partial_fixed`
 _PLAIN = {"int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None)}
 
 
@@ -40,6 +46,7 @@ class SamplerTraits:
         population: waits for a number of results before it continues, so the result of a network that it suggests
             again is passed to it again. For models of densities and surfaces that would be misleading (the
             documentation contains numbers).
+        grid: it enumerates the values of all parameters, which the run supplies.
         requires: the distribution that it needs in addition to Optuna.
         defaults: settings that differ from Optuna's defaults.
     """
@@ -52,9 +59,13 @@ class SamplerTraits:
     ordered: bool = False
     measured: bool = True
     population: bool = False
+    grid: bool = False
     requires: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
+
+MAX_GRID = 100_000
+"""The maximum number of points of a grid."""
 
 _QUIET = {"warn_independent_sampling": False}
 SAMPLERS: Mapping[str, SamplerTraits] = MappingProxyType(
@@ -79,6 +90,10 @@ SAMPLERS: Mapping[str, SamplerTraits] = MappingProxyType(
         "qmc": SamplerTraits("optuna.samplers:QMCSampler", sequence=True, defaults={**_QUIET, "scramble": True}),
         "random": SamplerTraits("optuna.samplers:RandomSampler", fresh=False),
         "brute_force": SamplerTraits("optuna.samplers:BruteForceSampler", fresh=False),
+        # It stores its search space in attributes of trials.
+        "grid": SamplerTraits("optuna.samplers:GridSampler", fresh=False, replay=True, grid=True),
+        # Its other traits are those of its base sampler.
+        "partial_fixed": SamplerTraits("optuna.samplers:PartialFixedSampler"),
     }
 )
 """Short name -> traits. A sampler configured by its path is fresh for each proposal and is resumed by replay."""
@@ -89,9 +104,10 @@ class Sampler:
     """A sampler and its settings.
 
     Attributes:
-        name: one of ``tpe``, ``gp``, ``nsgaii``, ``nsgaiii``, ``cmaes``, ``qmc``, ``random``, ``brute_force``, or the
-            class of any other sampler as ``package.module:Class``.
-        settings: arguments of the constructor, by name; the run supplies the seed and the constraints.
+        name: one of ``tpe``, ``gp``, ``nsgaii``, ``nsgaiii``, ``cmaes``, ``qmc``, ``random``, ``brute_force``,
+            ``grid``, ``partial_fixed``, or the class of any other sampler as ``package.module:Class``.
+        settings: arguments of the constructor by name; the run supplies the seed, the constraints and the grid. The
+            setting ``base_sampler`` of ``partial_fixed`` is a name, or a mapping with ``name`` and ``settings``.
 
     Raises:
         ConfigurationError: the sampler or a setting is unknown (the message suggests the nearest name), the sampler
@@ -114,11 +130,31 @@ class Sampler:
     @property
     def traits(self) -> SamplerTraits:
         """The properties of the sampler."""
+        if self.name == "partial_fixed":
+            return replace(self.base.traits, path=SAMPLERS[self.name].path, fresh=True)
         if self.name in SAMPLERS:
             return SAMPLERS[self.name]
         from optuna.samplers import BaseGASampler
 
         return SamplerTraits(self.name, replay=True, population=issubclass(self._load(self.name), BaseGASampler))
+
+    @property
+    def base(self) -> Sampler:
+        """The sampler of the parameters that `partial_fixed` does not fix.
+
+        Raises:
+            ConfigurationError: as in `Sampler`.
+        """
+        spec = self.settings.get(_BASE, "tpe")
+        try:
+            return Sampler(spec) if isinstance(spec, str) else read_settings(Sampler, spec, owner="'base_sampler'")
+        except ConfigurationError as error:
+            raise ConfigurationError(error.message, path=join(f"settings.{_BASE}", error.path)) from error
+
+    @property
+    def fixed(self) -> Mapping[str, Any]:
+        """What `partial_fixed` fixes: name -> value; empty for other samplers."""
+        return self.settings.get(_FIXED, {}) if self.name == "partial_fixed" else {}
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -129,19 +165,35 @@ class Sampler:
             if _configurable(annotation) and name not in _SUPPLIED
         )
 
-    def make(self, seed: int, sequence: int = 0) -> BaseSampler:
+    def make(
+        self, seed: int, sequence: int = 0, distributions: Mapping[str, BaseDistribution] | None = None
+    ) -> BaseSampler:
         """Return a new sampler.
 
         Args:
             seed: the seed of its generators, below 2^32.
             sequence: the seed of the sequence that runs through the whole search, below 2^32.
+            distributions: of all parameters, which a grid enumerates.
+
+        Raises:
+            ConfigurationError: the grid is too large, or a parameter has infinitely many values.
         """
         traits = self.traits
+        if self.name == "partial_fixed":
+            base = self.base.make(
+                seed, sequence, {k: v for k, v in (distributions or {}).items() if k not in self.fixed}
+            )
+            return self._construct(traits, {_FIXED: dict(self.fixed), "base_sampler": base})
         keywords: dict[str, Any] = {**traits.defaults, **self.settings, "seed": seed}
         if traits.sequence:
             from optuna.samplers import RandomSampler
 
             keywords |= {"seed": sequence, "independent_sampler": RandomSampler(seed=seed)}
+        if traits.grid:
+            keywords["search_space"] = grid_of(distributions or {})
+        return self._construct(traits, keywords)
+
+    def _construct(self, traits: SamplerTraits, keywords: Mapping[str, Any]) -> BaseSampler:
         with warnings.catch_warnings():
             from optuna.exceptions import ExperimentalWarning
 
@@ -187,6 +239,9 @@ class Sampler:
                 f"the sampler '{self.name}' needs the library '{library}': pip install {library}", path="name"
             )
         parameters = self._parameters()
+        if self.name == "partial_fixed":
+            self._check_fixed()
+            return
         if "seed" not in parameters:
             raise ConfigurationError(
                 f"the sampler '{self.name}' has no parameter 'seed', so a search with it could not be repeated",
@@ -194,7 +249,7 @@ class Sampler:
             )
         for name, value in self.settings.items():
             where = f"settings.{name}"
-            if name in _SUPPLIED:
+            if name in _SUPPLIED or (name == "search_space" and self.traits.grid):
                 raise ConfigurationError(f"'{name}' is supplied by the run; remove it", path=where)
             if name not in parameters:
                 raise ConfigurationError(
@@ -211,6 +266,47 @@ class Sampler:
                 )
             if not _matches(value, annotation):
                 raise ConfigurationError(f"must be {annotation}, not {value!r}", path=where)
+
+    def _check_fixed(self) -> None:
+        for name in self.settings:
+            if name not in (_FIXED, _BASE):
+                raise ConfigurationError(
+                    f"the sampler 'partial_fixed' has no setting '{name}'{did_you_mean(name, (_FIXED, _BASE))} (it "
+                    f"accepts: {_FIXED}, {_BASE})",
+                    path=f"settings.{name}",
+                )
+        if not isinstance(self.settings.get(_FIXED), Mapping):
+            raise ConfigurationError("write the fixed values: {name: value, ...}", path=f"settings.{_FIXED}")
+        if self.base.traits.grid:
+            raise ConfigurationError("a grid cannot be the base sampler: use brute_force", path=f"settings.{_BASE}")
+
+
+def grid_of(distributions: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
+    """Return all values of parameters: name -> values.
+
+    Raises:
+        ConfigurationError: a parameter has infinitely many values, or the grid has more than `MAX_GRID` points.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    grid: dict[str, list[Any]] = {}
+    for name, distribution in distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            grid[name] = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            grid[name] = list(range(distribution.low, distribution.high + 1, distribution.step))
+        elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
+            count = round((distribution.high - distribution.low) / distribution.step) + 1
+            grid[name] = [distribution.low + number * distribution.step for number in range(count)]
+        else:
+            raise ConfigurationError(f"a grid needs a step, and '{name}' has none", path="sampler")
+    if (size := math.prod(map(len, grid.values()))) > MAX_GRID:
+        raise ConfigurationError(
+            f"the grid has {size:.3g} points, and Optuna lists all of them in memory: at most {MAX_GRID:,}; use "
+            "brute_force, or random",
+            path="sampler",
+        )
+    return grid
 
 
 def to_sampler(sampler: str | Sampler) -> Sampler:

@@ -146,7 +146,7 @@ class Tuning:
             stream_seed(self._settings.seed, f"study/{what}", at) >> 31
             for what, at in (("sampler", number), ("sequence", 0))
         )
-        self.study.sampler = self._file.sampler.make(seed, sequence)
+        self.study.sampler = self._file.sampler.make(seed, sequence, self._distributions)
         trial = self.study.ask(self._distributions)
         values: dict[str, Any] = {
             name: parameter.value(trial.params[name]) for name, parameter in self._settings.parameters.items()
