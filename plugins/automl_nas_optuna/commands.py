@@ -128,6 +128,8 @@ def run_study(file: Path, out: Path | None) -> None:
         tuning = _tuning(file, out)
         try:
             tuning.run(lambda trial: click.echo(_line(trial, tuning)))
+            if tuning.exhausted:
+                click.echo("the sampler has proposed all settings")
             _print_best(tuning)
         finally:
             tuning.close()

@@ -57,8 +57,12 @@ class StageEvaluator:
             "directory": str(self._directory),
             "stage": self._stage,
             "identity": RunDirectory(self._directory).read_identity() or {},
-            "versions": self._component_versions(complete_manager().registry),
+            "versions": self._component_versions(self._registry),
         }
+
+    @property
+    def _registry(self) -> Registry:
+        return complete_manager().registry if self._plan is None else self._plan.components.registry
 
     def _component_versions(self, registry: Registry) -> dict[str, str]:
         """Return distribution -> version of the core, and of the space, task and evaluator of the stage."""
@@ -98,7 +102,7 @@ class StageEvaluator:
             ConfigurationError: spaces, data or plugins are not those of the run's process.
         """
         if self._versions:
-            check_versions(self._versions, self._component_versions(complete_manager().registry))
+            check_versions(self._versions, self._component_versions(self._registry))
         plan = self._plan or make_plan(
             self._config,
             complete_manager().registry,

@@ -190,7 +190,8 @@ class Sampler:
 
             keywords |= {"seed": sequence, "independent_sampler": RandomSampler(seed=seed)}
         if traits.grid:
-            keywords["search_space"] = grid_of(distributions or {})
+            # Optuna shuffles the points of the grid with the seed, and stores their positions.
+            keywords |= {"seed": sequence, "search_space": grid_of(distributions or {})}
         return self._construct(traits, keywords)
 
     def _construct(self, traits: SamplerTraits, keywords: Mapping[str, Any]) -> BaseSampler:

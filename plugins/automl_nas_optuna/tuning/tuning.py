@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from automl_nas.space import SearchSpace
 
-IDENTITY, VALUES, ERROR = "automl_nas:study", "settings", "error"
-"""Names of attributes: the first one of the study, the others of its trials."""
+IDENTITY, EXHAUSTED = "automl_nas:study", "automl_nas:exhausted"
+VALUES, ERROR = "settings", "error"
+"""Names of attributes: the first line of the study, the others of its trials."""
 
 
 @final
@@ -69,13 +70,15 @@ class Tuning:
         self._storage = open_storage(self._address)
         directions: Any = list(self.objectives.values())
         with reached(self._address), quiet():
-            self.study = optuna.create_study(
+            self.study: optuna.Study = optuna.create_study(
                 storage=self._storage,
                 study_name=settings.name or directory.resolve().name,
                 directions=directions,
                 load_if_exists=True,
             )
             self._check()
+        # A sampler that enumerates calls it at the end. Outside of `Study.optimize`, Optuna's own raises an error.
+        self.study.stop = self._exhaust  # type: ignore[method-assign]
 
     def run(self, on_trial: Callable[[FrozenTrial], None] | None = None) -> None:
         """Run the remaining trials of the study.
@@ -96,7 +99,7 @@ class Tuning:
                 raise RunDirectoryError(f"another process works on the study in {self.directory}") from None
             if not self._ended():
                 self._check_configuration()
-            while (number := len(self._ended())) < self._settings.trials:
+            while (number := len(self._ended())) < self._settings.trials and not self.exhausted:
                 trial = self._interrupted() or self._next(number)
                 self._evaluate(trial)
                 ended = self.study.trials[trial.number]
@@ -108,6 +111,11 @@ class Tuning:
                         f"the last {len(last)} trials of the study failed; the last one: {ended.user_attrs.get(ERROR)}"
                     )
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the sampler enumerates and has proposed all settings."""
+        return bool(self.study.user_attrs.get(EXHAUSTED))
+
     def best(self) -> list[FrozenTrial]:
         """Return the best trial, or with several objectives the trials that no other trial dominates."""
         if not any(trial.state is TrialState.COMPLETE for trial in self.study.trials):
@@ -117,6 +125,9 @@ class Tuning:
     def close(self) -> None:
         """Close the connection to the storage."""
         close(self._storage)
+
+    def _exhaust(self) -> None:
+        self.study.set_user_attr(EXHAUSTED, True)
 
     def _check_configuration(self) -> None:
         """Resolve the configuration with one value of each parameter, to report misspelt settings before the study."""

@@ -229,3 +229,29 @@ def test_passwords_in_the_configuration_of_the_runs_are_refused(tmp_path: Path) 
         StudyFile(path)
     assert caught.value.path == "configuration.executor.storage"
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "brute_force"])
+def test_a_study_that_enumerates_ends_when_all_settings_were_tried(sampler: str, tmp_path: Path) -> None:
+    path = tmp_path / "tune.yaml"
+    path.write_text(
+        f"""
+configuration:
+  space: {{name: shufflenet_v2, input_shape: [3, 32, 32], num_classes: 10}}
+  problem: {{objectives: {{flops: minimize}}, costs: {{flops: flops}}}}
+  runtime: {{device: cpu, threads: 1}}
+  stages:
+    - {{name: search, strategy: {{name: aging, population: 4, sample_size: 2}}, budget: {{trials: 4}}}}
+parameters:
+  stages.search.strategy.population: {{low: 3, high: 4}}
+trials: 5
+sampler: {sampler}
+"""
+    )
+    for _ in range(2):  # the second time, nothing is left
+        tuning = Tuning(StudyFile(path), tmp_path / "study")
+        tuning.run()
+        values = [trial.params["stages.search.strategy.population"] for trial in tuning.study.trials]
+        assert sorted(values) == [3, 4]
+        assert tuning.exhausted
+        tuning.close()
