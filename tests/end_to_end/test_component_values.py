@@ -261,7 +261,7 @@ class Broken(Exporter):
 )
 def test_an_exporter_that_returns_no_files_has_failed(tmp_path: Path, paths: Any, message: str) -> None:
     HOSTILE["paths"] = paths
-    section = {"train": {"epochs": 1}, "export": [Broken, "safetensors"]}
+    section = {"train": {"epochs": 1}, "export": [Broken, "safetensors"], "rehearse": False}
     stages = [{"name": "search", "strategy": {"name": "random"}, "budget": {"trials": 2}}]
     problem = {"objectives": {"params": "minimize"}, "costs": ["params"]}
     raw = {**quick(), "problem": problem, "stages": stages, "final": section}

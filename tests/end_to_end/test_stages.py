@@ -270,10 +270,11 @@ class Fills(Exporter):
 def test_a_format_that_cannot_hold_the_network_ends_neither_the_run_nor_the_other_formats(
     first: automl_nas.Result, tmp_path: Path
 ) -> None:
-    final = {"train": {"epochs": 1}, "export": [{"name": Refuses}, "safetensors"]}
+    final = {"train": {"epochs": 1}, "export": [{"name": Refuses}, "safetensors"], "rehearse": False}
     result = automl_nas.search(again(first, final=final), out=tmp_path / "run")
     assert [path.name for path in result.files] == ["model.safetensors", "architecture.json"]
-    failure = {"format": f"python:{__name__}:Refuses", "error": "it branches on values"}
+    place = f"final.export[0]: the exporter {__name__}:Refuses"
+    failure = {"format": f"python:{__name__}:Refuses", "error": f"{place}: it branches on values"}
     assert result.data["final"]["not_exported"] == [failure]
     assert result.final is not None and result.final.not_exported == (ExportFailure(**failure),)
     (shortcoming,) = result.shortcomings
@@ -283,7 +284,8 @@ def test_a_format_that_cannot_hold_the_network_ends_neither_the_run_nor_the_othe
 
 def test_a_full_disk_while_exporting_is_resumed_from(first: automl_nas.Result, tmp_path: Path) -> None:
     space = tmp_path / "run" / "space"
-    settings = again(first, final={"train": {"epochs": 1}, "export": [{"name": Fills, "space": str(space)}]})
+    final = {"train": {"epochs": 1}, "export": [{"name": Fills, "space": str(space)}], "rehearse": False}
+    settings = again(first, final=final)
     with pytest.raises(RunFailedError, match="the disk is full"):
         automl_nas.search(settings, out=tmp_path / "run")
     space.touch()

@@ -233,7 +233,7 @@ class Exports(Exporter):
 def test_an_exporter_that_raises_or_returns_no_paths(tmp_path: Path, how: str) -> None:
     """The run is complete, and says which format failed, and why."""
     raw = {**config(ToySpace(), Asks, ToyEvaluator), "task": {"name": ToyTask, "train": 32, "search": 16, "test": 16}}
-    raw["final"] = {"train": {"epochs": 1}, "export": [{"name": Exports, "how": how}], "baselines": []}
+    raw["final"] = {"train": {"epochs": 1}, "export": [{"name": Exports, "how": how}], "rehearse": False}
     result = automl_nas.search(raw, out=tmp_path / "run")
     (failure,) = result.data["final"]["not_exported"]
     expected = {"exit": "SystemExit: 0", "base": REASONS["base"], "zero": REASONS["zero"]}
