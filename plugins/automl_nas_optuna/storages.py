@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MIN_MASKED = 6
 """The length from which a password is masked wherever it occurs in the message of a driver."""
 
+ANSWER_SECONDS = 60
+"""Seconds after which a database server that does not answer counts as down. A MySQL server waits 50 s for a lock."""
+
+CONNECT_SECONDS = 10
+"""Seconds after which a connection attempt fails."""
+
 LOCK_SECONDS = 30.0
 """Seconds that SQLite waits for a lock that another process holds."""
 
@@ -199,12 +205,15 @@ def _database(url: str, path: str) -> BaseStorage:
     from optuna.storages import RDBStorage
 
     try:
-        kind = sqlalchemy.make_url(url).get_backend_name()
+        parsed = sqlalchemy.make_url(url)
+        kind = parsed.get_backend_name()
     except sqlalchemy.exc.ArgumentError:
         raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if kind == "sqlite":
         settings = {"connect_args": {"timeout": LOCK_SECONDS}}
+    elif limits := time_limits(parsed.drivername, parsed.query):
+        settings["connect_args"] = limits
     for attempt in (0, 1, 2):
         try:
             database = RDBStorage(url, engine_kwargs=settings)
@@ -222,6 +231,24 @@ def _database(url: str, path: str) -> BaseStorage:
     if kind == "sqlite":
         _lock_at_begin(database)
     return database
+
+
+def time_limits(driver: str, query: Iterable[str]) -> dict[str, int]:
+    """Return arguments of a driver that end the wait for a server that is silent; their defaults are hours, or never.
+
+    Args:
+        driver: the first part of the URL.
+        query: the names of the arguments that the URL contains; they are the user's choice.
+    """
+    limits = {"connect_timeout": CONNECT_SECONDS}
+    if driver in ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql", "mysql+mysqldb", "mariadb+mysqldb"):
+        limits |= {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+    elif driver in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):
+        # libpq has no limit for an answer, but notices a machine that is gone.
+        limits |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    else:
+        return {}
+    return {name: seconds for name, seconds in limits.items() if name not in query}
 
 
 def _lock_at_begin(storage: Any) -> None:

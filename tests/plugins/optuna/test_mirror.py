@@ -33,7 +33,14 @@ from automl_nas_optuna.mirror.mirror_once import mirror_once
 from automl_nas_optuna.mirror.observer import MirrorObserver
 from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.objective.suggesting import architecture_of, suggest
-from automl_nas_optuna.storages import StorageError, open_storage, reached, refuse_password, without_password
+from automl_nas_optuna.storages import (
+    StorageError,
+    open_storage,
+    reached,
+    refuse_password,
+    time_limits,
+    without_password,
+)
 
 SPACE = ToySpace(blocks=3, options=4)
 
@@ -333,3 +340,16 @@ def test_passwords_are_refused_where_they_would_be_recorded(storage: str, litera
         refuse_password(storage)
     assert "secret" not in str(caught.value)
     return None
+
+
+def test_silent_servers_are_noticed() -> None:
+    waits = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
+    assert time_limits("mysql+pymysql", {}) == time_limits("mysql", {}) == waits
+    assert time_limits("mysql+pymysql", {"read_timeout": "5"}) == {"connect_timeout": 10, "write_timeout": 60}
+    assert set(time_limits("postgresql+psycopg2", {})) == {
+        "connect_timeout",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+    }
+    assert time_limits("mssql+pyodbc", {}) == {}
