@@ -26,7 +26,7 @@ result = automl_nas.search(
     runtime={"threads": 1},
     stages=[
         {"name": "supernet", "strategy": supernet},
-        {"name": "search", "strategy": evolution, "evaluator": "inherited"},
+        {"name": "search", "strategy": evolution, "evaluator": "supernet_weights"},
     ],
 )
 print(dict(result.architecture), result.metrics["accuracy"])

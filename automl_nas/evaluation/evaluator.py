@@ -101,9 +101,12 @@ class Evaluator(ABC):
         stochastic: whether an evaluation may draw from the global generators of Python, NumPy and torch, which are then
             set from the request's seed before each evaluation. An evaluator that uses no random numbers, such as a
             table, sets it to False: setting the generators takes longer than a look-up.
+        default_metric: the metric of the task by which candidates are compared if neither the stage nor the run names
+            objectives; None, or a metric that the task does not have: the first metric of the task.
     """
 
     stochastic: ClassVar[bool] = True
+    default_metric: ClassVar[str | None] = None
 
     @abstractmethod
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:

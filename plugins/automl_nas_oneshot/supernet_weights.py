@@ -43,6 +43,9 @@ class SupernetWeights(Evaluator):
     images in the same order, whatever the request's seed: with other images, equal architectures would get different
     metrics, and different architectures could not be compared. The fidelity is the number of recalibration images.
 
+    Candidates are compared by ``loss`` unless the configuration names objectives: it orders networks better than
+    accuracy does (docs/results.md).
+
     Args:
         space: the space whose supernet the weights belong to.
         task: training images and the score.
@@ -59,6 +62,8 @@ class SupernetWeights(Evaluator):
         ConfigurationError: the weights do not exist or do not fit the space's supernet, or a setting is outside its
             range.
     """
+
+    default_metric = "loss"
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
@@ -42,6 +43,7 @@ class ProblemBuilder:
     def __init__(self, context: RunContext, section: ProblemSettings, measurements: Mapping[str, Any]) -> None:
         self._context, self._components, self._measurements = context, context.components, measurements
         self._spaces = {"final": context.final_space, "search": context.space}
+        self._named = bool(section.objectives)
         self._models: dict[str, TabulatedCost] = {}
         self.measured: dict[str, MeasuredCost] = {}
         registered = self._components.registry.names("cost_models")
@@ -69,6 +71,18 @@ class ProblemBuilder:
             {name: limit for name, limit in constraints.items() if limit is not None},
             {**top.costs, **costs},
         )
+
+    def own_section(self, section: ProblemSettings, default_metric: str | None) -> ProblemSettings:
+        """Return the problem section of a stage with the objective that its evaluator prefers, if none is named.
+
+        Args:
+            section: the problem section of the stage, as written.
+            default_metric: `automl_nas.evaluation.Evaluator.default_metric` of the evaluator of the stage.
+        """
+        metrics = {} if self._context.task is None else self._context.task.metrics
+        if self._named or section.objectives or default_metric not in metrics:
+            return section
+        return replace(section, objectives={default_metric: metrics[default_metric]})
 
     def _costs(
         self, section: ProblemSettings, path: str, *, default: Sequence[str], top_costs: Container[str]

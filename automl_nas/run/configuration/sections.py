@@ -14,7 +14,7 @@ SettingsT = TypeVar("SettingsT")
 
 DEFAULT_STAGES: tuple[Mapping[str, Any], ...] = (
     {"name": "supernet", "strategy": "single_path"},
-    {"name": "search", "strategy": "evolution", "evaluator": {"name": "inherited", "weights": "supernet"}},
+    {"name": "search", "strategy": "evolution", "evaluator": {"name": "supernet_weights", "weights": "supernet"}},
 )
 """The stages of a configuration without ``stages``: SPOS, by the registered names of its components."""
 
@@ -111,8 +111,8 @@ class ProblemSettings:
     """Objectives, constraints and costs.
 
     Attributes:
-        objectives: metric or cost -> ``maximize`` or ``minimize``, the primary objective first; empty: the first
-            metric of the task.
+        objectives: metric or cost -> ``maximize`` or ``minimize``, the primary objective first; empty: the metric that
+            the evaluator of a stage prefers (``loss`` for `supernet_weights`), or the first metric of the task.
         constraints: metric or cost -> ``<= 330M``, ``280M..330M``, ``<= 0.5 * largest``; or ``{limit: ..., of:
             search}`` for a limit on the network in the search space instead of the delivered network.
         costs: name -> cost model, or a list of cost models: recorded with every trial. Costs that objectives and

@@ -74,9 +74,14 @@ def resolve_stage(
     strategy = _strategy(section.strategy, f"{path}.strategy", context)
     # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
     evaluator, metrics = None, None
+    own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
     if section.evaluator is not None:
         evaluator, metrics = _evaluator(section.evaluator, earlier, f"{path}.evaluator", context)
-    own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
+        evaluator_class = context.components.class_of("evaluators", evaluator["name"], f"{path}.evaluator")
+        preferred = problems.own_section(own, evaluator_class.default_metric)
+        if preferred is not own:
+            # Written into the resolved configuration, whose top-level objectives count as named on resume.
+            own, section = preferred, replace(section, problem={**section.problem, "objectives": preferred.objectives})
     problem_settings = problems.merged(own, f"{path}.problem")
     problem = problems.build(problem_settings, metrics, f"{path}.problem" if section.problem else "problem")
     return StagePlan(replace(section, strategy=strategy, evaluator=evaluator), problem, path, problem_settings)

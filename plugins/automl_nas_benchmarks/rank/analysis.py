@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automl_nas_benchmarks.rank.baselines import mean_within, top_half
 from automl_nas_benchmarks.rank.metrics import (
     Measure,
     Rows,
@@ -80,7 +81,7 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
         seed: seed of the bootstrap.
     """
     everything = np.arange(len(sample))
-    best = np.sort(np.argsort(-sample.truth, kind="stable")[: (len(sample) + 1) // 2])
+    best = top_half(sample.truth)
     measures = dict(CORRELATIONS)
     for k in top:
         measures[f"precision_at_{k}"] = precision_at(k)
@@ -137,15 +138,7 @@ def _plain(measure: Measure, predictor: Predictor, sample: Sample) -> Value:
 
 
 def _within(measure: Measure, predictor: Predictor, sample: Sample, strata: Rows) -> Value:
-    parts = range(int(strata.max()) + 1)
-
-    def value(run: int, rows: Rows) -> float:
-        inside = [rows[strata[rows] == part] for part in parts]
-        values = [measure(predictor.scores[run][each], sample.truth[each]) for each in inside]
-        defined = [each for each in values if not np.isnan(each)]  # a group of equal scores has no correlation
-        return float(np.mean(defined)) if defined else float("nan")
-
-    return value
+    return lambda run, rows: mean_within(measure, predictor.scores[run][rows], sample.truth[rows], strata[rows])
 
 
 def _finding(

@@ -145,7 +145,7 @@ def _configuration(
     survey = {"name": "survey", "count": count}
     stages: list[dict[str, Any]] = [{"name": "supernet", "strategy": parsed["strategy"]}]
     for name, images in (("recalibrated", 1024), ("running_statistics", 0)):
-        evaluator = {"name": "inherited", "weights": "supernet", "recalibration_images": images}
+        evaluator = {"name": "supernet_weights", "weights": "supernet", "recalibration_images": images}
         stages.append({"name": name, "strategy": survey, "evaluator": evaluator})
     value = {"space": parsed["space"], "task": parsed["task"], "stages": stages, "final": None}
     return Configuration(value, Document(None, "the options"))

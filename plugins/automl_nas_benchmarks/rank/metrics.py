@@ -25,24 +25,33 @@ _PAIRWISE = 256
 
 
 def kendall_tau(scores: Values, truth: Values) -> float:
-    """Return Kendall's tau-b: (concordant - discordant pairs) / the geometric mean of the untied pairs of either.
+    """Return Kendall's tau as the mean over all orders of networks with equal scores.
 
-    NaN for fewer than two values, or if the scores or the truths are constant.
+    It is (concordant - discordant pairs) / pairs with different truths: a pair with equal scores counts 0, the mean of
+    its two orders, and a pair with equal truths cannot be ordered wrongly. If all truths differ, this is Kendall's
+    tau-a; in general it is Somers' D of the scores given the truth (Somers, "A new asymmetric measure of association
+    for ordinal variables", 1962). Tau-b divides by fewer pairs if scores are tied, so it favours predictors with many
+    ties.
+
+    NaN if no two truths differ.
     """
-    if _constant(scores) or _constant(truth):
+    if _constant(truth):
         return float("nan")
+    if _constant(scores):
+        return 0.0
     if len(scores) > _PAIRWISE:
-        return float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
+        tau_b = float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
+        return tau_b * float(np.sqrt(_untied(scores) / _untied(truth)))
     # For small groups, SciPy's checks of its input take longer than comparing the pairs.
     one, other = (np.sign(values[:, np.newaxis] - values) for values in (scores, truth))
-    return float((one * other).sum() / np.sqrt(np.abs(one).sum() * np.abs(other).sum()))
+    return float((one * other).sum() / np.abs(other).sum())
 
 
 def spearman(scores: Values, truth: Values) -> float:
-    """Return Spearman's correlation of ranks, with mean ranks for ties; NaN as in `kendall_tau`."""
+    """Return Spearman's correlation of ranks, with mean ranks for ties; NaN if either is constant."""
     if _constant(scores) or _constant(truth):
         return float("nan")
-    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(scores), _mean_ranks(truth)))
+    one, other = (ranks - ranks.mean() for ranks in (mean_ranks(scores), mean_ranks(truth)))
     return float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
 
 
@@ -120,7 +129,14 @@ def _constant(values: Values) -> bool:
     return len(values) < 2 or bool(np.all(values == values[0]))
 
 
-def _mean_ranks(values: Values) -> Values:
+def _untied(values: Values) -> int:
+    """Return the number of pairs of different values."""
+    counts = np.unique(values, return_counts=True)[1].astype(np.int64)
+    return (len(values) ** 2 - int((counts**2).sum())) // 2
+
+
+def mean_ranks(values: Values) -> Values:
+    """Return the rank of each value, 1 for the smallest, shape ``(n,)``; equal values share the mean of their ranks."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Values = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return ranks

@@ -14,6 +14,7 @@ from typing import Any
 from automl_nas.cli import table
 from automl_nas.run import to_json_values, write_whole
 from automl_nas_benchmarks.rank.analysis import Finding, Lead, by_part, findings, leads
+from automl_nas_benchmarks.rank.baselines import FreeTau, free_taus
 from automl_nas_benchmarks.rank.search_outcomes import Pick, picks
 from automl_nas_benchmarks.rank.study import Sample, Study
 
@@ -26,6 +27,7 @@ class Report:
         sample: the scored networks.
         findings: the values of all measures of all predictors.
         leads: the leads of trained predictors over trivial ones.
+        free: the trivial predictors over all networks of the table.
         parts: name of a predictor -> Kendall's tau in each tenth of the sample by cost, the cheapest first.
         picks: the networks that searches chose.
         about: the benchmark, the runs and their seeds.
@@ -34,6 +36,7 @@ class Report:
     sample: Sample
     findings: Sequence[Finding]
     leads: Sequence[Lead]
+    free: Sequence[FreeTau]
     parts: Mapping[str, Sequence[float]]
     picks: Sequence[Pick]
     about: Mapping[str, Any]
@@ -55,6 +58,7 @@ def make_report(study: Study, *, top: Sequence[int], resamples: int) -> Report:
         sample=sample,
         findings=findings(sample, top=top, resamples=resamples),
         leads=leads(sample, resamples=resamples),
+        free=free_taus(study.benchmark),
         parts={predictor.name: by_part(sample, predictor) for predictor in sample.predictors},
         picks=picks(study),
         about={
@@ -100,6 +104,7 @@ def as_json(report: Report) -> dict[str, Any]:
         **report.about,
         "findings": [asdict(finding) for finding in report.findings],
         "leads": [asdict(lead) for lead in report.leads],
+        "free_predictors_on_all_networks": [asdict(each) for each in report.free],
         "tau_in_tenths": {name: list(values) for name, values in report.parts.items()},
         "picks": [
             {**asdict(pick), "random": {str(k): best for k, best in pick.random.items()}} for pick in report.picks
@@ -130,6 +135,13 @@ def as_text(report: Report) -> list[str]:
     ahead = [[lead.predictor, lead.over, _interval(lead.value, lead.low, lead.high)] for lead in report.leads]
     if ahead:
         lines += ["", *table(["ahead in overall kendall_tau", "of", "by"], ahead, left=2)]
+    if report.free:
+        header = [f"kendall_tau on all {report.free[0].networks}", "overall", "true top half", "within tenths"]
+        cells_of_all = [
+            [each.predictor, *(f"{tau:.3f}" for tau in (each.overall, each.top_half, each.within))]
+            for each in report.free
+        ]
+        lines += ["", *table(header, cells_of_all)]
     if report.picks:
         lines += ["", *_picks(report.picks)]
     return lines

@@ -14,8 +14,8 @@ from automl_nas.evaluation import State
 from automl_nas.space import Architecture
 from automl_nas.strategy import Trial
 from automl_nas_benchmarks.benchmark import Benchmark
-from automl_nas_benchmarks.rank.metrics import Rows, Values
-from automl_nas_benchmarks.spaces.coded_space import CodedSpace
+from automl_nas_benchmarks.rank.baselines import free_predictors, ridge_scores, tenths
+from automl_nas_benchmarks.rank.metrics import Rows, Values, mean_ranks
 
 if TYPE_CHECKING:
     from automl_nas.run import Plan, Result
@@ -34,11 +34,14 @@ class Predictor:
         name: name of the stage that scored the networks, with the metric if it is not the main one; or of a cost.
         trivial: whether the predictor is known without training.
         scores: the scores of each run, larger for better, shape ``(runs, networks)``; one run if trivial.
+        trained: the number of networks that were trained by themselves to fit the predictor; 0 for all but `ridge`,
+            whose runs are draws of these networks.
     """
 
     name: str
     trivial: bool
     scores: Values
+    trained: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +70,8 @@ class Sample:
 
     @property
     def learned(self) -> tuple[Predictor, ...]:
-        """The predictors that were trained."""
-        return tuple(each for each in self.predictors if not each.trivial)
+        """The predictors that use a trained supernet."""
+        return tuple(each for each in self.predictors if not each.trivial and not each.trained)
 
     @property
     def trivial(self) -> tuple[Predictor, ...]:
@@ -139,17 +142,23 @@ class Study:
             Predictor(name, False, np.array([[scores[a] for a in common] for scores in predictor]))
             for name, predictor in scored.items()
         ]
-        trivial = {name: np.array([model.estimate(a) for a in common]) for name, model in self.benchmark.costs.items()}
-        cut = next(iter(trivial), "")
-        space = self.benchmark.space
-        if isinstance(space, CodedSpace):
-            trivial["layers"] = np.array([float(space.parametric(a)) for a in common])
+        trivial = free_predictors(self.benchmark, common)
+        cut = next(iter(self.benchmark.costs), "")
+        predictors += [
+            sum_of_ranks(predictor, trivial["layers"])
+            for predictor in predictors
+            if predictor.name in self.stages and "layers" in trivial
+        ]
         predictors += [Predictor(name, True, values[np.newaxis]) for name, values in trivial.items()]
+        predictors += [
+            Predictor(f"ridge, {trained} trained", False, values, trained)
+            for trained, values in ridge_scores(self.benchmark, common).items()
+        ]
         return Sample(
             codes=tuple(self.benchmark.truth_source.table.coding.code(a) for a in common),
             truth=np.array([self.benchmark.truth(a) for a in common]),
             predictors=tuple(predictors),
-            strata=_tenths(trivial[cut]) if cut else None,
+            strata=tenths(trivial[cut]) if cut else None,
             cut=cut,
             left_out=len(union) - len(common),
         )
@@ -164,7 +173,7 @@ def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
     if not _stages(plan.config)[0]:
         raise ConfigurationError(
             f"no stage of the run scores a sample of the space; add a stage with the strategy '{SURVEY}' and the "
-            "evaluator 'inherited'",
+            "evaluator 'supernet_weights'",
             path="stages",
         )
     benchmark.truth_source.table.check(plan.space, f"the benchmark '{benchmark.name}'")
@@ -214,9 +223,10 @@ def _scores(run: Result, stage: str) -> dict[str, Scores]:
     return scores
 
 
-def _tenths(costs: Values) -> Rows:
-    """Return the tenth of each network by cost, from 0 for the cheapest."""
-    order = np.argsort(costs, kind="stable")
-    part = np.empty(len(costs), dtype=np.int64)
-    part[order] = np.arange(len(costs)) * 10 // len(costs)
-    return part
+def sum_of_ranks(predictor: Predictor, layers: Values) -> Predictor:
+    """Return the predictor that adds the ranks of a predictor's scores and of the numbers of layers, shape ``(n,)``.
+
+    It needs no true value; the two ranks have equal weight.
+    """
+    scores = np.array([mean_ranks(run) + mean_ranks(layers) for run in predictor.scores])
+    return Predictor(f"{predictor.name} + layers", False, scores)

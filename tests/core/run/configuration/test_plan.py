@@ -42,12 +42,32 @@ def test_defaults_are_spos_with_a_final_stage(registry: Registry) -> None:
     plan = make_plan(named(), registry)
     assert [stage.settings.name for stage in plan.stages] == ["supernet", "search"]
     assert [stage.settings.strategy["name"] for stage in plan.stages] == ["single_path", "evolution"]
-    assert plan.stages[1].settings.evaluator["name"] == "inherited"
+    assert plan.stages[1].settings.evaluator["name"] == "supernet_weights"
     assert plan.config["problem"]["objectives"] == {"accuracy": "maximize"}
     assert plan.final is not None
     assert plan.final.source == "search"
     assert plan.final.settings.split == "train+search"
     assert [spec["name"] for spec in plan.final.export] == ["safetensors"]
+
+
+def test_searches_with_supernet_weights_are_compared_by_loss_unless_objectives_are_named(registry: Registry) -> None:
+    plan = make_plan(named(), registry)
+    assert plan.stages[1].problem.objectives == {"loss": "minimize"}
+    # The resolved configuration has it in the stage, since its own top-level objectives count as named on resume.
+    assert plan.config["stages"][1]["problem"]["objectives"] == {"loss": "minimize"}
+    assert make_plan(plan.config, registry).stages[1].problem.objectives == {"loss": "minimize"}
+    accuracy = {"accuracy": "maximize"}
+    plan = make_plan(named(problem={"objectives": accuracy, "costs": ["params"]}), registry)
+    assert plan.stages[1].problem.objectives == accuracy
+    evaluator = {"name": "supernet_weights"}
+    supernet = {"name": "supernet", "strategy": "single_path"}
+    stages = [
+        supernet,
+        {"name": "own", "strategy": "random", "evaluator": evaluator, "problem": {"objectives": accuracy}},
+    ]
+    assert make_plan(named(stages=stages), registry).stages[1].problem.objectives == accuracy
+    stages = [{"name": "trained", "strategy": "random", "evaluator": "train", "budget": {"trials": 2}}]
+    assert make_plan(named(stages=stages), registry).stages[0].problem.objectives == accuracy
 
 
 def test_the_space_takes_classes_and_input_shape_from_the_task(registry: Registry) -> None:

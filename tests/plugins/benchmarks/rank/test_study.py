@@ -119,14 +119,14 @@ def test_rank_of_the_true_values_is_perfect(oracle: Path) -> None:
 def test_rank_findings_match_the_written_scores(oracle: Path) -> None:
     truth, one_run = column(oracle, "truth"), column(oracle, "one_run_1")
     assert finding(oracle, "one_run", "overall", "kendall_tau")["value"] == pytest.approx(
-        stats.kendalltau(one_run, truth).statistic
+        stats.somersd(truth, one_run).statistic
     )
     best = np.argsort(-truth)[:20]
     assert finding(oracle, "one_run", "true top half", "spearman")["value"] == pytest.approx(
         stats.spearmanr(one_run[best], truth[best]).statistic
     )
     tenths = np.array_split(np.argsort(column(oracle, "flops"), kind="stable"), 10)
-    inside = [stats.kendalltau(one_run[rows], truth[rows]).statistic for rows in tenths]
+    inside = [stats.somersd(truth[rows], one_run[rows]).statistic for rows in tenths]
     assert finding(oracle, "one_run", "within tenths of flops", "kendall_tau")["value"] == pytest.approx(
         np.mean(inside)
     )
@@ -146,7 +146,7 @@ def test_rank_reports_trivial_predictors(oracle: Path) -> None:
         )
         assert lead["value"] == pytest.approx(ours - theirs)
         assert lead["low"] <= lead["value"] <= lead["high"]
-    assert len(report(oracle)["leads"]) == 2 * 3
+    assert len(report(oracle)["leads"]) == 4 * 3, "two stages, each alone and with the number of layers"
 
 
 def test_rank_sample_codes(oracle: Path) -> None:
