@@ -80,7 +80,7 @@ class ProblemBuilder:
             default_metric: `automl_nas.evaluation.Evaluator.default_metric` of the evaluator of the stage.
         """
         metrics = {} if self._context.task is None else self._context.task.metrics
-        if self._named or section.objectives or default_metric not in metrics:
+        if self._named or section.objectives or default_metric is None or default_metric not in metrics:
             return section
         return replace(section, objectives={default_metric: metrics[default_metric]})
 
