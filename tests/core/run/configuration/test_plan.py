@@ -215,7 +215,7 @@ def test_a_stage_may_have_a_problem_of_its_own(registry: Registry) -> None:
     plan = make_plan({**raw, "stages": [*raw["stages"], small]}, registry)
     limits = [stage.problem.constraints[0].high for stage in plan.stages]
     assert limits[0] == limits[1] == pytest.approx(2 * limits[2])
-    assert plan.stages[2].problem.objectives == {"accuracy": "maximize"}
+    assert plan.stages[2].problem.objectives == {"loss": "minimize"}
 
 
 def test_a_stage_s_limit_is_on_the_cost_of_that_name(registry: Registry) -> None:
