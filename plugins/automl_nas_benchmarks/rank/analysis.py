@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automl_nas.evaluation import kendall_tau
 from automl_nas_benchmarks.rank.baselines import mean_within, top_half
 from automl_nas_benchmarks.rank.metrics import (
     Measure,
     Rows,
     best_rank_at,
     bootstrap,
-    kendall_tau,
     precision_at,
     spearman,
 )
@@ -54,11 +54,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lead:
-    """Kendall's tau of a trained predictor minus that of a trivial one, over all networks of the sample.
+    """Kendall's tau of a trained predictor minus that of a trivial one.
 
     Attributes:
         predictor: name of the trained predictor.
         over: name of the trivial predictor.
+        scope: the networks that are compared, as in `Finding`.
         value: mean over the runs.
         low: lower end of the 95 % interval, from the same resamples for both predictors.
         high: upper end of the 95 % interval.
@@ -66,6 +67,7 @@ class Lead:
 
     predictor: str
     over: str
+    scope: str
     value: float
     low: float
     high: float
@@ -98,24 +100,36 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
         if sample.strata is not None:
             for name, measure in CORRELATIONS.items():
                 value = _within(measure, predictor, sample, sample.strata)
-                scope = f"within tenths of {sample.cut}"
-                results.append(_finding(predictor, scope, name, value, everything, resamples=resamples, seed=seed))
+                results.append(
+                    _finding(predictor, _tenths(sample), name, value, everything, resamples=resamples, seed=seed)
+                )
     return results
 
 
 def leads(sample: Sample, *, resamples: int = 1000, seed: int = 0) -> list[Lead]:
-    """Return the lead of each trained predictor over each trivial one.
+    """Return the lead of each trained predictor over each trivial one, in each scope.
 
     Args:
         sample: the scored networks.
         resamples: number of resamples of the bootstrap.
         seed: seed of the bootstrap.
     """
-    return [
-        _lead(ours, theirs, sample, resamples=resamples, seed=seed)
-        for ours in sample.learned
-        for theirs in sample.trivial
-    ]
+    everything = np.arange(len(sample))
+    results = []
+    for ours in sample.learned:
+        for theirs in sample.trivial:
+            scopes: list[tuple[str, Rows, Value, Value]] = [
+                (scope, rows, _plain(kendall_tau, ours, sample), _plain(kendall_tau, theirs, sample))
+                for scope, rows in ((OVERALL, everything), (TOP_HALF, top_half(sample.truth)))
+            ]
+            if sample.strata is not None:
+                within = [_within(kendall_tau, each, sample, sample.strata) for each in (ours, theirs)]
+                scopes.append((_tenths(sample), everything, within[0], within[1]))
+            for scope, rows, tau, trivial_tau in scopes:
+                lead = _difference(tau, trivial_tau)
+                value, low, high = _interval(lead, rows, runs=len(ours.scores), resamples=resamples, seed=seed)
+                results.append(Lead(ours.name, theirs.name, scope, float(np.mean(value)), low, high))
+    return results
 
 
 def by_part(sample: Sample, predictor: Predictor) -> list[float]:
@@ -141,22 +155,27 @@ def _within(measure: Measure, predictor: Predictor, sample: Sample, strata: Rows
     return lambda run, rows: mean_within(measure, predictor.scores[run][rows], sample.truth[rows], strata[rows])
 
 
+def _tenths(sample: Sample) -> str:
+    return f"within tenths of {sample.cut}"
+
+
+def _difference(ours: Value, trivial: Value) -> Value:
+    return lambda run, rows: ours(run, rows) - trivial(0, rows)
+
+
 def _finding(
     predictor: Predictor, scope: str, name: str, value: Value, rows: Rows, *, resamples: int, seed: int
 ) -> Finding:
-    runs = range(len(predictor.scores))
-    each = tuple(value(run, rows) for run in runs)
-    low, high = bootstrap(
-        lambda run, drawn: value(run, rows[drawn]), runs=len(runs), size=len(rows), resamples=resamples, seed=seed
-    )
+    each, low, high = _interval(value, rows, runs=len(predictor.scores), resamples=resamples, seed=seed)
     return Finding(predictor.name, predictor.trivial, scope, len(rows), name, float(np.mean(each)), low, high, each)
 
 
-def _lead(ours: Predictor, theirs: Predictor, sample: Sample, *, resamples: int, seed: int) -> Lead:
-    def value(run: int, rows: Rows) -> float:
-        truth = sample.truth[rows]
-        return kendall_tau(ours.scores[run][rows], truth) - kendall_tau(theirs.scores[0][rows], truth)
-
-    runs, everything = len(ours.scores), np.arange(len(sample))
-    low, high = bootstrap(value, runs=runs, size=len(sample), resamples=resamples, seed=seed)
-    return Lead(ours.name, theirs.name, float(np.mean([value(run, everything) for run in range(runs)])), low, high)
+def _interval(
+    value: Value, rows: Rows, *, runs: int, resamples: int, seed: int
+) -> tuple[tuple[float, ...], float, float]:
+    """Return the value of each run, and the ends of the interval of their mean."""
+    each = tuple(value(run, rows) for run in range(runs))
+    low, high = bootstrap(
+        lambda run, drawn: value(run, rows[drawn]), runs=runs, size=len(rows), resamples=resamples, seed=seed
+    )
+    return each, low, high

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.linear_model import Ridge
 
+from automl_nas.evaluation import kendall_tau
 from automl_nas.space import Architecture, Choice, Ordinal
 from automl_nas.streams import stream
 from automl_nas_benchmarks.benchmark import Benchmark
-from automl_nas_benchmarks.rank.metrics import Measure, Rows, Values, kendall_tau
+from automl_nas_benchmarks.rank.metrics import Measure, Rows, Values
 from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 
 TRAINED = (10, 20, 40)

@@ -1,4 +1,4 @@
-"""Measures of how well the scores of a predictor rank networks, and their bootstrap intervals.
+"""Measures of how well the scores of a predictor rank networks, beside Kendall's tau, and their bootstrap intervals.
 
 ``scores`` are the values of a predictor and ``truth`` the true values, shape ``(n,)`` each; larger is better. If ties
 matter (a count of layers has many), a measure is the mean over all orders of the tied networks.
@@ -19,32 +19,6 @@ Values: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
 Measure: TypeAlias = Callable[[Values, Values], float]
 """(scores, truth) -> value; NaN if it is undefined."""
-
-_PAIRWISE = 256
-"""Number of values up to which Kendall's tau compares all pairs directly."""
-
-
-def kendall_tau(scores: Values, truth: Values) -> float:
-    """Return Kendall's tau as the mean over all orders of networks with equal scores.
-
-    It is (concordant - discordant pairs) / pairs with different truths: a pair with equal scores counts 0, the mean of
-    its two orders, and a pair with equal truths cannot be ordered wrongly. If all truths differ, this is Kendall's
-    tau-a; in general it is Somers' D of the scores given the truth (Somers, "A new asymmetric measure of association
-    for ordinal variables", 1962). Tau-b divides by fewer pairs if scores are tied, so it favours predictors with many
-    ties.
-
-    NaN if no two truths differ.
-    """
-    if _constant(truth):
-        return float("nan")
-    if _constant(scores):
-        return 0.0
-    if len(scores) > _PAIRWISE:
-        tau_b = float(stats.kendalltau(scores, truth, method="asymptotic").statistic)
-        return tau_b * float(np.sqrt(_untied(scores) / _untied(truth)))
-    # For small groups, SciPy's checks of its input take longer than comparing the pairs.
-    one, other = (np.sign(values[:, np.newaxis] - values) for values in (scores, truth))
-    return float((one * other).sum() / np.abs(other).sum())
 
 
 def spearman(scores: Values, truth: Values) -> float:
@@ -127,12 +101,6 @@ def bootstrap(
 
 def _constant(values: Values) -> bool:
     return len(values) < 2 or bool(np.all(values == values[0]))
-
-
-def _untied(values: Values) -> int:
-    """Return the number of pairs of different values."""
-    counts = np.unique(values, return_counts=True)[1].astype(np.int64)
-    return (len(values) ** 2 - int((counts**2).sum())) // 2
 
 
 def mean_ranks(values: Values) -> Values:

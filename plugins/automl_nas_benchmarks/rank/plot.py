@@ -6,7 +6,7 @@ import importlib.util
 import io
 from typing import TYPE_CHECKING
 
-from automl_nas_benchmarks.rank.metrics import kendall_tau
+from automl_nas.evaluation import kendall_tau
 from automl_nas_benchmarks.rank.study import Sample
 
 if TYPE_CHECKING:

@@ -132,9 +132,12 @@ def as_text(report: Report) -> list[str]:
             name = predictor.name + (" (free)" if predictor.trivial else "")
             rows.append([name, *(cells[predictor.name, scope, measure] for measure in measures)])
         lines += ["", *table([scope, *measures], rows)]
-    ahead = [[lead.predictor, lead.over, _interval(lead.value, lead.low, lead.high)] for lead in report.leads]
+    ahead: dict[tuple[str, str], list[str]] = {}
+    for lead in report.leads:
+        ahead.setdefault((lead.predictor, lead.over), []).append(_interval(lead.value, lead.low, lead.high))
     if ahead:
-        lines += ["", *table(["ahead in overall kendall_tau", "of", "by"], ahead, left=2)]
+        header = ["ahead in kendall_tau", "of", *dict.fromkeys(lead.scope for lead in report.leads)]
+        lines += ["", *table(header, [[*names, *cells] for names, cells in ahead.items()], left=2)]
     if report.free:
         header = [f"kendall_tau on all {report.free[0].networks}", "overall", "true top half", "within tenths"]
         cells_of_all = [

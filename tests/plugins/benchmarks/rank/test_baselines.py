@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from automl_nas.evaluation import kendall_tau
 from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.baselines import (
     TRAINED,
@@ -17,7 +18,6 @@ from automl_nas_benchmarks.rank.baselines import (
     tenths,
     top_half,
 )
-from automl_nas_benchmarks.rank.metrics import kendall_tau
 
 
 def test_distinct_networks_are_the_representatives() -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
+from automl_nas.evaluation import kendall_tau
 from automl_nas_benchmarks.rank.metrics import (
     Rows,
     Values,
     best_rank_at,
     bootstrap,
-    kendall_tau,
     precision_at,
     spearman,
     true_ranks,
@@ -37,18 +37,6 @@ def orders(values: Values) -> list[list[int]]:
     """Return every order, best first, that agrees with the values; the tied in all their orders."""
     everything = itertools.permutations(range(len(values)))
     return [list(order) for order in everything if all(np.diff(values[list(order)]) <= 0)]
-
-
-@cheap
-@given(pairs)
-def test_kendall_tau_is_the_mean_over_all_orders_of_ties(drawn: list[tuple[int, int]]) -> None:
-    scores, truth = columns(drawn)
-    comparable = [(i, j) for i, j in itertools.permutations(range(len(truth)), 2) if truth[i] > truth[j]]
-    if not comparable:
-        assert math.isnan(kendall_tau(scores, truth))
-        return
-    shares = [np.mean([order.index(i) < order.index(j) for i, j in comparable]) for order in orders(scores)]
-    assert kendall_tau(scores, truth) == pytest.approx(2 * np.mean(shares) - 1, abs=1e-12)
 
 
 @cheap
@@ -84,18 +72,14 @@ def test_best_rank_at_k_is_the_mean_over_all_orders_of_ties(drawn: list[tuple[in
 
 @pytest.mark.parametrize("count", [2, 3, 40, 256, 257, 400])
 @pytest.mark.parametrize("levels", [3, 1_000_000])
-def test_correlations_are_those_of_scipy(count: int, levels: int) -> None:
+def test_spearman_is_that_of_scipy(count: int, levels: int) -> None:
     rng = np.random.default_rng(count)
     truth = rng.integers(levels, size=count).astype(np.float64)
     scores = truth + rng.integers(levels, size=count)
     truth[:2], scores[:2] = (0, 1), (1, 0)  # not constant
     if count == 2:
-        assert kendall_tau(scores, truth) == spearman(scores, truth) == -1
+        assert spearman(scores, truth) == -1
         return
-    # Both divide whole numbers of up to 400^2 by a root: rounding of a few parts in 10^16.
-    assert kendall_tau(scores, truth) == pytest.approx(stats.somersd(truth, scores).statistic, abs=1e-12)
-    if len({*truth}) == len({*scores}) == count:
-        assert kendall_tau(scores, truth) == pytest.approx(stats.kendalltau(scores, truth).statistic, abs=1e-12)
     assert spearman(scores, truth) == pytest.approx(stats.spearmanr(scores, truth).statistic, abs=1e-12)
 
 

@@ -142,11 +142,11 @@ def test_rank_reports_trivial_predictors(oracle: Path) -> None:
     assert column(oracle, "layers").tolist() == [8 - row["code"].count("0") for row in scores(oracle)]
     for lead in report(oracle)["leads"]:
         ours, theirs = (
-            finding(oracle, name, "overall", "kendall_tau")["value"] for name in (lead["predictor"], lead["over"])
+            finding(oracle, name, lead["scope"], "kendall_tau")["value"] for name in (lead["predictor"], lead["over"])
         )
         assert lead["value"] == pytest.approx(ours - theirs)
         assert lead["low"] <= lead["value"] <= lead["high"]
-    assert len(report(oracle)["leads"]) == 4 * 3, "two stages, each alone and with the number of layers"
+    assert len(report(oracle)["leads"]) == 4 * 3 * 3, "two stages, each alone and with the number of layers; 3 scopes"
 
 
 def test_rank_sample_codes(oracle: Path) -> None:
@@ -298,14 +298,12 @@ def test_rank_from_options_without_a_configuration(tmp_path: Path) -> None:
     options = ["--space", space, "--task", "digits", "--strategy", strategy, "--count", 5, "--resamples", 5]
     invoke(*options, "--set", "runtime.threads=1", "--out", tmp_path / "out")
     assert report(tmp_path / "out")["networks"] == 5
-    assert {each["predictor"] for each in report(tmp_path / "out")["findings"] if not each["trivial"]} == {
-        "recalibrated",
-        "recalibrated loss",
-        "running_statistics",
-        "running_statistics loss",
-    }
+    predictors = {each["predictor"] for each in report(tmp_path / "out")["findings"] if not each["trivial"]}
+    stages = {"recalibrated", "running_statistics"}
+    of_stages = {f"{stage}{kind}" for stage in stages for kind in ("", " accuracy", " + layers")}
+    assert predictors == of_stages | {f"ridge, {count} trained" for count in (10, 20, 40)}
     # Larger is better for a predictor, so a loss is its negative: that of guessing among ten is about -ln 10.
-    assert -20 < column(tmp_path / "out", "recalibrated loss").mean() < -1
+    assert -20 < column(tmp_path / "out", "recalibrated").mean() < -1
 
 
 @pytest.mark.process
@@ -344,7 +342,7 @@ def test_rank_example_runs_at_toy_size(tmp_path: Path) -> None:
         "space.channels": 2,
         "space.last_channels": 4,
         "stages.supernet.strategy.train.epochs": 1,
-        **{f"stages.{name}.strategy.count": 4 for name in ("recalibrated", "running_statistics")},
+        "stages.recalibrated.strategy.count": 4,
         **{f"stages.search_{size}.budget": "{trials: 2}" for size in ("small", "medium", "large")},
     }
     settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
