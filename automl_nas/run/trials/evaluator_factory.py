@@ -54,7 +54,7 @@ class StageEvaluator:
         Rehearsal(self._config, self._objects).require_names()
         return {
             "config": self._config,
-            "directory": str(self._directory),
+            "directory": str(self._directory.resolve()),  # a worker may run in another folder
             "stage": self._stage,
             "identity": RunDirectory(self._directory).read_identity() or {},
             "versions": self._component_versions(self._registry),

@@ -136,8 +136,9 @@ class Worker:
         except BaseException:
             queue.close()
             raise
-        threads = self._runtime["threads"]
-        self._say(f"{self._label}, {threads} threads: evaluates for {description['directory']} (queue {queue.name})")
+        count = self._runtime["threads"]
+        threads = f"{count} CPU thread{'s' if count > 1 else ''}"
+        self._say(f"{self._label}, {threads}: evaluates for {description['directory']} (queue {queue.name})")
         return queue
 
     def _evaluate(self, queue: Queue, entry: Entry, heartbeat: Heartbeat) -> None:
