@@ -48,7 +48,8 @@ def test_threads_belong_to_the_worker(storage: str, tmp_path: Path) -> None:
     assert outcome.metrics["threads"] == own
     device = str(Runtime().device)
     assert lines == [
-        f"process {os.getpid()} on {os.uname().nodename} ({device}), {own} CPU threads: evaluates for {tmp_path / 'run'} "
+        f"process {os.getpid()} on {os.uname().nodename} ({device}), {own} CPU threads: "
+        f"evaluates for {tmp_path / 'run'} "
         "(queue run/queue)",
         f"trial 0: threads {own}, cpu {int(device == 'cpu')} in {lines[1].split()[-2]} s",
     ]
