@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from automl_nas.cli.logs import Logs as Logs, quiet_libraries as quiet_libraries
     from automl_nas.cli.overrides import Configuration as Configuration, Override as Override
     from automl_nas.cli.program import main as main
-    from automl_nas.cli.progress import progress_reporter as progress_reporter
-    from automl_nas.cli.progress_base import ProgressReporter as ProgressReporter
     from automl_nas.cli.space_costs import read_architecture as read_architecture
-    from automl_nas.cli.text import duration as duration, exact as exact, table as table
+    from automl_nas.cli.text import architecture as architecture, table as table
 
 _HOMES = {
     "app": (
@@ -44,11 +42,8 @@ _HOMES = {
         "Override",
     ),
     "program": ("main",),
-    "progress": ("progress_reporter",),
-    "progress_base": ("ProgressReporter",),
     "text": (
-        "duration",
-        "exact",
+        "architecture",
         "table",
     ),
 }

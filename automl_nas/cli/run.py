@@ -13,10 +13,10 @@ import click
 from automl_nas.cli.common import CommandT, debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import Logs, quiet_libraries
 from automl_nas.cli.overrides import Configuration, Override
-from automl_nas.cli.progress import progress_reporter
 from automl_nas.cli.summary import summary
-from automl_nas.cli.text import duration
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, RunInterrupted, UserError
+from automl_nas.run.number_text import duration
+from automl_nas.run.progress.choice import progress_reporter
 
 if TYPE_CHECKING:
     from automl_nas.plugin.events import Handlers

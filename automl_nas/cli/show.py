@@ -13,7 +13,7 @@ import click
 from automl_nas.cli.common import debug_option, json_option
 
 if TYPE_CHECKING:
-    from automl_nas.cli.state import RunState, StageState
+    from automl_nas.run.state import RunState, StageState
     from automl_nas.strategy.trial import Trial
 
 
@@ -28,7 +28,7 @@ def show(directory: Path, history: int, by_rank: bool, as_json: bool) -> None:
 
     The run directory is only read, so the run may continue meanwhile.
     """
-    from automl_nas.cli.state import RunState
+    from automl_nas.run.state import RunState
 
     state = RunState.read(directory)
     listed = _listed(state, history, by_rank)
@@ -49,7 +49,8 @@ def _listed(state: RunState, count: int, by_rank: bool) -> list[Trial]:
 
 def _text(state: RunState, listed: Sequence[Trial], by_rank: bool) -> list[str]:
     from automl_nas.cli.summary import summary
-    from automl_nas.cli.text import architecture, duration, table
+    from automl_nas.cli.text import architecture, table
+    from automl_nas.run.number_text import duration
 
     lines = [
         f"run directory: {state.directory}",
@@ -101,7 +102,7 @@ def _status(state: RunState) -> str:
 
 
 def _row(stage: StageState) -> list[str]:
-    from automl_nas.cli.text import exact
+    from automl_nas.run.number_text import exact
 
     count = exact(len(stage.trials)) + (f"/{exact(stage.budget)}" if stage.budget else "")
     states = ", ".join(f"{number} {name}" for name, number in stage.states.items())
@@ -110,14 +111,15 @@ def _row(stage: StageState) -> list[str]:
 
 
 def _values(trial: Trial) -> str:
-    from automl_nas.cli.text import cost, measured
+    from automl_nas.run.number_text import cost, measured
 
     values = [f"{name} {measured(value)}" for name, value in trial.metrics.items()]
     return ", ".join([*values, *(f"{name} {cost(value)}" for name, value in trial.costs.items())])
 
 
 def _trials(trials: Sequence[Trial]) -> list[str]:
-    from automl_nas.cli.text import exact, measured, table
+    from automl_nas.cli.text import table
+    from automl_nas.run.number_text import exact, measured
 
     metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     costs = list(dict.fromkeys(name for trial in trials for name in trial.costs))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automl_nas.cli.text import architecture as architecture_text, exact, table
+from automl_nas.cli.text import architecture as architecture_text, table
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation.costs.tabulated import Extremes, TabulatedCost
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.sections import DEFAULT_COSTS
+from automl_nas.run.number_text import exact
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import decode, encode
 from automl_nas.space.space import SearchSpace

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_nas.cli.text import architecture, cost, measured, table
+from automl_nas.cli.text import architecture, table
+from automl_nas.run.number_text import cost, measured
 
 if TYPE_CHECKING:
     from automl_nas.evaluation.costs.measured import Measurement

@@ -22,8 +22,18 @@ if TYPE_CHECKING:
         FinalReport as FinalReport,
         LimitCheck as LimitCheck,
     )
+    from automl_nas.run.hints import way_to_export as way_to_export, way_to_resume as way_to_resume
     from automl_nas.run.interruption import StopFlag as StopFlag
     from automl_nas.run.notifications import run_info as run_info
+    from automl_nas.run.number_text import (
+        cost as cost,
+        duration as duration,
+        exact as exact,
+        human as human,
+        measured as measured,
+    )
+    from automl_nas.run.progress.choice import progress_reporter as progress_reporter
+    from automl_nas.run.progress.reporter import ProgressReporter as ProgressReporter
     from automl_nas.run.record.artifacts import RunArtifacts as RunArtifacts
     from automl_nas.run.record.atomic_files import (
         cannot_write as cannot_write,
@@ -42,6 +52,7 @@ if TYPE_CHECKING:
         finished_after as finished_after,
         recorded_after as recorded_after,
     )
+    from automl_nas.run.record.logged_numbers import logged_numbers as logged_numbers
     from automl_nas.run.record.yaml import (
         Document as Document,
         dump_yaml as dump_yaml,
@@ -51,6 +62,7 @@ if TYPE_CHECKING:
     from automl_nas.run.results import Candidate as Candidate, Result as Result
     from automl_nas.run.session import Session as Session
     from automl_nas.run.shortcomings import Shortcoming as Shortcoming
+    from automl_nas.run.state import RunState as RunState, StageState as StageState
     from automl_nas.run.trials.child_process import (
         MAIN_GUARD as MAIN_GUARD,
         PATIENCE as PATIENCE,
@@ -81,6 +93,15 @@ _HOMES = {
         "Result",
     ),
     "shortcomings": ("Shortcoming",),
+    "state": (
+        "RunState",
+        "StageState",
+    ),
+    "hints": (
+        "way_to_export",
+        "way_to_resume",
+    ),
+    "number_text": ("cost", "duration", "exact", "human", "measured"),
     "final.report": (
         "BaselineComparison",
         "ExportFailure",
@@ -94,6 +115,8 @@ _HOMES = {
     "configuration.resolver": ("make_plan",),
     "configuration.builtin": ("complete_manager",),
     "configuration.sections": ("read_settings",),
+    "progress.choice": ("progress_reporter",),
+    "progress.reporter": ("ProgressReporter",),
     "record.directory": ("RunDirectory",),
     "record.environment": ("environment",),
     "record.ledger": (
@@ -101,6 +124,7 @@ _HOMES = {
         "finished_after",
         "recorded_after",
     ),
+    "record.logged_numbers": ("logged_numbers",),
     "record.checkpoints": ("Checkpoints",),
     "record.artifacts": ("RunArtifacts",),
     "record.atomic_files": (

@@ -13,6 +13,8 @@ from automl_nas.errors import RunDirectoryError
 from automl_nas.plugin.events import Handlers
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.parts import RunParts
+from automl_nas.run.progress.choice import Progress, shown_progress
+from automl_nas.run.progress.reporter import ProgressReporter
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.results import Result
@@ -26,6 +28,7 @@ def search(
     resume: bool = False,
     changed_data: bool = False,
     handlers: Handlers | None = None,
+    progress: Progress = "auto",
     **sections: Any,
 ) -> Result:
     """Search, train, test and export: what ``automl-nas run`` does.
@@ -37,6 +40,9 @@ def search(
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        progress: what is shown while the run works. ``bar``: bars with the time left, on stderr. ``log``: a line every
+            few seconds, with the level INFO of the logger ``automl_nas.progress``; on stderr if the program has not set
+            up `logging`. ``none``: nothing. ``auto``: ``bar`` if stderr is a terminal, else ``log``.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
 
@@ -57,27 +63,29 @@ def search(
     elif config is not None:
         raw = dict(read_yaml(Path(config)).value or {})
     raw.update(sections)
-    path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
     if resume and out is None:
         raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
-    if resume and RunDirectory(path).config.exists():
-        session = Session.resume(
-            path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data
-        )
-    else:
-        try:
-            session = Session.start(raw, path, handlers=handlers)
-        except BaseException:
-            if out is None and not RunDirectory(path).config.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            raise
-    return Result(path, session.run(), RunParts.of_session(path, session.plan))
+    with shown_progress(progress) as reporter:
+        path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
+        if resume and RunDirectory(path).config.exists():
+            session = Session.resume(
+                path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data
+            )
+        else:
+            try:
+                session = Session.start(raw, path, handlers=handlers)
+            except BaseException:
+                if out is None and not RunDirectory(path).config.exists():
+                    shutil.rmtree(path, ignore_errors=True)
+                raise
+        return _result(session, reporter)
 
 
 def resume(
     directory: str | os.PathLike[str],
     *,
     handlers: Handlers | None = None,
+    progress: Progress = "auto",
     executor: Any = None,
     changed_data: bool = False,
     trust: bool = False,
@@ -87,6 +95,7 @@ def resume(
     Args:
         directory: the run directory.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        progress: what is shown while the run works; see `search`.
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
@@ -101,10 +110,11 @@ def resume(
         RunFailedError: the run cannot reach a result.
         RunInterrupted: the run was stopped by a signal.
     """
-    session = Session.resume(
-        Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
-    )
-    return Result(Path(directory), session.run(), RunParts.of_session(Path(directory), session.plan))
+    with shown_progress(progress) as reporter:
+        session = Session.resume(
+            Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
+        )
+        return _result(session, reporter)
 
 
 def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **components: Any) -> Result:
@@ -129,3 +139,10 @@ def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **compon
             f"{directory} is not complete; to continue it: {way_to_resume(opened.path, parts.config)}"
         )
     return Result(opened.path, data, parts)
+
+
+def _result(session: Session, reporter: ProgressReporter) -> Result:
+    """Do the rest of a run while its progress is shown."""
+    session.notifications.subscribe("progress", reporter.handlers)
+    path = session.directory.path
+    return Result(path, session.run(), RunParts.of_session(path, session.plan))

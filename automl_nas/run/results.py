@@ -16,6 +16,7 @@ from automl_nas.run.final.report import FinalReport
 from automl_nas.run.parts import RunParts
 from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.ledger import Ledger
+from automl_nas.run.result_view import as_html, as_text
 from automl_nas.run.shortcomings import Shortcoming, shortcomings
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
@@ -99,7 +100,7 @@ class Candidate:
     costs: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The result of a complete run.
 
@@ -115,6 +116,13 @@ class Result:
     directory: Path
     data: Mapping[str, Any]
     parts: RunParts
+
+    def __repr__(self) -> str:
+        return as_text(self.directory, self.data)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return as_html(self.directory, self.data)
 
     @property
     def plan(self) -> Plan:

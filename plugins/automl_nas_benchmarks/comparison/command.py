@@ -203,8 +203,7 @@ def _free_folder(config: Path | None) -> Path:
 
 def _run(configuration: Configuration, folder: Path, options: _Options) -> None:
     """Run the comparison, write its report and print it."""
-    from automl_nas.cli import duration
-    from automl_nas.run import StopFlag
+    from automl_nas.run import StopFlag, duration
     from automl_nas_benchmarks.comparison.api import check_results, run
     from automl_nas_benchmarks.comparison.plan import ComparisonPlan
     from automl_nas_benchmarks.comparison.progress import comparison_progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 import click
 
-from automl_nas.cli import ProgressReporter, duration
+from automl_nas.run import ProgressReporter, duration
 
 if TYPE_CHECKING:
     from rich.console import Console

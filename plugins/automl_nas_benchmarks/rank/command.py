@@ -180,8 +180,8 @@ def _check(config: Mapping[str, Any], benchmark: Benchmark) -> None:
 
 def _run_all(config: Mapping[str, Any], out: Path, seeds: int, quiet: bool) -> list[Result]:
     """Start, continue, or read the runs of all seeds."""
-    from automl_nas.cli import Logs, progress_reporter
-    from automl_nas.run import search
+    from automl_nas.cli import Logs
+    from automl_nas.run import progress_reporter, search
 
     first = config.get("seed", 0)
     results = []
@@ -193,7 +193,8 @@ def _run_all(config: Mapping[str, Any], out: Path, seeds: int, quiet: bool) -> l
         settings = {**copy.deepcopy(dict(config)), "seed": seed}
         try:
             with Logs(reporter.warning):
-                results.append(search(settings, out=directory, resume=True, handlers=reporter.handlers))
+                handlers = reporter.handlers
+                results.append(search(settings, out=directory, resume=True, handlers=handlers, progress="none"))
         except RunInterrupted:
             raise RunInterrupted(f"stopped; the same command continues {shlex.quote(str(out))}") from None
     return results

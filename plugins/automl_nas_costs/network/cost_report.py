@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_nas.cli import exact, table
+from automl_nas.cli import table
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
+from automl_nas.run import exact
 from automl_nas.space import Architecture
 from automl_nas_costs.latency.cache import to_json
 from automl_nas_costs.latency.graphs import fixed

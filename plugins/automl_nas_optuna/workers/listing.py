@@ -8,7 +8,7 @@ from datetime import datetime
 
 from optuna.trial import TrialState
 
-from automl_nas.cli import duration
+from automl_nas.run import duration
 from automl_nas_optuna.workers.queue import HEARTBEAT, WORKER, Entry, Queue
 from automl_nas_optuna.workers.worker import find_queue
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from automl_nas.cli.text import architecture, cost, duration, exact, human, measured, table
+from automl_nas.cli.text import architecture, table
+from automl_nas.run.number_text import cost, duration, exact, human, measured
 
 
 @pytest.mark.parametrize(

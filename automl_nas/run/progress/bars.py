@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from automl_nas.cli.progress_base import STOPPING, ProgressReporter
-from automl_nas.cli.text import duration, exact, human
 from automl_nas.plugin.events import (
     Handlers,
     MessageSent,
@@ -23,15 +21,11 @@ from automl_nas.plugin.events import (
     StopRequested,
     TrialFinished,
 )
-from automl_nas.run.record.ledger import finished_after
-from automl_nas.strategy.problem import Problem
-from automl_nas.strategy.trial import Trial
+from automl_nas.run.number_text import duration, exact
+from automl_nas.run.progress.reporter import MEMORY, STOPPING, BestTrials, ProgressReporter, numbers_text
 
 _INTERVAL = 0.1
 """Seconds between two updates of a bar: a search can record thousands of trials a second."""
-
-_MEMORY = 600.0
-"""Seconds over which the speed is averaged: a step may take a minute, and the estimate needs several of them."""
 
 
 class _Times(ProgressColumn):
@@ -62,12 +56,11 @@ class BarProgress(ProgressReporter):
             TextColumn("{task.fields[note]}", style="dim"),
             console=console or Console(stderr=True),
             refresh_per_second=4,
-            speed_estimate_period=_MEMORY,
+            speed_estimate_period=MEMORY,
         )
         self._task: TaskID | None = None
         self._updated = -math.inf
-        self._problems: dict[str, Problem] = {}
-        self._best: dict[str, Trial] = {}
+        self._best = BestTrials()
         self._stage = ""
 
     @property
@@ -90,13 +83,7 @@ class BarProgress(ProgressReporter):
         self._progress.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
 
     def _run_started(self, event: RunStarted) -> None:
-        # Trials record whether they meet their constraints, so the objectives are enough to compare them.
-        self._problems = {stage: Problem(objectives) for stage, objectives in event.run.objectives.items()}
-        trials = finished_after(event.run.directory / "trials.jsonl", 0)[0] if event.run.resumed else []
-        for stage, problem in self._problems.items():
-            best = problem.best(trial for trial in trials if trial.stage == stage)
-            if best is not None:
-                self._best[stage] = best
+        self._best.start(event.run)
         self._progress.start()
 
     def _stage_started(self, event: StageStarted) -> None:
@@ -116,19 +103,11 @@ class BarProgress(ProgressReporter):
 
     def _numbers_logged(self, event: NumbersLogged) -> None:
         """Show the first two numbers beside the bar, unless the best trial is shown there."""
-        if self._task is not None and self._stage not in self._best:
-            note = "  ".join(f"{name} {value:.4g}" for name, value in list(event.values.items())[:2])
-            self._progress.update(self._task, note=note)
+        if self._task is not None and not self._best.text(self._stage):
+            self._progress.update(self._task, note=numbers_text(event.values))
 
     def _trial_finished(self, event: TrialFinished) -> None:
-        trial = event.trial
-        problem = self._problems.get(trial.stage)
-        if problem is None:
-            return
-        before = self._best.get(trial.stage)
-        best = problem.best([trial] if before is None else [before, trial])
-        if best is not None and best is not before:
-            self._best[trial.stage] = best
+        if self._best.add(event.trial):
             self._show_best()
 
     def _stage_finished(self, event: StageFinished) -> None:
@@ -151,8 +130,6 @@ class BarProgress(ProgressReporter):
         self._progress.stop()
 
     def _show_best(self) -> None:
-        best = self._best.get(self._stage)
-        if best is not None and self._task is not None:
-            values, objectives = best.values, self._problems[self._stage].objectives
-            text = ", ".join(f"{name} {human(values[name])}" for name in objectives if name in values)
-            self._progress.update(self._task, note=f"best: {text} (trial {best.number})")
+        note = self._best.text(self._stage)
+        if note and self._task is not None:
+            self._progress.update(self._task, note=note)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from automl_nas.cli.bars import BarProgress
-from automl_nas.cli.progress import PlainProgress, progress_reporter
-from automl_nas.cli.progress_base import STOPPING, ProgressReporter
+import automl_nas
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.plugin import (
     Event,
@@ -26,9 +26,14 @@ from automl_nas.plugin import (
     TrialFinished,
 )
 from automl_nas.run.notifications import Notifications
+from automl_nas.run.progress.bars import BarProgress
+from automl_nas.run.progress.choice import progress_reporter, shown_progress
+from automl_nas.run.progress.lines import LineProgress
+from automl_nas.run.progress.reporter import STOPPING, ProgressReporter
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
+from automl_nas.testing import ToyEvaluator, ToySpace
 
 
 def _trial(number: int, accuracy: float, **more: object) -> Trial:
@@ -144,15 +149,22 @@ def test_messages_stand_above_the_bars(screen: Screen) -> None:
     assert text.endswith("\x1b[?25h")  # the cursor is back
 
 
-def test_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 125.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    lines = PlainProgress()
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_elsewhere(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    lines = LineProgress()
     send = sender(lines)
     send(StageStarted("search", 1, 3))
     send(ProgressMade(999, None, "trials"))
+    clock[0] = 4.0
     send(ProgressMade(1000, None, "trials"))
     send(TrialFinished(RUN, _trial(0, 0.5)))
+    clock[0] = 125.0
     send(StageFinished("search"))
     lines.warning("take care")
     captured = capsys.readouterr()
@@ -164,12 +176,113 @@ def test_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     ]
 
 
+def test_a_line_every_few_seconds_has_count_time_left_and_the_best_trial(clock: list[float]) -> None:
+    shown: list[str] = []
+    send = sender(LineProgress(shown.append))
+    send(RunStarted(RUN))
+    send(StageStarted("search", 0, 2))
+    send(NumbersLogged({"loss": 2.5}, 1))
+    for second in range(0, 21):  # 10 a second from the first event on
+        clock[0] = float(second)
+        if second == 12:
+            send(TrialFinished(RUN, _trial(120, 0.75)))
+        send(ProgressMade(10 * second, 400, "trials"))
+    assert shown[1:] == [
+        "stage 1/2 search: 50/400 trials, 5 s, 35 s left, loss 2.5",
+        "stage 1/2 search: 100/400 trials, 10 s, 30 s left, loss 2.5",
+        "stage 1/2 search: 150/400 trials, 15 s, 25 s left, best: accuracy 0.75 (trial 120)",
+        "stage 1/2 search: 200/400 trials, 20 s, 20 s left, best: accuracy 0.75 (trial 120)",
+    ]
+
+
+def test_the_speed_is_that_of_the_last_minutes(clock: list[float]) -> None:
+    shown: list[str] = []
+    send = sender(LineProgress(shown.append))
+    send(StageStarted("search", 0, 1))
+    done = 0
+    for minute in range(60):  # 60 a minute for half an hour, then 6 a minute
+        clock[0] = 60.0 * minute
+        send(ProgressMade(done, 10_000, "trials"))
+        done += 60 if minute < 30 else 6
+    assert shown[-1] == f"stage 1/1 search: {done - 6:,}/10,000 trials, 59 min 0 s, 22 h 17 min left"
+    assert (10_000 - (done - 6)) // 6 == 22 * 60 + 17  # minutes at 6 a minute
+
+
+def test_a_long_stage_does_not_fill_the_log(clock: list[float]) -> None:
+    shown: list[str] = []
+    send = sender(LineProgress(shown.append))
+    send(StageStarted("search", 0, 1))
+    for second in range(86_400):
+        clock[0] = float(second)
+        send(ProgressMade(second, None, "trials"))
+    assert 300 < len(shown) < 600
+    assert "left" not in shown[-1]
+
+
+def _search(**more: object) -> None:
+    automl_nas.search(
+        space=ToySpace,
+        problem={"objectives": {"accuracy": "maximize"}},
+        stages=[{"name": "search", "strategy": "random", "evaluator": ToyEvaluator, "budget": {"trials": 3}}],
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_in_python_without_logging_lines_are_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
+    _search(out=tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.endswith(" stage 1/1 search: started") for line in lines)
+    assert any(" stage 1/1 search: done (3 trials" in line for line in lines)
+    assert logging.getLogger("automl_nas").handlers == []
+    assert logging.getLogger("automl_nas").level == logging.NOTSET
+    _search(out=tmp_path / "quiet", progress="none")
+    assert capsys.readouterr().err == ""
+
+
+def test_in_python_with_logging_lines_are_records(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO):
+        _search(out=tmp_path / "run", progress="log")
+    records = [record for record in caplog.records if record.name == "automl_nas.progress"]
+    assert [record.getMessage().partition(" (")[0] for record in records] == [
+        "stage 1/1 search: started",
+        "stage 1/1 search: done",
+    ]
+    assert {record.levelno for record in records} == {logging.INFO}
+    assert capsys.readouterr().err == ""
+
+
+def test_bars_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _search(out=tmp_path / "run", progress="bar")
+    assert "3/3 trials" in capsys.readouterr().err
+
+
+def test_an_unknown_way_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="unknown way of showing progress 'bars'; did you mean 'bar'"):
+        _search(out=tmp_path / "run", progress="bars")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_visible_log_is_shared_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    ours = logging.getLogger("automl_nas")
+    with shown_progress("log"):
+        with shown_progress("log"):
+            assert len(ours.handlers) == 1
+        assert len(ours.handlers) == 1
+    assert ours.handlers == []
+
+
 @pytest.mark.parametrize(
     ("quiet", "terminal", "term", "kind"),
     [
         (False, True, "xterm", BarProgress),
-        (False, True, "dumb", PlainProgress),
-        (False, False, "xterm", PlainProgress),
+        (False, True, "dumb", LineProgress),
+        (False, False, "xterm", LineProgress),
         (True, True, "xterm", ProgressReporter),
     ],
 )

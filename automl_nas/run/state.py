@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.run.hints import way_to_resume
-from automl_nas.run.record.atomic_files import present, reading
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
-from automl_nas.run.record.lines import checked
+from automl_nas.run.record.logged_numbers import logged_numbers
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 
@@ -150,14 +149,11 @@ def _last_lines(path: Path) -> tuple[dict[str, dict[str, Any]], list[Damage]]:
     """Return stage -> the last whole line that it logged, and the damaged lines. An unfinished last line is ignored."""
     lines: dict[str, dict[str, Any]] = {}
     damage: list[Damage] = []
-    if present(path):
-        with reading(path), path.open("rb") as file:
-            for position, line in enumerate(file, start=1):
-                record = checked(line)
-                if record is not None and isinstance(stage := record.get("stage"), str):
-                    lines[stage] = {name: value for name, value in record.items() if name != "crc"}
-                elif line.endswith(b"\n"):
-                    damage.append(Damage(path, position, None, "damaged; it is ignored"))
+    for record in logged_numbers(path):
+        if isinstance(record, Damage):
+            damage.append(record)
+        else:
+            lines[record["stage"]] = record
     return lines, damage
 
 
