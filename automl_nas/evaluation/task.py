@@ -58,6 +58,29 @@ class Task(ABC):
         return None
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes or labels in the order of the outputs (default: None, they have no names)."""
+        return None
+
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """Return how inputs are computed from raw data, as plain data (JSON), for users of a network (default: None).
+
+        The key ``input`` names the raw data. For ``image`` the other keys are:
+
+        - ``size``: ``[height, width]`` of the inputs.
+        - ``channels``: ``RGB``, ``L`` (grey), or another number of channels as ``"4"``.
+        - ``resize``: ``squash`` (to the size, whatever its aspect ratio), ``crop`` (the shorter side to the size, then
+          the centre), ``pad`` (the longer side to the size, then centred on ``fill``) or ``none`` (images must have the
+          size).
+        - ``interpolation``: ``bilinear``, with antialiasing.
+        - ``fill``: the colour of the padding in each channel, 0 to 255.
+        - ``value_range``: the range to which pixels 0 to 255 are scaled, ``[0.0, 1.0]``.
+        - ``mean`` and ``std``: of each channel in that range; inputs are ``(value - mean) / std``.
+        - ``layout``: ``NCHW``, the order of the axes of a batch.
+        """
+        return None
+
+    @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Direction]:
         """The names of the metrics that `score` returns -> direction; the first one is the default objective."""

@@ -62,6 +62,14 @@ class TaskContract(ABC):
         assert self.output_shape is not None or task.num_classes is not None, "set output_shape of the contract"
         assert task.metrics, "a task needs at least one metric: the first one is the default objective"
         assert set(task.metrics.values()) <= {"maximize", "minimize"}
+        assert task.class_names is None or len(task.class_names) == task.num_classes
+        preprocessing = task.preprocessing()
+        if preprocessing is not None:
+            assert json.loads(json.dumps(preprocessing)) == preprocessing, "preprocessing must be plain data"
+            if preprocessing.get("input") == "image":
+                channels, height, width = task.input_shape
+                assert preprocessing["size"] == [height, width]
+                assert len(preprocessing["mean"]) == len(preprocessing["std"]) == channels
 
     def test_sizes_add_up(self) -> None:
         """Every basic split has samples, and train+search has those of both."""

@@ -63,6 +63,7 @@ class Digits(ImageTask):
                 pixels=torch.from_numpy(pixels)[:, None],
                 labels=torch.from_numpy(labels),
                 num_classes=10,
+                class_names=tuple(map(str, range(10))),
                 splits={"train": rest[train], "search": rest[search], "test": test},
             ),
             batch_size=batch_size,

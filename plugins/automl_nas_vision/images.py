@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,14 @@ class Images:
         pixels: uint8, shape ``(samples, channels, height, width)``.
         labels: int64, shape ``(samples,)``, in ``[0, num_classes)``.
         num_classes: number of classes.
+        class_names: the names of the classes; None: they have none.
         splits: ``train``, ``search`` and ``test`` -> ascending indices of their samples, int64, shape ``(n,)``.
     """
 
     pixels: Tensor
     labels: Tensor
     num_classes: int
+    class_names: tuple[str, ...] | None
     splits: Mapping[str, Indices]
 
 
@@ -75,16 +78,21 @@ class ImageTask(SupervisedTask):
             if value < low:
                 raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=f"task.{name}")
         loss = make_loss("cross_entropy", num_classes=data.num_classes, label_smoothing=label_smoothing)
-        super().__init__(loss, make_metrics(None, loss))
+        mean, deviation = channel_statistics(data.pixels, data.splits["train"])
+        scale = (mean, deviation) if normalize else (np.zeros_like(mean), np.ones_like(mean))
+        super().__init__(
+            loss,
+            make_metrics(None, loss),
+            names=data.class_names,
+            preprocessing=describe_preprocessing(tuple(data.pixels.shape[1:]), *scale),
+        )
         self._data = data
         self._batch_size, self._score_batch_size, self._workers = batch_size, score_batch_size, workers
         splits = {name: data.splits[name] for name in ("train", "search", "test")}
         self._splits = {**splits, "train+search": np.sort(np.concatenate([splits["train"], splits["search"]]))}
-        mean, deviation = channel_statistics(data.pixels, splits["train"])
         colour = np.rint(mean * 255).astype(np.uint8)
         augmentation = make_augmentation(augment, colour, data.pixels[int(splits["train"][0])].numpy())
-        plain = np.zeros_like(mean), np.ones_like(mean)
-        self._fetch = _Fetch(data, augmentation, *((mean, deviation) if normalize else plain))
+        self._fetch = _Fetch(data, augmentation, *scale)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -168,6 +176,37 @@ class _Fetch:
             torch.from_numpy(values * 255).to(torch.float32).view(1, -1, 1, 1) for values in (self.mean, self.deviation)
         )
         return pixels.to(torch.float32).sub_(mean).div_(deviation)
+
+
+def describe_preprocessing(
+    shape: tuple[int, ...],
+    mean: NDArray[np.float64],
+    deviation: NDArray[np.float64],
+    resize: str = "none",
+    fill: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return what `Task.preprocessing` says of images.
+
+    Args:
+        shape: ``(channels, height, width)``.
+        mean: of each channel of pixel / 255.
+        deviation: of each channel of pixel / 255.
+        resize: how images are brought to the size.
+        fill: the colour of the padding in each channel; None: black.
+    """
+    channels, height, width = shape
+    return {
+        "input": "image",
+        "size": [height, width],
+        "channels": {1: "L", 3: "RGB"}.get(channels, str(channels)),
+        "resize": resize,
+        "interpolation": "bilinear",
+        "fill": [0] * channels if fill is None else list(fill),
+        "value_range": [0.0, 1.0],
+        "mean": mean.tolist(),
+        "std": deviation.tolist(),
+        "layout": "NCHW",
+    }
 
 
 def channel_statistics(pixels: Tensor, indices: Indices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -39,6 +39,7 @@ class Npz(ImageTask):
         train_labels: name of the array of their labels.
         test_images: name of the array of test images.
         test_labels: name of the array of their labels.
+        class_names: the names of the classes 0, 1, ...; None: they have none.
         batch_size: images in a training batch.
         search_fraction: share of the training images that is held out for the search.
         test_fraction: share of the training images to hold out as the test split, first, if the file has no test
@@ -67,6 +68,7 @@ class Npz(ImageTask):
         train_labels: str = "train_labels",
         test_images: str = "test_images",
         test_labels: str = "test_labels",
+        class_names: tuple[str, ...] | None = None,
         batch_size: int = 128,
         search_fraction: float = 0.2,
         test_fraction: float | None = None,
@@ -81,6 +83,10 @@ class Npz(ImageTask):
         self._path = file.path
         pixels, labels = file.pair(train_images, train_labels)
         num_classes = _count_classes(labels, f"{file.path}: '{train_labels}'")
+        if class_names is not None and len(class_names) != num_classes:
+            raise ConfigurationError(
+                f"there are {len(class_names)} names for {num_classes} classes", path="task.class_names"
+            )
         everything = np.arange(len(labels), dtype=np.int64)
         if test_fraction is None:
             file.require_test(test_images, test_labels)
@@ -106,6 +112,7 @@ class Npz(ImageTask):
                 pixels=torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
                 labels=torch.from_numpy(labels_of_all),
                 num_classes=num_classes,
+                class_names=class_names,
                 splits={"train": rest[train], "search": rest[search], "test": test},
             ),
             batch_size=batch_size,

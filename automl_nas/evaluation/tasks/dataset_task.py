@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,6 +66,7 @@ class DatasetTask(SplitTask):
         ignore_index: the class number of targets that do not count.
         standardize_targets: whether networks learn standardised targets.
         resamples: the number of bootstrap resamples of an interval; 0: metrics that need them have no interval.
+        preprocessing: what `Task.preprocessing` returns: how inputs are computed from raw data.
         workers: number of processes that read training samples; 0: the training process reads them.
 
     Raises:
@@ -97,6 +98,7 @@ class DatasetTask(SplitTask):
         ignore_index: int | None = None,
         standardize_targets: bool = False,
         resamples: int = RESAMPLES,
+        preprocessing: Mapping[str, Any] | None = None,
         workers: int = 0,
     ) -> None:
         kind = make_loss(loss, ignore_index=ignore_index).kind
@@ -128,6 +130,7 @@ class DatasetTask(SplitTask):
             SplitSettings(batch_size, score_batch_size, search_fraction, test_fraction, split_seed, sampler, workers),
             standardize=standardize_targets,
             resamples=resamples,
+            preprocessing=preprocessing,
         )
         self._reader = source
 

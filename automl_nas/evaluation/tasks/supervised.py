@@ -69,6 +69,15 @@ class SupervisedTask(Task):
         """
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes or labels; None if they have none."""
+        return None if self._names is None else tuple(self._names)
+
+    def preprocessing(self) -> Mapping[str, Any] | None:
+        """Return how inputs are computed from raw data; see `Task.preprocessing`."""
+        return None if self._preprocessing is None else dict(self._preprocessing)
+
+    @property
     def metrics(self) -> Mapping[str, Direction]:
         """The metrics and their directions; ``loss`` is the mean training loss without smoothing and weights."""
         return {name: metric.direction for name, metric in self._metrics.items()}
@@ -137,8 +146,8 @@ class SupervisedTask(Task):
         if self._scale is not None:
             mean, deviation = (value.tolist() for value in self._scale)
             described["target_scale"] = {"mean": mean, "deviation": deviation}
-        if self._preprocessing is not None:
-            described["preprocessing"] = dict(self._preprocessing)
+        if (preprocessing := self.preprocessing()) is not None:
+            described["preprocessing"] = preprocessing
         return TaskReport(values, intervals, described, tuple(warnings))
 
     def _predicted(self, model: Predictor, inputs: Tensor) -> Tensor:

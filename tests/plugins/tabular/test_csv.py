@@ -55,7 +55,9 @@ def test_numbers_are_standardised_by_the_training_split_as_scikit_learn_does(win
     task = csv_task(path=wine, target="kind", kind="classification")
     x, y = load_wine(return_X_y=True)
     parts = {split: next(task.scored_batches(split)) for split in ("train", "search", "test")}
-    features = task.report(lambda inputs: torch.zeros(len(inputs), 3), "test").details["preprocessing"]["features"]
+    described = task.report(lambda inputs: torch.zeros(len(inputs), 3), "test").details["preprocessing"]
+    assert described == task.preprocessing() and described["input"] == "table" and task.class_names is not None
+    features = described["features"]
     mean, deviation = (np.array([feature[key] for feature in features]) for key in ("mean", "deviation"))
     raw = parts["train"][0].numpy() * deviation + mean
     scaler = StandardScaler().fit(raw)

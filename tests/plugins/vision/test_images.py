@@ -146,3 +146,17 @@ def test_an_unknown_split_is_offered_the_nearest() -> None:
 def test_the_base_class_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         ImageTask()  # type: ignore[abstract, call-arg]
+
+
+def test_preprocessing_from_raw_pixels_gives_the_inputs() -> None:
+    task = Digits()
+    described = task.preprocessing()
+    assert described is not None
+    assert task.class_names == tuple("0123456789") and (described["channels"], described["resize"]) == ("L", "none")
+    pixels = load_digits().images[task._splits["test"]][:, None] * (255 / 16)
+    low, high = described["value_range"]
+    mean, std = (np.array(described[key])[:, None, None] for key in ("mean", "std"))
+    expected = (low + np.rint(pixels) / 255 * (high - low) - mean) / std
+    inputs = next(task.scored_batches("test"))[0].numpy()
+    assert inputs == pytest.approx(expected, abs=1e-5)
+    assert task.report(lambda x: torch.zeros(len(x), 10), "test").details["preprocessing"] == described
