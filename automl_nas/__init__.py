@@ -13,7 +13,13 @@ from automl_nas._version import __version__ as __version__
 if TYPE_CHECKING:
     from automl_nas.evaluation.tasks.dataset_task import DatasetTask as DatasetTask
     from automl_nas.evaluation.tasks.tensor_task import TensorTask as TensorTask
-    from automl_nas.run.api import open_run as open_run, resume as resume, search as search
+    from automl_nas.run.api import (
+        extend as extend,
+        open_run as open_run,
+        resume as resume,
+        retrain as retrain,
+        search as search,
+    )
     from automl_nas.run.results import Result as Result
     from automl_nas.space.architecture import Architecture as Architecture
     from automl_nas.space.modules.choice import OneOf as OneOf
@@ -21,8 +27,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "run.api": (
+        "extend",
         "open_run",
         "resume",
+        "retrain",
         "search",
     ),
     "run.results": ("Result",),

@@ -13,6 +13,7 @@ import click
 from automl_nas._version import __version__
 from automl_nas.cli.common import DEBUG, debug_option
 from automl_nas.cli.cost import cost
+from automl_nas.cli.derive import extend, retrain
 from automl_nas.cli.export import export
 from automl_nas.cli.logs import Logs
 from automl_nas.cli.plugins import plugins
@@ -127,5 +128,5 @@ def cli() -> None:
     """
 
 
-for command in (run, resume, show, cost, export, plugins):
+for command in (run, resume, retrain, extend, show, cost, export, plugins):
     cli.add_command(command)

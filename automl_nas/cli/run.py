@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from automl_nas.run.session import Session
 
 
-_RUNS = Path("runs")
+RUNS = Path("runs")
 """The folder of runs without --out."""
 
 
-def _quiet_option(command: CommandT) -> CommandT:
+def quiet_option(command: CommandT) -> CommandT:
+    """Add ``--quiet`` to a command."""
     return click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, only warnings and errors.")(command)
 
 
-def _workers_option(command: CommandT) -> CommandT:
+def workers_option(command: CommandT) -> CommandT:
+    """Add ``--workers`` to a command."""
     return click.option(
         "--workers",
         type=click.IntRange(min=1),
@@ -39,7 +41,8 @@ def _workers_option(command: CommandT) -> CommandT:
     )(command)
 
 
-def _changed_data_option(command: CommandT) -> CommandT:
+def changed_data_option(command: CommandT) -> CommandT:
+    """Add ``--changed-data`` to a command."""
     return click.option(
         "--changed-data",
         is_flag=True,
@@ -64,9 +67,9 @@ def _changed_data_option(command: CommandT) -> CommandT:
 @click.option(
     "--resume", "again", is_flag=True, help="Continue the run in --out if there is one with the same configuration."
 )
-@_workers_option
-@_changed_data_option
-@_quiet_option
+@workers_option
+@changed_data_option
+@quiet_option
 @debug_option
 def run(
     config: Path,
@@ -87,8 +90,8 @@ def run(
     configuration = Configuration.read(config, overrides)
     if workers is not None:
         configuration.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
-    has_runs = _RUNS.exists()
-    directory = out or _new_directory(config)
+    has_runs = RUNS.exists()
+    directory = out or new_directory(config.stem)
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
@@ -100,17 +103,17 @@ def run(
         return Session.start(configuration.value, directory, handlers=handlers)
 
     try:
-        _drive(start, directory, quiet)
+        drive(start, directory, quiet)
     except ConfigurationError as error:
         raise configuration.locate(error) from error
     finally:
         if out is None:
-            _remove_empty(directory, parent=not has_runs)
+            remove_empty(directory, parent=not has_runs)
 
 
 @click.command(short_help="Continue a run that was interrupted.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@_workers_option
+@workers_option
 @click.option(
     "--set",
     "overrides",
@@ -118,8 +121,8 @@ def run(
     metavar="KEY=VALUE",
     help="Change the executor, e.g. executor=in_process; nothing else of a run can change.",
 )
-@_changed_data_option
-@_quiet_option
+@changed_data_option
+@quiet_option
 @trust_option
 @debug_option
 def resume(
@@ -133,7 +136,7 @@ def resume(
         executor = _executor(directory, workers, overrides)
         return Session.resume(directory, executor=executor, handlers=handlers, changed_data=changed_data, trust=trust)
 
-    _drive(start, directory, quiet)
+    drive(start, directory, quiet)
 
 
 def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) -> Any:
@@ -160,17 +163,17 @@ def _executor(directory: Path, workers: int | None, overrides: Sequence[str]) ->
     return configuration.value["executor"]
 
 
-def _new_directory(config: Path) -> Path:
+def new_directory(name: str) -> Path:
     """Create the run directory with the first free number. Only one of several processes can get a number."""
     number, attempts = 1, 0
     while True:
-        path = _RUNS / f"{config.stem}-{number}"
+        path = RUNS / f"{name}-{number}"
         attempts += 1
         try:
             path.mkdir(parents=True)
             return path
         except OSError as error:
-            if isinstance(error, FileExistsError) and _RUNS.is_dir():
+            if isinstance(error, FileExistsError) and RUNS.is_dir():
                 number += 1
             elif not isinstance(error, FileNotFoundError) or attempts > 10:
                 # Not found: another process removed the empty folder between the creation of the two folders.
@@ -178,15 +181,15 @@ def _new_directory(config: Path) -> Path:
                 raise RunDirectoryError(reason) from error
 
 
-def _remove_empty(directory: Path, *, parent: bool) -> None:
+def remove_empty(directory: Path, *, parent: bool) -> None:
     """Remove a run directory in which no run began, and the folder around it."""
     with contextlib.suppress(OSError):  # not empty
         directory.rmdir()
         if parent:
-            _RUNS.rmdir()
+            RUNS.rmdir()
 
 
-def _drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:
+def drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) -> None:
     """Work until a run is complete, and print its result.
 
     Raises:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.run.api import open_run as open_run, resume as resume, search as search
+    from automl_nas.run.api import (
+        extend as extend,
+        open_run as open_run,
+        resume as resume,
+        retrain as retrain,
+        search as search,
+    )
     from automl_nas.run.configuration.builtin import complete_manager as complete_manager
     from automl_nas.run.configuration.plan import Plan as Plan
     from automl_nas.run.configuration.resolver import make_plan as make_plan
@@ -83,8 +89,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
+        "extend",
         "open_run",
         "resume",
+        "retrain",
         "search",
     ),
     "session": ("Session",),

@@ -1,7 +1,8 @@
-"""The Python interface: `search`, `resume`, `open_run`."""
+"""The Python interface: `search`, `resume`, `retrain`, `extend`, `open_run`."""
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -9,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import RunDirectoryError
+from automl_nas.errors import ConfigurationError, RunDirectoryError, did_you_mean
 from automl_nas.plugin.events import Handlers
+from automl_nas.run.configuration.components import separate_objects
+from automl_nas.run.derivation import Command, Derivation
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.parts import RunParts
 from automl_nas.run.progress.choice import Progress, shown_progress
@@ -115,6 +118,120 @@ def resume(
             Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
         )
         return _result(session, reporter)
+
+
+def retrain(
+    directory: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    final: Mapping[str, Any] | None = None,
+    runtime: Mapping[str, Any] | None = None,
+    handlers: Handlers | None = None,
+    changed_data: bool = False,
+    trust: bool = False,
+    **components: Any,
+) -> Result:
+    """Do a new final stage with the trials of a complete run: what ``automl-nas retrain`` does.
+
+    The search is not repeated. The new run has a directory of its own, with a copy of the trials and weights of the
+    search; the old one is only read. `resume` continues the new run like any other.
+
+    Args:
+        directory: the run directory of the complete run.
+        out: the new run directory, new or empty.
+        final: settings of the final stage that change, such as ``{"train": {"epochs": 300}}``; others are kept.
+        runtime: settings of the runtime that change.
+        handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        changed_data: continue though the data changed since the run began.
+        trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
+        components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
+
+    Raises:
+        RunDirectoryError: the run is not complete, space or data are not those that it began with, or ``out`` is not
+            empty.
+        ConfigurationError: a setting is invalid.
+        RunFailedError: the run cannot reach a result.
+        RunInterrupted: the run was stopped by a signal.
+    """
+    changes = {"final": final, "runtime": runtime}
+    return _derive("retrain", directory, out, changes, handlers, changed_data, trust, components)
+
+
+def extend(
+    directory: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    stages: Mapping[str, Mapping[str, Any]],
+    final: Mapping[str, Any] | None = None,
+    executor: Any = None,
+    handlers: Handlers | None = None,
+    changed_data: bool = False,
+    trust: bool = False,
+    **components: Any,
+) -> Result:
+    """Continue a stage of a complete run with more trials: what ``automl-nas extend`` does.
+
+    The new run has a directory of its own with a copy of the recorded trials, which are not evaluated again; the old
+    one is only read. The strategy is replayed with these trials and then goes on. Later stages and the final stage are
+    done anew. `resume` continues the new run like any other.
+
+    Args:
+        directory: the run directory of the complete run.
+        out: the new run directory, new or empty.
+        stages: name of a stage -> settings that change, such as ``{"search": {"budget": {"trials": 400}}}``.
+        final: settings of the final stage that change; others are kept.
+        executor: another executor than the recorded one.
+        handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        changed_data: continue though the data changed since the run began.
+        trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
+        components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
+
+    Raises:
+        RunDirectoryError: the run is not complete, space or data are not those that it began with, or ``out`` is not
+            empty.
+        ConfigurationError: a setting is invalid, or a change does not fit the recorded trials.
+        ReplayError: with the changed settings, the strategy proposes other candidates than the recorded ones.
+        RunFailedError: the run cannot reach a result.
+        RunInterrupted: the run was stopped by a signal.
+    """
+    changes = {"stages": stages, "final": final, "executor": executor}
+    return _derive("extend", directory, out, changes, handlers, changed_data, trust, components)
+
+
+def _derive(
+    command: Command,
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    changes: Mapping[str, Any],
+    handlers: Handlers | None,
+    changed_data: bool,
+    trust: bool,
+    components: Mapping[str, Any],
+) -> Result:
+    source = RunDirectory.open(Path(directory))
+    new, new_objects = separate_objects({key: value for key, value in changes.items() if value is not None})
+    parts = RunParts.read(source, components, trust=trust)
+    changed = copy.deepcopy(dict(parts.config))
+    for name, settings in (new.pop("stages", None) or {}).items():
+        names = [stage["name"] for stage in changed["stages"]]
+        if name not in names:
+            raise ConfigurationError(f"no stage is called '{name}'{did_you_mean(str(name), names)}", path="stages")
+        position = names.index(name)
+        changed["stages"][position] = _merged(changed["stages"][position], settings)
+    derivation = Derivation(source, parts.config, _merged(changed, new), command, changed_data)
+    session = Session.derive(
+        derivation, Path(out), objects={**parts.objects, **new_objects}, handlers=handlers, trust=trust
+    )
+    return Result(Path(out), session.run(), RunParts.of_session(Path(out), session.plan))
+
+
+def _merged(recorded: Any, changes: Any) -> Any:
+    """Return recorded settings with the changes, mapping by mapping; a component of another name is replaced."""
+    if not isinstance(recorded, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    if "name" in changes and "name" in recorded and changes["name"] != recorded["name"]:
+        return dict(changes)
+    return {**recorded, **{key: _merged(recorded.get(key), value) for key, value in changes.items()}}
 
 
 def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **components: Any) -> Result:

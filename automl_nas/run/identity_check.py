@@ -22,9 +22,12 @@ def check_spaces(directory: RunDirectory, plan: Plan) -> None:
     Raises:
         RunDirectoryError: they differ; the message names the first difference.
     """
-    recorded = directory.read_identity()
-    if recorded is None:
-        return
+    if (recorded := directory.read_identity()) is not None:
+        compare_spaces(directory, recorded, plan)
+
+
+def compare_spaces(directory: RunDirectory, recorded: Mapping[str, Any], plan: Plan) -> None:
+    """Compare the spaces of a recorded identity with those of a plan; see `check_spaces`."""
     for key, noun in (("space", "search space"), ("final_space", "final space")):
         before, now = recorded[key], plan.identity[key]
         if (before is None) != (now is None):
@@ -72,9 +75,16 @@ def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:
     Raises:
         RunDirectoryError: they differ.
     """
-    recorded = directory.read_identity()
-    if recorded is None:
-        return
+    if (recorded := directory.read_identity()) is not None:
+        identity = compare_data(directory, recorded, plan, changed=changed)
+        if identity is not recorded:
+            write_record(directory.identity, identity)
+
+
+def compare_data(
+    directory: RunDirectory, recorded: Mapping[str, Any], plan: Plan, *, changed: bool
+) -> Mapping[str, Any]:
+    """Return a recorded identity, with the present data if they changed and the user knows it; see `check_data`."""
     names = [key for key in ("task", "final_task") if recorded[key] != plan.identity[key]]
     if names and not changed:
         raise RunDirectoryError(
@@ -83,10 +93,11 @@ def check_data(directory: RunDirectory, plan: Plan, *, changed: bool) -> None:
             "compared with new ones; restore the data, or start a new run. To continue all the same: "
             "changed_data=True in Python, --changed-data on the command line"
         )
-    if names:
-        earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
-        present = {key: plan.identity[key] for key in ("task", "final_task")}
-        write_record(directory.identity, {**recorded, **present, "earlier_data": earlier})
+    if not names:
+        return recorded
+    earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
+    present = {key: plan.identity[key] for key in ("task", "final_task")}
+    return {**recorded, **present, "earlier_data": earlier}
 
 
 def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:

@@ -87,13 +87,18 @@ class RunParts:
 
         if self.known_plan is not None:
             return self.known_plan
+        with self._consent():
+            return make_plan(self.config, self.components.registry, self.objects, checked=True)
+
+    @property
+    def objects(self) -> dict[str, object]:
+        """Recorded name -> the Python object that the reader passed for it."""
         objects = dict(self.components.objects)
         for path in ("space", "task", "final.space", "final.task"):
             recorded, passed = _name(_section(self.config, path)), _name(_section(self.passed, path))
             if recorded.startswith(PYTHON) and passed in self.components.objects:
                 objects[recorded] = self.components.objects[passed]
-        with self._consent():
-            return make_plan(self.config, self.components.registry, objects, checked=True)
+        return objects
 
     @cached_property
     def final_space(self) -> SearchSpace:

@@ -22,6 +22,7 @@ from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
+from automl_nas.run.derivation import Derivation
 from automl_nas.run.driver import Driver
 from automl_nas.run.final.rehearsal import rehearse_export, rehearse_export_again
 from automl_nas.run.identity_check import check_data, check_spaces
@@ -155,6 +156,46 @@ class Session:
         except BaseException:
             directory.unlock()
             raise
+
+    @classmethod
+    def derive(
+        cls,
+        derivation: Derivation,
+        out: Path,
+        *,
+        objects: Mapping[str, object] | None = None,
+        handlers: Handlers | None = None,
+        trust: bool = False,
+    ) -> Session:
+        """Create the run directory of a run that takes over a part of a complete one.
+
+        Args:
+            derivation: which run, and what is changed.
+            out: the run directory, new or empty.
+            objects: name -> Python object for the names ``python:module:Class`` in the configuration.
+            handlers: kind of event -> function, called with each event of that kind.
+            trust: import also classes that the complete run names and no plugin registers; those in the changes are
+                imported in any case.
+
+        Raises:
+            UserError: a change is invalid, or does not fit the recorded trials; nothing was written.
+            RunInterrupted: a signal came before the run began.
+        """
+        _check_single_process()
+        _check_not_imported()
+        RunDirectory.check_new(out)
+        with _beginning(out):
+            manager = complete_manager()
+            config, source = derivation.configuration(), derivation.source
+            allowed = frozenset(_texts(config)) - frozenset(_texts(derivation.recorded))
+            with consent(source.path, trust=trust, allowed=allowed):
+                plan = make_plan(config, manager.registry, objects, measured=source.read_measured())
+            notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
+            if derivation.command == "extend":
+                rehearse(plan)
+            rehearse_export(plan, notifications.message, notifications.warn)
+            check_interruption()
+            return cls(derivation.create(out, plan), plan, notifications)
 
     def run(self) -> dict[str, Any]:
         """Work until the run is complete; return the content of ``result.json``.

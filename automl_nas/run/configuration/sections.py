@@ -52,11 +52,14 @@ class BudgetSettings:
         trials: maximum number of trials.
         seconds: time after which no trial is started. The result is then not reproducible.
         steps: maximum number of steps of the strategy.
+        extended_at: numbers of trials at which the stage ended before `automl-nas extend` extended it; the command
+            writes them. No batch of proposals goes beyond one of them, so that the recorded trials are proposed again.
     """
 
     trials: int | None = None
     seconds: float | None = None
     steps: int | None = None
+    extended_at: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("trials", "seconds", "steps"):

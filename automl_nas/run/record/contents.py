@@ -126,7 +126,7 @@ RESULT = Fields(
 _SPACE = Fields({"decisions": Each(str)}, {"modules": (Each([str]), None)})
 IDENTITY = Fields(
     {"space": _SPACE, "final_space": (_SPACE, None), "task": (str, None), "final_task": (str, None)},
-    {"earlier_data": [_MAPPING], "runtime": _MAPPING},
+    {"earlier_data": [_MAPPING], "runtime": _MAPPING, "derived_from": Fields({"run": str, "by": str, "result": str})},
     closed=True,
 )
 

@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import socket
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,16 +59,24 @@ class RunDirectory:
         self._lock: BinaryIO | None = None
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any], identity: Mapping[str, Any] | None = None) -> RunDirectory:
+    def create(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        identity: Mapping[str, Any] | None = None,
+        fill: Callable[[RunDirectory], object] | None = None,
+    ) -> RunDirectory:
         """Create and lock a run directory that holds the resolved configuration.
 
         Args:
             path: of the folder, new or empty.
             config: the resolved configuration.
             identity: what the run is besides its configuration; None: it is not recorded, and nothing compares it.
+            fill: writes the record that the run begins with; None: the run begins with an empty one.
 
         Raises:
             RunDirectoryError: the folder is not empty, or cannot be created.
+            CannotWriteError: the disk is full; nothing of the record is left.
         """
         directory = cls(path)
         cls.check_new(path)
@@ -84,10 +93,25 @@ class RunDirectory:
         write_record(directory.environment, environment())
         if identity is not None:
             write_record(directory.identity, identity)
-        # Written last: a folder with a configuration is a run that can be resumed.
-        text = dump_yaml(config)
-        write_text(directory.config, f"{text}# crc {zlib.crc32(text.encode()):08x}\n")
+        try:
+            if fill is not None:
+                fill(directory)
+            # Written last: a folder with a configuration is a run that can be resumed.
+            text = dump_yaml(config)
+            write_text(directory.config, f"{text}# crc {zlib.crc32(text.encode()):08x}\n")
+        except BaseException:
+            directory._remove_record()
+            directory.unlock()
+            raise
         return directory
+
+    def _remove_record(self) -> None:
+        """Remove what `create` wrote, so that the folder can be used again."""
+        for folder in (self.checkpoints, self.artifacts):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.trials, self.metrics, self.measured, self.identity, self.environment):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
     @classmethod
     def check_new(cls, path: Path) -> None:

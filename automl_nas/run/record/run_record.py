@@ -128,3 +128,17 @@ class RunRecord:
 def _start_of_stage(stage: int, next_number: int, metrics: int) -> dict[str, Any]:
     """Return the state of a run before the first step of a stage."""
     return {"stage": stage, "next_number": next_number, "metrics": metrics}
+
+
+def begin_at_stage(directory: RunDirectory, digest: str, stage: int, next_number: int) -> None:
+    """Write the checkpoint with which a new run begins that has a part of its record already.
+
+    Args:
+        directory: of the run; its ledger and metrics hold the earlier stages.
+        digest: of the resolved configuration.
+        stage: position of the first stage to work on.
+        next_number: the number of its first trial.
+    """
+    metrics = directory.metrics.stat().st_size if directory.metrics.exists() else 0
+    state = {**_start_of_stage(stage, next_number, metrics), "config": digest}
+    Checkpoints(directory.checkpoints).save(state, boundary=True)

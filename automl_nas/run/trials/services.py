@@ -155,6 +155,9 @@ class StageServices(Services):
         budget = self._settings.budget
         if budget.seconds is not None and self.seconds >= budget.seconds:
             return 0
+        for earlier in budget.extended_at:
+            if earlier > self._submitted:
+                return earlier - self._submitted
         return None if budget.trials is None else max(0, budget.trials - self._submitted)
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:

@@ -283,3 +283,29 @@ def test_a_component_that_ends_the_process_is_an_error_with_its_distribution(pro
     ) in shown.stderr
     assert "resume the run" in shown.stderr
     assert not (program.folder / "left" / "result.json").exists()
+
+
+def test_retrain_and_extend_make_new_runs_from_a_complete_one(program: Any, finished: Callable[[], Path]) -> None:
+    old = finished()
+    shown = program("retrain", "done", "--set", "final.train.epochs=2", "--set", "final.seeds=2")
+    assert "run directory: runs/done-retrain-1\n" in shown.stdout
+    retrained = _result(program.folder / "runs" / "done-retrain-1")
+    assert retrained["final"]["settings"]["train"]["epochs"] == 2
+    assert len(retrained["final"]["networks"]) == 6  # the found network and two baselines, twice
+    assert retrained["stages"] == _result(old)["stages"]
+
+    program("extend", "done", "--set", "stages.search.budget.trials=20", "--out", "more", "--quiet")
+    extended = _result(program.folder / "more")
+    assert extended["stages"][0]["trials"] == 20
+    assert extended["final"]["settings"] == _result(old)["final"]["settings"]
+
+
+def test_changes_that_a_new_run_cannot_have_are_located(program: Any, finished: Callable[[], Path]) -> None:
+    finished()
+    refused = program("retrain", "done", "--set", "seed=4", code=2)
+    assert "error: --set seed=4: seed: retrain keeps the recorded trials" in refused.stderr
+    refused = program("retrain", "done", "--set", "final.train.epochs=0", code=2)
+    assert "--set final.train.epochs=0: final.train.epochs: epochs must be finite and at least 1" in refused.stderr
+    refused = program("extend", "done", "--set", "stages.search.budget.trials=3", code=2)
+    assert "--set stages.search.budget.trials=3: stages[0].budget.trials: the stage has 12 trials" in refused.stderr
+    assert not (program.folder / "runs").exists()
