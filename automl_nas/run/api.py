@@ -127,6 +127,7 @@ def retrain(
     final: Mapping[str, Any] | None = None,
     runtime: Mapping[str, Any] | None = None,
     handlers: Handlers | None = None,
+    progress: Progress = "auto",
     changed_data: bool = False,
     trust: bool = False,
     **components: Any,
@@ -142,6 +143,7 @@ def retrain(
         final: settings of the final stage that change, such as ``{"train": {"epochs": 300}}``; others are kept.
         runtime: settings of the runtime that change.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        progress: what is shown while the run works; see `search`.
         changed_data: continue though the data changed since the run began.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
         components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
@@ -154,7 +156,7 @@ def retrain(
         RunInterrupted: the run was stopped by a signal.
     """
     changes = {"final": final, "runtime": runtime}
-    return _derive("retrain", directory, out, changes, handlers, changed_data, trust, components)
+    return _derive("retrain", directory, out, changes, handlers, progress, changed_data, trust, components)
 
 
 def extend(
@@ -165,6 +167,7 @@ def extend(
     final: Mapping[str, Any] | None = None,
     executor: Any = None,
     handlers: Handlers | None = None,
+    progress: Progress = "auto",
     changed_data: bool = False,
     trust: bool = False,
     **components: Any,
@@ -182,6 +185,7 @@ def extend(
         final: settings of the final stage that change; others are kept.
         executor: another executor than the recorded one.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
+        progress: what is shown while the run works; see `search`.
         changed_data: continue though the data changed since the run began.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
         components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
@@ -195,7 +199,7 @@ def extend(
         RunInterrupted: the run was stopped by a signal.
     """
     changes = {"stages": stages, "final": final, "executor": executor}
-    return _derive("extend", directory, out, changes, handlers, changed_data, trust, components)
+    return _derive("extend", directory, out, changes, handlers, progress, changed_data, trust, components)
 
 
 def _derive(
@@ -204,6 +208,7 @@ def _derive(
     out: str | os.PathLike[str],
     changes: Mapping[str, Any],
     handlers: Handlers | None,
+    progress: Progress,
     changed_data: bool,
     trust: bool,
     components: Mapping[str, Any],
@@ -219,10 +224,10 @@ def _derive(
         position = names.index(name)
         changed["stages"][position] = _merged(changed["stages"][position], settings)
     derivation = Derivation(source, parts.config, _merged(changed, new), command, changed_data)
-    session = Session.derive(
-        derivation, Path(out), objects={**parts.objects, **new_objects}, handlers=handlers, trust=trust
-    )
-    return Result(Path(out), session.run(), RunParts.of_session(Path(out), session.plan))
+    objects = {**parts.objects, **new_objects}
+    with shown_progress(progress) as reporter:
+        session = Session.derive(derivation, Path(out), objects=objects, handlers=handlers, trust=trust)
+        return _result(session, reporter)
 
 
 def _merged(recorded: Any, changes: Any) -> Any:
