@@ -55,6 +55,14 @@ if TYPE_CHECKING:
         check_class_outputs as check_class_outputs,
         check_same_shape as check_same_shape,
     )
+    from automl_nas.evaluation.tasks.split_task import (
+        ClassWeights as ClassWeights,
+        LossSettings as LossSettings,
+        Sampler as Sampler,
+        Sizes as Sizes,
+        SplitSettings as SplitSettings,
+        SplitTask as SplitTask,
+    )
     from automl_nas.evaluation.tasks.splits import hold_out as hold_out
     from automl_nas.evaluation.tasks.supervised import SupervisedTask as SupervisedTask
     from automl_nas.evaluation.tasks.tensor_task import TensorTask as TensorTask
@@ -98,6 +106,14 @@ _HOMES = {
     "tasks.outputs": (
         "check_class_outputs",
         "check_same_shape",
+    ),
+    "tasks.split_task": (
+        "ClassWeights",
+        "LossSettings",
+        "Sampler",
+        "Sizes",
+        "SplitSettings",
+        "SplitTask",
     ),
     "tasks.splits": ("hold_out",),
     "tasks.supervised": ("SupervisedTask",),

@@ -71,9 +71,10 @@ class Task(ABC):
         - ``channels``: ``RGB``, ``L`` (grey), or another number of channels as ``"4"``.
         - ``resize``: ``squash`` (to the size, whatever its aspect ratio), ``crop`` (the shorter side to the size, then
           the centre), ``pad`` (the longer side to the size, then centred on ``fill``) or ``none`` (images must have the
-          size).
+          size). Before, images are turned as their EXIF orientation says.
         - ``interpolation``: ``bilinear``, with antialiasing.
         - ``fill``: the colour of the padding in each channel, 0 to 255.
+        - ``background``: the colour behind transparent pixels in each channel, 0 to 255.
         - ``value_range``: the range to which pixels 0 to 255 are scaled, ``[0.0, 1.0]``.
         - ``mean`` and ``std``: of each channel in that range; inputs are ``(value - mean) / std``.
         - ``layout``: ``NCHW``, the order of the axes of a batch.

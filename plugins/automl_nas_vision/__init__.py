@@ -1,4 +1,4 @@
-"""Image classification tasks: scikit-learn's digits, and images in an npz file."""
+"""Tasks of images: folders of image files, npz files, scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from automl_nas.plugin import Register, hookimpl
 
 @hookimpl
 def register_tasks(register: Register) -> None:
-    """Register ``digits`` and ``npz``."""
+    """Register ``digits``, ``npz`` and ``image_folder``."""
     register("digits", "automl_nas_vision.digits:Digits", summary="scikit-learn's 1,797 handwritten digits, 8 x 8")
     register("npz", "automl_nas_vision.npz:Npz", summary="images and labels from a NumPy .npz file")
+    register(
+        "image_folder",
+        "automl_nas_vision.image_folder:ImageFolder",
+        summary="image files in class folders or listed in a CSV file",
+    )

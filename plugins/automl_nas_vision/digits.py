@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from automl_nas.evaluation import hold_out
+from automl_nas.evaluation import Sizes, SplitSettings
 from automl_nas_vision.augment import Augment
-from automl_nas_vision.images import Images, ImageTask
+from automl_nas_vision.images import Images, ImageTask, MemoryImages, class_settings
 
 _BRIGHTEST: Final = 16  # pixels of the digits are 0 to 16
 
@@ -54,24 +54,18 @@ class Digits(ImageTask):
         score_batch_size: int = 512,
     ) -> None:
         pixels, labels = read_digits()
-        rest, test = hold_out(labels, test_fraction, setting="test_fraction", seed=split_seed, what="test")
-        train, search = hold_out(
-            labels[rest], search_fraction, setting="search_fraction", seed=split_seed, what="search"
+        data = Images(
+            read=MemoryImages(torch.from_numpy(pixels)[:, None]),
+            labels=torch.from_numpy(labels),
+            sizes=Sizes(len(labels), None, None),
+            num_classes=10,
+            class_names=tuple(map(str, range(10))),
         )
         super().__init__(
-            Images(
-                pixels=torch.from_numpy(pixels)[:, None],
-                labels=torch.from_numpy(labels),
-                num_classes=10,
-                class_names=tuple(map(str, range(10))),
-                splits={"train": rest[train], "search": rest[search], "test": test},
-            ),
-            batch_size=batch_size,
-            score_batch_size=score_batch_size,
+            data,
+            class_settings(data.class_names, 10, label_smoothing),
+            SplitSettings(batch_size, score_batch_size, search_fraction, test_fraction, split_seed, "shuffle", workers),
             augment=augment,
-            normalize=True,
-            label_smoothing=label_smoothing,
-            workers=workers,
         )
 
 

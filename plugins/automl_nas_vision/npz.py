@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import zipfile
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -15,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
-from automl_nas.evaluation import hold_out
+from automl_nas.evaluation import Sizes, SplitSettings
 from automl_nas_vision.augment import Augment
-from automl_nas_vision.images import Images, ImageTask
+from automl_nas_vision.images import Images, ImageTask, MemoryImages, class_settings
 
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
+_SEARCH = ("search_images", "search_labels")
 _LARGE, _MOST_COMPRESSED = 1 << 28, 200
 """Arrays above this number of bytes must not be compressed more than this: images of MNIST are, about 6 to 1."""
 
@@ -37,11 +39,14 @@ class Npz(ImageTask):
             recorded as an absolute path.
         train_images: name of the array of training images.
         train_labels: name of the array of their labels.
+        search_images: name of an array of images for the search split. If the file does not have an array of the
+            default name, the split is held out of the training images.
+        search_labels: name of the array of their labels.
         test_images: name of the array of test images.
         test_labels: name of the array of their labels.
         class_names: the names of the classes 0, 1, ...; None: they have none.
         batch_size: images in a training batch.
-        search_fraction: share of the training images that is held out for the search.
+        search_fraction: share of the training images that is held out for the search, if the file has no images for it.
         test_fraction: share of the training images to hold out as the test split, first, if the file has no test
             arrays; None: the file must have them.
         split_seed: seed of the splits. It does not depend on the run's seed, so runs with different seeds use the same
@@ -66,6 +71,8 @@ class Npz(ImageTask):
         path: Path,
         train_images: str = "train_images",
         train_labels: str = "train_labels",
+        search_images: str = "search_images",
+        search_labels: str = "search_labels",
         test_images: str = "test_images",
         test_labels: str = "test_labels",
         class_names: tuple[str, ...] | None = None,
@@ -87,40 +94,51 @@ class Npz(ImageTask):
             raise ConfigurationError(
                 f"there are {len(class_names)} names for {num_classes} classes", path="task.class_names"
             )
-        everything = np.arange(len(labels), dtype=np.int64)
         if test_fraction is None:
             file.require_test(test_images, test_labels)
-            test_pixels, more = file.pair(test_images, test_labels)
-            _check_test(file.path, test_images, test_pixels, pixels, test_labels, more, num_classes)
-            rest, test = everything, len(labels) + np.arange(len(more), dtype=np.int64)
-            pixels = np.concatenate([pixels, test_pixels])
-            labels_of_all = np.concatenate([labels, more])
-        else:
-            if test_images in file.names:
-                raise ConfigurationError(
-                    f"test_fraction is given, but {file.path} has test images ('{test_images}'); leave one of them out "
-                    "(to ignore the file's, name an array that it does not have as test_images)",
-                    path="task.test_fraction",
-                )
-            rest, test = hold_out(labels, test_fraction, setting="test_fraction", seed=split_seed, what="test")
-            labels_of_all = labels
-        train, search = hold_out(
-            labels[rest], search_fraction, setting="search_fraction", seed=split_seed, what="search"
-        )
+        elif test_images in file.names:
+            raise ConfigurationError(
+                f"test_fraction is given, but {file.path} has test images ('{test_images}'); leave one of them out "
+                "(to ignore the file's, name an array that it does not have as test_images)",
+                path="task.test_fraction",
+            )
+        parts = [(pixels, labels)]
+        own: dict[str, int | None] = {"search": None, "test": None}
+        for split, images_name, labels_name, has in (
+            (
+                "search",
+                search_images,
+                search_labels,
+                {search_images, search_labels} != set(_SEARCH) or file.has(_SEARCH),
+            ),
+            ("test", test_images, test_labels, test_fraction is None),
+        ):
+            if has:
+                more = file.pair(images_name, labels_name)
+                _check_part(file.path, split, images_name, more[0], pixels, labels_name, more[1], num_classes)
+                parts.append(more)
+                own[split] = len(more[1])
+        pixels = np.concatenate([part[0] for part in parts]) if len(parts) > 1 else pixels
         super().__init__(
             Images(
-                pixels=torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
-                labels=torch.from_numpy(labels_of_all),
+                read=MemoryImages(torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))),
+                labels=torch.from_numpy(np.concatenate([part[1] for part in parts])),
+                sizes=Sizes(len(labels), own["search"], own["test"]),
                 num_classes=num_classes,
                 class_names=class_names,
-                splits={"train": rest[train], "search": rest[search], "test": test},
             ),
-            batch_size=batch_size,
-            score_batch_size=score_batch_size,
+            class_settings(class_names, num_classes, label_smoothing),
+            SplitSettings(
+                batch_size,
+                score_batch_size,
+                search_fraction,
+                0.0 if test_fraction is None else test_fraction,
+                split_seed,
+                "shuffle",
+                workers,
+            ),
             augment=augment,
             normalize=normalize,
-            label_smoothing=label_smoothing,
-            workers=workers,
         )
 
     def fingerprint(self) -> str:
@@ -154,6 +172,9 @@ class _File:
                 f"{self.path} is not a readable .npz file ({error}); write one with numpy.savez(path, train_images=...)"
             ) from error
         self.names = list(self._members)
+
+    def has(self, names: Sequence[str]) -> bool:
+        return any(name in self.names for name in names)
 
     def require_test(self, images: str, labels: str) -> None:
         if images not in self.names and labels not in self.names:
@@ -254,8 +275,9 @@ def _count_classes(labels: NDArray[np.int64], where: str) -> int:
     return len(present)
 
 
-def _check_test(
+def _check_part(
     path: Path,
+    split: str,
     images_name: str,
     images: NDArray[np.uint8],
     train_images: NDArray[np.uint8],
@@ -263,6 +285,8 @@ def _check_test(
     labels: NDArray[np.int64],
     num_classes: int,
 ) -> None:
+    if not len(labels):
+        raise DataError(f"{path}: '{labels_name}' is empty; the split '{split}' needs samples")
     if images.shape[1:] != train_images.shape[1:]:
         raise DataError(
             f"{path}: one of '{images_name}' has shape {images.shape[1:]}, but one of the training images "

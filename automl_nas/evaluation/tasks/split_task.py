@@ -74,12 +74,15 @@ class SplitSettings:
                 path="task.sampler",
             )
 
-    def make(self, sizes: Sizes, labels: NDArray[np.int64] | None) -> dict[str, Indices]:
+    def make(
+        self, sizes: Sizes, labels: NDArray[np.int64] | None, names: Sequence[str] | None = None
+    ) -> dict[str, Indices]:
         """Return the samples of each split.
 
         Args:
             sizes: the numbers of samples.
             labels: the classes of the training data, for stratified splits; None: plain ones.
+            names: of the classes, for messages; None: their numbers.
 
         Raises:
             ConfigurationError: a fraction is not between 0 and 1.
@@ -97,7 +100,12 @@ class SplitSettings:
             if name not in parts:
                 fraction = self.test_fraction if name == "test" else self.search_fraction
                 remaining, held_out = hold_out(
-                    classes[rest], fraction, setting=f"{name}_fraction", seed=self.split_seed, what=name
+                    classes[rest],
+                    fraction,
+                    setting=f"{name}_fraction",
+                    seed=self.split_seed,
+                    what=name,
+                    names=None if labels is None else names,
                 )
                 rest, parts[name] = rest[remaining], rest[held_out]
         return {"train": rest, **parts, "train+search": np.sort(np.concatenate([rest, parts["search"]]))}
@@ -129,6 +137,7 @@ class SplitTask(SupervisedTask):
         standardize: whether training targets are standardised by the training split.
         resamples: the number of bootstrap resamples of an interval.
         preprocessing: how inputs were computed, for the report.
+        preload: modules that the source needs in loader workers; see `seeded_batches`.
     """
 
     @abstractmethod
@@ -144,18 +153,19 @@ class SplitTask(SupervisedTask):
         standardize: bool = False,
         resamples: int = RESAMPLES,
         preprocessing: Mapping[str, Any] | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         plain = make_loss(judging.loss, ignore_index=judging.ignore_index)
         count = check_targets(targets, plain.kind, judging.ignore_index, num_classes=judging.num_classes)
-        labels = targets[: sizes.train].numpy() if plain.kind == "classes" and targets.dim() == 1 else None
-        if labels is not None and judging.ignore_index is not None:
-            labels = np.where(labels == judging.ignore_index, count or 0, labels)
-        self._splits = splitting.make(sizes, labels)
-        training = targets[torch.from_numpy(self._splits["train"])]
-        loss = _weighted(judging, training, plain, count)
         names = judging.class_names
         if names is not None and len(names) != count:
             raise ConfigurationError(f"there are {len(names)} names for {count} classes", path="task.class_names")
+        labels = targets[: sizes.train].numpy() if plain.kind == "classes" and targets.dim() == 1 else None
+        if labels is not None and judging.ignore_index is not None:
+            labels = np.where(labels == judging.ignore_index, count or 0, labels)
+        self._splits = splitting.make(sizes, labels, judging.class_names)
+        training = targets[torch.from_numpy(self._splits["train"])]
+        loss = _weighted(judging, training, plain, count)
         super().__init__(
             loss,
             make_metrics(judging.metrics, loss, judging.ignore_index),
@@ -165,6 +175,7 @@ class SplitTask(SupervisedTask):
             resamples=resamples,
             preprocessing=preprocessing,
         )
+        self._preload = tuple(preload)
         self._source, self._settings, self._input_shape, self._count = source, splitting, input_shape, count
         self._shares = {
             split: _balanced_shares(labels, indices) if splitting.sampler == "balanced" else None
@@ -211,6 +222,7 @@ class SplitTask(SupervisedTask):
             epoch=epoch,
             start=start,
             workers=self._settings.workers,
+            preload=self._preload,
             shares=self._shares[split],
         )
         if self._scale is None:

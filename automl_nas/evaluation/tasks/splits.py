@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -36,7 +37,13 @@ def held_out_counts(sizes: NDArray[np.int64], fraction: float) -> NDArray[np.int
 
 
 def hold_out(
-    labels: NDArray[np.int64], fraction: float, *, setting: str, seed: int, what: str
+    labels: NDArray[np.int64],
+    fraction: float,
+    *,
+    setting: str,
+    seed: int,
+    what: str,
+    names: Sequence[str] | None = None,
 ) -> tuple[Indices, Indices]:
     """Return the indices of (remaining, held-out) samples, each ascending, with the shares of `held_out_counts`.
 
@@ -46,6 +53,7 @@ def hold_out(
         setting: the name of the setting of the fraction, for messages.
         seed: of the sampling.
         what: the split that is held out; each split has its own stream.
+        names: of the classes, for messages; None: their numbers.
 
     Raises:
         ConfigurationError: the fraction is not between 0 and 1.
@@ -55,7 +63,8 @@ def hold_out(
         raise ConfigurationError(f"{setting} must be between 0 and 1, not {fraction}", path=f"task.{setting}")
     sizes = np.bincount(labels)
     counts = held_out_counts(sizes, fraction)
-    for k in np.flatnonzero(((counts == 0) | (counts == sizes)) & (sizes > 0)).tolist():
+    small = np.flatnonzero(((counts == 0) | (counts == sizes)) & (sizes > 0)).tolist()
+    for k in small[:1]:
         held, size = int(counts[k]), int(sizes[k])
         if len(sizes) == 1:
             raise DataError(
@@ -63,8 +72,9 @@ def hold_out(
                 f"leaves {size - held}"
             )
         raise DataError(
-            f"class {k} has {size} sample{'s' * (size != 1)}, too few for the split '{what}': {setting} = "
-            f"{fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more samples"
+            f"class {_name(k, names)} has {size} sample{'s' * (size != 1)}, too few for the split '{what}': {setting} "
+            f"= {fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more "
+            f"samples{_others(small[1:], sizes, names)}"
         )
     chosen = []
     for k, count in enumerate(counts.tolist()):
@@ -72,3 +82,15 @@ def hold_out(
         chosen.append(members[permutation(seed, f"split/{what}", k, len(members))[:count]])
     held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
     return np.setdiff1d(np.arange(len(labels), dtype=np.int64), held_out), held_out
+
+
+def _name(number: int, names: Sequence[str] | None) -> str:
+    return str(number) if names is None else f"'{names[number]}'"
+
+
+def _others(numbers: Sequence[int], sizes: NDArray[np.int64], names: Sequence[str] | None) -> str:
+    """Return the end of the message if more than one class is too small."""
+    if not numbers:
+        return ""
+    shown = ", ".join(f"{_name(k, names)} ({sizes[k]})" for k in numbers[:10])
+    return f"; the same holds for the classes {shown}{', ...' * (len(numbers) > 10)}: {len(numbers) + 1} classes in all"

@@ -14,7 +14,7 @@ from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision import digits
 from automl_nas_vision.digits import Digits, read_digits
-from automl_nas_vision.images import ImageTask, channel_statistics
+from automl_nas_vision.images import ImageTask, MemoryImages, channel_statistics
 
 
 def test_the_digits_are_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_channel_statistics_are_numpys_and_a_constant_channel_is_not_divided_by_
     pixels = rng.integers(0, 256, (1500, 3, 5, 4), dtype=np.uint8)
     pixels[:, 2] = 17
     indices = np.sort(rng.permutation(1500)[:1100])
-    mean, deviation = channel_statistics(torch.from_numpy(pixels), indices)
+    mean, deviation = channel_statistics(MemoryImages(torch.from_numpy(pixels)), indices)
     chosen = pixels[indices].astype(np.float64) / 255
     # NumPy's float64 sums of 22,000 terms are good to about 1e-13.
     np.testing.assert_allclose(mean, chosen.mean(axis=(0, 2, 3)), rtol=1e-12)
