@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import torch
+from end_to_end.failing_candidates import Free
+from end_to_end.test_faults import run, search_only
+from end_to_end.test_resume import stop_at
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import automl_nas
 from automl_nas import ModuleSpace, OneOf
+from automl_nas.errors import RunInterrupted
 from automl_nas.evaluation import Batch, Delivery, Direction, Exporter, Predictor, Task
 
 VOCABULARY, LENGTH = 7, 5
@@ -177,3 +182,16 @@ def test_exported_files_do_not_name_folders_of_this_machine(tmp_path: Path) -> N
         assert str(tmp_path).encode() not in content
     described = {item.key: item.value for item in onnx.load(result.files[0]).metadata_props}["description"]
     assert '"path": "images.npz"' in described
+
+
+def test_what_a_killed_process_left_in_the_folder_is_removed(tmp_path: Path) -> None:
+    settings = {**search_only(Free), "task": "digits", "final": {"train": {"epochs": 1}}}
+    out = tmp_path / "run"
+    with pytest.raises(RunInterrupted):
+        run(settings, out, handlers=stop_at(19))
+    (out / "export" / ".export-abc").mkdir(parents=True)
+    for name in (".export-abc/model.pt2", "model.onnx"):
+        (out / "export" / name).write_bytes(b"a part")
+    result = run(settings, out)
+    assert result.final is not None
+    assert sorted(result.final.files) == sorted(str(path.relative_to(out)) for path in (out / "export").rglob("*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -267,7 +268,7 @@ class RunExporter:
     target: Path
 
     def export(self, network: FinalNetwork, module: nn.Module) -> Exports:
-        """Write the delivered network in every format.
+        """Write the delivered network in every format, to a folder that is emptied first.
 
         A format that fails is reported, and the run and the other formats continue. Only a full disk ends the run: with
         free space on the disk, resuming the run writes the file.
@@ -280,6 +281,8 @@ class RunExporter:
         files: list[str] = []
         failures: list[ExportFailure] = []
         with disk_errors(self.target):
+            # A process that was killed while it exported left parts of files.
+            shutil.rmtree(self.target, ignore_errors=True)
             self.target.mkdir(exist_ok=True)
             for item in self.formats:
                 try:
