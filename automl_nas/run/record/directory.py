@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import weakref
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,21 @@ from automl_nas.run.record.yaml import dump_yaml, parse_yaml, read_text
 
 _CHECKSUM = re.compile(r"^# crc ([0-9a-f]{8})\n\Z", re.MULTILINE)
 """The last line of ``config.yaml``: the CRC-32 of the text before it."""
+
+
+_locks: weakref.WeakSet[BinaryIO] = weakref.WeakSet()
+"""The files whose locks this process holds."""
+
+
+def _close_locks() -> None:
+    for file in list(_locks):
+        file.close()
+    _locks.clear()
+
+
+# A forked process, such as a worker of somebody's data loader, may outlive a run that is killed; the run could not be
+# resumed as long as that process held its lock. Closing the file does not remove the lock of the parent.
+os.register_at_fork(after_in_child=_close_locks)
 
 
 class RunDirectory:
@@ -175,14 +191,16 @@ class RunDirectory:
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         self._lock = file
+        _locks.add(file)
         remove_leftovers(self.path)
 
     def unlock(self) -> None:
         """Remove the lock."""
-        if self._lock is not None:
+        if self._lock is not None and not self._lock.closed:
+            _locks.discard(self._lock)
             self._lock.truncate(0)
             self._lock.close()
-            self._lock = None
+        self._lock = None
 
     @property
     def locked(self) -> bool:

@@ -272,6 +272,27 @@ def test_damaged_files_that_can_be_computed_again_are_named(tmp_path: Path) -> N
 
 
 @pytest.mark.process
+def test_a_process_that_a_killed_run_forked_does_not_hold_its_lock(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "run", CONFIG).unlock()
+    awaited, release = os.pipe()
+    run = os.fork()
+    if not run:
+        directory = RunDirectory.open(tmp_path / "run")
+        directory.lock()
+        if not os.fork():
+            os.close(release)
+            os.read(awaited, 1)  # lives until the test closes the pipe
+            os._exit(0)
+        os._exit(0 if directory.locked else 1)
+    assert os.waitpid(run, 0)[1] == 0, "the lock of the parent must stay"
+    directory = RunDirectory.open(tmp_path / "run")
+    directory.lock()
+    directory.unlock()
+    os.close(awaited)
+    os.close(release)
+
+
+@pytest.mark.process
 def test_leftovers_of_killed_processes_are_removed_when_the_run_is_locked(tmp_path: Path) -> None:
     directory = RunDirectory.create(tmp_path / "run", {"seed": 1})
     directory.unlock()
