@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from docs.pages import DOCS, QUICKSTART, ROOT, TOY, blocks
+from plugins.vision import odd_images
 
 import automl_nas
 from automl_nas.cli.overrides import Configuration
@@ -26,6 +27,7 @@ DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10"
 CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
+FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -92,7 +94,25 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
 
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
-    assert found == [TABLE, *DSO, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+    assert found == [TABLE, *DSO, FOLDER, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+
+
+@pytest.mark.slow
+def test_a_folder_with_every_oddity_runs_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken file stops the run before it begins; with consent the run ends with an export."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = odd_images.write(tmp_path / "images", 24)
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    changes = [f"task.path={tmp_path / 'images'}", "task.size=16", "task.batch_size=8", *TOY]
+    changes += [f"space.{key}={value}" for key, value in SMALL_SPACE.items() if key != "name"]
+    changes += ["final.baselines=[random]"]
+    with pytest.raises(automl_nas.errors.DataError, match=r"1 of 72 files .*:\n  airplane/00.png"):
+        automl_nas.search(Configuration.read(FOLDER, changes).value, out=tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    changes.append("task.skip_broken=true")
+    result = automl_nas.search(Configuration.read(FOLDER, changes).value, out=tmp_path / "run")
+    assert result.final is not None and result.final.delivered.details["classes"] == list(odd_images.NAMES)
+    assert (tmp_path / "run" / "export" / "model.onnx").is_file()
 
 
 def test_a_table_runs_at_toy_size(tmp_path: Path) -> None:
