@@ -29,7 +29,8 @@ class Runtime:
     Args:
         device: ``auto`` (a GPU if there is one; under torchrun that of the local rank), or an argument of
             `torch.device`.
-        precision: ``float32``, or ``bfloat16`` by autocast.
+        precision: ``float32``, or ``bfloat16`` or ``float16`` by autocast. `Fit` scales losses in float16, which
+            needs a CUDA device.
         memory_format: ``channels_last`` or ``contiguous``, for 4-dimensional tensors.
         threads: the number of CPU threads of torch; None: torch's default. The number is recorded with the run, since
             the rounding of sums depends on it.
@@ -44,7 +45,7 @@ class Runtime:
         self,
         *,
         device: str = "auto",
-        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32",
         memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last",
         threads: int | None = None,
         needed: bool = True,
@@ -59,10 +60,8 @@ class Runtime:
             torch.empty(0, device=self._device)
         except (RuntimeError, AssertionError) as error:
             self._unavailable = str(error).splitlines()[0]
-        if needed:
-            self.require()
         for name, value, options in (
-            ("precision", precision, ("float32", "bfloat16")),
+            ("precision", precision, ("float32", "bfloat16", "float16")),
             ("memory_format", memory_format, ("channels_last", "contiguous")),
         ):
             if value not in options:
@@ -75,6 +74,8 @@ class Runtime:
         self.precision = precision
         self.memory_format = memory_format
         self.threads = threads or torch.get_num_threads()
+        if needed:
+            self.require()
         self._format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
 
     def require(self, why: str = "") -> None:
@@ -84,13 +85,18 @@ class Runtime:
             why: a clause of the message: what needs the device.
 
         Raises:
-            ConfigurationError: the device is not available.
+            ConfigurationError: the device is not available, or cannot compute in the precision.
         """
         if self._unavailable:
             raise ConfigurationError(
                 f"the device '{self._name}' is not available ({self._unavailable}){why and f'; {why}'}; use auto or "
                 "cpu",
                 path="runtime.device",
+            )
+        if self.precision == "float16" and self._device.type != "cuda":
+            raise ConfigurationError(
+                f"float16 needs a CUDA device, and the device is {self._device}; use bfloat16 or float32",
+                path="runtime.precision",
             )
 
     @property
@@ -139,7 +145,7 @@ class Runtime:
         """Return the context manager for forward passes."""
         if self.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
     def predictor(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
         """Set a network to evaluation mode; return it as a function from CPU inputs to CPU outputs (float32)."""

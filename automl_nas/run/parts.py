@@ -172,9 +172,10 @@ class RunParts:
         try:
             parts: list[object] = [self.final_space, Runtime(**settings)]
         except ConfigurationError as error:
-            if error.path != "runtime.device":
+            if error.path not in ("runtime.device", "runtime.precision"):
                 raise
-            parts = [self.final_space, Runtime(**{**settings, "device": "cpu"})]
+            precision = "float32" if settings["precision"] == "float16" else settings["precision"]
+            parts = [self.final_space, Runtime(**{**settings, "device": "cpu", "precision": precision})]
         with suppress(AutoMLNASError):
             parts += [] if self.task is None else [self.task]
         return parts

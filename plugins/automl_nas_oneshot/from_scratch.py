@@ -73,6 +73,7 @@ class TrainFromScratch(Evaluator):
                 "a candidate cannot be scored on the split 'search' if it is trained on it; set data: train",
                 path="data",
             )
+        train.refuse("from_scratch", "patience")
         self._space, self._task, self._runtime, self._recipe = space, task, runtime, train
         self._data, self._split = data, split
         self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
@@ -107,7 +108,7 @@ class TrainFromScratch(Evaluator):
                 end = min((len(reports) + 1) * per_report, fit.iterations)
                 fit.advance(min(self._chunk, end - fit.iteration))
                 if fit.iteration == end:
-                    with self._runtime.seeded(request.seed, "evaluation"):
+                    with self._runtime.seeded(request.seed, "evaluation"), fit.averaged():
                         reports.append(score(network, self._task, self._runtime, self._split))
                     self._report(request, fit.epoch, reports[-1])
                 scratch.save(fit, reports)

@@ -37,6 +37,7 @@ def choose_paths(
         raise ConfigurationError(
             f"iterations_per_step must be at least 1, not {iterations_per_step}", path="iterations_per_step"
         )
+    train.refuse("single_path", "accumulate", "patience")
     batches = full_batches(task, split)
     if not 0 <= widen_epochs <= train.epochs:
         raise ConfigurationError(

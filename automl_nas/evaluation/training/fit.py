@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,11 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
+from automl_nas.evaluation.training.mixing import check_mixing, mix
 from automl_nas.evaluation.training.recipe import Recipe
-from automl_nas.streams import stream_seed
+from automl_nas.evaluation.training.schedule import learning_rate as learning_rate
+from automl_nas.evaluation.training.weight_states import BestEpoch, WeightAverage
+from automl_nas.streams import stream, stream_seed
 
 Forward = Callable[[nn.Module, Tensor, int], Outputs]
 """``forward(network, inputs, count) -> outputs``; the function of a supernet strategy adds the selection. ``count`` is
@@ -66,7 +70,8 @@ class Fit:
             the optimiser (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
 
     Raises:
-        ConfigurationError: the split has fewer samples than one batch, or ``passes`` is not positive.
+        ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, or early
+            stopping has no held-out split or a network that cannot be scored.
     """
 
     def __init__(
@@ -88,18 +93,23 @@ class Fit:
         self._seed, self._split, self._forward, self._passes = seed, split, forward, passes
         self._data_seed = stream_seed(seed, "data")
         self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
-        self._per_epoch = full_batches(task, split)
+        self._per_epoch = check_fit(task, recipe, split)
+        if recipe.patience is not None and forward is not _call:
+            raise ConfigurationError("a supernet without a path cannot be scored after each epoch", path="patience")
         self.iterations = recipe.epochs * self._per_epoch
         with runtime.seeded(seed, "auxiliary"):
             self._trained = runtime.place(training_form(network))
         self._parallel = runtime.parallel(self._trained)
         self._optimizer = make_optimizer(self._trained, recipe)
         self._batches: Iterator[Batch] | None = None
+        self._average = None if recipe.average is None else WeightAverage(recipe.average)
+        self._best = None if recipe.patience is None else BestEpoch(recipe.patience)
+        self._scaler = torch.amp.GradScaler(runtime.device.type) if runtime.precision == "float16" else None
 
     @property
     def done(self) -> bool:
-        """Whether all iterations are finished."""
-        return self.iteration >= self.iterations
+        """Whether all iterations are finished, or early stopping ended the training."""
+        return self.iteration >= self.iterations or (self._best is not None and self._best.stopped)
 
     @property
     def epoch(self) -> int:
@@ -118,11 +128,19 @@ class Fit:
         losses = []
         self._trained.train()
         with self.runtime.seeded(self._seed, self._purpose, first):
-            for _ in range(min(iterations, self.iterations - self.iteration)):
-                inputs, targets = self._next_batch()
-                losses.append(self._iterate(inputs, targets))
-                examples += len(inputs)
+            for _ in range(iterations):
+                if self.done:
+                    break
+                batches = [self._next_batch(number) for number in range(self.recipe.accumulate)]
+                losses.append(self._iterate(batches))
+                examples += sum(len(inputs) for inputs, _ in batches)
                 self.iteration += 1
+                if self.iteration % self._per_epoch == 0 and self._best is not None:
+                    if not bool(torch.isfinite(losses[-1])):
+                        break
+                    self._judge_epoch(self._best)
+                if self.done:
+                    self._keep_weights()
         # Losses are read once: reading each of them would make the CPU wait for the accelerator at every iteration.
         values = torch.stack(losses) if losses else torch.full((1,), math.nan)
         self.runtime.reduce([values])
@@ -141,21 +159,60 @@ class Fit:
 
     def state_dict(self) -> dict[str, Any]:
         """Return iteration, weights and the optimiser's state; the tensors are not copied."""
-        return {
+        state: dict[str, Any] = {
             "iteration": self.iteration,
             "network": self._trained.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
+        for name, part in self._parts().items():
+            state[name] = part.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict`; network, recipe and data must be the same."""
         self._trained.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.iteration = state["iteration"]
         self._batches = None
 
-    def _next_batch(self) -> Batch:
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network the averaged weights (`Recipe.average`) for a while, such as to score it."""
+        if self._average is None or self.done:
+            yield
+            return
+        weights = {name: tensor.clone() for name, tensor in self._trained.state_dict().items()}
+        self._average.load_into(self._trained)
+        try:
+            yield
+        finally:
+            self._trained.load_state_dict(weights)
+
+    def _parts(self) -> dict[str, Any]:
+        """Return the parts that only some recipes have, by their names in the state."""
+        parts = {"average": self._average, "best": self._best, "scaler": self._scaler}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _judge_epoch(self, best: BestEpoch) -> None:
+        metric, direction = next(iter(self.task.metrics.items()))
+        with self.averaged():
+            value = score(self.network, self.task, self.runtime, "search")[metric]
+            best.judge(value if direction == "maximize" else -value, self._trained)
+        self._trained.train()
+
+    def _keep_weights(self) -> None:
+        """Replace the weights at the end of the training by those of the best epoch, or by the averaged ones."""
+        if self._best is not None:
+            self._best.load_into(self._trained)
+        elif self._average is not None:
+            self._average.load_into(self._trained)
+
+    def _next_batch(self, number: int) -> Batch:
+        """Return a batch of the present iteration, by its number in the iteration."""
         epoch, start = divmod(self.iteration, self._per_epoch)
+        start = start * self.recipe.accumulate + number
         if self._batches is None or start == 0:
             self._batches = iter(self.task.batches(self._split, epoch, self._data_seed, start))
         batch = next(self._batches, None)
@@ -166,47 +223,74 @@ class Fit:
             )
         return batch
 
-    def _iterate(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _iterate(self, batches: Sequence[Batch]) -> Tensor:
         runtime, optimizer = self.runtime, self._optimizer
         rate = learning_rate(self.recipe, self.iteration, self._per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate
         runtime.reseed(self._seed, self._purpose, self.iteration)
-        x, y = runtime.tensor(runtime.shard(inputs)), runtime.tensor(runtime.shard(targets))
         # None instead of 0: weight decay and momentum must not change parameters that the loss does not depend on.
         optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for turn in range(self._passes):
-            with runtime.autocast():
-                outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
-                loss = training_loss(self.task, outputs, y, self.recipe.auxiliary)
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
+        losses = [loss for number, batch in enumerate(batches) for loss in self._backward(batch, number)]
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._trained.parameters(), self.recipe.clip_norm)
-        optimizer.step()
+        if self._scaler is None:
+            optimizer.step()
+        else:  # a step whose gradients are not finite is left out, and the scale is lowered
+            self._scaler.step(optimizer)
+            self._scaler.update()
+        if self._average is not None:
+            self._average.update(self._trained)
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
+    def _backward(self, batch: Batch, number: int) -> Iterator[Tensor]:
+        """Add the gradients of a batch of the present iteration; yield the loss of each pass."""
+        runtime, recipe = self.runtime, self.recipe
+        x, y = (runtime.tensor(runtime.shard(tensor)) for tensor in batch)
+        share = 1.0
+        if recipe.mixup or recipe.cutmix:
+            check_mixing(recipe, x, y, "")
+            x, share = mix(x, recipe, stream(self._seed, "mix", self.iteration * recipe.accumulate + number))
+        for turn in range(self._passes):
+            with runtime.autocast():
+                # All batches of an iteration have the same count: they are parts of one large batch.
+                outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
+                loss = training_loss(self.task, outputs, y, recipe.auxiliary)
+                if share < 1:
+                    partners = training_loss(self.task, outputs, y.roll(1, 0), recipe.auxiliary)
+                    loss = share * loss + (1 - share) * partners
+            part = loss if recipe.accumulate == 1 else loss / recipe.accumulate
+            (part if self._scaler is None else self._scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
+            yield loss.detach()
 
-def learning_rate(recipe: Recipe, iteration: int, per_epoch: int) -> float:
-    """Return the learning rate of an iteration: linear warm-up, then the schedule over the remaining iterations.
 
-    With restarts the schedule applies to each cycle (SGDR: Loshchilov and Hutter 2017, equation 5).
+def check_fit(task: Task, recipe: Recipe, split: str, path: str = "") -> int:
+    """Check that a recipe fits the split that a network is to be trained on; return the iterations of an epoch.
+
+    Args:
+        task: the task.
+        recipe: the recipe.
+        split: the split to train on.
+        path: of the recipe in the configuration.
+
+    Raises:
+        ConfigurationError: the split has fewer samples than one step needs, or early stopping has no held-out split.
     """
-    warmup = round(recipe.warmup_epochs * per_epoch)
-    if iteration < warmup:
-        return recipe.learning_rate * (iteration + 1) / (warmup + 1)
-    start, length = warmup, recipe.epochs * per_epoch - warmup
-    if recipe.restart_epochs is not None:
-        length = recipe.restart_epochs * per_epoch
-        while iteration >= start + length:
-            start, length = start + length, length * recipe.restart_factor
-    passed = (iteration - start) / length
-    if recipe.schedule == "linear":
-        return recipe.learning_rate * (1 - passed)
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * passed))
-    return recipe.learning_rate
+    batches = full_batches(task, split)
+    prefix = f"{path}." if path else ""
+    if batches < recipe.accumulate:
+        raise ConfigurationError(
+            f"an epoch has {batches} batches, fewer than one step of the optimiser needs ({recipe.accumulate})",
+            path=f"{prefix}accumulate",
+        )
+    if recipe.patience is not None and split != "train":
+        raise ConfigurationError(
+            f"early stopping scores the network on the split 'search', which is a part of '{split}'; train on 'train'",
+            path=f"{prefix}patience",
+        )
+    return batches // recipe.accumulate
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Literal
 
 from automl_nas.errors import ConfigurationError, did_you_mean
@@ -11,7 +12,7 @@ from automl_nas.errors import ConfigurationError, did_you_mean
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "decay": ("weights", "all"),
-    "schedule": ("linear", "cosine", "constant"),
+    "schedule": ("linear", "cosine", "step", "one_cycle", "constant"),
 }
 
 
@@ -29,14 +30,30 @@ class Recipe:
         nesterov: whether to use Nesterov's form of momentum; needs a momentum above 0.
         weight_decay: L2 penalty (SGD), or decoupled weight decay (AdamW).
         decay: ``weights``: only parameters with more than one dimension decay; ``all``: also biases and BN.
-        schedule: ``linear`` to 0 (SPOS), ``cosine`` to 0, or ``constant``; set at each iteration.
-        warmup_epochs: number of epochs in which the learning rate first rises linearly from 0; may be a fraction.
+        schedule: ``linear`` to 0 (SPOS), ``cosine`` to 0, ``step`` (multiplied by ``step_factor`` after each of
+            ``step_epochs``), ``one_cycle`` (rises from 1/25 of the learning rate and falls to 4e-6 of it, both as a
+            cosine: `torch.optim.lr_scheduler.OneCycleLR`), or ``constant``; set at each iteration.
+        warmup_epochs: number of epochs in which the learning rate first rises linearly from 0; may be a fraction. With
+            ``one_cycle``, the number of epochs in which it rises; 0: 0.3 of all epochs.
+        step_epochs: numbers of epochs, counted from the beginning of the training, after which the ``step`` schedule
+            lowers the learning rate.
+        step_factor: factor of the ``step`` schedule.
         restart_epochs: length of the first cycle of a ``cosine`` schedule with restarts (SGDR: Loshchilov and Hutter
             2017, arXiv 1608.03983); None: no restarts. The last cycle must end with the training, since results are
             poor if a training ends at a high learning rate.
         restart_factor: length of each further cycle, relative to the one before it.
         clip_norm: largest norm of the whole gradient; None: no clipping.
         auxiliary: weight of the losses of auxiliary outputs, if the network has any in training; 0: they are ignored.
+        accumulate: number of batches whose mean gradient makes one step of the optimiser, as one batch of that size
+            does in a network without batch normalisation. Batches at the end of an epoch that do not fill a step are
+            left out.
+        average: decay of the exponential moving average of the weights and of the statistics of batch normalisation,
+            below 1, such as 0.999; the average replaces them at the end of the training. None: no average.
+        mixup: alpha of mixup (Zhang et al. 2018), such as 0.2; 0: no mixup.
+        cutmix: alpha of cutmix (Yun et al. 2019), such as 1.0; 0: no cutmix. With both, each batch is mixed in one of
+            the two ways, with equal probability.
+        patience: number of epochs without an improvement of the first metric on the held-out split after which the
+            training ends; the weights of the best epoch are kept. None: all epochs, and the weights of the last one.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -49,20 +66,38 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 4e-5
     decay: Literal["weights", "all"] = "weights"
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "step", "one_cycle", "constant"] = "linear"
     warmup_epochs: float = 0.0
+    step_epochs: tuple[float, ...] = ()
+    step_factor: float = 0.1
     restart_epochs: int | None = None
     restart_factor: int = 1
     clip_norm: float | None = None
     auxiliary: float = 0.4
+    accumulate: int = 1
+    average: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name, options in _CHOICES.items():
             value = getattr(self, name)
             if value not in options:
                 raise ConfigurationError(f"unknown {name} {value!r}{did_you_mean(str(value), options)}", path=name)
-        for name, low in (("epochs", 1), ("weight_decay", 0), ("warmup_epochs", 0), ("auxiliary", 0)):
+        for name, low in (
+            ("epochs", 1),
+            ("weight_decay", 0),
+            ("warmup_epochs", 0),
+            ("auxiliary", 0),
+            ("accumulate", 1),
+            ("mixup", 0),
+            ("cutmix", 0),
+            ("patience", 1),
+        ):
             value = getattr(self, name)
+            if value is None:
+                continue
             # In this form the condition is also False for NaN.
             if not low <= value < math.inf:
                 raise ConfigurationError(f"{name} must be finite and at least {low}, not {value}", path=name)
@@ -79,7 +114,43 @@ class Recipe:
                 f"warmup_epochs ({self.warmup_epochs}) must be smaller than epochs ({self.epochs})",
                 path="warmup_epochs",
             )
+        if self.average is not None and not 0 < self.average < 1:
+            raise ConfigurationError(f"must be above 0 and below 1, not {self.average}", path="average")
+        self._check_steps()
         self._check_restarts()
+
+    def refuse(self, owner: str, *names: str) -> None:
+        """Check that settings which a component cannot carry out have their defaults.
+
+        Args:
+            owner: the component, for the message.
+            names: the settings.
+
+        Raises:
+            ConfigurationError: one of them has another value; its path is ``train.<name>``.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                raise ConfigurationError(f"{owner} does not support this setting; leave it out", path=f"train.{name}")
+
+    def _check_steps(self) -> None:
+        if not 0 < self.step_factor < 1:
+            raise ConfigurationError(f"must be above 0 and below 1, not {self.step_factor}", path="step_factor")
+        if (self.schedule == "step") != bool(self.step_epochs):
+            raise ConfigurationError(
+                "a step schedule needs the epochs after which it lowers the learning rate, such as [30, 60]"
+                if self.schedule == "step"
+                else f"only a step schedule has steps, and schedule is {self.schedule}",
+                path="step_epochs",
+            )
+        ends = (self.warmup_epochs, *self.step_epochs, self.epochs)
+        if self.step_epochs and not all(earlier < later for earlier, later in pairwise(ends)):
+            raise ConfigurationError(
+                f"must rise, begin after the warm-up ({self.warmup_epochs}) and end before the last epoch "
+                f"({self.epochs}), not {list(self.step_epochs)}",
+                path="step_epochs",
+            )
 
     def _check_restarts(self) -> None:
         if self.restart_factor < 1:

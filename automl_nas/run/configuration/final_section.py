@@ -58,6 +58,11 @@ class FinalSettings:
                 "on; set data: train",
                 path="data",
             )
+        if self.train.patience is not None and self.split != "train":
+            raise ConfigurationError(
+                "early stopping needs images that the network is not trained on; set final.data: train",
+                path="train.patience",
+            )
 
     @property
     def split(self) -> str:

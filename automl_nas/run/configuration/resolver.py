@@ -11,6 +11,8 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import SPLITS, Task
 from automl_nas.evaluation.training.autotune import tune
+from automl_nas.evaluation.training.fit import check_fit
+from automl_nas.evaluation.training.mixing import check_mixing
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.combinations import check_combinations
@@ -77,6 +79,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)
+    resolver.check_training(final, final_task.part)
     resolver.check_device(runtime, stages, final)
     fitter = resolver.fitter(final_space, final, stages, context)
     config = {
@@ -276,6 +279,16 @@ class Resolver:
         if not self.checked:
             check_exporters(final, context, runtime)
         return final
+
+    def check_training(self, final: FinalPlan | None, task: Task | None) -> None:
+        """Check that the recipe of the final stage fits the data, which need not be read otherwise."""
+        if self.checked or final is None or task is None:
+            return
+        recipe, split = final.settings.train, final.settings.split
+        check_fit(task, recipe, split, "final.train")
+        if recipe.mixup or recipe.cutmix:
+            inputs, targets = next(iter(task.batches(split, 0, stream_seed(self.settings.seed, "mixing"))))
+            check_mixing(recipe, inputs, targets, "final.train")
 
     def fitter(
         self,

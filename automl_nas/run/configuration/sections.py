@@ -30,8 +30,8 @@ class RuntimeSettings:
 
     Attributes:
         device: ``auto`` (a GPU if the machine has one), ``cpu``, ``cuda``, ``cuda:1``, ...
-        precision: ``float32``, ``bfloat16``, or ``auto``: a few training steps with each are timed, and the faster one
-            is recorded.
+        precision: ``float32``, ``bfloat16``, ``float16`` (CUDA devices only; losses are scaled), or ``auto``: a few
+            training steps in float32 and bfloat16 are timed, and the faster one is recorded.
         memory_format: ``channels_last``, ``contiguous``, or ``auto`` as for ``precision``. On the CPU, strided 1x1
             convolutions with fewer than 8 input channels always compute on contiguous tensors, since oneDNN's kernel
             for channels_last is wrong there.
@@ -39,7 +39,7 @@ class RuntimeSettings:
     """
 
     device: str = "auto"
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
     threads: int | None = None
 

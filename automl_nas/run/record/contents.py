@@ -160,7 +160,7 @@ _RUNTIME = Fields(
     {},
     {
         "device": str,
-        "precision": one_of("float32", "bfloat16"),
+        "precision": one_of("float32", "bfloat16", "float16"),
         "memory_format": one_of("channels_last", "contiguous"),
         "threads": at_least(1),
     },

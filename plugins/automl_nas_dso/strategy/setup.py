@@ -54,6 +54,9 @@ class SearchSetup:
 
     def __post_init__(self) -> None:
         self._check_ranges()
+        self.train.refuse("dso", "accumulate", "average", "mixup", "cutmix", "patience")
+        if self.runtime.precision == "float16":
+            raise ConfigurationError("dso does not scale its losses, as float16 needs; set runtime.precision: bfloat16")
         full_batches(self.task, self.lambda_split)
         # Each of these raises an error if the settings it is computed from do not fit.
         _ = self.gates, self.factors, self.first_gamma

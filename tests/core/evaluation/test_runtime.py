@@ -96,6 +96,7 @@ def test_settings_make_the_same_runtime() -> None:
     [
         ({"device": "quantum"}, "runtime.device"),
         ({"threads": 0}, "runtime.threads"),
+        ({"precision": "float64"}, "runtime.precision"),
         ({"precision": "float16"}, "runtime.precision"),
         ({"precision": "auto"}, "runtime.precision"),
         ({"memory_format": "auto"}, "runtime.memory_format"),

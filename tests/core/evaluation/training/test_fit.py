@@ -241,13 +241,16 @@ def scheduler(recipe: Recipe, total: int, optimizer: torch.optim.Optimizer) -> t
         return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total)
     if recipe.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    if recipe.schedule == "step":
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, [2 * 8 - 4, round(3.5 * 8) - 4], 0.1)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # there is nothing to optimise here
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "step", "constant"])
 def test_learning_rates_are_those_of_torch_after_a_linear_warm_up(schedule: str) -> None:
-    recipe = Recipe(epochs=5, learning_rate=0.3, schedule=schedule, warmup_epochs=0.5)  # type: ignore[arg-type]
+    steps = (2, 3.5) if schedule == "step" else ()
+    recipe = Recipe(epochs=5, learning_rate=0.3, schedule=schedule, warmup_epochs=0.5, step_epochs=steps)  # type: ignore[arg-type]
     warmup, per_epoch = 4, 8
     for iteration in range(warmup):
         assert learning_rate(recipe, iteration, per_epoch) == pytest.approx(0.3 * (iteration + 1) / 5)
@@ -281,6 +284,18 @@ def test_restarts_are_those_of_torch_after_the_warm_up(factor: int, epochs: int)
         reference.step()
     # It starts anew three times in either case: 4 + 4 + 4 and 4 + 8 + 16 epochs.
     assert sum(rate == 0.3 for rate in rates) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize(("warmup", "share"), [(0.0, 0.3), (1.0, 0.2), (2.5, 0.5)])
+def test_one_cycle_is_that_of_torch(warmup: float, share: float) -> None:
+    recipe = Recipe(epochs=5, learning_rate=0.3, schedule="one_cycle", warmup_epochs=warmup)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, 40, pct_start=share, cycle_momentum=False)
+    for iteration in range(40):
+        assert learning_rate(recipe, iteration, 8) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        if iteration < 39:
+            reference.step()
 
 
 def test_weight_decay_of_the_parameters_in_the_recipe() -> None:

@@ -40,6 +40,18 @@ def test_the_defaults_are_those_of_spos() -> None:
         ({"schedule": "linear", "restart_epochs": 10}, "restart_epochs"),
         ({"schedule": "cosine", "restart_epochs": 10, "restart_factor": 0}, "restart_factor"),
         ({"schedule": "cosine", "restart_factor": 2}, "restart_factor"),
+        ({"schedule": "step"}, "step_epochs"),
+        ({"step_epochs": (10,)}, "step_epochs"),
+        ({"schedule": "step", "step_epochs": (20, 10)}, "step_epochs"),
+        ({"schedule": "step", "step_epochs": (60,)}, "step_epochs"),
+        ({"schedule": "step", "step_epochs": (5,), "warmup_epochs": 5.0}, "step_epochs"),
+        ({"schedule": "step", "step_epochs": (10,), "step_factor": 1.0}, "step_factor"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"average": 1.0}, "average"),
+        ({"average": math.nan}, "average"),
+        ({"mixup": -0.1}, "mixup"),
+        ({"cutmix": math.inf}, "cutmix"),
+        ({"patience": 0}, "patience"),
     ],
 )
 def test_values_out_of_range_are_refused_at_once(settings: dict[str, Any], field: str) -> None:
@@ -64,3 +76,10 @@ def test_a_training_that_ends_inside_a_cycle_is_refused_with_possible_lengths() 
     # 10 (2^6 - 1) = 630, the length of DSO-NAS's retraining.
     assert Recipe(epochs=630, schedule="cosine", restart_epochs=10, restart_factor=2).restart_epochs == 10
     assert Recipe(epochs=35, warmup_epochs=5, schedule="cosine", restart_epochs=10).warmup_epochs == 5
+
+
+def test_components_refuse_settings_that_they_cannot_carry_out() -> None:
+    Recipe(average=0.9).refuse("a component", "patience", "mixup")
+    with pytest.raises(ConfigurationError, match="a component does not support this setting") as caught:
+        Recipe(average=0.9, mixup=0.2).refuse("a component", "patience", "mixup")
+    assert caught.value.path == "train.mixup"

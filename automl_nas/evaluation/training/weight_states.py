@@ -1,0 +1,93 @@
+"""Weights that a training keeps beside those of its network: a moving average, and those of the best epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """The exponential moving average of parameters and buffers, as `torch.optim.swa_utils.AveragedModel` computes it.
+
+    Integers, such as counters of batch normalisation, are copied.
+
+    Args:
+        decay: weight of the earlier average; the first update copies the weights.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self._tensors: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Add the present weights of a network."""
+        present = network.state_dict()
+        if not self._tensors:
+            self._tensors = {name: tensor.clone() for name, tensor in present.items()}
+            return
+        # A state that was loaded may be on the CPU.
+        self._tensors = {name: tensor.to(present[name].device) for name, tensor in self._tensors.items()}
+        floats = [name for name, tensor in present.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_(
+            [self._tensors[name] for name in floats], [present[name] for name in floats], 1 - self._decay
+        )
+        for name, tensor in present.items():
+            if not tensor.is_floating_point():
+                self._tensors[name].copy_(tensor)
+
+    def load_into(self, network: nn.Module) -> None:
+        """Give a network the averaged weights; without an update, it keeps its own."""
+        if self._tensors:
+            network.load_state_dict(self._tensors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averages; the tensors are not copied."""
+        return {"tensors": dict(self._tensors)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state from `state_dict`; the tensors are copied."""
+        self._tensors = {name: tensor.clone() for name, tensor in state["tensors"].items()}
+
+
+class BestEpoch:
+    """Early stopping: the weights of the best epoch, and the number of epochs since then.
+
+    Args:
+        patience: number of epochs without an improvement after which the training stops.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._stale = patience, 0
+        self._value: float | None = None
+        self._weights: dict[str, Tensor] = {}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the training ends."""
+        return self._stale >= self._patience
+
+    def judge(self, value: float, network: nn.Module) -> None:
+        """Keep the weights of a network if its value is better, that is higher, than that of all epochs before."""
+        if self._value is None or math.isnan(self._value) or value > self._value:
+            self._value, self._stale = value, 0
+            self._weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        else:
+            self._stale += 1
+
+    def load_into(self, network: nn.Module) -> None:
+        """Give a network the weights of the best epoch."""
+        network.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that is needed to continue; the tensors are not copied."""
+        return {"value": self._value, "stale": self._stale, "weights": dict(self._weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state from `state_dict`; the tensors are copied."""
+        self._value, self._stale = state["value"], state["stale"]
+        self._weights = {name: tensor.clone() for name, tensor in state["weights"].items()}
