@@ -64,11 +64,11 @@ def thinned(count: int, most: int) -> list[int]:
 
 def _drawn(trials: Sequence[Trial], always: Sequence[Trial]) -> tuple[list[Trial], str]:
     """Return the trials to draw, and a sentence about those left out."""
-    kept = [trials[position] for position in thinned(len(trials), MOST_DOTS)]
-    present = {trial.number for trial in kept}
-    kept += [trial for trial in always if trial.number not in present]
-    note = "" if len(trials) <= MOST_DOTS else f" {exact(len(kept))} of {exact(len(trials))} trials are drawn."
-    return kept, note
+    drawn_trials = [trials[position] for position in thinned(len(trials), MOST_DOTS)]
+    present = {trial.number for trial in drawn_trials}
+    drawn_trials += [trial for trial in always if trial.number not in present]
+    note = "" if len(trials) <= MOST_DOTS else f" {exact(len(drawn_trials))} of {exact(len(trials))} trials are drawn."
+    return drawn_trials, note
 
 
 def front_of(stage: StageState, x_name: str) -> list[Trial]:
@@ -99,21 +99,21 @@ def trade_off(stage: StageState, x_name: str, best: Trial | None, x_unit: str = 
     if not shown:
         return None
     front = _spread(front_of(stage, x_name))
-    kept, note = _drawn(shown, front if best is None else [*front, best])
-    kept = [t for t in kept if _finite(t.values.get(x_name)) and _finite(t.values.get(y_name))]
-    x, y = _scales([t.values[x_name] for t in kept], [t.values[y_name] for t in kept])
-    at = {t.number: (x(t.values[x_name]), y(t.values[y_name])) for t in kept}
+    drawn_trials, note = _drawn(shown, front if best is None else [*front, best])
+    drawn_trials = [t for t in drawn_trials if _finite(t.values.get(x_name)) and _finite(t.values.get(y_name))]
+    x, y = _scales([t.values[x_name] for t in drawn_trials], [t.values[y_name] for t in drawn_trials])
+    at = {t.number: (x(t.values[x_name]), y(t.values[y_name])) for t in drawn_trials}
     on_front = {t.number for t in front}
     items = axes(x, y, f"{x_name} ({x_unit})" if x_unit else x_name, y_name)
-    items += [dot(*at[t.number], 3.0, "missed") for t in kept if not t.feasible]
-    items += [dot(*at[t.number], 3.0, "met") for t in kept if t.feasible and t.number not in on_front]
+    items += [dot(*at[t.number], 3.0, "missed") for t in drawn_trials if not t.feasible]
+    items += [dot(*at[t.number], 3.0, "met") for t in drawn_trials if t.feasible and t.number not in on_front]
     if len(front) > 1:
         items.append(polyline([at[t.number] for t in front], "front"))
     items += [dot(*at[t.number], 4.0, "front-dot", _title(t, x_name, y_name)) for t in front]
     if best is not None and best.number in at:
         items.append(dot(*at[best.number], 7.0, "best", _title(best, x_name, y_name)))
     keys = {"meets all limits": "met"}
-    keys |= {"misses a limit": "missed"} if any(not t.feasible for t in kept) else {}
+    keys |= {"misses a limit": "missed"} if any(not t.feasible for t in drawn_trials) else {}
     keys |= {"Pareto front of the two": "front-dot"} if front else {}
     keys |= {"best": "best"} if best is not None and best.number in at else {}
     caption = f"{y_name} against {x_name} of all candidates.{note}"
@@ -151,12 +151,12 @@ def history(trials: Sequence[Trial], comparable: Sequence[Trial], metric: str, d
         if value is not None and _finite(value) and (not steps or sign * value > sign * steps[-1].values[metric]):
             steps.append(trial)
     steps = _spread(steps)
-    kept, note = _drawn(shown, steps)
+    drawn_trials, note = _drawn(shown, steps)
     numbers = [float(t.number) for t in shown]
-    x, y = _scales([numbers[0], numbers[-1]], [t.values[metric] for t in kept])
+    x, y = _scales([numbers[0], numbers[-1]], [t.values[metric] for t in drawn_trials])
     able = {t.number for t in comparable}
     items = axes(x, y, "trial", metric)
-    items += [dot(x(t.number), y(t.values[metric]), 2.5, "met" if t.number in able else "missed") for t in kept]
+    items += [dot(x(t.number), y(t.values[metric]), 2.5, "met" if t.number in able else "missed") for t in drawn_trials]
     if steps:
         line: list[tuple[float, float]] = []
         for before, after in zip([None, *steps], steps, strict=False):
@@ -166,7 +166,7 @@ def history(trials: Sequence[Trial], comparable: Sequence[Trial], metric: str, d
         line.append((x(numbers[-1]), y(steps[-1].values[metric])))
         items.append(polyline(line, "front"))
     keys = {"candidate": "met", "cannot be the best (limits, fidelity)": "missed", "best so far": "front-dot"}
-    if not any(t.number not in able for t in kept):
+    if not any(t.number not in able for t in drawn_trials):
         del keys["cannot be the best (limits, fidelity)"]
     return Chart(drawing(items, f"{metric} over trials"), f"{metric} of each trial, and the best so far.{note}", keys)
 

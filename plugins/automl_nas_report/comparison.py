@@ -29,7 +29,7 @@ class ComparedRun:
         label: its name, short and different from those of the other runs.
         state: of the run.
         settings: path in the configuration -> value as text.
-        best: the best trial of its last stage with trials; None if there is none.
+        best: the best trial of its last stage with trials; None if no trial is feasible.
         test: metric -> test value of the delivered network; empty without a final stage.
         intervals: metric -> 95 % interval of the test value.
         costs: cost -> value of the delivered network, else of the best trial; None: unknown.

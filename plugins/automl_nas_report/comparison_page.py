@@ -58,13 +58,13 @@ def _front(run: ComparedRun, cost: str, metric: str) -> list[tuple[float, float]
 
 def _architectures(comparison: Comparison) -> dict[str, list[str]]:
     """Return decision -> its value in each run's network; empty if the runs have no decision in common."""
-    found = []
+    networks = []
     for run in comparison.runs:
         if run.state.result is not None and run.state.result["architecture"] is not None:
-            found.append(run.state.result["architecture"])
+            networks.append(run.state.result["architecture"])
         else:
-            found.append({} if run.best is None else run.best.architecture.to_dict())
-    if len(found) < 2 or not set(found[0]).intersection(*found[1:]):
+            networks.append({} if run.best is None else run.best.architecture.to_dict())
+    if len(networks) < 2 or not set(networks[0]).intersection(*networks[1:]):
         return {}
-    names = list(dict.fromkeys(name for architecture in found for name in architecture))[:200]
-    return {name: [str(architecture.get(name, ""))[:200] for architecture in found] for name in names}
+    names = list(dict.fromkeys(name for architecture in networks for name in architecture))[:200]
+    return {name: [str(architecture.get(name, ""))[:200] for architecture in networks] for name in names}

@@ -53,7 +53,7 @@ def found_layers(result: Result) -> tuple[list[Layer], str]:
         return _run_once(network.eval(), shape), "In the order of execution, for one input; branches follow each other."
     except AutoMLNASError as error:
         reason = str(error)
-    except Exception as error:  # of a space: a network that cannot be drawn is no reason to have no report
+    except Exception as error:  # of a space: the report is written without the drawing
         reason = f"{type(error).__name__}: {error}"
     weights = result.directory / "artifacts" / "final" / "weights.safetensors"
     return _stored(weights), f"The network cannot be constructed here ({reason}); these are its saved tensors, by name."

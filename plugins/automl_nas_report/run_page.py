@@ -174,11 +174,11 @@ def _units(state: RunState) -> Mapping[str, str]:
 def _architecture(state: RunState, result: Result | None) -> dict[str, str]:
     """Return decision -> value as text: of the found network, or of the best one so far."""
     if result is not None:
-        found = result.architecture
+        values = result.architecture
     else:
         best = state.leading.problem.best(state.leading.trials)
-        found = None if best is None else best.architecture
-    return {} if found is None else {name: as_text(value) for name, value in found.items()}
+        values = None if best is None else best.architecture
+    return {} if values is None else {name: as_text(value) for name, value in values.items()}
 
 
 def _comparisons(final: FinalReport) -> list[dict[str, Any]]:
@@ -197,8 +197,10 @@ def _curves(directory: RunDirectory) -> dict[str, list[charts.Chart]]:
     """Return stage -> charts of the numbers that it logged."""
     records = (record for record in logged_numbers(directory.metrics) if isinstance(record, dict))
     return {
-        stage: [chart for title, (x, lines) in found.items() if (chart := charts.curves(lines, x, title)) is not None]
-        for stage, found in logged_lines(records).items()
+        stage: [
+            chart for title, (x, lines) in drawings.items() if (chart := charts.curves(lines, x, title)) is not None
+        ]
+        for stage, drawings in logged_lines(records).items()
     }
 
 

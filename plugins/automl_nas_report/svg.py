@@ -34,7 +34,7 @@ def _attribute(value: object) -> str:
 
 
 def text(x: float, y: float, content: str, **attributes: object) -> Markup:
-    """Return a text at a point."""
+    """Return a string at a point."""
     return element("text", content, x=x, y=y, **attributes)
 
 

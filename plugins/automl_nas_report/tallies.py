@@ -23,7 +23,7 @@ class OptionTally:
         drawn: number of trials with it.
         mean: mean of the metric over those trials that have it; None if none has.
         share: number of trials with it, relative to the most frequent option.
-        delivered: whether the found architecture has it.
+        delivered: whether the best network has it.
     """
 
     option: str
@@ -34,7 +34,7 @@ class OptionTally:
 
 
 def tally(
-    trials: Sequence[Trial], metric: str, direction: str, found: object = None
+    trials: Sequence[Trial], metric: str, direction: str, best: object = None
 ) -> tuple[dict[str, list[OptionTally]], int]:
     """Return decision -> its options in order of their means, best first, and the number of decisions left out.
 
@@ -42,7 +42,7 @@ def tally(
         trials: of a stage.
         metric: the main objective.
         direction: ``maximize`` or ``minimize``.
-        found: the found architecture as a mapping; None: there is none.
+        best: the architecture of the best network as a mapping; None: no network is feasible.
     """
     counts: dict[str, dict[str, int]] = {}
     sums: dict[str, dict[str, list[float]]] = {}
@@ -57,7 +57,7 @@ def tally(
                     sums.setdefault(name, {}).setdefault(key, []).append(value)
     sign = 1.0 if direction == "maximize" else -1.0
     result: dict[str, list[OptionTally]] = {}
-    chosen_of = dict(found) if isinstance(found, dict) else {}
+    chosen_of = dict(best) if isinstance(best, dict) else {}
     for name, options in list(counts.items())[:MOST_DECISIONS]:
         means = {key: math.fsum(values) / len(values) for key, values in sums.get(name, {}).items()}
         own = chosen_of.get(name)
