@@ -32,6 +32,7 @@ class OnlyHere(ToySpace):
 def run(space: object, stages: list[dict[str, object]], out: str) -> None:
     try:
         automl_nas.search(
+            progress="none",
             space=space,
             task=ToyTask,
             stages=stages,
@@ -53,4 +54,6 @@ if "noguard" not in sys.argv:
         run(ModuleSpace(network, input_shape=(1, 4, 4)), [supernet, search], f"{sys.argv[1]}/two")
         run(OnlyHere, [search], f"{sys.argv[1]}/three")
 else:
-    automl_nas.search(space="nasbench_macro", task={"name": "digits", "workers": 2}, out=f"{sys.argv[1]}/three")
+    automl_nas.search(
+        space="nasbench_macro", task={"name": "digits", "workers": 2}, out=f"{sys.argv[1]}/three", progress="none"
+    )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from click.testing import CliRunner
 from end_to_end.runs import config
+import torch
 from torch import Tensor, nn
 
 import automl_nas
@@ -263,7 +264,8 @@ def test_python_callers_see_missed_limits(tmp_path: Path, caplog: pytest.LogCapt
     handlers = {WarningSent: warnings.append}
     result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", handlers=handlers)
     (shortcoming,) = result.shortcomings
-    assert warnings == [WarningSent(shortcoming.message)]
+    # The toy task cannot be learned, which the run says, too.
+    assert [each for each in warnings if "has learned nothing" not in each.text] == [WarningSent(shortcoming.message)]
     assert shortcoming.kind == "missed_limits" and "misses latency <= 4.2 by 19.0%" in shortcoming.message
     assert shortcoming.message in caplog.messages
     assert result.final is not None
@@ -271,12 +273,14 @@ def test_python_callers_see_missed_limits(tmp_path: Path, caplog: pytest.LogCapt
     assert check.exported is not None and check.exported.value == 5.0 and check.margin < 0
     # To resume the complete run returns the same result with the same warning.
     again = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run", resume=True, handlers=handlers)
-    assert again.shortcomings == result.shortcomings and warnings == [WarningSent(shortcoming.message)] * 2
+    assert again.shortcomings == result.shortcomings
+    assert warnings.count(WarningSent(shortcoming.message)) == 2
 
 
 def test_a_run_without_shortcomings_warns_of_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     result = automl_nas.search(timed("<= 4.2"), out=tmp_path / "run")
-    assert result.shortcomings == () and not caplog.messages
+    assert result.shortcomings == ()
+    assert all("has learned nothing" in message for message in caplog.messages), "the toy task cannot be learned"
     assert result.final is not None and result.final.missed_limits == ()
 
 
@@ -460,10 +464,14 @@ def test_the_largest_network_without_a_table_is_wandered_to() -> None:
 
 
 class Explode(nn.Module):
-    """Overflows."""
+    """Multiplies by 1.5 with fresh weights, and overflows after a step of training in either direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1e-4))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * 1e30 * 1e30
+        return x * torch.cosh(1e4 * self.scale)
 
 
 def fragile() -> ModuleSpace:

@@ -210,7 +210,7 @@ def test_an_orderly_stop_is_resumable_and_no_attempt(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGTERM)
 
     assert threading.current_thread() is threading.main_thread()
-    with pytest.raises(RunInterrupted, match="automl-nas resume"):
+    with pytest.raises(RunInterrupted, match="resume=True"):
         run(settings, tmp_path / "stopped", handlers={TrialFinished: stop_at_6})
     assert 7 <= len(trials(tmp_path / "stopped").trials) < 20
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -330,7 +330,7 @@ def test_a_directory_with_anything_in_it_is_refused(tmp_path: Path) -> None:
         run(search_only(Free), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     run(search_only(Free), tmp_path / "run")
-    with pytest.raises(RunDirectoryError, match="automl-nas resume"):
+    with pytest.raises(RunDirectoryError, match="resume=True"):
         automl_nas.search(search_only(Free), out=tmp_path / "run")
 
 

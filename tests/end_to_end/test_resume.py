@@ -141,7 +141,7 @@ def test_a_resumed_search_takes_the_executor_it_is_given(tmp_path: Path) -> None
     with pytest.raises(RunInterrupted):
         run(search_only(Slow), tmp_path / "run", handlers=stop_at(3))
     result = automl_nas.search(search_only(Slow), out=tmp_path / "run", resume=True, executor="processes")
-    assert result.plan.config["executor"] == {"name": "processes", "workers": 1}
+    assert result.plan.config["executor"] == {"name": "processes", "workers": 1, "rehearse": True}
     run(search_only(Slow), tmp_path / "left-alone")
     assert record(tmp_path / "run")["trials"] == record(tmp_path / "left-alone")["trials"]
 

@@ -77,7 +77,7 @@ def _failures(plan: Plan, message: Callable[[str], object], warn: Callable[[str]
     names = ", ".join(spec["name"] for spec in plan.final.export)
     count = "a network" if len(architectures) == 1 else f"{len(architectures)} networks"
     message(f"rehearsing the export of {count} with fresh weights ({names})")
-    with component_errors(plan.components.registry), plan.runtime.seeded(plan.seed, "rehearsal"):
+    with component_errors(plan.components.registry, path="final"), plan.runtime.seeded(plan.seed, "rehearsal"):
         failed: dict[Format, str] = {}
         unusable: list[str] = []
         formats = formats_of(plan)
