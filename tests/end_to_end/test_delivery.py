@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from click.testing import CliRunner
 from end_to_end.runs import config
-import torch
 from torch import Tensor, nn
 
 import automl_nas

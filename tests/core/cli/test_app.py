@@ -28,8 +28,9 @@ HEAVY = ("torch", "pydantic", "rich", "numpy")
 def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(program: Any) -> None:
     lines = program("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
-    core, others = commands[:6], commands[6:]
-    assert core == ["run", "resume", "show", "cost", "export", "plugins"]
+    order = ["run", "resume", "retrain", "extend", "show", "cost", "export", "plugins"]
+    core, others = commands[: len(order)], commands[len(order) :]
+    assert core == order
     assert {*others} == {"benchmark", "network-cost", "bundle", "collect", "rank", "mirror", "worker", "study", "greet"}
 
 
@@ -46,7 +47,7 @@ def test_quick_commands_import_nothing_heavy(program: Any) -> None:
     """One process for each command, since an import is for good."""
     (program.folder / "old").mkdir()
     (program.folder / "old" / "config.yaml").write_text(
-        "stages: [{name: search, problem: {}, budget: {trials: 3}}]\n"
+        "stages: [{name: search, strategy: {name: random}, problem: {}, budget: {trials: 3}}]\n"
         "problem: {objectives: {a: maximize}, constraints: {}}\n"
         "seed: 0\nspace: {}\nruntime: {}\nexecutor: {}\ncheckpoint_seconds: 60.0\n"
     )
