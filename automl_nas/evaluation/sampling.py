@@ -184,6 +184,8 @@ def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str
             sampler=numbers,
             num_workers=workers,
             multiprocessing_context=process_context([__name__, *preload]),
+            # Copies to the device from pinned memory do not wait. A process that uses CUDA has put its network there.
+            pin_memory=torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]
             generator=torch.Generator(),  # otherwise the loader draws a seed from the global generator
         )
         try:

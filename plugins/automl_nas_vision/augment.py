@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from automl_nas_vision.steps import Context, Crop, Cutout, Flip, Pixels, Step
 
 Value = bool | int | float | str | list[bool | int | float | str] | None
 Augment = str | dict[str, Value] | list[str | dict[str, Value]]
-"""``none``; a preset; the name of a step; ``{name: ..., settings}``; or a list of such steps."""
+"""``none``; a preset; the name of a step; ``{name: ..., settings}``; or a list of such steps. In Python a step may also
+be a transform object of ``torchvision.transforms.v2``, or any callable from one uint8 image ``(channels, height,
+width)`` to another that draws from the global generators of torch, NumPy or Python."""
 
 PRESETS: dict[str, list[str | dict[str, Value]]] = {
     "none": [],
@@ -55,15 +58,19 @@ def make_augmentation(setting: Augment, mean: Pixels, example: Pixels) -> Augmen
             settings, or a transform cannot be applied to the images.
     """
     if isinstance(setting, str):
-        parts = PRESETS.get(setting, [setting])
+        parts: Sequence[Any] = PRESETS.get(setting, [setting])
     else:
-        parts = setting if isinstance(setting, list) else [setting]
+        parts = setting if isinstance(setting, list | tuple) else [setting]
     augmentation = Augmentation(tuple(_step(part) for part in parts), mean)
     augmentation(example[None], np.zeros(1, dtype=np.int64), 0, 0)
     return augmentation
 
 
-def _step(part: str | Mapping[str, Value]) -> Step:
+def _step(part: Any) -> Step:
+    if callable(part):
+        from automl_nas_vision.torchvision_step import ObjectStep
+
+        return ObjectStep(part)
     settings: dict[str, object] = {"name": part} if isinstance(part, str) else dict(part)
     name = settings.pop("name", None)
     if not isinstance(name, str):

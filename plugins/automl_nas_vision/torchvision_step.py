@@ -18,21 +18,17 @@ from automl_nas_vision.steps import Context, Pixels, Step
 v2 = import_torchvision("torchvision.transforms.v2")
 
 
-class TorchvisionStep(Step):
-    """Apply a transform to each sample separately; torch's global generator is seeded for each sample.
+class ObjectStep(Step):
+    """Apply a transform to each sample separately; the global generators are seeded for each sample.
 
     Args:
-        name: name of a class in ``torchvision.transforms.v2``, e.g. ``RandomRotation``.
-        settings: its keyword arguments.
-
-    Raises:
-        ConfigurationError: the transform does not exist, or does not accept these settings.
-        PluginError: torchvision cannot be imported.
+        transform: a callable from one uint8 image ``(channels, height, width)`` to another of the same shape.
+        name: for messages; None: that of its class.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, object]) -> None:
-        self._name, self._settings = name, dict(settings)
-        self._transform = _build(name, self._settings)
+    def __init__(self, transform: Callable[[torch.Tensor], object], name: str | None = None) -> None:
+        self._transform = transform
+        self._name = name or type(transform).__name__
 
     def __call__(self, images: Pixels, context: Context) -> Pixels:
         """See `Step`.
@@ -65,6 +61,27 @@ class TorchvisionStep(Step):
 
     def _refusal(self, message: str) -> ConfigurationError:
         return ConfigurationError(f"{self._name} {message}", path="task.augment")
+
+
+class TorchvisionStep(Step):
+    """Apply a transform by name.
+
+    Args:
+        name: name of a class in ``torchvision.transforms.v2``, e.g. ``RandomRotation``.
+        settings: its keyword arguments.
+
+    Raises:
+        ConfigurationError: the transform does not exist, or does not accept these settings.
+        PluginError: torchvision cannot be imported.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, object]) -> None:
+        self._name, self._settings = name, dict(settings)
+        self._each = ObjectStep(_build(name, self._settings), name)
+
+    def __call__(self, images: Pixels, context: Context) -> Pixels:
+        """See `Step` and `ObjectStep`."""
+        return self._each(images, context)
 
     def __reduce__(self) -> tuple[object, ...]:
         # By name, not by state: unpickling classes of torchvision would import it without `import_torchvision`, which

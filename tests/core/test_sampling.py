@@ -135,6 +135,22 @@ def failing(indices: Indices, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
     raise KeyError("sample")
 
 
+@pytest.mark.parametrize("cuda", [False, True])
+def test_memory_is_pinned_if_the_process_uses_cuda(monkeypatch: pytest.MonkeyPatch, cuda: bool) -> None:
+    """Without a GPU nothing can be pinned: the loader's setting is compared."""
+    settings: list[bool] = []
+
+    def loader(batches: object, **options: object) -> list[object]:
+        settings.append(bool(options["pin_memory"]))
+        return []
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: cuda)
+    monkeypatch.setattr(sampling, "DataLoader", loader)
+    monkeypatch.setattr(sampling, "_usable_cpus", lambda: 1)
+    assert list(seeded_batches(fetch, np.arange(4), batch_size=2, seed=0, epoch=0, workers=1)) == []
+    assert settings == [cuda]
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_fetch_reaches_the_caller(workers: int) -> None:

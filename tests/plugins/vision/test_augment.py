@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation import sampling
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_vision.augment import make_augmentation
 from automl_nas_vision.digits import Digits
@@ -102,3 +104,34 @@ def test_augmentation_touches_training_batches_only() -> None:
     assert torch.equal(torch.cat(seen["plain"]), torch.cat(seen["shifted"]))
     batches = [next(task.batches("train", 0, 0)) for task in (plain, shifted)]
     assert torch.equal(batches[0][1], batches[1][1]) and not torch.equal(batches[0][0], batches[1][0])
+
+
+class Jitter:
+    """Draws from the global generators of torch, NumPy and Python."""
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        shift = int(torch.randint(0, 9, ())) + int(np.random.randint(0, 9)) + random.randrange(9)
+        return torch.roll(image, shift, 2)
+
+
+@pytest.mark.process
+def test_objects_augment_a_sample_equally_with_any_number_of_workers_and_after_a_resume(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sampling, "_usable_cpus", lambda: 4)
+    v2 = import_torchvision("torchvision.transforms.v2")
+    augment: Any = [v2.RandomApply([v2.RandomRotation(30)], p=0.7), "flip", Jitter()]
+    plain, parallel = Digits(augment=augment, batch_size=200), Digits(augment=augment, batch_size=200, workers=4)
+    expected = list(plain.batches("train", 3, 7))
+    assert not torch.equal(expected[0][0], next(plain.batches("train", 4, 7))[0])
+    for start in (0, 2):
+        batches = list(parallel.batches("train", 3, 7, start=start))
+        assert len(batches) == len(expected) - start
+        for mine, theirs in zip(batches, expected[start:], strict=True):
+            assert torch.equal(mine[0], theirs[0]) and torch.equal(mine[1], theirs[1])
+
+
+def test_objects_that_change_the_shape_are_named() -> None:
+    v2 = import_torchvision("torchvision.transforms.v2")
+    with pytest.raises(ConfigurationError, match=r"task.augment: Resize turns uint8 \(3, 12, 12\) into"):
+        steps([v2.Resize(6)])
