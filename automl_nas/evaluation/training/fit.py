@@ -112,6 +112,16 @@ class Fit:
         return self.iteration >= self.iterations or (self._best is not None and self._best.stopped)
 
     @property
+    def iterations_per_epoch(self) -> int:
+        """The number of iterations of an epoch."""
+        return self._per_epoch
+
+    @property
+    def left_of_epoch(self) -> int:
+        """The number of iterations to the end of the epoch of the next iteration; at least 1."""
+        return self._per_epoch - self.iteration % self._per_epoch
+
+    @property
     def epoch(self) -> int:
         """The epoch of the next iteration, counted from 0."""
         return self.iteration // self._per_epoch

@@ -31,6 +31,9 @@ class FinalSettings:
         verify: whether the saved weights are loaded into a fresh network and compared with the trained network.
         rehearse: whether networks with fresh weights are exported in every format before the run, so that a format that
             cannot hold them is an error before the training.
+        validate_every: number of epochs between two points of the curves of retraining in ``metrics.jsonl``: the
+            mean training loss of the epoch and, with ``data: train``, the metrics on the held-out images. Each point
+            costs one pass over these images; the training is the same without. None: no such points.
         iterations_per_step: number of training iterations in one step of the run.
     """
 
@@ -44,12 +47,15 @@ class FinalSettings:
     measure: int = 20
     verify: bool = True
     rehearse: bool = True
+    validate_every: int | None = None
     iterations_per_step: int = 50
 
     def __post_init__(self) -> None:
         for name in ("top_k", "seeds", "measure", "iterations_per_step"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}", path=name)
+        if self.validate_every is not None and self.validate_every < 1:
+            raise ConfigurationError(f"must be at least 1, not {self.validate_every}", path="validate_every")
         if not 0 < self.equal_within < 1:
             raise ConfigurationError(f"must be between 0 and 1, not {self.equal_within}", path="equal_within")
         if self.top_k > 1 and self.data == "train+search":

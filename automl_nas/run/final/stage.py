@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from automl_nas.errors import DamagedError, DivergedError
-from automl_nas.evaluation.training.fit import Fit
+from automl_nas.evaluation.training.fit import Fit, Progress
 from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.final.candidates import FinalCandidate, compare
 from automl_nas.run.final.delivery import RunExporter
@@ -62,6 +62,7 @@ class Final(Strategy):
         self._networks: list[FinalNetwork] = []
         self._trained = 0
         self._fit: Fit | None = None
+        self._epoch_loss = (0.0, 0)
         self._report: FinalReport | None = None
         self._metric = next(iter(training.task.metrics))
 
@@ -74,8 +75,11 @@ class Final(Strategy):
             self._finish()
             return
         fit = self._fit or self._start()
+        iterations = self._settings.iterations_per_step
+        if self._settings.validate_every is not None:  # a step then ends with its epoch
+            iterations = min(iterations, fit.left_of_epoch)
         try:
-            progress = fit.advance(self._settings.iterations_per_step)
+            progress = fit.advance(iterations)
         except DivergedError as error:
             self._record_divergence(error)
             return
@@ -85,6 +89,8 @@ class Final(Strategy):
             {"network": len(self._networks), "loss": progress.loss, "learning_rate": progress.learning_rate},
             step=self._trained,
         )
+        if self._settings.validate_every is not None:
+            self._log_epoch(fit, progress, self._settings.validate_every, services)
         services.progress(self._trained, fit.iterations * len(self._entries), "iterations")
         if fit.done:
             self._store(fit)
@@ -102,7 +108,10 @@ class Final(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the records of the trained networks and the state of the one in training."""
+        # Only where it is needed: checkpoints of stages without curves are as before.
+        epoch = {} if self._settings.validate_every is None else {"epoch_loss": list(self._epoch_loss)}
         return {
+            **epoch,
             "networks": [network.to_json() for network in self._networks],
             "measured": self._limits.state_dict(),
             "trained": self._trained,
@@ -123,6 +132,8 @@ class Final(Strategy):
         self._report = FinalReport.from_json(state["report"]) if state["report"] is not None else None
         self._limits.load_state_dict(state["measured"])
         self._fit, self._planned_entries = None, None
+        total, count = state.get("epoch_loss", (0.0, 0))
+        self._epoch_loss = (total, count)
         if state["fit"] is not None:
             self._fit = self._start()
             self._fit.load_state_dict(state["fit"])
@@ -162,6 +173,28 @@ class Final(Strategy):
                     ]
                 )
 
+    def _log_epoch(self, fit: Fit, progress: Progress, every: int, services: Services) -> None:
+        """At the end of an epoch, log its mean training loss and the metrics on the held-out split.
+
+        Args:
+            fit: the training, after a step that did not go beyond the end of an epoch.
+            progress: of the step.
+            every: number of epochs between two lines.
+            services: receive the numbers.
+        """
+        total, count = self._epoch_loss
+        total, count = total + progress.loss * progress.iterations, count + progress.iterations
+        at_end = fit.epoch * fit.iterations_per_epoch == fit.iteration
+        self._epoch_loss = (0.0, 0) if at_end else (total, count)
+        if not at_end or (fit.epoch % every and not fit.done):
+            return
+        values: dict[str, float] = {"network": len(self._networks), "epoch": fit.epoch, "train_loss": total / count}
+        if self._settings.split == "train":
+            with fit.averaged():
+                held_out = self._training.score(fit.network, "search")
+            values |= {f"held_out_{name}": value for name, value in held_out.items()}
+        services.log(values, step=self._trained)
+
     def _start(self) -> Fit:
         entry = self._entries[len(self._networks)]
         return self._training.start(entry.candidate, entry.repetition)
@@ -187,7 +220,7 @@ class Final(Strategy):
         if not trained and not any(entry.candidate.role == "found" for entry in remaining):
             raise error
         self._networks.append(replace(self._new_record(), failed=str(error)))
-        self._fit = None
+        self._fit, self._epoch_loss = None, (0.0, 0)
 
     def _store(self, fit: Fit) -> None:
         record = self._new_record()

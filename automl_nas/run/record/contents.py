@@ -92,7 +92,8 @@ FINAL_STATE = Fields(
         "report": (None, _FINAL),
         "measured": _MAPPING,
         "fit": (_MAPPING, None),
-    }
+    },
+    {"epoch_loss": Checked([float], lambda pair: "" if len(pair) == 2 else "must have two numbers")},
 )
 """The state of the final stage in a checkpoint."""
 
