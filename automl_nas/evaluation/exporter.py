@@ -27,6 +27,13 @@ class Delivery:
             holds the names of files, without their folders.
         samples: inputs of the task on the CPU, of shape ``(batch, *input_shape)``, to trace the network with and to
             compare outputs; None: exporters draw normal numbers, which not every network accepts.
+        held_out: inputs of the test split without augmentation, on the CPU, for a comparison of predictions; in a
+            rehearsal of the search split. None: unknown.
+        preprocessing: how inputs are computed from raw data; see `Task.preprocessing`.
+        outputs: what the network's outputs mean; see `Task.outputs`.
+        class_names: in the order of the outputs; see `Task.class_names`.
+        notes: receives what users should know about the files of an exporter, such as a part that could not be written;
+            recorded in the result.
         rehearsal: whether this is a network with fresh weights that is exported before the run, to a temporary folder.
     """
 
@@ -35,6 +42,11 @@ class Delivery:
     input_shape: tuple[int, ...]
     description: Mapping[str, object] = field(default_factory=dict)
     samples: Tensor | None = None
+    held_out: Tensor | None = None
+    preprocessing: Mapping[str, object] | None = None
+    outputs: Mapping[str, object] | None = None
+    class_names: tuple[str, ...] | None = None
+    notes: list[str] = field(default_factory=list)
     rehearsal: bool = False
 
 

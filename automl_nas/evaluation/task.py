@@ -81,6 +81,17 @@ class Task(ABC):
         """
         return None
 
+    def outputs(self) -> Mapping[str, Any] | None:
+        """Return what the outputs of a network mean, as plain data (JSON), for users of a network (default: None).
+
+        - ``kind``: ``classes`` (axis 1 has an output for each class), ``labels`` (axis 1 has an output for each label)
+          or ``numbers``.
+        - ``logits``: whether softmax (classes) or sigmoid (labels) turns outputs into probabilities.
+        - ``target_scale``: ``mean`` and ``deviation`` if networks learn standardised numbers: the number is ``output *
+          deviation + mean``.
+        """
+        return None
+
     @property
     @abstractmethod
     def metrics(self) -> Mapping[str, Direction]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,6 @@ from automl_nas.run.record.directory import RunDirectory
 from automl_nas.streams import stream_seed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from automl_nas.evaluation.task import Task
     from automl_nas.run.configuration.plan import Plan
     from automl_nas.run.final.report import FinalNetwork
@@ -145,21 +143,14 @@ class RunParts:
             task: Task = self.components.construct("tasks", spec, [], stream_seed(self.config["seed"], "task"), path)
         return task
 
-    def samples(self) -> Tensor | None:
-        """Return inputs of the task that exporters trace the network with; None: the run has no task.
-
-        Raises:
-            UserError: the task cannot be constructed, or its data cannot be read.
-        """
-        from automl_nas.run.configuration.final_section import training_split
-        from automl_nas.run.final.delivery import task_samples
-
-        task, final = self.task, self.config["final"]
-        if task is None or final is None:
-            return None
-        name = _name(_section(self.config, self._path("task")))
-        with component_errors(self.components.registry, self.components.describe("tasks", name), path="task"):
-            return task_samples(task, training_split(final["data"], final["top_k"]), self.config["seed"])
+    def task_errors(self) -> AbstractContextManager[None]:
+        """Return a context in which errors of the task name it, its plugin and its distribution."""
+        spec = _section(self.config, self._path("task"))
+        return (
+            nullcontext()
+            if spec is None
+            else component_errors(self.components.registry, self.components.describe("tasks", _name(spec)), path="task")
+        )
 
     def exporter_collaborators(self) -> list[object]:
         """Return what constructors of exporters may ask for: the space, the runtime, and the task if it is available.

@@ -221,19 +221,23 @@ class Result:
             RunFailedError: the run has no final stage, so no network was trained.
             DamagedError: the weights on disk do not match their digest.
         """
+        from automl_nas.run.configuration.final_section import training_split
         from automl_nas.run.final.delivery import described
 
         delivered, network = self._require_final().delivered, self.load_trained()
+        config, shape = self.parts.config, self.parts.final_space.input_shape
+        split = training_split(config["final"]["data"], config["final"]["top_k"])
+        units = next(stage for stage in self.data["stages"] if stage["name"] == self.data["stage"]).get("units", {})
         try:
-            samples = self.parts.samples()
+            with self.parts.task_errors():
+                return described(config, delivered, network, shape, self.parts.task, split, units)
         except AutoMLNASError as error:
-            samples = None
             _log.warning(
                 "without samples of the task, formats are traced and compared on normal numbers, which not every "
                 "network accepts: %s",
                 error,
             )
-        return described(self.parts.config, delivered, network, self.parts.final_space.input_shape, samples)
+        return described(config, delivered, network, shape, None, split, units)
 
     def _require_final(self) -> FinalReport:
         final = self.final

@@ -1,6 +1,6 @@
-"""The plugin `export`: the delivered network as safetensors, as a torch.export program, as ONNX.
+"""The plugin `export`: the delivered network as safetensors, as a torch.export program, as ONNX, and as a package.
 
-All three leave the network as it is, write no pickle of it, and check what they wrote by reading it back.
+All of them leave the network as it is, write no pickle of it, and check what they wrote by reading it back.
 """
 
 from __future__ import annotations
@@ -27,4 +27,9 @@ def register_exporters(register: Callable[..., None]) -> None:
         "onnx",
         "automl_nas_export.onnx_format:OnnxExporter",
         summary="ONNX of any batch size, compared with PyTorch in ONNX Runtime",
+    )
+    register(
+        "package",
+        "automl_nas_export.package.exporter:PackageExporter",
+        summary="a folder to hand over: all formats, source, preprocessing, model card and infer.py",
     )

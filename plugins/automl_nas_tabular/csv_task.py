@@ -111,7 +111,14 @@ def csv_task(
         class_weights=class_weights,
         sampler=sampler,
         standardize_targets=chosen == "regression",
-        preprocessing={"input": "table", "features": features.description, "targets": names, "kind": chosen},
+        preprocessing={
+            "input": "table",
+            "features": features.description,
+            "targets": names,
+            "kind": chosen,
+            "separator": separator,
+            "missing_values": list(missing_values),
+        },
     )
 
 

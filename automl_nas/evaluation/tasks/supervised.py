@@ -77,6 +77,12 @@ class SupervisedTask(Task):
         """Return how inputs are computed from raw data; see `Task.preprocessing`."""
         return None if self._preprocessing is None else dict(self._preprocessing)
 
+    def outputs(self) -> Mapping[str, Any] | None:
+        """Return what the outputs of a network mean; see `Task.outputs`. None for a loss of the user's own."""
+        if self._loss.kind == "other":
+            return None
+        return {"kind": self._loss.kind, "logits": self._loss.kind != "numbers", **self._target_scale()}
+
     @property
     def metrics(self) -> Mapping[str, Direction]:
         """The metrics and their directions; ``loss`` is the mean training loss without smoothing and weights."""
@@ -143,12 +149,16 @@ class SupervisedTask(Task):
                 if interval is not None:
                     intervals[name] = interval
         described, warnings = details.summary()
-        if self._scale is not None:
-            mean, deviation = (value.tolist() for value in self._scale)
-            described["target_scale"] = {"mean": mean, "deviation": deviation}
+        described |= self._target_scale()
         if (preprocessing := self.preprocessing()) is not None:
             described["preprocessing"] = preprocessing
         return TaskReport(values, intervals, described, tuple(warnings))
+
+    def _target_scale(self) -> dict[str, Any]:
+        if self._scale is None:
+            return {}
+        mean, deviation = (value.tolist() for value in self._scale)
+        return {"target_scale": {"mean": mean, "deviation": deviation}}
 
     def _predicted(self, model: Predictor, inputs: Tensor) -> Tensor:
         with torch.no_grad():

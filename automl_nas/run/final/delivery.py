@@ -7,6 +7,7 @@ import errno
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.space import make_space
 from automl_nas.run.final.report import ExportFailure, FinalNetwork
 from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
+from automl_nas.run.record.environment import environment
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 
 SAMPLES = 3
-"""The number of inputs that exporters receive."""
+"""The number of training inputs that exporters receive."""
+
+HELD_OUT = 32
+"""The number of inputs that were not trained on, for a comparison of predictions."""
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -44,18 +49,19 @@ def delivered_space(plan: Plan, network: FinalNetwork) -> SearchSpace:
     return make_space(plan.components, network.space, plan.seed, "final.space")
 
 
-def make_delivery(plan: Plan, network: FinalNetwork, module: nn.Module) -> Delivery:
+def make_delivery(plan: Plan, network: FinalNetwork, module: nn.Module, *, rehearsal: bool = False) -> Delivery:
     """Return what exporters receive.
 
     Args:
         plan: of the run.
         network: as reported, with its test metrics.
         module: the trained network, on the CPU.
+        rehearsal: whether the run has not begun: then no input of the test split is read.
     """
-    samples = None
-    if plan.final is not None and plan.final_task is not None:
-        samples = task_samples(plan.final_task, plan.final.settings.split, plan.seed)
-    return described(plan.config, network, module, plan.final_space.input_shape, samples)
+    task = None if plan.final is None else plan.final_task
+    split = "train" if plan.final is None else plan.final.settings.split
+    units = {name: model.unit for name, model in plan.result_stage.problem.cost_models.items()}
+    return described(plan.config, network, module, plan.final_space.input_shape, task, split, units, rehearsal)
 
 
 def described(
@@ -63,10 +69,55 @@ def described(
     network: FinalNetwork,
     module: nn.Module,
     input_shape: tuple[int, ...],
-    samples: Tensor | None,
+    task: Task | None,
+    split: str,
+    units: Mapping[str, str],
+    rehearsal: bool = False,
 ) -> Delivery:
-    """Return what exporters receive, from the resolved configuration alone; see `make_delivery` and `Delivery`."""
-    return Delivery(module.eval(), network.architecture, input_shape, _description(config, network), samples)
+    """Return what exporters receive, from the resolved configuration alone.
+
+    Args:
+        config: of the run.
+        network: as reported.
+        module: the network, on the CPU.
+        input_shape: of one input.
+        task: of the final stage; None: it is not available.
+        split: that networks are trained on.
+        units: cost -> its unit.
+        rehearsal: see `make_delivery`.
+    """
+    description = _description(config, network, units)
+    if task is None:
+        return Delivery(module.eval(), network.architecture, input_shape, description, rehearsal=rehearsal)
+    return Delivery(
+        module.eval(),
+        network.architecture,
+        input_shape,
+        description,
+        samples=task_samples(task, split, config["seed"]),
+        held_out=plain_inputs(task, "search" if rehearsal else "test"),
+        preprocessing=task.preprocessing(),
+        outputs=task.outputs(),
+        class_names=task.class_names,
+        rehearsal=rehearsal,
+    )
+
+
+def plain_inputs(task: Task, split: str) -> Tensor | None:
+    """Return the first inputs of a split without augmentation, as `Task.score` passes them to a network."""
+    inputs: list[Tensor] = []
+
+    def first(batch: Tensor) -> Tensor:
+        inputs.append(batch[:HELD_OUT].detach().cpu().clone())
+        raise _EnoughError
+
+    with suppress(_EnoughError):
+        task.score(first, split)
+    return inputs[0] if inputs else None
+
+
+class _EnoughError(Exception):
+    """The inputs of one batch are enough."""
 
 
 def task_samples(task: Task, split: str, seed: int) -> Tensor:
@@ -75,8 +126,8 @@ def task_samples(task: Task, split: str, seed: int) -> Tensor:
     return inputs[torch.arange(SAMPLES) % len(inputs)].detach().cpu()
 
 
-def _description(config: Mapping[str, Any], network: FinalNetwork) -> dict[str, Any]:
-    """Return configuration, costs and test metrics of a network, as plain data."""
+def _description(config: Mapping[str, Any], network: FinalNetwork, units: Mapping[str, str]) -> dict[str, Any]:
+    """Return configuration, costs and their conditions, and test metrics of a network, as plain data."""
     final: Mapping[str, Any] = config["final"] or {}
     values = network.to_json()
     return {
@@ -84,6 +135,10 @@ def _description(config: Mapping[str, Any], network: FinalNetwork) -> dict[str, 
         "space": _without_folders(values.get("space", final.get("space", config["space"]))),
         "task": _without_folders(final.get("task", config.get("task"))),
         **{key: values[key] for key in ("costs", "test", "test_interval")},
+        "units": {name: units[name] for name in values["costs"] if name in units},
+        "measured": _without_folders(values.get("measured", {})),
+        "runtime": _without_folders(config["runtime"]),
+        "environment": environment(),
     }
 
 
@@ -239,11 +294,13 @@ class Exports:
         folder: the run directory.
         files: relative to ``folder``.
         failures: the formats that failed.
+        notes: what exporters noted about their files.
     """
 
     folder: Path
     files: tuple[str, ...]
     failures: tuple[ExportFailure, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -280,13 +337,16 @@ class RunExporter:
         delivery = make_delivery(self.plan, network, module)
         files: list[str] = []
         failures: list[ExportFailure] = []
+        notes: list[str] = []
         with disk_errors(self.target):
             # A process that was killed while it exported left parts of files.
             shutil.rmtree(self.target, ignore_errors=True)
             self.target.mkdir(exist_ok=True)
             for item in self.formats:
+                own = replace(delivery, notes=[])
                 try:
-                    files += [str(path.relative_to(self.folder)) for path in item.export(delivery, self.target)]
+                    files += [str(path.relative_to(self.folder)) for path in item.export(own, self.target)]
+                    notes += own.notes
                 except CannotWriteError:
                     raise
                 except RunFailedError as error:
@@ -294,4 +354,4 @@ class RunExporter:
                 except ValueError as error:
                     reason = f"{item.path}: {item.description}: it wrote outside the run directory: {error}"
                     failures.append(ExportFailure(item.name, reason))
-        return Exports(self.folder, tuple(files), tuple(failures))
+        return Exports(self.folder, tuple(files), tuple(failures), tuple(notes))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -143,13 +142,13 @@ def _fresh_delivery(plan: Plan, architecture: Architecture) -> Delivery:
         Exception: the network cannot be built or run, or its outputs are not finite.
     """
     record = FinalNetwork("found", None, 0, architecture, costs={}, test={})
-    delivery = make_delivery(plan, record, plan.final_space.build(architecture))
+    delivery = make_delivery(plan, record, plan.final_space.build(architecture), rehearsal=True)
     assert delivery.samples is not None
     with torch.no_grad():
         outputs = delivery.network(delivery.samples)
     if isinstance(outputs, torch.Tensor) and not bool(torch.isfinite(outputs).all()):
         raise RunFailedError("the outputs of the network with fresh weights are not finite")
-    return replace(delivery, rehearsal=True)
+    return delivery
 
 
 def _failure(item: Format, delivery: Delivery) -> str:

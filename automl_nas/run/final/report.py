@@ -192,6 +192,7 @@ class FinalReport:
         files: exported files, relative to the run directory.
         not_exported: formats that failed.
         limits: one for each limit on a cost of the delivered network.
+        export_notes: what users should know about the exported files, such as a part that could not be written.
     """
 
     metric: str
@@ -202,6 +203,7 @@ class FinalReport:
     files: tuple[str, ...]
     not_exported: tuple[ExportFailure, ...]
     limits: tuple[LimitCheck, ...]
+    export_notes: tuple[str, ...] = ()
 
     @property
     def delivered(self) -> FinalNetwork:
@@ -224,6 +226,7 @@ class FinalReport:
             "files": list(self.files),
             "not_exported": [asdict(failure) for failure in self.not_exported],
             "budget": [check.to_json() for check in self.limits],
+            **({"export_notes": list(self.export_notes)} if self.export_notes else {}),
         }
 
     @classmethod
@@ -238,4 +241,5 @@ class FinalReport:
             files=tuple(data["files"]),
             not_exported=tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
             limits=tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
+            export_notes=tuple(data.get("export_notes", ())),
         )

@@ -257,6 +257,7 @@ class Final(Strategy):
             files=exports.files,
             not_exported=exports.failures,
             limits=self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),
+            export_notes=exports.notes,
         )
 
     def _choose(self, positions: Sequence[int]) -> int:

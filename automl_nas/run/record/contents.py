@@ -77,7 +77,7 @@ _REPORT = Fields(
         "settings": _MAPPING,
         "files": [str],
     },
-    {"not_exported": [Fields({"format": str, "error": str}, closed=True)], "budget": [_LIMIT]},
+    {"not_exported": [Fields({"format": str, "error": str}, closed=True)], "budget": [_LIMIT], "export_notes": [str]},
 )
 
 _FINAL = Checked(

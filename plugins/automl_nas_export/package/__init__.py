@@ -1,0 +1,1 @@
+"""The exporter `package`: a folder with the network in several formats that needs nothing of this framework."""

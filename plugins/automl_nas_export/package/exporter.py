@@ -1,0 +1,246 @@
+"""The exporter `package`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+import onnx
+import torch
+
+import automl_nas
+from automl_nas.errors import RunFailedError
+from automl_nas.evaluation import Delivery, Exporter
+from automl_nas_export.onnx_format import DATA, OLDEST_OPSET, OnnxExporter
+from automl_nas_export.package.card import TEMPLATES, card, costs
+from automl_nas_export.package.checks import check_infer, check_torch
+from automl_nas_export.package.interface import Interface
+from automl_nas_export.package.source import NoSourceError, network_source
+from automl_nas_export.pt2 import Pt2Exporter
+from automl_nas_export.quiet import quiet_tracing
+from automl_nas_export.safetensors_format import DESCRIPTION, WEIGHTS, SafetensorsExporter
+from automl_nas_export.staging import staging
+from automl_nas_export.verify import run_network
+
+FOLDER = "package"
+
+FILES = {
+    "README.md": "this page",
+    "infer.py": "predictions for files; needs onnxruntime, numpy and Pillow",
+    "model.onnx": "the network for ONNX Runtime",
+    DATA: "its weights",
+    "model.pt2": "the network as a torch.export program",
+    WEIGHTS: "the weights of the network",
+    "network.py": "the network as Python source of PyTorch",
+    "preprocessing.json": "how inputs are computed, and what outputs mean",
+    DESCRIPTION: "the architecture and its description",
+    "package.json": "all of this page for programs, with the SHA-256 of every file",
+}
+"""The files of a package and what they are."""
+
+PT2_TOLERANCE = 1e-5
+
+
+@final
+class PackageExporter(Exporter):
+    """Write the folder ``package``: all that another team needs to use the network, without this framework.
+
+    It contains the network as ``model.onnx``, ``model.pt2``, ``model.safetensors`` and, where that is possible, as
+    Python source (``network.py``); ``preprocessing.json``, which is also in the metadata of ``model.onnx``;
+    ``infer.py``, which makes predictions for files with onnxruntime, numpy and Pillow; and a model card, ``README.md``.
+
+    Source, program and ``infer.py`` are run in processes that cannot import this framework, and compared with the
+    network on inputs of the test split.
+
+    Args:
+        normalization: whether ``model.onnx`` normalises, so that its inputs are pixels from 0 to 255; images only.
+        softmax: whether the outputs of ``model.onnx`` are probabilities (classes: softmax, labels: sigmoid) instead of
+            logits.
+        opset: see `OnnxExporter`.
+        tolerance: of outputs in ONNX Runtime; see `OnnxExporter`.
+        licence: of the weights, a sentence for the model card; empty: the card says that none was stated.
+
+    Raises:
+        ConfigurationError: an opset that cannot be written, or a tolerance out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        normalization: bool = False,
+        softmax: bool = False,
+        opset: int = OLDEST_OPSET,
+        tolerance: float = 1e-4,
+        licence: str = "",
+    ) -> None:
+        self._normalization, self._softmax, self._licence = normalization, softmax, licence
+        self._tolerance = tolerance
+        self._onnx = OnnxExporter(opset=opset, tolerance=tolerance)
+
+    def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
+        """Write and check the package; see `PackageExporter`.
+
+        Args:
+            delivery: the network with its description.
+            folder: an existing folder. A package in it is replaced as a whole.
+
+        Returns:
+            The files of the package.
+
+        Raises:
+            RunFailedError: a format cannot hold the network, an option does not fit the task, a file does not compute
+                what the network computes, or the existing folder contains files of others.
+        """
+        target = folder / FOLDER
+        _check_replaceable(target)
+        network, shape = delivery.network, delivery.input_shape
+        x, _ = run_network(network, shape, 1, delivery.samples)
+        interface = Interface.of(delivery, x.dtype, normalization=self._normalization, softmax=self._softmax)
+        inputs = delivery.held_out
+        inputs = run_network(network, shape, 3, delivery.samples)[0] if inputs is None else inputs.to(x.dtype)
+        with staging(folder) as stage:
+            written = stage / FOLDER
+            written.mkdir()
+            reason = self._write_network(delivery, interface, written)
+            with quiet_tracing():
+                checks = check_torch(written, network, inputs, PT2_TOLERANCE)
+                checks.append(check_infer(written, network, interface, inputs, self._tolerance))
+            if reason is not None:
+                delivery.notes.append(f"the package has no network.py: {reason}")
+            self._describe(delivery, interface, written, reason, checks)
+            check_no_places(written, stage)
+            return _put_in_place(written, target, stage)
+
+    def _write_network(self, delivery: Delivery, interface: Interface, folder: Path) -> str | None:
+        """Write the network in all forms; return why there is no source, None if there is."""
+        SafetensorsExporter().export(delivery, folder)
+        Pt2Exporter(tolerance=PT2_TOLERANCE).export(delivery, folder)
+        samples = delivery.samples
+        if samples is None and interface.normalization:
+            samples = delivery.held_out
+        deployed = replace(
+            delivery,
+            network=interface.deployed(delivery.network),
+            samples=None if samples is None else _pixels(interface, samples),
+        )
+        self._onnx.export(deployed, folder)
+        content = json.dumps(interface.to_json(), indent=2, ensure_ascii=False) + "\n"
+        (folder / "preprocessing.json").write_text(content, encoding="utf-8")
+        _add_metadata(folder / "model.onnx", {"preprocessing": json.dumps(interface.to_json())})
+        shutil.copyfile(TEMPLATES / "infer.py", folder / "infer.py")
+        rule = interface.network_input
+        try:
+            source = network_source(
+                delivery.network,
+                "A trained network.",
+                f"{rule['dtype']}, (batch, {', '.join(map(str, rule['shape']))})",
+            )
+        except NoSourceError as error:
+            return str(error)
+        (folder / "network.py").write_text(source, encoding="utf-8")
+        return None
+
+    def _describe(
+        self, delivery: Delivery, interface: Interface, folder: Path, reason: str | None, checks: Sequence[str]
+    ) -> None:
+        """Write the model card and ``package.json``."""
+        names = {name: what for name, what in FILES.items() if (folder / name).exists()}
+        names |= {name: FILES[name] for name in ("README.md", "package.json")}
+        names = {name: names[name] for name in FILES if name in names}
+        text = card(delivery, interface, names, reason, checks, self._licence)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        content = {
+            "format": 1,
+            "architecture": delivery.architecture.to_dict(),
+            "interface": interface.to_json(),
+            "description": dict(delivery.description),
+            "costs": costs(delivery.description),
+            "source": {"file": None if reason else "network.py", "reason": reason},
+            "checks": list(checks),
+            "licence": self._licence or None,
+            "files": {
+                path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+                for path in sorted(folder.iterdir())
+            },
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / "package.json").write_text(text, encoding="utf-8")
+
+
+def _pixels(interface: Interface, samples: torch.Tensor) -> torch.Tensor:
+    """Return training samples as inputs of ``model.onnx``: augmentation may have made values that are not pixels."""
+    if not interface.normalization:
+        return samples
+    rule = interface.network_input
+    low, high = rule["value_range"]
+    mean, std = (torch.tensor(rule[name], dtype=torch.float64).view(-1, 1, 1) for name in ("mean", "std"))
+    return ((samples.double() * std + mean - low) / (high - low) * 255).to(samples.dtype)
+
+
+def _add_metadata(file: Path, properties: dict[str, str]) -> None:
+    model = onnx.load(file, load_external_data=False)
+    present = {item.key: item.value for item in model.metadata_props}
+    onnx.helper.set_model_props(model, present | properties)
+    file.write_bytes(model.SerializeToString())
+
+
+def check_no_places(folder: Path, stage: Path) -> None:
+    """Raise an error if a file contains a path or the name of this machine.
+
+    Args:
+        folder: of the package.
+        stage: the temporary folder that it is in.
+
+    Raises:
+        RunFailedError: a file does; names the file and the string.
+    """
+    places = {str(Path.home()), str(Path.cwd()), sys.prefix, str(stage), str(stage.parent)}
+    places |= {str(Path(package.__file__ or "").parents[1]) for package in (automl_nas, torch)}
+    strings = {place for place in places if len(Path(place).parts) > 2} | {socket.gethostname()} - {"localhost", ""}
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        for text in strings:
+            if len(text) > 4 and text.encode() in content:
+                raise RunFailedError(f"{path.name} contains {text}, which concerns this machine only")
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise an error if a folder is not a package that may be replaced."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if target.is_symlink() or not target.is_dir():
+        raise RunFailedError(f"{target} exists and is not a folder; move it, or export to another folder")
+    others = sorted(path.name for path in target.iterdir() if path.name not in {*FILES, "__pycache__"})
+    if others:
+        raise RunFailedError(
+            f"{target} contains {', '.join(others[:3])}, which are not files of a package; move the folder, or "
+            "export to another one"
+        )
+
+
+def _put_in_place(written: Path, target: Path, stage: Path) -> list[Path]:
+    """Give a complete package its name, in place of an older one, and return its files.
+
+    The bytes are on the disk before the name is. If renaming fails, the older package gets its name back.
+    """
+    for path in written.iterdir():
+        with path.open("rb+") as content:
+            os.fsync(content.fileno())
+    if not target.exists():
+        written.replace(target)
+    else:
+        target.replace(stage / "previous")
+        try:
+            written.replace(target)
+        except OSError:
+            (stage / "previous").replace(target)
+            raise
+    return [target / name for name in FILES if (target / name).exists()]

@@ -1,0 +1,276 @@
+"""Predictions of ``model.onnx`` for files. It needs onnxruntime and numpy, and Pillow for images.
+
+    python infer.py photo.jpg other.png      # prints a line for each image
+    python infer.py --json rows.csv          # a table with a header
+    python infer.py sequences.npy            # inputs of the network; also a .csv of numbers without header
+
+In Python:
+
+    from infer import Model
+    predictions = Model().predict(["photo.jpg"])
+
+``preprocessing.json`` says how inputs are computed from files and what outputs mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+BATCH = 64
+"""The number of inputs that are computed at once."""
+
+
+class InputError(ValueError):
+    """A file cannot be used; the message names the file and the reason."""
+
+
+class Model:
+    """The network in ONNX Runtime.
+
+    Args:
+        folder: of ``model.onnx`` and ``preprocessing.json``; default: the folder of this file.
+        threads: number of threads; 0: ONNX Runtime chooses.
+    """
+
+    def __init__(self, folder: str | Path | None = None, threads: int = 0) -> None:
+        folder = Path(__file__).parent if folder is None else Path(folder)
+        self.description: dict[str, Any] = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+        self.input: dict[str, Any] = self.description["input"]
+        self.output: dict[str, Any] = self.description["output"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(
+            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+
+    def inputs(self, file: str | Path) -> np.ndarray:
+        """Return the inputs in a file, of shape ``(number, *shape)``: an image is one input, a table one for each row.
+
+        Raises:
+            InputError: the file cannot be read, or does not have the shape or the columns.
+        """
+        path = Path(file)
+        try:
+            if path.suffix.lower() == ".npy":
+                array = np.load(path, allow_pickle=False)
+            elif self.input["kind"] == "image":
+                return self._image(path)
+            elif self.input["kind"] == "table":
+                return self._table(path)
+            else:
+                array = _numbers(path)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            raise error if isinstance(error, InputError) else InputError(f"{path}: {error}") from error
+        return self._shaped(array, path)
+
+    def outputs(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the first output of the network for inputs of any number."""
+        parts = [
+            self.session.run(None, {"input": inputs[first : first + BATCH]})[0]
+            for first in range(0, len(inputs), BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return outputs as probabilities (classes: softmax over axis 1, labels: sigmoid), or numbers in their unit."""
+        values = outputs.astype(np.float64)
+        if self.output["kind"] == "classes" and self.output["logits"]:
+            powers = np.exp(values - values.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
+        if self.output["kind"] == "labels" and self.output["logits"]:
+            return np.exp(-np.logaddexp(0.0, -values))
+        scale = self.output.get("target_scale")
+        return values if scale is None else values * np.asarray(scale["deviation"]) + np.asarray(scale["mean"])
+
+    def predict(self, files: Sequence[str | Path]) -> list[dict[str, Any]]:
+        """Return a prediction for every input in the files.
+
+        Raises:
+            InputError: a file cannot be used.
+        """
+        predictions = []
+        for file in files:
+            inputs = self.inputs(file)
+            values = self.probabilities(self.outputs(inputs))
+            for row, value in enumerate(values):
+                place = {"file": str(file), **({"row": row} if len(inputs) > 1 else {})}
+                predictions.append({**place, **self._prediction(value)})
+        return predictions
+
+    def _prediction(self, values: np.ndarray) -> dict[str, Any]:
+        kind = self.output["kind"]
+        if kind == "classes" and values.ndim == 1:
+            best = int(values.argmax())
+            return {
+                "class": self._name(best),
+                "probability": float(values[best]),
+                "probabilities": {self._name(k): float(value) for k, value in enumerate(values)},
+            }
+        if kind == "classes":
+            classes = values.argmax(axis=0)
+            present, counts = np.unique(classes, return_counts=True)
+            shares = {self._name(int(k)): float(n) / classes.size for k, n in zip(present, counts, strict=True)}
+            return {"shape": list(classes.shape), "shares": shares, "classes": classes.tolist()}
+        if kind == "labels" and values.ndim == 1:
+            named = {self._name(k): float(value) for k, value in enumerate(values)}
+            return {"labels": [name for name, value in named.items() if value >= 0.5], "probabilities": named}
+        return {"values": values.tolist()}
+
+    def _name(self, number: int) -> str:
+        names = self.output.get("class_names")
+        return str(number) if names is None else str(names[number])
+
+    def _shaped(self, array: np.ndarray, path: Path) -> np.ndarray:
+        """Return an array of one or several inputs with the type of the network's input."""
+        shape = tuple(self.input["shape"])
+        if array.shape == shape:
+            array = array[None]
+        elif array.ndim == 2 and array.shape[1] == int(np.prod(shape)):
+            array = array.reshape(len(array), *shape)
+        if array.shape[1:] != shape or not len(array):
+            raise InputError(
+                f"{path}: an array of shape {array.shape} instead of (number, {', '.join(map(str, shape))})"
+            )
+        kind = np.dtype(self.input["dtype"])
+        if kind.kind in "iu" and not np.array_equal(array, np.trunc(array)):
+            raise InputError(f"{path}: the network needs whole numbers")
+        return np.ascontiguousarray(array, dtype=kind)
+
+    def _image(self, path: Path) -> np.ndarray:
+        from PIL import Image, ImageOps
+
+        rule = self.input
+        height, width = rule["size"]
+        try:
+            with Image.open(path) as opened:
+                image = ImageOps.exif_transpose(opened)
+                image = _flat(image, rule["channels"])
+        except (SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"{path}: {error}") from error
+        image = _resized(image, rule["resize"], width, height, tuple(rule["fill"]), path)
+        pixels = np.asarray(image, dtype=np.float64).reshape(height, width, -1).transpose(2, 0, 1)
+        low, high = rule["value_range"]
+        mean, std = (np.asarray(rule[name], dtype=np.float64).reshape(-1, 1, 1) for name in ("mean", "std"))
+        return (((low + pixels / 255 * (high - low)) - mean) / std)[None].astype(rule["dtype"])
+
+    def _table(self, path: Path) -> np.ndarray:
+        rule = self.input
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=rule.get("separator", ","))
+            header = [name.strip() for name in next(reader, [])]
+            rows = [[cell.strip() for cell in row] for row in reader if row]
+        if absent := [each["column"] for each in rule["features"] if each["column"] not in header]:
+            raise InputError(f"{path}: the column {absent[0]!r} is missing; the file has {', '.join(header)}")
+        if not rows:
+            raise InputError(f"{path}: no rows")
+        missing = set(rule["missing_values"])
+        inputs = []
+        for line, row in enumerate(rows, 2):
+            if len(row) != len(header):
+                raise InputError(f"{path}, row {line}: {len(row)} cells instead of {len(header)}")
+            cells = dict(zip(header, row, strict=True))
+            inputs.append([value for each in rule["features"] for value in _feature(each, cells, missing, path, line)])
+        return np.asarray(inputs, dtype=np.float64).astype(rule["dtype"])
+
+
+def _flat(image: Any, channels: str) -> Any:
+    """Return an image in the colours of the inputs; transparent pixels are put on black."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        raise InputError(f"images of mode {image.mode} are not supported: convert them to 8 bits")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if channels not in ("L", "RGB"):
+        raise InputError(f"images of {channels} channels are read from .npy files")
+    return image.convert(channels)
+
+
+def _resized(image: Any, policy: str, width: int, height: int, fill: tuple[int, ...], path: Path) -> Any:
+    from PIL import Image
+
+    if image.size == (width, height):
+        return image
+    if policy == "none":
+        raise InputError(f"{path}: {image.width} x {image.height} pixels instead of {width} x {height}")
+    if policy == "squash":
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    choose = max if policy == "crop" else min
+    scale = choose(width / image.width, height / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    if policy == "crop":
+        return image.crop((left, top, left + width, top + height))
+    padded = Image.new(image.mode, (width, height), fill[0] if len(fill) == 1 else fill)
+    padded.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return padded
+
+
+def _feature(rule: dict[str, Any], cells: dict[str, str], missing: set[str], path: Path, line: int) -> Iterator[float]:
+    """Yield the inputs that are computed from a cell."""
+    name = rule["column"]
+    cell = None if cells[name] in missing else cells[name]
+    if "categories" in rule:
+        for category in rule["categories"]:
+            yield float(cell == category)
+        return
+    if cell is None and not rule["missing"]:
+        raise InputError(f"{path}, row {line}: '{name}' is missing, and was never missing in the training data")
+    try:
+        yield 0.0 if cell is None else (float(cell) - rule["mean"]) / rule["deviation"]
+    except ValueError:
+        raise InputError(f"{path}, row {line}: '{name}' is {cell!r}, not a number") from None
+    if rule["missing"]:
+        yield float(cell is None)
+
+
+def _numbers(path: Path) -> np.ndarray:
+    """Return the numbers of a CSV file without header, one input in a row."""
+    return np.loadtxt(path, delimiter=",", ndmin=2)
+
+
+def _line(prediction: dict[str, Any]) -> str:
+    place = prediction["file"] + (f" [{prediction['row']}]" if "row" in prediction else "")
+    if "class" in prediction:
+        others = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[1:3]
+        rest = "".join(f", {name} {value:.4f}" for name, value in others)
+        return f"{place}: {prediction['class']} {prediction['probability']:.4f}{rest}"
+    if "labels" in prediction:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in prediction["probabilities"].items())
+        return f"{place}: {' '.join(prediction['labels']) or 'no label'} ({values})"
+    if "shares" in prediction:
+        return f"{place}: " + ", ".join(f"{name} {share:.1%}" for name, share in prediction["shares"].items())
+    return f"{place}: {prediction['values']}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print predictions for files; return 0, or 2 if a file cannot be used."""
+    parser = argparse.ArgumentParser(description="Predictions of model.onnx for files.")
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print one JSON list with every probability")
+    parser.add_argument("--threads", type=int, default=0, help="number of threads (default: ONNX Runtime chooses)")
+    options = parser.parse_args(arguments)
+    try:
+        predictions = Model(threads=options.threads).predict(options.files)
+    except InputError as error:
+        print(f"infer.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(predictions, indent=1) if options.json else "\n".join(map(_line, predictions)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
