@@ -29,6 +29,7 @@ class Delivery:
             compare outputs; None: exporters draw normal numbers, which not every network accepts.
         held_out: inputs of the test split without augmentation, on the CPU, for a comparison of predictions; in a
             rehearsal of the search split. None: unknown.
+        held_out_files: the files from which ``held_out`` was computed; None: unknown.
         preprocessing: how inputs are computed from raw data; see `Task.preprocessing`.
         outputs: what the network's outputs mean; see `Task.outputs`.
         class_names: in the order of the outputs; see `Task.class_names`.
@@ -43,6 +44,7 @@ class Delivery:
     description: Mapping[str, object] = field(default_factory=dict)
     samples: Tensor | None = None
     held_out: Tensor | None = None
+    held_out_files: tuple[str, ...] | None = None
     preprocessing: Mapping[str, object] | None = None
     outputs: Mapping[str, object] | None = None
     class_names: tuple[str, ...] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -79,6 +79,10 @@ class Task(ABC):
         - ``mean`` and ``std``: of each channel in that range; inputs are ``(value - mean) / std``.
         - ``layout``: ``NCHW``, the order of the axes of a batch.
         """
+        return None
+
+    def files(self, split: str) -> Sequence[str] | None:
+        """Return the files of the raw data of a split, one for each sample in the order of `score` (default: None)."""
         return None
 
     def outputs(self) -> Mapping[str, Any] | None:

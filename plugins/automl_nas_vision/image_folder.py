@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -127,6 +128,7 @@ class ImageFolder(ImageTask):
         if checked.broken:
             listing = _without_broken(listing, checked, skip_broken)
         self._digest = _fingerprint(listing, checked.digest)
+        self._files = tuple(os.path.join(listing.root, name) for name in listing.files)  # noqa: PTH118
         read: Reader = reader(listing.root, listing.files, form)
         if checked.pixels is not None:
             read = MemoryImages(torch.from_numpy(checked.pixels))
@@ -159,6 +161,14 @@ class ImageFolder(ImageTask):
             normalize=normalize,
             most=None if checked.pixels is not None else STATISTICS,
         )
+
+    def files(self, split: str) -> list[str]:
+        """Return the files of the images of a split.
+
+        Raises:
+            DataError: the split does not exist.
+        """
+        return [self._files[index] for index in self._indices(split).tolist()]
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the names, splits, labels and contents of all files when the task was constructed."""

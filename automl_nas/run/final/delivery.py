@@ -89,13 +89,16 @@ def described(
     description = _description(config, network, units)
     if task is None:
         return Delivery(module.eval(), network.architecture, input_shape, description, rehearsal=rehearsal)
+    held_out_split = "search" if rehearsal else "test"
+    held_out, files = plain_inputs(task, held_out_split), task.files(held_out_split)
     return Delivery(
         module.eval(),
         network.architecture,
         input_shape,
         description,
+        held_out=held_out,
+        held_out_files=None if files is None or held_out is None else tuple(files[: len(held_out)]),
         samples=task_samples(task, split, config["seed"]),
-        held_out=plain_inputs(task, "search" if rehearsal else "test"),
         preprocessing=task.preprocessing(),
         outputs=task.outputs(),
         class_names=task.class_names,

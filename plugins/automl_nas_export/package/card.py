@@ -96,13 +96,13 @@ def costs(description: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _scalars(details: Mapping[str, Any], before: str = "") -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = []
+    pairs: list[tuple[str, object]] = []
     for key, value in details.items():
         if isinstance(value, Mapping):
-            found += _scalars(value, f"{before}{key}.")
+            pairs += _scalars(value, f"{before}{key}.")
         elif isinstance(value, str | int | float | bool):
-            found.append((before + key, value))
-    return found
+            pairs.append((before + key, value))
+    return pairs
 
 
 def _task_name(description: Mapping[str, Any]) -> str:
@@ -117,8 +117,8 @@ def _input_text(rule: Mapping[str, Any]) -> str:
         return (
             f"Images, {rule['channels']}, {size} (height x width), resize policy `{rule['resize']}`. Pixels from 0 to "
             f"255 are scaled to {rule['value_range']}, then `(value - mean) / std` with mean {rule['mean']} and std "
-            f"{rule['std']}. Layout {rule['layout']}. Transparent pixels are put on black; EXIF rotation "
-            "is applied."
+            f"{rule['std']}. Layout {rule['layout']}. Images are turned as their EXIF orientation says; the colour "
+            f"{rule['background']} is behind transparent pixels."
         )
     if rule["kind"] == "table":
         columns = ", ".join(f"`{each['column']}`" for each in rule["features"])

@@ -58,7 +58,7 @@ import numpy
 import infer
 
 model = infer.Model(threads=threads)
-files = sorted(str(path) for path in (work / "files").iterdir())
+files = json.loads((work / "files.json").read_text())
 inputs = numpy.concatenate([model.inputs(file) for file in files])
 outputs = model.outputs(inputs)
 numpy.savez(work / "infer.npz", inputs=inputs, probabilities=model.probabilities(outputs))
@@ -96,7 +96,14 @@ def check_torch(folder: Path, network: nn.Module, inputs: Tensor, tolerance: flo
     return sentences
 
 
-def check_infer(folder: Path, network: nn.Module, interface: Interface, inputs: Tensor, tolerance: float) -> str:
+def check_infer(
+    folder: Path,
+    network: nn.Module,
+    interface: Interface,
+    inputs: Tensor,
+    tolerance: float,
+    files: Sequence[str] | None = None,
+) -> str:
     """Compare ``infer.py`` with the network: the inputs that it computes from files, probabilities and classes.
 
     Args:
@@ -105,6 +112,7 @@ def check_infer(folder: Path, network: nn.Module, interface: Interface, inputs: 
         interface: of the package.
         inputs: of the network, as the task computes them without augmentation.
         tolerance: by how much a probability or a number may differ, as a fraction of the largest one.
+        files: the raw files of the inputs; None: images are computed back from the inputs.
 
     Returns:
         What was compared.
@@ -118,7 +126,10 @@ def check_infer(folder: Path, network: nn.Module, interface: Interface, inputs: 
         output = next(tensor for _, tensor in flat(network(inputs)))
     expected = interface.probabilities(output)
     with _work() as work:
-        kind = _write_files(work / "files", interface, inputs)
+        kind = f"{len(inputs)} files of the task"
+        if files is None:
+            kind, files = _write_files(work / "files", interface, inputs)
+        (work / "files.json").write_text(json.dumps([str(Path(file).absolute()) for file in files]))
         _run(_INFER, folder, work, ("automl_nas", "torch", "onnx."))
         results = numpy.load(work / "infer.npz", allow_pickle=False)
         predictions = json.loads((work / "infer.json").read_text(encoding="utf-8"))
@@ -128,7 +139,7 @@ def check_infer(folder: Path, network: nn.Module, interface: Interface, inputs: 
     )
     difference = _difference("infer.py", [expected], [values], tolerance)
     text = (
-        f"`infer.py` on {len(inputs)} {kind}: inputs differ from those of the task by at most {reached:.2g}, and "
+        f"`infer.py` on {kind}: inputs differ from those of the task by at most {reached:.2g}, and "
         f"probabilities or numbers by at most {difference:.2g} of the largest one"
     )
     if interface.output["kind"] != "classes" or expected.ndim != 2:
@@ -145,8 +156,8 @@ def check_infer(folder: Path, network: nn.Module, interface: Interface, inputs: 
     return f"{text}; the classes are those of the network"
 
 
-def _write_files(folder: Path, interface: Interface, inputs: Tensor) -> str:
-    """Write inputs as files that ``infer.py`` reads: images as PNG, all others as one array."""
+def _write_files(folder: Path, interface: Interface, inputs: Tensor) -> tuple[str, list[str]]:
+    """Write inputs as files that ``infer.py`` reads: images as PNG, all others as one array; say what they are."""
     import numpy
     from PIL import Image
 
@@ -156,9 +167,9 @@ def _write_files(folder: Path, interface: Interface, inputs: Tensor) -> str:
         for number, pixels in enumerate(interface.pixels(inputs).to(torch.uint8).permute(0, 2, 3, 1).numpy()):
             image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
             image.save(folder / f"{number:06}.png")
-        return "images, read from PNG files"
+        return f"{len(inputs)} images, read from PNG files", sorted(map(str, folder.iterdir()))
     numpy.save(folder / "inputs.npy", interface.deployed_inputs(inputs).numpy())
-    return "inputs, read from an array"
+    return f"{len(inputs)} inputs, read from an array", [str(folder / "inputs.npy")]
 
 
 @contextmanager

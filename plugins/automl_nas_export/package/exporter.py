@@ -23,7 +23,8 @@ from automl_nas_export.onnx_format import DATA, OLDEST_OPSET, OnnxExporter
 from automl_nas_export.package.card import TEMPLATES, card, costs
 from automl_nas_export.package.checks import check_infer, check_torch
 from automl_nas_export.package.interface import Interface
-from automl_nas_export.package.source import NoSourceError, network_source
+from automl_nas_export.package.layers import NoSourceError
+from automl_nas_export.package.source import network_source
 from automl_nas_export.pt2 import Pt2Exporter
 from automl_nas_export.quiet import quiet_tracing
 from automl_nas_export.safetensors_format import DESCRIPTION, WEIGHTS, SafetensorsExporter
@@ -112,7 +113,9 @@ class PackageExporter(Exporter):
             reason = self._write_network(delivery, interface, written)
             with quiet_tracing():
                 checks = check_torch(written, network, inputs, PT2_TOLERANCE)
-                checks.append(check_infer(written, network, interface, inputs, self._tolerance))
+                checks.append(
+                    check_infer(written, network, interface, inputs, self._tolerance, delivery.held_out_files)
+                )
             if reason is not None:
                 delivery.notes.append(f"the package has no network.py: {reason}")
             self._describe(delivery, interface, written, reason, checks)
@@ -126,11 +129,9 @@ class PackageExporter(Exporter):
         samples = delivery.samples
         if samples is None and interface.normalization:
             samples = delivery.held_out
-        deployed = replace(
-            delivery,
-            network=interface.deployed(delivery.network),
-            samples=None if samples is None else _pixels(interface, samples),
-        )
+        if samples is not None and interface.normalization:
+            samples = interface.levels(samples).to(samples.dtype)
+        deployed = replace(delivery, network=interface.deployed(delivery.network), samples=samples)
         self._onnx.export(deployed, folder)
         content = json.dumps(interface.to_json(), indent=2, ensure_ascii=False) + "\n"
         (folder / "preprocessing.json").write_text(content, encoding="utf-8")
@@ -173,16 +174,6 @@ class PackageExporter(Exporter):
         }
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (folder / "package.json").write_text(text, encoding="utf-8")
-
-
-def _pixels(interface: Interface, samples: torch.Tensor) -> torch.Tensor:
-    """Return training samples as inputs of ``model.onnx``: augmentation may have made values that are not pixels."""
-    if not interface.normalization:
-        return samples
-    rule = interface.network_input
-    low, high = rule["value_range"]
-    mean, std = (torch.tensor(rule[name], dtype=torch.float64).view(-1, 1, 1) for name in ("mean", "std"))
-    return ((samples.double() * std + mean - low) / (high - low) * 255).to(samples.dtype)
 
 
 def _add_metadata(file: Path, properties: dict[str, str]) -> None:

@@ -100,17 +100,22 @@ class Interface:
         )
         return nn.Sequential(normalize, network, activation or nn.Identity()).eval()
 
+    def levels(self, inputs: Tensor) -> Tensor:
+        """Return inputs of the network, of images, in the range of pixels, 0 to 255; they need not be whole numbers."""
+        rule = self.network_input
+        low, high = rule["value_range"]
+        mean, std = (torch.tensor(rule[name], dtype=torch.float64).view(-1, 1, 1) for name in ("mean", "std"))
+        levels: Tensor = (inputs.double() * std + mean - low) / (high - low) * 255
+        return levels
+
     def pixels(self, inputs: Tensor) -> Tensor:
         """Return the pixels, 0 to 255, that inputs of the network were computed from.
 
         Raises:
             RunFailedError: they are not whole numbers, so the inputs were computed in another way.
         """
-        rule = self.network_input
-        low, high = rule["value_range"]
-        mean, std = (torch.tensor(rule[name], dtype=torch.float64).view(-1, 1, 1) for name in ("mean", "std"))
-        pixels = (inputs.double() * std + mean - low) / (high - low) * 255
-        nearest = pixels.round()
+        pixels = self.levels(inputs)
+        nearest: Tensor = pixels.round()
         difference = float((pixels - nearest).abs().max())
         if not (difference <= INTEGER_TOLERANCE and float(nearest.min()) >= 0 and float(nearest.max()) <= 255):
             raise RunFailedError(
@@ -145,6 +150,8 @@ class _Normalize(nn.Module):
         low, high = rule["value_range"]
         mean, std = (torch.tensor(rule[name], dtype=torch.float64).view(1, -1, 1, 1) for name in ("mean", "std"))
         dtype = getattr(torch, rule["dtype"])
+        self.scale: Tensor
+        self.offset: Tensor
         self.register_buffer("scale", ((high - low) / 255 / std).to(dtype))
         self.register_buffer("offset", ((low - mean) / std).to(dtype))
 

@@ -157,8 +157,8 @@ class _Source:
         forward, constants = ("", {}) if _only_holds(module) else _forward(module, where)
         lines = ["super().__init__()"]
         for name, child in children.items():
-            made = self.expression(child, _join(path, name)).replace("\n", "\n        ")
-            lines.append(f"self.{name} = {made}" if _identifier(name) else f'self.add_module("{name}", {made})')
+            built = self.expression(child, _join(path, name)).replace("\n", "\n        ")
+            lines.append(f"self.{name} = {built}" if _identifier(name) else f'self.add_module("{name}", {built})')
         for name, parameter in module._parameters.items():
             if parameter is not None and name not in constants:
                 grad = "" if parameter.requires_grad else ", requires_grad=False"

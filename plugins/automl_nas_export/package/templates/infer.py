@@ -84,12 +84,14 @@ class Model:
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Return outputs as probabilities (classes: softmax over axis 1, labels: sigmoid), or numbers in their unit."""
-        values = outputs.astype(np.float64)
+        values: np.ndarray = outputs.astype(np.float64)
         if self.output["kind"] == "classes" and self.output["logits"]:
-            powers = np.exp(values - values.max(axis=1, keepdims=True))
-            return powers / powers.sum(axis=1, keepdims=True)
+            powers: np.ndarray = np.exp(values - values.max(axis=1, keepdims=True))
+            powers /= powers.sum(axis=1, keepdims=True)
+            return powers
         if self.output["kind"] == "labels" and self.output["logits"]:
-            return np.exp(-np.logaddexp(0.0, -values))
+            chances: np.ndarray = np.exp(-np.logaddexp(0.0, -values))
+            return chances
         scale = self.output.get("target_scale")
         return values if scale is None else values * np.asarray(scale["deviation"]) + np.asarray(scale["mean"])
 
@@ -154,15 +156,22 @@ class Model:
         height, width = rule["size"]
         try:
             with Image.open(path) as opened:
+                opened.load()
                 image = ImageOps.exif_transpose(opened)
-                image = _flat(image, rule["channels"])
-        except (SyntaxError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: {error}") from error
-        image = _resized(image, rule["resize"], width, height, tuple(rule["fill"]), path)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # Pillow raises errors of many classes for damaged content
+            raise InputError(f"{path}: not a readable image ({type(error).__name__}: {error})") from error
+        try:
+            image = _coloured(image, rule["channels"], rule["background"])
+            image = _resized(image, rule["resize"], width, height, rule["fill"])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         pixels = np.asarray(image, dtype=np.float64).reshape(height, width, -1).transpose(2, 0, 1)
         low, high = rule["value_range"]
         mean, std = (np.asarray(rule[name], dtype=np.float64).reshape(-1, 1, 1) for name in ("mean", "std"))
-        return (((low + pixels / 255 * (high - low)) - mean) / std)[None].astype(rule["dtype"])
+        inputs: np.ndarray = ((low + pixels / 255 * (high - low)) - mean) / std
+        return inputs[None].astype(rule["dtype"])
 
     def _table(self, path: Path) -> np.ndarray:
         rule = self.input
@@ -184,39 +193,44 @@ class Model:
         return np.asarray(inputs, dtype=np.float64).astype(rule["dtype"])
 
 
-def _flat(image: Any, channels: str) -> Any:
-    """Return an image in the colours of the inputs; transparent pixels are put on black."""
+def _coloured(image: Any, channels: str, background: Sequence[int]) -> Any:
+    """Return an image in the colours of the inputs; what is behind transparent pixels is seen."""
     from PIL import Image
 
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        raise InputError(f"images of mode {image.mode} are not supported: convert them to 8 bits")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        colour = tuple(background) if len(background) == 3 else (background[0],) * 3
+        behind = Image.new("RGBA", image.size, (*colour, 255))
+        image = Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")
     if channels not in ("L", "RGB"):
         raise InputError(f"images of {channels} channels are read from .npy files")
     return image.convert(channels)
 
 
-def _resized(image: Any, policy: str, width: int, height: int, fill: tuple[int, ...], path: Path) -> Any:
+def _eight_bits(image: Any) -> Any:
+    """Return a grey image of 16 bits with 8 bits."""
     from PIL import Image
+
+    values = np.asarray(image)
+    if image.mode == "F" or (values.size and (values.min() < 0 or values.max() > 65535)):
+        raise InputError(f"pixels from {values.min():g} to {values.max():g} have no known range; convert to 8 bits")
+    return Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8))
+
+
+def _resized(image: Any, policy: str, width: int, height: int, fill: Sequence[int]) -> Any:
+    from PIL import Image, ImageOps
 
     if image.size == (width, height):
         return image
-    if policy == "none":
-        raise InputError(f"{path}: {image.width} x {image.height} pixels instead of {width} x {height}")
     if policy == "squash":
         return image.resize((width, height), Image.Resampling.BILINEAR)
-    choose = max if policy == "crop" else min
-    scale = choose(width / image.width, height / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
     if policy == "crop":
-        return image.crop((left, top, left + width, top + height))
-    padded = Image.new(image.mode, (width, height), fill[0] if len(fill) == 1 else fill)
-    padded.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-    return padded
+        return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    if policy == "pad":
+        colour = fill[0] if len(fill) == 1 else tuple(fill)
+        return ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR, color=colour)
+    raise InputError(f"{image.width} x {image.height} pixels instead of {width} x {height}")
 
 
 def _feature(rule: dict[str, Any], cells: dict[str, str], missing: set[str], path: Path, line: int) -> Iterator[float]:
