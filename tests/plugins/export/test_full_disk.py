@@ -15,6 +15,7 @@ from torch import nn
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.space.architecture import Architecture
 from automl_nas_export.onnx_format import OnnxExporter
+from automl_nas_export.package.exporter import PackageExporter
 from automl_nas_export.pt2 import Pt2Exporter
 from automl_nas_export.safetensors_format import SafetensorsExporter
 
@@ -35,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("exporter", [SafetensorsExporter(), Pt2Exporter(), OnnxExporter()])
+@pytest.mark.parametrize("exporter", [SafetensorsExporter(), Pt2Exporter(), OnnxExporter(), PackageExporter()])
 def test_a_full_disk_is_said(small_disk: Path, exporter: Exporter) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1000)).eval()
     assert sum(p.numel() * 4 for p in network.parameters()) > 2**16

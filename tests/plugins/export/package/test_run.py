@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from torch import Tensor, nn
 
 import automl_nas
-from automl_nas.cli import main
+from automl_nas.cli.export import _export
+from automl_nas.errors import RunDirectoryError
 
 rng = np.random.default_rng(0)
 
@@ -60,11 +60,12 @@ def test_a_run_and_the_command(tmp_path: Path) -> None:
     assert summary["interface"]["output"]["class_names"] == ["low", "high"]
     assert set(result.files) == {path for path in folder.iterdir() if path.name != "__pycache__"}
 
-    again = automl_nas.open_run(tmp_path / "run", **parts).delivery()
-    assert again.class_names == ("low", "high")
-    assert again.description["units"] == {"params": "parameters"}
+    opened = automl_nas.open_run(tmp_path / "run", **parts)
+    assert opened.delivery().class_names == ("low", "high")
+    assert opened.delivery().description["units"] == {"params": "parameters"}
 
     (folder / "README.md").write_text("of another run")
-    refused = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "--format", "package"])
-    assert refused.exit_code != 0
+    spec = opened.parts.components.registry.resolve("exporters", "package", path="--format")
+    with pytest.raises(RunDirectoryError, match=r"would replace .*README\.md; use another --out, or --force"):
+        _export(opened, [spec], folder.parent, False)
     assert (folder / "README.md").read_text() == "of another run"
