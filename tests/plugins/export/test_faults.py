@@ -200,7 +200,11 @@ def test_only_this_thread_and_only_libraries_are_quiet(
         thread.join()
     print("afterwards")
     logging.getLogger("onnxscript").error("afterwards")
-    assert capsys.readouterr() == ("afterwards\n", "progress\n")
+    output, errors = capsys.readouterr()
+    assert output == "afterwards\n"
+    # Some versions of torch print what its loggers record: of the two threads, only what the other one logged.
+    assert errors.splitlines()[0] == "progress"
+    assert all(line.endswith("of another thread") for line in errors.splitlines()[1:])
     assert caplog.messages == ["ours", "of another thread", "afterwards"]
 
 

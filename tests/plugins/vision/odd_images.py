@@ -21,8 +21,10 @@ def photographs() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return pixels[chosen], np.repeat(np.arange(3), 24)
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 24)
-    base = rng.integers(0, 256, (3, 1, 32, 32, 3))
-    noise = rng.integers(-30, 31, (3, 24, 32, 32, 3))
+    # Smooth like photographs: compression stores the colours of neighbouring pixels together.
+    coarse = [Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in NAMES]
+    base = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)) for image in coarse])[:, None]
+    noise = rng.integers(-8, 9, (3, 24, 32, 32, 3))
     return np.clip(base + noise, 0, 255).astype(np.uint8).reshape(-1, 32, 32, 3), labels
 
 
