@@ -11,12 +11,13 @@ import argparse
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,18 +53,26 @@ def main() -> int:
     gc.freeze()
     counts = {name: Counts() for name in names}
     rng = random.Random(options.seed)
-    while (
-        time.monotonic() < begun + 60 * options.minutes
-        and sum(sum(count.kills.values()) for count in counts.values()) < options.kills
-    ):
-        # The kind with the fewest kills for its weight is next.
-        name = min(names, key=lambda name: (sum(counts[name].kills.values()) / KINDS[name].weight, rng.random()))
-        counted = soaks[name].run()
-        counts[name].add(counted)
-        for fault in counted.faults:
-            print(f"{name}: {fault}\n", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while time.monotonic() < begun + 60 * options.minutes and kills(counts) < options.kills:
+            # The kind with the fewest kills for its weight is next.
+            name = min(names, key=lambda name: (counts[name].kills.total() / KINDS[name].weight, rng.random()))
+            counted = soaks[name].run()
+            counts[name].add(counted)
+            for fault in counted.faults:
+                print(f"{name}: {fault}\n", flush=True)
+            if kills(counts) // 100 > (kills(counts) - counted.kills.total()) // 100:
+                print(table(counts), flush=True)
+    except KeyboardInterrupt:
+        print("stopped")
     print(table(counts))
     return int(any(count.faults for count in counts.values()))
+
+
+def kills(counts: Mapping[str, Counts]) -> int:
+    """Return the number of kills so far."""
+    return sum(count.kills.total() for count in counts.values())
 
 
 def make_references(names: Sequence[str], folder: Path) -> None:
@@ -76,7 +85,7 @@ def make_references(names: Sequence[str], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def table(counts: dict[str, Counts]) -> str:
+def table(counts: Mapping[str, Counts]) -> str:
     """Return the counts of each kind and their sum."""
     total = Counts()
     lines = [f"{'kind':16}{'runs':>6}{'kills':>7}{'identical':>11}{'different':>11}{'failed':>8}  kills by phase"]
@@ -88,7 +97,7 @@ def table(counts: dict[str, Counts]) -> str:
 
 
 def _row(name: str, count: Counts, parts: Counter[str]) -> str:
-    numbers = f"{count.runs:6}{sum(count.kills.values()):7}{count.identical:11}{count.different:11}{count.failed:8}"
+    numbers = f"{count.runs:6}{count.kills.total():7}{count.identical:11}{count.different:11}{count.failed:8}"
     return f"{name:16}{numbers}  " + ", ".join(f"{number} {part}" for part, number in parts.most_common())
 
 

@@ -122,6 +122,8 @@ def fork(work: Callable[[], object], folder: Path, log: Path) -> int:
         return pid
     code = 1
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()  # a group of its own, with its worker processes
         os.chdir(folder)
         file = log.open("ab", buffering=0)
@@ -171,8 +173,10 @@ class Soak:
         self.startup = self.seconds = 0.0
 
     def reference(self) -> None:
-        """Make an undisturbed run in a forked process."""
+        """Make an undisturbed run in a forked process, unless there is one."""
         path = self.folder / f"{self.name}-reference"
+        if (path / "run" / "result.json").exists():
+            return
         path.mkdir(parents=True)
         workers = [self._worker(path) for _ in range(self.kind.workers)]
         try:
@@ -186,6 +190,7 @@ class Soak:
     def prepare(self) -> None:
         """Make an undisturbed run, import what it imported, and compare it with the reference if there is one."""
         path = self.folder / f"{self.name}-undisturbed"
+        shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         workers = [self._worker(path) for _ in range(self.kind.workers)]
         begun = time.monotonic()
@@ -213,6 +218,7 @@ class Soak:
         """Kill and resume one run until it is complete; compare it with the reference."""
         counts, self._number = Counts(runs=1), self._number + 1
         path = self.folder / f"{self.name}-{self._number}"
+        shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         log = path / "log"
         workers = [self._worker(path) for _ in range(self.kind.workers)]

@@ -261,7 +261,7 @@ KINDS: dict[str, Kind] = {
     "uniform": Kind(uniform),
     "fair": Kind(fair),
     "feasible": Kind(feasible),
-    "channels": Kind(channels, weight=0.5),
+    "channels": Kind(channels, weight=0.3),
     "scratch": Kind(scratch),
     "processes": Kind(processes),
     "dso": Kind(dso),
@@ -270,5 +270,5 @@ KINDS: dict[str, Kind] = {
     "measured": Kind(measured, masked=MEASURED),
     "perceptrons": Kind(perceptrons),
     "optuna_workers": Kind(optuna_workers, workers=2),
-    "sqlite_workers": Kind(sqlite_workers, workers=2, weight=0.5),
+    "sqlite_workers": Kind(sqlite_workers, workers=2, weight=0.3),
 }
