@@ -176,7 +176,10 @@ class ImageFolder(ImageTask):
 
 
 def _format(size: int | Sequence[int], resize: Resize, colour: str, fill: int, background: int) -> Format:
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2:
+        raise ConfigurationError(f"size must be one number or [height, width], not {size}", path="task.size")
+    height, width = sides
     if not (1 <= height <= 16384 and 1 <= width <= 16384):
         raise ConfigurationError(f"size must be between 1 and 16384 pixels, not {size}", path="task.size")
     for name, value in (("fill", fill), ("background", background)):

@@ -165,6 +165,8 @@ def _class_names(folder: Path, classes: Sequence[str] | None) -> tuple[str, ...]
         except UnicodeEncodeError:
             raise DataError(f"the name of the folder {shown(str(folder / name))} is not UTF-8; rename it") from None
     if classes is not None:
+        if len(classes) < 2:
+            raise ConfigurationError("classification needs at least two classes", path="task.classes")
         if len(set(classes)) != len(classes):
             raise ConfigurationError("a class is listed twice", path="task.classes")
         for name in classes:

@@ -260,6 +260,8 @@ def test_a_file_that_breaks_later_is_named(small: Path) -> None:
         ({"a": 5, "train": 5}, {}, "a folder 'train' beside the class 'a'"),
         ({"a": 5, "b": 5}, {"classes": ("a", "bb")}, "has no folder 'bb'; did you mean 'b'"),
         ({"a": 5, "b": 5}, {"test": "holdout"}, "task.test: "),
+        ({"a": 5, "b": 5}, {"size": (8,)}, "task.size: size must be one number or [height, width]"),
+        ({"a": 5, "b": 5}, {"classes": ()}, "task.classes: classification needs at least two classes"),
         ({"a": 5, "b": 5}, {"size": 0}, "task.size: size must be between 1"),
         ({"a": 5, "b": 5}, {"label_separator": "|"}, "task.label_separator: label_separator needs a CSV file"),
     ],

@@ -257,3 +257,39 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
         return Npz(path=tmp_path / "data.npz").fingerprint()
 
     assert fingerprint(1) == fingerprint(1) != fingerprint(2)
+
+
+def test_a_file_may_have_its_own_search_split(tmp_path: Path) -> None:
+    own = {"search_images": arrays()["test_images"][:8], "search_labels": np.arange(8) % 4}
+    task = Npz(path=save(tmp_path, **own), normalize=False, class_names=("a", "b", "c", "d"))
+    assert [task.size(split) for split in ("train", "search", "test", "train+search")] == [40, 8, 12, 48]
+    expected = torch.from_numpy(own["search_images"]).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(shown(task, "search"), expected)
+    assert task.class_names == ("a", "b", "c", "d")
+    renamed = {"val_x": own["search_images"], "val_y": own["search_labels"]}
+    other = Npz(path=save(tmp_path, **renamed), normalize=False, search_images="val_x", search_labels="val_y")
+    assert torch.equal(shown(other, "search"), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({"search_images": np.zeros((4, 8, 8, 3), np.uint8)}, {}, "no array 'search_labels'"),
+        ({}, {"search_images": "val_x"}, "no array 'val_x'"),
+        (
+            {"search_images": np.zeros((4, 9, 8, 3), np.uint8), "search_labels": np.arange(4)},
+            {},
+            "one of 'search_images' has shape",
+        ),
+        (
+            {"search_images": np.zeros((4, 8, 8, 3), np.uint8), "search_labels": np.arange(4) + 1},
+            {},
+            "'search_labels' goes from 1 to 4",
+        ),
+        ({}, {"class_names": ("a", "b")}, "task.class_names: there are 2 names for 4 classes"),
+    ],
+)
+def test_wrong_search_arrays_and_names(tmp_path: Path, changes: Any, settings: Any, message: str) -> None:
+    with pytest.raises((DataError, ConfigurationError)) as caught:
+        Npz(path=save(tmp_path, **changes), **settings)
+    assert message in str(caught.value)
