@@ -30,7 +30,7 @@ from automl_nas.plugin.component import Component
 from automl_nas.plugin.kinds import KINDS, kind_of
 from automl_nas.plugin.settings import REQUIRED, Setting, describe, fields_of, is_union
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.configuration.final_section import DistillSettings, FinalSettings, InitialWeights
 from automl_nas.run.configuration.sections import (
     BudgetSettings,
     ProblemSettings,
@@ -48,6 +48,8 @@ SECTIONS: dict[str, Any] = {
     "Stage": StageSettings,
     "Budget": BudgetSettings,
     "Final": FinalSettings,
+    "InitialWeights": InitialWeights,
+    "Distillation": DistillSettings,
     "Training": Recipe,
 }
 """Heading -> the dataclass that is the section's schema."""
@@ -60,6 +62,8 @@ INTRODUCTIONS = {
     "Budget": "`budget` of a stage.",
     "Final": "`final`.",
     "Training": "Every setting called `train`.",
+    "InitialWeights": "`final.initial_weights`.",
+    "Distillation": "`final.distill`.",
 }
 
 MORE_OF_FINAL = (

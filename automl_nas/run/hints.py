@@ -41,7 +41,7 @@ def has_python_objects(config: Any) -> bool:
 
 def _has_references(config: Any) -> bool:
     """Whether a component is named by a reference ``package.module:Class``, whose import needs consent."""
-    return any(key == "name" and _REFERENCE.fullmatch(text) for key, text in _strings(config))
+    return any(key in ("name", "teacher") and _REFERENCE.fullmatch(text) for key, text in _strings(config))
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
+from automl_nas.evaluation.training.distillation import Distillation
 from automl_nas.evaluation.training.mixing import check_mixing, mix
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.evaluation.training.schedule import learning_rate as learning_rate
@@ -68,6 +69,7 @@ class Fit:
         forward: the call of the network; by default ``network(inputs)``.
         passes: the number of calls in each iteration, on the same batch. Their gradients are added before one step of
             the optimiser (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
+        distillation: a teacher on the runtime's device; None: no teacher.
 
     Raises:
         ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, or early
@@ -85,11 +87,13 @@ class Fit:
         split: str = "train",
         forward: Forward = _call,
         passes: int = 1,
+        distillation: Distillation | None = None,
     ) -> None:
         if passes < 1:
             raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
         self.network, self.task, self.runtime, self.recipe = network, task, runtime, recipe
         self.iteration = 0
+        self._distillation = distillation
         self._seed, self._split, self._forward, self._passes = seed, split, forward, passes
         self._data_seed = stream_seed(seed, "data")
         self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
@@ -263,6 +267,10 @@ class Fit:
         if recipe.mixup or recipe.cutmix:
             check_mixing(recipe, x, y, "")
             x, share = mix(x, recipe, stream(self._seed, "mix", self.iteration * recipe.accumulate + number))
+        distillation, taught = self._distillation, None
+        if distillation is not None:
+            with runtime.autocast():
+                taught = distillation.outputs(x)
         for turn in range(self._passes):
             with runtime.autocast():
                 # All batches of an iteration have the same count: they are parts of one large batch.
@@ -271,6 +279,8 @@ class Fit:
                 if share < 1:
                     partners = training_loss(self.task, outputs, y.roll(1, 0), recipe.auxiliary)
                     loss = share * loss + (1 - share) * partners
+                if distillation is not None and taught is not None:
+                    loss = distillation.loss(loss, outputs if isinstance(outputs, Tensor) else outputs[0], taught)
             part = loss if recipe.accumulate == 1 else loss / recipe.accumulate
             (part if self._scaler is None else self._scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
             yield loss.detach()

@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.training.recipe import Recipe
+
+LARGEST = "largest"
+"""The teacher that the final stage trains itself."""
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """From whom the networks of the final stage learn besides the targets.
+
+    Attributes:
+        teacher: ``largest``: the largest network of the space, whatever the limits, which is trained first by the same
+            recipe; or the directory of a run, whose delivered network is the teacher; or ``package.module:function``,
+            a function without arguments that returns a network.
+        weights: safetensors file with the weights of the network of such a function; null: it has its weights.
+        weight: share of the teacher in the loss, ``(1 - weight) * loss + weight * T^2 * KL(teacher || network)``.
+        temperature: T, by which logits are divided.
+    """
+
+    teacher: str = LARGEST
+    weights: str | None = None
+    weight: float = 0.5
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1:
+            raise ConfigurationError(f"must be above 0 and at most 1, not {self.weight}", path="weight")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigurationError(f"must be positive, not {self.temperature}", path="temperature")
+        if self.weights is not None and ":" not in self.teacher:
+            raise ConfigurationError("only a teacher that a function returns takes weights from a file", path="weights")
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that networks begin with.
+
+    Attributes:
+        file: safetensors file; its tensors are loaded by name. It may hold more tensors than a network has.
+        strict: whether every tensor of a network must be in the file, with its shape. ``false``: tensors that are
+            missing or have another shape, such as a head for other classes, keep fresh weights.
+    """
+
+    file: str
+    strict: bool = True
 
 
 @dataclass(frozen=True)
@@ -17,6 +62,9 @@ class FinalSettings:
         top_k: number of best trials whose networks are retrained; the network that is best on the search split is
             delivered.
         weights: ``scratch``: retrain from fresh weights; ``inherited``: fine-tune from the weights of the supernet.
+        initial_weights: weights that networks begin with instead of fresh ones; null: fresh weights. Needs ``weights:
+            scratch``.
+        distill: the teacher that networks learn from, besides the targets; null: no teacher.
         train: the recipe of retraining.
         data: images to retrain on. ``train+search``: all but the test images; then no images are left to choose a
             network by, so ``top_k`` must be 1. None: ``train+search`` for top_k 1, else ``train``.
@@ -39,6 +87,8 @@ class FinalSettings:
 
     top_k: int = 1
     weights: Literal["scratch", "inherited"] = "scratch"
+    initial_weights: InitialWeights | None = None
+    distill: DistillSettings | None = None
     train: Recipe = field(default_factory=lambda: Recipe(epochs=25))
     data: Literal["train+search", "train"] | None = None
     baselines: list[Literal["largest", "random", "equal"]] = field(default_factory=list)
@@ -63,6 +113,11 @@ class FinalSettings:
                 f"top_k is {self.top_k}, and choosing among retrained networks needs images that they were not trained "
                 "on; set data: train",
                 path="data",
+            )
+        if self.initial_weights is not None and self.weights != "scratch":
+            raise ConfigurationError(
+                f"weights is {self.weights}, which are other weights to begin with; use one of both",
+                path="initial_weights",
             )
         if self.train.patience is not None and self.split != "train":
             raise ConfigurationError(

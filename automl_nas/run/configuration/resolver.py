@@ -32,6 +32,8 @@ from automl_nas.run.configuration.stages import (
     resolve_stage,
 )
 from automl_nas.run.configuration.width_fitting import FittedSetting, WidthFitter, separate_fit
+from automl_nas.run.final.network_check import check_final_networks
+from automl_nas.run.final.teacher import import_teacher
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
@@ -79,7 +81,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)
-    resolver.check_training(final, final_task.part)
+    resolver.check_training(final, final_task.part, final_space.part, stages)
     resolver.check_device(runtime, stages, final)
     fitter = resolver.fitter(final_space, final, stages, context)
     config = {
@@ -280,15 +282,24 @@ class Resolver:
             check_exporters(final, context, runtime)
         return final
 
-    def check_training(self, final: FinalPlan | None, task: Task | None) -> None:
-        """Check that the recipe of the final stage fits the data, which need not be read otherwise."""
-        if self.checked or final is None or task is None:
+    def check_training(
+        self, final: FinalPlan | None, task: Task | None, space: SearchSpace, stages: Sequence[StagePlan]
+    ) -> None:
+        """Check that recipe, initial weights and teacher of the final stage fit the data and the networks."""
+        if final is None or task is None:
+            return
+        if (distill := final.settings.distill) is not None:
+            import_teacher(distill)  # also when a run is resumed, which needs the user's consent
+        if self.checked:
             return
         recipe, split = final.settings.train, final.settings.split
         check_fit(task, recipe, split, "final.train")
         if recipe.mixup or recipe.cutmix:
             inputs, targets = next(iter(task.batches(split, 0, stream_seed(self.settings.seed, "mixing"))))
             check_mixing(recipe, inputs, targets, "final.train")
+        source = next(stage for stage in stages if stage.settings.name == final.source)
+        with Runtime(device="cpu").seeded(self.settings.seed, "training check"):
+            check_final_networks(final.settings, task, space, source.problem)
 
     def fitter(
         self,

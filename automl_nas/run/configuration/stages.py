@@ -12,7 +12,7 @@ from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.context import RunContext
-from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.space.space import SearchSpace, SupernetSpace
@@ -204,10 +204,27 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
     source = section.get("from", names[-1])
     if source not in names:
         raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
+    settings = _with_absolute_paths(settings)
     inherit = None
     if settings.weights == "inherited":
         inherit = _inherited_weights(stages[names.index(source)], context.space)
     return FinalPlan(settings, source, _exporters(section, context.components), inherit)
+
+
+def _with_absolute_paths(settings: FinalSettings) -> FinalSettings:
+    """Return the settings with absolute paths, since a run may be resumed from another folder."""
+    if (initial := settings.initial_weights) is not None:
+        settings = replace(settings, initial_weights=replace(initial, file=_absolute(initial.file)))
+    if (distill := settings.distill) is not None:
+        is_run = distill.teacher != LARGEST and ":" not in distill.teacher
+        teacher = _absolute(distill.teacher) if is_run else distill.teacher
+        weights = None if distill.weights is None else _absolute(distill.weights)
+        settings = replace(settings, distill=replace(distill, teacher=teacher, weights=weights))
+    return settings
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def _inherited_weights(stage: StagePlan, space: SearchSpace) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from automl_nas.errors import RunFailedError
+from automl_nas.run.configuration.final_section import LARGEST
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import FinalPlan
-from automl_nas.run.final.baselines import baseline
-from automl_nas.run.final.candidates import FinalCandidate, no_feasible_network
+from automl_nas.run.final.baselines import baseline, largest_feasible
+from automl_nas.run.final.candidates import TEACHER, FinalCandidate, no_feasible_network
 from automl_nas.run.final.delivery import RunExporter, formats_of
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
@@ -73,6 +74,13 @@ def _baselines(plan: Plan, final: FinalPlan, problem: Problem, best: Architectur
         )
         if architecture is not None:
             candidates.append(_candidate(plan, problem, role, architecture, None))
+    distill = final.settings.distill
+    if distill is not None and distill.teacher == LARGEST:
+        # Limits are for the delivered network: the teacher has none, and no width is fitted for it.
+        unlimited = Problem(problem.objectives, (), problem.cost_models)
+        largest = largest_feasible(plan.space, unlimited, seed)
+        assert largest is not None  # the plan has a cost
+        candidates.append(FinalCandidate(TEACHER, largest, plan.final_space, unlimited.costs(largest)))
     return candidates
 
 

@@ -12,13 +12,17 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Trial
 
+TEACHER = "teacher"
+"""The role of the teacher that the final stage trains."""
+
 
 @dataclass(frozen=True)
 class FinalCandidate:
     """An architecture that the final stage may train.
 
     Attributes:
-        role: ``found`` for an architecture of the search; ``largest``, ``random`` or ``equal`` for a baseline.
+        role: ``found`` for an architecture of the search; ``largest``, ``random`` or ``equal`` for a baseline;
+            ``teacher`` for the teacher that the stage trains.
         architecture: to build.
         space: that builds it.
         costs: cost -> value that the cost model computes or predicts.

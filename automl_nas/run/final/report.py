@@ -16,7 +16,8 @@ class FinalNetwork:
     """A network that the final stage trained, and what was measured of it.
 
     Attributes:
-        role: ``found`` for a network of the search; ``largest``, ``random`` or ``equal`` for a baseline.
+        role: ``found`` for a network of the search; ``largest``, ``random`` or ``equal`` for a baseline;
+            ``teacher`` for the teacher that the stage trained.
         trial: number of the trial that the network comes from; None for a baseline.
         seed: which of the repeated trainings of the same network this is, from 0.
         architecture: of the network.

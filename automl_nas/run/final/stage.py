@@ -11,10 +11,12 @@ import torch
 from automl_nas.errors import DamagedError, DivergedError
 from automl_nas.evaluation.training.fit import Fit, Progress
 from automl_nas.onednn_guard import remove_guards
-from automl_nas.run.final.candidates import FinalCandidate, compare
+from automl_nas.run.configuration.final_section import LARGEST
+from automl_nas.run.final.candidates import TEACHER, FinalCandidate, compare
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.run.final.report import FinalNetwork, FinalReport
+from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.contents import FINAL_STATE
 from automl_nas.run.record.shapes import problem_of
@@ -64,6 +66,7 @@ class Final(Strategy):
         self._fit: Fit | None = None
         self._epoch_loss = (0.0, 0)
         self._report: FinalReport | None = None
+        self._teacher: torch.nn.Module | None = None
         self._metric = next(iter(training.task.metrics))
 
     def step(self, services: Services) -> None:
@@ -143,8 +146,10 @@ class Final(Strategy):
         """All trainings of the stage. They depend on the measurements, so nothing may be left to measure."""
         if self._planned_entries is None:
             entries = [_Entry(self._searched[place], place) for place in self._limits.chosen]
-            entries += [_Entry(candidate, -1 - position) for position, candidate in enumerate(self._baselines)]
-            self._planned_entries = [
+            others = [_Entry(candidate, -1 - position) for position, candidate in enumerate(self._baselines)]
+            teachers = [entry for entry in others if entry.candidate.role == TEACHER]
+            entries += [entry for entry in others if entry.candidate.role != TEACHER]
+            self._planned_entries = teachers + [
                 replace(entry, repetition=n) for entry in entries for n in range(self._settings.seeds)
             ]
         return self._planned_entries
@@ -197,7 +202,13 @@ class Final(Strategy):
 
     def _start(self) -> Fit:
         entry = self._entries[len(self._networks)]
-        return self._training.start(entry.candidate, entry.repetition)
+        distill = self._settings.distill
+        if distill is None or entry.candidate.role == TEACHER:
+            return self._training.start(entry.candidate, entry.repetition)
+        if self._teacher is None:
+            own = distill.teacher == LARGEST
+            self._teacher = self._load(0) if own else self._training.runtime.place(load_teacher(distill))
+        return self._training.start(entry.candidate, entry.repetition, self._teacher)
 
     def _new_record(self) -> FinalNetwork:
         """Return the record of the present network before it is scored."""
@@ -215,6 +226,8 @@ class Final(Strategy):
 
     def _record_divergence(self, error: DivergedError) -> None:
         """Record the failed training; raise the error if no network of the search is left to deliver."""
+        if self._entries[len(self._networks)].candidate.role == TEACHER:
+            raise error
         remaining = self._entries[len(self._networks) + 1 :]
         trained = [network for network in self._networks if network.role == "found" and network.failed is None]
         if not trained and not any(entry.candidate.role == "found" for entry in remaining):

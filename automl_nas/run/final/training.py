@@ -12,7 +12,9 @@ from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task, TaskReport
+from automl_nas.evaluation.training.distillation import Distillation
 from automl_nas.evaluation.training.fit import Fit, report, score
+from automl_nas.evaluation.training.initial_weights import load_initial_weights
 from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.final.candidates import FinalCandidate
 from automl_nas.space.architecture import Architecture
@@ -45,13 +47,21 @@ class FinalTraining:
         with self.runtime.seeded(self.seed, "build", repetition):
             return candidate.space.build(candidate.architecture)
 
-    def start(self, candidate: FinalCandidate, repetition: int) -> Fit:
+    def start(self, candidate: FinalCandidate, repetition: int, teacher: nn.Module | None = None) -> Fit:
         """Return the training of a network, before its first iteration.
 
+        Args:
+            candidate: the network.
+            repetition: which of its trainings.
+            teacher: the network that it learns from, on the device; None: it learns from the targets only.
+
         Raises:
-            ConfigurationError: the supernet's weights do not fit the network.
+            ConfigurationError: the supernet's weights or the initial weights do not fit the network.
         """
         network = self.build(candidate, repetition)
+        initial, distill = self.settings.initial_weights, self.settings.distill
+        if initial is not None:
+            load_initial_weights(network, initial.file, strict=initial.strict, path="final.initial_weights")
         if self.inherit is not None:
             take_weights(network, self.inherit(candidate.architecture))
         return Fit(
@@ -61,6 +71,9 @@ class FinalTraining:
             self.settings.train,
             seed=stream_seed(self.seed, "fit", repetition),
             split=self.settings.split,
+            distillation=None
+            if teacher is None or distill is None
+            else Distillation(teacher, distill.weight, distill.temperature),
         )
 
     def save(self, network: nn.Module, position: int) -> None:

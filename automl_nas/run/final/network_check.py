@@ -1,0 +1,49 @@
+"""The checks of the final stage's initial weights and teacher, before a run."""
+
+from __future__ import annotations
+
+import torch
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.training.distillation import check_teacher
+from automl_nas.evaluation.training.initial_weights import load_initial_weights
+from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
+from automl_nas.run.final.teacher import PATH, load_teacher
+from automl_nas.space.covering import cover_options
+from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.problem import Problem
+
+MAX_NETWORKS = 8
+"""The number of networks that initial weights are loaded into at most."""
+
+
+def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace, problem: Problem) -> None:
+    """Load the initial weights into networks that cover the options; compare the teacher's outputs with a network's.
+
+    Networks draw from the global generators.
+
+    Raises:
+        ConfigurationError: the weights do not fit a network, or networks cannot learn from the teacher.
+    """
+    initial, distill = settings.initial_weights, settings.distill
+    if initial is None and distill is None:
+        return
+    networks = [space.build(architecture) for architecture in cover_options(space.decisions, MAX_NETWORKS)]
+    if initial is not None:
+        for network in networks:
+            load_initial_weights(network, initial.file, strict=initial.strict, path="final.initial_weights")
+    if distill is None:
+        return
+    if distill.teacher == LARGEST and not problem.cost_models:
+        raise ConfigurationError("the largest network is that of the largest cost, and the problem has none", path=PATH)
+    inputs, _ = next(iter(task.batches(settings.split, 0, 0)))
+    with torch.no_grad():
+        outputs = networks[0].eval()(inputs[:2])
+        teacher = networks[-1] if distill.teacher == LARGEST else load_teacher(distill)
+        try:
+            taught = teacher.eval()(inputs[:2])
+        except Exception as error:  # the teacher's code, for inputs of another shape
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigurationError(f"the teacher does not accept samples of the task: {reason}", path=PATH) from error
+    check_teacher(outputs, taught, PATH)

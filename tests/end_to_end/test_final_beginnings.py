@@ -1,0 +1,141 @@
+"""The final stage with a teacher and with initial weights."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from end_to_end.runs import record
+from torch import nn
+
+import automl_nas
+from automl_nas.errors import ConfigurationError, RunInterrupted
+from automl_nas.plugin import NumbersLogged
+from automl_nas.space.operators import enumerate_all
+from automl_nas.testing.toys import ToyCost, ToyEvaluator, ToySpace, ToyTask
+
+
+def config(**final: Any) -> dict[str, Any]:
+    return {
+        "space": ToySpace(blocks=3),
+        "task": ToyTask(train=64, search=32, test=32, batch_size=8),
+        "problem": {"costs": {"toy_cost": ToyCost}, "constraints": {"toy_cost": "<= 2"}},
+        "runtime": {"device": "cpu", "threads": 1},
+        "stages": [
+            {"name": "search", "strategy": "random", "evaluator": ToyEvaluator, "budget": {"trials": 4}},
+        ],
+        "final": {"train": {"epochs": 2}, "iterations_per_step": 3, "export": [], **final},
+        "checkpoint_seconds": 0.0,
+    }
+
+
+def test_the_largest_network_is_trained_first_and_teaches(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"distill": {"weight": 0.9}, "baselines": ["random"], "seeds": 2}
+    result = automl_nas.search(config(**settings), out=tmp_path / "taught")
+    plain = automl_nas.search(config(baselines=["largest"], seeds=2), out=tmp_path / "plain")
+    assert result.final is not None and plain.final is not None
+    assert [network.role for network in result.final.networks] == ["teacher", "found", "found", "random", "random"]
+    teacher = result.final.networks[0]
+    assert teacher.costs["toy_cost"] > 2  # the limit is one of the delivered network
+    assert teacher.costs["toy_cost"] == max(
+        ToyCost(ToySpace(blocks=3)).estimate(architecture)
+        for architecture in enumerate_all(ToySpace(blocks=3).decisions)
+    )
+    assert result.final.delivered.role == "found"
+    assert result.final.comparisons[0].role == "teacher"
+    taught, alone = (
+        safetensors.torch.load_file(tmp_path / run / "artifacts" / "final" / "weights.safetensors")
+        for run in ("taught", "plain")
+    )
+    assert any(not torch.equal(tensor, alone[name]) for name, tensor in taught.items())
+
+    def interrupt(event: NumbersLogged) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    interrupted = 0
+    for _ in range(100):
+        try:
+            automl_nas.search(
+                config(**settings), out=tmp_path / "parts", resume=True, handlers={NumbersLogged: interrupt}
+            )
+            break
+        except RunInterrupted:
+            interrupted += 1
+    assert interrupted > 10
+    assert record(tmp_path / "parts") == record(tmp_path / "taught")
+
+
+def five_classes() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+
+
+def three_classes() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+
+def colours() -> nn.Module:
+    return nn.Conv2d(3, 3, 1)
+
+
+def test_a_run_or_a_function_gives_the_teacher(tmp_path: Path) -> None:
+    file = tmp_path / "teacher.safetensors"
+    safetensors.torch.save_file(three_classes().state_dict(), file)
+    distill = {"teacher": f"{__name__}:three_classes", "weights": str(file)}
+    result = automl_nas.search(config(distill=distill), out=tmp_path / "run")
+    assert result.final is not None
+    assert [network.role for network in result.final.networks] == ["found"]
+    objects = {"space": ToySpace(blocks=3), "task": ToyTask(), "evaluator": ToyEvaluator, "cost_model": ToyCost}
+    with pytest.raises(ConfigurationError, match=r"names '.*:three_classes'.*If you trust the run directory"):
+        _ = automl_nas.open_run(tmp_path / "run", **objects).plan
+    # A run whose space is a Python object cannot be opened without the object.
+    with pytest.raises(ConfigurationError, match="no teacher can be loaded from this run") as caught:
+        automl_nas.search(config(distill={"teacher": str(tmp_path / "run")}), out=tmp_path / "other")
+    assert caught.value.path == "final.distill.teacher"
+
+
+@pytest.mark.parametrize(
+    ("final", "path", "message"),
+    [
+        ({"distill": {"teacher": f"{__name__}:five_classes"}}, "teacher", r"\(2, 5\).*\(2, 3\)"),
+        ({"distill": {"teacher": f"{__name__}:colours"}}, "teacher", "does not accept samples of the task"),
+        ({"distill": {"teacher": f"{__name__}:missing"}}, "teacher", "cannot import the teacher"),
+        ({"distill": {"teacher": "nowhere"}}, "teacher", "is not a run directory"),
+        ({"distill": {"weight": 0.0}}, "weight", "above 0"),
+        ({"distill": {"temperature": 0.0}}, "temperature", "positive"),
+        ({"distill": {"weights": "file"}}, "weights", "only a teacher that a function returns"),
+        ({"initial_weights": {"file": "nowhere.safetensors"}}, "", "cannot read"),
+    ],
+)
+def test_teachers_and_weights_that_do_not_fit_are_refused_before_the_run(
+    final: dict[str, Any], path: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.compile(message, re.DOTALL)) as caught:
+        automl_nas.search(config(**final), out=tmp_path / "run")
+    assert caught.value.path == (f"final.distill.{path}" if path else "final.initial_weights")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_final_networks_begin_with_the_initial_weights(tmp_path: Path) -> None:
+    """Without a learning rate to speak of, they are also what is delivered."""
+    automl_nas.search(config(), out=tmp_path / "first")
+    weights = tmp_path / "first" / "artifacts" / "final" / "weights.safetensors"
+    frozen = {"epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0, "momentum": 0.0}
+    initial = {"file": str(weights), "strict": False}
+    automl_nas.search(config(train=frozen, initial_weights=initial), out=tmp_path / "second")
+    first, second = (
+        safetensors.torch.load_file(tmp_path / run / "artifacts" / "final" / "weights.safetensors")
+        for run in ("first", "second")
+    )
+    assert first.keys() == second.keys()
+    assert all(
+        torch.equal(tensor, second[name])
+        for name, tensor in first.items()
+        if tensor.is_floating_point() and "running" not in name
+    )
+    with pytest.raises(ConfigurationError, match="which are other weights to begin with"):
+        automl_nas.search(config(weights="inherited", initial_weights=initial), out=tmp_path / "third")
