@@ -16,6 +16,8 @@ from torch import nn
 import automl_nas
 from automl_nas.errors import ConfigurationError, RunInterrupted
 from automl_nas.plugin import NumbersLogged
+from automl_nas.run.configuration.final_section import DistillSettings
+from automl_nas.run.final.teacher import load_teacher
 from automl_nas.space.operators import enumerate_all
 from automl_nas.testing.toys import ToyCost, ToyEvaluator, ToySpace, ToyTask
 
@@ -96,6 +98,26 @@ def test_a_run_or_a_function_gives_the_teacher(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no teacher can be loaded from this run") as caught:
         automl_nas.search(config(distill={"teacher": str(tmp_path / "run")}), out=tmp_path / "other")
     assert caught.value.path == "final.distill.teacher"
+
+
+def test_the_delivered_network_of_a_run_is_the_teacher(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"{x},{y},{'ab'[x * y % 2]}" for x in range(12) for y in range(12)]
+    table.write_text("\n".join(["x,y,z", *rows]))
+    raw: dict[str, Any] = {
+        "task": {"name": "csv", "path": str(table), "target": "z", "batch_size": 16},
+        "space": "mlp",
+        "problem": {"costs": ["params"], "objectives": {"params": "minimize"}},
+        "runtime": {"device": "cpu", "threads": 1},
+        "stages": [{"name": "search", "strategy": "random", "budget": {"trials": 2}}],
+        "final": {"train": {"epochs": 1}, "export": []},
+    }
+    first = automl_nas.search(raw, out=tmp_path / "first")
+    teacher = load_teacher(DistillSettings(teacher=str(tmp_path / "first")))
+    trained = first.load_trained().state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.state_dict().items())
+    raw["final"]["distill"] = {"teacher": str(tmp_path / "first")}
+    assert automl_nas.search(raw, out=tmp_path / "second").final is not None
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from automl_nas.errors import AutoMLNASError, ConfigurationError
+from torch import nn
+
+from automl_nas.errors import AutoMLNASError, ConfigurationError, RunDirectoryError
+from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.initial_weights import load_initial_weights
 from automl_nas.plugin.failures import one_line
-from automl_nas.plugin.references import import_reference
+from automl_nas.plugin.references import consent, import_reference
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.final_section import LARGEST, DistillSettings
-
-if TYPE_CHECKING:
-    from torch import nn
+from automl_nas.run.configuration.space import make_space
+from automl_nas.run.final.report import FinalReport
+from automl_nas.run.record.artifacts import load_into
+from automl_nas.run.record.directory import RunDirectory
 
 PATH = "final.distill.teacher"
 
@@ -42,8 +48,6 @@ def load_teacher(settings: DistillSettings) -> nn.Module:
         ConfigurationError: there is no such run, function or file, or the weights do not fit the network.
     """
     assert settings.teacher != LARGEST
-    from torch import nn
-
     function = import_teacher(settings)
     if function is not None:
         try:
@@ -55,9 +59,21 @@ def load_teacher(settings: DistillSettings) -> nn.Module:
         if settings.weights is not None:
             load_initial_weights(teacher, settings.weights, path="final.distill.weights")
         return teacher
-    from automl_nas.run.api import open_run
-
     try:
-        return open_run(Path(settings.teacher)).load_trained()
+        return _delivered(RunDirectory.open(Path(settings.teacher)))
     except AutoMLNASError as error:
         raise ConfigurationError(f"no teacher can be loaded from this run: {error}", path=PATH) from error
+
+
+def _delivered(run: RunDirectory) -> nn.Module:
+    """Return the delivered network of a run, with its weights. No component but its space is constructed."""
+    result, config = run.read_result(), run.read_config()
+    if result is None or result["final"] is None:
+        raise RunDirectoryError(f"{run.path} has no trained network: it is not complete, or has no final stage")
+    delivered = FinalReport.from_json(result["final"]).delivered
+    spec = delivered.space or config["final"].get("space") or config["space"]
+    with consent(run.path, trust=False), Runtime(device="cpu").seeded(config["seed"], "result"):
+        components = Components(complete_manager().registry, {})
+        network = make_space(components, spec, config["seed"], "space").build(delivered.architecture)
+    load_into(network, run.artifacts / "final" / "weights.safetensors")
+    return network
