@@ -36,7 +36,7 @@ def logged_lines(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, tu
             title, line, x_name, x = name, name, "step", step
             for prefix, words in ((TRAIN, "training"), (HELD_OUT, "held out")):
                 if name.startswith(prefix) and isinstance(record.get("epoch"), int | float):
-                    title, line = f"{name.removeprefix(prefix)} of each epoch", words
+                    title, line = f"{name.removeprefix(prefix)}, training and held out", words
                     x_name, x = "epoch", record["epoch"]
             if isinstance(x, int | float) and (title in charts or len(charts) < MOST_CHARTS):
                 _, points = charts.setdefault(title, (x_name, {}))

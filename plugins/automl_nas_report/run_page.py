@@ -279,6 +279,8 @@ def _commands(path: Path, config: Mapping[str, Any], state: RunState) -> list[tu
         return [("continue the run", resume), *commands]
     read = f"automl_nas.open_run({str(path)!r})"
     commands.append(("read the result in Python", read))
+    if not resume.startswith("automl-nas"):  # building the network needs the object
+        read = f"{read[:-1]}, space=...)"
     if state.result["final"] is not None:
         commands.append(("use the trained network in Python", f"{read}.load_trained()"))
         commands.append(("export another format", export))
