@@ -31,7 +31,7 @@ INTERRUPTED = 75
 """The exit code of a process whose run a signal stopped in an orderly way."""
 
 INTERRUPTED_BEFORE = 76
-"""The exit code of a process that received SIGINT before it called `automl_nas.search`."""
+"""The exit code of a process that received SIGINT outside `automl_nas.search`."""
 
 STUCK = 300.0
 """Seconds after which a process counts as stuck."""
@@ -197,7 +197,7 @@ class Soak:
         pid = fork(lambda: (self._run(path / "run", resumed=False), self._write_modules(path)), path, path / "log")
         started = begun
         while not ended(pid):
-            if self._phase.get() == BEFORE:
+            if self._phase.get() in (BEFORE, END):  # nothing catches signals there
                 started = time.monotonic()
             time.sleep(0.005)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -273,7 +273,7 @@ class Soak:
             if code == 0:
                 return ""
             expected = (INTERRUPTED, -signal.SIGKILL)
-            if self._phase.get() == BEFORE:
+            if self._phase.get() in (BEFORE, END):  # nothing catches signals there
                 expected += (INTERRUPTED_BEFORE, -signal.SIGTERM)
             if not sent or code not in expected:
                 return f"the process ended with {code} in the phase '{self._phase.get()}'"
