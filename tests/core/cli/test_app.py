@@ -49,7 +49,7 @@ def test_quick_commands_import_nothing_heavy(program: Any) -> None:
     (program.folder / "old" / "config.yaml").write_text(
         "stages: [{name: search, strategy: {name: random}, problem: {}, budget: {trials: 3}}]\n"
         "problem: {objectives: {a: maximize}, constraints: {}}\n"
-        "seed: 0\nspace: {}\nruntime: {}\nexecutor: {}\ncheckpoint_seconds: 60.0\n"
+        "seed: 0\nspace: {name: toy}\nruntime: {}\nexecutor: {name: in_process}\ncheckpoint_seconds: 60.0\n"
     )
     code = (
         "import sys\n"
