@@ -202,7 +202,7 @@ def test_the_shortest_configuration_is_enough() -> None:
     shown, _ = blocks(ROOT / "docs" / "reference" / "configuration.md", "yaml")[0]
     plan = make_plan(parse_yaml(shown, "configuration.md").value, registry())
     assert [stage.settings.strategy["name"] for stage in plan.stages] == ["single_path", "evolution"]
-    assert plan.stages[1].problem.objectives == {"accuracy": "maximize"}
+    assert plan.stages[1].problem.objectives == {"loss": "minimize"}
     assert plan.final is not None
     assert [spec["name"] for spec in plan.final.export] == ["safetensors"]
 
@@ -227,7 +227,7 @@ def test_every_piece_of_a_configuration_resolves(page: str, images: Path, tmp_pa
     for text, _ in blocks(DOCS / page, "yaml"):
         piece = parse_yaml(text, page).value
         if "strategy" in piece:
-            piece = {"stages": [{"name": "search", **piece}], "final": None}
+            piece = {"stages": [{"name": "search", "evaluator": "train", **piece}], "final": None}
         if "name: torchvision" in text or "name: csv" in text:
             continue  # their data would be downloaded, or are a table; tests of the tasks have small files
         if "weights: supernet" in text and "name: supernet" not in text.replace("supernet_weights", ""):
