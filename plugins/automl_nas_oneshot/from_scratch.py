@@ -73,7 +73,7 @@ class TrainFromScratch(Evaluator):
                 "a candidate cannot be scored on the split 'search' if it is trained on it; set data: train",
                 path="data",
             )
-        train.refuse("from_scratch", "patience")
+        train.refuse("the evaluator 'train'", "patience")
         self._space, self._task, self._runtime, self._recipe = space, task, runtime, train
         self._data, self._split = data, split
         self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
