@@ -16,6 +16,7 @@ from automl_nas.cli.cost import cost
 from automl_nas.cli.derive import extend, retrain
 from automl_nas.cli.export import export
 from automl_nas.cli.logs import Logs
+from automl_nas.cli.plan import plan
 from automl_nas.cli.plugins import plugins
 from automl_nas.cli.run import resume, run
 from automl_nas.cli.show import show
@@ -128,5 +129,5 @@ def cli() -> None:
     """
 
 
-for command in (run, resume, retrain, extend, show, cost, export, plugins):
+for command in (plan, run, resume, retrain, extend, show, cost, export, plugins):
     cli.add_command(command)

@@ -17,6 +17,7 @@ from automl_nas.cli.summary import summary
 from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, RunInterrupted, UserError
 from automl_nas.run.number_text import duration
 from automl_nas.run.progress.choice import progress_reporter
+from automl_nas.run.progress.reporter import print_line
 
 if TYPE_CHECKING:
     from automl_nas.plugin.events import Handlers
@@ -67,6 +68,11 @@ def changed_data_option(command: CommandT) -> CommandT:
 @click.option(
     "--resume", "again", is_flag=True, help="Continue the run in --out if there is one with the same configuration."
 )
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="Only try one step of every stage, every export and every check, in a temporary directory, and stop.",
+)
 @workers_option
 @changed_data_option
 @quiet_option
@@ -76,6 +82,7 @@ def run(
     out: Path | None,
     overrides: tuple[str, ...],
     again: bool,
+    smoke: bool,
     workers: int | None,
     changed_data: bool,
     quiet: bool,
@@ -90,6 +97,11 @@ def run(
     configuration = Configuration.read(config, overrides)
     if workers is not None:
         configuration.set(Override.parse(f"executor={{name: processes, workers: {workers}}}"))
+    if smoke:
+        if out is not None:
+            raise click.UsageError("--smoke writes nothing; leave --out out")
+        _smoke(configuration, quiet)
+        return
     has_runs = RUNS.exists()
     directory = out or new_directory(config.stem)
 
@@ -109,6 +121,23 @@ def run(
     finally:
         if out is None:
             remove_empty(directory, parent=not has_runs)
+
+
+def _smoke(configuration: Configuration, quiet: bool) -> None:
+    with quiet_libraries():
+        from automl_nas.run.estimate.smoke import smoke_run
+
+        working_plugins()
+        message = None if quiet else print_line
+        try:
+            smoke = smoke_run(configuration.value, message=message)
+        except ConfigurationError as error:
+            raise configuration.locate(error) from error
+    for name, seconds in smoke.stages.items():
+        click.echo(f"stage '{name}': passed ({duration(seconds)})")
+    for path in smoke.exports:
+        click.echo(f"exported and removed: {path}")
+    click.echo(f"the smoke run passed ({duration(smoke.seconds)})")
 
 
 @click.command(short_help="Continue a run that was interrupted.")

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from automl_nas.run.configuration.plan import Plan as Plan
     from automl_nas.run.configuration.resolver import make_plan as make_plan
     from automl_nas.run.configuration.sections import read_settings as read_settings
+    from automl_nas.run.estimate.estimate import (
+        RunEstimate as RunEstimate,
+        StageEstimate as StageEstimate,
+        plan_run as plan_run,
+    )
+    from automl_nas.run.estimate.feasibility import CostRange as CostRange, Feasibility as Feasibility
+    from automl_nas.run.estimate.smoke import SmokeRun as SmokeRun, smoke_run as smoke_run
     from automl_nas.run.final.report import (
         BaselineComparison as BaselineComparison,
         ExportFailure as ExportFailure,
@@ -96,6 +103,9 @@ _HOMES = {
         "search",
     ),
     "session": ("Session",),
+    "estimate.estimate": ("RunEstimate", "StageEstimate", "plan_run"),
+    "estimate.feasibility": ("CostRange", "Feasibility"),
+    "estimate.smoke": ("SmokeRun", "smoke_run"),
     "results": (
         "Candidate",
         "Result",

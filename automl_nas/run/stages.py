@@ -48,7 +48,7 @@ def _search_stage(plan: Plan, stage: StagePlan) -> RunStage[Strategy]:
     seed = stream_seed(plan.seed, stage.settings.name)
 
     def make_strategy(ledger: Ledger, directory: RunDirectory) -> Strategy:
-        collaborators = plan.collaborators(stage.problem, _artifacts(plan, stage, directory))
+        collaborators = plan.collaborators(stage.problem, stage_artifacts(plan, stage, directory))
         # Constructors may build networks; what they draw must not depend on what the process did before.
         with plan.runtime.seeded(seed, "strategy"):
             strategy: Strategy = plan.components.construct(
@@ -65,12 +65,13 @@ def _final_stage(plan: Plan) -> RunStage[Final]:
     seed = stream_seed(plan.seed, stage.settings.name)
     return RunStage(
         stage,
-        lambda ledger, directory: make_final(plan, ledger, _artifacts(plan, stage, directory), directory, seed),
+        lambda ledger, directory: make_final(plan, ledger, stage_artifacts(plan, stage, directory), directory, seed),
         lambda strategy: strategy.report,
     )
 
 
-def _artifacts(plan: Plan, stage: StagePlan, directory: RunDirectory) -> RunArtifacts:
+def stage_artifacts(plan: Plan, stage: StagePlan, directory: RunDirectory) -> RunArtifacts:
+    """Return the artifacts of a run, seen from one of its stages."""
     return RunArtifacts(
         directory.artifacts,
         stage.settings.name,

@@ -11,7 +11,7 @@ from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
     from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
-    from automl_nas.strategy.base import Services as Services, Strategy as Strategy
+    from automl_nas.strategy.base import Phase as Phase, Services as Services, Strategy as Strategy
     from automl_nas.strategy.feasible_sampler import FeasibleSampler as FeasibleSampler
     from automl_nas.strategy.problem import (
         Constraint as Constraint,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "base": (
+        "Phase",
         "Services",
         "Strategy",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
@@ -72,6 +73,19 @@ class Services(ABC):
         """The number of further trials that the stage's budget allows; None: no limit."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a stage in which steps take another time than in the others; see `Strategy.phases`.
+
+    Attributes:
+        share: of the work of the stage, above 0, at most 1.
+        settings: settings of the strategy with which a stage begins with this phase.
+    """
+
+    share: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Strategy(ABC):
     """A search algorithm.
 
@@ -97,6 +111,15 @@ class Strategy(ABC):
         `Artifacts` exist in a run only: a checker that requires them is not called.
         """
         return unchecked
+
+    @classmethod
+    def phases(cls, settings: Mapping[str, Any]) -> Sequence[Phase]:
+        """Return the parts of a stage whose steps differ in speed, for estimates of the duration (default: one part).
+
+        Args:
+            settings: the resolved settings of the strategy.
+        """
+        return (Phase(1.0),)
 
     @abstractmethod
     def step(self, services: Services) -> None:

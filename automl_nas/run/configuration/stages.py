@@ -39,6 +39,19 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
+class TrainingLimit:
+    """Where trainings end in a short run, before the end of their recipe.
+
+    Attributes:
+        iterations: after this number of iterations ...
+        seconds: ... but not before this time.
+    """
+
+    iterations: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class FinalPlan:
     """The resolved final stage.
 
@@ -47,12 +60,14 @@ class FinalPlan:
         source: the name of the stage whose result is retrained.
         export: the resolved exporters.
         inherit: the artifact to fine-tune from; None: fresh weights.
+        limit: where trainings end in a short run; None: at the end of their recipe.
     """
 
     settings: FinalSettings
     source: str
     export: tuple[Mapping[str, Any], ...]
     inherit: str | None
+    limit: TrainingLimit | None = None
 
 
 def resolve_stage(

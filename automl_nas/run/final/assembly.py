@@ -59,6 +59,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
             settings=settings,
             seed=seed,
             inherit=_inherit(plan, artifacts),
+            limit=plan.final.limit,
         ),
         candidates=[*candidates, *baselines],
         limits=MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.top_k),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -65,6 +66,7 @@ class Final(Strategy):
         self._trained = 0
         self._fit: Fit | None = None
         self._epoch_loss = (0.0, 0)
+        self._fit_begun = 0.0
         self._report: FinalReport | None = None
         self._teacher: torch.nn.Module | None = None
         self._metric = next(iter(training.task.metrics))
@@ -77,6 +79,8 @@ class Final(Strategy):
         if len(self._networks) == len(self._entries):
             self._finish()
             return
+        if self._fit is None:
+            self._fit_begun = time.monotonic()
         fit = self._fit or self._start()
         iterations = self._settings.iterations_per_step
         if self._settings.validate_every is not None:  # a step then ends with its epoch
@@ -95,7 +99,7 @@ class Final(Strategy):
         if self._settings.validate_every is not None:
             self._log_epoch(fit, progress, self._settings.validate_every, services)
         services.progress(self._trained, fit.iterations * len(self._entries), "iterations")
-        if fit.done:
+        if fit.done or self._ends_early(fit):
             self._store(fit)
 
     @property
@@ -140,6 +144,15 @@ class Final(Strategy):
         if state["fit"] is not None:
             self._fit = self._start()
             self._fit.load_state_dict(state["fit"])
+
+    def _ends_early(self, fit: Fit) -> bool:
+        """Whether the training ends here in a short run."""
+        limit = self._training.limit
+        return (
+            limit is not None
+            and fit.iteration >= limit.iterations
+            and time.monotonic() - self._fit_begun >= limit.seconds
+        )
 
     @property
     def _entries(self) -> list[_Entry]:

@@ -16,6 +16,7 @@ from automl_nas.evaluation.training.distillation import Distillation
 from automl_nas.evaluation.training.fit import Fit, report, score
 from automl_nas.evaluation.training.initial_weights import load_initial_weights
 from automl_nas.run.configuration.final_section import FinalSettings
+from automl_nas.run.configuration.stages import TrainingLimit
 from automl_nas.run.final.candidates import FinalCandidate
 from automl_nas.space.architecture import Architecture
 from automl_nas.streams import stream_seed
@@ -33,6 +34,7 @@ class FinalTraining:
         seed: of the stage.
         inherit: returns the network of an architecture with the supernet's weights, for ``weights: inherited``; None:
             networks are trained from fresh weights.
+        limit: where trainings end in a short run; None: at the end of their recipe.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class FinalTraining:
     settings: FinalSettings
     seed: int
     inherit: Callable[[Architecture], nn.Module] | None
+    limit: TrainingLimit | None = None
 
     def build(self, candidate: FinalCandidate, repetition: int) -> nn.Module:
         """Return a network with fresh weights. All candidates draw them from the same stream of a repetition."""

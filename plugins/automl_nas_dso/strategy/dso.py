@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from automl_nas.evaluation import Artifacts, Recipe, Runtime, Task
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
-from automl_nas.strategy import Problem, Proposal, Services, Strategy
+from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
 from automl_nas_dso.gamma.edge_factors import FactorSchedule, MacReference
 from automl_nas_dso.gamma.penalty_travel import penalty_travel
 from automl_nas_dso.optimiser import Nonnegative, alive
@@ -147,6 +147,13 @@ class DSO(Strategy):
     def checker(cls) -> Callable[..., object]:
         """Return the class that checks all settings without building a network."""
         return SearchSetup
+
+    @classmethod
+    def phases(cls, settings: Mapping[str, Any]) -> Sequence[Phase]:
+        """Return the two phases: without and with training of lambda."""
+        pretraining = settings["pretrain_epochs"] / settings["train"]["epochs"]
+        second = Phase(1 - pretraining, {"pretrain_epochs": 0})
+        return (Phase(pretraining), second) if pretraining > 0 else (second,)
 
     @property
     def done(self) -> bool:

@@ -1,0 +1,230 @@
+"""A run of which every stage ends after its first steps, in a temporary directory."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import RunFailedError, RunInterrupted
+from automl_nas.evaluation.evaluator import State
+from automl_nas.plugin.component_errors import component_errors
+from automl_nas.plugin.events import Handlers
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.stages import FinalPlan, StagePlan, TrainingLimit
+from automl_nas.run.driver import Driver
+from automl_nas.run.estimate.stage_clock import StageClock, StageTimes
+from automl_nas.run.gc_tuning import GcTuner
+from automl_nas.run.interruption import StopFlag
+from automl_nas.run.notifications import Notifications, run_info
+from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.record.run_record import RunRecord
+from automl_nas.run.stages import stage_artifacts
+from automl_nas.space.space import SupernetSpace
+from automl_nas.strategy.base import Strategy
+from automl_nas.strategy.feasible_sampler import FeasibleSampler
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal
+from automl_nas.streams import stream, stream_seed
+
+ITERATIONS = "iterations_per_step"
+"""The setting by which strategies that train name the iterations of a step; it is lowered if a strategy has it."""
+
+_ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class Shortening:
+    """Where each stage ends.
+
+    Attributes:
+        steps: maximum number of steps of a strategy; None: no maximum.
+        seconds: time after which a stage begins no further step; None: no limit.
+        iterations_per_step: maximum number of training iterations in a step.
+        training: where each training of the final stage ends.
+        seeds: maximum number of repetitions in the final stage; None: all of them.
+    """
+
+    steps: int | None
+    seconds: float | None
+    iterations_per_step: int
+    training: TrainingLimit
+    seeds: int | None = None
+
+    def apply(self, plan: Plan) -> Plan:
+        """Return the plan of the short run: evaluations in this process, no observers, no limits on metrics."""
+        return replace(
+            plan,
+            config={**plan.config, "executor": {"name": "in_process"}, "observers": [], "checkpoint_seconds": math.inf},
+            stages=tuple(self._stage(stage) for stage in plan.stages),
+            final=None if plan.final is None else self._final(plan.final),
+        )
+
+    def _stage(self, stage: StagePlan) -> StagePlan:
+        settings = stage.settings
+        budget = replace(settings.budget, steps=_least(self.steps, settings.budget.steps), seconds=self.seconds)
+        strategy = dict(settings.strategy)
+        if ITERATIONS in strategy:
+            strategy[ITERATIONS] = min(self.iterations_per_step, strategy[ITERATIONS])
+        # Networks that were trained for a few iterations cannot meet limits on metrics.
+        problem = stage.problem
+        limits = [limit for limit in problem.constraints if limit.metric in problem.cost_models]
+        return replace(
+            stage,
+            settings=replace(settings, budget=budget, strategy=strategy, timeout=None),
+            problem=Problem(problem.objectives, limits, problem.cost_models),
+        )
+
+    def _final(self, final: FinalPlan) -> FinalPlan:
+        settings = final.settings
+        return replace(
+            final,
+            settings=replace(
+                settings,
+                iterations_per_step=min(self.iterations_per_step, settings.iterations_per_step),
+                seeds=min(settings.seeds, self.seeds or settings.seeds),
+            ),
+            limit=self.training,
+        )
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """What a short run showed.
+
+    Attributes:
+        times: of the stages in order, with the final stage.
+        result: the content of its ``result.json``.
+    """
+
+    times: tuple[StageTimes, ...]
+    result: Mapping[str, Any]
+
+
+def short_run(
+    plan: Plan,
+    shortening: Shortening,
+    *,
+    handlers: Handlers | None = None,
+    prepare: Callable[[RunDirectory, Plan], None] | None = None,
+) -> ShortRun:
+    """Do a short run in a temporary directory, which is removed.
+
+    A later stage needs what an earlier one would have ended with. If the earlier one ended too soon, it gets stand-ins:
+    the fresh weights of a supernet, and a random feasible architecture that is evaluated as a trial.
+
+    Args:
+        plan: of the whole run.
+        shortening: where each stage ends.
+        handlers: kind of event -> function.
+        prepare: called with the run directory and the plan of the short run before the first stage.
+
+    Raises:
+        AutoMLNASError: a stage failed, as it would in the whole run.
+        RunInterrupted: a signal stopped the short run.
+    """
+    short = shortening.apply(plan)
+    clock = StageClock()
+    with _temporary_directory() as path:
+        directory = RunDirectory.create(path / "run", short.config, plan.identity)
+        try:
+            notifications = Notifications(run_info(directory.path, short, resumed=False), strict=False)
+            notifications.subscribe("clock", clock.handlers)
+            if handlers:
+                notifications.subscribe("handlers", handlers)
+            stop = StopFlag()
+            with stop.listening(_ignore), short.runtime.seeded(short.seed, "short run"):
+                short.runtime.activate()
+                if prepare is not None:
+                    prepare(directory, short)
+                stages = len(short.stages) + (short.final is not None)
+                record = RunRecord(directory, short.digest, _ignore, stages=stages, resumed=False)
+                with component_errors(short.components.registry):
+                    result = ShortDriver(short, record, notifications, stop, clock).drive()
+        except KeyboardInterrupt as error:
+            raise RunInterrupted("interrupted; nothing was written") from error
+        finally:
+            directory.unlock()
+    return ShortRun(tuple(clock.stages), result)
+
+
+class ShortDriver(Driver):
+    """The driver of a short run: it gives stages that end too soon the results that later stages need.
+
+    Args:
+        plan: of the short run.
+        record: of the run.
+        notifications: receive the events.
+        stop: whether to stop at the next safe point.
+        clock: is stopped at the end of each stage.
+    """
+
+    def __init__(
+        self, plan: Plan, record: RunRecord, notifications: Notifications, stop: StopFlag, clock: StageClock
+    ) -> None:
+        super().__init__(plan, record, notifications, stop)
+        self._clock = clock
+
+    def _run_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
+        strategy, number = super()._run_stage(index, gc_tuner)
+        self._clock.stop()
+        stage = self._stages[index].plan
+        if stage.path == "final":
+            return strategy, number
+        self._refuse_failures(stage.settings.name)
+        add_weights(self._record.directory, self._plan, stage)
+        name = stage.settings.name
+        trials = [trial for trial in self._record.ledger.trials.values() if trial.stage == name]
+        if name == self._plan.result_stage.settings.name and not stage.problem.comparable(trials):
+            number = self._add_trial(index, number)
+        return strategy, number
+
+    def _refuse_failures(self, name: str) -> None:
+        trials = [trial for trial in self._record.ledger.trials.values() if trial.stage == name]
+        if trials and all(trial.state is State.FAILED for trial in trials):
+            raise RunFailedError(
+                f"all {len(trials)} evaluations of the stage '{name}' failed, the last one with: {trials[-1].error}"
+            )
+
+    def _add_trial(self, index: int, number: int) -> int:
+        """Evaluate a random feasible architecture; return the number of the next trial."""
+        stage = self._stages[index].plan
+        rng = stream(self._plan.seed, "stand-in")
+        sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
+        services = self._services(index)
+        try:
+            services.begin({"next_number": number})
+            services.evaluate([Proposal(sampler.sample(rng))])
+            services.settle()
+        finally:
+            services.close()
+        self._refuse_failures(stage.settings.name)
+        return services.next_number
+
+
+def add_weights(directory: RunDirectory, plan: Plan, stage: StagePlan) -> None:
+    """Save fresh weights of the supernet as the artifact of a stage, unless it has saved weights."""
+    artifact = directory.artifacts / stage.settings.name / "weights.safetensors"
+    if artifact.exists() or not isinstance(plan.space, SupernetSpace) or stage.settings.evaluator is not None:
+        return
+    with plan.runtime.seeded(stream_seed(plan.seed, stage.settings.name), "stand-in"):
+        supernet = plan.space.build_supernet()
+    stage_artifacts(plan, stage, directory).save(supernet.state_dict())
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing."""
+
+
+@contextlib.contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="automl_nas-short-") as folder:
+        yield Path(folder)
