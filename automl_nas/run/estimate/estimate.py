@@ -136,7 +136,7 @@ def estimate_plan(plan: Plan, *, message: Callable[[str], object] | None = None)
         stages.append(stage_estimate(stage, times[position], paces, _parallel(plan, stage)))
     if plan.final is not None:
         stages.append(final_estimate(times[-1]))
-    known = [stage.seconds for stage in stages if stage.seconds is not None]
+    seconds = [stage.seconds for stage in stages if stage.seconds is not None]
     return RunEstimate(
         config=plan.config,
         size=plan.space.size,
@@ -147,7 +147,7 @@ def estimate_plan(plan: Plan, *, message: Callable[[str], object] | None = None)
         memory=peak_memory(),
         device_memory=_device_memory(plan),
         device=str(plan.runtime.device),
-        seconds=preparation + sum(known) if len(known) == len(stages) else None,
+        seconds=preparation + sum(seconds) if len(seconds) == len(stages) else None,
     )
 
 
@@ -232,7 +232,9 @@ def _feasibilities(plan: Plan) -> tuple[Feasibility, ...]:
     """Return one feasibility for each set of limits."""
     seed = stream_seed(plan.seed, "plan")
     stages = {
-        json_key(stage): stage for stage in plan.stages if stage.settings.evaluator is not None or not _evaluates(plan)
+        _limits_key(stage): stage
+        for stage in plan.stages
+        if stage.settings.evaluator is not None or not _evaluates(plan)
     }
     return tuple(feasibility(stage.settings.name, plan.space, stage.problem, seed) for stage in stages.values())
 
@@ -241,7 +243,7 @@ def _evaluates(plan: Plan) -> bool:
     return any(stage.settings.evaluator is not None for stage in plan.stages)
 
 
-def json_key(stage: StagePlan) -> str:
+def _limits_key(stage: StagePlan) -> str:
     """Return what distinguishes the limits and costs of a stage."""
     problem = stage.problem
     return repr(([(limit.metric, limit.low, limit.high) for limit in problem.constraints], sorted(problem.cost_models)))

@@ -61,7 +61,7 @@ class StageClock:
         self._begun, self._network, self._running = 0.0, 0, False
 
     def stop(self) -> None:
-        """End the present stage: what follows is no work of the stage."""
+        """End the present stage: what follows does not belong to it."""
         if self._running:
             self.stages[-1].seconds = time.perf_counter() - self._begun
         self._running = False

@@ -1,0 +1,72 @@
+"""``automl-nas init``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from automl_nas.cli.common import debug_option, working_plugins
+from automl_nas.cli.logs import quiet_libraries
+from automl_nas.errors import ConfigurationError
+
+
+@click.command(short_help="Look at data and write a commented configuration for them.")
+@click.argument("path", default="digits")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file to write (default: <name of PATH>.yaml in the current folder).",
+)
+@click.option("--target", metavar="COLUMN", help="The column of a table to predict.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@debug_option
+def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> None:
+    """Write a commented configuration that searches a network for PATH, and check it.
+
+    PATH is a folder with a folder of images for each class, a CSV file (a table, or paths and labels of images), an npz
+    file with train_images and train_labels, or nothing for the digits of scikit-learn. An existing file is replaced
+    only with --overwrite, or if you agree in a terminal.
+    """
+    from automl_nas.cli.first_configuration import first_configuration
+
+    file = out or Path(f"{Path(path).resolve().stem}.yaml")
+    if file.is_dir():
+        raise ConfigurationError(f"{file} is a folder; name a file", source="--out")
+    if file.exists() and not overwrite:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"{file} exists; use another --out, or --overwrite")
+        click.confirm(f"{file} exists. Replace it?", abort=True)
+        overwrite = True
+    registry = working_plugins().registry
+    with quiet_libraries():
+        from automl_nas.run.configuration.resolver import make_plan
+        from automl_nas.run.record.yaml import parse_yaml
+
+        text = first_configuration(path, target, registry)
+        plan = make_plan(parse_yaml(text, str(file)).value, registry)
+    _write(file, text, overwrite=overwrite)
+    if plan.task is not None:
+        sizes = ", ".join(f"{plan.task.size(split):,} {split}" for split in ("train", "search", "test"))
+        shape = " x ".join(map(str, plan.task.input_shape))
+        click.echo(f"{path}: inputs of {shape}; samples: {sizes}; space: {plan.config['space']['name']}")
+    click.echo(f"wrote {file}. Next:")
+    for command in (f"plan {file}", f"run {file} --smoke", f"run {file}"):
+        click.echo(f"  automl-nas {command}")
+
+
+def _write(file: Path, text: str, *, overwrite: bool) -> None:
+    """Write the file; a file that appeared meanwhile is kept unless it may be replaced."""
+    from automl_nas.run.record.atomic_files import cannot_write, write_whole
+
+    try:
+        if overwrite:
+            write_whole(file, lambda stream: stream.write(text.encode()))
+            return
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise ConfigurationError(f"{file} exists; use another --out, or --overwrite") from None
+    except OSError as error:
+        raise cannot_write(file, error) from error

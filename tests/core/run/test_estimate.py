@@ -1,0 +1,100 @@
+"""Speeds from marks, and durations from speeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
+from automl_nas.run.configuration.sections import BudgetSettings, ProblemSettings, StageSettings
+from automl_nas.run.configuration.stages import StagePlan
+from automl_nas.run.estimate.estimate import final_estimate, stage_estimate
+from automl_nas.run.estimate.feasibility import SAMPLES, feasibility
+from automl_nas.run.estimate.stage_clock import StageTimes
+from automl_nas.strategy.problem import Problem, parse_constraint
+from automl_nas.testing.toys import ToyCost, ToySpace
+
+
+def _stage(budget: BudgetSettings, batch: int = 1) -> StagePlan:
+    settings = StageSettings(
+        name="search", strategy={"name": "x", "iterations_per_step": 50}, budget=budget, batch=batch
+    )
+    return StagePlan(settings, Problem({"accuracy": "maximize"}), "stages[0]", ProblemSettings())
+
+
+def test_the_pace_leaves_out_the_warm_up_of_each_network() -> None:
+    # 5 s until the first mark, then 0.1 s an iteration; the second network takes 0.3 s an iteration.
+    marks = [(5.0, 10.0, 0), (6.0, 20.0, 0), (7.0, 30.0, 0), (20.0, 40.0, 1), (23.0, 50.0, 1)]
+    assert StageTimes("final", 25.0, marks, 100.0, "iterations").pace == pytest.approx(0.2)
+
+
+def test_the_pace_of_a_single_mark_is_that_of_the_whole_stage() -> None:
+    assert StageTimes("search", 6.0, [(6.0, 3.0, 0)], 9.0, "trials").pace == 2.0
+
+
+def test_the_duration_of_a_stage_with_two_phases() -> None:
+    # 2 s construction, 10 iterations at 0.1 s; of 1,000 iterations a quarter at 0.1 s and the others at 0.3 s.
+    times = StageTimes("search", 3.0, [(2.5, 5.0, 0), (3.0, 10.0, 0)], 1000.0, "iterations")
+    estimate = stage_estimate(_stage(BudgetSettings()), times, [(0.25, 0.1), (0.75, 0.3)], 1)
+    assert estimate.seconds == pytest.approx(2 + 25 + 225)
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [
+        (BudgetSettings(), 100.0),
+        (BudgetSettings(trials=30), 30.0),
+        (BudgetSettings(steps=5), 20.0),
+        (BudgetSettings(seconds=12.0), 12.0),
+    ],
+)
+def test_budgets_limit_a_search(budget: BudgetSettings, seconds: float) -> None:
+    times = StageTimes("search", 4.0, [(1.0, 1.0, 0), (4.0, 4.0, 0)], 100.0, "trials")
+    assert stage_estimate(_stage(budget, batch=4), times, [(1.0, 1.0)], 1).seconds == pytest.approx(seconds)
+
+
+def test_workers_share_the_trials() -> None:
+    times = StageTimes("search", 4.0, [(1.0, 1.0, 0), (4.0, 4.0, 0)], 100.0, "trials")
+    assert stage_estimate(_stage(BudgetSettings()), times, [(1.0, 1.0)], 4).seconds == pytest.approx(25)
+
+
+def test_a_strategy_without_a_total_has_no_estimate() -> None:
+    times = StageTimes("search", 4.0, [(1.0, 1.0, 0), (4.0, 4.0, 0)], None, "trials")
+    assert stage_estimate(_stage(BudgetSettings()), times, [(1.0, 1.0)], 1).seconds is None
+
+
+def test_the_final_stage_keeps_the_time_of_scoring_and_export() -> None:
+    times = StageTimes("final", 20.0, [(1.0, 10.0, 0), (2.0, 20.0, 0)], 1020.0, "iterations")
+    assert final_estimate(times).seconds == pytest.approx(20 + 1000 * 0.1)
+
+
+def _problem(space: ToySpace, *limits: str) -> Problem:
+    model = TabulatedCost(ToyCost(space), space)
+    return Problem(
+        {"accuracy": "maximize"}, [parse_constraint("toy_cost", text) for text in limits], {"toy_cost": model}
+    )
+
+
+def _number_of_sums(blocks: int, most: int) -> int:
+    """Count sequences of 0, 1, 2 with a sum of at most ``most``, by convolution."""
+    counts = [1]
+    for _ in range(blocks):
+        counts = [
+            sum(counts[total - value] for value in range(3) if 0 <= total - value < len(counts))
+            for total in range(len(counts) + 2)
+        ]
+    return sum(counts[: most + 1])
+
+
+def test_one_limit_on_an_additive_cost_is_counted_exactly() -> None:
+    space = ToySpace(blocks=12)
+    part = feasibility("search", space, _problem(space, "<= 7"), seed=0)
+    assert part.count == _number_of_sums(12, 7)
+    assert part.interval == (part.share, part.share)
+
+
+def test_the_interval_of_a_drawn_share_contains_the_exact_one() -> None:
+    space = ToySpace(blocks=12)
+    part = feasibility("search", space, _problem(space, "<= 12", ">= 6"), seed=0)
+    exact = (_number_of_sums(12, 12) - _number_of_sums(12, 5)) / 3**12
+    assert (part.count, part.samples) == (None, SAMPLES)
+    assert part.interval[0] < exact < part.interval[1]

@@ -1,0 +1,131 @@
+"""``automl-nas init``: the configuration it writes for data of each kind is valid, and its smoke run passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from automl_nas.cli import cli
+from automl_nas.run import complete_manager, make_plan, parse_yaml, smoke_run
+
+
+def _init(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["init", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def _plan(file: Path) -> Any:
+    return make_plan(parse_yaml(file.read_text(), str(file)).value, complete_manager().registry)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _photographs(folder: Path, *, side: int, classes: int = 2, count: int = 40) -> Path:
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"class {label}").mkdir(parents=True)
+        for k in range(count):
+            pixels = rng.integers(0, 256, (side, side + 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"class {label}" / f"{k}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 8), (30, 28), (200, 64)])
+def test_the_image_size_follows_the_files(folder: Path, side: int, size: int) -> None:
+    _init(_photographs(folder / "photos", side=side))
+    plan = _plan(folder / "photos.yaml")
+    assert plan.task.input_shape == (3, size, size)
+    assert plan.task.num_classes == 2
+    # At least 4 pixels are left after all strides: each halving rounds up.
+    space = plan.config["space"]
+    for stride in (space["stem_stride"], *space["strides"]):
+        size = -(-size // stride)
+    assert size >= 4
+
+
+def test_an_npz_file_with_the_names_of_keras(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.integers(0, 256, (count, 12, 12), dtype=np.uint8) for name, count in (("x_train", 60), ("x_test", 20))
+    }
+    np.savez(folder / "data.npz", y_train=np.arange(60) % 3, y_test=np.arange(20) % 3, **arrays)
+    _init("data.npz")
+    plan = _plan(folder / "data.yaml")
+    assert (plan.task.input_shape, plan.task.num_classes, plan.task.size("test")) == ((1, 12, 12), 3, 20)
+
+
+def test_an_npz_file_with_other_names_is_an_error(folder: Path) -> None:
+    np.savez(folder / "data.npz", a=np.zeros(3))
+    assert "holds the arrays a;" in _init("data.npz", code=2).output
+    assert not (folder / "data.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "arguments", "target"),
+    [
+        ("a,kind,b", "kind", (), "b"),
+        ("a,label,b", "label", (), "label"),
+        ("a,kind,b", "kind", ("--target", "kind"), "kind"),
+        ("a;target;b", "x", (), "target"),
+    ],
+)
+def test_the_target_of_a_table(folder: Path, header: str, cell: str, arguments: tuple[str, ...], target: str) -> None:
+    separator = ";" if ";" in header else ","
+    rows = [separator.join([f"{k / 7:.3f}", f"{cell}{k % 3}", f"{k * 1.25}"]) for k in range(60)]
+    (folder / "table.csv").write_text("\n".join([header, *rows]) + "\n")
+    _init("table.csv", *arguments)
+    assert _plan(folder / "table.yaml").config["task"]["target"] == target
+
+
+def test_missing_cells_are_imputed(folder: Path) -> None:
+    rows = [f"{'' if k == 5 else k / 7:},{k % 3 + 0.5},{'ab'[k % 2]}" for k in range(60)]
+    (folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    _init("table.csv")
+    assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
+
+
+@pytest.mark.slow
+def test_the_smoke_run_of_a_written_configuration_passes(folder: Path) -> None:
+    rows = [f"{k / 7:.3f},{k % 5},{'ab'[k % 2]}" for k in range(80)]
+    (folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    _init("table.csv")
+    smoke = smoke_run(folder / "table.yaml")
+    assert list(smoke.stages) == ["supernet", "search", "final"]
+    assert "export/model.onnx" in smoke.exports
+
+
+def test_an_existing_file_is_kept(folder: Path) -> None:
+    (folder / "digits.yaml").write_text("mine")
+    assert "digits.yaml exists" in _init(code=2).output
+    assert (folder / "digits.yaml").read_text() == "mine"
+    _init("--overwrite")
+    assert _plan(folder / "digits.yaml").config["task"]["name"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nothing", "does not exist"),
+        ("empty", "holds no images"),
+        ("text.txt", "neither a folder"),
+        ("bad.npz", "as an npz"),
+    ],
+)
+def test_other_data_are_an_error(folder: Path, path: str, reason: str) -> None:
+    (folder / "empty").mkdir()
+    (folder / "text.txt").write_text("x")
+    (folder / "bad.npz").write_text("x")
+    assert reason in _init(path, code=2).output
+    assert not list(folder.glob("*.yaml"))
