@@ -90,7 +90,7 @@ def first_configuration(path: str, target: str | None, registry: Registry) -> st
             "",
             *space,
             "",
-            f"# The delivered network may have at most 80 % of the {cost_words} of the largest one. A number works, too.",
+            f"# The delivered network may have at most 80 % of the {cost_words} of the largest one.",
             "problem:",
             f'  constraints: {{{cost}: "<= 0.8 * largest"}}',
             "",
