@@ -20,6 +20,7 @@ from automl_nas.run.final.report import FinalNetwork, FinalReport
 from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.contents import FINAL_STATE
+from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.shapes import problem_of
 from automl_nas.strategy.base import Services, Strategy
 
@@ -279,7 +280,7 @@ class Final(Strategy):
             chosen=chosen,
             networks=tuple(self._networks),
             comparisons=tuple(compare(self._metric, self._networks, chosen, position) for position in baselines),
-            settings=asdict(self._settings),
+            settings=to_json_values(asdict(self._settings)),
             files=exports.files,
             not_exported=exports.failures,
             limits=self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),

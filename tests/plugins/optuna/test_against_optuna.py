@@ -128,7 +128,8 @@ def test_proposals_are_those_of_optunas_own_loop(name: str, problem: str) -> Non
     )
 
 
-@pytest.mark.parametrize("name", [name for name, traits in SAMPLERS.items() if not traits.fresh])
+# A grid has the same seed in every object: the order of its points is that of the seed.
+@pytest.mark.parametrize("name", [name for name, traits in SAMPLERS.items() if not traits.fresh and not traits.grid])
 def test_a_reseeded_sampler_equals_a_new_one(name: str) -> None:
     reseeded, new = Sampler(name).make(1), Sampler(name).make(7)
     assert reseed(reseeded, 7)

@@ -41,7 +41,13 @@ def resumed(sampler: Sampler, space: SearchSpace, problem: Problem) -> tuple[lis
 def test_a_search_is_resumed_from_json(name: str) -> None:
     if name == "cmaes" and not WITH_CMAES:
         pytest.skip("CMA-ES needs the library cmaes")
-    settings = {"gp": {"n_startup_trials": 11}, "tpe": {"n_startup_trials": 4}, "nsgaii": {"population_size": 3}}
+    settings: dict[str, dict[str, Any]] = {
+        "gp": {"n_startup_trials": 11},
+        "tpe": {"n_startup_trials": 4},
+        "nsgaii": {"population_size": 3},
+    }
+    decision = next(iter(SPACE.decisions))
+    settings["partial_fixed"] = {"fixed_params": {decision: SPACE.decisions[decision].options[0]}}
     space = Widths() if name == "cmaes" else SPACE
     whole, again = resumed(Sampler(name, settings.get(name, {})), space, PROBLEM)
     assert again == whole
