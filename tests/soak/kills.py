@@ -261,7 +261,8 @@ class Soak:
                     os.kill(pid, signal.SIGABRT)  # prints where it is
                     os.waitpid(pid, 0)
                     return f"stuck in the phase '{self._phase.get()}' for {STUCK:.0f} s"
-                if workers and now > next_worker and not sent:
+                # A bound: with a journal, a worker that dies with the lock stops all others for 30 s.
+                if workers and now > next_worker and not sent and counts.kills["worker"] < self._most:
                     self._replace_worker(path, workers, counts)
                     next_worker = now + rng.expovariate(2 / self.seconds)
                 if due is None and self._phase.get() != BEFORE:

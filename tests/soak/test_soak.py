@@ -12,9 +12,8 @@ from soak.kills import Soak
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["processes", "optuna_workers"])
-def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path, kind: str) -> None:
-    soak = Soak(kind, tmp_path, seed=1, kills=4)
+def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    soak = Soak("processes", tmp_path, seed=1, kills=4)
     soak.prepare()
     counts = soak.run()
     assert counts.faults == []
