@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = [ROOT / "automl_nas", *sorted(path.parent for path in (ROOT / "plugins").glob("*/__init__.py"))]
 # Distributions whose packages have other names.
-PACKAGES_OF = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+PACKAGES_OF = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Installed only by those who use the part that needs them; imported where they are used.
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 OPTIONAL = {"pytest", *(re.split(r"[<>=~!\[ ;]", item)[0] for item in EXTRAS["benchmark"])}
@@ -40,7 +40,7 @@ def test_packages_are_typed(package: Path) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_every_folder_with_modules_is_a_package(package: Path) -> None:
-    for folder in {file.parent for file in package.rglob("*.py")}:
+    for folder in {file.parent for file in package.rglob("*.py")} - {*package.rglob("templates")}:
         assert (folder / "__init__.py").is_file()
 
 

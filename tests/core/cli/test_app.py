@@ -28,10 +28,22 @@ HEAVY = ("torch", "pydantic", "rich", "numpy")
 def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(program: Any) -> None:
     lines = program("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
-    order = ["run", "resume", "retrain", "extend", "show", "cost", "export", "plugins"]
+    order = ["init", "plan", "run", "resume", "retrain", "extend", "show", "cost", "export", "plugins"]
     core, others = commands[: len(order)], commands[len(order) :]
     assert core == order
-    assert {*others} == {"benchmark", "network-cost", "bundle", "collect", "rank", "mirror", "worker", "study", "greet"}
+    plugins = {
+        "benchmark",
+        "network-cost",
+        "bundle",
+        "collect",
+        "rank",
+        "mirror",
+        "worker",
+        "study",
+        "report",
+        "compare",
+    }
+    assert {*others} == {*plugins, "greet"}
 
 
 def test_a_plugin_s_command_works(program: Any) -> None:

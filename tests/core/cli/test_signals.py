@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import automl_nas
-from automl_nas.cli.run import _new_directory
+from automl_nas.cli.run import new_directory
 from automl_nas.errors import RunInterrupted
 from automl_nas.run.interruption import interruptible
 
@@ -131,7 +131,7 @@ def test_runs_that_start_at_once_get_numbers_of_their_own(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "toy-2").mkdir(parents=True)
     with ThreadPoolExecutor(8) as threads:
-        paths = list(threads.map(_new_directory, [Path("configs/toy.yaml")] * 64))
+        paths = list(threads.map(new_directory, ["toy"] * 64))
     assert sorted(int(path.name.removeprefix("toy-")) for path in paths) == [1, *range(3, 66)]
     assert all(path.is_dir() for path in paths)
 
