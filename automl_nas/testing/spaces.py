@@ -43,6 +43,11 @@ class SearchSpaceContract(ABC):
         architectures = [space.sample(stream(0, "contract", number)) for number in range(self.samples)]
         return list(dict.fromkeys(architectures))
 
+    def inputs(self, space: SearchSpace) -> Tensor:
+        """Return inputs of networks (default: 4 samples of normal numbers); override it for tokens."""
+        # 4 samples: batch normalisation of maps of 1 x 1 needs more than one.
+        return torch.randn(4, *space.input_shape, generator=torch.Generator().manual_seed(stream_seed(0, "inputs")))
+
     def test_decisions_are_the_same_each_time(self) -> None:
         """Two instances have equal decisions in the same order."""
         first, second = self.make_space(), self.make_space()
@@ -101,7 +106,7 @@ class SearchSpaceContract(ABC):
                 continue
             network = space.build(architecture)
             with torch.no_grad():
-                assert len(network.eval()(_inputs(space))) == len(_inputs(space))
+                assert len(network.eval()(self.inputs(space))) == len(self.inputs(space))
 
     def test_a_network_is_a_function_of_the_seed(self) -> None:
         """The same state of torch's global generator gives the same weights."""
@@ -122,7 +127,7 @@ class SearchSpaceContract(ABC):
             network, other = (_seeded(space.build, a).eval() for a in (architecture, space.canonical(architecture)))
             other.load_state_dict(network.state_dict())
             with torch.no_grad():
-                torch.testing.assert_close(other(_inputs(space)), network(_inputs(space)))
+                torch.testing.assert_close(other(self.inputs(space)), network(self.inputs(space)))
 
 
 class SupernetContract(SearchSpaceContract):
@@ -145,7 +150,7 @@ class SupernetContract(SearchSpaceContract):
     def test_extract_equals_supernet_for_values(self, training: bool) -> None:
         """Outputs are bit-equal, and again in evaluation mode afterwards, so that running statistics are equal, too."""
         space = self.make_space()
-        supernet, x = space.build_supernet(), _inputs(space)
+        supernet, x = space.build_supernet(), self.inputs(space)
         for architecture in self.architectures(space):
             supernet.train(training)
             network = supernet.extract(architecture)
@@ -162,7 +167,7 @@ class SupernetContract(SearchSpaceContract):
         if not names:
             return
         reached = False
-        supernet, x = space.build_supernet().double().eval(), _inputs(space).double()
+        supernet, x = space.build_supernet().double().eval(), _double(self.inputs(space))
         for number, architecture in enumerate(self.architectures(space)):
             selection, weights = _weighted(space, architecture, names, form, number)
             outputs = supernet(x, selection)
@@ -178,7 +183,7 @@ class SupernetContract(SearchSpaceContract):
         space = self.make_space()
         for architecture in self.architectures(space):
             supernet = space.build_supernet()
-            _seeded(supernet, _inputs(space), architecture).sum().backward()
+            _seeded(supernet, self.inputs(space), architecture).sum().backward()
             parameters = list(supernet.parameters())
             supernet.restrict(_live(space.canonical(architecture)))
             remaining = {id(parameter) for parameter in supernet.parameters()}
@@ -188,7 +193,7 @@ class SupernetContract(SearchSpaceContract):
     def test_restrict_keeps_the_parameters_and_the_function(self) -> None:
         """Remaining parameters are the same objects, outputs are equal, and decisions have the remaining options."""
         space = self.make_space()
-        x = _inputs(space)
+        x = self.inputs(space)
         for architecture in self.architectures(space):
             supernet = space.build_supernet().eval()
             before = {id(parameter) for parameter in supernet.parameters()}
@@ -212,7 +217,7 @@ class SupernetContract(SearchSpaceContract):
     def test_segments_make_up_the_forward(self) -> None:
         """The output of the last segment is bit-equal to that of the supernet."""
         space = self.make_space()
-        supernet, x = space.build_supernet().eval(), _inputs(space)
+        supernet, x = space.build_supernet().eval(), self.inputs(space)
         assert tuple(segment.decisions for segment in supernet.segments()) == space.segments()
         for architecture in self.architectures(space):
             outputs = x
@@ -247,7 +252,7 @@ class SupernetContract(SearchSpaceContract):
         first, second = space.build_supernet().eval(), space.build_supernet().eval()
         second.load_state_dict(first.state_dict())
         for architecture in self.architectures(space):
-            assert torch.equal(first(_inputs(space), architecture), second(_inputs(space), architecture))
+            assert torch.equal(first(self.inputs(space), architecture), second(self.inputs(space), architecture))
 
     def test_a_selection_without_a_decision_is_refused(self) -> None:
         """The error names the missing decision."""
@@ -256,12 +261,11 @@ class SupernetContract(SearchSpaceContract):
         name = next(iter(values))
         del values[name]
         with pytest.raises(SpaceError, match=f"'{name}'"):
-            space.build_supernet()(_inputs(space), values)
+            space.build_supernet()(self.inputs(space), values)
 
 
-def _inputs(space: SearchSpace) -> Tensor:
-    # 4 samples: batch normalisation of maps of 1 x 1 needs more than one.
-    return torch.randn(4, *space.input_shape, generator=torch.Generator().manual_seed(stream_seed(0, "inputs")))
+def _double(inputs: Tensor) -> Tensor:
+    return inputs.double() if inputs.is_floating_point() else inputs
 
 
 def _seeded(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

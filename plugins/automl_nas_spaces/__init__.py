@@ -1,4 +1,4 @@
-"""Search spaces of published papers."""
+"""Search spaces: those of published papers for images, and convolutional networks for signals and tokens."""
 
 from __future__ import annotations
 
@@ -17,4 +17,14 @@ def register_spaces(register: Register) -> None:
         "shufflenet_v2_channels",
         "automl_nas_spaces.channels:ShuffleNetV2Channels",
         summary="the joint search of blocks and channels of SPOS: a candidate and a width for every block",
+    )
+    register(
+        "signal_cnn",
+        "automl_nas_spaces.sequences:signal_cnn",
+        summary="convolutional networks for signals (channels, length): kernel, hidden width and depth",
+    )
+    register(
+        "token_cnn",
+        "automl_nas_spaces.sequences:token_cnn",
+        summary="convolutional networks for sequences of integer tokens: kernel, hidden width and depth",
     )
