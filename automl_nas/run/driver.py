@@ -136,9 +136,9 @@ class Driver:
             saved = time.monotonic()
             budget = settings.budget
             while not strategy.done:
-                # When the time is spent nothing new is evaluated, but outstanding trials are waited for.
-                late = budget.seconds is not None and services.seconds >= budget.seconds and not services.outstanding
-                if late or (budget.steps is not None and steps >= budget.steps):
+                # When trials or time are spent nothing new is evaluated, but outstanding trials are waited for.
+                spent = services.remaining == 0 and not services.outstanding
+                if spent or (budget.steps is not None and steps >= budget.steps):
                     break
                 if self._stop.requested:
                     self._checkpoint(index, steps, strategy, services)

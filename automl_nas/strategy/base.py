@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
 from automl_nas.evaluation.evaluator import State
+from automl_nas.evaluation.task import Task
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Proposal, Trial
 
@@ -34,6 +35,29 @@ class Services(ABC):
     def evaluate(self, proposals: Sequence[Proposal]) -> list[Trial]:
         """Submit proposals, wait, and return their trials in the order of the proposals."""
         return self.results(self.submit(proposals))
+
+    @abstractmethod
+    def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
+        """Number and record a candidate that the strategy measured itself; return its trial.
+
+        For strategies that train and measure in one: ENAS measures networks with shared weights that are still in
+        training, so that no evaluator could measure them again. The trial belongs to the stage, its budget and its
+        Pareto set like every other one. It has costs and violations, and it is FAILED if a metric is not finite or if
+        one that the problem uses is missing.
+
+        A resumed strategy measures again what it measured since its checkpoint. It receives the trial that is recorded
+        under the number, whatever it measured now: decide by the trial that is returned, not by ``metrics``.
+
+        Weights in training change, and with them what a metric means. Only trials of the highest fidelity are compared:
+        a strategy that should be judged by its last measurements gives the epoch as ``Proposal.fidelity``.
+
+        Args:
+            proposal: the candidate.
+            metrics: metric -> value; names as in `Strategy.metric_names`.
+
+        Raises:
+            ReplayError: the ledger of a resumed run contains another proposal under the next number.
+        """
 
     @abstractmethod
     def log(self, values: Mapping[str, float], *, step: int) -> None:
@@ -120,6 +144,15 @@ class Strategy(ABC):
             settings: the resolved settings of the strategy.
         """
         return (Phase(1.0),)
+
+    @classmethod
+    def metric_names(cls, task: Task | None) -> frozenset[str] | None:
+        """Return the names of the metrics that it passes to `Services.record`, or None (default: None).
+
+        Objectives and constraints of a stage without an evaluator can be these metrics. None: it records no trials, or
+        only metrics of the task.
+        """
+        return None
 
     @abstractmethod
     def step(self, services: Services) -> None:

@@ -48,6 +48,7 @@ class SimulatedServices(Services):
         ahead: see `Services.ahead`; None: as ``batch``.
         budget: the maximum number of trials; None: no limit.
         shuffle: None: trials finish in the order of submission; a number: in a random order with this seed.
+        problem: gives costs and violations to trials that a strategy records itself; None: they have none.
 
     Attributes:
         submitted: all proposals so far, in order.
@@ -63,7 +64,9 @@ class SimulatedServices(Services):
         ahead: int | None = None,
         budget: int | None = None,
         shuffle: int | None = None,
+        problem: Problem | None = None,
     ) -> None:
+        self._problem = problem
         self._evaluate, self._batch, self._ahead, self._budget = evaluate, batch, ahead or batch, budget
         self._rng = None if shuffle is None else stream(shuffle, "completion")
         self._running: list[int] = []
@@ -87,6 +90,18 @@ class SimulatedServices(Services):
             self._trials[number] = self._evaluate(number, self.submitted[number])
             self.finished.append(number)
         return [self._trials[number] for number in numbers]
+
+    def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
+        """Return a complete trial with these metrics; with costs and violations if the services know the problem."""
+        number = len(self.submitted)
+        self.submitted.append(proposal)
+        if self._problem is None:
+            trial = Trial(number, proposal.architecture, metrics, fidelity=proposal.fidelity, info=proposal.info)
+        else:
+            trial = finished(self._problem, number, proposal, metrics)
+        self._trials[number] = trial
+        self.finished.append(number)
+        return trial
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Append the values to `logged`."""

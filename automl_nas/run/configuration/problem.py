@@ -121,8 +121,8 @@ class ProblemBuilder:
 
         Args:
             settings: the section, resolved and merged.
-            metrics: the names of the evaluator's metrics; empty: they are not known before it is constructed; None: the
-                stage has no evaluator, and the names are those of the task's metrics.
+            metrics: the names of the metrics of the evaluator, or of a strategy that measures itself; empty: they are
+                not known before it is constructed; None: nothing is measured, or metrics of the task are.
             path: of the section.
 
         Raises:

@@ -87,8 +87,9 @@ def resolve_stage(
     """
     path = f"stages[{len(earlier)}]"
     strategy = _strategy(section.strategy, f"{path}.strategy", context)
-    # A stage that trains a supernet has no trials of its own: objectives are judged where trials are evaluated.
-    evaluator, metrics = None, None
+    # A stage that only trains a supernet has no trials: objectives are judged where trials are measured.
+    strategy_class = context.components.class_of("strategies", strategy["name"], f"{path}.strategy")
+    evaluator, metrics = None, strategy_class.metric_names(context.task)
     own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
     if section.evaluator is not None:
         evaluator, metrics = _evaluator(section.evaluator, earlier, f"{path}.evaluator", context)

@@ -35,19 +35,18 @@ class Recorder:
         problem = self._problem = stage.problem
         self._stage = stage.settings.name
         used = {*problem.objectives, *(constraint.metric for constraint in problem.constraints)}
-        # Without an evaluator no metric is measured, and that is not a failure of the candidate.
-        self._required = used - problem.cost_models.keys() if stage.settings.evaluator is not None else frozenset()
+        self._required = used - problem.cost_models.keys()
 
-    def trial(self, proposal: Proposal, outcome: Outcome, seed: int) -> Trial:
+    def trial(self, proposal: Proposal, outcome: Outcome, seed: int, *, was_measured: bool = True) -> Trial:
         """Return the trial to record, with its costs and violations.
 
-        It is FAILED if a metric is not a finite number, or if the evaluator did not return a metric that the problem
-        uses.
+        It is FAILED if a metric is not a finite number, or if a metric that the problem uses was not measured.
 
         Args:
             proposal: the proposal of the strategy.
             outcome: the outcome of its evaluation.
             seed: of the evaluation.
+            was_measured: whether the candidate was measured; without an evaluator only its costs are recorded.
 
         Raises:
             EvaluationError: the ``info`` of proposal or outcome is not JSON, or the outcome has no state or no mapping
@@ -84,7 +83,7 @@ class Recorder:
                 metrics[str(name)] = number
             elif complete:
                 complete, state, error = False, State.FAILED, f"{name} is {description}"
-        if complete and not metrics.keys() >= self._required:
+        if complete and was_measured and not metrics.keys() >= self._required:
             missing = min(self._required - metrics.keys())
             complete, state = False, State.FAILED
             error = f"'{missing}' was not measured, only {', '.join(metrics) or 'nothing'}"

@@ -69,6 +69,7 @@ class StageServices(Services):
         self._failures = 0  # in a row
         self._fresh: set[int] = set()  # recorded by this process, but not returned by `results`
         self._reports_itself = False
+        self._other_metrics = False  # whether a resumed strategy measured something else than it recorded
         self._earlier_seconds = 0.0
         self._begun = time.monotonic()
         self.next_number = 0
@@ -163,18 +164,11 @@ class StageServices(Services):
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """See `Services.submit`."""
         first = self.next_number
-        recorded_trials, validate = self._ledger.trials, self._space.validate
+        recorded_trials, checked = self._ledger.trials, self._checked
         costs_only: list[Trial] = []
         to_evaluate: list[tuple[int, Proposal]] = []
         for number, proposal in enumerate(proposals, start=first):
-            if not isinstance(proposal, Proposal) or not isinstance(proposal.architecture, Architecture):
-                raise self._not_a_proposal(proposal)
-            architecture, fidelity = validate(proposal.architecture), proposal.fidelity
-            if fidelity is not None and not (type(fidelity) in _NUMBERS and -math.inf < fidelity < math.inf):
-                fidelity = self._plain_fidelity(fidelity, number)
-                proposal = Proposal(architecture, fidelity, proposal.info)
-            elif architecture is not proposal.architecture:  # a value or the order of the names is not canonical
-                proposal = Proposal(architecture, fidelity, proposal.info)
+            proposal = checked(proposal, number)
             self.next_number += 1
             self._submitted += 1
             self._uncollected.add(number)
@@ -183,7 +177,8 @@ class StageServices(Services):
                 check_replay(self._ledger.path, recorded, proposal, self._settings.name, self._changed_packages)
             elif self._dispatcher is None:
                 self._check_comparable()
-                costs_only.append(self._recorder.trial(proposal, Outcome(number), trial_seed(self._seed, number)))
+                seed = trial_seed(self._seed, number)
+                costs_only.append(self._recorder.trial(proposal, Outcome(number), seed, was_measured=False))
             else:
                 to_evaluate.append((number, proposal))
         if costs_only:
@@ -191,6 +186,52 @@ class StageServices(Services):
         if self._dispatcher is not None and to_evaluate:
             self._record_evaluated(self._dispatcher.add(to_evaluate))
         return list(range(first, self.next_number))
+
+    def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
+        """See `Services.record`."""
+        number = self.next_number
+        proposal = self._checked(proposal, number)
+        outcome = Outcome(number, metrics)
+        trial = self._recorder.trial(proposal, outcome, trial_seed(self._seed, number))
+        recorded = self._ledger.trials.get(number)
+        if recorded is not None:
+            check_replay(self._ledger.path, recorded, proposal, self._settings.name, self._changed_packages)
+            self._warn_of_other_metrics(recorded, trial)
+        self.next_number += 1
+        self._submitted += 1
+        if recorded is None:
+            self._record([trial])
+        trial = self._ledger.trials[number]
+        self._collect([trial])
+        self._count_failures([trial])
+        return trial
+
+    def _checked(self, proposal: Proposal, number: int) -> Proposal:
+        """Return a proposal with a valid architecture in canonical order, and a plain fidelity.
+
+        Raises:
+            SpaceError: the architecture is not of the space.
+            PluginError: it is not a proposal, or its fidelity is not a finite number.
+        """
+        if not isinstance(proposal, Proposal) or not isinstance(proposal.architecture, Architecture):
+            raise self._not_a_proposal(proposal)
+        architecture, fidelity = self._space.validate(proposal.architecture), proposal.fidelity
+        if fidelity is not None and not (type(fidelity) in _NUMBERS and -math.inf < fidelity < math.inf):
+            return Proposal(architecture, self._plain_fidelity(fidelity, number), proposal.info)
+        if architecture is not proposal.architecture:  # a value or the order of the names is not canonical
+            return Proposal(architecture, fidelity, proposal.info)
+        return proposal
+
+    def _warn_of_other_metrics(self, recorded: Trial, repeated: Trial) -> None:
+        """Warn, once a process, if a strategy measured other values than before the run was resumed."""
+        if self._other_metrics or recorded.metrics == repeated.metrics:
+            return
+        self._other_metrics = True
+        self._notifications.warn(
+            f"the strategy of the stage '{self._settings.name}' measured {dict(repeated.metrics)} for trial "
+            f"{recorded.number}, and {dict(recorded.metrics)} is recorded, which counts: either its state_dict does "
+            "not contain everything that it learns, or the device computes with other rounding than before"
+        )
 
     def _plain_fidelity(self, fidelity: object, number: int) -> float:
         """Return a fidelity as a plain number.

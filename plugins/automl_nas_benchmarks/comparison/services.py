@@ -64,6 +64,17 @@ class InMemoryServices(Services):
         """Return the trials of these numbers; all submitted trials have finished."""
         return [self._trials[number] for number in numbers]
 
+    def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
+        """Refuse metrics that a strategy measured itself.
+
+        Raises:
+            EvaluationError: always; a comparison compares what the benchmark measured.
+        """
+        raise EvaluationError(
+            "the strategy records metrics that it measured itself (Services.record); a comparison on a benchmark takes "
+            "strategies that propose candidates (Services.submit)"
+        )
+
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Do nothing: the numbers are not recorded."""
 
