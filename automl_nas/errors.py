@@ -24,6 +24,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+StopCause: TypeAlias = Literal["signal", "event", "timeout"]
+"""What stopped a run: Ctrl-C or SIGTERM; the event ``stop=``; ``timeout=``."""
 
 
 class AutoMLNASError(Exception):
@@ -96,7 +101,17 @@ class EvaluationError(RunFailedError):
 
 
 class RunInterrupted(AutoMLNASError):  # noqa: N818 - not an error: the run can be resumed
-    """The run stopped between two steps and can be resumed."""
+    """The run stopped between two steps and can be resumed.
+
+    Args:
+        message: how to continue the run.
+        cause: what stopped it: ``signal`` (Ctrl-C, SIGTERM), ``event`` (``stop=``) or ``timeout`` (``timeout=``).
+        directory: the run directory; None: the run had not begun, and nothing was recorded.
+    """
+
+    def __init__(self, message: str = "", *, cause: StopCause = "signal", directory: Path | None = None) -> None:
+        self.cause, self.directory = cause, directory
+        super().__init__(message)
 
 
 class Pruned(Exception):  # noqa: N818 - control flow, not an error

@@ -14,7 +14,7 @@ from automl_nas.cli.common import CommandT, debug_option, trust_option, working_
 from automl_nas.cli.logs import Logs, quiet_libraries
 from automl_nas.cli.overrides import Configuration, Override
 from automl_nas.cli.summary import summary
-from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, RunInterrupted, UserError
+from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, UserError
 from automl_nas.run.number_text import duration
 from automl_nas.run.progress.choice import progress_reporter
 from automl_nas.run.progress.reporter import print_line
@@ -226,7 +226,7 @@ def drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) ->
         RunFailedError: the run cannot reach a result, or its result has shortcomings.
     """
     from automl_nas.plugin.events import MessageSent
-    from automl_nas.run.interruption import after_interruption, uninterrupted
+    from automl_nas.run.interruption import interrupted, uninterrupted
 
     begun = time.monotonic()
     with quiet_libraries():
@@ -241,7 +241,7 @@ def drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) ->
             for text in (f"run directory: {directory}", *_notes(session)):
                 session.notifications.send(MessageSent(text))
         except KeyboardInterrupt as error:
-            raise RunInterrupted(after_interruption(directory, error)) from None
+            raise interrupted(directory, reason=error) from None
         try:
             with Logs(reporter.warning):
                 result = Result(directory, session.run(), RunParts.of_session(directory, session.plan))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from automl_nas.plugin.events import Handlers
 from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.derivation import Command, Derivation
 from automl_nas.run.hints import way_to_resume
+from automl_nas.run.interruption import StopEvent, StopFlag
 from automl_nas.run.parts import RunParts
 from automl_nas.run.progress.choice import Progress, shown_progress
 from automl_nas.run.progress.reporter import ProgressReporter
@@ -22,6 +24,7 @@ from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.results import Result
 from automl_nas.run.session import Session
+from automl_nas.run.turns import own_turn
 
 
 def search(
@@ -32,6 +35,8 @@ def search(
     changed_data: bool = False,
     handlers: Handlers | None = None,
     progress: Progress = "auto",
+    stop: StopEvent | None = None,
+    timeout: float | None = None,
     **sections: Any,
 ) -> Result:
     """Search, train, test and export: what ``automl-nas run`` does.
@@ -46,19 +51,27 @@ def search(
         progress: what is shown while the run works. ``bar``: bars with the time left, on stderr. ``log``: a line every
             few seconds, with the level INFO of the logger ``automl_nas.progress``; on stderr if the program has not set
             up `logging`. ``none``: nothing. ``auto``: ``bar`` if stderr is a terminal, else ``log``.
+        stop: an event, such as `threading.Event`. Once it is set, the run ends at its next safe point, as after Ctrl-C:
+            between two steps of training, or after the evaluation of a candidate.
+        timeout: seconds from now after which the run ends at its next safe point, wherever it is, without a result.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
+
+    It may be called in any thread. Runs of several threads of a process work one after the other, since a run seeds the
+    global random generators; a run that another thread is to stop needs ``stop``, because signals reach the main thread
+    only.
 
     Returns:
         The result; its ``directory`` is the run directory. A result with shortcomings (`Result.shortcomings`: limits
         that are missed, formats that failed, no feasible network) is returned too, with a warning for each. Without a
-        feasible network, `Result.architecture` is None; with a final stage, which needs one, RunFailedError is raised.
+        feasible network, `Result.found` is False; with a final stage, which needs one, RunFailedError is raised.
 
     Raises:
         UserError: the configuration is invalid, or no architecture meets its constraints; no run was started.
         RunFailedError: the run cannot reach a result.
-        RunInterrupted: the run was stopped by a signal; call again with ``resume=True``. The message says if the run
-            had not begun.
+        RunInterrupted: the run was stopped: by a signal, ``stop`` or ``timeout``, which its attribute ``cause`` names.
+            Call again with ``resume=True`` and ``out`` = its attribute ``directory``, which is None if the run had not
+            begun.
     """
     raw: dict[str, Any] = {}
     if isinstance(config, Mapping):
@@ -68,20 +81,20 @@ def search(
     raw.update(sections)
     if resume and out is None:
         raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
-    with shown_progress(progress) as reporter:
-        path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
-        if resume and RunDirectory(path).config.exists():
-            session = Session.resume(
-                path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data
-            )
-        else:
-            try:
-                session = Session.start(raw, path, handlers=handlers)
-            except BaseException:
-                if out is None and not RunDirectory(path).config.exists():
-                    shutil.rmtree(path, ignore_errors=True)
-                raise
-        return _result(session, reporter)
+    path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
+    try:
+        with _working(path, progress, stop, timeout) as (reporter, flag):
+            if resume and RunDirectory(path).config.exists():
+                session = Session.resume(
+                    path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data, stop=flag
+                )
+            else:
+                session = Session.start(raw, path, handlers=handlers, stop=flag)
+            return _result(session, reporter)
+    except BaseException:
+        if out is None and not RunDirectory(path).config.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def resume(
@@ -89,6 +102,8 @@ def resume(
     *,
     handlers: Handlers | None = None,
     progress: Progress = "auto",
+    stop: StopEvent | None = None,
+    timeout: float | None = None,
     executor: Any = None,
     changed_data: bool = False,
     trust: bool = False,
@@ -99,6 +114,8 @@ def resume(
         directory: the run directory.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         progress: what is shown while the run works; see `search`.
+        stop: an event that ends the run; see `search`.
+        timeout: seconds after which the run ends; see `search`.
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
@@ -111,11 +128,12 @@ def resume(
         RunDirectoryError: the directory is not a run, another process works on it, or space or data are not those that
             the run began with.
         RunFailedError: the run cannot reach a result.
-        RunInterrupted: the run was stopped by a signal.
+        RunInterrupted: the run was stopped; see `search`.
     """
-    with shown_progress(progress) as reporter:
+    path = Path(directory)
+    with _working(path, progress, stop, timeout) as (reporter, flag):
         session = Session.resume(
-            Path(directory), handlers=handlers, executor=executor, changed_data=changed_data, trust=trust
+            path, handlers=handlers, executor=executor, changed_data=changed_data, trust=trust, stop=flag
         )
         return _result(session, reporter)
 
@@ -128,6 +146,8 @@ def retrain(
     runtime: Mapping[str, Any] | None = None,
     handlers: Handlers | None = None,
     progress: Progress = "auto",
+    stop: StopEvent | None = None,
+    timeout: float | None = None,
     changed_data: bool = False,
     trust: bool = False,
     **components: Any,
@@ -144,6 +164,8 @@ def retrain(
         runtime: settings of the runtime that change.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         progress: what is shown while the run works; see `search`.
+        stop: an event that ends the run; see `search`.
+        timeout: seconds after which the run ends; see `search`.
         changed_data: continue though the data changed since the run began.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
         components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
@@ -153,10 +175,11 @@ def retrain(
             empty.
         ConfigurationError: a setting is invalid.
         RunFailedError: the run cannot reach a result.
-        RunInterrupted: the run was stopped by a signal.
+        RunInterrupted: the run was stopped; see `search`.
     """
     changes = {"final": final, "runtime": runtime}
-    return _derive("retrain", directory, out, changes, handlers, progress, changed_data, trust, components)
+    working = _working(Path(out), progress, stop, timeout)
+    return _derive("retrain", directory, out, changes, handlers, working, changed_data, trust, components)
 
 
 def extend(
@@ -168,6 +191,8 @@ def extend(
     executor: Any = None,
     handlers: Handlers | None = None,
     progress: Progress = "auto",
+    stop: StopEvent | None = None,
+    timeout: float | None = None,
     changed_data: bool = False,
     trust: bool = False,
     **components: Any,
@@ -186,6 +211,8 @@ def extend(
         executor: another executor than the recorded one.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         progress: what is shown while the run works; see `search`.
+        stop: an event that ends the run; see `search`.
+        timeout: seconds after which the run ends; see `search`.
         changed_data: continue though the data changed since the run began.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
         components: the Python objects of the run, as for `open_run`: ``space=...``, ``task=...``.
@@ -196,10 +223,11 @@ def extend(
         ConfigurationError: a setting is invalid, or a change does not fit the recorded trials.
         ReplayError: with the changed settings, the strategy proposes other candidates than the recorded ones.
         RunFailedError: the run cannot reach a result.
-        RunInterrupted: the run was stopped by a signal.
+        RunInterrupted: the run was stopped; see `search`.
     """
     changes = {"stages": stages, "final": final, "executor": executor}
-    return _derive("extend", directory, out, changes, handlers, progress, changed_data, trust, components)
+    working = _working(Path(out), progress, stop, timeout)
+    return _derive("extend", directory, out, changes, handlers, working, changed_data, trust, components)
 
 
 def _derive(
@@ -208,7 +236,7 @@ def _derive(
     out: str | os.PathLike[str],
     changes: Mapping[str, Any],
     handlers: Handlers | None,
-    progress: Progress,
+    working: contextlib.AbstractContextManager[tuple[ProgressReporter, StopFlag]],
     changed_data: bool,
     trust: bool,
     components: Mapping[str, Any],
@@ -225,8 +253,8 @@ def _derive(
         changed["stages"][position] = _merged(changed["stages"][position], settings)
     derivation = Derivation(source, parts.config, _merged(changed, new), command, changed_data)
     objects = {**parts.objects, **new_objects}
-    with shown_progress(progress) as reporter:
-        session = Session.derive(derivation, Path(out), objects=objects, handlers=handlers, trust=trust)
+    with working as (reporter, flag):
+        session = Session.derive(derivation, Path(out), objects=objects, handlers=handlers, trust=trust, stop=flag)
         return _result(session, reporter)
 
 
@@ -261,6 +289,16 @@ def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **compon
             f"{directory} is not complete; to continue it: {way_to_resume(opened.path, parts.config)}"
         )
     return Result(opened.path, data, parts)
+
+
+@contextlib.contextmanager
+def _working(
+    path: Path, progress: Progress, stop: StopEvent | None, timeout: float | None
+) -> Iterator[tuple[ProgressReporter, StopFlag]]:
+    """Yield the reporter of a run and whether it must stop, when no other thread of this process works on a run."""
+    flag = StopFlag(stop, timeout)
+    with shown_progress(progress) as reporter, own_turn(path, flag):
+        yield reporter, flag
 
 
 def _result(session: Session, reporter: ProgressReporter) -> Result:

@@ -1,18 +1,22 @@
-"""Interruption by Ctrl-C and SIGTERM.
+"""Interruption by Ctrl-C and SIGTERM, by an event that another thread sets, and by a timeout.
 
 Before a run begins, a signal raises KeyboardInterrupt. In a run, the first signal stops the run at its next safe point,
-the second one at once.
+the second one at once. An event or a timeout stops it at its next safe point, in any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
+
+from automl_nas.errors import AutoMLNASError, ConfigurationError, RunInterrupted, StopCause
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -78,55 +82,108 @@ def check_interruption() -> None:
         raise KeyboardInterrupt
 
 
-def after_interruption(path: Path, cause: BaseException | None = None) -> str:
-    """Return the message after an interruption: how to continue the run, or that no run was begun.
+def interrupted(path: Path, cause: StopCause = "signal", reason: object = "") -> RunInterrupted:
+    """Return the error after an interruption: how to continue the run, or that no run was begun.
 
     It imports nothing that imports torch: to import torch again after its import was interrupted aborts the process.
 
     Args:
         path: the run directory, which may not exist yet.
-        cause: the exception, whose message is included.
+        cause: what stopped the run.
+        reason: included in the message; empty: nothing.
     """
-    from automl_nas.errors import AutoMLNASError
     from automl_nas.run.hints import way_to_resume
     from automl_nas.run.record.directory import RunDirectory
 
     directory = RunDirectory(path)
-    stopped = f"stopped: {cause}" if cause is not None and str(cause) else "stopped"
+    stopped = f"stopped: {reason}" if str(reason) else "stopped"
     if not directory.config.exists():
-        return f"{stopped}; the run had not begun, and nothing was recorded: start it again"
+        message = f"{stopped}; the run had not begun, and nothing was recorded: start it again"
+        return RunInterrupted(message, cause=cause)
     config: Mapping[str, Any] = {}
     with contextlib.suppress(AutoMLNASError):  # damaged: resuming says how
         config = directory.read_config()
-    return f"{stopped}; to continue: {way_to_resume(path, config)}"
+    return RunInterrupted(f"{stopped}; to continue: {way_to_resume(path, config)}", cause=cause, directory=path)
+
+
+class StopEvent(Protocol):
+    """What asks a run to stop: `threading.Event`, `multiprocessing.Event`, or anything else with ``is_set``."""
+
+    def is_set(self) -> bool:
+        """Return whether the run must stop; called often, in the thread of the run."""
 
 
 class StopFlag:
-    """Whether a signal asked the run to stop.
+    """Whether a run must stop at its next safe point: after a signal, when an event is set, or after a timeout.
+
+    Args:
+        event: set by another thread or process; None: no event.
+        timeout: seconds from now; None: no timeout.
+
+    Raises:
+        ConfigurationError: the event has no ``is_set``, or the timeout is not a positive number.
 
     Attributes:
-        requested: set by the first signal.
+        cause: what asked the run to stop; None: nothing did.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, event: StopEvent | None = None, timeout: float | None = None) -> None:
+        if event is not None and not callable(getattr(event, "is_set", None)):
+            raise ConfigurationError(
+                f"must be an event such as threading.Event(), not a {type(event).__name__}", path="stop"
+            )
+        # In this form the condition is also False for NaN.
+        if timeout is not None and (isinstance(timeout, bool) or not 0 < float(timeout) < math.inf):
+            raise ConfigurationError(f"must be a positive number of seconds, not {timeout!r}", path="timeout")
+        self.cause: StopCause | None = None
+        self._event, self._timeout = event, timeout
+        self._end = math.inf if timeout is None else time.monotonic() + timeout
+        self._polled = event is not None or timeout is not None
+        self._on_request: Callable[[], object] | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run must stop; once True, always True."""
+        if self.cause is None and self._polled:
+            if self._event is not None and self._event.is_set():
+                self._request("event")
+            elif time.monotonic() >= self._end:
+                self._request("timeout")
+        return self.cause is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the run stops, for messages; empty for a signal."""
+        if self.cause == "timeout":
+            return f"the timeout of {self._timeout:g} s is over"
+        return "the event stop= is set" if self.cause == "event" else ""
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the run must stop, where it has not begun."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def error(self, path: Path) -> RunInterrupted:
+        """Return the error of a run that stopped; see `interrupted`."""
+        return interrupted(path, self.cause or "signal", self.reason)
 
     @contextlib.contextmanager
     def listening(self, on_request: Callable[[], object]) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM within the context. Outside the main thread, where that is impossible, do nothing.
+        """Catch SIGINT and SIGTERM within the context, except outside the main thread, where that is impossible.
 
         Args:
-            on_request: called at the first signal, inside the signal handler.
+            on_request: called when the run is first asked to stop: by a signal inside the signal handler, otherwise
+                where `requested` is read.
         """
+        self._on_request = on_request
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if self.requested:
+            if self.cause is not None:
                 raise KeyboardInterrupt
-            self.requested = True
-            on_request()
+            self._request("signal")
 
         before = {number: signal.signal(number, stop) for number in _SIGNALS}
         try:
@@ -134,3 +191,8 @@ class StopFlag:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _request(self, cause: StopCause) -> None:
+        self.cause = cause
+        if self._on_request is not None:
+            self._on_request()

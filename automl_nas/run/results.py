@@ -135,20 +135,33 @@ class Result:
         return self.parts.plan
 
     @property
-    def architecture(self) -> Architecture | None:
-        """The delivered architecture; without a final stage the best one.
+    def found(self) -> bool:
+        """Whether the run found a network, so that `architecture` and `best` exist.
 
-        None if no trial is feasible or no trial was made, which is a shortcoming, and after a run that only trains a
+        False if no trial is feasible or no trial was made, which is a shortcoming, and after a run that only trains a
         supernet.
         """
-        values = self.data["architecture"]
-        return None if values is None else Architecture(values)
+        return self.data["architecture"] is not None
 
     @property
-    def best(self) -> Candidate | None:
-        """The best trial of the search; None if no trial is feasible, or no trial was made."""
-        trial = self.data["best"]
-        return None if trial is None else _candidate(trial)
+    def architecture(self) -> Architecture:
+        """The delivered architecture; without a final stage the best one.
+
+        Raises:
+            RunFailedError: the run found no network; the message says why. `found` asks without an error.
+        """
+        self._require_found()
+        return Architecture(self.data["architecture"])
+
+    @property
+    def best(self) -> Candidate:
+        """The best trial of the search.
+
+        Raises:
+            RunFailedError: the run found no network; the message says why. `found` asks without an error.
+        """
+        self._require_found()
+        return _candidate(self.data["best"])
 
     @property
     def pareto(self) -> tuple[Candidate, ...]:
@@ -172,7 +185,7 @@ class Result:
         final = self.final
         if final is not None:
             return final.delivered.test or {}
-        return self.best.metrics if self.best is not None else {}
+        return self.best.metrics if self.found else {}
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -184,18 +197,16 @@ class Result:
         """Return the delivered network with fresh weights.
 
         Raises:
-            RunFailedError: no trial of the run is feasible.
+            RunFailedError: the run found no network.
             ConfigurationError: the space is a Python object that was not passed to `open_run`.
             RunDirectoryError: the space is not the one that the run began with.
         """
         from automl_nas.evaluation.runtime import Runtime
 
-        if self.architecture is None:
-            raise RunFailedError("the run found no feasible network")
-        final = self.final
+        architecture, final = self.architecture, self.final
         space = self.parts.delivered_space(None if final is None else final.delivered)
         with Runtime(device="cpu").seeded(self.data["seed"], "result"):
-            return space.build(self.architecture)
+            return space.build(architecture)
 
     def load_trained(self) -> nn.Module:
         """Return the delivered network with its trained weights: a plain nn.Module, on the CPU, in evaluation mode.
@@ -238,6 +249,13 @@ class Result:
                 error,
             )
         return described(config, delivered, network, shape, None, split, units)
+
+    def _require_found(self) -> None:
+        if self.found:
+            return
+        reasons = [item.message for item in self.shortcomings if item.kind == "no_feasible_network"]
+        reason = reasons[0] if reasons else "it only trained a supernet, and made no trials to choose a network from"
+        raise RunFailedError(f"the run {self.directory} found no network: {reason}")
 
     def _require_final(self) -> FinalReport:
         final = self.final

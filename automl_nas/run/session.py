@@ -26,7 +26,7 @@ from automl_nas.run.derivation import Derivation
 from automl_nas.run.driver import Driver
 from automl_nas.run.final.rehearsal import rehearse_export, rehearse_export_again
 from automl_nas.run.identity_check import check_data, check_spaces
-from automl_nas.run.interruption import StopFlag, after_interruption, check_interruption, interruptible
+from automl_nas.run.interruption import StopFlag, check_interruption, interrupted, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
@@ -42,10 +42,14 @@ class Session:
         directory: created or opened, and locked.
         plan: resolved from the configuration of the directory.
         notifications: receive the events of the run.
+        stop: whether to stop at the next safe point; None: only a signal stops the run.
     """
 
-    def __init__(self, directory: RunDirectory, plan: Plan, notifications: Notifications) -> None:
+    def __init__(
+        self, directory: RunDirectory, plan: Plan, notifications: Notifications, stop: StopFlag | None = None
+    ) -> None:
         self.directory, self.plan, self.notifications = directory, plan, notifications
+        self._stop = stop or StopFlag()
         # Holds the trials until the session is dropped: to free them takes 4 microseconds a trial, and the caller of
         # `run` does not wait for that (benchmarks/driver_overhead.py).
         self._driver: Driver | None = None
@@ -58,6 +62,7 @@ class Session:
         *,
         manager: PluginManager | None = None,
         handlers: Handlers | None = None,
+        stop: StopFlag | None = None,
     ) -> Session:
         """Resolve and check a configuration, and create its run directory.
 
@@ -66,26 +71,30 @@ class Session:
             out: the run directory, new or empty.
             manager: the plugins; None: those that are installed.
             handlers: kind of event -> function, called with each event of that kind.
+            stop: whether to stop; None: only a signal stops the run.
 
         Raises:
             UserError: the configuration or the directory is invalid; nothing was written.
-            RunInterrupted: a signal came before the run began.
+            RunInterrupted: the run was asked to stop before it began.
         """
         _check_single_process()
         _check_not_imported()
         RunDirectory.check_new(out)
-        with _beginning(out):
+        stop = stop or StopFlag()
+        with _beginning(out, stop):
             manager = manager or complete_manager()
             plan = make_plan(raw, manager.registry)
+            stop.check()
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
             rehearse(plan)
             rehearse_export(plan, notifications.message, notifications.warn)
             measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
             check_interruption()
+            stop.check()
             directory = RunDirectory.create(out, plan.config, plan.identity)
             if measurements:
                 write_record(directory.measured, measurements)
-            return cls(directory, plan, notifications)
+            return cls(directory, plan, notifications, stop)
 
     @classmethod
     def resume(
@@ -98,6 +107,7 @@ class Session:
         executor: Any = None,
         changed_data: bool = False,
         trust: bool = False,
+        stop: StopFlag | None = None,
     ) -> Session:
         """Open and lock a run directory, to continue the run.
 
@@ -111,18 +121,20 @@ class Session:
             changed_data: continue though the data of the task changed.
             trust: import also classes that the run directory names and no plugin registers; those in ``raw`` are
                 imported in any case.
+            stop: whether to stop; None: only a signal stops the run.
 
         Raises:
             RunDirectoryError: the path is not a run directory, another process works on the run, or configuration,
                 space or data differ from those that the run began with.
-            RunInterrupted: a signal came before the run continued.
+            RunInterrupted: the run was asked to stop before it continued.
         """
         _check_single_process()
         _check_not_imported()
         directory = RunDirectory.open(path)
         directory.lock()
+        stop = stop or StopFlag()
         try:
-            with _beginning(path):
+            with _beginning(path, stop):
                 manager = manager or complete_manager()
                 config = directory.read_config()
                 if executor is not None:
@@ -150,7 +162,7 @@ class Session:
                     notifications = make_notifications(run, plan, manager, handlers)
                     if not directory.result.exists() and (changed := directory.changed_packages()):
                         rehearse_export_again(plan, notifications.message, notifications.warn, changed)
-                    session = cls(directory, plan, notifications)
+                    session = cls(directory, plan, notifications, stop)
                     check_interruption()
                     return session
         except BaseException:
@@ -166,6 +178,7 @@ class Session:
         objects: Mapping[str, object] | None = None,
         handlers: Handlers | None = None,
         trust: bool = False,
+        stop: StopFlag | None = None,
     ) -> Session:
         """Create the run directory of a run that takes over a part of a complete one.
 
@@ -176,15 +189,17 @@ class Session:
             handlers: kind of event -> function, called with each event of that kind.
             trust: import also classes that the complete run names and no plugin registers; those in the changes are
                 imported in any case.
+            stop: whether to stop; None: only a signal stops the run.
 
         Raises:
             UserError: a change is invalid, or does not fit the recorded trials; nothing was written.
-            RunInterrupted: a signal came before the run began.
+            RunInterrupted: the run was asked to stop before it began.
         """
         _check_single_process()
         _check_not_imported()
         RunDirectory.check_new(out)
-        with _beginning(out):
+        stop = stop or StopFlag()
+        with _beginning(out, stop):
             manager = complete_manager()
             config, source = derivation.configuration(), derivation.source
             allowed = frozenset(_texts(config)) - frozenset(_texts(derivation.recorded))
@@ -195,13 +210,14 @@ class Session:
                 rehearse(plan)
             rehearse_export(plan, notifications.message, notifications.warn)
             check_interruption()
-            return cls(derivation.create(out, plan), plan, notifications)
+            stop.check()
+            return cls(derivation.create(out, plan), plan, notifications, stop)
 
     def run(self) -> dict[str, Any]:
         """Work until the run is complete; return the content of ``result.json``.
 
         Raises:
-            RunInterrupted: a signal stopped the run at a safe point.
+            RunInterrupted: the run was asked to stop, and stopped at a safe point.
             RunFailedError: the run cannot reach a result.
         """
         directory, plan, notifications = self.directory, self.plan, self.notifications
@@ -211,9 +227,8 @@ class Session:
                 for shortcoming in shortcomings(directory.path, result):
                     notifications.warn(shortcoming.message)
                 return result
-            stop = StopFlag()
             with (
-                stop.listening(lambda: notifications.send(StopRequested())),
+                self._stop.listening(lambda: notifications.send(StopRequested())),
                 plan.runtime.seeded(plan.seed, "run"),  # afterwards the caller's global generators are as before
             ):
                 plan.runtime.activate()
@@ -224,23 +239,24 @@ class Session:
                     stages=len(plan.stages) + (plan.final is not None),
                     resumed=notifications.run.resumed,
                 )
-                self._driver = Driver(plan, record, notifications, stop)
+                self._driver = Driver(plan, record, notifications, self._stop)
                 with component_errors(plan.components.registry):
                     return self._driver.drive()
         except (KeyboardInterrupt, RunInterrupted):
-            raise RunInterrupted(after_interruption(directory.path)) from None
+            raise self._stop.error(directory.path) from None
         finally:
             directory.unlock()
 
 
 @contextlib.contextmanager
-def _beginning(path: Path) -> Iterator[None]:
-    """Turn a signal before the run begins into the error that a signal in the run is, too."""
+def _beginning(path: Path, stop: StopFlag) -> Iterator[None]:
+    """Turn a signal or a request to stop before the run begins into the error that it is in the run, too."""
     try:
         with interruptible():
+            stop.check()
             yield
     except KeyboardInterrupt as error:
-        raise RunInterrupted(after_interruption(path, error)) from None
+        raise (stop.error(path) if stop.cause is not None else interrupted(path, reason=error)) from None
 
 
 def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def run_page(path: Path) -> str:
     result = open_run(path) if state.result is not None else None
     final = None if result is None else result.final
     sections = [_section(stage, state) for stage in state.stages if stage.trials]
-    layers, drawn_from = ([], "") if result is None or result.architecture is None else found_layers(result)
+    layers, drawn_from = ([], "") if result is None or not result.found else found_layers(result)
     return render(
         "run.html",
         title=path.resolve().name,
@@ -174,7 +174,7 @@ def _units(state: RunState) -> Mapping[str, str]:
 def _architecture(state: RunState, result: Result | None) -> dict[str, str]:
     """Return decision -> value as text: of the found network, or of the best one so far."""
     if result is not None:
-        values = result.architecture
+        values = result.architecture if result.found else None
     else:
         best = state.leading.problem.best(state.leading.trials)
         values = None if best is None else best.architecture

@@ -62,7 +62,6 @@ def test_a_candidate_that_fails_does_not_end_the_run(tmp_path: Path, how: str, r
     found = trials(tmp_path / "run").trials
     assert {n: t.error for n, t in found.items() if t.state == "failed"} == {3: reason, 7: reason}
     assert len(found) == 20
-    assert result.best is not None
     assert result.best.number not in (3, 7)
 
 

@@ -186,9 +186,12 @@ def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path, capl
     ):
         automl_nas.search(again(first, problem=problem), out=tmp_path / "run")
     result = automl_nas.search(again(first, problem=problem, final=None), out=tmp_path / "none")
-    assert result.best is None
+    assert not result.found
+    for name in ("best", "architecture"):
+        with pytest.raises(RunFailedError, match="found no network: no trial of the stage 'search' meets"):
+            getattr(result, name)
     assert result.pareto == ()
-    with pytest.raises(RunFailedError, match="no feasible network"):
+    with pytest.raises(RunFailedError, match="found no network"):
         result.build()
     # Without a final stage the result is returned, and Python callers get the judgement of the command.
     (shortcoming,) = result.shortcomings
@@ -199,14 +202,17 @@ def test_nothing_feasible_is_said(first: automl_nas.Result, tmp_path: Path, capl
 def test_a_run_without_trials_has_a_shortcoming(first: automl_nas.Result, caplog: pytest.LogCaptureFixture) -> None:
     stage = {"name": "search", "strategy": "random", "evaluator": "train", "budget": {"seconds": 1e-9}}
     result = automl_nas.search(again(first, stages=[stage], final=None))
-    assert result.architecture is None
+    assert not result.found
     (shortcoming,) = result.shortcomings
     assert shortcoming.message == (
         "the stage 'search' ended without a trial, so there is no network; give it a larger budget"
     )
     assert caplog.messages == [shortcoming.message]
     supernet = {"name": "supernet", "strategy": {"name": "single_path", "train": {"epochs": 1}}}
-    assert automl_nas.search(again(first, stages=[supernet], final=None)).shortcomings == ()
+    trained = automl_nas.search(again(first, stages=[supernet], final=None))
+    assert trained.shortcomings == () and trained.metrics == {}
+    with pytest.raises(RunFailedError, match="it only trained a supernet"):
+        _ = trained.architecture
 
 
 def test_a_temporary_directory_is_made_where_none_is_named(first: automl_nas.Result) -> None:

@@ -63,7 +63,7 @@ def test_blocks_of_torchvision_are_searched_and_exported(tmp_path: Path) -> None
         final={"train": {"epochs": 1}, "export": ["safetensors", "pt2", "onnx"], "rehearse": False},
         out=tmp_path / "run",
     )
-    assert result.architecture is not None
+    assert result.found
     assert result.final is not None and result.final.not_exported == ()
     trained = result.load_trained().eval()
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))

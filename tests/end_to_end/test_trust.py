@@ -83,7 +83,7 @@ def test_a_run_is_resumed_and_its_plan_is_resolved_with_consent_only(run: Path, 
 
 def test_reading_and_exporting_a_result_imports_nothing(run: Path, modules: Path) -> None:
     result = automl_nas.open_run(run)
-    assert result.architecture is not None
+    assert result.found
     assert isinstance(result.load_trained(), nn.Module)
     assert result.delivery().samples is not None
     assert CliRunner().invoke(cli, ["export", str(run), "--format", "safetensors"]).exit_code == 0
@@ -111,7 +111,7 @@ def test_what_the_user_wrote_is_imported(run: Path, modules: Path) -> None:
     """A script that is run again with resume=True names the class itself, and the record adds nothing to it."""
     written = automl_nas.open_run(run, trust=True).plan.config
     forget(modules)
-    assert automl_nas.search(written, out=run, resume=True).architecture is not None
+    assert automl_nas.search(written, out=run, resume=True).found
     assert (modules / "executed").exists()
     config = run / "config.yaml"
     lines = config.read_text().splitlines(keepends=True)[:-1]  # without the checksum

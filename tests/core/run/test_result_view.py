@@ -21,7 +21,6 @@ def _search(out: Path, **more: object) -> Result:
 
 def test_a_result_in_a_shell_is_one_short_line(tmp_path: Path) -> None:
     result = _search(tmp_path / "run")
-    assert result.best is not None
     text = repr(result)
     accuracy = result.best.metrics["accuracy"]
     assert text.startswith(f"Result({str(tmp_path / 'run')!r}: 3 trials, accuracy {accuracy:.4g}")
@@ -54,13 +53,13 @@ def test_a_notebook_shows_a_table_in_which_names_are_only_text(tmp_path: Path) -
     tags = _Tags(result._repr_html_())
     assert tags.open == []
     assert tags.seen <= {"table", "tr", "th", "td", "code", "small", "details", "summary", "br"}
-    for name in result.architecture or {}:
+    for name in result.architecture:
         assert name in result._repr_html_()
 
 
 def test_what_was_not_achieved_is_shown(tmp_path: Path) -> None:
     problem = {"objectives": {"accuracy": "maximize"}, "constraints": {"accuracy": ">= 2"}}
     result = _search(tmp_path / "run", problem=problem)
-    assert result.architecture is None
+    assert not result.found
     assert repr(result).endswith("3 trials, not achieved: a feasible network)")
     assert "a feasible network" in result._repr_html_()

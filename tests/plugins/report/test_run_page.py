@@ -81,7 +81,7 @@ def test_the_report_is_a_file_and_the_run_is_unchanged(complete: Path, tmp_path:
     shutil.copytree(complete, copy)
     assert CliRunner().invoke(cli, ["report", str(copy)]).exit_code == 0
     assert (copy / "report.html").is_file()
-    assert automl_nas.open_run(copy).architecture is not None
+    assert automl_nas.open_run(copy).found
 
 
 def test_an_interrupted_run(tmp_path: Path) -> None:
