@@ -97,3 +97,12 @@ class SupernetSpace(SearchSpace):
     @abstractmethod
     def build_supernet(self) -> Supernet:
         """Return the supernet with fresh weights, drawn from torch's global generator."""
+
+    @property
+    def weighable(self) -> frozenset[str]:
+        """The decisions that take tensors and `Weighted` (default: all); the others take values only.
+
+        Options whose outputs differ in shape, such as widths, cannot be added: a space with such decisions names the
+        others here. A strategy that weights options refuses a space whose decisions it cannot weight.
+        """
+        return frozenset(self.decisions)

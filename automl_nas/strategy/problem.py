@@ -7,13 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import ge, neg
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.costs.model import CostModel, checked_cost
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.trial import Trial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automl_nas.space.selection import Selection
 
 Direction = Literal["maximize", "minimize"]
 
@@ -182,6 +187,39 @@ class Problem:
     def feasible(self, architecture: Architecture) -> bool:
         """Whether all constraints on costs are met."""
         return not self._cost_constraints or self._judge(architecture).feasible
+
+    def expected_cost(self, name: str, selection: Selection) -> Tensor:
+        """Return the expected cost of a soft selection, differentiable in its tensors: for a penalty in a loss.
+
+        It is linear in the weights of the options: exact if the weights of each `Choice` are probabilities that sum to
+        1 and those of a `Subset` the probabilities of its elements. In a run the table is built at the first call.
+
+        Args:
+            name: of the cost, as in the configuration.
+            selection: a value, a tensor of shape ``(options,)`` or `Weighted` for each decision.
+
+        Raises:
+            ConfigurationError: the problem has no such cost, or the cost is not the sum of costs of options.
+        """
+        from automl_nas.evaluation.costs.tabulated import TabulatedCost
+
+        model = self.cost_models.get(name)
+        if model is None:
+            hint = did_you_mean(name, self.cost_models) if self.cost_models else "; it has none"
+            raise ConfigurationError(f"the problem has no cost '{name}'{hint}", path="problem.costs")
+        if not isinstance(model, TabulatedCost):
+            raise ConfigurationError(
+                f"the cost '{name}' has no table; outside of a run, pass TabulatedCost({type(model).__name__}(...), "
+                "space) to the Problem",
+                path=f"problem.costs.{name}",
+            )
+        if model.table is None:
+            raise ConfigurationError(
+                f"the cost '{name}' has no expectation: it is not the sum of the costs of options ({model.reason}); "
+                "take another cost for the penalty, and keep this one as a constraint",
+                path=f"problem.costs.{name}",
+            )
+        return model.table.expectation(selection)
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """Return the objectives of a trial, negated if they are minimised; NaN and missing ones count as -inf."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from automl_nas.testing.artifacts import MemoryArtifacts as MemoryArtifacts
     from automl_nas.testing.ask_tell import AskTellContract as AskTellContract
     from automl_nas.testing.costs import CostModelContract as CostModelContract
     from automl_nas.testing.evaluators import EvaluatorContract as EvaluatorContract
@@ -65,6 +66,7 @@ _HOMES = {
     "toy_supernet": ("toy_supernet_space",),
     "toy_plugin": ("installed_toys",),
     "event_log": ("read_event_log",),
+    "artifacts": ("MemoryArtifacts",),
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -114,6 +114,11 @@ class ShuffleNetV2Channels(SupernetSpace):
         """Return the supernet, with fresh weights."""
         return self._whole.build_supernet()
 
+    @property
+    def weighable(self) -> frozenset[str]:
+        """The candidates of the blocks; widths take values only."""
+        return frozenset(place.name for place in self._outline.places)
+
     def segments(self) -> tuple[tuple[str, ...], ...]:
         """Return the two decisions of each block."""
         return tuple((place.name, f"{place.name}.scale") for place in self._outline.places)

@@ -92,7 +92,10 @@ def resolve_stage(
     evaluator, metrics = None, strategy_class.metric_names(context.task)
     own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
     if section.evaluator is not None:
-        evaluator, metrics = _evaluator(section.evaluator, earlier, f"{path}.evaluator", context)
+        # Its own weights too, if the strategy saves some before it has candidates evaluated.
+        saves = context.components.takes("strategies", strategy["name"], Artifacts, f"{path}.strategy")
+        own_name = section.name if saves else None
+        evaluator, metrics = _evaluator(section.evaluator, earlier, own_name, f"{path}.evaluator", context)
         evaluator_class = context.components.class_of("evaluators", evaluator["name"], f"{path}.evaluator")
         preferred = problems.own_section(own, evaluator_class.default_metric)
         if preferred is not own:
@@ -118,14 +121,23 @@ def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
 
 
 def _evaluator(
-    spec: Any, earlier: Sequence[StagePlan], path: str, context: RunContext
+    spec: Any, earlier: Sequence[StagePlan], own: str | None, path: str, context: RunContext
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """Resolve an evaluator; return its configuration, and the names of its metrics (empty if they are not known)."""
+    """Resolve an evaluator; return its configuration, and the names of its metrics (empty if they are not known).
+
+    Args:
+        spec: as written.
+        earlier: the resolved stages before it.
+        own: the name of its own stage, if the strategy of the stage may save weights.
+        path: of the evaluator in the configuration.
+        context: constructs components.
+    """
     components = context.components
     evaluator = components.resolve("evaluators", spec, path)
     components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
     metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
-    _check_weights(evaluator.get("weights"), earlier, f"{path}.weights")
+    if own is None or str(evaluator.get("weights", "")).partition("/")[0] != own:
+        _check_weights(evaluator.get("weights"), earlier, f"{path}.weights")
     run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
     if colon:  # recorded as an absolute path: a run may be resumed from another folder
         evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}

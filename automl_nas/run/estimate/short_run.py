@@ -207,9 +207,14 @@ class ShortDriver(Driver):
 
 
 def add_weights(directory: RunDirectory, plan: Plan, stage: StagePlan) -> None:
-    """Save fresh weights of the supernet as the artifact of a stage, unless it has saved weights."""
-    artifact = directory.artifacts / stage.settings.name / "weights.safetensors"
-    if artifact.exists() or not isinstance(plan.space, SupernetSpace) or stage.settings.evaluator is not None:
+    """Save fresh weights of the supernet as the artifact of a stage, unless it has saved weights.
+
+    A stage with an evaluator saves none, unless its evaluator reads the weights of this stage.
+    """
+    name, evaluator = stage.settings.name, stage.settings.evaluator
+    artifact = directory.artifacts / name / "weights.safetensors"
+    reads_own = evaluator is not None and str(evaluator.get("weights", "")).partition("/")[0] == name
+    if artifact.exists() or not isinstance(plan.space, SupernetSpace) or not (evaluator is None or reads_own):
         return
     with plan.runtime.seeded(stream_seed(plan.seed, stage.settings.name), "stand-in"):
         supernet = plan.space.build_supernet()

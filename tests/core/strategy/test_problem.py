@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing.toys import ToyCost, ToySpace
@@ -192,3 +195,39 @@ def test_a_problem_needs_an_objective() -> None:
 def test_a_problem_describes_itself_as_plain_data() -> None:
     problem = Problem({"accuracy": "maximize"}, [parse_constraint("flops", "<= 3M")])
     assert problem.describe() == {"objectives": {"accuracy": "maximize"}, "constraints": {"flops": "<= 3M"}}
+
+
+def test_the_expected_cost_is_the_mean_over_drawn_architectures() -> None:
+    """By brute force over all 27 architectures, with its gradient: the cost of each option."""
+    space = ToySpace(blocks=3, options=3)
+    problem = Problem({"toy_cost": "minimize"}, costs={"toy_cost": TabulatedCost(ToyCost(space), space)})
+    weights = {name: torch.tensor([0.2, 0.5, 0.3], requires_grad=True) for name in space.decisions}
+    expected = problem.expected_cost("toy_cost", weights)
+    mean = 0.0
+    for architecture in enumerate_all(space.decisions):
+        probability = math.prod([0.2, 0.5, 0.3][int(str(value))] for value in architecture.values())
+        mean += probability * problem.costs(architecture)["toy_cost"]
+    assert expected.item() == pytest.approx(mean, abs=1e-6)  # float32
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert [tensor.grad.tolist() for tensor in weights.values() if tensor.grad is not None] == [[0.0, 1.0, 2.0]] * 3
+
+
+class Product(ToyCost):
+    """Not a sum over decisions."""
+
+    metric = "product"
+
+    def estimate(self, architecture: Architecture) -> float:
+        return math.prod(1.0 + value for value in self.breakdown(architecture).values())
+
+
+def test_a_cost_without_an_expectation_is_named() -> None:
+    space = ToySpace(blocks=2)
+    costs = {"toy_cost": ToyCost(space), "product": TabulatedCost(Product(space), space)}
+    problem = Problem({"toy_cost": "minimize"}, costs=costs)
+    with pytest.raises(ConfigurationError, match="no cost 'toycost'; did you mean 'toy_cost'"):
+        problem.expected_cost("toycost", {})
+    with pytest.raises(ConfigurationError, match=r"'toy_cost' has no table; .* TabulatedCost\(ToyCost"):
+        problem.expected_cost("toy_cost", {})
+    with pytest.raises(ConfigurationError, match="'product' has no expectation: it is not the sum"):
+        problem.expected_cost("product", {})

@@ -33,7 +33,8 @@ class TestChannelsContract(SupernetContract):
         return ShuffleNetV2Channels(**SMALL)
 
     def weighable(self, space: SupernetSpace) -> Collection[str]:
-        return [name for name in space.decisions if not name.endswith(".scale")]
+        assert space.weighable == {name for name in space.decisions if not name.endswith(".scale")}
+        return space.weighable
 
 
 # The network of SPOS's joint search (megvii-model/SinglePathOneShot): 327.9M multiply-adds, 3.43M parameters.
