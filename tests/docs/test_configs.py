@@ -25,6 +25,7 @@ from automl_nas_spaces.shufflenet_v2 import from_codes
 SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
 CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
+FASHION = ROOT / "examples" / "configs" / "spos_fashion_mnist.yaml"
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
@@ -71,10 +72,35 @@ def test_the_quickstart_says_true_numbers(quickstart: Plan) -> None:
     assert wanted in comments(QUICKSTART)
 
 
+@pytest.fixture(scope="module")
+def grey_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise in the form of Fashion-MNIST."""
+    path = tmp_path_factory.mktemp("data") / "fashion_mnist.npz"
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 60), ("test", 20)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8) % 10
+    np.savez(path, **arrays)
+    return path
+
+
 @pytest.mark.slow
-def test_the_small_images_say_true_numbers(images: Path) -> None:
+def test_fashion_mnist_runs_at_toy_size(grey_images: Path, tmp_path: Path) -> None:
+    changes = [f"task.path={grey_images}", "task.batch_size=16", *TOY, "final.train.warmup_epochs=0"]
+    changes += ["space.strides=[1, 2]", "stages.supernet.strategy.train.warmup_epochs=0"]
+    result = automl_nas.search(Configuration.read(FASHION, changes).value, out=tmp_path / "run")
+    assert result.final is not None
+    roles = [network.role for network in result.final.networks]
+    assert roles == ["found", "largest", *["random"] * 5]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL_IMAGES, FASHION], ids=lambda config: config.stem)
+def test_the_small_images_say_true_numbers(config: Path, request: pytest.FixtureRequest) -> None:
     """FLOPs are additive: the extremes have the extreme option of every block."""
-    raw = Configuration.read(SMALL_IMAGES, [f"task.path={images}"]).value
+    data = request.getfixturevalue("images" if config == SMALL_IMAGES else "grey_images")
+    raw = Configuration.read(config, [f"task.path={data}"]).value
     plan = make_plan(raw, registry(), checked=True)
     flops, count = Flops(plan.final_space), len(plan.space.decisions)
     base = flops.estimate(from_codes(plan.space, [0] * count))
@@ -89,12 +115,12 @@ def test_the_small_images_say_true_numbers(images: Path) -> None:
     limit = plan.stages[-1].problem.constraints[0].high
     assert small < limit < large
     wanted = f"{plan.space.size:,} networks, from {small / 1e6:.1f} to {large / 1e6:.1f} million multiply-adds"
-    assert wanted in comments(SMALL_IMAGES)
+    assert wanted in comments(config)
 
 
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
-    assert found == [TABLE, *DSO, FOLDER, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES]
+    assert found == [TABLE, *DSO, FOLDER, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES, FASHION]
 
 
 @pytest.mark.slow
