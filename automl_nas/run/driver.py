@@ -33,6 +33,7 @@ from automl_nas.run.results import make_result
 from automl_nas.run.shortcomings import shortcomings
 from automl_nas.run.stages import run_stages
 from automl_nas.run.trials.dispatch import EvaluationDispatcher
+from automl_nas.run.trials.failure_patterns import failure_pattern
 from automl_nas.run.trials.services import StageServices
 from automl_nas.run.trials.stage_executors import StageExecutors
 from automl_nas.strategy.base import Strategy
@@ -75,10 +76,17 @@ class Driver:
                     record.fall_back(error)
                     continue
                 notifications.send(StageFinished(name))
+                self._warn_of_failures(name)
                 self._warn_of_no_best(stage.plan)
                 report = stage.report(strategy)
                 record.finish_stage(index, next_number, last=index + 1 == count)
             return self._finish(report)
+
+    def _warn_of_failures(self, name: str) -> None:
+        """Warn if the failed trials of a stage have options in common that its complete trials do not have."""
+        trials = [trial for _, trial in sorted(self._record.ledger.trials.items()) if trial.stage == name]
+        if pattern := failure_pattern(trials):
+            self._notifications.warn(f"in the stage '{name}', {pattern}")
 
     def _warn_of_no_best(self, stage: StagePlan) -> None:
         """Warn if no trial of a stage can be compared. The stage of the result has a shortcoming instead."""

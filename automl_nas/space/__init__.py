@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.space.architecture import Architecture as Architecture, Scalar as Scalar, Value as Value
     from automl_nas.space.decision_space import DecisionSpace as DecisionSpace
     from automl_nas.space.decisions import Choice as Choice, Decision as Decision, Ordinal as Ordinal, Subset as Subset
+    from automl_nas.space.exclusions import Exclusions as Exclusions
     from automl_nas.space.modules.choice import OneOf as OneOf
     from automl_nas.space.modules.dag.graph import OUTPUT as OUTPUT, DagGraph as DagGraph
     from automl_nas.space.modules.dag.module import Dag as Dag
@@ -51,6 +52,7 @@ _HOMES = {
         "Subset",
     ),
     "decision_space": ("DecisionSpace",),
+    "exclusions": ("Exclusions",),
     "space": (
         "SearchSpace",
         "SupernetSpace",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
+from automl_nas.space.exclusions import Exclusions
 
 PAIR_OPTIONS = 7
 """The number of options of a decision that `cover_pairs` combines; of more options, as many evenly spaced ones."""
@@ -20,6 +21,8 @@ def cover_options(decisions: Mapping[str, Decision], most: int) -> Iterator[Arch
         decisions: of the space; at least one.
         most: the largest number of architectures, at least 2. Of a decision with more options, as many evenly spaced
             ones are covered, among them the first and the last.
+
+    Excluded combinations are not avoided; see `allowed`.
     """
     values = {name: _some_values(decision, most) for name, decision in decisions.items()}
     for position in range(max(map(len, values.values()))):
@@ -53,6 +56,12 @@ def cover_pairs(decisions: Mapping[str, Decision]) -> Iterator[Architecture]:
                     }
                 )
         apart *= prime + 1
+
+
+def allowed(architectures: Iterable[Architecture], exclusions: Exclusions) -> Iterator[Architecture]:
+    """Yield each distinct architecture that the exclusions of its space allow; of an excluded one, one near it."""
+    near = architectures if not exclusions else map(exclusions.nearest, architectures)
+    return iter(dict.fromkeys(architecture for architecture in near if architecture is not None))
 
 
 def _some_values(decision: Decision, most: int) -> Sequence[Value]:

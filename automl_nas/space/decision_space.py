@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from automl_nas.errors import SpaceError
@@ -21,15 +21,26 @@ class DecisionSpace(SearchSpace):
 
     Args:
         decisions: decision name -> decision, in order.
+        exclude: combinations of options that exclude each other; see `SearchSpace.excluded`.
+
+    Raises:
+        SpaceError: a combination is wrong.
     """
 
-    def __init__(self, decisions: Mapping[str, Decision]) -> None:
+    def __init__(self, decisions: Mapping[str, Decision], *, exclude: Sequence[Mapping[str, object]] = ()) -> None:
         self._decisions = dict(decisions)
+        self._excluded = tuple(exclude)
+        _ = self.exclusions
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """The decisions."""
         return self._decisions
+
+    @property
+    def excluded(self) -> Sequence[Mapping[str, object]]:
+        """The combinations of options that exclude each other."""
+        return self._excluded
 
     @property
     def input_shape(self) -> tuple[int, ...]:

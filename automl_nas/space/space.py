@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision
+from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.operators import sample
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 class SearchSpace(ABC):
     """What can be searched.
 
-    A subclass implements `decisions`, `input_shape` and `build`; it may override the documented defaults `canonical`
-    and `segments`, nothing else. If a configuration omits settings named ``num_classes`` and ``input_shape``, they
-    are filled in from the task.
+    A subclass implements `decisions`, `input_shape` and `build`; it may override the documented defaults `canonical`,
+    `segments` and `excluded`, nothing else. If a configuration omits settings named ``num_classes`` and
+    ``input_shape``, they are filled in from the task.
     """
 
     @property
@@ -54,8 +56,30 @@ class SearchSpace(ABC):
         return (tuple(self.decisions),)
 
     @property
+    def excluded(self) -> Sequence[Mapping[str, object]]:
+        """The combinations of options that no network may have, always the same ones (default: none).
+
+        Each maps two or more decisions to an option or a list of options. An architecture that has one of these options
+        for each of the decisions is not sampled, evaluated or delivered, and no network of it is built; see
+        `automl_nas.space.Exclusions`.
+        """
+        return ()
+
+    @cached_property
+    def exclusions(self) -> Exclusions:
+        """The checked combinations of `excluded`.
+
+        Raises:
+            SpaceError: a combination is wrong; see `automl_nas.space.Exclusions`.
+        """
+        return Exclusions(self.decisions, self.excluded)
+
+    @property
     def size(self) -> int:
-        """The number of raw assignments; architectures with equal `canonical` are counted separately."""
+        """The number of raw assignments.
+
+        Architectures with equal `canonical` are counted separately, and `excluded` ones are counted, too.
+        """
         return math.prod(decision.size for decision in self.decisions.values())
 
     def validate(self, values: Mapping[str, object]) -> Architecture:
@@ -87,8 +111,8 @@ class SearchSpace(ABC):
         return validated
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Draw every decision uniformly and independently."""
-        return sample(self.decisions, rng)
+        """Draw every decision uniformly and independently; with `excluded`, uniformly among the others."""
+        return self.exclusions.sample(rng) if self.exclusions else sample(self.decisions, rng)
 
 
 class SupernetSpace(SearchSpace):

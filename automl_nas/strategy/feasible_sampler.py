@@ -110,7 +110,9 @@ class FeasibleSampler:
         return None
 
     def sample(self, rng: random.Random) -> Architecture:
-        """Return an architecture that need not be feasible: uniform over the space, or over listed architectures."""
+        """Return an architecture that may miss limits: uniform over the space, or over listed architectures."""
+        if self._space.exclusions:
+            return self._space.sample(rng)
         rows = self._sparse_rows()
         return self.codec.decode(self.codec.sample(rng)) if rows is None else rows[rng.randrange(len(rows))]
 

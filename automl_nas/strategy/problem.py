@@ -13,6 +13,7 @@ from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.costs.model import CostModel, checked_cost
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.exclusions import Exclusions
 from automl_nas.strategy.trial import Trial
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _BOUND = re.compile(rf"^\s*(<=|>=)\s*{_NUMBER}\s*(\*\s*(largest|smallest))?\s*$"
 _RANGE = re.compile(rf"^\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*$")
 
 _NUMBERS = frozenset((int, float))
+
+EXCLUDED = "excluded combinations <= 0"
+"""The name of the violation of `SearchSpace.excluded`."""
 
 _CACHED = 4096
 """Number of architectures whose costs and violations a `Problem` caches.
@@ -125,6 +129,8 @@ class Problem:
         objectives: metric or cost -> ``maximize`` or ``minimize``; at least one. The first is the main objective.
         constraints: limits of costs, checked before an evaluation, and of metrics, checked after it.
         costs: cost name -> cost model, bound to the space of the delivered network.
+        exclusions: combinations of options that no feasible architecture has; None: none are excluded. The costs of an
+            architecture that has one are NaN: its network may not exist.
     """
 
     def __init__(
@@ -132,6 +138,7 @@ class Problem:
         objectives: Mapping[str, Direction],
         constraints: Sequence[Constraint] = (),
         costs: Mapping[str, CostModel] | None = None,
+        exclusions: Exclusions | None = None,
     ) -> None:
         if not objectives:
             raise ConfigurationError("at least one objective is needed", path="problem.objectives")
@@ -142,6 +149,8 @@ class Problem:
         described = [(f"{constraint.metric} {constraint.text}", constraint) for constraint in self.constraints]
         self._cost_constraints = tuple(item for item in described if item[1].metric in self.cost_models)
         self._metric_constraints = tuple(item for item in described if item[1].metric not in self.cost_models)
+        self.exclusions = exclusions or None
+        self._judged = bool(self._cost_constraints) or self.exclusions is not None
         self._judgements: dict[int, _Judgement] = {}
 
     def _judge(self, architecture: Architecture) -> _Judgement:
@@ -153,8 +162,9 @@ class Problem:
         cached = self._judgements.get(id(architecture))
         if cached is not None and cached.architecture is architecture:
             return cached
-        costs: dict[str, float] = {}
-        for name, model in self.cost_models.items():
+        excluded = 0 if self.exclusions is None else len(self.exclusions.matched(architecture))
+        costs: dict[str, float] = dict.fromkeys(self.cost_models, math.nan) if excluded else {}
+        for name, model in () if excluded else self.cost_models.items():
             cost = model.estimate(architecture)
             if not (type(cost) in _NUMBERS and 0 <= cost < math.inf):
                 cost = checked_cost(cost, name, model, architecture)
@@ -164,6 +174,9 @@ class Problem:
         for text, constraint in self._cost_constraints:
             violation = violations[text] = constraint.violation(costs[constraint.metric])
             feasible = feasible and violation <= 0
+        if self.exclusions is not None:
+            violations[EXCLUDED] = float(excluded)
+            feasible = feasible and not excluded
         if len(self._judgements) >= _CACHED:
             self._judgements.clear()
         judgement = self._judgements[id(architecture)] = _Judgement(architecture, costs, violations, feasible)
@@ -176,17 +189,18 @@ class Problem:
     def violations(self, architecture: Architecture, metrics: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return constraint text -> by how much the constraint is missed, at most 0 if it is met.
 
-        Without ``metrics`` only the constraints on costs are checked, which needs no evaluation.
+        Without ``metrics`` only the constraints on costs are checked, which needs no evaluation. If the problem has
+        exclusions, `EXCLUDED` is the number of excluded combinations that the architecture has.
         """
-        violations = dict(self._judge(architecture).violations) if self._cost_constraints else {}
+        violations = dict(self._judge(architecture).violations) if self._judged else {}
         if metrics is not None:
             for text, constraint in self._metric_constraints:
                 violations[text] = constraint.violation(metrics.get(constraint.metric, math.nan))
         return violations
 
     def feasible(self, architecture: Architecture) -> bool:
-        """Whether all constraints on costs are met."""
-        return not self._cost_constraints or self._judge(architecture).feasible
+        """Whether all constraints on costs are met, and no combination of options is excluded."""
+        return not self._judged or self._judge(architecture).feasible
 
     def expected_cost(self, name: str, selection: Selection) -> Tensor:
         """Return the expected cost of a soft selection, differentiable in its tensors: for a penalty in a loss.

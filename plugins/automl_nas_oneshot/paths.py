@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import CostTable, TabulatedCost
-from automl_nas.space import Architecture, Choice, Decision, Ordinal, sample
+from automl_nas.space import Architecture, Choice, Decision, Ordinal, SearchSpace, sample
 from automl_nas.strategy import Constraint, Problem
 from automl_nas.streams import stream
 
@@ -32,19 +32,19 @@ class Paths(ABC):
 
 
 class UniformPaths(Paths):
-    """Sample every decision uniformly and independently (SPOS, section 3.3).
+    """Sample every decision uniformly and independently (SPOS, section 3.3); excluded paths are drawn again.
 
     Args:
-        decisions: the decisions of the space.
+        space: the space.
         seed: the seed of the random stream.
     """
 
-    def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
-        self._decisions, self._seed = dict(decisions), seed
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space, self._seed = space, seed
 
     def __call__(self, count: int) -> Architecture:
         """Return the path of a pass."""
-        return sample(self._decisions, stream(self._seed, "path", count))
+        return self._space.sample(stream(self._seed, "path", count))
 
 
 class WideningPaths(Paths):
@@ -55,15 +55,17 @@ class WideningPaths(Paths):
     options are open, and paths are those of `UniformPaths`.
 
     Args:
-        decisions: the decisions of the space.
+        space: the space.
         seed: the seed of the random stream.
         passes: n, the number of passes until all options are open.
 
     Raises:
-        ConfigurationError: no decision is an `Ordinal`.
+        ConfigurationError: no decision is an `Ordinal`, or the space excludes combinations of options.
     """
 
-    def __init__(self, decisions: Mapping[str, Decision], seed: int, passes: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int, passes: int) -> None:
+        _refuse_exclusions(space, "widen_epochs: a few open options may have no combination that is allowed; set 0")
+        decisions = space.decisions
         self._decisions, self._seed, self._until = dict(decisions), seed, passes
         self._ordered = {name: each for name, each in decisions.items() if isinstance(each, Ordinal)}
         if not self._ordered:
@@ -174,14 +176,17 @@ class FairPaths(Paths):
     For every decision, a uniform permutation of its m options is sampled independently.
 
     Args:
-        decisions: the decisions of the space; each a Choice with the same number m of options.
+        space: the space; each decision is a Choice with the same number m of options.
         seed: the seed of the random stream.
 
     Raises:
-        ConfigurationError: the decisions have different numbers of options, or one is not a Choice.
+        ConfigurationError: the decisions have different numbers of options, one is not a Choice, or the space excludes
+            combinations of options.
     """
 
-    def __init__(self, decisions: Mapping[str, Decision], seed: int) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        _refuse_exclusions(space, "paths: the m paths of a batch have all options in all combinations; set uniform")
+        decisions = space.decisions
         sizes = {name: decision.size for name, decision in decisions.items()}
         if len(set(sizes.values())) != 1 or not all(isinstance(decision, Choice) for decision in decisions.values()):
             raise ConfigurationError(
@@ -201,3 +206,9 @@ class FairPaths(Paths):
                 for name, decision in self._decisions.items()
             }
         )
+
+
+def _refuse_exclusions(space: SearchSpace, reason: str) -> None:
+    setting, _, text = reason.partition(": ")
+    if space.exclusions:
+        raise ConfigurationError(f"the space excludes combinations of options, and {text}", path=setting)

@@ -47,13 +47,13 @@ def choose_paths(
         raise ConfigurationError(f"can only be set with paths: uniform, not {paths}", path="widen_epochs")
     chosen: Paths
     if widen_epochs:
-        chosen = WideningPaths(space.decisions, seed, widen_epochs * batches)
+        chosen = WideningPaths(space, seed, widen_epochs * batches)
     elif paths == "feasible":
         chosen = FeasiblePaths(space.decisions, seed, problem, max_draws)
     elif paths == "fair":
-        chosen = FairPaths(space.decisions, seed)
+        chosen = FairPaths(space, seed)
     else:
-        chosen = UniformPaths(space.decisions, seed)
+        chosen = UniformPaths(space, seed)
     chosen(0)
     if isinstance(chosen, FeasiblePaths):
         chosen.check(train.epochs * batches)

@@ -16,7 +16,8 @@ from automl_nas.evaluation.costs.additivity import NotAdditiveError, checked_est
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import decode, enumerate_all, sample
+from automl_nas.space.covering import allowed
+from automl_nas.space.operators import decode, enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream
 
@@ -52,7 +53,7 @@ class TabulatedCost(CostModel):
 
     The values are those of the model in both cases. The table is built when it is first needed, which takes as many
     estimates of the model as `CostTable.build`. All methods that need a value raise SpaceError if the model returns
-    NaN for an architecture.
+    NaN for an architecture. An architecture that the space excludes costs infinity.
 
     Args:
         model: any cost model of the space.
@@ -75,15 +76,18 @@ class TabulatedCost(CostModel):
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self.noisy = model.noisy  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
-        self._cached_estimate: Callable[[Architecture], float] = lru_cache(maxsize=_MOST_CACHED)(
-            lambda architecture: checked_estimate(model, architecture, allow_infinite=True)
-        )
+        self._cached_estimate: Callable[[Architecture], float] = lru_cache(maxsize=_MOST_CACHED)(self._checked_estimate)
         self._checks, self._estimated = checks, 0
         self._table_estimates = checks + sum(len(decision.options) for decision in space.decisions.values())
         self._table: CostTable | None = None
         self._reason = ""
         self._estimate: Callable[[Architecture], float] = self._first_estimate
         self._extremes: Extremes | None = None
+
+    def _checked_estimate(self, architecture: Architecture) -> float:
+        if self._space.exclusions and not self._space.exclusions.allows(architecture):
+            return math.inf
+        return checked_estimate(self._model, architecture, allow_infinite=True)
 
     def _first_estimate(self, architecture: Architecture) -> float:
         # A table returns the same whole numbers: build it after as many estimates as it takes to build.
@@ -98,6 +102,10 @@ class TabulatedCost(CostModel):
             return
         if self.noisy:
             self._reason = "the cost is measured, so that two estimates are never exactly equal"
+            self._estimate = self._cached_estimate
+            return
+        if self._space.exclusions:
+            self._reason = "a table needs the costs of combinations of options that the space excludes"
             self._estimate = self._cached_estimate
             return
         if self._model.listing() is not None:
@@ -199,7 +207,7 @@ class TabulatedCost(CostModel):
             return []
         listed = dict.fromkeys(self._space.validate(architecture) for architecture in listing[0])
         rng = stream(self._seed, "extremes", _RANDOM_STARTS)
-        draws = (sample(self._space.decisions, rng) for _ in range(ENUMERABLE))
+        draws = (self._space.sample(rng) for _ in range(ENUMERABLE))
         other = next((architecture for architecture in draws if architecture not in listed), None)
         return [*listed] if other is None else [*listed, other]
 
@@ -211,8 +219,9 @@ class TabulatedCost(CostModel):
             cost = self.estimate(architecture)
             return sign * cost if math.isfinite(cost) else -math.inf  # a network that does not run is not an extreme
 
-        starts = [corner(decisions, first=True), corner(decisions, first=False)]
-        starts += [sample(decisions, stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
+        corners = [corner(decisions, first=True), corner(decisions, first=False)]
+        starts = [*allowed(corners, self._space.exclusions)]
+        starts += [self._space.sample(stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
         best, best_score = starts[0], -math.inf
         for architecture in starts:
             current = score(architecture)

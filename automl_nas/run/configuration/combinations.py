@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import Any, final
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.space.architecture import Architecture
-from automl_nas.space.covering import PAIR_OPTIONS, cover_options, cover_pairs
+from automl_nas.space.architecture import Architecture, Scalar, Value
+from automl_nas.space.covering import PAIR_OPTIONS, allowed, cover_options, cover_pairs
+from automl_nas.space.exclusions import describe_combination
 from automl_nas.space.modules.shape_probe import running_module
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.streams import stream_seed
@@ -29,7 +30,8 @@ def check_combinations(space: SearchSpace, most: int, path: str) -> None:
     """Run networks that have every option of each decision, then every pair of options of two decisions.
 
     They are those of `cover_options` and `cover_pairs`, up to ``most``; pairs of near decisions come first. Nothing is
-    checked if none of the networks runs: then the cause is not a combination of options.
+    checked if none of the networks runs: then the cause is not a combination of options. Excluded combinations
+    (`SearchSpace.excluded`) are left out.
 
     Args:
         space: a space that builds networks.
@@ -39,7 +41,8 @@ def check_combinations(space: SearchSpace, most: int, path: str) -> None:
     Raises:
         ConfigurationError: a network does not run; the message names the options that do not fit together.
     """
-    covering = _distinct(chain(cover_options(space.decisions, max(2, most)), cover_pairs(space.decisions)))
+    rows = chain(cover_options(space.decisions, max(2, most)), cover_pairs(space.decisions))
+    covering = allowed(rows, space.exclusions)
     architectures = [space.validate(architecture) for architecture in islice(covering, most)]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(stream_seed(0, "combinations"))
@@ -134,39 +137,45 @@ def _describe(space: SearchSpace, trial: _Trial, base: Architecture, failing: Ar
     """
     for name in space.decisions:  # the fewest differences to the base with which the network still does not run
         changed = failing.replace({name: base[name]})
-        if not trial.runs(changed):
+        if space.exclusions.allows(changed) and not trial.runs(changed):
             failing = changed
     blamed = [name for name in space.decisions if failing[name] != base[name]]
+    partners = _partners(space, trial, failing, blamed)
+    blamed = sorted([*blamed, *partners], key=list(space.decisions).index)
+    combination = {name: _options(failing[name]) for name in blamed}
+    options, error = describe_combination(combination), trial.error(failing)
+    unchecked = "With check_networks: 0 nothing is checked, and such a candidate fails when it is evaluated"
     if len(blamed) == 1:
-        blamed = sorted([*blamed, *_partner(space, trial, failing, blamed[0])], key=list(space.decisions).index)
-    options = " and ".join(f"{failing[name]!r} of '{name}'" for name in blamed)
-    subject = f"the option {options} does not run" if len(blamed) == 1 else f"the options {options} do not fit together"
-    error = trial.error(failing)
+        return (
+            f"the option {options} does not run: {error}; no other option of another decision changes that, so correct "
+            f"this option, or remove it. {unchecked}"
+        )
+    excluded = {name: failing[name] for name in blamed}
     return (
-        f"{subject}: {error}; choices that must agree are one decision if they have the same name (OneOf(..., "
-        "name='width'), and elastic layers likewise); an elastic layer follows the width of its input; a choice inside "
-        "an option of another one belongs to that option only. With check_networks: 0 nothing is checked, and such a "
-        "candidate fails when it is evaluated"
+        f"the options {options} do not fit together: {error}; choices that must agree are one decision if they have "
+        "the same name (OneOf(..., name='width'), and elastic layers likewise); an elastic layer follows the width of "
+        "its input; a choice inside an option of another one belongs to that option only; a combination that cannot be "
+        f"avoided so can be excluded: ModuleSpace(..., exclude=[{excluded!r}]), or the property excluded of another "
+        f"space. {unchecked}"
     )
 
 
-def _partner(space: SearchSpace, trial: _Trial, failing: Architecture, blamed: str) -> list[str]:
-    """Return the nearest other decision that has an option with which the network runs; empty without one."""
-    names = list(space.decisions)
-    others = sorted((name for name in names if name != blamed), key=lambda name: _distance(names, name, blamed))
-    for name in others:
-        for value in islice(space.decisions[name].neighbours(failing[name]), PAIR_OPTIONS):
-            if trial.runs(failing.replace({name: value})):
-                return [name]
-    return []
+def _options(value: Value) -> tuple[Scalar, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
-def _distance(names: list[str], one: str, other: str) -> int:
-    return abs(names.index(one) - names.index(other))
-
-
-def _distinct(architectures: Iterator[Architecture]) -> Iterator[Architecture]:
-    return iter(dict.fromkeys(architectures))
+def _partners(space: SearchSpace, trial: _Trial, failing: Architecture, blamed: Sequence[str]) -> list[str]:
+    """Return the other decisions that have an option with which the network runs: their options take part, too."""
+    return [
+        name
+        for name, decision in space.decisions.items()
+        if name not in blamed
+        and any(
+            space.exclusions.allows(changed) and trial.runs(changed)
+            for value in islice(decision.neighbours(failing[name]), PAIR_OPTIONS)
+            for changed in [failing.replace({name: value})]
+        )
+    ]
 
 
 def _first_line(error: Exception) -> str:

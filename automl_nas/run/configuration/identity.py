@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.covering import cover_options
+from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def describe_space(space: SearchSpace, *, networks: bool = True) -> dict[str, An
         networks: whether to build networks; False: only the decisions are described.
 
     Returns:
-        ``decisions``: name -> description. ``modules``: module path -> the different modules that networks have there,
-        each with its class, settings and tensors; None if no networks are built.
+        ``decisions``: name -> description. ``excluded``: the excluded combinations, if there are any. ``modules``:
+        module path -> the different modules that networks have there, each with its class, settings and tensors; None
+        if no networks are built.
     """
     return {
         "decisions": {name: repr(decision) for name, decision in space.decisions.items()},
+        **({"excluded": space.exclusions.describe()} if space.exclusions else {}),
         "modules": _describe_modules(space) if networks and space.input_shape else None,
     }
 
@@ -61,6 +63,9 @@ def space_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) ->
             return f"the decision '{name}' was {old[name]} and is {new[name]}"
     if list(old) != list(new):
         return f"the order of the decisions was {', '.join(old)} and is {', '.join(new)}"
+    before, now = recorded.get("excluded", []), present.get("excluded", [])
+    if before != now:
+        return f"the excluded combinations of options were {before or 'none'} and are {now or 'none'}"
     if recorded["modules"] is None or present["modules"] is None:
         return ""
     old, new = recorded["modules"], present["modules"]
@@ -76,7 +81,7 @@ def space_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) ->
 def _describe_modules(space: SearchSpace) -> dict[str, list[str]] | None:
     modules: dict[str, list[str]] = {}
     try:
-        for architecture in cover_options(space.decisions, MAX_NETWORKS):
+        for architecture in allowed(cover_options(space.decisions, MAX_NETWORKS), space.exclusions):
             for path, description in _describe_network(_build(space, architecture)):
                 variants = modules.setdefault(path, [])
                 if description not in variants:

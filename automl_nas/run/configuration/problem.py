@@ -15,6 +15,7 @@ from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.plugin.settings import from_config
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
+from automl_nas.space.exclusions import Exclusions
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.streams import stream_seed
 
@@ -43,6 +44,7 @@ class ProblemBuilder:
     def __init__(self, context: RunContext, section: ProblemSettings, measurements: Mapping[str, Any]) -> None:
         self._context, self._components, self._measurements = context, context.components, measurements
         self._spaces = {"final": context.final_space, "search": context.space}
+        self._exclusions = Exclusions(context.space.decisions, [*context.space.excluded, *context.final_space.excluded])
         self._named = bool(section.objectives)
         self._models: dict[str, TabulatedCost] = {}
         self.measured: dict[str, MeasuredCost] = {}
@@ -151,7 +153,7 @@ class ProblemBuilder:
         for name in settings.objectives:
             if name not in settings.costs:
                 self._check_name(name, settings, metrics, f"{path}.objectives.{name}")
-        return Problem(settings.objectives, constraints, models)
+        return Problem(settings.objectives, constraints, models, self._exclusions)
 
     def _check_name(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
         task = self._context.task

@@ -11,7 +11,7 @@ from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.tabulated import ENUMERABLE, TabulatedCost
 from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.operators import enumerate_all, sample
+from automl_nas.space.operators import enumerate_all
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Constraint, Problem
 from automl_nas.streams import stream
@@ -128,7 +128,7 @@ def _drawn(space: SearchSpace, models: Mapping[str, CostModel], seed: int) -> Se
     rng, begun = stream(seed, "feasibility"), time.monotonic()
     drawn: list[Architecture] = []
     while len(drawn) < SAMPLES and (not drawn or time.monotonic() - begun < SECONDS):
-        architecture = sample(space.decisions, rng)
+        architecture = space.sample(rng)
         for model in models.values():
             model.estimate(architecture)
         drawn.append(architecture)

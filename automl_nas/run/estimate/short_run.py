@@ -76,7 +76,7 @@ class Shortening:
         return replace(
             stage,
             settings=replace(settings, budget=budget, strategy=strategy, timeout=None),
-            problem=Problem(problem.objectives, limits, problem.cost_models),
+            problem=Problem(problem.objectives, limits, problem.cost_models, problem.exclusions),
         )
 
     def _final(self, final: FinalPlan) -> FinalPlan:

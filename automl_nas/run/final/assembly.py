@@ -78,7 +78,7 @@ def _baselines(plan: Plan, final: FinalPlan, problem: Problem, best: Architectur
     distill = final.settings.distill
     if distill is not None and distill.teacher == LARGEST:
         # Limits are for the delivered network: the teacher has none, and no width is fitted for it.
-        unlimited = Problem(problem.objectives, (), problem.cost_models)
+        unlimited = Problem(problem.objectives, (), problem.cost_models, problem.exclusions)
         largest = largest_feasible(plan.space, unlimited, seed)
         assert largest is not None  # the plan has a cost
         candidates.append(FinalCandidate(TEACHER, largest, plan.final_space, unlimited.costs(largest)))

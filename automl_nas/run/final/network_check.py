@@ -10,7 +10,7 @@ from automl_nas.evaluation.training.distillation import check_teacher
 from automl_nas.evaluation.training.initial_weights import load_initial_weights
 from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
 from automl_nas.run.final.teacher import PATH, load_teacher
-from automl_nas.space.covering import cover_options
+from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem
 
@@ -29,7 +29,8 @@ def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace
     initial, distill = settings.initial_weights, settings.distill
     if initial is None and distill is None:
         return
-    networks = [space.build(architecture) for architecture in cover_options(space.decisions, MAX_NETWORKS)]
+    covering = allowed(cover_options(space.decisions, MAX_NETWORKS), space.exclusions)
+    networks = [space.build(architecture) for architecture in covering]
     if initial is not None:
         for network in networks:
             load_initial_weights(network, initial.file, strict=initial.strict, path="final.initial_weights")

@@ -20,6 +20,7 @@ from automl_nas.run.record.atomic_files import disk_errors
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.space import SearchSpace
+from automl_nas.streams import stream
 
 MAX_NETWORKS = 8
 """The number of networks that are exported at most."""
@@ -100,7 +101,7 @@ def covering(space: SearchSpace) -> list[Architecture]:
     Decisions with the same options are taken to be alike. Within such a group the options rotate, so that a space of
     20 layers with the same four options needs one network, and a space of one decision with five options five. Of a
     `Subset`, as many options are chosen as are allowed. At most `MAX_NETWORKS` are returned, and not every combination
-    of options occurs in them.
+    of options occurs in them. Of an excluded one, an architecture near it is returned.
 
     Args:
         space: of the networks.
@@ -117,10 +118,11 @@ def covering(space: SearchSpace) -> list[Architecture]:
             options = values[names[0]]
             for position, name in enumerate(names):
                 chosen[name] = options[(number * len(names) + position) % len(options)]
-        architecture = space.validate({name: chosen[name] for name in space.decisions})
-        if architecture not in architectures:
+        validated = space.validate({name: chosen[name] for name in space.decisions})
+        architecture = space.exclusions.nearest(validated)
+        if architecture is not None and architecture not in architectures:
             architectures.append(architecture)
-    return architectures
+    return architectures or [space.sample(stream(0, "export rehearsal"))]
 
 
 def _some_values(decision: Decision) -> list[object]:

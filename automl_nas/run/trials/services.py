@@ -19,6 +19,7 @@ from automl_nas.run.notifications import Notifications
 from automl_nas.run.record.replay import check_replay
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.trials.dispatch import Evaluated, EvaluationDispatcher
+from automl_nas.run.trials.failure_patterns import failure_pattern
 from automl_nas.run.trials.recording import Recorder
 from automl_nas.run.trials.trial_seeds import trial_seed
 from automl_nas.space.architecture import Architecture
@@ -345,10 +346,12 @@ class StageServices(Services):
             # Failures that an earlier process recorded are counted, but only a new one ends the run: otherwise a run
             # that failures ended could never be resumed.
             if trial.number in self._fresh and self._failures >= self._settings.max_failures:
+                pattern = failure_pattern([each for each in self._collected if each.stage == self._settings.name])
                 raise EvaluationError(
                     f"{self._failures} trials in a row failed in the stage '{self._settings.name}', the last one "
-                    f"(trial {trial.number}) with: {trial.error}; mend the cause and resume: the search goes on with "
-                    f"its next candidates. A new run may allow more ({join(self._path, 'max_failures')})"
+                    f"(trial {trial.number}) with: {trial.error}; {pattern}{'; ' if pattern else ''}mend the cause and "
+                    "resume: the search goes on with its next candidates. A new run may allow more "
+                    f"({join(self._path, 'max_failures')})"
                 )
         self._fresh.difference_update([trial.number for trial in trials])
 

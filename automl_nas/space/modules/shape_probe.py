@@ -10,17 +10,21 @@ import torch
 from torch import nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Value
+from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Ordinal, Subset
+from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.modules.choice import ChoiceModule, ResolvedChoice
 from automl_nas.space.modules.choice_tree import ChoiceTree, Shapes
 from automl_nas.space.token_inputs import refuses_floats
+from automl_nas.streams import stream
 
 # Two, so that no module squeezes the batch dimension.
 _BATCH = 2
 
 
-def check_extremes(tree: ChoiceTree, input_shape: tuple[int, ...], real_tree: Callable[[], ChoiceTree]) -> None:
+def check_extremes(
+    tree: ChoiceTree, input_shape: tuple[int, ...], real_tree: Callable[[], ChoiceTree], exclusions: Exclusions
+) -> None:
     """Run the smallest and the largest network once: on meta tensors if widths are searched, else on real ones.
 
     The first forward pass on meta tensors in a process imports torch's compiler, which takes longer than running a
@@ -30,6 +34,7 @@ def check_extremes(tree: ChoiceTree, input_shape: tuple[int, ...], real_tree: Ca
         tree: the choices on meta tensors.
         input_shape: the shape of one input without the batch.
         real_tree: builds the choices on real tensors.
+        exclusions: of the space. If the smallest or the largest network is excluded, one near it is run.
 
     Raises:
         SpaceError: a module does not accept its input; the message contains its path and its own message.
@@ -37,9 +42,7 @@ def check_extremes(tree: ChoiceTree, input_shape: tuple[int, ...], real_tree: Ca
     on_meta = _has_widths(tree)
     real: ChoiceTree | None = None
     for size, position in (("smallest", 0), ("largest", -1)):
-        choices = {
-            name: ResolvedChoice(_as_tuple(_extreme(decision, position))) for name, decision in tree.decisions.items()
-        }
+        choices = {name: ResolvedChoice(_as_tuple(value)) for name, value in _end(tree, position, exclusions).items()}
         # Code that reads values cannot run on meta tensors: then a real network is run.
         if not (on_meta and _runs_on_meta(tree, choices, input_shape)):
             if real is None:
@@ -99,10 +102,10 @@ def input_shapes(tree: ChoiceTree, input_shape: tuple[int, ...], choices: Mappin
     return shapes
 
 
-def weighable(tree: ChoiceTree, input_shape: tuple[int, ...]) -> frozenset[str]:
+def weighable(tree: ChoiceTree, input_shape: tuple[int, ...], exclusions: Exclusions) -> frozenset[str]:
     """Return the decisions that can be weighted: those for which the network runs with all options at once."""
     device = _device(tree.root)
-    unweighted = {name: ResolvedChoice(_as_tuple(_extreme(decision, 0))) for name, decision in tree.decisions.items()}
+    unweighted = {name: ResolvedChoice(_as_tuple(value)) for name, value in _end(tree, 0, exclusions).items()}
 
     def runs_with(names: frozenset[str]) -> bool:
         weighted = {
@@ -123,6 +126,12 @@ def weighable(tree: ChoiceTree, input_shape: tuple[int, ...]) -> frozenset[str]:
 
 def _as_tuple(value: Value) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
+
+
+def _end(tree: ChoiceTree, position: int, exclusions: Exclusions) -> Architecture:
+    """Return the smallest (position 0) or the largest (-1) architecture, or one near it if it is excluded."""
+    end = Architecture({name: _extreme(decision, position) for name, decision in tree.decisions.items()})
+    return exclusions.nearest(end) or exclusions.sample(stream(0, "extremes", position + 1))
 
 
 def _extreme(decision: Decision, position: int) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import final
 
@@ -32,10 +32,13 @@ class ModuleSpace(SupernetSpace):
             choices. It is called once under ``torch.device("meta")`` to read the decisions (on the CPU if that
             fails), and the smallest and the largest network are run once.
         input_shape: the shape of one input without the batch.
+        exclude: combinations of options that exclude each other, such as ``[{"stem": "wide", "head": ["a", "b"]}]``;
+            see `SearchSpace.excluded`.
 
     Raises:
-        SpaceError: the module contains no choice, a choice is not registered as a submodule, tied choices differ, or a
-            network does not accept its input; the message contains the path of the module.
+        SpaceError: the module contains no choice, a choice is not registered as a submodule, tied choices differ, an
+            excluded combination is wrong, or a network does not accept its input; the message contains the path of the
+            module.
 
     Example::
 
@@ -49,7 +52,13 @@ class ModuleSpace(SupernetSpace):
         )
     """
 
-    def __init__(self, factory: Callable[[], nn.Module], *, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], nn.Module],
+        *,
+        input_shape: tuple[int, ...],
+        exclude: Sequence[Mapping[str, object]] = (),
+    ) -> None:
         if isinstance(factory, nn.Module):
             raise SpaceError(
                 "a ModuleSpace needs a function that returns a module, not a module, since it builds each network "
@@ -57,6 +66,7 @@ class ModuleSpace(SupernetSpace):
             )
         self._factory = factory
         self._input_shape = tuple(input_shape)
+        self._excluded = tuple(exclude)
         root = _without_weights(factory)
         check_reachable(root)
         self._tree = ChoiceTree(root)
@@ -71,11 +81,11 @@ class ModuleSpace(SupernetSpace):
             for part in self._tree.consecutive_parts()
         )
         self._weighable: frozenset[str] | None = None
-        check_extremes(self._tree, self._input_shape, self._build_tree)
+        check_extremes(self._tree, self._input_shape, self._build_tree, self.exclusions)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Not by its modules: another process must build the networks of its own factory, and no others.
-        return partial(ModuleSpace, self._factory, input_shape=self._input_shape), ()
+        return partial(ModuleSpace, self._factory, input_shape=self._input_shape, exclude=self._excluded), ()
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -88,6 +98,11 @@ class ModuleSpace(SupernetSpace):
         return self._input_shape
 
     @property
+    def excluded(self) -> Sequence[Mapping[str, object]]:
+        """The combinations of options that exclude each other."""
+        return self._excluded
+
+    @property
     def weighable(self) -> frozenset[str]:
         """The decisions that take tensors and `Weighted`; the others take values only.
 
@@ -95,7 +110,9 @@ class ModuleSpace(SupernetSpace):
         weighted decisions to find out.
         """
         if self._weighable is None:
-            self._weighable = weighable(self._tree, self._input_shape)
+            # Weighted options of two decisions would compute excluded combinations, too.
+            excluded = {name for combination in self.exclusions.combinations for name in combination}
+            self._weighable = weighable(self._tree, self._input_shape, self.exclusions) - excluded
         return self._weighable
 
     def build(self, architecture: Architecture) -> nn.Module:

@@ -116,8 +116,14 @@ def block_structure(space: SearchSpace) -> BlockStructure:
     """Derive the parts and distinct blocks of a space's networks, on tensors without data; cached for each space.
 
     Raises:
-        SpaceError: the networks cannot be built or run, or too many decisions shape one block.
+        SpaceError: the networks cannot be built or run, too many decisions shape one block, or the space excludes
+            combinations of options.
     """
+    if space.exclusions:
+        raise SpaceError(
+            "blocks are found by changing each option alone, and the space excludes combinations of options: use "
+            "latency_predictor"
+        )
     measurable_shape(space)
     parts = _parts(space)
     waiting = [_combinations(space, part) for part in parts]

@@ -108,6 +108,7 @@ def _key(space: SearchSpace, options: LatencyOptions) -> str:
     Two spaces are taken to be the same if their decisions are, and their networks of all first and of all last options.
     """
     ends = [corner(space.decisions, first=first) for first in (True, False)]
+    ends = [space.exclusions.nearest(end) or end for end in ends]
     parts = {
         "method": METHOD,
         "space": f"{type(space).__module__}.{type(space).__qualname__}",

@@ -57,6 +57,11 @@ class SearchSetup:
         self.train.refuse("dso", "accumulate", "average", "mixup", "cutmix", "patience")
         if self.runtime.precision == "float16":
             raise ConfigurationError("dso does not scale its losses, as float16 needs; set runtime.precision: bfloat16")
+        if self.space.exclusions:
+            raise ConfigurationError(
+                "dso computes the options of all decisions at once, and the space excludes combinations of options; "
+                "use a strategy that trains single paths, such as single_path"
+            )
         full_batches(self.task, self.lambda_split)
         # Each of these raises an error if the settings it is computed from do not fit.
         _ = self.gates, self.factors, self.first_gamma

@@ -16,6 +16,7 @@ from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Ordinal, Subset
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.operators import enumerate_all
@@ -134,12 +135,13 @@ def test_the_steps_length_changes_nothing(
 
 def test_paths_are_drawn_uniformly() -> None:
     decisions = {"a": Choice((0, 1, 2)), "b": Subset(("x", "y"))}
-    paths = UniformPaths(decisions, seed=1)
+    space = DecisionSpace(decisions)
+    paths = UniformPaths(space, seed=1)
     seen = Counter(paths(count) for count in range(2400))
     assert set(seen) == set(enumerate_all(decisions))
     # 12 cells, 200 expected of each; chi-square with 11 degrees of freedom exceeds 31.3 for one seed in 1000.
     assert sum((n - 200) ** 2 / 200 for n in seen.values()) < 31.3
-    assert [paths(count) for count in (5, 3)] == [UniformPaths(decisions, seed=1)(count) for count in (5, 3)]
+    assert [paths(count) for count in (5, 3)] == [UniformPaths(space, seed=1)(count) for count in (5, 3)]
 
 
 def test_feasible_paths_are_uniform_among_those_that_meet_the_constraint(space: ModuleSpace) -> None:
@@ -196,7 +198,7 @@ def test_a_constraint_that_no_path_meets_is_known_before_the_training(
 
 
 def test_fair_paths_use_each_option_once_per_batch(space: ModuleSpace) -> None:
-    paths = FairPaths(space.decisions, seed=1)
+    paths = FairPaths(space, seed=1)
     assert paths.passes == 3
     orders = Counter()
     for iteration in range(600):
@@ -211,7 +213,8 @@ def test_fair_paths_use_each_option_once_per_batch(space: ModuleSpace) -> None:
 
 def test_widths_open_one_after_the_other_and_are_uniform_then() -> None:
     decisions = {"kind": Choice(("a", "b")), "width": Ordinal((8, 16, 32, 64)), "depth": Ordinal((1, 2))}
-    widening, uniform = WideningPaths(decisions, seed=3, passes=900), UniformPaths(decisions, seed=3)
+    space = DecisionSpace(decisions)
+    widening, uniform = WideningPaths(space, seed=3, passes=900), UniformPaths(space, seed=3)
     drawn = [widening(count) for count in range(2000)]
     # Of four options a new one each 300 passes; of two the second comes in with pass 900.
     for first, last, open_now in ((0, 300, {64}), (300, 600, {32, 64}), (600, 900, {16, 32, 64})):
@@ -223,7 +226,7 @@ def test_widths_open_one_after_the_other_and_are_uniform_then() -> None:
     assert {path["kind"] for path in drawn[:300]} == {"a", "b"}
     assert drawn[900:] == [uniform(count) for count in range(900, 2000)]
     assert {path["width"] for path in drawn[900:]} == {8, 16, 32, 64}
-    assert widening(17) == WideningPaths(decisions, seed=3, passes=900)(17)  # a function of the number alone
+    assert widening(17) == WideningPaths(space, seed=3, passes=900)(17)  # a function of the number alone
 
 
 def test_widening_is_refused_where_it_means_nothing(
@@ -243,6 +246,6 @@ def test_wrong_settings_are_refused(make: Callable[..., SinglePath], artifacts: 
     with pytest.raises(ConfigurationError, match="max_draws"):
         make(artifacts(), paths="feasible", max_draws=0)
     with pytest.raises(ConfigurationError, match="equal numbers of options"):
-        FairPaths({"a": Choice((0, 1)), "b": Choice((0, 1, 2))}, seed=1)
+        FairPaths(DecisionSpace({"a": Choice((0, 1)), "b": Choice((0, 1, 2))}), seed=1)
     with pytest.raises(ConfigurationError, match="equal numbers of options"):
-        FairPaths({"a": Subset((0, 1))}, seed=1)
+        FairPaths(DecisionSpace({"a": Subset((0, 1))}), seed=1)
