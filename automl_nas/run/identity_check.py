@@ -9,13 +9,14 @@ from automl_nas.errors import ConfigurationError, RunDirectoryError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.run.configuration.identity import describe_space, space_difference
 from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.repeatable_costs import costs_difference
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.space.space import SearchSpace
 
 
 def check_spaces(directory: RunDirectory, plan: Plan) -> None:
-    """Check that search space and final space are those that the run began with.
+    """Check that search space, final space and cost models are those that the run began with.
 
     Nothing is compared in a run that an older version began.
 
@@ -27,13 +28,18 @@ def check_spaces(directory: RunDirectory, plan: Plan) -> None:
 
 
 def compare_spaces(directory: RunDirectory, recorded: Mapping[str, Any], plan: Plan) -> None:
-    """Compare the spaces of a recorded identity with those of a plan; see `check_spaces`."""
+    """Compare the spaces and costs of a recorded identity with those of a plan; see `check_spaces`."""
     for key, noun in (("space", "search space"), ("final_space", "final space")):
         before, now = recorded[key], plan.identity[key]
         if (before is None) != (now is None):
             before, now = before or recorded["space"], now or plan.identity["space"]
         if before is not None and (difference := space_difference(before, now)):
             raise _another(directory, noun, difference)
+    if difference := costs_difference(recorded.get("costs", {}), plan.identity.get("costs", {})):
+        raise RunDirectoryError(
+            f"{directory.path} was begun with another cost model: {difference}; restore the code, the library or the "
+            "data that the cost depends on, or start a new run, since trials of both costs could not be compared"
+        )
 
 
 def check_space(directory: RunDirectory, space: SearchSpace, path: str) -> None:
@@ -101,14 +107,14 @@ def compare_data(
 
 
 def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
-    """Check that a worker on another machine has the spaces and the data of the run.
+    """Check that a worker on another machine has the spaces, the cost models and the data of the run.
 
     Args:
         identity: the recorded identity of the run; empty: nothing is compared.
         plan: that the worker made from the configuration of the run.
 
     Raises:
-        ConfigurationError: a space or the data of a task differ; the message names the first difference.
+        ConfigurationError: a space, a cost or the data of a task differ; the message names the first difference.
     """
     for key, noun in (("space", "search space"), ("final_space", "final space")):
         if not identity:
@@ -120,6 +126,12 @@ def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
                 "the space",
                 path=key.replace("final_", "final."),
             )
+    if difference := costs_difference(identity.get("costs", {}), plan.identity.get("costs", {})):
+        raise ConfigurationError(
+            f"this worker has another cost model than the run: {difference}; install the same version of what computes "
+            "the cost, with the same data",
+            path="problem.costs",
+        )
     for key in ("task", "final_task"):
         if identity[key] != plan.identity[key]:
             raise ConfigurationError(

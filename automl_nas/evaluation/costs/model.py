@@ -22,7 +22,10 @@ class CostModel(ABC):
         metric: the name in constraints and tables, e.g. ``flops``.
         unit: e.g. ``multiply-adds``, ``ms``.
         integral: whether all values are whole numbers, so that sums are exact.
-        noisy: whether each estimate is a new, slow measurement: such a cost is neither tabulated nor enumerated.
+        noisy: whether each estimate is a new, slow measurement: such a cost is neither tabulated nor enumerated, and
+            two estimates of an architecture may differ. All other costs are functions of the architecture alone: a run
+            asks for the cost of one architecture twice, in its process and in worker processes, and refuses a model
+            that returns two values.
     """
 
     metric: ClassVar[str]

@@ -10,12 +10,15 @@ from functools import cached_property
 from typing import Any
 
 from automl_nas.evaluation.costs.measured import MeasuredCost
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.identity import describe_space
+from automl_nas.run.configuration.repeatable_costs import describe_costs
 from automl_nas.run.configuration.stages import FinalPlan, StagePlan
 from automl_nas.run.configuration.width_fitting import WidthFitter
+from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.space import SearchSpace
 
 
@@ -35,7 +38,9 @@ class Plan:
         fitter: fits a setting of the final space to the limits, for each architecture; None: no setting is fitted.
         stages: the resolved stages in order, without the final stage.
         final: the resolved final stage; None: the run has none.
-        measured: the measured costs of the problems; the key consists of name, space and settings.
+        costs: the cost models of the problems; the key consists of name, space and settings.
+        exclusions: the combinations of options that the search space or the final space excludes.
+        measured: those cost models that measure.
         requirements: device and threads as the configuration asks for them, ``auto`` and None included; ``runtime`` is
             what this process has.
     """
@@ -51,13 +56,16 @@ class Plan:
     fitter: WidthFitter | None
     stages: tuple[StagePlan, ...]
     final: FinalPlan | None
+    costs: Mapping[str, TabulatedCost]
+    exclusions: Exclusions
     measured: Mapping[str, MeasuredCost]
     requirements: Mapping[str, Any]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is besides its configuration, as plain data: ``space``, ``final_space`` (None: the same), the
-        fingerprints ``task`` and ``final_task``, and ``runtime``, the device and threads that were asked for.
+        fingerprints ``task`` and ``final_task``, ``costs`` (`describe_costs`), and ``runtime``, the device and threads
+        that were asked for.
 
         Networks are built once (`describe_space`); a run without a task in a registered space, such as a search on a
         table, needs none: 0.2 s of a search that takes 0.1 s.
@@ -68,11 +76,13 @@ class Plan:
             final_space = (
                 None if self.final_space is self.space else describe_space(self.final_space, networks=networks)
             )
+            costs = describe_costs(self.costs, self.exclusions)
             return {
                 "space": describe_space(self.space, networks=networks),
                 "final_space": final_space,
                 "task": None if self.task is None else self.task.fingerprint(),
                 "final_task": None if self.final_task is None else self.final_task.fingerprint(),
+                **({"costs": costs} if costs else {}),
                 "runtime": dict(self.requirements),
             }
 

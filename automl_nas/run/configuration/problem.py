@@ -14,6 +14,7 @@ from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.plugin.settings import from_config
 from automl_nas.run.configuration.context import RunContext
+from automl_nas.run.configuration.repeatable_costs import check_repeatable
 from automl_nas.run.configuration.sections import DEFAULT_COSTS, ProblemSettings
 from automl_nas.space.exclusions import Exclusions
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
@@ -35,7 +36,9 @@ class ProblemBuilder:
 
     Attributes:
         settings: the top-level problem, resolved.
-        measured: the cost models that measure; the key consists of name, space and settings.
+        exclusions: the combinations of options that the search space or the final space excludes.
+        models: all cost models; the key consists of name, space and settings.
+        measured: those that measure.
 
     Raises:
         ConfigurationError: a cost model is unknown or refuses a setting; the objectives must be named.
@@ -44,9 +47,9 @@ class ProblemBuilder:
     def __init__(self, context: RunContext, section: ProblemSettings, measurements: Mapping[str, Any]) -> None:
         self._context, self._components, self._measurements = context, context.components, measurements
         self._spaces = {"final": context.final_space, "search": context.space}
-        self._exclusions = Exclusions(context.space.decisions, [*context.space.excluded, *context.final_space.excluded])
+        self.exclusions = Exclusions(context.space.decisions, [*context.space.excluded, *context.final_space.excluded])
         self._named = bool(section.objectives)
-        self._models: dict[str, TabulatedCost] = {}
+        self.models: dict[str, TabulatedCost] = {}
         self.measured: dict[str, MeasuredCost] = {}
         registered = self._components.registry.names("cost_models")
         default_costs = [name for name in DEFAULT_COSTS if name in registered and context.final_space.input_shape]
@@ -153,7 +156,7 @@ class ProblemBuilder:
         for name in settings.objectives:
             if name not in settings.costs:
                 self._check_name(name, settings, metrics, f"{path}.objectives.{name}")
-        return Problem(settings.objectives, constraints, models, self._exclusions)
+        return Problem(settings.objectives, constraints, models, self.exclusions)
 
     def _check_name(self, name: str, settings: ProblemSettings, metrics: frozenset[str] | None, path: str) -> None:
         task = self._context.task
@@ -167,7 +170,7 @@ class ProblemBuilder:
 
     def _model(self, name: str, spec: Mapping[str, Any], of: str, path: str) -> TabulatedCost:
         key = f"{name}/{of}/{json.dumps(dict(spec), sort_keys=True, default=str)}"
-        if key not in self._models:
+        if key not in self.models:
             space = self._spaces[of]
             seed = stream_seed(self._context.seed, f"cost/{name}")
             model = self._components.construct("cost_models", spec, [space], seed, f"{path}.costs.{name}")
@@ -175,8 +178,10 @@ class ProblemBuilder:
                 self.measured[key] = model
                 if key in self._measurements:
                     model.load_state_dict(self._measurements[key])
-            self._models[key] = TabulatedCost(model, space)
-        return self._models[key]
+            self.models[key] = TabulatedCost(model, space)
+            if not self._context.checked:
+                check_repeatable(self.models[key], self.exclusions, name, f"{path}.costs.{name}")
+        return self.models[key]
 
 
 def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> None:

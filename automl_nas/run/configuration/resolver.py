@@ -110,6 +110,8 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
         fitter=fitter,
         stages=stages,
         final=final,
+        costs=problems.models,
+        exclusions=problems.exclusions,
         measured=problems.measured,
         requirements={name: getattr(settings.runtime, name) for name in ("device", "threads")},
     )

@@ -127,7 +127,12 @@ RESULT = Fields(
 _SPACE = Fields({"decisions": Each(str)}, {"modules": (Each([str]), None)})
 IDENTITY = Fields(
     {"space": _SPACE, "final_space": (_SPACE, None), "task": (str, None), "final_task": (str, None)},
-    {"earlier_data": [_MAPPING], "runtime": _MAPPING, "derived_from": Fields({"run": str, "by": str, "result": str})},
+    {
+        "earlier_data": [_MAPPING],
+        "costs": _MAPPING,
+        "runtime": _MAPPING,
+        "derived_from": Fields({"run": str, "by": str, "result": str}),
+    },
     closed=True,
 )
 

@@ -17,6 +17,7 @@ from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.identity import describe_space, space_difference
 from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.repeatable_costs import costs_difference, describe_costs
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.trials.child_process import MAIN_GUARD, ChildProcess, ProcessDiedError
 from automl_nas.streams import stream_seed
@@ -38,6 +39,7 @@ class Rehearsal:
         timeouts: path of a stage's setting ``timeout`` -> seconds, for the stages that have one.
         description: of the search space, by `describe_space`.
         measurements: `Plan.measurements`.
+        costs: of one architecture, by `describe_costs`.
     """
 
     config: Mapping[str, Any]
@@ -45,6 +47,7 @@ class Rehearsal:
     timeouts: Mapping[str, float] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
     measurements: Mapping[str, Any] = field(default_factory=dict)
+    costs: Mapping[str, Any] = field(default_factory=dict)
 
     def require_names(self) -> None:
         """Check that the configuration holds names only, as executors on other machines need.
@@ -75,11 +78,18 @@ class Rehearsal:
 
         Raises:
             ConfigurationError: a Python object cannot be sent to the process or constructed there; the process cannot
-                start; or the space that it constructs is another one.
+                start; or the space or a cost model that it constructs is another one.
         """
         payload = {name: self._pickled(name, value) for name, value in self.objects.items()}
         child = ChildProcess(
-            partial(_construct, dict(self.config), payload, dict(self.description), dict(self.measurements)),
+            partial(
+                _construct,
+                dict(self.config),
+                payload,
+                dict(self.description),
+                dict(self.measurements),
+                dict(self.costs),
+            ),
             name="automl-nas rehearsal",
         )
         try:
@@ -136,6 +146,7 @@ def rehearsal_of(plan: Plan) -> Rehearsal:
         },
         description=plan.identity["space"],
         measurements=plan.measurements(),
+        costs=plan.identity.get("costs", {}),
     )
 
 
@@ -164,6 +175,7 @@ def _construct(
     payload: Mapping[str, bytes],
     description: Mapping[str, Any],
     measurements: Mapping[str, Any],
+    costs: Mapping[str, Any],
 ) -> Any:
     """Construct the parts of a run; called in the worker process."""
     objects: dict[str, object] = {}
@@ -175,11 +187,19 @@ def _construct(
     plan = make_plan(config, complete_manager().registry, objects, checked=True, measured=measurements)
     with plan.runtime.seeded(plan.seed, "identity"):
         present = describe_space(plan.space, networks=description["modules"] is not None)
+        present_costs = describe_costs(plan.costs, plan.exclusions) if costs else {}
     if difference := space_difference(description, present):
         raise ConfigurationError(
             f"the space that a worker process constructs is another one: {difference}; what the space depends on must "
             "be the same when the script is imported, so do not change it below `if __name__ == '__main__':`",
             path="space",
+        )
+    if difference := costs_difference(costs, present_costs):
+        raise ConfigurationError(
+            f"the cost model that a worker process constructs is another one: {difference}; let the cost depend on the "
+            "architecture alone, not on what a script changes below `if __name__ == '__main__':`, on hash(), clocks or "
+            "random numbers, or declare a cost that is measured each time by the class attribute noisy = True",
+            path="problem.costs",
         )
     return _nothing
 
