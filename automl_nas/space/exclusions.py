@@ -47,6 +47,11 @@ class Exclusions:
         """Whether a combination is excluded."""
         return bool(self.combinations)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The decisions that the combinations name."""
+        return frozenset(name for combination in self.combinations for name in combination)
+
     def matched(self, architecture: Architecture) -> list[Combination]:
         """Return the excluded combinations that an architecture has."""
         return [combination for combination in self.combinations if _has(architecture, combination)]

@@ -127,6 +127,7 @@ class SupernetSpace(SearchSpace):
         """The decisions that take tensors and `Weighted` (default: all); the others take values only.
 
         Options whose outputs differ in shape, such as widths, cannot be added: a space with such decisions names the
-        others here. A strategy that weights options refuses a space whose decisions it cannot weight.
+        others here. Weighted options of several decisions would compute excluded combinations, so the decisions of
+        `exclusions` take values only. A strategy that weights options refuses a space whose decisions it cannot weight.
         """
-        return frozenset(self.decisions)
+        return frozenset(self.decisions) - self.exclusions.names

@@ -110,9 +110,8 @@ class ModuleSpace(SupernetSpace):
         weighted decisions to find out.
         """
         if self._weighable is None:
-            # Weighted options of two decisions would compute excluded combinations, too.
-            excluded = {name for combination in self.exclusions.combinations for name in combination}
-            self._weighable = weighable(self._tree, self._input_shape, self.exclusions) - excluded
+            runs = weighable(self._tree, self._input_shape, self.exclusions)
+            self._weighable = runs - self.exclusions.names
         return self._weighable
 
     def build(self, architecture: Architecture) -> nn.Module:
