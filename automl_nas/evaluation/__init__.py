@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         report as report,
         score as score,
     )
+    from automl_nas.evaluation.training.numbered_batches import NumberedBatches as NumberedBatches
     from automl_nas.evaluation.training.recipe import Recipe as Recipe
 
 _HOMES = {
@@ -149,6 +150,7 @@ _HOMES = {
         "report",
         "score",
     ),
+    "training.numbered_batches": ("NumberedBatches",),
     "training.autotune": ("tune",),
     "training.batch_norm": (
         "batch_norms",

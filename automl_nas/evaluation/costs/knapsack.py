@@ -151,7 +151,7 @@ def best_under_limits(
         raise InfeasibleError(_infeasible_message(limits, complete_search=dropped_bound == -math.inf))
     architecture = _trace_back(items, history, relaxed, best[1], best[2])
     best_score = _score(decisions, score, architecture)
-    exact = dropped_bound <= best[0] + slack
+    exact = bool(dropped_bound <= best[0] + slack)
     return Optimum(architecture, best_score, best_score if exact else max(best_score, dropped_bound), exact)
 
 

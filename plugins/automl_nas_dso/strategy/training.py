@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from automl_nas.errors import DataError, DivergedError
-from automl_nas.evaluation import Batch, Runtime, Task, batch_norms, full_batches, learning_rate, make_optimizer
+from automl_nas.errors import DivergedError
+from automl_nas.evaluation import NumberedBatches, Runtime, batch_norms, learning_rate, make_optimizer
 from automl_nas.space import Dag, Selection, Supernet, SupernetSpace
 from automl_nas.streams import stream_seed
 from automl_nas_dso.optimiser import APGNAG
@@ -44,9 +44,9 @@ class Alternation:
         self.iterations = setup.train.epochs * self.per_epoch
         self._pretrain = setup.pretrain_epochs * self.per_epoch
         self.iteration = self.lambda_steps = 0
-        self._weights = _Batches(setup.task, setup.weight_split, stream_seed(seed, "data"))
+        self._weights = NumberedBatches(setup.task, setup.weight_split, stream_seed(seed, "data"))
         # A separate stream: if both kinds of steps use the same split, they still see different batches.
-        self._search = _Batches(setup.task, setup.lambda_split, stream_seed(seed, "lambda/data"))
+        self._search = NumberedBatches(setup.task, setup.lambda_split, stream_seed(seed, "lambda/data"))
         self._parallel = setup.runtime.parallel(supernet)
         self._optimizer = make_optimizer(supernet, setup.train)
         self._parameters = list(supernet.parameters())
@@ -180,33 +180,6 @@ class Alternation:
         self.iteration, self.lambda_steps = state["iteration"], state["lambda_steps"]
         self._weights.rewind()
         self._search.rewind()
-
-
-@final
-class _Batches:
-    """The batches of a split by number; each split counts its own epochs, so splits may differ in size."""
-
-    def __init__(self, task: Task, split: str, seed: int) -> None:
-        self._task, self._split, self._seed = task, split, seed
-        self._per_epoch = full_batches(task, split)
-        self._iterator: Iterator[Batch] | None = None
-
-    def take(self, number: int) -> Batch:
-        """Return batch ``number``; numbers must be consecutive, except for the first one after `rewind`."""
-        epoch, start = divmod(number, self._per_epoch)
-        if self._iterator is None or start == 0:
-            self._iterator = iter(self._task.batches(self._split, epoch, self._seed, start))
-        batch = next(self._iterator, None)
-        if batch is None:
-            raise DataError(
-                f"epoch {epoch} of the split '{self._split}' ended after {start} batches, but the task promised "
-                f"{self._per_epoch} (batches_per_epoch)"
-            )
-        return batch
-
-    def rewind(self) -> None:
-        """Let the next `take` start at any number."""
-        self._iterator = None
 
 
 def fresh_supernet(space: SupernetSpace, runtime: Runtime, seed: int) -> Supernet:

@@ -1,0 +1,44 @@
+"""Differentiable search: DARTS, GDAS and relatives, with architecture parameters beside the weights of a supernet.
+
+Names are imported when they are first used, so importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from automl_nas.plugin import Register, hookimpl
+
+if TYPE_CHECKING:
+    from automl_nas_gradient.deriving.items import GroupedSpace
+
+__all__ = ["GroupedSpace"]
+
+_LAZY = {"GroupedSpace": "automl_nas_gradient.deriving.items"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # The plugin manager finds the hooks with dir(), so all globals are included.
+    return sorted({*globals(), *__all__})
+
+
+@hookimpl
+def register_strategies(register: Register) -> None:
+    """Register the strategies."""
+    register(
+        "darts",
+        "automl_nas_gradient.strategy.darts:Darts",
+        summary="train weights and softmax probabilities of all options by gradient, in turn or together (DARTS)",
+    )
+    register(
+        "gdas",
+        "automl_nas_gradient.strategy.gdas:Gdas",
+        summary="as darts, but each step computes one option of each decision, drawn with Gumbel noise (GDAS)",
+    )

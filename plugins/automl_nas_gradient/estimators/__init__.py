@@ -1,0 +1,7 @@
+"""Estimators: how weights of options are made from alpha, so that the loss has a gradient with respect to alpha."""
+
+from automl_nas_gradient.estimators.base import Draw, Estimator
+from automl_nas_gradient.estimators.gumbel import GumbelSoftmax, StraightThroughGumbel
+from automl_nas_gradient.estimators.softmax import Softmax
+
+__all__ = ["Draw", "Estimator", "GumbelSoftmax", "Softmax", "StraightThroughGumbel"]

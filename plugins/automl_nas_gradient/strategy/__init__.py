@@ -1,0 +1,1 @@
+"""The strategies, their settings, and the base class they share."""
