@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -11,7 +11,10 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, Task, full_batches
 from automl_nas.space import SearchSpace, SupernetSpace
 from automl_nas.strategy import Problem, Services, Strategy
-from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, UniformPaths, WideningPaths
+from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, SandwichPaths, UniformPaths, WideningPaths
+
+PathRule: TypeAlias = Literal["uniform", "feasible", "fair", "sandwich"]
+"""How the paths of a training are drawn; see `SinglePath`."""
 
 
 def choose_paths(
@@ -21,8 +24,10 @@ def choose_paths(
     *,
     seed: int,
     train: Recipe,
-    paths: Literal["uniform", "feasible", "fair"],
+    paths: PathRule,
     widen_epochs: int,
+    sandwich_paths: int,
+    distill: bool,
     iterations_per_step: int,
     split: Literal["train", "train+search"],
     max_draws: int,
@@ -45,6 +50,8 @@ def choose_paths(
         )
     if widen_epochs and paths != "uniform":
         raise ConfigurationError(f"can only be set with paths: uniform, not {paths}", path="widen_epochs")
+    if distill:
+        _check_distillation(task, paths)
     chosen: Paths
     if widen_epochs:
         chosen = WideningPaths(space, seed, widen_epochs * batches)
@@ -52,12 +59,27 @@ def choose_paths(
         chosen = FeasiblePaths(space.decisions, seed, problem, max_draws)
     elif paths == "fair":
         chosen = FairPaths(space, seed)
+    elif paths == "sandwich":
+        chosen = SandwichPaths(space, seed, sandwich_paths)
     else:
         chosen = UniformPaths(space, seed)
     chosen(0)
     if isinstance(chosen, FeasiblePaths):
         chosen.check(train.epochs * batches)
     return chosen
+
+
+def _check_distillation(task: Task, paths: PathRule) -> None:
+    if paths != "sandwich":
+        raise ConfigurationError(
+            f"the largest path is in each batch only with paths: sandwich, not {paths}", path="distill"
+        )
+    meaning = task.outputs()
+    if meaning is not None and meaning.get("kind") != "classes":
+        raise ConfigurationError(
+            f"it compares the logits of classes, and outputs of this task are {meaning.get('kind')}; leave it out",
+            path="distill",
+        )
 
 
 class SinglePath(Strategy):
@@ -78,9 +100,14 @@ class SinglePath(Strategy):
         train: the recipe of the training.
         paths: ``uniform`` (the paper); ``feasible``: uniformly among the paths that meet the constraints on costs;
             ``fair``: each batch goes through m paths, and each of the m options is in one of them (FairNAS), so an
-            iteration costs m times as much.
+            iteration costs m times as much; ``sandwich``: each batch goes through the largest path, the smallest one
+            and ``sandwich_paths`` random ones (slimmable networks, Yu & Huang 2019, arXiv 1903.05134), for spaces with
+            `Ordinal` decisions, such as widths.
         widen_epochs: for ``paths: uniform`` in a space with `Ordinal` decisions, such as widths: the number of epochs
             until all of their options are sampled; the training begins with the largest options.
+        sandwich_paths: for ``paths: sandwich``, the number of random paths in each batch.
+        distill: for ``paths: sandwich``: whether the other paths of a batch learn the outputs of the largest one, not
+            the targets (in-place distillation, section 3.3 of the same paper).
         iterations_per_step: iterations between two points at which a checkpoint can be written or the run
             interrupted; a step should take well under a minute.
         split: the split to train on.
@@ -104,8 +131,10 @@ class SinglePath(Strategy):
         *,
         seed: int,
         train: Recipe = Recipe(),  # noqa: B008 - frozen
-        paths: Literal["uniform", "feasible", "fair"] = "uniform",
+        paths: PathRule = "uniform",
         widen_epochs: int = 0,
+        sandwich_paths: int = 2,
+        distill: bool = False,
         iterations_per_step: int = 50,
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
@@ -118,6 +147,8 @@ class SinglePath(Strategy):
             train=train,
             paths=paths,
             widen_epochs=widen_epochs,
+            sandwich_paths=sandwich_paths,
+            distill=distill,
             iterations_per_step=iterations_per_step,
             split=split,
             max_draws=max_draws,
@@ -135,6 +166,7 @@ class SinglePath(Strategy):
             split=split,
             forward=self._forward,
             passes=self._paths.passes,
+            in_place=distill,
         )
 
     @classmethod

@@ -19,7 +19,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
-from automl_nas.evaluation.training.distillation import Distillation
+from automl_nas.evaluation.training.distillation import Distillation, check_teacher, distillation_loss
 from automl_nas.evaluation.training.mixing import check_mixing, mix
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.evaluation.training.schedule import learning_rate as learning_rate
@@ -70,10 +70,14 @@ class Fit:
         passes: the number of calls in each iteration, on the same batch. Their gradients are added before one step of
             the optimiser (strict fairness: FairNAS, Chu et al. 2019, algorithm 1).
         distillation: a teacher on the runtime's device; None: no teacher.
+        in_place: whether the later passes of an iteration learn the outputs of its first pass instead of the targets
+            (in-place distillation: Yu & Huang 2019, arXiv 1903.05134, section 3.3): their loss is `distillation_loss`
+            at temperature 1, and its gradient does not reach the first pass.
 
     Raises:
-        ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, or early
-            stopping has no held-out split or a network that cannot be scored.
+        ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, early stopping
+            has no held-out split or a network that cannot be scored, or ``in_place`` is set with a single pass or with
+            a teacher.
     """
 
     def __init__(
@@ -88,12 +92,16 @@ class Fit:
         forward: Forward = _call,
         passes: int = 1,
         distillation: Distillation | None = None,
+        in_place: bool = False,
     ) -> None:
         if passes < 1:
             raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
+        if in_place and (passes == 1 or distillation is not None):
+            reason = "several passes in each iteration" if passes == 1 else "no other teacher"
+            raise ConfigurationError(f"the first pass is the teacher of the others only with {reason}", path="in_place")
         self.network, self.task, self.runtime, self.recipe = network, task, runtime, recipe
         self.iteration = 0
-        self._distillation = distillation
+        self._distillation, self._in_place = distillation, in_place
         self._seed, self._split, self._forward, self._passes = seed, split, forward, passes
         self._data_seed = stream_seed(seed, "data")
         self._purpose = f"step/{runtime.rank}" if runtime.rank else "step"
@@ -275,15 +283,27 @@ class Fit:
             with runtime.autocast():
                 # All batches of an iteration have the same count: they are parts of one large batch.
                 outputs = self._forward(self._parallel, x, self.iteration * self._passes + turn)
-                loss = training_loss(self.task, outputs, y, recipe.auxiliary)
-                if share < 1:
-                    partners = training_loss(self.task, outputs, y.roll(1, 0), recipe.auxiliary)
-                    loss = share * loss + (1 - share) * partners
-                if distillation is not None and taught is not None:
-                    loss = distillation.loss(loss, outputs if isinstance(outputs, Tensor) else outputs[0], taught)
+                plain = outputs if isinstance(outputs, Tensor) else outputs[0]
+                if self._in_place and taught is not None:
+                    loss = distillation_loss(plain, taught, temperature=1.0)
+                else:
+                    loss = self._task_loss(outputs, y, share)
+                    if distillation is not None and taught is not None:
+                        loss = distillation.loss(loss, plain, taught)
+                    elif self._in_place:
+                        check_teacher(plain, plain, "in_place")
+                        taught = plain.detach()
             part = loss if recipe.accumulate == 1 else loss / recipe.accumulate
             (part if self._scaler is None else self._scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
             yield loss.detach()
+
+    def _task_loss(self, outputs: Outputs, targets: Tensor, share: float) -> Tensor:
+        """Return the loss of a batch, of whose inputs this share is their own and the rest that of their partners."""
+        loss = training_loss(self.task, outputs, targets, self.recipe.auxiliary)
+        if share < 1:
+            partners = training_loss(self.task, outputs, targets.roll(1, 0), self.recipe.auxiliary)
+            loss = share * loss + (1 - share) * partners
+        return loss
 
 
 def check_fit(task: Task, recipe: Recipe, split: str, path: str = "") -> int:

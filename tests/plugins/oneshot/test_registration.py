@@ -35,7 +35,16 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         assert all(setting.description for setting in signature.settings), "every setting is described"
     supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes"}
     assert settings == {
-        "single_path": {"train", "paths", "iterations_per_step", "split", "max_draws", "widen_epochs"},
+        "single_path": {
+            "train",
+            "paths",
+            "iterations_per_step",
+            "split",
+            "max_draws",
+            "widen_epochs",
+            "sandwich_paths",
+            "distill",
+        },
         **dict.fromkeys(("supernet_weights", "inherited"), supernet_weights),
         "train": {"train", "data", "split", "report_epochs", "checkpoint_seconds", "iterations_per_chunk"},
     }
