@@ -2,7 +2,7 @@
 
     python benchmarks/baselines_report.py RUN RUN RUN [--metric accuracy]
 
-Each run's final stage must have trained the network found and baselines (``final: {baselines: [largest, random, ...]}``).
+Each run's final stage must have trained the network found and baselines (``baselines: [largest, random, ...]``).
 Differences are in points of a hundred for metrics that are shares. Their 95 % intervals are Student's t over the runs,
 so they include the variation between supernets, searches, random networks and trainings.
 """
@@ -25,6 +25,8 @@ def measured(run: str, metric: str) -> dict[str, list[float]]:
         raise SystemExit(f"{run} has no final stage")
     values: dict[str, list[float]] = {}
     for network in final.networks:
+        if network.test is None:
+            raise SystemExit(f"a network of {run} was not tested: {network.failed}")
         values.setdefault(network.role, []).append(float(network.test[metric]))
     return values
 
