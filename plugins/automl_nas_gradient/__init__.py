@@ -42,3 +42,18 @@ def register_strategies(register: Register) -> None:
         "automl_nas_gradient.strategy.gdas:Gdas",
         summary="as darts, but each step computes one option of each decision, drawn with Gumbel noise (GDAS)",
     )
+    register(
+        "proxyless",
+        "automl_nas_gradient.strategy.proxyless:Proxyless",
+        summary="binary gates: a step of the weights computes one path, a step of alpha two (ProxylessNAS)",
+    )
+    register(
+        "fbnet",
+        "automl_nas_gradient.strategy.fbnet:Fbnet",
+        summary="relaxed draws with Gumbel noise, a falling temperature, and the expected cost in the loss (FBNet)",
+    )
+    register(
+        "drnas",
+        "automl_nas_gradient.strategy.drnas:Drnas",
+        summary="weights of options drawn from Dirichlet distributions that are trained (DrNAS)",
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import TabulatedCost
 from automl_nas.space import SearchSpace
 from automl_nas.strategy import Problem
+from automl_nas_gradient.deriving.items import uniform_selection
 from automl_nas_gradient.training.cost_term import ExpectedCost
 
 
@@ -22,14 +24,14 @@ def expectation_of(space: SearchSpace, problem: Problem) -> Callable[[str], Expe
     """
 
     def expectation(metric: str) -> ExpectedCost:
-        model = problem.cost_models[metric]
-        tabulated = model if isinstance(model, TabulatedCost) else TabulatedCost(model, space)
-        if tabulated.table is None:
+        try:
+            problem.expected_cost(metric, uniform_selection(space.decisions))
+        except ConfigurationError as error:
             raise ConfigurationError(
-                f"the expected value of '{metric}' cannot be computed from probabilities, since it is not additive "
-                f"({tabulated.reason}); leave cost out: a limit on '{metric}' is met by the derived network without it",
-                path="cost.metric",
-            )
-        return ExpectedCost(tabulated.table.expectation, tabulated.table.smallest[1])
+                f"{error.message}; a limit on '{metric}' is met by the derived network without it", path="cost.metric"
+            ) from None
+        model = problem.cost_models[metric]
+        assert isinstance(model, TabulatedCost)
+        return ExpectedCost(partial(problem.expected_cost, metric), model.extremes().smallest_value)
 
     return expectation

@@ -16,7 +16,6 @@ from automl_nas_gradient.deriving import Deriver, DeriveSettings
 from automl_nas_gradient.deriving.items import GroupedSpace, uniform_selection
 from automl_nas_gradient.parameters import ArchitectureParameters, Form
 from automl_nas_gradient.strategy.expectation import expectation_of
-from automl_nas_gradient.strategy.weighable import check_weighable
 from automl_nas_gradient.training.alternation import Optimisation, Plan
 from automl_nas_gradient.training.cost_term import CostInLoss, make_cost
 from automl_nas_gradient.training.settings import AlphaRecipe, CostTerm
@@ -79,8 +78,18 @@ class GradientSetup:
                 path="weight_steps",
             )
         self._check()
-        check_weighable(self.space, self.forms, self.owner)
+        self._check_weighable()
         _ = self.deriver, self.cost_in_loss
+
+    def _check_weighable(self) -> None:
+        refused = [name for name in self.forms if name not in self.space.weighable]
+        if refused:
+            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            raise ConfigurationError(
+                f"{self.owner} weights the outputs of options, but '{refused[0]}'{more} takes values only, as widths "
+                "do; search such a space with single_path and evolution",
+                path="space",
+            )
 
     def _check(self) -> None:
         """Check what a strategy has in addition."""

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import pytest
-from torch import Tensor
 
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.strategy.problem import Problem
+from automl_nas.testing.artifacts import MemoryArtifacts
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.toy_supernet import toy_supernet_space
 from automl_nas.testing.toys import ToyTask
 
 PROBLEM = Problem({"accuracy": "maximize"})
 RECIPE = Recipe(epochs=3, learning_rate=0.05, schedule="cosine", weight_decay=1e-3, clip_norm=5.0)
-
-
-class MemoryArtifacts(Artifacts):
-    """Tensors in a dict."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, dict[str, Tensor]] = {}
-
-    def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
-        self.stored[name] = {key: value.clone() for key, value in tensors.items()}
-
-    def load(self, reference: str) -> dict[str, Tensor]:
-        return self.stored[reference]
 
 
 @cache

@@ -109,15 +109,15 @@ def test_straight_through(alpha: ArchitectureParameters, computed: str, expected
 
 
 def test_draws_have_the_probabilities_of_the_softmax(alpha: ArchitectureParameters) -> None:
-    """The Gumbel-max trick; 4 standard deviations of 20,000 draws are below 0.0142."""
-    many: dict[str, Decision] = {f"d{number}": Choice(("x", "y", "z")) for number in range(20_000)}
+    """The Gumbel-max trick; 4 standard deviations of 8,000 draws are below 0.0224."""
+    many: dict[str, Decision] = {f"d{number}": Choice(("x", "y", "z")) for number in range(8_000)}
     repeated = alpha_of(many, [])
     with torch.no_grad():
         repeated.values.copy_(alpha.values.expand_as(repeated.values))
     torch.manual_seed(0)
     path = StraightThroughGumbel(repeated, many).path(0.1)
     shares = [sum(value == option for value in path.values()) / len(path) for option in ("x", "y", "z")]
-    close(shares, (0.4614876234, 0.2291679717, 0.3093444050), 0.0142)
+    close(shares, (0.4614876234, 0.2291679717, 0.3093444050), 0.0224)
 
 
 def test_noise_is_finite_where_torch_rand_is_zero() -> None:

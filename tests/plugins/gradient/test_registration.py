@@ -28,7 +28,7 @@ def test_names_and_settings() -> None:
         defaults = signature.validate({}, name)
         assert set(NESTED) <= set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
-    assert list(targets) == ["darts", "gdas"]
+    assert list(targets) == ["darts", "gdas", "proxyless", "fbnet", "drnas"]
 
 
 @pytest.mark.process

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, DivergedError, InfeasibleError
+from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.modules.choice import OneOf
@@ -26,32 +27,41 @@ from automl_nas.testing.toys import ToyCost, ToyTask
 from automl_nas_gradient.collapse import CollapseSettings
 from automl_nas_gradient.deriving import DeriveSettings
 from automl_nas_gradient.strategy.darts import Darts
+from automl_nas_gradient.strategy.drnas import Drnas
+from automl_nas_gradient.strategy.fbnet import Fbnet
 from automl_nas_gradient.strategy.gdas import Gdas
+from automl_nas_gradient.strategy.proxyless import Proxyless
 from automl_nas_gradient.training.settings import AlphaRecipe, CostTerm
 
 Make = Callable[..., Any]
 FAST = AlphaRecipe(learning_rate=0.3)
 """A learning rate with which alpha moves within 15 steps."""
 
+SHORT = Recipe(epochs=2, learning_rate=0.05, schedule="cosine", weight_decay=1e-3, clip_norm=5.0)
 VARIANTS: dict[str, tuple[type, dict[str, Any]]] = {
     "darts": (Darts, {"alpha": AlphaRecipe(learning_rate=0.3, entropy=0.1), "final_temperature": 0.5}),
     "darts_joint": (Darts, {"optimisation": "joint", "pretrain_epochs": 1}),
     "darts_difference": (Darts, {"order": "second"}),
     "darts_exact": (Darts, {"order": "second", "hessian": "exact", "collapse": CollapseSettings(eigenvalue_every=1)}),
     "gdas": (Gdas, {"alpha": FAST, "weight_steps": 2}),
-    "gdas_all": (Gdas, {"alpha": FAST, "computed": "all"}),
+    "proxyless": (
+        Proxyless,
+        {"alpha": AlphaRecipe(learning_rate=0.3, beta1=0.0), "pretrain_epochs": 1, "weight_steps": 2},
+    ),
+    "fbnet": (Fbnet, {"alpha": FAST, "pretrain_epochs": 1, "weight_steps": 1}),
+    "drnas": (Drnas, {"alpha": FAST, "kl": 1e-2}),
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 class TestContract(StrategyContract):
-    steps = 5  # four of training, one that proposes
+    steps = 4  # three of training, one that proposes
 
     @pytest.fixture(autouse=True)
     def _given(self, make: Make, services: Make, variant: str) -> None:
         kind, settings = VARIANTS[variant]
         self._services = services
-        self._make = lambda seed: make(kind, seed=seed, **settings)
+        self._make = lambda seed: make(kind, seed=seed, train=SHORT, **settings)
 
     def make(self, seed: int) -> Any:
         return self._make(seed)
@@ -61,7 +71,11 @@ class TestContract(StrategyContract):
 
 
 def limited(space: Any, text: str) -> Problem:
-    return Problem({"accuracy": "maximize"}, [parse_constraint("toy_cost", text)], {"toy_cost": ToyCost(space)})
+    return Problem(
+        {"accuracy": "maximize"},
+        [parse_constraint("toy_cost", text)],
+        {"toy_cost": TabulatedCost(ToyCost(space), space)},
+    )
 
 
 @pytest.mark.parametrize("optimisation", ["bilevel", "joint"])
@@ -121,11 +135,22 @@ def test_a_step_of_gdas_computes_one_option(make: Make, space: ModuleSpace) -> N
     assert len(calls) == 6
 
 
-@pytest.mark.parametrize("kind", [Darts, Gdas])
+def test_a_step_of_proxyless_computes_one_path_and_two(make: Make) -> None:
+    strategy = make(Proxyless, iterations_per_step=1, pretrain_epochs=0, weight_steps=1)
+    calls: list[str] = []
+    for name, module in strategy._supernet.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, args, output, name=name: calls.append(name))
+    strategy._training.advance()
+    # The stem twice; one convolution for each of two decisions for the weights, and two for alpha.
+    assert len(calls) == 2 + 2 + 4
+
+
+@pytest.mark.parametrize("kind", [Darts, Gdas, Proxyless, Fbnet, Drnas])
 @pytest.mark.parametrize("limit", ["<= 0", "<= 1", "3..3"])
 def test_the_derived_network_meets_the_limit(make: Make, run: Make, space: ModuleSpace, kind: Any, limit: str) -> None:
     problem = limited(space, limit)
-    proposal = run(make(kind, problem=problem, alpha=FAST, derive=DeriveSettings(top=3)))
+    proposal = run(make(kind, problem=problem, alpha=FAST, derive=DeriveSettings(top=3), pretrain_epochs=1))
     assert problem.feasible(proposal.architecture)
     assert proposal.info["exact"]
     assert all(problem.feasible(space.validate(each["architecture"])) for each in proposal.info.get("top", []))
@@ -155,7 +180,7 @@ class Above(ToyCost):
 
 def test_a_cost_in_the_loss_makes_cheap_options_probable(make: Make, run: Make, space: ModuleSpace) -> None:
     """With a heavy weight the loss of the images is negligible, and the cheapest network is derived."""
-    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": Above(space)})
+    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": TabulatedCost(Above(space), space)})
     for form in ("expected", "log"):
         cost = CostTerm("toy_cost", form=form, weight=1e3, reference=3.0 if form == "expected" else None)  # type: ignore[arg-type]
         assert set(run(make(Darts, problem=problem, alpha=FAST, cost=cost)).architecture.values()) == {"k1"}
@@ -209,7 +234,7 @@ def test_edges_of_a_graph_have_weights(make: Make, run: Make, artifacts: Any) ->
     assert proposal.architecture == space.validate(expected)
 
 
-@pytest.mark.parametrize("kind", [Darts, Gdas])
+@pytest.mark.parametrize("kind", [Darts, Drnas])
 def test_a_subset_without_weights_is_refused(make: Make, kind: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"no weights for the decision 'graph\.a', a Subset"):
         make(kind, space=graph_space())
@@ -236,6 +261,9 @@ def test_widths_are_refused(make: Make) -> None:
     [
         (Darts, {"optimisation": "joint", "order": "second"}, "no virtual step"),
         (Darts, {"order": "second", "train": Recipe(epochs=3, optimizer="adamw")}, "that of sgd, not of adamw"),
+        (Proxyless, {"optimisation": "joint", "pretrain_epochs": 0}, "joint optimisation is not possible"),
+        (Fbnet, {"temperature_factor": 1.5, "pretrain_epochs": 0}, "above 0 and at most 1, not 1.5"),
+        (Drnas, {"kl": math.nan}, "at least 0, not nan"),
         (Darts, {"temperature": 0.0}, "must be positive, not 0.0"),
         (Gdas, {"final_temperature": -1.0}, "must be positive, not -1.0"),
         (Darts, {"pretrain_epochs": 3}, r"smaller than train.epochs \(3\)"),
@@ -273,13 +301,13 @@ def test_bad_nested_settings_are_refused(build: Callable[[], object], message: s
 
 
 def test_a_hinge_needs_a_limit(make: Make, space: ModuleSpace) -> None:
-    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": ToyCost(space)})
+    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": TabulatedCost(ToyCost(space), space)})
     with pytest.raises(ConfigurationError, match="needs an upper limit of 'toy_cost'"):
         make(Darts, problem=problem, cost=CostTerm("toy_cost", form="hinge"))
 
 
 def test_a_logarithm_needs_costs_above_one(make: Make, space: ModuleSpace) -> None:
-    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": ToyCost(space)})
+    problem = Problem({"accuracy": "maximize"}, [], {"toy_cost": TabulatedCost(ToyCost(space), space)})
     with pytest.raises(ConfigurationError, match="the smallest 'toy_cost' is 0"):
         make(Darts, problem=problem, cost=CostTerm("toy_cost", form="log"))
 
