@@ -21,7 +21,11 @@ MIN_MASKED = 6
 """The length from which a password is masked wherever it occurs in the message of a driver."""
 
 ANSWER_SECONDS = 60
-"""Seconds after which a database server that does not answer counts as down. A MySQL server waits 50 s for a lock."""
+"""Seconds after which a database server that does not answer counts as down."""
+
+ROW_LOCK_SECONDS = 10
+"""Seconds that a server waits for a row that another connection has locked; by default 50 in MySQL, and without end in
+PostgreSQL. Optuna creates a trial in up to five attempts and does not print the errors of the first four."""
 
 CONNECT_SECONDS = 10
 """Seconds after which a connection attempt fails."""
@@ -233,19 +237,21 @@ def _database(url: str, path: str) -> BaseStorage:
     return database
 
 
-def time_limits(driver: str, query: Iterable[str]) -> dict[str, int]:
-    """Return arguments of a driver that end the wait for a server that is silent; their defaults are hours, or never.
+def time_limits(driver: str, query: Iterable[str]) -> dict[str, int | str]:
+    """Return arguments of a driver that end the wait for a silent server or a lock; their defaults are up to hours.
 
     Args:
         driver: the first part of the URL.
         query: the names of the arguments that the URL contains; they are the user's choice.
     """
-    limits = {"connect_timeout": CONNECT_SECONDS}
+    limits: dict[str, int | str] = {"connect_timeout": CONNECT_SECONDS}
     if driver in ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql", "mysql+mysqldb", "mariadb+mysqldb"):
         limits |= {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+        limits["init_command"] = f"SET SESSION innodb_lock_wait_timeout = {ROW_LOCK_SECONDS}"
     elif driver in ("postgresql", "postgresql+psycopg2", "postgresql+psycopg"):
         # libpq has no limit for an answer, but notices a machine that is gone.
         limits |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        limits["options"] = f"-c lock_timeout={ROW_LOCK_SECONDS}s"
     else:
         return {}
     return {name: seconds for name, seconds in limits.items() if name not in query}

@@ -35,6 +35,8 @@ HEARTBEATS = 6
 """The number of heartbeats that a worker gives in ``grace`` seconds."""
 
 _MAX_RETRY_SECONDS = 30.0
+_SEND_SECONDS = 5.0
+"""Seconds after which no further evaluation is sent before outcomes are read: a slow storage takes seconds for each."""
 
 
 @dataclass
@@ -139,8 +141,10 @@ class OptunaExecutor(Executor):
         """
         if not self._outcomes:
             try:
-                self._send()
-                self._read()
+                try:
+                    self._send()
+                finally:
+                    self._read()  # a database that refuses to append, since a row is locked, can still be read
                 self._storage_is_back()
             except StorageError as error:
                 self._storage_is_down(error)
@@ -158,6 +162,7 @@ class OptunaExecutor(Executor):
         Workers continue the evaluations that they have begun; their outcomes are read when the run is resumed.
         """
         outstanding = [*self._sent, *(item.number for item in self._outcomes if isinstance(item, Outcome))]
+        outstanding += [request["number"] for request in self._unsent if self._entry(request) is not None]
         try:
             keys = {sent.key for sent in self._sent.values()}
             for key, entry in self._queue.read(keys).items() if keys else ():
@@ -175,11 +180,12 @@ class OptunaExecutor(Executor):
         return outstanding
 
     def _send(self) -> None:
-        while self._unsent:
+        """Send what was submitted; the rest in the next call if it takes longer than `_SEND_SECONDS`."""
+        begun = time.monotonic()
+        while self._unsent and (not self._sent or time.monotonic() - begun < _SEND_SECONDS):
             request = self._unsent[0]
             number = request["number"]
-            earlier = self._entries.get(number)
-            if earlier is not None and dict(earlier.request) == request:
+            if (earlier := self._entry(request)) is not None:
                 key = earlier.key
             else:
                 if number not in self._sent:
@@ -187,6 +193,11 @@ class OptunaExecutor(Executor):
                 key = self._queue.put(request, self._terms)
             self._sent[number] = _Sent(request, key, time.monotonic())
             self._unsent.popleft()
+
+    def _entry(self, request: dict[str, Any]) -> Entry | None:
+        """Return the entry of an earlier process of this run for a request."""
+        earlier = self._entries.get(request["number"])
+        return earlier if earlier is not None and dict(earlier.request) == request else None
 
     def _read(self) -> None:
         """Read all outstanding evaluations in one transaction; collect the outcomes of those that have ended."""

@@ -343,13 +343,17 @@ def test_passwords_are_refused_where_they_would_be_recorded(storage: str, litera
 
 
 def test_silent_servers_are_noticed() -> None:
-    waits = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
+    lock = {"init_command": "SET SESSION innodb_lock_wait_timeout = 10"}
+    waits = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60, **lock}
     assert time_limits("mysql+pymysql", {}) == time_limits("mysql", {}) == waits
-    assert time_limits("mysql+pymysql", {"read_timeout": "5"}) == {"connect_timeout": 10, "write_timeout": 60}
+    assert time_limits("mysql+pymysql", {"read_timeout": "5"}) == {"connect_timeout": 10, "write_timeout": 60, **lock}
+    assert "init_command" not in time_limits("mysql+pymysql", {"init_command": "SET NAMES utf8mb4"})
     assert set(time_limits("postgresql+psycopg2", {})) == {
         "connect_timeout",
         "keepalives_idle",
         "keepalives_interval",
         "keepalives_count",
+        "options",
     }
+    assert time_limits("postgresql", {})["options"] == "-c lock_timeout=10s"
     assert time_limits("mssql+pyodbc", {}) == {}

@@ -34,6 +34,12 @@ def counted_transactions() -> Iterator[list[str]]:
         sqlalchemy.event.remove(sqlalchemy.Engine, "begin", count)
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, sending may take longer than the time after which the rest is sent in the next call."""
+    monkeypatch.setattr("automl_nas_optuna.workers.executor._SEND_SECONDS", float("inf"))
+
+
 def opened(tmp_path: Path, count: int) -> OptunaExecutor:
     executor = OptunaExecutor(storage=f"sqlite:///{tmp_path}/queue.db", poll=0.001)
     executor.open(StubEvaluatorSource(tmp_path), lambda numbers: None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from automl_nas.run.session import Session
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing import ToyEvaluator, ToySpace
+from automl_nas_optuna.storages import StorageError
 from automl_nas_optuna.workers.executor import OptunaExecutor
 from automl_nas_optuna.workers.queue import (
     LEFT,
@@ -57,6 +59,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 CLAIMER = """
 import sys
+import time
 from automl_nas_optuna.workers.queue import Queue
 queue = Queue(sys.argv[1], "q")
 queue.join()
@@ -208,6 +211,58 @@ def test_outcomes_delivered_while_the_run_was_dead_are_read(tmp_path: Path) -> N
     assert numbers == {1, 2}
     assert second.close() == []
     assert [entry.state for entry in queue.entries()] == [TrialState.COMPLETE] * 3
+
+
+def test_a_slow_storage_does_not_keep_outcomes_from_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If sending one evaluation takes 6 s, the first outcome is read after one more is sent, not after 40."""
+    begun: list[int] = []
+    executor = opened(tmp_path, begun)
+    executor.submit(Request(0, CANDIDATE, seed=0))
+    assert executor.next() is None
+    assert answered(joined(tmp_path), 0.5) == 0
+    now = [time.monotonic()]
+    put = Queue.put
+
+    def slow(self: Queue, *arguments: Any) -> int:
+        now[0] += 6.0
+        return put(self, *arguments)
+
+    monkeypatch.setattr(Queue, "put", slow)
+    monkeypatch.setattr("automl_nas_optuna.workers.executor.time.monotonic", lambda: now[0])
+    for number in range(1, 41):
+        executor.submit(Request(number, CANDIDATE, seed=number))
+    outcome = executor.next()
+    assert isinstance(outcome, Outcome)
+    assert outcome.number == 0
+    assert begun == [0, 1]
+    for number in range(2, 41):
+        assert executor.next() is None
+        assert begun == list(range(number + 1))
+    assert sorted(executor.close()) == list(range(1, 41))
+
+
+def test_outcomes_are_read_while_nothing_can_be_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row of the study is locked by another connection: the outcomes that are there do not wait for it."""
+    executor = opened(tmp_path, [])
+    executor.submit(Request(0, CANDIDATE, seed=0))
+    assert executor.next() is None
+    assert answered(joined(tmp_path), 0.5) == 0
+
+    def locked(self: Queue, *arguments: Any) -> int:
+        raise StorageError("Lock wait timeout exceeded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "put", locked)
+        executor.submit(Request(1, CANDIDATE, seed=1))
+        outcome = executor.next()
+    assert isinstance(outcome, Outcome)
+    assert outcome.number == 0
+    assert "Lock wait timeout exceeded; the run waits until it is back" in caplog.text
+    assert executor.next() is None
+    assert "the Optuna storage is back" in caplog.text
+    assert executor.close() == [1]
 
 
 def test_a_worker_that_counts_as_dead_cannot_deliver(tmp_path: Path) -> None:
