@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from automl_nas.cli.common import debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
 from automl_nas.cli.references import import_from_command_line
-from automl_nas.errors import RunDirectoryError, RunFailedError
-
-if TYPE_CHECKING:
-    from automl_nas.run.results import Result
+from automl_nas.errors import RunFailedError
 
 
 @click.command(short_help="Export the network of a complete run in more formats.")
@@ -53,6 +49,7 @@ def export(
 ) -> None:
     """Export the trained network that the complete run in DIR delivered."""
     from automl_nas.run.api import open_run
+    from automl_nas.run.final.later_export import export_delivery
     from automl_nas.run.record.yaml import parse_yaml
 
     registry = working_plugins().registry
@@ -67,7 +64,15 @@ def export(
             if reference is not None
         }
         result = open_run(directory, trust=trust, **_sections(directory, parts))
-        paths, failures = _export(result, exporters, out or directory / "export", force)
+        paths, failures = export_delivery(
+            result.delivery(),
+            result.parts,
+            exporters,
+            out or directory / "export",
+            path="--format",
+            replace=force,
+            way_out="use another --out, or --force to replace",
+        )
     for path in paths:
         click.echo(path)
     if failures:
@@ -84,57 +89,3 @@ def _sections(directory: Path, parts: Mapping[str, object]) -> dict[str, Any]:
         **{name: part for name, part in parts.items() if name not in final},
         **({"final": inside} if inside else {}),
     }
-
-
-def _export(result: Result, specs: list[dict[str, Any]], folder: Path, force: bool) -> tuple[list[Path], list[str]]:
-    """Write the delivered network in several formats.
-
-    Args:
-        result: of a run with a final stage.
-        specs: resolved specifications of exporters.
-        folder: to write to.
-        force: whether files that exist and differ are replaced.
-
-    Returns:
-        The files, and the errors of formats that cannot hold the network: they do not keep others from being written.
-
-    Raises:
-        RunDirectoryError: the folder cannot be created, or it has files that differ.
-        RunFailedError: the run has no final stage.
-    """
-    from automl_nas.run.final.delivery import make_formats
-    from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
-    from automl_nas.streams import stream_seed
-
-    delivery, parts = result.delivery(), result.parts
-    seed = stream_seed(parts.config["seed"], "final")
-    formats = make_formats(parts.components, specs, parts.exporter_collaborators(), seed, "--format")
-    failures: list[str] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
-    # Exporters replace existing files. So they write to a temporary folder, from which complete files are moved.
-    with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        written: list[Path] = []
-        for item in formats:
-            try:
-                written += item.export(delivery, Path(temporary))
-            except CannotWriteError:
-                raise
-            except RunFailedError as error:
-                failures.append(str(error))
-        targets = {path: folder / path.relative_to(temporary) for path in dict.fromkeys(written)}
-        differing = [
-            str(target)
-            for path, target in targets.items()
-            if target.exists() and target.read_bytes() != path.read_bytes()
-        ]
-        if differing and not force:
-            raise RunDirectoryError(
-                f"the export would replace {', '.join(differing)}; use another --out, or --force to replace"
-            )
-        for path, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    return list(targets.values()), failures

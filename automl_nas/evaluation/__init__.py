@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from automl_nas.evaluation.tasks.dataset_task import DatasetTask as DatasetTask
     from automl_nas.evaluation.tasks.losses import Loss as Loss, make_loss as make_loss
     from automl_nas.evaluation.tasks.metrics import Metric as Metric, make_metrics as make_metrics
+    from automl_nas.evaluation.tasks.npz_file import NpzFile as NpzFile
     from automl_nas.evaluation.tasks.outputs import (
         check_class_outputs as check_class_outputs,
         check_same_shape as check_same_shape,
@@ -104,6 +105,7 @@ _HOMES = {
         "Metric",
         "make_metrics",
     ),
+    "tasks.npz_file": ("NpzFile",),
     "tasks.outputs": (
         "check_class_outputs",
         "check_same_shape",

@@ -85,6 +85,13 @@ class Task(ABC):
         """Return the files of the raw data of a split, one for each sample in the order of `score` (default: None)."""
         return None
 
+    def reader(self) -> Callable[[str], Tensor] | None:
+        """Return a function from a file of raw data to an input as `score` passes it to a network (default: None).
+
+        It can be pickled and needs no data of the task, so that a network can be used with new files.
+        """
+        return None
+
     def outputs(self) -> Mapping[str, Any] | None:
         """Return what the outputs of a network mean, as plain data (JSON), for users of a network (default: None).
 

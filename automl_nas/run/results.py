@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_nas._version import __version__
-from automl_nas.errors import AutoMLNASError, RunFailedError
+from automl_nas.errors import AutoMLNASError, ConfigurationError, RunFailedError
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.parts import RunParts
 from automl_nas.run.record.json_values import to_json_values
@@ -249,6 +250,48 @@ class Result:
                 error,
             )
         return described(config, delivered, network, shape, None, split, units)
+
+    def export(
+        self,
+        *formats: str | Mapping[str, Any],
+        out: str | os.PathLike[str] | None = None,
+        replace: bool = False,
+    ) -> tuple[Path, ...]:
+        """Write the delivered network in one or several formats: what ``automl-nas export`` does.
+
+        Args:
+            formats: names of exporters, such as ``onnx``, or mappings with ``name`` and settings.
+            out: the folder to write to; None: the folder ``export`` in the run directory.
+            replace: whether files that exist and differ are replaced.
+
+        Returns:
+            The files.
+
+        Raises:
+            ConfigurationError: a format is unknown or a setting is invalid.
+            RunDirectoryError: the folder has files that differ.
+            RunFailedError: a format cannot hold the network (the others are written), or the run has no final stage.
+        """
+        from automl_nas.run.final.later_export import export_delivery
+
+        if not formats:
+            raise ConfigurationError("name at least one format, such as result.export('onnx')", path="formats")
+        specs = [
+            self.parts.components.resolve("exporters", spec, f"formats[{position}]")
+            for position, spec in enumerate(formats)
+        ]
+        files, failures = export_delivery(
+            self.delivery(),
+            self.parts,
+            specs,
+            self.directory / "export" if out is None else Path(out),
+            path="formats",
+            replace=replace,
+            way_out="use another folder, or replace=True",
+        )
+        if failures:
+            raise RunFailedError("; ".join(failures))
+        return tuple(files)
 
     def _require_found(self) -> None:
         if self.found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import pickle
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -70,6 +71,19 @@ class TaskContract(ABC):
                 channels, height, width = task.input_shape
                 assert preprocessing["size"] == [height, width]
                 assert len(preprocessing["mean"]) == len(preprocessing["std"]) == channels
+
+    def test_its_reader_reads_its_files(self) -> None:
+        """If a task names its files, its reader makes the inputs of the network from them, also after pickling."""
+        task = self.make_task()
+        read, files = task.reader(), task.files("test")
+        if read is None or files is None:
+            return
+        again = pickle.loads(pickle.dumps(read))  # noqa: S301 - our own bytes
+        inputs = self._scored_inputs(task, "test")
+        assert len(files) == len(inputs)
+        for file, expected in zip(files[:5], inputs, strict=False):
+            assert torch.equal(read(file), expected)
+            assert torch.equal(again(file), expected)
 
     def test_sizes_add_up(self) -> None:
         """Every basic split has samples, and train+search has those of both."""

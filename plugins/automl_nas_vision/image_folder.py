@@ -17,6 +17,7 @@ from automl_nas.evaluation import ClassWeights, LossSettings, Sampler, Sizes, Sp
 from automl_nas_vision.augment import Augment
 from automl_nas_vision.csv_listing import Columns, list_csv
 from automl_nas_vision.decode import Format, Resize, shown
+from automl_nas_vision.file_reader import FileReader
 from automl_nas_vision.images import Images, ImageTask, MemoryImages, Reader
 from automl_nas_vision.scan import SHOWN, Listing, list_folder
 from automl_nas_vision.verify import Checked, check_files, reader
@@ -118,7 +119,7 @@ class ImageFolder(ImageTask):
         sampler: Sampler = "shuffle",
         workers: int = 0,
     ) -> None:
-        form = _format(size, resize, colour, fill, background)
+        form = self._form = _format(size, resize, colour, fill, background)
         columns = Columns(image_column, label_columns, split_column, label_separator)
         listing = _listing(Path(path).expanduser(), images, columns, search, test, classes)
         listing = _sorted_by_split(listing)
@@ -169,6 +170,10 @@ class ImageFolder(ImageTask):
             DataError: the split does not exist.
         """
         return [self._files[index] for index in self._indices(split).tolist()]
+
+    def reader(self) -> FileReader:
+        """Return a function from an image file to an input of a network."""
+        return FileReader(self._form, self._fetch.mean, self._fetch.deviation)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the names, splits, labels and contents of all files when the task was constructed."""

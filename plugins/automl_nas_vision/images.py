@@ -145,10 +145,19 @@ class _Fetch:
         return self._normal(torch.from_numpy(self.data.read(indices))), self.data.labels[torch.from_numpy(indices)]
 
     def _normal(self, pixels: Tensor) -> Tensor:
-        mean, deviation = (
-            torch.from_numpy(values * 255).to(torch.float32).view(1, -1, 1, 1) for values in (self.mean, self.deviation)
-        )
-        return pixels.to(torch.float32).sub_(mean).div_(deviation)
+        return normalized(pixels, self.mean, self.deviation)
+
+
+def normalized(pixels: Tensor, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> Tensor:
+    """Return inputs of a network, float32: ``(pixel / 255 - mean) / deviation``.
+
+    Args:
+        pixels: uint8, shape ``(samples, channels, height, width)``.
+        mean: of each channel, shape ``(channels,)``.
+        deviation: of each channel.
+    """
+    shift, scale = (torch.from_numpy(values * 255).to(torch.float32).view(1, -1, 1, 1) for values in (mean, deviation))
+    return pixels.to(torch.float32).sub_(shift).div_(scale)
 
 
 def class_settings(

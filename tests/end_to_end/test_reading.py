@@ -160,6 +160,23 @@ def test_networks_need_the_space_only(run: Path, caplog: pytest.LogCaptureFixtur
     assert samples.shape == (3, 1, 4, 4)
 
 
+def test_a_result_exports_and_keeps_files_of_others(run: Path, tmp_path: Path) -> None:
+    result = automl_nas.open_run(run, space=small_space(), task=task())
+    (weights, *_) = result.export("safetensors", out=tmp_path / "out")
+    assert load_file(weights).keys() == result.load_trained().state_dict().keys()
+    assert result.export("safetensors", out=tmp_path / "out")[0] == weights  # the same bytes again
+    weights.write_bytes(b"mine")
+    with pytest.raises(RunDirectoryError, match=r"would replace .*replace=True"):
+        result.export("safetensors", out=tmp_path / "out")
+    assert weights.read_bytes() == b"mine"
+    result.export({"name": "safetensors"}, out=tmp_path / "out", replace=True)
+    assert weights.read_bytes() != b"mine"
+    with pytest.raises(ConfigurationError, match="did you mean 'safetensors'"):
+        result.export("safetensor", out=tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="at least one format"):
+        result.export()
+
+
 def test_the_whole_plan_needs_all_objects(run: Path) -> None:
     objects = {"space": small_space(), "task": task(), "strategy": Both([]), "evaluator": Measures([])}
     assert automl_nas.open_run(run, **objects).plan.stages[0].settings.name == "search"
