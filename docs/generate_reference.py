@@ -34,6 +34,7 @@ from automl_nas.run.configuration.final_section import DistillSettings, FinalSet
 from automl_nas.run.configuration.sections import (
     BudgetSettings,
     ProblemSettings,
+    RunBudgetSettings,
     RunSettings,
     RuntimeSettings,
     StageSettings,
@@ -43,6 +44,7 @@ FOLDER = Path(__file__).parent / "reference"
 
 SECTIONS: dict[str, Any] = {
     "Run": RunSettings,
+    "TimeBudget": RunBudgetSettings,
     "Problem": ProblemSettings,
     "Runtime": RuntimeSettings,
     "Stage": StageSettings,
@@ -56,6 +58,7 @@ SECTIONS: dict[str, Any] = {
 
 INTRODUCTIONS = {
     "Run": "The top level of the file.",
+    "TimeBudget": "`budget`, at the top level.",
     "Problem": "`problem`, at the top level or of one stage, merged over the top one; there null lifts a constraint.",
     "Runtime": "`runtime`.",
     "Stage": "An item of `stages`. Without `stages` a run does SPOS: `single_path`, then `evolution`.",

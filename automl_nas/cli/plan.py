@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ def plan(config: Path, overrides: tuple[str, ...], resolved: bool, as_json: bool
     The first steps of each stage are done in a temporary directory, to measure their speed; the estimates hold for
     this machine as it is now. CONFIG is checked as by `automl-nas run`.
     """
+    from automl_nas.run.estimate.budget import share_out
     from automl_nas.run.estimate.estimate import estimate_plan
 
     configuration = Configuration.read(config, overrides)
@@ -46,17 +48,24 @@ def plan(config: Path, overrides: tuple[str, ...], resolved: bool, as_json: bool
     with quiet_libraries():
         from automl_nas.run.configuration.resolver import make_plan
 
+        begun = time.perf_counter()
         try:
-            estimate = estimate_plan(
-                make_plan(configuration.value, registry), message=lambda text: click.echo(text, err=True)
-            )
+            resolved_plan = make_plan(configuration.value, registry)
+            estimate = estimate_plan(resolved_plan, message=lambda text: click.echo(text, err=True))
+            if not as_json:
+                for line in estimate_text(estimate, resolved=resolved):
+                    click.echo(line)
+            budget = resolved_plan.config.get("budget")
+            shares = None
+            if budget is not None and budget["shortened"] is None:
+                shares = share_out(resolved_plan, estimate, budget["minutes"], time.perf_counter() - begun)
         except ConfigurationError as error:
             raise configuration.locate(error) from error
     if as_json:
-        click.echo(json.dumps(estimate.to_json(), indent=2, ensure_ascii=False))
-        return
-    for line in estimate_text(estimate, resolved=resolved):
-        click.echo(line)
+        shared = None if shares is None else {"shortened": shares.to_record(), "seconds": dict(shares.stages)}
+        click.echo(json.dumps({**estimate.to_json(), "budget": shared}, indent=2, ensure_ascii=False))
+    elif shares is not None:
+        click.echo("\n" + "\n".join(shares.lines()))
 
 
 def estimate_text(estimate: RunEstimate, *, resolved: bool = False) -> list[str]:

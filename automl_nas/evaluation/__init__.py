@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         seeded_batches as seeded_batches,
         uniform as uniform,
     )
+    from automl_nas.evaluation.shortened import Shortened as Shortened
     from automl_nas.evaluation.statistics import wilson_interval as wilson_interval
     from automl_nas.evaluation.task import (
         SPLITS as SPLITS,
@@ -131,6 +132,7 @@ _HOMES = {
         "seeded_batches",
         "uniform",
     ),
+    "shortened": ("Shortened",),
     "statistics": ("wilson_interval",),
     "evaluator": (
         "Evaluator",

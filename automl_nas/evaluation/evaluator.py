@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
 from automl_nas.evaluation.plain_number import plain_number
+from automl_nas.evaluation.shortened import Shortened
 from automl_nas.fast_dataclass import LazyPath
 from automl_nas.space.architecture import Architecture
 
@@ -130,3 +131,16 @@ class Evaluator(ABC):
         itself if constructing it is fast and has no side effects.
         """
         return unchecked
+
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened | None:
+        """Return settings with which an evaluation does at most a share of its work, but not nothing.
+
+        The first steps of a run, which `automl-nas plan` and a smoke run do, evaluate with the least work: one epoch of
+        many, for example. By default they do a whole evaluation.
+
+        Args:
+            settings: the resolved settings of the evaluator.
+            share: above 0, at most 1.
+        """
+        return None

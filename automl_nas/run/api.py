@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 import shutil
 import tempfile
@@ -37,6 +38,7 @@ def search(
     progress: Progress = "auto",
     stop: StopEvent | None = None,
     timeout: float | None = None,
+    time_limit: float | None = None,
     **sections: Any,
 ) -> Result:
     """Search, train, test and export: what ``automl-nas run`` does.
@@ -54,6 +56,8 @@ def search(
         stop: an event, such as `threading.Event`. Once it is set, the run ends at its next safe point, as after Ctrl-C:
             between two steps of training, or after the evaluation of a candidate.
         timeout: seconds from now after which the run ends at its next safe point, wherever it is, without a result.
+        time_limit: seconds that the whole run may take: the same as ``budget={"minutes": time_limit / 60}``, which
+            shortens the stages of a run that is estimated to take longer. None: no limit.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
 
@@ -79,6 +83,12 @@ def search(
     elif config is not None:
         raw = dict(read_yaml(Path(config)).value or {})
     raw.update(sections)
+    if time_limit is not None:
+        if raw.get("budget") is not None:
+            raise ConfigurationError("time_limit is a second budget; give one of both", path="budget")
+        if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not 0 < time_limit < math.inf:
+            raise ConfigurationError(f"time_limit must be a positive number of seconds, not {time_limit!r}")
+        raw["budget"] = {"minutes": time_limit / 60}
     if resume and out is None:
         raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
     path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
@@ -89,7 +99,8 @@ def search(
                     path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data, stop=flag
                 )
             else:
-                session = Session.start(raw, path, handlers=handlers, stop=flag)
+                session = Session.start(raw, path, handlers=handlers, progress=reporter.handlers, stop=flag)
+                return _finished(session)
             return _result(session, reporter)
     except BaseException:
         if out is None and not RunDirectory(path).config.exists():
@@ -304,5 +315,10 @@ def _working(
 def _result(session: Session, reporter: ProgressReporter) -> Result:
     """Do the rest of a run while its progress is shown."""
     session.notifications.subscribe("progress", reporter.handlers)
+    return _finished(session)
+
+
+def _finished(session: Session) -> Result:
+    """Do the rest of a run."""
     path = session.directory.path
     return Result(path, session.run(), RunParts.of_session(path, session.plan))

@@ -71,6 +71,7 @@ class Derivation:
                     path=key,
                 )
         config = copy.deepcopy(dict(self.changed))
+        config.pop("budget", None)  # of the complete run: its lengths are in the stages
         if self.command == "extend":
             if _section(self.recorded, "space") != _section(self.changed, "space"):
                 raise ConfigurationError(

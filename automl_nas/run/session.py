@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,10 @@ from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
+from automl_nas.run.configuration.shortened import with_recorded_budget
 from automl_nas.run.derivation import Derivation
 from automl_nas.run.driver import Driver
+from automl_nas.run.estimate.beginning import prepare
 from automl_nas.run.final.rehearsal import rehearse_export, rehearse_export_again
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag, check_interruption, interrupted, interruptible
@@ -62,6 +65,7 @@ class Session:
         *,
         manager: PluginManager | None = None,
         handlers: Handlers | None = None,
+        progress: Handlers | None = None,
         stop: StopFlag | None = None,
     ) -> Session:
         """Resolve and check a configuration, and create its run directory.
@@ -71,12 +75,15 @@ class Session:
             out: the run directory, new or empty.
             manager: the plugins; None: those that are installed.
             handlers: kind of event -> function, called with each event of that kind.
+            progress: handlers that show the progress.
             stop: whether to stop; None: only a signal stops the run.
 
         Raises:
             UserError: the configuration or the directory is invalid; nothing was written.
+            RunFailedError: a stage of a run that is tried before it begins fails; nothing was written.
             RunInterrupted: the run was asked to stop before it began.
         """
+        begun = time.perf_counter()
         _check_single_process()
         _check_not_imported()
         RunDirectory.check_new(out)
@@ -86,8 +93,10 @@ class Session:
             plan = make_plan(raw, manager.registry)
             stop.check()
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
-            rehearse(plan)
-            rehearse_export(plan, notifications.message, notifications.warn)
+            if progress is not None:
+                notifications.subscribe("progress", progress)
+            plan = prepare(plan, notifications, begun)
+            notifications.run = run_info(out, plan, resumed=False)
             measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
             check_interruption()
             stop.check()
@@ -148,7 +157,7 @@ class Session:
                         measured=directory.read_measured(),
                     )
                     objects = written.components.objects
-                    _check_same(config, written.config, path)
+                    _check_same(config, with_recorded_budget(written.config, config), path)
                     allowed = frozenset(_texts(written.config))
                 with consent(path, trust=trust, allowed=allowed):
                     plan = make_plan(

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 from automl_nas.evaluation.checker import unchecked
 from automl_nas.evaluation.evaluator import State
+from automl_nas.evaluation.shortened import Shortened
 from automl_nas.evaluation.task import Task
+from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Proposal, Trial
 
@@ -151,6 +153,30 @@ class Strategy(ABC):
 
         Objectives and constraints of a stage without an evaluator can be these metrics. None: it records no trials, or
         only metrics of the task.
+        """
+        return None
+
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened | None:
+        """Return settings with which a stage does at most a share of its work, for runs with a time budget.
+
+        If the share is too small for a result, the settings are those of the least work that has one. A larger share
+        never gives less work. By default a stage cannot be shortened. A stage whose work is trials needs no such
+        method: its number of trials is limited.
+
+        Args:
+            settings: the resolved settings of the strategy.
+            share: above 0, at most 1.
+        """
+        return None
+
+    def expected(self, seed: int) -> Architecture | None:
+        """Return an architecture that costs about as much as the one that the strategy will deliver (default: None).
+
+        An estimate of the final stage is measured on it, without a search; by default on a random feasible one.
+
+        Args:
+            seed: of random draws.
         """
         return None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, Task, full_batches
+from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, Shortened, Task, full_batches
 from automl_nas.space import SearchSpace, SupernetSpace
 from automl_nas.strategy import Problem, Services, Strategy
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, SandwichPaths, UniformPaths, WideningPaths
@@ -173,6 +174,15 @@ class SinglePath(Strategy):
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks the settings of the paths."""
         return choose_paths
+
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
+        """Return settings with fewer epochs; see `Strategy.shortened`."""
+        recipe = Recipe(**settings["train"])
+        train = recipe.shortened(share)
+        actual, widen = train.epochs / recipe.epochs, settings["widen_epochs"]
+        changes = {"train": asdict(train), "widen_epochs": max(1, round(widen * actual)) if widen else 0}
+        return Shortened(actual, changes)
 
     def step(self, services: Services) -> None:
         """Train for a fixed number of iterations; the last step saves the weights."""

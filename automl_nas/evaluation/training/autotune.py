@@ -54,7 +54,7 @@ def tune(
     choices = [dict(zip(free, values, strict=True)) for values in itertools.product(*(_OPTIONS[name] for name in free))]
     full_batches(task, "train")
     batch = next(iter(task.batches("train", 0, stream_seed(seed, "tune"))))
-    combinations = [_Combination(Runtime(**{**settings, **choice}), build, task, batch, seed) for choice in choices]
+    combinations = [TimedStep(Runtime(**{**settings, **choice}), build, task, batch, seed) for choice in choices]
     combinations[0].runtime.activate()
     for combination in combinations:
         combination.step()
@@ -69,8 +69,16 @@ def tune(
     return {**settings, **chosen}
 
 
-class _Combination:
-    """One combination of settings, with its own network."""
+class TimedStep:
+    """Training steps of a network on one batch, for their duration.
+
+    Args:
+        runtime: where the network is trained.
+        build: returns the network.
+        task: has the loss.
+        batch: inputs and targets.
+        seed: of the weights and of each step.
+    """
 
     def __init__(self, runtime: Runtime, build: Callable[[], nn.Module], task: Task, batch: Batch, seed: int) -> None:
         self.runtime = runtime

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -134,6 +134,45 @@ class Recipe:
             if getattr(self, name) != defaults[name]:
                 raise ConfigurationError(f"{owner} does not support this setting; leave it out", path=f"train.{name}")
 
+    def shortened(self, share: float) -> Recipe:
+        """Return the recipe with at most a share of its epochs, at least one, and its schedule shortened alike.
+
+        Warm-up and steps keep their place in the training. With restarts the cycles become shorter, or fewer, so that
+        the last one still ends with the training.
+
+        Args:
+            share: above 0, at most 1.
+        """
+        if self.restart_epochs is not None:
+            return self._shortened_cycles(share * self.epochs)
+        epochs = max(1, _whole(share * self.epochs))
+        ratio = epochs / self.epochs
+        if ratio == 1:
+            return self
+        return replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=round(self.warmup_epochs * ratio, 6),
+            step_epochs=tuple(round(epoch * ratio, 6) for epoch in self.step_epochs),
+        )
+
+    def _shortened_cycles(self, most: float) -> Recipe:
+        """Return the recipe with cycles of at most ``most`` epochs in all, but at least one epoch."""
+        if _whole(most) >= self.epochs:
+            return self
+        first, factor = self.restart_epochs, self.restart_factor
+        assert first is not None
+        sums = [1]  # epochs of the first 1, 2, ... cycles, in units of the first one
+        while self.warmup_epochs + sums[-1] * first < self.epochs:
+            sums.append(sums[-1] * factor + 1)
+        for total in reversed(sums):
+            for length in range(min(first, _whole(most / total)), 0, -1):
+                # The warm-up is whole epochs, as it is here: the cycles are, and all of them end with the training.
+                warmup = int(self.warmup_epochs * length * total / (sums[-1] * first))
+                if (epochs := warmup + length * total) <= _whole(most):
+                    return replace(self, epochs=epochs, restart_epochs=length, warmup_epochs=float(warmup))
+        return replace(self, epochs=1, restart_epochs=1, warmup_epochs=0.0)
+
     def _check_steps(self) -> None:
         if not 0 < self.step_factor < 1:
             raise ConfigurationError(f"must be above 0 and below 1, not {self.step_factor}", path="step_factor")
@@ -177,3 +216,8 @@ class Recipe:
                 f"{possible}",
                 path="epochs",
             )
+
+
+def _whole(epochs: float) -> int:
+    """Return a number rounded down, unless it is below a whole number by a rounding error only."""
+    return math.floor(epochs * (1 + 1e-9))

@@ -115,7 +115,7 @@ class Plan:
 
 def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of a configuration that determine the result."""
-    without = ("executor", "observers", "checkpoint_seconds", "check_networks")
+    without = ("executor", "observers", "checkpoint_seconds", "check_networks", "smoke_above_minutes")
     return {key: value for key, value in config.items() if key not in without}
 
 

@@ -95,6 +95,8 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
         "executor": resolver.executor(),
         "observers": resolver.observers(),
         "checkpoint_seconds": settings.checkpoint_seconds,
+        **({} if settings.budget is None else {"budget": asdict(settings.budget)}),
+        "smoke_above_minutes": settings.smoke_above_minutes,
         "check_networks": settings.check_networks,
     }
     config = json.loads(json.dumps(config))  # tuples become lists, as in a configuration that was read from a file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -66,6 +67,26 @@ class BudgetSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigurationError(f"a budget must be positive, not {value}", path=name)
+
+
+@dataclass(frozen=True)
+class RunBudgetSettings:
+    """A time budget for the whole run.
+
+    Attributes:
+        minutes: the largest duration of the run. If the estimate of `automl-nas plan` exceeds it, stages are shortened
+            before the run begins: trainings of supernets and of the final stage to fewer epochs, searches to fewer
+            trials, all to about the same share. What the configuration says is never exceeded.
+        shortened: the settings that were shortened, with the values ``written`` and ``used``; the run writes them, and
+            is not shared out again.
+    """
+
+    minutes: float
+    shortened: dict[str, dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes < math.inf:
+            raise ConfigurationError(f"a budget must be positive and finite, not {self.minutes}", path="minutes")
 
 
 @dataclass(frozen=True)
@@ -143,6 +164,10 @@ class RunSettings:
         executor: a component: where candidates are evaluated. It does not change the result.
         observers: components that are notified of events. They do not change the result.
         checkpoint_seconds: seconds of work between two checkpoints.
+        budget: a time budget for the whole run, shared out among the stages; null: none.
+        smoke_above_minutes: a new run that may take longer first does some steps of every stage, every check and every
+            export in a temporary directory, so that what fails does so in the first minutes. It does not change the
+            result. null: never.
         check_networks: maximum number of networks that are run on zeros before the run, to check that the options of
             the space fit together: networks that have every option of each decision, then every pair of options of
             two decisions, near decisions first. 0: none.
@@ -158,6 +183,8 @@ class RunSettings:
     executor: Any = "in_process"
     observers: list[Any] = field(default_factory=list)
     checkpoint_seconds: float = 60.0
+    budget: RunBudgetSettings | None = None
+    smoke_above_minutes: float | None = 60.0
     check_networks: int = 64
 
     def __post_init__(self) -> None:
@@ -166,6 +193,10 @@ class RunSettings:
         if self.checkpoint_seconds < 0:
             raise ConfigurationError(
                 f"must not be negative, but is {self.checkpoint_seconds}", path="checkpoint_seconds"
+            )
+        if self.smoke_above_minutes is not None and not self.smoke_above_minutes >= 0:
+            raise ConfigurationError(
+                f"must not be negative, but is {self.smoke_above_minutes}", path="smoke_above_minutes"
             )
         if self.check_networks < 0:
             raise ConfigurationError(f"must not be negative, but is {self.check_networks}", path="check_networks")

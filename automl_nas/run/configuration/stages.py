@@ -226,8 +226,7 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
     """
     if context.task is None:
         raise ConfigurationError("the final stage needs a task; add one, or set final: null", path="final")
-    written = {key: value for key, value in section.items() if key not in ("from", "space", "task", "export")}
-    settings = read_settings(FinalSettings, written, "final", owner="'final'")
+    settings = final_settings(section)
     names = [stage.settings.name for stage in stages]
     source = section.get("from", names[-1])
     if source not in names:
@@ -237,6 +236,12 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
     if settings.weights == "inherited":
         inherit = _inherited_weights(stages[names.index(source)], context.space)
     return FinalPlan(settings, source, _exporters(section, context.components), inherit)
+
+
+def final_settings(section: Mapping[str, Any]) -> FinalSettings:
+    """Return the settings of the section ``final``, which also has the source, the space, the task and the formats."""
+    written = {key: value for key, value in section.items() if key not in ("from", "space", "task", "export")}
+    return read_settings(FinalSettings, written, "final", owner="'final'")
 
 
 def _with_absolute_paths(settings: FinalSettings) -> FinalSettings:

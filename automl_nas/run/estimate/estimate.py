@@ -16,13 +16,13 @@ from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import BudgetSettings
 from automl_nas.run.configuration.stages import StagePlan, TrainingLimit
 from automl_nas.run.estimate.feasibility import Feasibility, feasibility
-from automl_nas.run.estimate.short_run import ITERATIONS, Shortening, add_weights, short_run
+from automl_nas.run.estimate.short_run import ITERATIONS, Shortening, add_weights, short_run, shortened_evaluation
 from automl_nas.run.estimate.stage_clock import StageTimes
 from automl_nas.run.final.rehearsal import rehearse_export
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.trials.rehearsal import rehearse
-from automl_nas.strategy.base import Phase
+from automl_nas.strategy.base import Phase, Strategy
 from automl_nas.streams import stream_seed
 
 MEASURING = Shortening(steps=None, seconds=6.0, iterations_per_step=10, training=TrainingLimit(20, seconds=3.0))
@@ -40,6 +40,8 @@ class StageEstimate:
         measured: the part of it that was done to measure the speed.
         pace: seconds for a unit; None if no work was measured.
         seconds: the estimated duration; None: unknown.
+        fixed: the part of the duration that does not depend on the amount of work.
+        parallel: number of units that are worked on at the same time.
     """
 
     name: str
@@ -48,6 +50,8 @@ class StageEstimate:
     measured: float
     pace: float | None
     seconds: float | None
+    fixed: float = 0.0
+    parallel: int = 1
 
 
 @dataclass(frozen=True)
@@ -116,23 +120,47 @@ def read_configuration(
     return raw
 
 
-def estimate_plan(plan: Plan, *, message: Callable[[str], object] | None = None) -> RunEstimate:
-    """Return the estimate of a resolved configuration; see `plan_run`."""
+def estimate_plan(
+    plan: Plan, *, message: Callable[[str], object] | None = None, shortening: Shortening = MEASURING
+) -> RunEstimate:
+    """Return the estimate of a resolved configuration; see `plan_run`.
+
+    Args:
+        plan: of the whole run.
+        message: receives what is about to happen, in words.
+        shortening: how long each stage is measured.
+    """
     say = message or (lambda text: None)
     begun = time.perf_counter()
     rehearse(plan)
     rehearse_export(plan, say, say)
-    preparation = time.perf_counter() - begun
+    return estimate_rehearsed(plan, time.perf_counter() - begun, say, shortening)
+
+
+def estimate_rehearsed(
+    plan: Plan, preparation: float, message: Callable[[str], object], shortening: Shortening
+) -> RunEstimate:
+    """Return the estimate of a plan whose workers and exports were rehearsed, which took ``preparation`` seconds.
+
+    Raises:
+        RunFailedError: a stage or an export fails.
+    """
     _reset_device_memory(plan)
-    say("doing the first steps of each stage in a temporary directory")
-    times = list(short_run(plan, MEASURING).times)
+    message("doing the first steps of each stage in a temporary directory")
+    short = short_run(plan, shortening)
+    short.refuse_failed_exports()
+    times = list(short.times)
     stages = []
     for position, stage in enumerate(plan.stages):
         phases = _phases(plan, stage)
-        paces = [(phases[0].share, times[position].pace)]
+        evaluation = shortened_evaluation(plan, stage)
+        whole = times[position].pace
+        if whole is not None and evaluation is not None:
+            whole /= evaluation.share
+        paces = [(phases[0].share, whole)]
         if phases[0].settings:
-            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0]).pace)
-        paces += [(phase.share, _phase_times(plan, position, phase).pace) for phase in phases[1:]]
+            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0], shortening).pace)
+        paces += [(phase.share, _phase_times(plan, position, phase, shortening).pace) for phase in phases[1:]]
         stages.append(stage_estimate(stage, times[position], paces, _parallel(plan, stage)))
     if plan.final is not None:
         stages.append(final_estimate(times[-1]))
@@ -168,16 +196,18 @@ def stage_estimate(
         pace = None
     else:
         pace = sum(share * pace for share, pace in paces if pace is not None)
-    seconds = None
-    if work is not None and pace is not None and times.pace is not None:
-        # What the short run did besides the work: construction, warm-up, and the end of the stage.
-        fixed = max(0.0, times.seconds - times.done * times.pace)
-        seconds = fixed + work * pace / (parallel if times.unit == "trials" else 1)
-    elif not times.unit:
-        seconds = times.seconds  # the stage ended without reporting any work
+    if times.unit != "trials":
+        parallel = 1
+    # What the short run did besides the work: construction, warm-up, and the end of the stage. A stage without a unit
+    # ended without reporting any work.
+    fixed = max(0.0, times.seconds - times.done * (times.pace or 0.0)) if times.unit else times.seconds
+    seconds = None if times.unit else fixed
+    if work is not None and pace is not None:
+        seconds = fixed + work * pace / parallel
     if budget.seconds is not None:
         seconds = budget.seconds if seconds is None else min(seconds, budget.seconds)
-    return StageEstimate(times.name, work, times.unit, times.done, pace, seconds)
+        fixed = min(fixed, seconds)
+    return StageEstimate(times.name, work, times.unit, times.done, pace, seconds, fixed, parallel)
 
 
 def final_estimate(times: StageTimes) -> StageEstimate:
@@ -185,7 +215,8 @@ def final_estimate(times: StageTimes) -> StageEstimate:
     pace, seconds = times.pace, None
     if pace is not None and times.total is not None:
         seconds = times.seconds + (times.total - times.done) * pace
-    return StageEstimate(times.name, times.total, times.unit, times.done, pace, seconds)
+    fixed = max(0.0, times.seconds - times.done * (pace or 0.0))
+    return StageEstimate(times.name, times.total, times.unit, times.done, pace, seconds, fixed)
 
 
 def _limited(total: float | None, budget: BudgetSettings, stage: StagePlan, unit: str) -> float | None:
@@ -200,13 +231,17 @@ def _limited(total: float | None, budget: BudgetSettings, stage: StagePlan, unit
 
 
 def _phases(plan: Plan, stage: StagePlan) -> Sequence[Phase]:
-    name = stage.settings.strategy["name"]
-    strategy = plan.components.class_of("strategies", name, f"{stage.path}.strategy")
-    phases: Sequence[Phase] = strategy.phases(stage.settings.strategy)
-    return phases
+    strategy = strategy_class(plan, stage)
+    return (Phase(1.0),) if strategy is None else strategy.phases(stage.settings.strategy)
 
 
-def _phase_times(plan: Plan, position: int, phase: Phase) -> StageTimes:
+def strategy_class(plan: Plan, stage: StagePlan) -> type[Strategy] | None:
+    """Return the class of a stage's strategy; None if the strategy is a constructed object, which has no settings."""
+    strategy = plan.components.class_of("strategies", stage.settings.strategy["name"], f"{stage.path}.strategy")
+    return strategy if isinstance(strategy, type) else None
+
+
+def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening) -> StageTimes:
     """Return the times of a stage that begins with a phase."""
     stage = plan.stages[position]
     strategy = {**stage.settings.strategy, **phase.settings}
@@ -217,7 +252,7 @@ def _phase_times(plan: Plan, position: int, phase: Phase) -> StageTimes:
         for earlier in plan.stages[:position]:
             add_weights(directory, short, earlier)
 
-    return short_run(alone, MEASURING, prepare=prepare).times[0]
+    return short_run(alone, shortening, prepare=prepare).times[0]
 
 
 def _parallel(plan: Plan, stage: StagePlan) -> int:

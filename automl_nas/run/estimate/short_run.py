@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import RunFailedError, RunInterrupted
-from automl_nas.evaluation.evaluator import State
+from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
+from automl_nas.evaluation.evaluator import Evaluator, State
+from automl_nas.evaluation.shortened import Shortened
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers
+from automl_nas.plugin.failures import one_line
+from automl_nas.plugin.references import PYTHON
+from automl_nas.run.configuration.components import Components, is_constructed
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import FinalPlan, StagePlan, TrainingLimit
 from automl_nas.run.driver import Driver
@@ -35,6 +39,8 @@ ITERATIONS = "iterations_per_step"
 """The setting by which strategies that train name the iterations of a step; it is lowered if a strategy has it."""
 
 _ATTEMPTS = 1000
+_NEVER = 1e9
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,16 @@ class Shortening:
         """Return the plan of the short run: evaluations in this process, no observers, no limits on metrics."""
         return replace(
             plan,
-            config={**plan.config, "executor": {"name": "in_process"}, "observers": [], "checkpoint_seconds": math.inf},
-            stages=tuple(self._stage(stage) for stage in plan.stages),
+            components=_copies(plan.components),
+            config={**plan.config, "executor": {"name": "in_process"}, "observers": [], "checkpoint_seconds": _NEVER},
+            stages=tuple(self._stage(plan, stage) for stage in plan.stages),
             final=None if plan.final is None else self._final(plan.final),
         )
 
-    def _stage(self, stage: StagePlan) -> StagePlan:
-        settings = stage.settings
+    def _stage(self, plan: Plan, stage: StagePlan) -> StagePlan:
+        settings, evaluation = stage.settings, shortened_evaluation(plan, stage)
+        if evaluation is not None:
+            settings = replace(settings, evaluator={**settings.evaluator, **evaluation.settings})
         budget = replace(settings.budget, steps=_least(self.steps, settings.budget.steps), seconds=self.seconds)
         strategy = dict(settings.strategy)
         if ITERATIONS in strategy:
@@ -103,6 +112,18 @@ class ShortRun:
 
     times: tuple[StageTimes, ...]
     result: Mapping[str, Any]
+
+    def refuse_failed_exports(self) -> None:
+        """Check that the delivered network was exported in every format.
+
+        Raises:
+            RunFailedError: a format failed; names all that did.
+        """
+        if failures := (self.result["final"] or {}).get("not_exported"):
+            raise RunFailedError(
+                "the network of a short run cannot be exported: "
+                + "; ".join(f"{failure['format']}: {failure['error']}" for failure in failures)
+            )
 
 
 def short_run(
@@ -180,7 +201,7 @@ class ShortDriver(Driver):
         name = stage.settings.name
         trials = [trial for trial in self._record.ledger.trials.values() if trial.stage == name]
         if name == self._plan.result_stage.settings.name and not stage.problem.comparable(trials):
-            number = self._add_trial(index, number)
+            number = self._add_trial(index, number, strategy)
         return strategy, number
 
     def _refuse_failures(self, name: str) -> None:
@@ -190,15 +211,17 @@ class ShortDriver(Driver):
                 f"all {len(trials)} evaluations of the stage '{name}' failed, the last one with: {trials[-1].error}"
             )
 
-    def _add_trial(self, index: int, number: int) -> int:
-        """Evaluate a random feasible architecture; return the number of the next trial."""
+    def _add_trial(self, index: int, number: int, strategy: Strategy) -> int:
+        """Evaluate the architecture that a strategy expects, or a random one; return the number of the next trial."""
         stage = self._stages[index].plan
-        rng = stream(self._plan.seed, "stand-in")
-        sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
+        expected = strategy.expected(stream_seed(self._plan.seed, "stand-in"))
+        if expected is None or not stage.problem.feasible(expected):
+            sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
+            expected = sampler.sample(stream(self._plan.seed, "stand-in"))
         services = self._services(index)
         try:
             services.begin({"next_number": number})
-            services.evaluate([Proposal(sampler.sample(rng))])
+            services.evaluate([Proposal(expected)])
             services.settle()
         finally:
             services.close()
@@ -219,6 +242,36 @@ def add_weights(directory: RunDirectory, plan: Plan, stage: StagePlan) -> None:
     with plan.runtime.seeded(stream_seed(plan.seed, stage.settings.name), "stand-in"):
         supernet = plan.space.build_supernet()
     stage_artifacts(plan, stage, directory).save(supernet.state_dict())
+
+
+def shortened_evaluation(plan: Plan, stage: StagePlan) -> Shortened | None:
+    """Return the least work that an evaluation of a stage can be; None: a whole evaluation."""
+    if stage.settings.evaluator is None:
+        return None
+    name = stage.settings.evaluator["name"]
+    evaluator = plan.components.class_of("evaluators", name, f"{stage.path}.evaluator")
+    if not isinstance(evaluator, type) or not issubclass(evaluator, Evaluator):
+        return None
+    return evaluator.shortened(stage.settings.evaluator, _LEAST)
+
+
+def _copies(components: Components) -> Components:
+    """Return components whose constructed strategies and evaluators are copies: the run begins with fresh ones.
+
+    Raises:
+        ConfigurationError: one of them cannot be copied.
+    """
+    objects = dict(components.objects)
+    for name, value in objects.items():
+        if is_constructed(value, "strategies") or is_constructed(value, "evaluators"):
+            try:
+                objects[name] = copy.deepcopy(value)
+            except Exception as error:
+                raise ConfigurationError(
+                    f"the first steps of a run are done with a copy of {name.removeprefix(PYTHON)}, and it cannot be "
+                    f"copied: {one_line(error)}; pass the class and its settings instead of an object"
+                ) from error
+    return Components(components.registry, objects)
 
 
 def _least(one: int | None, other: int | None) -> int | None:

@@ -173,6 +173,9 @@ _RUNTIME = Fields(
     closed=True,
 )
 
+_LENGTH = (None, float, [float])
+_SHORTENED = Fields({"written": _LENGTH, "used": _LENGTH}, closed=True)
+
 CONFIG = Fields(
     {
         "seed": at_least(0),
@@ -188,7 +191,14 @@ CONFIG = Fields(
         "executor": _COMPONENT,
         "checkpoint_seconds": float,
     },
-    {"task": _COMPONENT, "final": (_FINAL_SECTION, None), "observers": [_COMPONENT], "check_networks": at_least(0)},
+    {
+        "task": _COMPONENT,
+        "final": (_FINAL_SECTION, None),
+        "observers": [_COMPONENT],
+        "check_networks": at_least(0),
+        "budget": Fields({"minutes": float}, {"shortened": (Each(_SHORTENED), None)}),
+        "smoke_above_minutes": (float, None),
+    },
     closed=True,
 )
 """``config.yaml``, as far as it is read before it is resolved."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation import Artifacts, Recipe, Runtime, Task
+from automl_nas.evaluation import Artifacts, Recipe, Runtime, Shortened, Task
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
 from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
+from automl_nas.streams import stream
 from automl_nas_dso.gamma.edge_factors import FactorSchedule, MacReference
 from automl_nas_dso.gamma.penalty_travel import penalty_travel
 from automl_nas_dso.optimiser import Nonnegative, alive
@@ -154,6 +157,44 @@ class DSO(Strategy):
         pretraining = settings["pretrain_epochs"] / settings["train"]["epochs"]
         second = Phase(1 - pretraining, {"pretrain_epochs": 0})
         return (Phase(pretraining), second) if pretraining > 0 else (second,)
+
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
+        """Return settings with fewer epochs in both phases; see `Strategy.shortened`.
+
+        A given gamma is raised so that the penalty travel stays the same, which is about proportional to gamma and the
+        number of steps of lambda.
+        """
+        recipe, pretraining = Recipe(**settings["train"]), settings["pretrain_epochs"]
+        least = (2 if pretraining else 1) / recipe.epochs
+        train = recipe.shortened(max(share, least))
+        actual, changes = train.epochs / recipe.epochs, dict[str, Any](train=asdict(train))
+        if pretraining:
+            changes["pretrain_epochs"] = min(max(1, round(pretraining * actual)), train.epochs - 1)
+        if settings["prune_epochs"] is not None:
+            changes["prune_epochs"] = max(1, round(settings["prune_epochs"] * actual))
+        if settings["gamma"] != "auto":
+            searched = train.epochs - changes.get("pretrain_epochs", 0)
+            changes["gamma"] = settings["gamma"] * (recipe.epochs - pretraining) / searched
+        return Shortened(actual, changes)
+
+    def expected(self, seed: int) -> Architecture | None:
+        """Return an architecture with a sparsity target's share of edges or costs; None without such a target."""
+        controller = self._controller
+        if controller is None:
+            return None
+        order = list(range(len(self._gates.edges)))
+        stream(seed, "expected").shuffle(order)
+
+        def without(count: int) -> Architecture:
+            living = torch.ones(len(order), dtype=torch.bool)
+            living[order[:count]] = False
+            return self._live(living)
+
+        def meets(count: int) -> bool:
+            return self._structure.count(without(count)).shares[controller.measure] <= controller.share
+
+        return without(bisect_left(range(len(order)), True, key=meets))
 
     @property
     def done(self) -> bool:

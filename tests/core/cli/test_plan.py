@@ -86,3 +86,14 @@ class Failing(Evaluator):
 
 def test_smoke_and_out_exclude_each_other(program: Any) -> None:
     assert "--smoke writes nothing" in program("run", program.config, "--smoke", "--out", "x", code=2).stderr
+
+
+def test_the_plan_shows_what_a_time_budget_shortens(program: Any) -> None:
+    options = ("--set", "budget.minutes=600")
+    shown = program("plan", program.config, *options).stdout
+    assert "time budget: nothing is shortened; estimate" in shown
+    plan = json.loads(program("plan", program.config, "--json", *options).stdout)
+    assert plan["budget"]["shortened"] == {}
+    assert plan["budget"]["seconds"].keys() == {"search", "final"}
+    error = program("plan", program.config, "--set", "budget.minutes=1e-6", code=2).stderr
+    assert "budget.minutes: 1e-06 minutes are too few" in error

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from end_to_end.runs import config
 
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
+from automl_nas.plugin.events import TrialFinished
+from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import BudgetSettings, ProblemSettings, StageSettings
 from automl_nas.run.configuration.stages import StagePlan
-from automl_nas.run.estimate.estimate import final_estimate, stage_estimate
+from automl_nas.run.estimate import estimate as estimate_module
+from automl_nas.run.estimate.estimate import MEASURING, estimate_rehearsed, final_estimate, stage_estimate
 from automl_nas.run.estimate.feasibility import SAMPLES, feasibility
+from automl_nas.run.estimate.short_run import ShortRun, short_run
+from automl_nas.run.estimate.smoke import ONE_STEP
 from automl_nas.run.estimate.stage_clock import StageTimes
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.testing.toys import ToyCost, ToySpace
@@ -98,3 +108,23 @@ def test_the_interval_of_a_drawn_share_contains_the_exact_one() -> None:
     exact = (_number_of_sums(12, 12) - _number_of_sums(12, 5)) / 3**12
     assert (part.count, part.samples) == (None, SAMPLES)
     assert part.interval[0] < exact < part.interval[1]
+
+
+def _trained_alone() -> Plan:
+    stage = {"name": "search", "strategy": "random", "evaluator": {"name": "train", "train": {"epochs": 7}}}
+    settings: dict[str, Any] = config(final=None, stages=[{**stage, "budget": {"trials": 100}}])
+    return make_plan(settings, complete_manager().registry)
+
+
+def test_a_short_run_trains_candidates_for_one_epoch() -> None:
+    epochs: list[object] = []
+    short_run(_trained_alone(), ONE_STEP, handlers={TrialFinished: lambda e: epochs.append(e.trial.info["epochs"])})
+    assert set(epochs) == {1}
+
+
+def test_the_estimate_is_that_of_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One epoch takes 1 s, and what precedes it 0.5 s.
+    times = StageTimes("search", 4.5, [(1.5, 1.0, 0), (4.5, 4.0, 0)], 100.0, "trials")
+    monkeypatch.setattr(estimate_module, "short_run", lambda *_: ShortRun((times,), {"final": None}))
+    (stage,) = estimate_rehearsed(_trained_alone(), 0.0, lambda text: None, MEASURING).stages
+    assert (stage.pace, stage.seconds) == (7.0, 0.5 + 100 * 7.0)

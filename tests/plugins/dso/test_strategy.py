@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -29,8 +30,9 @@ from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyTask
+from automl_nas_dso.gamma.penalty_travel import penalty_travel
 from automl_nas_dso.gamma.sparsity_controller import SparsityController
-from automl_nas_dso.live_structure import LiveShares
+from automl_nas_dso.live_structure import LiveShares, LiveStructure
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.space import DsoSpace
 from automl_nas_dso.strategy import DSO
@@ -478,3 +480,34 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], path: str, message
     with pytest.raises(ConfigurationError, match=message) as caught:
         make(**settings)
     assert caught.value.path == path
+
+
+def test_a_shortened_search_keeps_its_phases_and_the_penalty_travel() -> None:
+    recipe = Recipe(epochs=240, schedule="constant")
+    settings = {"train": asdict(recipe), "pretrain_epochs": 120, "prune_epochs": 10, "gamma": 1e-3}
+    for share in (1e-9, 0.02, 0.33, 0.5, 1.0):
+        shortened = DSO.shortened(settings, share)
+        epochs, pretraining = shortened.settings["train"]["epochs"], shortened.settings["pretrain_epochs"]
+        assert shortened.share == epochs / 240 <= max(share, 2 / 240)
+        assert abs(pretraining - epochs / 2) <= 0.5
+        assert shortened.settings["prune_epochs"] == max(1, round(10 * epochs / 240))
+        # 0.1 * gamma * steps / (1 - 0.9), with 100 steps an epoch; the momentum of the first steps is the difference.
+        travel = penalty_travel(shortened.settings["gamma"], [0.1] * (100 * (epochs - pretraining)), 0.9)
+        assert travel == pytest.approx(penalty_travel(1e-3, [0.1] * (100 * 120), 0.9), rel=0.1)
+    alone = DSO.shortened({**settings, "pretrain_epochs": 0, "prune_epochs": None, "gamma": "auto"}, 1e-9)
+    assert alone.settings.keys() == {"train"}
+    assert alone.settings["train"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("target", [{"edges": 0.4}, {"flops": 0.3}, {"memory_access": 0.6}])
+def test_the_expected_architecture_has_the_share_of_the_target(target: dict[str, float]) -> None:
+    space = small_space(levels=4)
+    ((measure, share),) = target.items()
+    strategy = make(space, sparsity=target)
+    expected = strategy.expected(7)
+    assert expected is not None
+    structure = LiveStructure(space)
+    assert structure.live(expected) == expected
+    assert share - 0.1 <= structure.count(expected).shares[measure] <= share
+    assert strategy.expected(7) == expected != strategy.expected(8)
+    assert make(space).expected(7) is None

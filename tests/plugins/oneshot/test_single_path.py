@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -249,3 +250,14 @@ def test_wrong_settings_are_refused(make: Callable[..., SinglePath], artifacts: 
         FairPaths(DecisionSpace({"a": Choice((0, 1)), "b": Choice((0, 1, 2))}), seed=1)
     with pytest.raises(ConfigurationError, match="equal numbers of options"):
         FairPaths(DecisionSpace({"a": Subset((0, 1))}), seed=1)
+
+
+def test_a_shortened_stage_keeps_its_proportions() -> None:
+    settings = {"train": asdict(Recipe(epochs=120, warmup_epochs=5.0)), "widen_epochs": 40, "split": "train"}
+    shortened = SinglePath.shortened(settings, 0.26)
+    assert shortened.share == 31 / 120
+    assert shortened.settings["train"]["epochs"] == 31
+    assert shortened.settings["widen_epochs"] == round(40 * 31 / 120)
+    least = SinglePath.shortened(settings, 1e-9)
+    assert (least.settings["train"]["epochs"], least.settings["widen_epochs"]) == (1, 1)
+    assert SinglePath.shortened({**settings, "widen_epochs": 0}, 0.5).settings["widen_epochs"] == 0

@@ -83,3 +83,36 @@ def test_components_refuse_settings_that_they_cannot_carry_out() -> None:
     with pytest.raises(ConfigurationError, match="a component does not support this setting") as caught:
         Recipe(average=0.9, mixup=0.2).refuse("a component", "patience", "mixup")
     assert caught.value.path == "train.mixup"
+
+
+RECIPES = [
+    Recipe(epochs=40, warmup_epochs=3.0),
+    Recipe(epochs=90, schedule="step", step_epochs=(30, 60, 80), warmup_epochs=2.5),
+    Recipe(epochs=7, schedule="one_cycle", warmup_epochs=2),
+    # 10 + 20 + 40 + 80 + 160 + 320 epochs, as DSO-NAS retrains; then with a warm-up, and cycles of equal length.
+    Recipe(epochs=630, schedule="cosine", restart_epochs=10, restart_factor=2),
+    Recipe(epochs=632, schedule="cosine", restart_epochs=10, restart_factor=2, warmup_epochs=2.0),
+    Recipe(epochs=30, schedule="cosine", restart_epochs=10),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_shortened_recipe_is_valid_and_at_most_the_share(recipe: Recipe) -> None:
+    earlier = 1
+    for step in range(1, 1001):  # an invalid recipe raises when it is made
+        shorter = recipe.shortened(step / 1000)
+        assert 1 <= shorter.epochs <= max(1.0, recipe.epochs * step / 1000 + 1e-6)
+        assert shorter.epochs >= earlier
+        earlier = shorter.epochs
+    assert recipe.shortened(1.0) == recipe
+
+
+def test_warm_up_and_steps_keep_their_place() -> None:
+    shorter = RECIPES[1].shortened(0.2)
+    assert (shorter.epochs, shorter.warmup_epochs, shorter.step_epochs) == (18, 0.5, (6.0, 12.0, 16.0))
+
+
+def test_cycles_become_shorter_then_fewer() -> None:
+    # Six cycles of 1, 2, 4, 8, 16, 32 times the first one: 63 times; five cycles: 31 times.
+    shorter = [RECIPES[3].shortened(epochs / 630) for epochs in (629, 315, 63, 62)]
+    assert [(each.epochs, each.restart_epochs) for each in shorter] == [(567, 9), (315, 5), (63, 1), (62, 2)]

@@ -1,0 +1,113 @@
+"""Whether a run may take long, from one training step: cheap enough to be asked before every run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.task import Task
+from automl_nas.evaluation.training.autotune import TimedStep
+from automl_nas.evaluation.training.batch_norm import full_batches
+from automl_nas.evaluation.training.recipe import Recipe
+from automl_nas.run.configuration.plan import Plan
+from automl_nas.run.configuration.stages import StagePlan
+from automl_nas.run.final.rehearsal import covering
+from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.streams import stream_seed
+
+_CAUTION = 2.0
+"""Factor of the guess: a step of a supernet takes longer than one of a network."""
+
+_STEPS, _STEP_SECONDS = 3, 1.0
+"""Number of timed training steps, of which the fastest counts; slower ones than this are timed once."""
+
+
+def may_take_longer(plan: Plan, seconds: float) -> bool:
+    """Return whether a run may take longer than some seconds.
+
+    The guess is the number of training iterations, and of passes of trials over the search split, times the duration of
+    a training step of one network, times `_CAUTION`. Iterations are counted from the settings of strategies and
+    evaluators whose type is `Recipe`. A run without a task is taken to be short: it trains nothing and delivers no
+    network, so that its first trial shows what can fail.
+
+    Args:
+        plan: of the run.
+        seconds: the limit.
+    """
+    task = plan.task
+    if task is None or not plan.space.input_shape:
+        return False
+    try:
+        plan.runtime.require()
+    except ConfigurationError:  # other processes evaluate, on devices that this one does not have
+        return False
+    iterations = sum(_iterations(plan, stage, task) for stage in plan.stages) + _final_iterations(plan)
+    try:
+        step = _step_seconds(plan, task) if iterations else 0.0
+    except Exception:  # the user's network or task; reported where the run needs them
+        return False
+    return _CAUTION * iterations * step > seconds
+
+
+def _iterations(plan: Plan, stage: StagePlan, task: Task) -> float:
+    """Return the number of training iterations of a stage, and of batches that its trials are scored on."""
+    settings, batches = stage.settings, full_batches(task, "train")
+    training = _epochs(plan, "strategies", settings.strategy, f"{stage.path}.strategy") * batches
+    if settings.evaluator is None:
+        return training
+    per_trial = _epochs(plan, "evaluators", settings.evaluator, f"{stage.path}.evaluator") * batches
+    per_trial += math.ceil(task.size("search") / max(1, task.size("train")) * batches)
+    return training + _trials(plan, stage) * per_trial
+
+
+def _trials(plan: Plan, stage: StagePlan) -> float:
+    """Return the number of trials of a stage: of its budget or its strategy, at most the architectures of the space.
+
+    Strategies that do not propose candidates by ``ask``, and do not say how many, are taken to have few.
+    """
+    settings, path = stage.settings, f"{stage.path}.strategy"
+    strategy = plan.components.class_of("strategies", settings.strategy["name"], path)
+    planned, searches = None, isinstance(strategy, AskTellStrategy)
+    if isinstance(strategy, type):
+        searches = issubclass(strategy, AskTellStrategy)
+        if issubclass(strategy, AskTellStrategy) and strategy.checker() is strategy:
+            # Constructing it is cheap and has no side effects: that is what its checker says.
+            seed = stream_seed(plan.seed, settings.name)
+            with plan.runtime.seeded(seed, "length"):
+                planned = plan.components.construct(
+                    "strategies", settings.strategy, plan.collaborators(stage.problem), seed, path
+                ).planned
+    else:
+        planned = strategy.planned
+    steps = settings.budget.steps
+    limits = [settings.budget.trials, planned, None if steps is None else steps * settings.batch]
+    counts = [limit for limit in limits if limit is not None]
+    return min([plan.space.size, *counts]) if counts or searches else 0
+
+
+def _epochs(plan: Plan, kind: str, spec: Mapping[str, Any], path: str) -> float:
+    """Return the epochs of the recipes among the settings of a component."""
+    recipes = [item.name for item in plan.components.settings(kind, spec["name"], path) if item.type is Recipe]
+    return float(sum(spec[name]["epochs"] for name in recipes))
+
+
+def _final_iterations(plan: Plan) -> float:
+    if plan.final is None or plan.final_task is None:
+        return 0.0
+    settings = plan.final.settings
+    networks = (settings.top_k + len(settings.baselines)) * settings.seeds + (settings.distill is not None)
+    return float(networks * settings.train.epochs * full_batches(plan.final_task, settings.split))
+
+
+def _step_seconds(plan: Plan, task: Task) -> float:
+    """Return the seconds of a training step of a network that has as many options as possible."""
+    batch = next(iter(task.batches("train", 0, stream_seed(plan.seed, "length"))))
+    architecture = covering(plan.space)[0]
+    timed, fastest = TimedStep(plan.runtime, lambda: plan.space.build(architecture), task, batch, plan.seed), math.inf
+    for _ in range(_STEPS):
+        fastest = min(fastest, timed.step())
+        if fastest > _STEP_SECONDS:
+            break
+    return fastest
