@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     )
     from automl_nas.evaluation.training.numbered_batches import NumberedBatches as NumberedBatches
     from automl_nas.evaluation.training.recipe import Recipe as Recipe
+    from automl_nas.evaluation.training.shortened_training import shortened_training as shortened_training
 
 _HOMES = {
     "task": (
@@ -146,6 +147,7 @@ _HOMES = {
         "Exporter",
     ),
     "training.recipe": ("Recipe",),
+    "training.shortened_training": ("shortened_training",),
     "training.fit": (
         "Fit",
         "Progress",

@@ -95,7 +95,7 @@ class Session:
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
             if progress is not None:
                 notifications.subscribe("progress", progress)
-            plan = prepare(plan, notifications, begun)
+            plan = prepare(plan, notifications, begun, stop)
             notifications.run = run_info(out, plan, resumed=False)
             measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
             check_interruption()

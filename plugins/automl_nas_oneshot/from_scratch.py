@@ -8,14 +8,26 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from automl_nas.errors import ConfigurationError, DivergedError, Pruned, RunFailedError
-from automl_nas.evaluation import Evaluator, Fit, Outcome, Recipe, Request, Runtime, Shortened, State, Task, score
+from automl_nas.evaluation import (
+    Evaluator,
+    Fit,
+    Outcome,
+    Recipe,
+    Request,
+    Runtime,
+    Shortened,
+    State,
+    Task,
+    score,
+    shortened_training,
+)
 from automl_nas.run import write_whole
 from automl_nas.space import SearchSpace
 
@@ -87,9 +99,7 @@ class TrainFromScratch(Evaluator):
     @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
         """Return settings with fewer epochs; see `Evaluator.shortened`."""
-        recipe = Recipe(**settings["train"])
-        train = recipe.shortened(share)
-        return Shortened(train.epochs / recipe.epochs, {"train": asdict(train)})
+        return shortened_training(settings, share)
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
         """Yield the outcomes in order, one at a time; a trial with a loss or metric that is not finite is FAILED."""

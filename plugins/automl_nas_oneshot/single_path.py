@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import Artifacts, Fit, Recipe, Runtime, Shortened, Task, full_batches
+from automl_nas.evaluation import (
+    Artifacts,
+    Fit,
+    Recipe,
+    Runtime,
+    Shortened,
+    Task,
+    full_batches,
+    shortened_training,
+)
 from automl_nas.space import SearchSpace, SupernetSpace
 from automl_nas.strategy import Problem, Services, Strategy
 from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, SandwichPaths, UniformPaths, WideningPaths
@@ -178,11 +186,7 @@ class SinglePath(Strategy):
     @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
         """Return settings with fewer epochs; see `Strategy.shortened`."""
-        recipe = Recipe(**settings["train"])
-        train = recipe.shortened(share)
-        actual, widen = train.epochs / recipe.epochs, settings["widen_epochs"]
-        changes = {"train": asdict(train), "widen_epochs": max(1, round(widen * actual)) if widen else 0}
-        return Shortened(actual, changes)
+        return shortened_training(settings, share, epochs=["widen_epochs"])
 
     def step(self, services: Services) -> None:
         """Train for a fixed number of iterations; the last step saves the weights."""

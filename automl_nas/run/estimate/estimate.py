@@ -19,6 +19,7 @@ from automl_nas.run.estimate.feasibility import Feasibility, feasibility
 from automl_nas.run.estimate.short_run import ITERATIONS, Shortening, add_weights, short_run, shortened_evaluation
 from automl_nas.run.estimate.stage_clock import StageTimes
 from automl_nas.run.final.rehearsal import rehearse_export
+from automl_nas.run.interruption import StopFlag
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.yaml import read_yaml
 from automl_nas.run.trials.rehearsal import rehearse
@@ -138,16 +139,22 @@ def estimate_plan(
 
 
 def estimate_rehearsed(
-    plan: Plan, preparation: float, message: Callable[[str], object], shortening: Shortening
+    plan: Plan,
+    preparation: float,
+    message: Callable[[str], object],
+    shortening: Shortening,
+    stop: StopFlag | None = None,
 ) -> RunEstimate:
     """Return the estimate of a plan whose workers and exports were rehearsed, which took ``preparation`` seconds.
 
     Raises:
         RunFailedError: a stage or an export fails.
+        RunInterrupted: a signal, or what ``stop`` waits for, ended it.
     """
     _reset_device_memory(plan)
     message("doing the first steps of each stage in a temporary directory")
-    short = short_run(plan, shortening)
+    stop = stop or StopFlag()
+    short = short_run(plan, shortening, stop=stop)
     short.refuse_failed_exports()
     times = list(short.times)
     stages = []
@@ -159,8 +166,8 @@ def estimate_rehearsed(
             whole /= evaluation.share
         paces = [(phases[0].share, whole)]
         if phases[0].settings:
-            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0], shortening).pace)
-        paces += [(phase.share, _phase_times(plan, position, phase, shortening).pace) for phase in phases[1:]]
+            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0], shortening, stop).pace)
+        paces += [(phase.share, _phase_times(plan, position, phase, shortening, stop).pace) for phase in phases[1:]]
         stages.append(stage_estimate(stage, times[position], paces, _parallel(plan, stage)))
     if plan.final is not None:
         stages.append(final_estimate(times[-1]))
@@ -241,7 +248,7 @@ def strategy_class(plan: Plan, stage: StagePlan) -> type[Strategy] | None:
     return strategy if isinstance(strategy, type) else None
 
 
-def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening) -> StageTimes:
+def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening, stop: StopFlag) -> StageTimes:
     """Return the times of a stage that begins with a phase."""
     stage = plan.stages[position]
     strategy = {**stage.settings.strategy, **phase.settings}
@@ -252,7 +259,7 @@ def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening
         for earlier in plan.stages[:position]:
             add_weights(directory, short, earlier)
 
-    return short_run(alone, shortening, prepare=prepare).times[0]
+    return short_run(alone, shortening, prepare=prepare, stop=stop).times[0]
 
 
 def _parallel(plan: Plan, stage: StagePlan) -> int:

@@ -132,6 +132,7 @@ def short_run(
     *,
     handlers: Handlers | None = None,
     prepare: Callable[[RunDirectory, Plan], None] | None = None,
+    stop: StopFlag | None = None,
 ) -> ShortRun:
     """Do a short run in a temporary directory, which is removed.
 
@@ -143,10 +144,11 @@ def short_run(
         shortening: where each stage ends.
         handlers: kind of event -> function.
         prepare: called with the run directory and the plan of the short run before the first stage.
+        stop: whether to stop; None: only a signal stops the short run.
 
     Raises:
         AutoMLNASError: a stage failed, as it would in the whole run.
-        RunInterrupted: a signal stopped the short run.
+        RunInterrupted: a signal, or what ``stop`` waits for, ended the short run.
     """
     short = shortening.apply(plan)
     clock = StageClock()
@@ -157,7 +159,7 @@ def short_run(
             notifications.subscribe("clock", clock.handlers)
             if handlers:
                 notifications.subscribe("handlers", handlers)
-            stop = StopFlag()
+            stop = stop or StopFlag()
             with stop.listening(_ignore), short.runtime.seeded(short.seed, "short run"):
                 short.runtime.activate()
                 if prepare is not None:
@@ -166,7 +168,7 @@ def short_run(
                 record = RunRecord(directory, short.digest, _ignore, stages=stages, resumed=False)
                 with component_errors(short.components.registry):
                     result = ShortDriver(short, record, notifications, stop, clock).drive()
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, RunInterrupted) as error:
             raise RunInterrupted("interrupted; nothing was written") from error
         finally:
             directory.unlock()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation import Artifacts, Recipe, Runtime, Shortened, Task
+from automl_nas.evaluation import Artifacts, Recipe, Runtime, Shortened, Task, shortened_training
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
 from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
 from automl_nas.streams import stream
@@ -165,18 +164,15 @@ class DSO(Strategy):
         A given gamma is raised so that the penalty travel stays the same, which is about proportional to gamma and the
         number of steps of lambda.
         """
-        recipe, pretraining = Recipe(**settings["train"]), settings["pretrain_epochs"]
-        least = (2 if pretraining else 1) / recipe.epochs
-        train = recipe.shortened(max(share, least))
-        actual, changes = train.epochs / recipe.epochs, dict[str, Any](train=asdict(train))
-        if pretraining:
-            changes["pretrain_epochs"] = min(max(1, round(pretraining * actual)), train.epochs - 1)
-        if settings["prune_epochs"] is not None:
-            changes["prune_epochs"] = max(1, round(settings["prune_epochs"] * actual))
-        if settings["gamma"] != "auto":
-            searched = train.epochs - changes.get("pretrain_epochs", 0)
-            changes["gamma"] = settings["gamma"] * (recipe.epochs - pretraining) / searched
-        return Shortened(actual, changes)
+        shortened = shortened_training(settings, share, phases=["pretrain_epochs"], epochs=["prune_epochs"])
+        if settings["gamma"] == "auto":
+            return shortened
+
+        def searched(values: Mapping[str, Any]) -> int:
+            return int(values["train"]["epochs"] - values["pretrain_epochs"])
+
+        factor = searched(settings) / searched({**settings, **shortened.settings})
+        return Shortened(shortened.share, {**shortened.settings, "gamma": settings["gamma"] * factor})
 
     def expected(self, seed: int) -> Architecture | None:
         """Return an architecture with a sparsity target's share of edges or costs; None without such a target."""

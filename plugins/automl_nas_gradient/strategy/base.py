@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation import Artifacts
+from automl_nas.evaluation import Artifacts, Shortened, shortened_training
 from automl_nas.space import SearchSpace, SupernetSpace
 from automl_nas.strategy import Phase, Proposal, Services, Strategy
 from automl_nas_gradient.collapse import CollapseObserver, DominantEigenvalue, SkipShare, Stop, largest_eigenvalue
@@ -57,6 +57,11 @@ class GradientStrategy(Strategy):
         pretraining = settings["pretrain_epochs"] / settings["train"]["epochs"]
         second = Phase(1 - pretraining, {"pretrain_epochs": 0})
         return (Phase(pretraining), second) if pretraining > 0 else (second,)
+
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
+        """Return settings with fewer epochs in both phases; see `Strategy.shortened`."""
+        return shortened_training(settings, share, phases=["pretrain_epochs"])
 
     @property
     def done(self) -> bool:

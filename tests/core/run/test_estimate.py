@@ -125,6 +125,6 @@ def test_a_short_run_trains_candidates_for_one_epoch() -> None:
 def test_the_estimate_is_that_of_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     # One epoch takes 1 s, and what precedes it 0.5 s.
     times = StageTimes("search", 4.5, [(1.5, 1.0, 0), (4.5, 4.0, 0)], 100.0, "trials")
-    monkeypatch.setattr(estimate_module, "short_run", lambda *_: ShortRun((times,), {"final": None}))
+    monkeypatch.setattr(estimate_module, "short_run", lambda *_, **__: ShortRun((times,), {"final": None}))
     (stage,) = estimate_rehearsed(_trained_alone(), 0.0, lambda text: None, MEASURING).stages
     assert (stage.pace, stage.seconds) == (7.0, 0.5 + 100 * 7.0)

@@ -260,4 +260,4 @@ def test_a_shortened_stage_keeps_its_proportions() -> None:
     assert shortened.settings["widen_epochs"] == round(40 * 31 / 120)
     least = SinglePath.shortened(settings, 1e-9)
     assert (least.settings["train"]["epochs"], least.settings["widen_epochs"]) == (1, 1)
-    assert SinglePath.shortened({**settings, "widen_epochs": 0}, 0.5).settings["widen_epochs"] == 0
+    assert SinglePath.shortened({**settings, "widen_epochs": 0}, 0.5).settings.keys() == {"train"}
