@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from automl_nas.errors import PluginError
 from automl_nas.evaluation.costs.additivity import NotAdditiveError, checked_estimate, corner
 from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.pairwise import architecture_at, pairwise_costs
 from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.covering import allowed
@@ -173,9 +174,10 @@ class TabulatedCost(CostModel):
         """Return the cheapest and the most expensive architecture.
 
         They are exact for an additive cost, for a space of at most `ENUMERABLE` architectures, and for a cost that
-        lists architectures (`CostModel.listing`). Otherwise they are
-        the results of deterministic local searches, which start at the first options, the last options and two random
-        architectures and change one decision at a time while that improves the cost; ``exact`` is then False.
+        lists architectures (`CostModel.listing`). If the cost is a sum over pairs of decisions, as the costs of widths
+        are, few architectures of such a space are estimated (`pairwise_costs`). Otherwise extremes are the results of
+        deterministic local searches, which start at the first options, the last options and two random architectures
+        and change one decision at a time while that improves the cost; ``exact`` is then False.
         """
         if self._extremes is None:
             self._extremes = self._find_extremes()
@@ -192,6 +194,8 @@ class TabulatedCost(CostModel):
         if self.table is not None:
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)
         listing = self._model.listing()
+        if self._space.size <= ENUMERABLE and listing is None and (pair := self._pairwise_ends()):
+            return Extremes(pair[0], self.estimate(pair[0]), pair[1], self.estimate(pair[1]), exact=True)
         if self._space.size <= ENUMERABLE or listing is not None:
             costs = {a: self.estimate(a) for a in self._listed(listing) or enumerate_all(self._space.decisions)}
             # Networks that do not run (an infinite cost) are left out: limits are relative to networks that run.
@@ -200,6 +204,16 @@ class TabulatedCost(CostModel):
             return Extremes(low, costs[low], high, costs[high], exact=True)
         ends = [self._local_search(sign) for sign in (-1, 1)]
         return Extremes(ends[0], self.estimate(ends[0]), ends[1], self.estimate(ends[1]), exact=False)
+
+    def _pairwise_ends(self) -> tuple[Architecture, Architecture] | None:
+        """Return the extremes of a cost that is a sum over pairs of decisions; None if it is not."""
+        decisions = self._space.decisions
+        if self._space.exclusions:
+            return None
+        costs = pairwise_costs(self.estimate, decisions, seed=self._seed, checks=self._checks)
+        if costs is None:
+            return None
+        return architecture_at(decisions, int(costs.argmin())), architecture_at(decisions, int(costs.argmax()))
 
     def _listed(self, listing: tuple[Sequence[Architecture], float] | None) -> list[Architecture]:
         """Return the listed architectures and one other, if random draws meet one; [] for a space to enumerate."""
