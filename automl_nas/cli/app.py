@@ -15,7 +15,6 @@ from automl_nas.cli.common import DEBUG, debug_option
 from automl_nas.cli.cost import cost
 from automl_nas.cli.derive import extend, retrain
 from automl_nas.cli.export import export
-from automl_nas.cli.init import init
 from automl_nas.cli.logs import Logs
 from automl_nas.cli.plan import plan
 from automl_nas.cli.plugins import plugins
@@ -130,5 +129,5 @@ def cli() -> None:
     """
 
 
-for command in (init, plan, run, resume, retrain, extend, show, cost, export, plugins):
+for command in (plan, run, resume, retrain, extend, show, cost, export, plugins):
     cli.add_command(command)

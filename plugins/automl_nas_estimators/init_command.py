@@ -1,4 +1,4 @@
-"""``automl-nas init``."""
+"""The command ``automl-nas init``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from automl_nas.cli.common import debug_option, working_plugins
-from automl_nas.cli.logs import quiet_libraries
+from automl_nas.cli import debug_option, quiet_libraries, working_plugins
 from automl_nas.errors import ConfigurationError
 
 
@@ -29,8 +28,6 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
     file with train_images and train_labels, or nothing for the digits of scikit-learn. An existing file is replaced
     only with --overwrite, or if you agree in a terminal.
     """
-    from automl_nas.cli.first_configuration import first_configuration
-
     file = out or Path(f"{Path(path).resolve().stem}.yaml")
     if file.is_dir():
         raise ConfigurationError(f"{file} is a folder; name a file", source="--out")
@@ -41,10 +38,12 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
         overwrite = True
     registry = working_plugins().registry
     with quiet_libraries():
-        from automl_nas.run.configuration.resolver import make_plan
-        from automl_nas.run.record.yaml import parse_yaml
+        from automl_nas.run import make_plan, parse_yaml
+        from automl_nas_estimators.defaults.configuration import choose_configuration
+        from automl_nas_estimators.defaults.data import choose_task
 
-        text = first_configuration(path, target, registry)
+        title = f"{path}. Written by `automl-nas init`"
+        text = choose_configuration(choose_task(path, target), registry, title=title).text
         plan = make_plan(parse_yaml(text, str(file)).value, registry)
     _write(file, text, overwrite=overwrite)
     if plan.task is not None:
@@ -58,7 +57,7 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
 
 def _write(file: Path, text: str, *, overwrite: bool) -> None:
     """Write the file; a file that appeared meanwhile is kept unless it may be replaced."""
-    from automl_nas.run.record.atomic_files import cannot_write, write_whole
+    from automl_nas.run import cannot_write, write_whole
 
     try:
         if overwrite:

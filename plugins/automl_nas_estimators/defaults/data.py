@@ -1,0 +1,185 @@
+"""What data are: a folder of images, a CSV file, an npz file; and the settings of the task that reads them."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation import NpzFile
+
+DIGITS = "digits"
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_TARGETS = ("target", "label", "class", "y")
+_ARRAYS = {
+    "train_images": ("train_images", "x_train", "X_train"),
+    "train_labels": ("train_labels", "y_train"),
+    "test_images": ("test_images", "x_test", "X_test"),
+    "test_labels": ("test_labels", "y_test"),
+}
+_SIDES = (8, 12, 16, 24, 28, 32, 48, 64)
+_SHIFTED = 16
+"""Images whose shorter side has at most this number of pixels are only shifted."""
+_LOOKED_AT = 200
+"""The number of image files whose size is read."""
+
+
+@dataclass
+class TaskChoice:
+    """The section ``task``.
+
+    Attributes:
+        settings: of the task.
+        comments: setting -> why it has this value.
+    """
+
+    settings: dict[str, Any]
+    comments: dict[str, str] = field(default_factory=dict)
+
+
+def choose_task(path: str, target: str | None = None) -> TaskChoice:
+    """Return the task for a data set.
+
+    Args:
+        path: a folder of images, a CSV file, an npz file, or ``digits``.
+        target: for a table: the column to predict; None: a column called ``target``, ``label``, ``class`` or ``y``, or
+            the last one.
+
+    Raises:
+        ConfigurationError: the path is something else.
+        DataError: the data cannot be read.
+    """
+    if path == DIGITS and not Path(path).exists():
+        if target is not None:
+            raise ConfigurationError("only a table has columns; leave the target out", source="--target")
+        return TaskChoice({"name": "digits"})
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise ConfigurationError(
+            f"{path} does not exist; give a folder of images, a CSV file, an npz file, or no path for scikit-learn's "
+            "digits"
+        )
+    if place.is_file() and place.suffix.lower() == ".csv":
+        return _csv(path, place, target)
+    if target is not None:
+        raise ConfigurationError("only a table has columns; leave the target out", source="--target")
+    if place.is_dir():
+        return _folder(path, place)
+    if place.suffix.lower() == ".npz":
+        return _npz(path, place)
+    raise ConfigurationError(
+        f"{path} is neither a folder of images nor a CSV or npz file; docs/how_to/tasks.md describes tasks for other "
+        "data"
+    )
+
+
+def _folder(path: str, place: Path) -> TaskChoice:
+    files = [file for file in sorted(place.rglob("*")) if file.suffix.lower() in _SUFFIXES]
+    if not files:
+        raise DataError(f"{path} holds no images ({', '.join(_SUFFIXES)}); it needs a folder for each class")
+    return _image_files(path, files)
+
+
+def _image_files(path: str, files: Sequence[Path]) -> TaskChoice:
+    step = max(1, len(files) // _LOOKED_AT)
+    sides = _shorter_sides(files[::step][:_LOOKED_AT])
+    settings: dict[str, Any] = {"name": "image_folder", "path": path}
+    if not sides:
+        return TaskChoice({**settings, "size": 32}, {"size": "the sizes of the files could not be read"})
+    median = int(statistics.median(sides))
+    size = max((side for side in _SIDES if side <= median), default=_SIDES[0])
+    reason = f"pixels; the shorter side of the images is {min(sides)} to {max(sides)}, the median is {median}"
+    if median > _SIDES[-1]:
+        reason += ". Larger inputs show more and train more slowly"
+    return TaskChoice({**settings, "size": size, "augment": "crop_flip"}, {"size": reason, "augment": _FLIP})
+
+
+_FLIP = "mirrors images: set shift or none if left and right differ, as in writing"
+
+
+def _shorter_sides(files: Sequence[Path]) -> list[int]:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        return []
+    sides = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                sides.append(min(image.size))
+        except (OSError, UnidentifiedImageError, ValueError):
+            continue  # the task names broken files
+    return sides
+
+
+def _csv(path: str, place: Path, target: str | None) -> TaskChoice:
+    try:
+        with place.open(encoding="utf-8-sig", newline="") as file:
+            sample = file.read(1 << 16)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a CSV file: {error}") from None
+    header = sample.partition("\n")[0]
+    separator = max(",;\t|", key=header.count) if any(mark in header for mark in ",;\t|") else ","
+    rows = list(csv.reader(sample.splitlines(), delimiter=separator))
+    if not rows or len(rows[0]) < 2:
+        raise DataError(f"{path} needs a header with at least two columns")
+    columns = rows[0]
+    first = [place.parent / row[0] for row in rows[1:20] if row]
+    if target is None and first and all(file.suffix.lower() in _SUFFIXES for file in first):
+        return _image_files(path, [file for file in first if file.is_file()])
+    if target is not None and target not in columns:
+        raise ConfigurationError(f"{path} has no column '{target}'; it has {', '.join(columns)}", source="--target")
+    chosen = target or next((name for name in columns if name.lower() in _TARGETS), columns[-1])
+    settings = {"name": "csv", "path": path, "target": chosen}
+    if separator != ",":
+        settings["separator"] = separator
+    reason = "the column to predict" if target else "the column to predict, a guess; other columns: "
+    others = [name for name in columns if name != chosen]
+    if not target:
+        reason += ", ".join(others[:6]) + (" and others" if len(others) > 6 else "")
+    return TaskChoice(settings, {"target": " ".join(reason.split())})
+
+
+def _npz(path: str, place: Path) -> TaskChoice:
+    try:
+        with zipfile.ZipFile(place) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as an npz file: {error}") from None
+    if "x" in names and "y" in names:
+        return TaskChoice({"name": "arrays", "path": path})
+    settings: dict[str, Any] = {"name": "npz", "path": path}
+    comments: dict[str, str] = {}
+    missing = []
+    for setting, possible in _ARRAYS.items():
+        name = next((name for name in possible if name in names), None)
+        if name is None:
+            missing.append(setting)
+        elif name != setting:
+            settings[setting] = name
+    if "train_images" in missing or "train_labels" in missing:
+        raise DataError(
+            f"{path} holds the arrays {', '.join(names) or 'none'}; it needs train_images and train_labels (or x_train "
+            "and y_train), or x and y for inputs of any kind; for other names, set task.train_images and so on in a "
+            "configuration of your own"
+        )
+    if missing:
+        settings["test_fraction"] = 0.2
+        comments["test_fraction"] = "the file has no test arrays, so images are held out"
+    images = NpzFile(place).read(settings.get("train_images", "train_images"))
+    settings["augment"], comments["augment"] = _augmentation(images.shape)
+    return TaskChoice(settings, comments)
+
+
+def _augmentation(shape: Sequence[int]) -> tuple[str, str]:
+    """Return the augmentation of images ``(samples, height, width[, channels])``, and why."""
+    if len(shape) == 4 and shape[3] > 1 and min(shape[1:3]) > _SHIFTED:
+        return "crop_flip", _FLIP
+    if min(shape[1:3]) > _SHIFTED:
+        return "shift", "shifts images by a pixel; grey images are often writing, which is not mirrored"
+    return "shift", "shifts images by a pixel; crop_flip would move small images too far"
