@@ -135,7 +135,8 @@ def _inputs(file: NpzFile, name: str) -> NDArray[Any]:
         if int(array.min()) < 0:
             raise DataError(f"{where}, and its smallest value is {array.min()}; tokens are at least 0")
         return array.astype(np.int64)
-    numbers = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        numbers = array.astype(np.float32)
     if not np.isfinite(numbers).all():
         raise DataError(f"{where} and contains NaN, infinity or a number too large for float32; replace them first")
     return numbers

@@ -17,9 +17,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-import automl_nas
 from automl_nas.errors import ConfigurationError, DataError, RunDirectoryError, RunFailedError
-from automl_nas.run import complete_manager
+from automl_nas.run import Result, complete_manager, open_run, search
 from automl_nas_estimators.arrays import normalization
 from automl_nas_estimators.defaults.configuration import choose_configuration
 from automl_nas_estimators.defaults.data import TaskChoice, choose_task
@@ -125,7 +124,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     @property
-    def result_(self) -> automl_nas.Result:
+    def result_(self) -> Result:
         """The result of the run: metrics with intervals on the held-out test samples, candidates, costs.
 
         Raises:
@@ -133,7 +132,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         try:
-            return automl_nas.open_run(self.directory_)
+            return open_run(self.directory_)
         except RunDirectoryError as error:
             raise RunDirectoryError(
                 f"the run of this estimator is not in {self.directory_}: {error}. A temporary run directory exists "
@@ -214,7 +213,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         )
         file = workspace.save_configuration(choices.text)
         self._say(*choices.summary, "" if workspace.temporary else f"configuration: {file}")
-        result = automl_nas.search(
+        result = search(
             file,
             out=workspace.run,
             resume=True,
@@ -300,4 +299,5 @@ def _is_files(x: Any) -> bool:
 
 def as_numbers(inputs: NDArray[Any], form: InputForm) -> NDArray[Any]:
     """Return inputs as the task `arrays` takes them: integers for tokens, float32 for everything else."""
-    return inputs if form.kind == "tokens" else inputs.astype(np.float32)
+    with np.errstate(over="ignore"):  # the task refuses infinity
+        return inputs if form.kind == "tokens" else inputs.astype(np.float32)

@@ -1,0 +1,19 @@
+"""Sections with which an estimator is fitted in a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def fast(epochs: int = 2, final: int = 4) -> dict[str, Any]:
+    """Return sections in place of the chosen ones: short trainings, and few candidates."""
+    recipe = {"optimizer": "adamw", "learning_rate": 0.01}
+    evaluator = {"name": "supernet_weights", "weights": "supernet", "recalibration_images": 8}
+    return {
+        "stages": [
+            {"name": "supernet", "strategy": {"name": "single_path", "train": {"epochs": epochs, **recipe}}},
+            {"name": "search", "strategy": "random", "budget": {"trials": 3}, "evaluator": evaluator},
+        ],
+        "final": {"train": {"epochs": final, **recipe}, "export": []},
+        "check_networks": 0,
+    }

@@ -1,0 +1,139 @@
+"""The task `arrays` and its splits: contracts, normalisation as scikit-learn's, small data, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation import Task
+from automl_nas.testing import TaskContract
+from automl_nas_estimators.arrays import arrays, normalization
+from automl_nas_estimators.splits import make_splits
+
+RNG = np.random.default_rng(0)
+
+
+def save(folder: Path, **values: Any) -> Path:
+    np.savez(folder / "data.npz", **values)
+    return folder / "data.npz"
+
+
+class TestTable(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _path(self, tmp_path: Path) -> None:
+        self.path = save(tmp_path, x=RNG.normal(3, 2, (60, 4)), y=np.arange(60) % 3)
+
+    def make_task(self) -> Task:
+        return arrays(path=self.path, batch_size=8)
+
+
+class TestTokens(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _path(self, tmp_path: Path) -> None:
+        # 8 different numbers in each row, the first one different in all rows: no two samples are equal.
+        x = np.stack([np.arange(60), *RNG.integers(0, 60, (7, 60))], axis=1)
+        self.path = save(tmp_path, x=x, y=RNG.normal(size=60))
+
+    output_shape = (1,)
+
+    def make_task(self) -> Task:
+        return arrays(path=self.path, batch_size=8)
+
+
+@pytest.mark.parametrize("shape", [(80, 5), (80, 3, 9), (80, 2, 4, 6)])
+def test_numbers_are_normalised_by_the_training_split_as_scikit_learn_does(tmp_path: Path, shape: Any) -> None:
+    x = RNG.normal(5, 3, shape).astype(np.float32)
+    task = arrays(path=save(tmp_path, x=x, y=np.arange(80) % 2))
+    values = {split: next(task.scored_batches(split))[0].numpy() for split in ("train", "search", "test")}
+
+    def rows(part: Any) -> Any:  # the channels are the features of a scaler
+        return np.moveaxis(part, 1, -1).reshape(-1, shape[1])
+
+    rules = normalization(task.preprocessing(), len(shape) - 1)
+    assert rules is not None
+    mean, deviation = rules
+    scaler = StandardScaler().fit(rows(values["train"] * deviation + mean))
+    np.testing.assert_allclose(mean.ravel(), scaler.mean_, rtol=1e-5)
+    np.testing.assert_allclose(deviation.ravel(), scaler.scale_, rtol=1e-5)
+    # Every sample of the file is in one split: float32 rounds it twice, by at most 1e-7 of values below 20.
+    everything = np.concatenate([values[split] * deviation + mean for split in values])
+    np.testing.assert_allclose(np.sort(everything, axis=None), np.sort(x, axis=None), atol=1e-5)
+
+
+def test_a_table_describes_its_columns(tmp_path: Path) -> None:
+    path = save(tmp_path, x=np.arange(20.0).reshape(10, 2), y=np.arange(10.0))
+    rule = arrays(path=path, feature_names=("a", "b")).preprocessing()
+    assert rule is not None and rule["input"] == "table"
+    assert [feature["column"] for feature in rule["features"]] == ["a", "b"]
+    with pytest.raises(ConfigurationError, match="1 names for 2 features"):
+        arrays(path=path, feature_names=("a",))
+
+
+def test_tokens_are_integers_and_their_number_is_known(tmp_path: Path) -> None:
+    x = RNG.integers(0, 30, (40, 6), dtype=np.int16)
+    task = arrays(path=save(tmp_path, x=x, y=np.arange(40) % 2), batch_size=8)
+    assert next(task.batches("train", 0, 0))[0].dtype == torch.int64
+    assert task.preprocessing() == {"input": "tokens", "vocabulary": int(x.max()) + 1}
+    assert normalization(task.preprocessing(), 1) is None
+
+
+@pytest.mark.parametrize(("classes", "count"), [(2, 4), (2, 6), (3, 11), (1, 3), (1, 25)])
+def test_splits_of_few_samples_keep_one_of_each_class_for_training(classes: int, count: int) -> None:
+    for seed in range(20):
+        labels = np.concatenate([np.arange(classes), np.random.default_rng(seed).integers(0, classes, count - classes)])
+        splits = make_splits(labels if classes > 1 else None, count, 0.1, 0.2, seed)
+        assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(count))
+        assert all(len(indices) >= 1 for indices in splits.values())
+        assert set(labels[splits["train"]]) == set(range(classes))
+
+
+def test_splits_of_many_samples_are_stratified() -> None:
+    labels = np.repeat([0, 1, 2], [100, 200, 300])
+    splits = make_splits(labels, 600, 0.1, 0.2, 0)
+    assert [np.bincount(labels[splits[name]]).tolist() for name in ("test", "search", "train")] == [
+        [10, 20, 30], [18, 36, 54], [72, 144, 216],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("classes", "count"), [(1, 1), (1, 2), (2, 2), (2, 3), (10, 11)])
+def test_too_few_samples_are_refused_with_the_number_that_is_needed(classes: int, count: int) -> None:
+    labels = np.arange(count) % classes
+    with pytest.raises(DataError, match=f"n_samples={count} .*at least {classes + 2} samples"):
+        make_splits(labels, count, 0.1, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"x": np.zeros((9, 2)), "y": np.zeros(8)}, "9 samples, and 'y' has 8"),
+        ({"x": np.zeros(9), "y": np.zeros(9)}, "inputs must be"),
+        ({"x": np.full((9, 2), np.nan), "y": np.zeros(9)}, "contains NaN"),
+        ({"x": np.full((9, 2), 1e300), "y": np.zeros(9)}, "too large for float32"),
+        ({"x": np.full((9, 2), -1), "y": np.zeros(9)}, "tokens are at least 0"),
+        ({"x": np.full((9, 2), "a"), "y": np.zeros(9)}, "inputs must be numbers"),
+        ({"x": np.zeros((9, 2)), "y": np.full(9, "a")}, "targets must be"),
+        ({"x": np.zeros((9, 2)), "y": np.full(9, np.inf)}, "inf"),
+        ({"x": np.zeros((9, 2)), "y": np.arange(9) % 3 - 1}, "class number -1"),
+        ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "no array 'y'"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, values: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        arrays(path=save(tmp_path, **values))
+
+
+def test_python_objects_are_not_read(tmp_path: Path) -> None:
+    path = save(tmp_path, x=np.array([[{}], [{}]], dtype=object), y=np.zeros(2))
+    with pytest.raises(DataError, match="Python objects"):
+        arrays(path=path)
+
+
+def test_fractions_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="test_fraction"):
+        arrays(path=save(tmp_path, x=np.zeros((9, 2)), y=np.zeros(9)), test_fraction=1.0)
