@@ -166,8 +166,8 @@ def _preprocessed(
     if inputs.dtype.kind == "i":
         return inputs, {"input": "tokens", "vocabulary": int(inputs.max()) + 1}
     axes = (0, *range(2, inputs.ndim))
-    known = inputs[training].astype(np.float64)
-    mean, deviation = known.mean(axes), known.std(axes)
+    seen = inputs[training].astype(np.float64)
+    mean, deviation = seen.mean(axes), seen.std(axes)
     deviation = np.where(deviation > 0, deviation, 1.0)
     if not normalize:
         mean, deviation = np.zeros_like(mean), np.ones_like(deviation)

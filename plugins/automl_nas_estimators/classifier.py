@@ -37,6 +37,8 @@ class NASClassifier(ClassifierMixin, NASEstimator):  # type: ignore[misc]
         data: what X is: ``table``, ``image``, ``signal``, ``tokens``, or ``auto``: see `InputForm.of`.
         search_fraction: share of the samples besides the tested ones by which networks are compared.
         test_fraction: share of the samples that is held out of search and training, for `result_`.
+        time_limit: seconds that search and training may take together, shared out by estimates of the stages; None:
+            what the chosen trainings take.
         directory: folder for data, configuration and run directory; with the same data and parameters, `fit` continues
             the run in it. None: a temporary folder, which exists as long as the estimator.
         sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``.
@@ -58,6 +60,7 @@ class NASClassifier(ClassifierMixin, NASEstimator):  # type: ignore[misc]
         data: str = "auto",
         search_fraction: float = 0.2,
         test_fraction: float = 0.1,
+        time_limit: float | None = None,
         directory: str | os.PathLike[str] | None = None,
         sections: Mapping[str, Any] | None = None,
         device: str = "auto",
@@ -68,6 +71,7 @@ class NASClassifier(ClassifierMixin, NASEstimator):  # type: ignore[misc]
             data=data,
             search_fraction=search_fraction,
             test_fraction=test_fraction,
+            time_limit=time_limit,
             directory=directory,
             sections=sections,
             device=device,

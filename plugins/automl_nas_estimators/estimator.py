@@ -44,6 +44,8 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         data: what X is: ``table``, ``image``, ``signal``, ``tokens``, or ``auto``: see `InputForm.of`.
         search_fraction: share of the samples besides the tested ones by which networks are compared.
         test_fraction: share of the samples that is held out of search and training, for `result_`.
+        time_limit: seconds that search and training may take together, shared out by estimates of the stages; None:
+            what the chosen trainings take.
         directory: folder for data, configuration and run directory; with the same data and parameters, `fit` continues
             the run in it. None: a temporary folder, which exists as long as the estimator.
         sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``.
@@ -63,6 +65,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         data: str = "auto",
         search_fraction: float = 0.2,
         test_fraction: float = 0.1,
+        time_limit: float | None = None,
         directory: str | os.PathLike[str] | None = None,
         sections: Mapping[str, Any] | None = None,
         device: str = "auto",
@@ -72,6 +75,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         self.data = data
         self.search_fraction = search_fraction
         self.test_fraction = test_fraction
+        self.time_limit = time_limit
         self.directory = directory
         self.sections = sections
         self.device = device
@@ -79,7 +83,7 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _targets(self, y: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-        """Check targets; return them as the task takes them, and the names of classes (None: there are none)."""
+        """Check targets; return them as the task takes them, and the names of classes (None for numbers)."""
 
     @abstractmethod
     def _arrays(self, inputs: NDArray[Any], form: InputForm, targets: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -190,9 +194,12 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
                 raise ConfigurationError(f"{name} must be between 0 and 1, not {value!r}")
+        limit = self.time_limit
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0):
+            raise ConfigurationError(f"time_limit must be a positive number of seconds, not {limit!r}")
         if self.sections is not None and not isinstance(self.sections, Mapping):
             raise ConfigurationError(f"sections must be a mapping, not {self.sections!r}")
-        fixed = sorted({"task", "seed", "runtime"} & set(self.sections or {}))
+        fixed = sorted({"task", "seed"} & set(self.sections or {}))
         if fixed:
             raise ConfigurationError(
                 f"sections must not contain {fixed[0]}: it follows from the data and the parameters of the estimator"
@@ -207,8 +214,9 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
             seed=self._seed(workspace),
             deliver=False,
             sections={
-                **(self.sections or {}),
+                **({} if self.time_limit is None else {"budget": {"minutes": self.time_limit / 60}}),
                 **({} if self.device == "auto" else {"runtime": {"device": self.device}}),
+                **(self.sections or {}),
             },
         )
         file = workspace.save_configuration(choices.text)

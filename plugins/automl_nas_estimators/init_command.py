@@ -25,8 +25,8 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
     """Write a commented configuration that searches a network for PATH, and check it.
 
     PATH is a folder with a folder of images for each class, a CSV file (a table, or paths and labels of images), an npz
-    file with train_images and train_labels, or nothing for the digits of scikit-learn. An existing file is replaced
-    only with --overwrite, or if you agree in a terminal.
+    file with train_images and train_labels or with x and y, or nothing for the digits of scikit-learn. An existing file
+    is replaced only with --overwrite, or if you agree in a terminal.
     """
     file = out or Path(f"{Path(path).resolve().stem}.yaml")
     if file.is_dir():

@@ -19,7 +19,7 @@ def make_splits(
     Otherwise samples are held out of all classes together, and at least one sample of each class stays in ``train``.
 
     Args:
-        labels: the classes, integers of at least 0, shape ``(count,)``; None: there are none.
+        labels: the classes, integers of at least 0, shape ``(count,)``; None: targets are numbers.
         count: the number of samples.
         test_fraction: share of all samples, between 0 and 1.
         search_fraction: share of the others.

@@ -115,9 +115,9 @@ def _same(path: Path, arrays: Mapping[str, NDArray[Any]]) -> bool:
         return False
 
 
-def _difference(present: str, wanted: str) -> str:
+def _difference(present: str, expected: str) -> str:
     """Return the first line that differs."""
-    old, new = present.splitlines(), wanted.splitlines()
+    old, new = present.splitlines(), expected.splitlines()
     for line, (before, now) in enumerate(zip(old, new, strict=False), start=1):
         if before != now:
             return f"line {line} is {before.strip()!r} instead of {now.strip()!r}"

@@ -66,6 +66,34 @@ def test_an_npz_file_with_the_names_of_keras(folder: Path) -> None:
     assert (plan.task.input_shape, plan.task.num_classes, plan.task.size("test")) == ((1, 12, 12), 3, 20)
 
 
+@pytest.mark.parametrize(
+    ("shape", "augment"), [((60, 28, 28), "shift"), ((60, 32, 32, 3), "crop_flip"), ((60, 8, 8, 3), "shift")]
+)
+def test_only_coloured_images_that_are_not_small_are_mirrored(
+    folder: Path, shape: tuple[int, ...], augment: str
+) -> None:
+    np.savez(folder / "data.npz", train_images=np.zeros(shape, np.uint8), train_labels=np.arange(60) % 3)
+    _init("data.npz")
+    assert _plan(folder / "data.yaml").config["task"]["augment"] == augment
+
+
+@pytest.mark.parametrize(
+    ("shape", "integers", "space"),
+    [
+        ((60, 5), False, "mlp"),
+        ((60, 12), True, "token_cnn"),
+        ((60, 2, 40), False, "signal_cnn"),
+        ((60, 3, 16, 16), False, "shufflenet_v2"),
+    ],
+)
+def test_arrays_x_and_y(folder: Path, shape: tuple[int, ...], integers: bool, space: str) -> None:
+    x = np.random.default_rng(0).integers(0, 9, shape) if integers else np.random.default_rng(0).normal(size=shape)
+    np.savez(folder / "data.npz", x=x, y=np.arange(60) % 3)
+    _init("data.npz")
+    plan = _plan(folder / "data.yaml")
+    assert (plan.config["space"]["name"], plan.task.input_shape) == (space, shape[1:])
+
+
 def test_an_npz_file_with_other_names_is_an_error(folder: Path) -> None:
     np.savez(folder / "data.npz", a=np.zeros(3))
     assert "holds the arrays a;" in _init("data.npz", code=2).output

@@ -113,10 +113,10 @@ def _tokens(length: int, vocabulary: int) -> list[str]:
     ]
 
 
-def _strides(length: int, wanted: tuple[int, int]) -> list[int]:
+def _strides(length: int, preferred: tuple[int, int]) -> list[int]:
     """Return strides after which at least 8 positions are left, else strides of 1."""
     strides = [1, 1]
     for stage in (1, 0):
-        if length // (math.prod(strides) * wanted[stage]) >= 8:
-            strides[stage] = wanted[stage]
+        if length // (math.prod(strides) * preferred[stage]) >= 8:
+            strides[stage] = preferred[stage]
     return strides

@@ -28,10 +28,11 @@ HEAVY = ("torch", "pydantic", "rich", "numpy")
 def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(program: Any) -> None:
     lines = program("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
-    order = ["init", "plan", "run", "resume", "retrain", "extend", "show", "cost", "export", "plugins"]
+    order = ["plan", "run", "resume", "retrain", "extend", "show", "cost", "export", "plugins"]
     core, others = commands[: len(order)], commands[len(order) :]
     assert core == order
     plugins = {
+        "init",
         "benchmark",
         "network-cost",
         "bundle",

@@ -17,3 +17,17 @@ def fast(epochs: int = 2, final: int = 4) -> dict[str, Any]:
         "final": {"train": {"epochs": final, **recipe}, "export": []},
         "check_networks": 0,
     }
+
+
+def small_images(epochs: int) -> dict[str, Any]:
+    """Return `fast` sections with a space of two blocks for images of at least 8 x 8 pixels."""
+    space = {
+        "name": "shufflenet_v2",
+        "stem_stride": 1,
+        "stem_channels": 4,
+        "widths": [8],
+        "repeats": [2],
+        "strides": [2],
+        "last_channels": 8,
+    }
+    return {**fast(epochs, epochs), "space": space}

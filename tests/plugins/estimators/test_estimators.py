@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from plugins.estimators.fast import fast
+from plugins.estimators.fast import fast, small_images
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -204,12 +204,7 @@ def test_choices_are_printed_unless_progress_is_none(capsys: pytest.CaptureFixtu
     ],
 )
 def test_inputs_of_every_kind(tmp_path: Path, x: Any, data: str, space: str, task: str) -> None:
-    sections = fast(1, 1)
-    if space == "shufflenet_v2":
-        sections["space"] = {
-            "name": space, "stem_stride": 1, "stem_channels": 4, "widths": [8], "repeats": [2], "strides": [2],
-            "last_channels": 8,
-        }  # fmt: skip
+    sections = small_images(1) if space == "shufflenet_v2" else fast(1, 1)
     classes = np.arange(30) % 2
     estimator = NASClassifier(**{**SETTINGS, "sections": sections}, data=data, directory=tmp_path).fit(x, classes)
     config: Any = read_yaml(tmp_path / "configuration.yaml").value
@@ -254,6 +249,7 @@ def test_several_numbers_are_predicted_in_their_own_unit() -> None:
         ({}, X, np.linspace(0, 1, 60), "Unknown label type: continuous"),
         ({"data": "pictures"}, X, Y, "unknown data='pictures'"),
         ({"test_fraction": 0}, X, Y, "test_fraction must be between 0 and 1"),
+        ({"time_limit": 0}, X, Y, "time_limit must be a positive"),
         ({"sections": {"task": "digits"}}, X, Y, "sections must not contain task"),
         ({"sections": {"spaces": "mlp"}}, X, Y, "space"),
         ({"device": "gpu"}, X, Y, "gpu"),

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from plugins.estimators.fast import fast
+from plugins.estimators.fast import small_images
 
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas_estimators import NASClassifier
-
-
-def small() -> dict[str, Any]:
-    space = {
-        "name": "shufflenet_v2", "stem_stride": 1, "stem_channels": 4, "widths": [8], "repeats": [2], "strides": [2],
-        "last_channels": 8,
-    }  # fmt: skip
-    return {**fast(1, 1), "space": space}
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_and_their_pixels_have_the_same_prediction(folder: Path) -> None:
-    estimator = NASClassifier(random_state=0, progress="none", sections=small()).fit_folder(folder)
+    estimator = NASClassifier(random_state=0, progress="none", sections=small_images(1)).fit_folder(folder)
     assert estimator.classes_.tolist() == ["dark", "light"]
     paths = sorted(folder.rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(path)).transpose(2, 0, 1) for path in paths])
