@@ -41,7 +41,8 @@ class NASClassifier(ClassifierMixin, NASEstimator):  # type: ignore[misc]
             what the chosen trainings take.
         directory: folder for data, configuration and run directory; with the same data and parameters, `fit` continues
             the run in it. None: a temporary folder, which exists as long as the estimator.
-        sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``.
+        sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``; the settings
+            of ``task`` are added to the chosen ones, such as ``{"task": {"class_weights": "balanced"}}``.
         device: ``auto``, ``cpu``, ``cuda``, ...
         progress: ``auto``, ``bar``, ``log`` or ``none``; see `automl_nas.search`. With ``none``, the choices are not
             printed either.

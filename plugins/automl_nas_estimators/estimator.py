@@ -48,7 +48,8 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
             what the chosen trainings take.
         directory: folder for data, configuration and run directory; with the same data and parameters, `fit` continues
             the run in it. None: a temporary folder, which exists as long as the estimator.
-        sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``.
+        sections: sections of the configuration in place of the chosen ones, such as ``{"final": {...}}``; the settings
+            of ``task`` are added to the chosen ones, such as ``{"task": {"class_weights": "balanced"}}``.
         device: ``auto``, ``cpu``, ``cuda``, ...
         progress: ``auto``, ``bar``, ``log`` or ``none``; see `automl_nas.search`. With ``none``, the choices are not
             printed either.
@@ -199,14 +200,39 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
             raise ConfigurationError(f"time_limit must be a positive number of seconds, not {limit!r}")
         if self.sections is not None and not isinstance(self.sections, Mapping):
             raise ConfigurationError(f"sections must be a mapping, not {self.sections!r}")
-        fixed = sorted({"task", "seed"} & set(self.sections or {}))
-        if fixed:
+        sections = self.sections or {}
+        task = sections.get("task", {})
+        if not isinstance(task, Mapping):
+            raise ConfigurationError(f"the section task must be a mapping of settings, not {task!r}")
+        fixed = [name for name in ("name", "path") if name in task]
+        if "seed" in sections or fixed:
             raise ConfigurationError(
-                f"sections must not contain {fixed[0]}: it follows from the data and the parameters of the estimator"
+                f"sections must not contain {'seed' if 'seed' in sections else f'the {fixed[0]} of the task'}: it "
+                "follows from the data and the parameters of the estimator"
             )
 
     def _search(self, workspace: Workspace, choice: TaskChoice, title: str) -> Task:
         """Write the configuration, do or continue the run, take over its network, and return the task."""
+        try:
+            task, result = self._run(workspace, choice, title)
+        except BaseException:
+            workspace.discard()
+            raise
+        if result.final is None:
+            raise RunFailedError("the run has no final stage, so no network was trained; leave final in sections")
+        network, rule = result.load_trained(), task.preprocessing() or {}
+        # In double precision the prediction for a sample is the same, to the last digits, in batches of every size.
+        self.network_ = network.double() if rule.get("input") == "table" else network
+        self.directory_ = str(result.directory)
+        self._workspace = workspace
+        self._normalization = normalization(rule, len(task.input_shape))
+        self._outputs_rule = dict(task.outputs() or {})
+        self._vocabulary = rule.get("vocabulary")
+        return task
+
+    def _run(self, workspace: Workspace, choice: TaskChoice, title: str) -> tuple[Task, Result]:
+        sections = dict(self.sections or {})
+        choice.settings |= sections.pop("task", {})
         choices = choose_configuration(
             choice,
             complete_manager().registry,
@@ -216,29 +242,12 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
             sections={
                 **({} if self.time_limit is None else {"budget": {"minutes": self.time_limit / 60}}),
                 **({} if self.device == "auto" else {"runtime": {"device": self.device}}),
-                **(self.sections or {}),
+                **sections,
             },
         )
         file = workspace.save_configuration(choices.text)
         self._say(*choices.summary, "" if workspace.temporary else f"configuration: {file}")
-        result = search(
-            file,
-            out=workspace.run,
-            resume=True,
-            progress=self.progress,
-        )
-        if result.final is None:
-            raise RunFailedError("the run has no final stage, so no network was trained; leave final in sections")
-        network, task = result.load_trained(), choices.task
-        table = (task.preprocessing() or {}).get("input") == "table"
-        # In double precision the prediction for a sample is the same, to the last digits, in batches of every size.
-        self.network_ = network.double() if table else network
-        self.directory_ = str(result.directory)
-        self._workspace = workspace
-        self._normalization = normalization(task.preprocessing(), len(task.input_shape))
-        self._outputs_rule = dict(task.outputs() or {})
-        self._vocabulary = (task.preprocessing() or {}).get("vocabulary")
-        return task
+        return choices.task, search(file, out=workspace.run, resume=True, progress=self.progress)
 
     def _seed(self, workspace: Workspace) -> int:
         if self.random_state is None and (recorded := workspace.recorded_seed()) is not None:

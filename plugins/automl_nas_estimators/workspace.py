@@ -37,6 +37,7 @@ class Workspace:
 
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self.temporary = directory is None
+        self._written: list[Path] = []
         if directory is None:
             self.folder = Path(tempfile.mkdtemp(prefix="automl_nas-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -83,6 +84,7 @@ class Workspace:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_whole(path, lambda stream: stream.write(buffer.getbuffer()))
+        self._written.append(path)
         return path
 
     def save_configuration(self, text: str) -> Path:
@@ -101,7 +103,14 @@ class Workspace:
                 )
             return path
         write_whole(path, lambda stream: stream.write(text.encode()))
+        self._written.append(path)
         return path
+
+    def discard(self) -> None:
+        """Remove what this object wrote if no run began with it, so that other parameters can be used."""
+        if not self.run.exists():
+            for path in self._written:
+                path.unlink(missing_ok=True)
 
 
 def _same(path: Path, arrays: Mapping[str, NDArray[Any]]) -> bool:

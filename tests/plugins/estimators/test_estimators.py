@@ -220,6 +220,14 @@ def test_inputs_of_every_kind(tmp_path: Path, x: Any, data: str, space: str, tas
         estimator.predict(x[:, :, :-1] if x.ndim > 2 else x[:, :-1])
 
 
+def test_settings_of_the_task_are_added(tmp_path: Path) -> None:
+    sections = {**fast(), "task": {"class_weights": "balanced", "batch_size": 5}}
+    NASClassifier(**{**SETTINGS, "sections": sections}, directory=tmp_path).fit(X, Y)
+    config: Any = read_yaml(tmp_path / "configuration.yaml").value
+    assert (config["task"]["class_weights"], config["task"]["batch_size"]) == ("balanced", 5)
+    assert config["task"]["class_names"] == ["no", "yes"]
+
+
 def test_unknown_tokens_are_refused() -> None:
     x = RNG.integers(0, 9, (30, 12))
     estimator = NASClassifier(**SETTINGS, data="tokens").fit(x, np.arange(30) % 2)
@@ -250,14 +258,20 @@ def test_several_numbers_are_predicted_in_their_own_unit() -> None:
         ({"data": "pictures"}, X, Y, "unknown data='pictures'"),
         ({"test_fraction": 0}, X, Y, "test_fraction must be between 0 and 1"),
         ({"time_limit": 0}, X, Y, "time_limit must be a positive"),
-        ({"sections": {"task": "digits"}}, X, Y, "sections must not contain task"),
+        ({"sections": {"task": "digits"}}, X, Y, "section task must be a mapping"),
+        ({"sections": {"task": {"path": "x"}}}, X, Y, "must not contain the path"),
+        ({"sections": {"task": {"batch": 3}}}, X, Y, "batch"),
+        ({"sections": {"seed": 1}}, X, Y, "must not contain seed"),
         ({"sections": {"spaces": "mlp"}}, X, Y, "space"),
         ({"device": "gpu"}, X, Y, "gpu"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_trained(changes: Any, x: Any, y: Any, message: str) -> None:
+def test_bad_input_is_refused_before_anything_is_trained(
+    tmp_path: Path, changes: Any, x: Any, y: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        NASClassifier(**{**SETTINGS, **changes}).fit(x, y)
+        NASClassifier(**{**SETTINGS, **changes}, directory=tmp_path / "run").fit(x, y)
+    assert files(tmp_path) == {}  # so that the directory can be used with other parameters
 
 
 def test_no_warning_is_logged_for_ordinary_data(caplog: pytest.LogCaptureFixture) -> None:

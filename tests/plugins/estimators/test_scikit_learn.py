@@ -54,8 +54,8 @@ def test_the_error_of_a_regression_is_that_of_the_noise() -> None:
 
     regressor = NASRegressor(random_state=0, progress="none").fit(x, f(x) + deviation * rng.normal(size=600))
     excess = float(((regressor.predict(new) - f(new)) ** 2).mean())
-    # Of the noise's variance a network that memorised all targets would add 1, the mean of the targets adds
+    # In variances of the noise, a network that memorised the nearest targets would add 1, the mean of the targets adds
     # (9 + 4 * (1 - 2 / pi)) / 0.25 = 42, and a linear model cannot represent |x|: 4 * (1 - 2 / pi) / 0.25 = 5.8.
-    assert excess < deviation**2
+    assert excess < deviation**2 / 2
     linear = LinearRegression().fit(x, f(x))
     assert float(((linear.predict(new) - f(new)) ** 2).mean()) > 5 * deviation**2
