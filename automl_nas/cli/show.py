@@ -57,6 +57,8 @@ def _text(state: RunState, listed: Sequence[Trial], by_rank: bool) -> list[str]:
         f"status: {_status(state)}",
         f"last record: {duration(state.idle)} ago",
     ]
+    if (origin := state.derived_from) is not None:
+        lines.append(f"derived from: {origin['run']} (automl-nas {origin['by']})")
     leading = state.leading
     terms = [f"{direction} {name}" for name, direction in leading.problem.objectives.items()]
     terms += [f"{name} {limit}" for name, limit in leading.limits.items()]
@@ -140,6 +142,7 @@ def _as_json(state: RunState, listed: Sequence[Trial]) -> dict[str, Any]:
         "status": state.status,
         "stage": state.current.name if state.current is not None else None,
         "holder": state.holder or None,
+        "derived_from": state.derived_from,
         "idle_seconds": round(state.idle, 3),
         "stages": [
             {

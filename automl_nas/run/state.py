@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from automl_nas.errors import DamagedError
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
@@ -62,6 +64,8 @@ class RunState:
         idle: seconds since the last change of a file.
         result: the content of ``result.json``; None while the run is not complete.
         way_to_resume: the command that continues the run, or the call if the run has Python objects.
+        derived_from: of a run that `retrain` or `extend` made: ``run``, the directory of the complete run, ``by``, the
+            command, and ``result``, the SHA-256 of its ``result.json``; None: the run was made by neither.
     """
 
     directory: Path
@@ -74,6 +78,7 @@ class RunState:
     idle: float
     result: Mapping[str, Any] | None
     way_to_resume: str
+    derived_from: Mapping[str, str] | None = None
 
     @property
     def leading(self) -> StageState:
@@ -116,6 +121,7 @@ class RunState:
             _idle(directory),
             result,
             way_to_resume(directory.path, config),
+            _origin(directory),
         )
 
 
@@ -171,6 +177,12 @@ def _missing_trials(ledger: Ledger, result: Mapping[str, Any] | None) -> list[Da
         for stage in (result["stages"] if result is not None else ())
         if counts[stage["name"]] != stage["trials"]
     ]
+
+
+def _origin(directory: RunDirectory) -> Mapping[str, str] | None:
+    with suppress(DamagedError):  # resuming names the damage
+        return (directory.read_identity() or {}).get("derived_from")
+    return None
 
 
 def _idle(directory: RunDirectory) -> float:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from click.testing import CliRunner
 from end_to_end.runs import config, kill_at, network, preload, progress, record, small_space
 from end_to_end.test_resume import stop_at
 from torch import nn
 
 import automl_nas
 from automl_nas import ModuleSpace
+from automl_nas.cli.show import show
 from automl_nas.errors import ConfigurationError, ReplayError, RunDirectoryError, RunFailedError, RunInterrupted
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request
 from automl_nas.space.space import SearchSpace
@@ -61,6 +63,13 @@ def test_retraining_equals_a_run_that_trained_so_from_the_start(complete: Path, 
         "by": "retrain",
         "result": before["result.json"],
     }
+    shown = CliRunner().invoke(show, [str(tmp_path / "new")]).output.splitlines()
+    assert shown[3] == f"derived from: {complete.resolve()} (automl-nas retrain)"
+    assert (
+        json.loads(CliRunner().invoke(show, [str(tmp_path / "new"), "--json"]).output)["derived_from"]
+        == (identity["derived_from"])
+    )
+    assert "derived from" not in CliRunner().invoke(show, [str(complete)]).output
     assert result.final is not None
     assert result.final.settings["train"]["epochs"] == 4
     assert result.final.settings["train"]["learning_rate"] == 0.1  # settings that did not change are kept

@@ -161,3 +161,18 @@ def test_the_final_networks_begin_with_the_initial_weights(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigurationError, match="which are other weights to begin with"):
         automl_nas.search(config(weights="inherited", initial_weights=initial), out=tmp_path / "third")
+
+
+def test_a_batch_of_the_final_stage_may_be_larger_than_the_training_split_of_the_search(tmp_path: Path) -> None:
+    """64 samples are trained on in the search, and 96 in the final stage."""
+
+    def task(batch_size: int) -> ToyTask:
+        return ToyTask(train=64, search=32, test=32, batch_size=batch_size)
+
+    result = automl_nas.search(config(task=task(80)), out=tmp_path / "run")
+    assert result.final is not None and result.final.delivered.test
+    for changes in ({"task": task(97)}, {"task": task(80), "data": "train"}):
+        with pytest.raises(ConfigurationError, match="has no full batch; use a smaller batch size") as caught:
+            automl_nas.search(config(**changes), out=tmp_path / "other")
+        assert caught.value.path == "final.task.batch_size"
+        assert not (tmp_path / "other").exists()

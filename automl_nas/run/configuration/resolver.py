@@ -81,7 +81,7 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)
-    resolver.check_training(final, final_task.part, final_space.part, stages)
+    resolver.check_training(final, final_task, final_space.part, stages)
     resolver.check_device(runtime, stages, final)
     fitter = resolver.fitter(final_space, final, stages, context)
     config = {
@@ -287,9 +287,14 @@ class Resolver:
         return final
 
     def check_training(
-        self, final: FinalPlan | None, task: Task | None, space: SearchSpace, stages: Sequence[StagePlan]
+        self,
+        final: FinalPlan | None,
+        final_task: Resolved[Task | None],
+        space: SearchSpace,
+        stages: Sequence[StagePlan],
     ) -> None:
         """Check that recipe, initial weights and teacher of the final stage fit the data and the networks."""
+        task, own_task = final_task.part, final_task.config is not None
         if final is None or task is None:
             return
         if (distill := final.settings.distill) is not None:
@@ -297,7 +302,12 @@ class Resolver:
         if self.checked:
             return
         recipe, split = final.settings.train, final.settings.split
-        check_fit(task, recipe, split, "final.train")
+        try:
+            check_fit(task, recipe, split, "final.train")
+        except ConfigurationError as error:
+            if own_task and error.path == "task.batch_size":
+                raise ConfigurationError(error.message, path="final.task.batch_size") from None
+            raise
         if recipe.mixup or recipe.cutmix:
             inputs, targets = next(iter(task.batches(split, 0, stream_seed(self.settings.seed, "mixing"))))
             check_mixing(recipe, inputs, targets, "final.train")

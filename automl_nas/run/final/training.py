@@ -108,7 +108,7 @@ class FinalTraining:
             return
         copy = candidate.space.build(candidate.architecture)
         copy.load_state_dict(self.artifacts.load("final"))
-        inputs, _ = next(self.task.batches("train", 0, stream_seed(self.seed, "verify")))
+        inputs, _ = next(self.task.batches(self.settings.split, 0, stream_seed(self.seed, "verify")))
         before = self.runtime.predictor(network)(inputs)
         after = self.runtime.predictor(self.runtime.place(copy))(inputs)
         if not torch.equal(before, after):
