@@ -84,6 +84,10 @@ if TYPE_CHECKING:
         report as report,
         score as score,
     )
+    from automl_nas.evaluation.training.initial_weights import (
+        InitialWeights as InitialWeights,
+        check_initial_weights as check_initial_weights,
+    )
     from automl_nas.evaluation.training.numbered_batches import NumberedBatches as NumberedBatches
     from automl_nas.evaluation.training.recipe import Recipe as Recipe
     from automl_nas.evaluation.training.shortened_training import shortened_training as shortened_training
@@ -145,6 +149,10 @@ _HOMES = {
     "exporter": (
         "Delivery",
         "Exporter",
+    ),
+    "training.initial_weights": (
+        "InitialWeights",
+        "check_initial_weights",
     ),
     "training.recipe": ("Recipe",),
     "training.shortened_training": ("shortened_training",),

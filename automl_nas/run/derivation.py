@@ -180,6 +180,10 @@ class Derivation:
         for key in ("space", "task"):  # a changed section is another space or task on purpose
             if _section(self.recorded, key) != _section(plan.config, key):
                 recorded = {**recorded, f"final_{key}": plan.identity[f"final_{key}"]}
+        # The new run begins with the files that its own configuration names.
+        before, present = recorded.pop("files", {}), plan.identity.get("files", {})
+        if present:
+            recorded["files"] = {file: before.get(file, now) for file, now in present.items()}
         if self.recorded["runtime"] != plan.config["runtime"]:
             recorded = {**recorded, "runtime": plan.identity["runtime"]}
         compare_spaces(self.source, recorded, plan)

@@ -91,6 +91,7 @@ def compare_data(
     directory: RunDirectory, recorded: Mapping[str, Any], plan: Plan, *, changed: bool
 ) -> Mapping[str, Any]:
     """Return a recorded identity, with the present data if they changed and the user knows it; see `check_data`."""
+    _compare_files(directory, recorded, plan, changed=changed)
     names = [key for key in ("task", "final_task") if recorded[key] != plan.identity[key]]
     if names and not changed:
         raise RunDirectoryError(
@@ -99,11 +100,25 @@ def compare_data(
             "compared with new ones; restore the data, or start a new run. To continue all the same: "
             "changed_data=True in Python, --changed-data on the command line"
         )
-    if not names:
+    keys = [key for key in ("task", "final_task", "files") if key in recorded and key in plan.identity]
+    present: dict[str, Any] = {key: plan.identity[key] for key in keys}
+    if all(recorded[key] == present[key] for key in keys):
         return recorded
-    earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in ("task", "final_task")}]
-    present = {key: plan.identity[key] for key in ("task", "final_task")}
+    earlier = [*recorded.get("earlier_data", ()), {key: recorded[key] for key in keys}]
     return {**recorded, **present, "earlier_data": earlier}
+
+
+def _compare_files(directory: RunDirectory, recorded: Mapping[str, Any], plan: Plan, *, changed: bool) -> None:
+    """Check that files of weights are those that a run began with; one that an older version began has none."""
+    present = plan.identity.get("files", {})
+    for file, before in recorded.get("files", {}).items():
+        now = present.get(file, before)
+        if now != before and not changed:
+            what = "is missing" if now is None else f"changed (SHA-256 {_short(before)}, now {_short(now)})"
+            raise RunDirectoryError(
+                f"{directory.path} was begun with the weights {file}, and this file {what}; restore it, or start a new "
+                "run. To continue all the same: changed_data=True in Python, --changed-data on the command line"
+            )
 
 
 def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
@@ -138,6 +153,13 @@ def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
                 f"this worker has other data than the run (fingerprint {_short(plan.identity[key])}, in the run "
                 f"{_short(identity[key])}); copy the data of the run",
                 path=key.replace("final_", "final."),
+            )
+    for file, before in identity.get("files", {}).items():
+        now = plan.identity.get("files", {}).get(file)
+        if now is not None and now != before:
+            raise ConfigurationError(
+                f"this worker has another file {file} than the run (SHA-256 {_short(now)}, in the run "
+                f"{_short(before)}); copy the file of the run"
             )
 
 

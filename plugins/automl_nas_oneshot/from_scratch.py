@@ -18,6 +18,7 @@ from automl_nas.errors import ConfigurationError, DivergedError, Pruned, RunFail
 from automl_nas.evaluation import (
     Evaluator,
     Fit,
+    InitialWeights,
     Outcome,
     Recipe,
     Request,
@@ -25,6 +26,7 @@ from automl_nas.evaluation import (
     Shortened,
     State,
     Task,
+    check_initial_weights,
     score,
     shortened_training,
 )
@@ -55,9 +57,11 @@ class TrainFromScratch(Evaluator):
         checkpoint_seconds: smallest time between two checkpoints in the scratch folder.
         iterations_per_chunk: iterations between two checks of the time since the last checkpoint; has no influence on
             results.
+        initial_weights: weights that candidates begin with instead of fresh ones; null: fresh weights.
 
     Raises:
-        ConfigurationError: a setting is outside its range, or candidates would be scored on images they train on.
+        ConfigurationError: a setting is outside its range, candidates would be scored on images they train on, or the
+            initial weights do not fit the networks.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class TrainFromScratch(Evaluator):
         report_epochs: int = 1,
         checkpoint_seconds: float = 30.0,
         iterations_per_chunk: int = 20,
+        initial_weights: InitialWeights | None = None,
     ) -> None:
         for name, value in (("report_epochs", report_epochs), ("iterations_per_chunk", iterations_per_chunk)):
             if value < 1:
@@ -89,11 +94,15 @@ class TrainFromScratch(Evaluator):
         self._space, self._task, self._runtime, self._recipe = space, task, runtime, train
         self._data, self._split = data, split
         self._report_epochs, self._seconds, self._chunk = report_epochs, checkpoint_seconds, iterations_per_chunk
+        self._initial_weights = initial_weights
+        if initial_weights is not None:
+            with runtime.seeded(0, "initial weights"):
+                check_initial_weights(space, initial_weights)
         self._main = next(iter(task.metrics))
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return the class itself: its constructor builds no network."""
+        """Return the class itself: its constructor trains nothing."""
         return cls
 
     @classmethod
@@ -111,7 +120,10 @@ class TrainFromScratch(Evaluator):
     def _train(self, request: Request) -> Outcome:
         recipe = self._recipe_for(request)
         with self._runtime.seeded(request.seed, "init"):
-            network = self._runtime.place(self._space.build(request.architecture))
+            network = self._space.build(request.architecture)
+        if self._initial_weights is not None:
+            self._initial_weights.load_into(network)
+        self._runtime.place(network)
         fit = Fit(network, self._task, self._runtime, recipe, seed=request.seed, split=self._data)
         scratch = _Scratch(request, recipe, self._seconds)
         # Reports from before a crash are made again: their receiver may have crashed, too.

@@ -11,6 +11,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import (
     Artifacts,
     Fit,
+    InitialWeights,
     Recipe,
     Runtime,
     Shortened,
@@ -40,11 +41,15 @@ def choose_paths(
     iterations_per_step: int,
     split: Literal["train", "train+search"],
     max_draws: int,
+    initial_weights: InitialWeights | None,
 ) -> Paths:
     """Return the sampler of paths after checking the settings and, with ``paths: feasible``, the constraints.
 
+    The initial weights are loaded into a supernet, which is not used.
+
     Raises:
-        ConfigurationError: a setting is outside its range, or does not fit the space or the task.
+        ConfigurationError: a setting is outside its range, or does not fit the space or the task, or the initial
+            weights do not fit the supernet.
         InfeasibleError: with ``paths: feasible``, too few paths meet the constraints.
     """
     if iterations_per_step < 1:
@@ -75,6 +80,8 @@ def choose_paths(
     chosen(0)
     if isinstance(chosen, FeasiblePaths):
         chosen.check(train.epochs * batches)
+    if initial_weights is not None:
+        initial_weights.load_into(space.build_supernet())
     return chosen
 
 
@@ -122,6 +129,7 @@ class SinglePath(Strategy):
         split: the split to train on.
         max_draws: for ``paths: feasible`` with several constraints or a cost that is not additive, the number of paths
             sampled for one iteration before an error is raised.
+        initial_weights: weights that the supernet begins with instead of fresh ones; null: fresh weights.
 
     Raises:
         ConfigurationError: a setting is outside its range, or does not fit the space or the task.
@@ -147,6 +155,7 @@ class SinglePath(Strategy):
         iterations_per_step: int = 50,
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
+        initial_weights: InitialWeights | None = None,
     ) -> None:
         self._paths = choose_paths(
             space,
@@ -161,11 +170,15 @@ class SinglePath(Strategy):
             iterations_per_step=iterations_per_step,
             split=split,
             max_draws=max_draws,
+            initial_weights=None,  # they are loaded into the supernet below
         )
         self._artifacts, self._runtime = artifacts, runtime
         self._iterations_per_step = iterations_per_step
         with runtime.seeded(seed, "init"):
-            self._supernet = runtime.place(space.build_supernet())
+            supernet = space.build_supernet()
+        if initial_weights is not None:
+            initial_weights.load_into(supernet)
+        self._supernet = runtime.place(supernet)
         self._fit = Fit(
             self._supernet,
             task,
@@ -180,7 +193,7 @@ class SinglePath(Strategy):
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return the function that checks the settings of the paths."""
+        """Return the function that checks the settings of the paths and the initial weights."""
         return choose_paths
 
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
@@ -21,6 +23,7 @@ class RunContext:
         task: what networks learn; None if the run has no task.
         space: the search space.
         final_space: the space of the delivered networks, with the same decisions; `space` unless configured.
+        initial_weights: the default of every setting ``initial_weights`` of stages; None: fresh weights.
     """
 
     components: Components
@@ -29,6 +32,7 @@ class RunContext:
     task: Task | None
     space: SearchSpace
     final_space: SearchSpace
+    initial_weights: Mapping[str, Any] | None = None
 
     def collaborators(self, *others: object) -> list[object]:
         """Return the space, the task if there is one, and the others: what constructors may ask for by type."""

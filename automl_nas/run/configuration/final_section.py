@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.training.initial_weights import InitialWeights
 from automl_nas.evaluation.training.recipe import Recipe
 
 LARGEST = "largest"
@@ -38,20 +39,6 @@ class DistillSettings:
             raise ConfigurationError(f"must be positive, not {self.temperature}", path="temperature")
         if self.weights is not None and ":" not in self.teacher:
             raise ConfigurationError("only a teacher that a function returns takes weights from a file", path="weights")
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """Weights that networks begin with.
-
-    Attributes:
-        file: safetensors file; its tensors are loaded by name. It may hold more tensors than a network has.
-        strict: whether every tensor of a network must be in the file, with its shape. ``false``: tensors that are
-            missing or have another shape, such as a head for other classes, keep fresh weights.
-    """
-
-    file: str
-    strict: bool = True
 
 
 @dataclass(frozen=True)

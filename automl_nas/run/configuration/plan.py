@@ -17,6 +17,7 @@ from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.identity import describe_space
 from automl_nas.run.configuration.repeatable_costs import describe_costs
 from automl_nas.run.configuration.stages import FinalPlan, StagePlan
+from automl_nas.run.configuration.weight_files import weight_files
 from automl_nas.run.configuration.width_fitting import WidthFitter
 from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.space import SearchSpace
@@ -64,8 +65,8 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the run is besides its configuration, as plain data: ``space``, ``final_space`` (None: the same), the
-        fingerprints ``task`` and ``final_task``, ``costs`` (`describe_costs`), and ``runtime``, the device and threads
-        that were asked for.
+        fingerprints ``task`` and ``final_task``, ``costs`` (`describe_costs`), ``runtime``, the device and threads that
+        were asked for, and ``files``, if it begins with files of weights: path -> SHA-256.
 
         Networks are built once (`describe_space`); a run without a task in a registered space, such as a search on a
         table, needs none: 0.2 s of a search that takes 0.1 s.
@@ -84,6 +85,7 @@ class Plan:
                 "final_task": None if self.final_task is None else self.final_task.fingerprint(),
                 **({"costs": costs} if costs else {}),
                 "runtime": dict(self.requirements),
+                **({"files": files} if (files := weight_files(self.config)) else {}),
             }
 
     @cached_property

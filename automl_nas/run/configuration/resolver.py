@@ -31,6 +31,7 @@ from automl_nas.run.configuration.stages import (
     resolve_final,
     resolve_stage,
 )
+from automl_nas.run.configuration.weight_files import SETTING, separate_initial_weights
 from automl_nas.run.configuration.width_fitting import FittedSetting, WidthFitter, separate_fit
 from automl_nas.run.final.network_check import check_final_networks
 from automl_nas.run.final.teacher import import_teacher
@@ -76,11 +77,20 @@ def _make_plan(resolver: Resolver, measured: Mapping[str, Any]) -> Plan:
     section = resolver.final_section(task.part, space.part)
     final_space = resolver.final_space(section, space, task.part)
     final_task = resolver.final_task(section, task)
-    context = RunContext(components, settings.seed, resolver.checked, task.part, space.part, final_space.part)
+    context = RunContext(
+        components,
+        settings.seed,
+        resolver.checked,
+        task.part,
+        space.part,
+        final_space.part,
+        resolver.initial_weights,
+    )
     problems = ProblemBuilder(context, settings.problem, measured)
     runtime = resolver.runtime(context)
     stages = resolver.stages(context, problems, runtime)
     final = resolver.final(section, stages, context, runtime)
+    resolver.check_used(final, stages)
     resolver.check_training(final, final_task, final_space.part, stages)
     resolver.check_device(runtime, stages, final)
     fitter = resolver.fitter(final_space, final, stages, context)
@@ -153,12 +163,15 @@ class Resolver:
         settings: the sections as written.
         has_final: whether the configuration has a section ``final``, which may be null.
         checked: see `make_plan`.
+        initial_weights: the default of every setting ``initial_weights`` of stages, which the section ``space`` may
+            have; None: fresh weights.
     """
 
     components: Components
     settings: RunSettings
     has_final: bool
     checked: bool
+    initial_weights: Mapping[str, Any] | None = None
 
     @classmethod
     def read(
@@ -167,8 +180,10 @@ class Resolver:
         """Separate the Python objects from the data of a configuration, and check the shape of its sections."""
         data, new_objects = separate_objects(raw)
         components = Components(registry, {**objects, **new_objects})
+        space, initial_weights = separate_initial_weights(data.get("space"))
+        data = data if initial_weights is None else {**data, "space": space}
         settings = read_settings(RunSettings, data, owner="the configuration")
-        return cls(components, settings, "final" in data, checked)
+        return cls(components, settings, "final" in data, checked, initial_weights)
 
     def task(self) -> Resolved[Task | None]:
         """Resolve and construct the task."""
@@ -285,6 +300,14 @@ class Resolver:
         if not self.checked:
             check_exporters(final, context, runtime)
         return final
+
+    def check_used(self, final: FinalPlan | None, stages: Sequence[StagePlan]) -> None:
+        """Check that something begins with the initial weights of the section ``space``."""
+        components = [part for stage in stages for part in (stage.settings.strategy, stage.settings.evaluator)]
+        if self.initial_weights is None or any(SETTING in (part or {}) for part in components):
+            return
+        if final is None or final.settings.initial_weights is None:
+            raise ConfigurationError("no stage of this run trains a network; leave it out", path=f"space.{SETTING}")
 
     def check_training(
         self,

@@ -12,9 +12,10 @@ from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.context import RunContext
-from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
+from automl_nas.run.configuration.final_section import LARGEST, DistillSettings, FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
+from automl_nas.run.configuration.weight_files import SETTING, with_initial_weights
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
@@ -108,7 +109,7 @@ def resolve_stage(
 
 def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
     components, space = context.components, context.space
-    strategy = components.resolve("strategies", spec, path)
+    strategy = _resolved("strategies", spec, path, context)
     strategy_class = components.class_of("strategies", strategy["name"], path)
     if not isinstance(space, strategy_class.space_type):
         raise ConfigurationError(
@@ -133,7 +134,7 @@ def _evaluator(
         context: constructs components.
     """
     components = context.components
-    evaluator = components.resolve("evaluators", spec, path)
+    evaluator = _resolved("evaluators", spec, path, context)
     components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
     metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
     if own is None or str(evaluator.get("weights", "")).partition("/")[0] != own:
@@ -142,6 +143,14 @@ def _evaluator(
     if colon:  # recorded as an absolute path: a run may be resumed from another folder
         evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}
     return evaluator, metrics or frozenset()
+
+
+def _resolved(kind: str, spec: Any, path: str, context: RunContext) -> dict[str, Any]:
+    """Resolve a strategy or an evaluator; its initial weights are by default those of the space."""
+    component = context.components.resolve(kind, with_initial_weights(spec), path)
+    if context.initial_weights is None or component.get(SETTING, ...) is not None:
+        return component
+    return context.components.resolve(kind, {**component, SETTING: context.initial_weights}, path)
 
 
 def _collaborator_types(context: RunContext) -> list[type]:
@@ -226,12 +235,15 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
     """
     if context.task is None:
         raise ConfigurationError("the final stage needs a task; add one, or set final: null", path="final")
-    settings = final_settings(section)
+    if context.initial_weights is not None and section.get("weights", "scratch") == "scratch":
+        section = {SETTING: context.initial_weights, **section}
+    settings = final_settings(with_initial_weights(section))
     names = [stage.settings.name for stage in stages]
     source = section.get("from", names[-1])
     if source not in names:
         raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
-    settings = _with_absolute_paths(settings)
+    if (distill := settings.distill) is not None:
+        settings = replace(settings, distill=_with_absolute_paths(distill))
     inherit = None
     if settings.weights == "inherited":
         inherit = _inherited_weights(stages[names.index(source)], context.space)
@@ -244,16 +256,12 @@ def final_settings(section: Mapping[str, Any]) -> FinalSettings:
     return read_settings(FinalSettings, written, "final", owner="'final'")
 
 
-def _with_absolute_paths(settings: FinalSettings) -> FinalSettings:
+def _with_absolute_paths(distill: DistillSettings) -> DistillSettings:
     """Return the settings with absolute paths, since a run may be resumed from another folder."""
-    if (initial := settings.initial_weights) is not None:
-        settings = replace(settings, initial_weights=replace(initial, file=_absolute(initial.file)))
-    if (distill := settings.distill) is not None:
-        is_run = distill.teacher != LARGEST and ":" not in distill.teacher
-        teacher = _absolute(distill.teacher) if is_run else distill.teacher
-        weights = None if distill.weights is None else _absolute(distill.weights)
-        settings = replace(settings, distill=replace(distill, teacher=teacher, weights=weights))
-    return settings
+    is_run = distill.teacher != LARGEST and ":" not in distill.teacher
+    teacher = _absolute(distill.teacher) if is_run else distill.teacher
+    weights = None if distill.weights is None else _absolute(distill.weights)
+    return replace(distill, teacher=teacher, weights=weights)
 
 
 def _absolute(path: str) -> str:

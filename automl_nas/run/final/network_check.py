@@ -7,15 +7,12 @@ import torch
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training.distillation import check_teacher
-from automl_nas.evaluation.training.initial_weights import load_initial_weights
+from automl_nas.evaluation.training.initial_weights import check_initial_weights
 from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
 from automl_nas.run.final.teacher import PATH, load_teacher
 from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem
-
-MAX_NETWORKS = 8
-"""The number of networks that initial weights are loaded into at most."""
 
 
 def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace, problem: Problem) -> None:
@@ -29,19 +26,17 @@ def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace
     initial, distill = settings.initial_weights, settings.distill
     if initial is None and distill is None:
         return
-    covering = allowed(cover_options(space.decisions, MAX_NETWORKS), space.exclusions)
-    networks = [space.build(architecture) for architecture in covering]
     if initial is not None:
-        for network in networks:
-            load_initial_weights(network, initial.file, strict=initial.strict, path="final.initial_weights")
+        check_initial_weights(space, initial, "final.initial_weights")
     if distill is None:
         return
     if distill.teacher == LARGEST and not problem.cost_models:
         raise ConfigurationError("the largest network is that of the largest cost, and the problem has none", path=PATH)
     inputs, _ = next(iter(task.batches(settings.split, 0, 0)))
+    covering = list(allowed(cover_options(space.decisions, 2), space.exclusions))
     with torch.no_grad():
-        outputs = networks[0].eval()(inputs[:2])
-        teacher = networks[-1] if distill.teacher == LARGEST else load_teacher(distill)
+        outputs = space.build(covering[0]).eval()(inputs[:2])
+        teacher = space.build(covering[-1]) if distill.teacher == LARGEST else load_teacher(distill)
         try:
             taught = teacher.eval()(inputs[:2])
         except Exception as error:  # the teacher's code, for inputs of another shape

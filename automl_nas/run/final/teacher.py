@@ -10,7 +10,7 @@ from torch import nn
 
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunDirectoryError
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.training.initial_weights import load_initial_weights
+from automl_nas.evaluation.training.initial_weights import InitialWeights
 from automl_nas.plugin.failures import one_line
 from automl_nas.plugin.references import consent, import_reference
 from automl_nas.run.configuration.builtin import complete_manager
@@ -57,7 +57,7 @@ def load_teacher(settings: DistillSettings) -> nn.Module:
         if not isinstance(teacher, nn.Module):
             raise ConfigurationError(f"the function returned a {type(teacher).__name__}, not a Module", path=PATH)
         if settings.weights is not None:
-            load_initial_weights(teacher, settings.weights, path="final.distill.weights")
+            InitialWeights(settings.weights).load_into(teacher, "final.distill.weights")
         return teacher
     try:
         return _delivered(RunDirectory.open(Path(settings.teacher)))

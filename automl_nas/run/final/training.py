@@ -14,7 +14,6 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task, TaskReport
 from automl_nas.evaluation.training.distillation import Distillation
 from automl_nas.evaluation.training.fit import Fit, report, score
-from automl_nas.evaluation.training.initial_weights import load_initial_weights
 from automl_nas.run.configuration.final_section import FinalSettings
 from automl_nas.run.configuration.stages import TrainingLimit
 from automl_nas.run.final.candidates import FinalCandidate
@@ -64,7 +63,7 @@ class FinalTraining:
         network = self.build(candidate, repetition)
         initial, distill = self.settings.initial_weights, self.settings.distill
         if initial is not None:
-            load_initial_weights(network, initial.file, strict=initial.strict, path="final.initial_weights")
+            initial.load_into(network, "final.initial_weights")
         if self.inherit is not None:
             take_weights(network, self.inherit(candidate.architecture))
         return Fit(

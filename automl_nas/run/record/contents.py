@@ -131,6 +131,7 @@ IDENTITY = Fields(
         "earlier_data": [_MAPPING],
         "costs": _MAPPING,
         "runtime": _MAPPING,
+        "files": Each((str, None)),
         "derived_from": Fields({"run": str, "by": str, "result": str}),
     },
     closed=True,

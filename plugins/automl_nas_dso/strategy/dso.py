@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation import Artifacts, Recipe, Runtime, Shortened, Task, shortened_training
+from automl_nas.evaluation import Artifacts, InitialWeights, Recipe, Runtime, Shortened, Task, shortened_training
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
 from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
 from automl_nas.streams import stream
@@ -17,7 +17,7 @@ from automl_nas_dso.gamma.edge_factors import FactorSchedule, MacReference
 from automl_nas_dso.gamma.penalty_travel import penalty_travel
 from automl_nas_dso.optimiser import Nonnegative, alive
 from automl_nas_dso.strategy.progress import LiveHistory, advice, warn_if_missed
-from automl_nas_dso.strategy.setup import SearchSetup, Split
+from automl_nas_dso.strategy.setup import CheckedSetup, SearchSetup, Split
 from automl_nas_dso.strategy.training import Alternation, fix_scales, fresh_supernet, whole_weights
 
 
@@ -72,6 +72,7 @@ class DSO(Strategy):
             until the end.
         iterations_per_step: iterations between two points at which a checkpoint can be written or the run
             interrupted; a step should take well under a minute.
+        initial_weights: weights that the supernet begins with instead of fresh ones; null: fresh weights.
 
     Raises:
         ConfigurationError: a setting is outside its range, too small to remove anything, or does not fit the space.
@@ -110,6 +111,7 @@ class DSO(Strategy):
         fix_scale: bool = True,
         prune_epochs: int | None = 10,
         iterations_per_step: int = 20,
+        initial_weights: InitialWeights | None = None,
     ) -> None:
         setup = SearchSetup(
             space,
@@ -138,7 +140,10 @@ class DSO(Strategy):
         self._gates, self._structure, self._controller = setup.gates, setup.structure, setup.controller
         self._gamma = setup.first_gamma
         self._gamma_every = min(gamma_every, self._controller.interval if self._controller else gamma_every)
-        self._supernet = runtime.place(fresh_supernet(space, runtime, seed))
+        supernet = fresh_supernet(space, runtime, seed)
+        if initial_weights is not None:
+            initial_weights.load_into(supernet)
+        self._supernet = runtime.place(supernet)
         if fix_scale:
             fix_scales(self._supernet)
         self._training = Alternation(self._supernet, setup, seed=seed)
@@ -147,8 +152,8 @@ class DSO(Strategy):
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
-        """Return the class that checks all settings without building a network."""
-        return SearchSetup
+        """Return the class that checks all settings; it builds a network for initial weights only."""
+        return CheckedSetup
 
     @classmethod
     def phases(cls, settings: Mapping[str, Any]) -> Sequence[Phase]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import Recipe, Runtime, Task, full_batches, learning_rate
+from automl_nas.evaluation import InitialWeights, Recipe, Runtime, Task, full_batches, learning_rate
 from automl_nas.space import SupernetSpace
 from automl_nas.strategy import Problem
 from automl_nas_dso.gamma.edge_factors import EdgeFactors, FactorSchedule, MacReference, make_factors
@@ -22,7 +22,7 @@ Split: TypeAlias = Literal["search", "train", "train+search"]
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """The settings of `DSO`, which explains them. `DSO.checker` returns this class: all checks are done here.
+    """The settings of `DSO`, which explains them. All checks that need no network are done here.
 
     Raises:
         ConfigurationError: a setting is outside its range, contradicts another one, or does not fit the space; gamma
@@ -158,3 +158,20 @@ class SearchSetup:
             return automatic(self.rates, self.lambda_momentum, largest)
         check_reach(self.gamma, self.rates, self.lambda_momentum, largest)
         return self.gamma
+
+
+@dataclass(frozen=True)
+class CheckedSetup(SearchSetup):
+    """The settings of a search whose initial weights were loaded into a supernet. `DSO.checker` returns this class.
+
+    Raises:
+        ConfigurationError: also if the initial weights do not fit the supernet.
+    """
+
+    _: KW_ONLY
+    initial_weights: InitialWeights | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.initial_weights is not None:
+            self.initial_weights.load_into(self.space.build_supernet())
