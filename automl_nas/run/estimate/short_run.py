@@ -53,6 +53,8 @@ class Shortening:
         iterations_per_step: maximum number of training iterations in a step.
         training: where each training of the final stage ends.
         seeds: maximum number of repetitions in the final stage; None: all of them.
+        trials: maximum number of trials of a stage; None: no maximum.
+        scored_batches: number of batches that networks really compute when they are scored; None: all.
     """
 
     steps: int | None
@@ -60,12 +62,15 @@ class Shortening:
     iterations_per_step: int
     training: TrainingLimit
     seeds: int | None = None
+    trials: int | None = None
+    scored_batches: int | None = None
 
     def apply(self, plan: Plan) -> Plan:
         """Return the plan of the short run: evaluations in this process, no observers, no limits on metrics."""
         return replace(
             plan,
             components=_copies(plan.components),
+            runtime=plan.runtime if self.scored_batches is None else plan.runtime.sparing(self.scored_batches),
             config={**plan.config, "executor": {"name": "in_process"}, "observers": [], "checkpoint_seconds": _NEVER},
             stages=tuple(self._stage(plan, stage) for stage in plan.stages),
             final=None if plan.final is None else self._final(plan.final),
@@ -75,7 +80,12 @@ class Shortening:
         settings, evaluation = stage.settings, shortened_evaluation(plan, stage)
         if evaluation is not None:
             settings = replace(settings, evaluator={**settings.evaluator, **evaluation.settings})
-        budget = replace(settings.budget, steps=_least(self.steps, settings.budget.steps), seconds=self.seconds)
+        budget = replace(
+            settings.budget,
+            steps=_least(self.steps, settings.budget.steps),
+            trials=_least(self.trials, settings.budget.trials),
+            seconds=self.seconds,
+        )
         strategy = dict(settings.strategy)
         if ITERATIONS in strategy:
             strategy[ITERATIONS] = min(self.iterations_per_step, strategy[ITERATIONS])

@@ -17,7 +17,15 @@ from automl_nas.run.estimate.short_run import Shortening, short_run
 from automl_nas.run.final.rehearsal import rehearse_export
 from automl_nas.run.trials.rehearsal import rehearse
 
-ONE_STEP = Shortening(steps=1, seconds=None, iterations_per_step=2, training=TrainingLimit(2), seeds=1)
+ONE_STEP = Shortening(
+    steps=1,
+    seconds=None,
+    iterations_per_step=2,
+    training=TrainingLimit(2),
+    seeds=1,
+    trials=1,
+    scored_batches=2,
+)
 """The short run of a smoke run."""
 
 
@@ -44,8 +52,9 @@ def smoke_run(
 ) -> SmokeRun:
     """Do one step of every stage in a temporary directory: what ``automl-nas run --smoke`` does.
 
-    A step has two training iterations if the strategy has a setting ``iterations_per_step``. Every network of the final
-    stage is trained for two iterations with one seed, then scored, tested and exported like after a whole run.
+    A step is one trial, or two training iterations if the strategy has a setting ``iterations_per_step``. Every network
+    of the final stage is trained for two iterations with one seed, then scored, tested and exported like after a whole
+    run; of each split that it is scored on, it computes two batches.
     Evaluations are done in this process; that worker processes can begin is checked. Observers are left out.
 
     Args:

@@ -248,3 +248,22 @@ def test_tune_measures_steps_and_restores_the_generators() -> None:
     tuned = tune({"device": "cpu", "precision": "auto"}, Counted, ToyTask(), seed=1, rounds=2)
     assert tuned["precision"] in ("float32", "bfloat16")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_sparing_runtime_computes_the_first_batches_only() -> None:
+    calls: list[int] = []
+
+    class Doubling(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            calls.append(len(inputs))
+            return 2 * inputs
+
+    runtime = Runtime(device="cpu")
+    batches = [torch.arange(float(start), start + size).reshape(-1, 1) for start, size in ((0, 3), (3, 3), (6, 2))]
+    predict = runtime.sparing(2).predictor(Doubling())
+    outputs = [predict(batch) for batch in batches]
+    assert calls == [3, 3]
+    assert torch.equal(outputs[1], 2 * batches[1])
+    assert torch.equal(outputs[2], torch.zeros(2, 1))  # the output of the first sample, for two samples
+    predict = runtime.predictor(Doubling())
+    assert torch.equal(torch.cat([predict(batch) for batch in batches]), 2 * torch.cat(batches))
