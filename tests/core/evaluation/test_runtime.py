@@ -215,14 +215,14 @@ class Counted(nn.Linear):
 def test_tune_replaces_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {("float32", "channels_last"): 4.0, ("bfloat16", "channels_last"): 3.0, ("float32", "contiguous"): 3.9}
     clock = [0.0]
-    step = autotune._Combination.step
+    step = autotune.TimedStep.step
 
-    def timed(trial: autotune._Combination) -> float:
+    def timed(trial: autotune.TimedStep) -> float:
         step(trial)
         clock[0] += 1  # a machine that slows down all the time
         return seconds.get((trial.runtime.precision, trial.runtime.memory_format), 9.0) * (1 + clock[0])
 
-    monkeypatch.setattr(autotune._Combination, "step", timed)
+    monkeypatch.setattr(autotune.TimedStep, "step", timed)
     auto = {"device": "cpu", "precision": "auto", "memory_format": "auto"}
     Counted.built = 0
     tuned = tune(auto, Counted, ToyTask(), seed=1)
