@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import click
 
+from automl_nas import testing
 from automl_nas.cli import cli
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.plugin import hookspecs
@@ -39,6 +40,23 @@ from automl_nas.run.configuration.sections import (
     RuntimeSettings,
     StageSettings,
 )
+
+CONTRACTS: dict[str, type[testing.Contract]] = {
+    "Contract": testing.Contract,
+    "SearchSpaceContract": testing.SearchSpaceContract,
+    "SupernetContract": testing.SupernetContract,
+    "AskTellContract": testing.AskTellContract,
+    "StrategyContract": testing.StrategyContract,
+    "EvaluatorContract": testing.EvaluatorContract,
+    "CostModelContract": testing.CostModelContract,
+    "TaskContract": testing.TaskContract,
+    "ExporterContract": testing.ExporterContract,
+    "ExecutorContract": testing.ExecutorContract,
+    "ObserverContract": testing.ObserverContract,
+    "CommandContract": testing.CommandContract,
+    "PluginContract": testing.PluginContract,
+}
+"""Name -> the contract whose clauses the page lists."""
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -99,6 +117,7 @@ def generated() -> dict[str, dict[str, str]]:
         "configuration.md": {"reference": settings()},
         "commands.md": {f"options of {name}": text for name, text in commands.items()},
         "hooks.md": {"hooks": hooks()},
+        "contracts.md": {name: contract(kind) for name, kind in CONTRACTS.items()},
     }
 
 
@@ -187,6 +206,17 @@ def hooks() -> str:
         if inspect.isfunction(hook) and hook.__module__ == hookspecs.__name__:
             signature = f"{name}({', '.join(inspect.signature(hook).parameters)})"
             rows.append(f"| `{signature}` | {_one_line(hook.__doc__)} |")
+    return "\n".join(rows)
+
+
+def contract(kind: type[testing.Contract]) -> str:
+    """Return the clauses that a contract adds to those of all contracts."""
+    common = {clause.name for clause in testing.clauses(testing.Contract)} if kind is not testing.Contract else set()
+    rows = ["| clause | promise | if a component breaks it |", "|---|---|---|"]
+    for clause in testing.clauses(kind):
+        if clause.name not in common:
+            cells = (clause.title, clause.statement, clause.way_out)
+            rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("``", "`") for cell in cells) + " |")
     return "\n".join(rows)
 
 

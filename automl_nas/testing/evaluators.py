@@ -5,34 +5,46 @@ Derive a class whose name begins with ``Test`` and implement `make_space` and `m
 
 from __future__ import annotations
 
+import contextlib
 import math
-import random
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
-
+from automl_nas.errors import Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.clock import fast_clock
+from automl_nas.testing.contract import Contract, require
+from automl_nas.testing.handed import fingerprint, require_json
+from automl_nas.testing.values import valid_covering
 
 
-class EvaluatorContract(ABC):
+class _StopError(BaseException):
+    """Ends an evaluation as a signal does."""
+
+
+class EvaluatorContract(Contract):
     """The tests of an `Evaluator`. Use a fast one: every candidate is evaluated several times.
 
     Attributes:
         samples: the number of candidates drawn.
         fidelity: the fidelity of the requests; None: the evaluator's default.
         taken_ahead: the number of requests it may take before the first outcome: 1 unless candidates share work.
+        info_limit: the largest number of characters of the JSON of an outcome's ``info``.
     """
 
     samples: int = 3
     fidelity: float | None = None
     taken_ahead: int = 1
+    info_limit: ClassVar[int] = 100_000
+    other_dtype: ClassVar[bool] = False
+    other_threads: ClassVar[bool] = False
 
     @abstractmethod
     def make_space(self) -> SearchSpace:
@@ -58,45 +70,100 @@ class EvaluatorContract(ABC):
             for number in range(self.samples)
         ]
 
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Evaluate candidates, each with a folder for its scratch files."""
+        space = self.make_space()
+        requests = [replace(r, scratch=_made(given / f"scratch-{r.number}")) for r in self.requests(space)]
+        outcomes = list(self.make_evaluator(space).evaluate(iter(requests)))
+        return {"outcomes": {str(o.number): [dict(o.metrics), str(o.state)] for o in outcomes}}
+
     def test_every_request_is_answered_once(self) -> None:
-        """Outcomes have the numbers of the requests, finite metrics with the names of `metric_names`, and no error."""
+        """Outcomes have the numbers of the requests, finite metrics with the names of `metric_names`, and no error.
+
+        Way out: yield `Outcome(request.number, {name: float(value)})` once for each request; an evaluation that is not
+        possible raises `EvaluationError`.
+        """
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         outcomes = list(evaluator.evaluate(requests))
-        assert sorted(outcome.number for outcome in outcomes) == [request.number for request in requests]
+        for outcome in outcomes:
+            require(type(outcome) is Outcome, f"it yields a {type(outcome).__name__}, not an Outcome")
+        numbers = sorted(outcome.number for outcome in outcomes)
+        require(
+            numbers == [request.number for request in requests], f"{len(requests)} requests have outcomes {numbers}"
+        )
         names = evaluator.metric_names(self.make_task())
         for outcome in outcomes:
-            assert outcome.state is State.COMPLETE, f"trial {outcome.number}: {outcome.error}"
-            assert outcome.error == ""
-            assert outcome.seconds >= 0
-            assert outcome.metrics, "a complete outcome needs metrics"
-            assert all(type(value) in (int, float) for value in outcome.metrics.values()), (
-                "metrics must be of type int or float"
-            )
-            assert all(math.isfinite(value) for value in outcome.metrics.values())
-            assert names is None or set(outcome.metrics) == names
-        assert list(evaluator.evaluate([])) == []
+            require(outcome.state is State.COMPLETE, f"trial {outcome.number} is {outcome.state}: {outcome.error}")
+            require(outcome.error == "", f"a complete outcome has the error {outcome.error!r}")
+            require(type(outcome.seconds) in (int, float) and 0 <= outcome.seconds < math.inf, f"{outcome.seconds} s")
+            require(outcome.metrics, "a complete outcome needs metrics")
+            for name, value in outcome.metrics.items():
+                plain = type(name) is str and type(value) in (int, float)
+                require(plain, f"metrics must be of type int or float, and {name!r} is {value!r}")
+                require(math.isfinite(value), f"the metric {name} is {value}")
+            require(names is None or set(outcome.metrics) == names, f"metrics {set(outcome.metrics)}, expected {names}")
+            require_json(outcome.info, "info", self.info_limit)
+        require(list(evaluator.evaluate([])) == [], "without requests there are outcomes")
+
+    def test_the_class_describes_itself(self) -> None:
+        """`metric_names` returns a frozenset of names or None, and contains `default_metric`; `stochastic` is a bool.
+
+        Way out: return `frozenset({"accuracy"})`, without an evaluation.
+        """
+        kind = type(self.make_evaluator(self.make_space()))
+        names = kind.metric_names(self.make_task())
+        valid = names is None or (isinstance(names, frozenset) and names and all(type(n) is str for n in names))
+        require(valid, f"metric_names() returns {names!r}")
+        require(type(kind.stochastic) is bool, f"stochastic is {kind.stochastic!r}")
+        metric = kind.default_metric
+        require(metric is None or type(metric) is str, f"default_metric is {metric!r}")
 
     def test_metrics_depend_on_architecture_seed_and_fidelity_alone(self) -> None:
-        """They do not depend on order, other requests, the number of the request, and earlier evaluations."""
+        """They do not depend on order, other requests, the number of the request, and earlier evaluations.
+
+        Way out: use `Request.seed` for all random numbers, never `Request.number`; restore what an evaluation changes
+        in the instance, such as statistics of batch normalisation.
+        """
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
         together = _metrics(evaluator.evaluate(requests))
-        assert _metrics(evaluator.evaluate(requests[::-1])) == together
+        require(_metrics(evaluator.evaluate(requests[::-1])) == together, "another order changed the metrics")
         last = requests[-1]
-        assert _metrics(evaluator.evaluate([last]))[last.number] == together[last.number]
+        alone = _metrics(evaluator.evaluate([last]))[last.number]
+        require(alone == together[last.number], "evaluated alone, the metrics are other ones")
         (renumbered,) = evaluator.evaluate([replace(last, number=last.number + 1000)])
-        assert renumbered.metrics == together[last.number]
+        require(renumbered.metrics == together[last.number], "with another number, the metrics are other ones")
+
+    def test_metrics_depend_on_the_architecture(self) -> None:
+        """Candidates that together have every option do not all have equal metrics.
+
+        Way out: build or look up the network of `Request.architecture`.
+        """
+        space = self.make_space()
+        first = self.requests(space)[0]
+        requests = [replace(r, seed=first.seed, number=100 + n) for n, r in enumerate(self.requests(space))]
+        covering = [replace(first, number=n, architecture=a) for n, a in enumerate(valid_covering(space, 3))]
+        outcomes = self.make_evaluator(space).evaluate([*requests, *covering])
+        found = {tuple(sorted(metrics.items())) for metrics in _metrics(outcomes).values()}
+        require(len(found) > 1, f"{len(requests) + len(covering)} candidates have equal metrics {found}")
 
     def test_a_second_instance_returns_the_same(self) -> None:
-        """Each worker process builds its own evaluator; their metrics are equal."""
+        """Each worker process builds its own evaluator; their metrics are equal.
+
+        Way out: everything that an evaluation needs comes from the constructor and the request.
+        """
         space = self.make_space()
         requests = self.requests(space)
         first = _metrics(self.make_evaluator(space).evaluate(requests))
-        assert _metrics(self.make_evaluator(self.make_space()).evaluate(requests[::-1])) == first
+        other = _metrics(self.make_evaluator(self.make_space()).evaluate(requests[::-1]))
+        require(other == first, "a second instance returns other metrics")
 
     def test_requests_are_taken_when_they_are_needed(self) -> None:
-        """The iterable may be infinite; a request is recorded as started when it is taken, so it is not taken early."""
+        """The iterable may be infinite; a request is recorded as started when it is taken, so it is not taken early.
+
+        Way out: write `for request in requests:` and yield the outcome in the loop; no list() or sorted() around it.
+        """
         space = self.make_space()
         taken = 0
 
@@ -105,28 +172,126 @@ class EvaluatorContract(ABC):
             while True:
                 number = taken
                 taken += 1
+                require(taken < 1000, "it takes requests without yielding outcomes")
                 request = self.requests(space)[number % self.samples]
                 yield replace(request, number=number)
 
         outcomes = self.make_evaluator(space).evaluate(infinite_requests())
-        assert taken == 0, "a request was taken before the first outcome was requested"
+        require(taken == 0, "a request was taken before the first outcome was requested")
         for answered in range(2):
             next(outcomes)
-            assert taken <= answered + self.taken_ahead
+            require(
+                taken <= answered + self.taken_ahead, f"after {answered + 1} outcomes it has taken {taken} requests"
+            )
 
-    def test_the_checker_has_parameters_of_the_constructor(self) -> None:
-        """See `Evaluator.checker`."""
-        require_checker(type(self.make_evaluator(self.make_space())))
+    def test_an_abandoned_evaluation_changes_nothing(self) -> None:
+        """A generator that is closed after the first outcome does not change later evaluations.
 
-    def test_the_global_generators_are_left_alone(self) -> None:
-        """Evaluations neither advance nor seed the generators of Python, NumPy and torch."""
+        Way out: restore shared state in `finally`, and let GeneratorExit pass.
+        """
         space = self.make_space()
         evaluator, requests = self.make_evaluator(space), self.requests(space)
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
-        list(evaluator.evaluate(requests))
-        assert random.getstate() == before[0], "the evaluation changed Python's generator"
-        assert np.random.get_state()[1].tolist() == before[1], "the evaluation changed NumPy's generator"  # type: ignore[index]
-        assert torch.equal(torch.get_rng_state(), before[2]), "the evaluation changed torch's generator"
+        outcomes = evaluator.evaluate(iter(requests))
+        first = next(outcomes)
+        close = getattr(outcomes, "close", None)
+        if close is not None:
+            close()
+        again = _metrics(evaluator.evaluate(iter(requests)))
+        require(again[first.number] == dict(first.metrics), "after an abandoned evaluation the metrics are other ones")
+
+    def test_what_it_receives_is_not_changed(self) -> None:
+        """Requests and the space are the same after an evaluation.
+
+        Way out: copy before changing; never `object.__setattr__`.
+        """
+        space = self.make_space()
+        requests = self.requests(space)
+        before = fingerprint((requests, space))
+        list(self.make_evaluator(space).evaluate(iter(requests)))
+        require(fingerprint((requests, space)) == before, "a request or the space was changed")
+
+    def test_outcomes_are_not_shared(self) -> None:
+        """Changing the metrics of an outcome does not change those of another evaluation.
+
+        Way out: return a new dict each time, not one that the evaluator keeps.
+        """
+        space = self.make_space()
+        evaluator, requests = self.make_evaluator(space), self.requests(space)[:1]
+        (first,) = evaluator.evaluate(requests)
+        before = dict(first.metrics)
+        if isinstance(first.metrics, dict):
+            first.metrics.clear()
+        (second,) = evaluator.evaluate(requests)
+        require(dict(second.metrics) == before, "the outcomes share their metrics")
+
+    def test_metrics_do_not_depend_on_the_clock(self) -> None:
+        """On a slower machine the metrics are the same.
+
+        Way out: train for a number of iterations, not for a time.
+        """
+        space = self.make_space()
+        requests = self.requests(space)[:2]
+        expected = _metrics(self.make_evaluator(space).evaluate(requests))
+        with fast_clock():
+            slow = _metrics(self.make_evaluator(space).evaluate(requests))
+        require(slow == expected, "with a clock that runs faster the metrics are other ones")
+
+    def test_pruning_ends_the_evaluation(self) -> None:
+        """If `Request.report` raises `Pruned`, the evaluator passes it on or yields an outcome with the state PRUNED.
+
+        Way out: do not catch `Pruned`, nor Exception around a report.
+        """
+        space = self.make_space()
+        reports = 0
+
+        def prune(step: int, value: float) -> None:
+            nonlocal reports
+            reports += 1
+            require(type(step) is int and type(value) in (int, float), f"it reports {value!r} at step {step!r}")
+            raise Pruned
+
+        try:
+            outcomes = list(self.make_evaluator(space).evaluate([replace(self.requests(space)[0], report=prune)]))
+        except Pruned:
+            return
+        pruned = all(outcome.state is State.PRUNED for outcome in outcomes)
+        require(not reports or (reports == 1 and pruned), "it continued after a report raised Pruned")
+
+    def test_an_interrupted_evaluation_can_be_repeated(self) -> None:
+        """Interrupted at a report and repeated with the same scratch folder, an evaluation has the same metrics.
+
+        Way out: write scratch files under a temporary name and rename them; store everything that the rest depends on.
+        """
+        space = self.make_space()
+        request = self.requests(space)[0]
+        expected = _metrics(self.make_evaluator(space).evaluate([request]))
+        scratch, reports = self.folder(), 0
+
+        def stop(step: int, value: float) -> None:
+            nonlocal reports
+            reports += 1
+            if reports == 2:
+                raise _StopError
+
+        with contextlib.suppress(_StopError):
+            list(self.make_evaluator(space).evaluate([replace(request, report=stop, scratch=scratch)]))
+        again = _metrics(self.make_evaluator(space).evaluate([replace(request, scratch=scratch)]))
+        require(again == expected, "repeated with the same scratch folder, the metrics are other ones")
+
+    def test_the_checker_has_parameters_of_the_constructor(self) -> None:
+        """The checker has some of the constructor's parameters, with the same annotations; see `Evaluator.checker`.
+
+        Way out: name and annotate the parameters of the checker as those of the constructor, without defaults.
+        """
+        require_checker(type(self.make_evaluator(self.make_space())))
+
+
+def _made(folder: Path) -> Path:
+    # The second process evaluates afresh, too.
+    for file in sorted(folder.rglob("*"), reverse=True) if folder.exists() else ():
+        file.unlink() if file.is_file() else file.rmdir()
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _metrics(outcomes: Iterator[Outcome]) -> dict[int, Mapping[str, float]]:

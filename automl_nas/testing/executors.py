@@ -9,15 +9,16 @@ Derive a class whose name begins with ``Test`` and implement `make`::
 
 from __future__ import annotations
 
+import random
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
+import numpy as np
+import torch
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
@@ -26,6 +27,7 @@ from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas.run.trials.executor import Executor, evaluate_alone
+from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.failing_candidates import (
     FAILING,
     GOOD,
@@ -36,9 +38,10 @@ from automl_nas.testing.failing_candidates import (
     failing_candidate,
     failing_space,
 )
+from automl_nas.testing.handed import fingerprint
 
 
-class ExecutorContract(ABC):
+class ExecutorContract(Contract):
     """The tests of an `Executor`: every candidate has an outcome, also if the executor is closed in between.
 
     Attributes:
@@ -50,6 +53,7 @@ class ExecutorContract(ABC):
     stops: ClassVar[bool] = True
     timeout: ClassVar[float] = 2.0
     patience: ClassVar[float] = 120.0
+    other_dtype: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, folder: Path) -> Executor:
@@ -97,82 +101,122 @@ class ExecutorContract(ABC):
         directory.mkdir(exist_ok=True)
         return StageEvaluator(plan, directory, 0)
 
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Evaluate two candidates."""
+        folder = self.folder() if (given / "used").exists() else given
+        (given / "used").touch()
+        # An executor may evaluate in this process, and the core seeds the global generators for each evaluation.
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        outcomes, _ = self._evaluated(folder, [GOOD, GOOD])
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        return {"outcomes": [[outcome.number, dict(outcome.metrics)] for outcome in outcomes]}
+
+    def _evaluated(self, folder: Path, kinds: Sequence[int]) -> tuple[list[Outcome], list[int]]:
+        """Return the outcomes of candidates, in the order of their numbers, and the numbers reported as started."""
+        requests = [Request(3 + n, failing_candidate(kind, n % 4), seed=100 + n) for n, kind in enumerate(kinds)]
+        source, executor, begun = self.source(folder), self.make(folder), list[int]()
+        before = fingerprint(requests)
+        executor.open(source, begun.extend, self.timeout if self.stops else None)
+        with self.workers(folder):
+            try:
+                require(executor.next() is None, "there is an event, but no request was submitted")
+                for request in requests:
+                    executor.submit(request)
+                outcomes = self._collect(executor, len(requests), begun)
+                require(executor.next() is None, "there are more outcomes than requests")
+            finally:
+                left = executor.close()
+        require(left == [], f"close returns {left}, and every trial has an outcome")
+        require(fingerprint(requests) == before, "a request was changed")
+        return sorted(outcomes, key=lambda outcome: outcome.number), begun
+
     def _collect(self, executor: Executor, count: int, begun: Sequence[int]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         until = time.monotonic() + self.patience
         while len(outcomes) < count:
-            assert time.monotonic() < until, f"{count - len(outcomes)} of {count} outcomes are missing"
+            require(time.monotonic() < until, f"{count - len(outcomes)} of {count} outcomes are missing")
             for event in executor.next_all():
-                assert isinstance(event, Outcome), f"the process of trial {event.number} ended: {event.reason}"
-                assert event.number in begun, f"trial {event.number} has an outcome but was not reported as started"
+                ended = "" if isinstance(event, Outcome) else getattr(event, "reason", repr(event))
+                require(isinstance(event, Outcome), f"the process of a trial ended: {ended}")
+                assert isinstance(event, Outcome)
+                require(event.number in begun, f"trial {event.number} has an outcome and was not reported as started")
                 outcomes.append(event)
         return outcomes
 
-    def test_every_candidate_has_its_outcome(self, tmp_path: Path) -> None:
-        """Outcomes are those of an evaluation in this process. A slow one is stopped, and the next one is not affected.
+    def test_every_candidate_has_its_outcome(self) -> None:
+        """Outcomes are those of an evaluation in this process, and each trial is reported as started once, before.
 
-        Each trial is reported as started once, before its outcome.
+        A slow candidate is stopped, and the next one is not affected.
+
+        Way out: call `starting` with the number before the evaluation begins, and evaluate with `evaluate_alone`.
         """
         kinds = [GOOD, FAILING, PRUNING, *([SLOW] if self.stops else []), GOOD]
-        requests = [Request(3 + n, failing_candidate(kind, n % 4), seed=100 + n) for n, kind in enumerate(kinds)]
-        source, executor, begun = self.source(tmp_path), self.make(tmp_path), list[int]()
-        executor.open(source, begun.extend, self.timeout if self.stops else None)
-        with self.workers(tmp_path):
-            try:
-                assert executor.next() is None, "there is an event, but no request was submitted"
-                for request in requests:
-                    executor.submit(request)
-                outcomes = self._collect(executor, len(requests), begun)
-                assert executor.next() is None, "there are more outcomes than requests"
-            finally:
-                left = executor.close()
-        assert left == []
-        assert sorted(begun) == sorted(o.number for o in outcomes) == [r.number for r in requests]
-        by_number = {outcome.number: outcome for outcome in outcomes}
-        evaluator = source()
-        for request, kind in zip(requests, kinds, strict=True):
-            outcome = by_number[request.number]
-            assert outcome.seconds >= 0
+        folder = self.folder()
+        outcomes, begun = self._evaluated(folder, kinds)
+        numbers = [outcome.number for outcome in outcomes]
+        require(numbers == list(range(3, 3 + len(kinds))), f"{len(kinds)} requests have the outcomes {numbers}")
+        require(sorted(begun) == numbers, f"reported as started: {begun}")
+        evaluator = self.source(folder)()
+        for number, (outcome, kind) in enumerate(zip(outcomes, kinds, strict=True)):
+            require(outcome.seconds >= 0, f"trial {outcome.number} took {outcome.seconds} s")
             if kind == SLOW:
-                assert outcome.state is State.FAILED
-                assert f"timeout of {self.timeout:g} s" in outcome.error
+                stopped = outcome.state is State.FAILED and f"timeout of {self.timeout:g} s" in outcome.error
+                require(stopped, f"a slow candidate is {outcome.state}: {outcome.error}")
             else:
-                alone = evaluate_alone(evaluator, replace(request))
-                assert _plain(outcome) == _plain(alone)
+                request = Request(outcome.number, failing_candidate(kind, number % 4), seed=100 + number)
+                alone = _plain(evaluate_alone(evaluator, request))
+                require(_plain(outcome) == alone, f"the outcome is {_plain(outcome)}, in this process it is {alone}")
 
-    def test_a_timeout_is_refused_if_evaluations_cannot_be_stopped(self, tmp_path: Path) -> None:
-        """`open` raises ConfigurationError."""
+    def test_a_timeout_is_refused_if_evaluations_cannot_be_stopped(self) -> None:
+        """`open` of an executor that cannot stop an evaluation raises ConfigurationError for a timeout.
+
+        Way out: raise ConfigurationError if ``timeout`` is not None; an executor that stops evaluations has
+        ``stops = True`` in its contract class.
+        """
         if self.stops:
-            pytest.skip("the executor can stop evaluations; another test checks that it does")
-        with pytest.raises(ConfigurationError, match="timeout"):
-            self.make(tmp_path).open(self.source(tmp_path), lambda numbers: None, self.timeout)
+            return
+        folder = self.folder()
+        try:
+            self.make(folder).open(self.source(folder), lambda numbers: None, self.timeout)
+        except ConfigurationError as error:
+            require("timeout" in str(error), f"the error is: {error}")
+        else:
+            raise AssertionError("a timeout is accepted")
 
-    def test_it_is_closed_with_work_left_and_opened_again(self, tmp_path: Path) -> None:
-        """`close` returns the trials that were started and have no outcome; the next stage begins without them."""
-        executor, begun = self.make(tmp_path), list[int]()
-        with self.workers(tmp_path):
-            executor.open(self.source(tmp_path), begun.extend, None)
+    def test_it_is_closed_with_work_left_and_opened_again(self) -> None:
+        """`close` returns the trials that were started and have no outcome; the next stage begins without them.
+
+        Way out: `close` stops evaluations, drops waiting requests, and resets what belongs to a stage.
+        """
+        folder = self.folder()
+        executor, begun = self.make(folder), list[int]()
+        with self.workers(folder):
+            executor.open(self.source(folder), begun.extend, None)
             executor.submit(Request(0, failing_candidate(GOOD), seed=1))
             (first,) = self._collect(executor, 1, begun)
-            assert first.number == 0
+            require(first.number == 0, f"the first outcome is that of trial {first.number}")
             executor.submit(Request(1, failing_candidate(SLOW if self.stops else GOOD), seed=2))
             executor.submit(Request(2, failing_candidate(GOOD, 1), seed=3))
             until = time.monotonic() + self.patience
             while self.stops and 1 not in begun:
-                assert time.monotonic() < until, "the evaluation was not started"
-                assert executor.next() is None
-            assert sorted(executor.close()) == sorted(set(begun) - {0})
+                require(time.monotonic() < until, "the evaluation was not started")
+                require(executor.next() is None, "there is an outcome of a slow candidate")
+            left = sorted(executor.close())
+            require(left == sorted(set(begun) - {0}), f"close returns {left}; {begun} were started, 0 is finished")
 
             later = list[int]()
-            executor.open(self.source(tmp_path), later.extend, None)
+            executor.open(self.source(folder), later.extend, None)
             try:
                 executor.submit(Request(10, failing_candidate(GOOD, 2), seed=4))
                 (outcome,) = self._collect(executor, 1, later)
-                assert outcome.number == 10
+                require(outcome.number == 10, f"opened again, it returns the outcome of trial {outcome.number}")
             finally:
-                assert executor.close() == []
-        assert later == [10]
-        assert len(set(begun)) == len(begun)
+                left = executor.close()
+            require(left == [], f"the second close returns {left}")
+        require(later == [10], f"opened again, it reports {later} as started")
+        require(len(set(begun)) == len(begun), f"reported as started: {begun}")
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.space.architecture import Architecture
+from automl_nas.testing.contract import Contract, require
+from automl_nas.testing.handed import fingerprint
 
 
-class ExporterContract(ABC):
+class ExporterContract(Contract):
     """The tests of an `Exporter`. Derive a class, implement `make` and `load`, and run pytest::
 
         class TestMyExporter(ExporterContract):
@@ -25,22 +30,27 @@ class ExporterContract(ABC):
     Attributes:
         tolerance: the largest difference between outputs of the network and of the files, as a fraction of the largest
             output; 0: they must be equal.
+        size_limit: the largest number of bytes of all files, of a network with 3 KB of weights.
     """
 
     tolerance: float = 0.0
+    size_limit: ClassVar[int] = 20_000_000
+    other_dtype: ClassVar[bool] = False
 
     @abstractmethod
     def make(self) -> Exporter:
         """Return the exporter with default settings."""
 
-    @abstractmethod
-    def load(self, paths: Sequence[Path], delivery: Delivery) -> Callable[[Tensor], Tensor]:
-        """Return the function that the files compute. Use only the files, and `fresh_network` if they hold weights.
+    def load(self, paths: Sequence[Path], delivery: Delivery) -> Callable[[Tensor], Tensor] | None:
+        """Return the function that the files compute; None (default): they hold no function, so none is compared.
+
+        Use only the files, and `fresh_network` if they hold weights.
 
         Args:
             paths: the result of `Exporter.export`.
             delivery: the delivery, for its architecture and input shape; do not use its network.
         """
+        return None
 
     def delivery(self) -> Delivery:
         """Return the delivery to export (default: a small convolutional network with BN statistics from data)."""
@@ -51,66 +61,135 @@ class ExporterContract(ABC):
                 network(2.0 * torch.randn(8, 3, 8, 8) + 0.5)
         return Delivery(network.eval(), Architecture({"width": 8}), (3, 8, 8), {"accuracy": 0.5})
 
-    def test_the_files_compute_the_outputs_of_the_network(self, tmp_path: Path) -> None:
-        """For all batch sizes. The exporter creates no other files, and does not remove existing ones."""
-        other = tmp_path / "another file.txt"
-        other.write_text("unchanged")
-        delivery = self.delivery()
-        paths = self.make().export(delivery, tmp_path)
-        assert paths
-        assert len(set(paths)) == len(paths)
-        assert {*paths, other} == {path for path in tmp_path.rglob("*") if path.is_file()}
-        loaded = self.load(paths, delivery)
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Export a network into the folder."""
+        paths = self.make().export(self.delivery(), given)
+        return {"files": sorted(str(Path(path).relative_to(given)) for path in paths)}
+
+    def test_the_files_compute_the_outputs_of_the_network(self) -> None:
+        """The files compute the same function for all batch sizes.
+
+        Way out: compare the file that was read back with `Delivery.network` before returning; export with a batch axis
+        of any size.
+        """
+        folder, delivery = self.folder(), self.delivery()
+        loaded = self.load(self.make().export(delivery, folder), delivery)
         generator = torch.Generator().manual_seed(2)
         for batch in (1, 2, 5):
-            self._assert_same(delivery, loaded, torch.randn((batch, *delivery.input_shape), generator=generator))
+            self._require_same(delivery, loaded, torch.randn((batch, *delivery.input_shape), generator=generator))
 
-    def test_the_network_and_the_random_state_stay_and_a_second_export_replaces_the_first(
-        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        """An export changes only its files, prints nothing, and can be repeated in the same folder."""
+    def test_the_returned_paths_are_the_files(self) -> None:
+        """The returned paths are files in the folder, each once and not empty, and there are no others.
+
+        Way out: return `[folder / "network.ext"]` for every file that was written; remove temporary files.
+        """
+        folder = self.folder() / "a folder with spaces"
+        folder.mkdir()
+        other = folder / "another file.txt"
+        other.write_text("unchanged")
+        paths = self.make().export(self.delivery(), folder)
+        require(isinstance(paths, Sequence) and not isinstance(paths, str) and paths, f"export returns {paths!r}")
+        for path in paths:
+            require(isinstance(path, Path), f"export returns a {type(path).__name__}, not a Path")
+            require(path.is_relative_to(folder), f"{path} is not in the folder")
+            require(path.is_file(), f"{path.name} is not a file that exists")
+            require(path.stat().st_size > 0, f"{path.name} is empty")
+        require(len(set(paths)) == len(paths), "a path is returned twice")
+        present = {path for path in folder.rglob("*") if path.is_file()}
+        require(other in present and other.read_text() == "unchanged", "another file was removed or changed")
+        require(present == {*paths, other}, f"not returned: {sorted(p.name for p in present - {*paths, other})}")
+        size = sum(path.stat().st_size for path in paths)
+        require(size <= self.size_limit, f"the files have {size:,} bytes, over {self.size_limit:,}")
+
+    def test_the_delivery_is_not_changed(self) -> None:
+        """Weights, modes, hooks, gradients and attributes of the network, and other fields, are the same afterwards.
+
+        Way out: convert `copy.deepcopy(delivery.network)`.
+        """
         delivery = self.delivery()
-        before = copy.deepcopy(delivery.network.state_dict())
-        parts = {name: (type(part), vars(part).keys()) for name, part in delivery.network.named_modules()}
-        random = torch.get_rng_state()
-        first = self.make().export(delivery, tmp_path)
-        assert capfd.readouterr() == ("", ""), "the exporter printed something"
-        assert torch.equal(random, torch.get_rng_state())
-        after = delivery.network.state_dict()
-        assert before.keys() == after.keys()
-        assert all(torch.equal(value, after[name]) for name, value in before.items())
-        assert parts == {name: (type(part), vars(part).keys()) for name, part in delivery.network.named_modules()}
-        assert not any(part.training for part in delivery.network.modules())
+        before = _network(delivery.network), fingerprint(replace(delivery, network=nn.Identity(), notes=[]))
+        self.make().export(delivery, self.folder())
+        require(_network(delivery.network) == before[0], "the network was changed")
+        after = fingerprint(replace(delivery, network=nn.Identity(), notes=[]))
+        require(after == before[1], "a field of the delivery was changed")
+        require(all(type(note) is str for note in delivery.notes), f"the notes are {delivery.notes}")
 
+    def test_a_second_export_replaces_the_first(self) -> None:
+        """The files of a second export, with other weights, have the same names and the new weights.
+
+        Way out: overwrite files by `os.replace`; keep nothing of the first network in the instance.
+        """
+        folder, delivery = self.folder(), self.delivery()
+        exporter = self.make()
+        first = exporter.export(delivery, folder)
         x = torch.ones(1, *delivery.input_shape)
         with torch.no_grad():
             old = delivery.network(x)
             for parameter in delivery.network.parameters():
                 parameter.mul_(1.5)
             assert not torch.allclose(delivery.network(x), old, rtol=0.1)
-        second = self.make().export(delivery, tmp_path)
-        assert sorted(second) == sorted(first) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
-        self._assert_same(delivery, self.load(first, delivery), x)
+        second = exporter.export(delivery, folder)
+        present = sorted(path for path in folder.rglob("*") if path.is_file())
+        require(sorted(second) == sorted(first) == present, f"the second export wrote {[p.name for p in second]}")
+        self._require_same(delivery, self.load(second, delivery), x)
 
-    def test_a_failed_export_leaves_no_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """If a file cannot be renamed (e.g. on a full disk), no part of it remains."""
+    def test_a_rehearsal_is_an_export(self) -> None:
+        """With `Delivery.rehearsal` the files are written into the folder, too.
 
-        def full(*_: object, **__: object) -> None:
-            raise OSError(28, "No space left on device")
+        Way out: skip slow comparisons in a rehearsal, not the conversion, which may fail.
+        """
+        folder = self.folder()
+        paths = self.make().export(replace(self.delivery(), rehearsal=True), folder)
+        require(paths and all(path.is_file() for path in paths), "a rehearsal writes no files")
 
-        # Both functions that give a complete file its final name.
-        monkeypatch.setattr("os.replace", full)
-        monkeypatch.setattr("os.rename", full)
-        with pytest.raises(OSError, match="No space left"):
-            self.make().export(self.delivery(), tmp_path)
-        monkeypatch.undo()
-        assert list(tmp_path.iterdir()) == []
+    def test_a_failed_export_leaves_no_files(self) -> None:
+        """If a file cannot be renamed (e.g. on a full disk), export raises OSError and no part of it remains.
 
-    def _assert_same(self, delivery: Delivery, loaded: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        Way out: write under a temporary name in the folder, `os.replace` it, and remove it in `except` if that fails.
+        """
+        folder, delivery = self.folder(), self.delivery()
+        try:
+            with _full_disk():
+                self.make().export(delivery, folder)
+        except OSError as error:
+            require("No space left" in str(error), f"the error is {error!r}")
+        else:
+            raise AssertionError("export returns although its files cannot be renamed: it does not rename them")
+        left = [path.name for path in folder.iterdir()]
+        require(not left, f"{', '.join(left)} remain")
+
+    def _require_same(self, delivery: Delivery, loaded: Callable[[Tensor], Tensor] | None, x: Tensor) -> None:
+        if loaded is None:
+            return
         with torch.no_grad():
             expected, outputs = delivery.network(x), loaded(x)
-        assert outputs.shape == expected.shape
-        assert (outputs - expected).abs().max() <= self.tolerance * expected.abs().max()
+        require(outputs.shape == expected.shape, f"shape {tuple(outputs.shape)} instead of {tuple(expected.shape)}")
+        difference, largest = (outputs - expected).abs().max(), expected.abs().max()
+        require(difference <= self.tolerance * largest, f"outputs differ by {difference:.3g} of {largest:.3g}")
+
+
+def _network(network: nn.Module) -> Any:
+    parts = [
+        (name, type(part).__qualname__, sorted(vars(part)), part.training, len(part._forward_hooks))
+        for name, part in network.named_modules()
+    ]
+    gradients = [(name, p.requires_grad, p.grad is None, p.dtype) for name, p in network.named_parameters()]
+    return parts, gradients, fingerprint(copy.deepcopy(dict(network.state_dict())))
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Let both functions that give a complete file its final name fail."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = os.replace, os.rename
+    os.replace = os.rename = full
+    try:
+        yield
+    finally:
+        os.replace, os.rename = before
 
 
 def fresh_network() -> nn.Module:

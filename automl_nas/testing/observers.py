@@ -9,13 +9,13 @@ A test of a plugin subclasses it, in a class whose name begins with ``Test``, an
 
 from __future__ import annotations
 
+import json
 import math
-import random
-from abc import ABC, abstractmethod
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import Any, ClassVar
 
 from automl_nas.errors import RunInterrupted
 from automl_nas.evaluation.evaluator import State
@@ -28,15 +28,25 @@ from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.trial import Trial
+from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.failing_candidates import FailingEvaluator, RandomProposals, failing_candidate, failing_space
+from automl_nas.testing.handed import fingerprint
 from automl_nas.testing.toys import ToyCost
 
 TRIALS = 9
 """Number of trials in each of two stages."""
 
 
-class ObserverContract(ABC):
-    """The contract of every `Observer`: it observes runs with trials of all states without raising or changing them."""
+class ObserverContract(Contract):
+    """The contract of every `Observer`: it observes runs with trials of all states without raising or changing them.
+
+    Attributes:
+        seconds: the largest mean duration of an event, in the fastest of three repetitions of a run.
+    """
+
+    seconds: ClassVar[float] = 0.05
+    other_dtype: ClassVar[bool] = False
+    other_threads: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, space: SearchSpace, folder: Path) -> Observer:
@@ -47,7 +57,7 @@ class ObserverContract(ABC):
             folder: a folder of the test, for files that the observer writes outside the run directory.
         """
 
-    def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:  # noqa: B027 - a default
+    def seen(self, observer: Observer, trials: dict[int, Trial], folder: Path) -> None:
         """Check what an observer did with a run, after it was closed (default: no check).
 
         Args:
@@ -95,73 +105,155 @@ class ObserverContract(ABC):
         # Strict: an observer that raises ends the run.
         return with_builtin(PluginManager({"AUTOML_NAS_PLUGINS": "", "AUTOML_NAS_STRICT_PLUGINS": "1"}).load())
 
-    def test_trials_are_the_same_without_it(self, tmp_path: Path) -> None:
-        """The observer raises nothing, and trials and files of the run are the same without it."""
-        manager = self._manager()
-        Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
-        observer = self.make(failing_space(blocks=2), tmp_path)
-        watched = Session.start(self._config(tmp_path, observer), tmp_path / "watched", manager=manager).run()
-        expected, trials = self._trials(tmp_path / "alone"), self._trials(tmp_path / "watched")
-        assert {trial.state for trial in trials.values()} == set(State), "the run has not trials of all states"
-        assert _timeless(trials) == _timeless(expected)
-        missing = _files(tmp_path / "alone") - _files(tmp_path / "watched")
-        assert not missing, f"files of the run are missing: {sorted(map(str, missing))}"
-        assert RunDirectory.open(tmp_path / "watched").read_result() == watched
-        self.seen(observer, trials, tmp_path)
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Observe a run without a session."""
+        run = given / "run"
+        if not run.exists():
+            run.mkdir()
+            self._feed(self.make(failing_space(), given), run)
+        return {}
 
-    def test_a_resumed_run_is_observed_again(self, tmp_path: Path) -> None:
-        """The observer is closed without a result, and a new one observes the resumed run."""
-        manager = self._manager()
-        Session.start(self._config(tmp_path, None), tmp_path / "alone", manager=manager).run()
-        observer = self.make(failing_space(blocks=2), tmp_path)
-        session = Session.start(self._config(tmp_path, observer), tmp_path / "watched", manager=manager)
-        (tmp_path / "interrupt").touch()
-        with pytest.raises(RunInterrupted):
-            session.run()
-        observer = self.make(failing_space(blocks=2), tmp_path)
-        raw = self._config(tmp_path, observer)
-        Session.resume(tmp_path / "watched", raw=raw, manager=manager).run()
-        trials = self._trials(tmp_path / "watched")
-        assert _timeless(trials) == _timeless(self._trials(tmp_path / "alone"))
-        self.seen(observer, trials, tmp_path)
-
-    def test_check_creates_no_run_directory(self, tmp_path: Path) -> None:
-        """`Observer.check` may be called before the run exists and does not create its directory."""
-        run = RunInfo(tmp_path / "run", objectives={"first": {"accuracy": "maximize"}})
-        self.make(failing_space(), tmp_path).check(run)
-        assert not run.directory.exists()
-
-    def test_the_global_generators_are_left_alone(self, tmp_path: Path) -> None:
-        """The observer does not advance or seed them, for trials of every state and with all kinds of values."""
-        import numpy as np
-        import torch
-
-        observer = self.make(failing_space(), tmp_path)
-        directory = tmp_path / "run"
-        directory.mkdir()
+    def _feed(self, observer: Observer, directory: Path, repetitions: int = 1) -> list[float]:
+        """Send an observer the events of a run with trials of all states; return the duration of each event."""
         (directory / "trials.jsonl").touch()
         run = RunInfo(directory, objectives={"first": {"accuracy": "maximize"}})
-        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index]
-        observer.check(run)
+        before, times = fingerprint(run), []
         observer.search_started(run)
-        for number, (state, value) in enumerate([(s, v) for s in State for v in (0.5, math.nan, math.inf)]):
+        cases = [(state, value) for state in State for value in (0.5, math.nan, math.inf)] * repetitions
+        for number, (state, value) in enumerate(cases):
             metrics = {"accuracy": value} if state is State.COMPLETE else {}
-            trial = Trial(
-                number, failing_candidate(0), metrics, state=state, error="" if metrics else "none", stage="first"
+            error = "" if metrics else "none"
+            trial = frozen_trial(
+                Trial(number, failing_candidate(0), metrics, state=state, error=error, stage="first", info={"a": [1]})
             )
-            observer.trial_finished(run, frozen_trial(trial))
-            observer.step_finished(run, StepInfo("first", number, number + 1))
-        observer.search_finished(run, ResultInfo(trials=number + 1))
+            step = StepInfo("first", number, number + 1)
+            seen = fingerprint((trial, step))
+            begun = time.perf_counter()
+            observer.trial_finished(run, trial)
+            observer.step_finished(run, step)
+            times.append(time.perf_counter() - begun)
+            require(fingerprint((trial, step)) == seen, f"trial {number} or its step was changed")
+        observer.search_finished(run, ResultInfo(trials=len(cases)))
         observer.close()
-        assert random.getstate() == before[0], "it changed Python's generator"
-        assert np.random.get_state()[1].tolist() == before[1], "it changed NumPy's generator"  # type: ignore[index]
-        assert torch.equal(torch.get_rng_state(), before[2]), "it changed torch's generator"
+        require(fingerprint(run) == before, "the description of the run was changed")
+        return times
+
+    def test_what_it_receives_is_not_changed(self) -> None:
+        """Trials, steps and the description of the run are the same after the observer received them.
+
+        Way out: copy before changing; never `object.__setattr__`.
+        """
+        folder = self.folder()
+        run = folder / "run"
+        run.mkdir()
+        self._feed(self.make(failing_space(), folder), run)
+
+    def test_it_does_not_slow_the_run_down(self) -> None:
+        """An event takes at most `seconds` on average: the run waits for its observers.
+
+        Way out: collect events, and write or send them every few seconds or in `close`.
+        """
+        means = []
+        for _ in range(3):
+            folder = self.folder()
+            run = folder / "run"
+            run.mkdir()
+            times = self._feed(self.make(failing_space(), folder), run, repetitions=3)
+            means.append(sum(times) / len(times))
+            if means[-1] <= self.seconds:
+                return
+        raise AssertionError(f"an event takes {min(means):.3f} s, over {self.seconds:g} s")
+
+    def test_trials_are_the_same_without_it(self) -> None:
+        """The observer raises nothing, and the trials, files and result of the run are the same without it.
+
+        Way out: an observer reads the run directory, and writes only files of its own, in a folder with its own name.
+        """
+        folder, manager = self.folder(), self._manager()
+        Session.start(self._config(folder, None), folder / "alone", manager=manager).run()
+        observer = self.make(failing_space(blocks=2), folder)
+        watched = Session.start(self._config(folder, observer), folder / "watched", manager=manager).run()
+        expected, trials = self._trials(folder / "alone"), self._trials(folder / "watched")
+        assert {trial.state for trial in trials.values()} == set(State), "the run has not trials of all states"
+        require(_timeless(trials) == _timeless(expected), "the trials are other ones")
+        alone, beside = _files(folder / "alone"), _files(folder / "watched")
+        require(alone.keys() <= beside.keys(), f"files of the run are missing: {sorted(alone.keys() - beside.keys())}")
+        changed = [name for name, content in alone.items() if beside[name] != content]
+        require(not changed, f"files of the run were changed: {', '.join(changed)}")
+        require(RunDirectory.open(folder / "watched").read_result() == watched, "the result was changed")
+        self.seen(observer, trials, folder)
+
+    def test_a_resumed_run_is_observed_again(self) -> None:
+        """The observer is closed without a result, and a new one observes the resumed run.
+
+        Way out: `search_started` with `RunInfo.resumed` reads what an earlier process wrote, and continues it.
+        """
+        folder, manager = self.folder(), self._manager()
+        Session.start(self._config(folder, None), folder / "alone", manager=manager).run()
+        observer = self.make(failing_space(blocks=2), folder)
+        session = Session.start(self._config(folder, observer), folder / "watched", manager=manager)
+        (folder / "interrupt").touch()
+        try:
+            session.run()
+        except RunInterrupted:
+            pass
+        else:
+            raise AssertionError("the run was not interrupted")
+        observer = self.make(failing_space(blocks=2), folder)
+        raw = self._config(folder, observer)
+        Session.resume(folder / "watched", raw=raw, manager=manager).run()
+        trials = self._trials(folder / "watched")
+        require(_timeless(trials) == _timeless(self._trials(folder / "alone")), "the trials are other ones")
+        self.seen(observer, trials, folder)
+
+    def test_check_creates_no_run_directory(self) -> None:
+        """`Observer.check` may be called before the run exists and does not create its directory.
+
+        Way out: create folders in `search_started`.
+        """
+        folder = self.folder()
+        run = RunInfo(folder / "run", objectives={"first": {"accuracy": "maximize"}})
+        self.make(failing_space(), folder).check(run)
+        require(not run.directory.exists(), "check created the run directory")
+
+    def test_it_can_be_closed_at_any_time(self) -> None:
+        """`close` works before `search_started`, after it, and twice.
+
+        Way out: set attributes in the constructor, and close what was opened.
+        """
+        for started in (False, True):
+            folder = self.folder()
+            run = folder / "run"
+            run.mkdir()
+            (run / "trials.jsonl").touch()
+            observer = self.make(failing_space(), folder)
+            if started:
+                observer.search_started(RunInfo(run, objectives={"first": {"accuracy": "maximize"}}))
+            observer.close()
+            observer.close()
 
 
-def _files(run: Path) -> set[Path]:
-    # The names of checkpoints depend on durations, through their digest.
-    files = {path.relative_to(run) for path in run.rglob("*")}
-    return {path for path in files if path.parts[0] != "checkpoints"}
+def _files(run: Path) -> dict[str, object]:
+    """Return the files of a run with their contents, as far as they do not depend on durations."""
+    files: dict[str, object] = {}
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        # The names of checkpoints depend on durations, through their digest.
+        if name.partition("/")[0] == "checkpoints" or not path.is_file():
+            continue
+        timed = name in ("lock", "trials.jsonl", "result.json", "environment.json", "config.yaml", "attempts.jsonl")
+        files[name] = None if timed else _timeless_text(path)
+    return files
+
+
+def _timeless_text(path: Path) -> object:
+    content = path.read_bytes()
+    try:
+        lines = [json.loads(line) for line in content.decode().splitlines()]
+    except ValueError:
+        return content
+    timed = ("time", "seconds", "date", "started", "finished")
+    return [{k: v for k, v in line.items() if k not in timed} if isinstance(line, dict) else line for line in lines]
 
 
 def _timeless(trials: dict[int, Trial]) -> dict[int, dict[str, Any]]:

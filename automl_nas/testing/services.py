@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 from automl_nas.evaluation.evaluator import State
@@ -53,7 +54,9 @@ class SimulatedServices(Services):
     Attributes:
         submitted: all proposals so far, in order.
         finished: the numbers of the finished trials, in the order in which they finished.
+        originals: number -> copy of the trial, made before a strategy received it.
         logged: the logged values, as ``(step, values)``.
+        progressed: the reports of progress, as ``(done, total, unit)``.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class SimulatedServices(Services):
         self._trials: dict[int, Trial] = {}
         self.submitted: list[Proposal] = []
         self.finished: list[int] = []
+        self.originals: dict[int, Trial] = {}
         self.logged: list[tuple[int, dict[str, float]]] = []
+        self.progressed: list[tuple[float, float | None, str]] = []
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """Number the proposals; `results` evaluates them."""
@@ -87,7 +92,7 @@ class SimulatedServices(Services):
         while not all(number in self._trials for number in numbers):
             index = 0 if self._rng is None else self._rng.randrange(len(self._running))
             number = self._running.pop(index)
-            self._trials[number] = self._evaluate(number, self.submitted[number])
+            self._keep(self._evaluate(number, self.submitted[number]), number)
             self.finished.append(number)
         return [self._trials[number] for number in numbers]
 
@@ -99,16 +104,21 @@ class SimulatedServices(Services):
             trial = Trial(number, proposal.architecture, metrics, fidelity=proposal.fidelity, info=proposal.info)
         else:
             trial = finished(self._problem, number, proposal, metrics)
-        self._trials[number] = trial
+        self._keep(trial, number)
         self.finished.append(number)
         return trial
+
+    def _keep(self, trial: Trial, number: int) -> None:
+        self._trials[number] = trial
+        self.originals[number] = replace(trial, metrics=dict(trial.metrics), info=dict(trial.info))
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Append the values to `logged`."""
         self.logged.append((step, dict(values)))
 
     def progress(self, done: float, total: float | None, unit: str) -> None:
-        """Show nothing."""
+        """Append the report to `progressed`."""
+        self.progressed.append((done, total, unit))
 
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:
         """Return the finished trials, in the order of their numbers."""

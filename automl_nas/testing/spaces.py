@@ -1,4 +1,4 @@
-"""Contract tests of search spaces: `SearchSpaceContract`, and `SupernetContract` for spaces with a supernet.
+"""Contract tests of search spaces: `SearchSpaceContract`; `SupernetContract` is for spaces with a supernet.
 
 Derive a class whose name begins with ``Test`` and implement `make_space`.
 """
@@ -6,33 +6,43 @@ Derive a class whose name begins with ``Test`` and implement `make_space`.
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from typing import ParamSpec, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
-import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space import operators
-from automl_nas.space.architecture import Architecture, Scalar, Value
-from automl_nas.space.selection import Selection, Weighted
-from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.decisions import Decision
+from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
+from automl_nas.testing.contract import Contract, require
+from automl_nas.testing.handed import digest, fingerprint
+from automl_nas.testing.values import valid_covering
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MOST_OPTIONS = 8
+"""The number of options of a decision that are built; of more options, as many evenly spaced ones."""
 
-class SearchSpaceContract(ABC):
+
+class SearchSpaceContract(Contract):
     """The tests of a `SearchSpace`. Use a small instance: networks are built and run on the CPU.
 
     Attributes:
         samples: the number of architectures drawn for each test.
+        output_shape: the shape of a network's output for one sample; None: any shape.
     """
 
     samples: int = 3
+    output_shape: ClassVar[tuple[int, ...] | None] = None
+    other_dtype: ClassVar[bool] = False
+    other_threads: ClassVar[bool] = False
 
     @abstractmethod
     def make_space(self) -> SearchSpace:
@@ -46,251 +56,302 @@ class SearchSpaceContract(ABC):
     def inputs(self, space: SearchSpace) -> Tensor:
         """Return inputs of networks (default: 4 samples of normal numbers); override it for tokens."""
         # 4 samples: batch normalisation of maps of 1 x 1 needs more than one.
-        return torch.randn(4, *space.input_shape, generator=torch.Generator().manual_seed(stream_seed(0, "inputs")))
+        generator = torch.Generator().manual_seed(stream_seed(0, "inputs"))
+        return torch.randn(4, *space.input_shape, generator=generator, dtype=torch.float32)
+
+    def covering(self, space: SearchSpace) -> list[Architecture]:
+        """Return architectures that together have every option, up to `MOST_OPTIONS` of a decision."""
+        return list(dict.fromkeys([*self.architectures(space), *valid_covering(space, MOST_OPTIONS)]))
+
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Read the decisions, and build and run networks."""
+        space = self.make_space()
+        architectures = self.covering(space)
+        values: dict[str, Any] = {
+            "decisions": [[name, repr(decision)] for name, decision in space.decisions.items()],
+            "input shape": list(space.input_shape),
+            "segments": [list(segment) for segment in space.segments()],
+            "canonical architectures": [space.canonical(architecture).key for architecture in architectures],
+        }
+        if space.input_shape:
+            networks = [_seeded(space.build, architecture) for architecture in self.architectures(space)]
+            values["weights"] = [[[n, digest(t)] for n, t in net.state_dict().items()] for net in networks]
+            values["modules"] = [[str(type(part)) for part in network.modules()] for network in networks]
+        return values
 
     def test_decisions_are_the_same_each_time(self) -> None:
-        """Two instances have equal decisions in the same order."""
+        """Two instances have equal decisions in the same order, also after networks were built.
+
+        Way out: make the decisions in the constructor, and return the same mapping each time.
+        """
         first, second = self.make_space(), self.make_space()
-        assert list(first.decisions.items()) == list(second.decisions.items())
-        assert len(first.decisions) > 0
+        before = list(first.decisions.items())
+        require(before, "the space has no decisions")
+        require(before == list(second.decisions.items()), "two instances have different decisions")
+        for architecture in self.architectures(first):
+            first.canonical(architecture)
+            if first.input_shape:
+                _seeded(first.build, architecture)
+        after = list(first.decisions.items())
+        require(before == after, f"the decisions changed from {len(before)} to {len(after)}, or their order or options")
+
+    def test_decisions_have_the_declared_types(self) -> None:
+        """Names are text, decisions are `Choice`, `Ordinal` or `Subset`, `input_shape` is a tuple of positive integers.
+
+        Way out: `{"name": Choice(("a", "b"))}`, and `input_shape` such as ``(3, 32, 32)``; ``()`` without networks.
+        """
+        space = self.make_space()
+        require(isinstance(space.decisions, Mapping), f"decisions is a {type(space.decisions).__name__}")
+        for name, decision in space.decisions.items():
+            require(type(name) is str and name.strip() == name != "", f"a decision has the name {name!r}")
+            require(isinstance(decision, Decision), f"{name} is a {type(decision).__name__}")
+        shape = space.input_shape
+        plain = isinstance(shape, tuple) and all(type(side) is int and side >= 1 for side in shape)
+        require(plain, f"input_shape is {shape!r}")
 
     def test_validate_accepts_its_own_and_refuses_others(self) -> None:
-        """Samples are valid, also after a round trip through JSON; missing, unknown and wrong values are refused."""
+        """Samples are valid, also after a round trip through JSON; missing, unknown and wrong values are refused.
+
+        Way out: do not override `validate`.
+        """
         space = self.make_space()
         name = next(iter(space.decisions))
-        for architecture in self.architectures(space):
-            assert space.validate(architecture) == architecture
-            assert space.validate(json.loads(architecture.key)) == architecture
+        for architecture in self.covering(space):
+            require(space.validate(architecture) == architecture, f"{architecture.key} is not its normal form")
+            read = space.validate(json.loads(architecture.key))
+            require(read == architecture, f"{architecture.key} is another one after a round trip through JSON")
             values = dict(architecture)
-            with pytest.raises(SpaceError, match="no-such-decision"):
-                space.validate({**values, "no-such-decision": 0})
-            with pytest.raises(SpaceError):
-                space.validate({**values, name: "no-such-option"})
+            _refused(space, {**values, "no-such-decision": 0}, "no-such-decision")
+            _refused(space, {**values, name: "no-such-option"}, "")
             del values[name]
-            with pytest.raises(SpaceError, match="lacks"):
-                space.validate(values)
+            _refused(space, values, "lacks")
 
     def test_sampling_is_a_function_of_the_stream(self) -> None:
-        """The same stream gives the same architecture."""
+        """The same stream gives the same architecture, and other streams give others.
+
+        Way out: do not override `sample`.
+        """
         space = self.make_space()
-        assert space.sample(stream(1, "x")) == space.sample(stream(1, "x"))
+        drawn, again = ([space.sample(stream(1, "x", number)) for number in range(30)] for _ in range(2))
+        require(drawn == again, "equal streams give different samples")
+        require(len(set(drawn)) > 1 or space.size == 1, "30 streams give one architecture")
 
     def test_codes_can_be_read_back(self) -> None:
-        """``decode(encode(a)) == a``, and the length of a code is the sum of the decisions' widths."""
+        """``decode(encode(a)) == a``, and the length of a code is the sum of the decisions' widths.
+
+        Way out: use the kinds of decisions of the framework.
+        """
         space = self.make_space()
-        for architecture in self.architectures(space):
+        for architecture in self.covering(space):
             code = operators.encode(architecture, space.decisions)
-            assert len(code) == sum(decision.width for decision in space.decisions.values())
-            assert operators.decode(code, space.decisions) == architecture
+            require(len(code) == sum(d.width for d in space.decisions.values()), f"the code has {len(code)} numbers")
+            require(operators.decode(code, space.decisions) == architecture, "a decoded code is another architecture")
 
     def test_canonical_is_idempotent_and_valid(self) -> None:
-        """The canonical architecture of a canonical architecture is itself, and it is valid in the space."""
+        """The canonical architecture of a canonical architecture is itself, and it is valid in the space.
+
+        Way out: let `canonical` choose one representative for all equal networks, e.g. the first option of a decision
+        without effect.
+        """
         space = self.make_space()
-        for architecture in self.architectures(space):
+        for architecture in self.covering(space):
             canonical = space.canonical(architecture)
-            assert space.validate(canonical) == canonical
-            assert space.canonical(canonical) == canonical
+            require(space.validate(canonical) == canonical, f"{canonical} is not valid")
+            require(space.canonical(canonical) == canonical, f"the canonical of {canonical.key} is another one")
 
     def test_segments_name_every_decision(self) -> None:
-        """Every decision is in a segment, and segments contain only names of decisions."""
+        """Every decision is in a segment, and segments contain only names of decisions.
+
+        Way out: leave the default of `segments`, or return all decisions in the order in which the network needs them.
+        """
         space = self.make_space()
-        assert {name for segment in space.segments() for name in segment} == set(space.decisions)
+        named = {name for segment in space.segments() for name in segment}
+        require(named == set(space.decisions), f"the segments name {sorted(named)}")
 
     def test_networks_run(self) -> None:
-        """Networks accept inputs of `input_shape`; `build` of a space without networks raises SpaceError."""
+        """Networks with every option accept inputs of `input_shape`, and have finite float32 outputs of one shape.
+
+        `build` of a space without networks raises SpaceError.
+
+        Way out: build the network in the test and run it with `torch.randn(4, *space.input_shape)`.
+        """
         space = self.make_space()
-        for architecture in self.architectures(space):
+        shapes = set()
+        for architecture in self.covering(space):
             if not space.input_shape:
-                with pytest.raises(SpaceError):
-                    space.build(architecture)
+                _refused_build(space, architecture)
                 continue
-            network = space.build(architecture)
+            network = _seeded(space.build, architecture)
+            require(isinstance(network, nn.Module), f"build returns a {type(network).__name__}")
+            require(network.training, "a new network is in evaluation mode; networks are returned in training mode")
             with torch.no_grad():
-                assert len(network.eval()(self.inputs(space))) == len(self.inputs(space))
+                outputs = network.eval()(self.inputs(space))
+            require(isinstance(outputs, Tensor), f"the network returns a {type(outputs).__name__}")
+            require(len(outputs) == len(self.inputs(space)), f"4 inputs have outputs of shape {tuple(outputs.shape)}")
+            require(outputs.dtype == torch.float32, f"the outputs are {outputs.dtype}")
+            require(bool(torch.isfinite(outputs).all()), f"the outputs of {architecture.key} are not finite")
+            shapes.add(tuple(outputs.shape[1:]))
+        require(len(shapes) <= 1, f"outputs have different shapes: {shapes}")
+        expected = self.output_shape
+        require(expected is None or shapes <= {expected}, f"outputs have the shape {shapes}, expected {expected}")
+
+    def test_samples_of_a_batch_are_independent(self) -> None:
+        """In evaluation mode the output for a sample does not depend on the other samples of the batch.
+
+        Way out: keep axis 0; use statistics of the batch in training mode only.
+        """
+        space = self.make_space()
+        for architecture in self.architectures(space) if space.input_shape else ():
+            network, x = _seeded(space.build, architecture).eval(), self.inputs(space)
+            with torch.no_grad():
+                together, alone = network(x), torch.cat([network(x[:1]), network(x[1:])])
+            # Other sizes of a batch may use other kernels: some roundings of float32.
+            torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+    def test_options_are_different_networks(self) -> None:
+        """Architectures with different canonical architectures are different networks, option by option.
+
+        They have other modules or other outputs with weights of the same seed.
+
+        Way out: build what the decision says. If two options are the same network, `canonical` maps one to the other.
+        """
+        space = self.make_space()
+        if not space.input_shape:
+            return
+        base = self.architectures(space)[0]
+        built: dict[Any, Architecture] = {}
+        for name, decision in space.decisions.items():
+            neighbours = [
+                space.canonical(Architecture({**base, name: value})) for value in _values(decision, base[name])
+            ]
+            for architecture in dict.fromkeys([space.canonical(base), *neighbours]):
+                identity = _identity(_seeded(space.build, architecture).eval(), self.inputs(space))
+                other = built.setdefault(identity, architecture)
+                require(other == architecture, f"{other.key} and {architecture.key} are the same network")
+
+    def test_every_network_is_new(self) -> None:
+        """Each call of `build` returns a module of its own, which shares no parameter or buffer with earlier ones.
+
+        Way out: create all modules inside `build`; keep none in the instance.
+        """
+        space = self.make_space()
+        for architecture in self.architectures(space) if space.input_shape else ():
+            first, second = (_seeded(space.build, architecture) for _ in range(2))
+            require(first is not second, "build returns the same module twice")
+            owned = {_storage(t) for t in first.state_dict().values() if t.numel()}
+            shared = owned & {_storage(t) for t in second.state_dict().values() if t.numel()}
+            require(not shared, f"two networks share {len(shared)} tensors")
+            modules = {id(part) for part in first.modules()} & {id(part) for part in second.modules()}
+            require(not modules, f"two networks share {len(modules)} modules")
+
+    def test_parameters_can_be_trained(self) -> None:
+        """All parameters are float32 on the CPU, require gradients, and a backward pass reaches one of them.
+
+        Way out: remove `requires_grad_(False)`, `detach()` and `torch.no_grad()` from `build` and `forward`.
+        """
+        space = self.make_space()
+        for architecture in self.covering(space) if space.input_shape else ():
+            network = _seeded(space.build, architecture)
+            for name, parameter in network.named_parameters():
+                require(parameter.requires_grad, f"the parameter {name} does not require gradients")
+                require(parameter.dtype == torch.float32, f"the parameter {name} is {parameter.dtype}")
+                require(parameter.device.type == "cpu", f"the parameter {name} is on {parameter.device}")
+            parameters = list(network.parameters())
+            if parameters:
+                _seeded(network, self.inputs(space)).sum().backward()
+                require(
+                    any(p.grad is not None for p in parameters), f"no parameter of {architecture.key} has a gradient"
+                )
 
     def test_a_network_is_a_function_of_the_seed(self) -> None:
-        """The same state of torch's global generator gives the same weights."""
+        """The same state of torch's global generator gives the same weights, another state gives others.
+
+        Way out: initialise with torch's functions, without a seed or a generator of your own.
+        """
         space = self.make_space()
         if not space.input_shape:
             return
         architecture = self.architectures(space)[0]
         first, second = (_seeded(space.build, architecture).state_dict() for _ in range(2))
-        assert list(first) == list(second)
-        assert all(torch.equal(first[name], second[name]) for name in first)
+        require(list(first) == list(second), "the names of weights differ")
+        require(all(torch.equal(first[name], second[name]) for name in first), "equal seeds give different weights")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            parameters = dict(space.build(architecture).named_parameters())
+        random = [name for name, value in parameters.items() if value.numel() and value.std(correction=0) > 0]
+        same = random and all(torch.equal(first[name], parameters[name]) for name in random)
+        require(not same, "another seed gives the same weights")
+
+    def test_what_it_receives_is_not_changed(self) -> None:
+        """Architectures are the same after `canonical`, `validate` and `build`.
+
+        Way out: copy before changing: `dict(architecture)`.
+        """
+        space = self.make_space()
+        architectures = self.covering(space)
+        before = fingerprint(architectures)
+        for architecture in architectures:
+            space.canonical(architecture)
+            space.validate(architecture)
+            if space.input_shape:
+                _seeded(space.build, architecture)
+        require(fingerprint(architectures) == before, "an architecture was changed")
+
+    def test_an_invalid_architecture_is_not_built(self) -> None:
+        """`build` raises SpaceError for an architecture of another space.
+
+        Way out: begin `build` with `values = self.validate(architecture)`.
+        """
+        space = self.make_space()
+        _refused_build(space, Architecture({"no-such-decision": 0}))
 
     def test_equal_canonical_means_equal_networks(self) -> None:
-        """With the same weights, the networks of an architecture and of its canonical architecture are equal."""
+        """With the same weights, the networks of an architecture and of its canonical architecture are equal.
+
+        Way out: `canonical` may change only decisions that have no effect on the function.
+        """
         space = self.make_space()
-        if not space.input_shape:
-            return
-        for architecture in self.architectures(space):
+        for architecture in self.covering(space) if space.input_shape else ():
             network, other = (_seeded(space.build, a).eval() for a in (architecture, space.canonical(architecture)))
+            if network.state_dict().keys() != other.state_dict().keys():
+                continue  # equal only with other names of the weights
             other.load_state_dict(network.state_dict())
             with torch.no_grad():
                 torch.testing.assert_close(other(self.inputs(space)), network(self.inputs(space)))
 
 
-class SupernetContract(SearchSpaceContract):
-    """The tests of a `SupernetSpace` and its supernet."""
-
-    @abstractmethod
-    def make_space(self) -> SupernetSpace:
-        """Return the space under test; all instances have the same settings."""
-
-    def weighable(self, space: SupernetSpace) -> Collection[str]:
-        """Return the decisions whose selection may be a tensor or `Weighted` (default: all); widths may not."""
-        return space.decisions
-
-    def test_decisions_of_the_supernet(self) -> None:
-        """A new supernet has the decisions of its space."""
-        space = self.make_space()
-        assert dict(space.build_supernet().decisions) == dict(space.decisions)
-
-    @pytest.mark.parametrize("training", [True, False])
-    def test_extract_equals_supernet_for_values(self, training: bool) -> None:
-        """Outputs are bit-equal, and again in evaluation mode afterwards, so that running statistics are equal, too."""
-        space = self.make_space()
-        supernet, x = space.build_supernet(), self.inputs(space)
-        for architecture in self.architectures(space):
-            supernet.train(training)
-            network = supernet.extract(architecture)
-            assert network.training is training
-            assert torch.equal(_seeded(network, x), _seeded(supernet, x, architecture))
-            supernet.eval()
-            assert torch.equal(network.eval()(x), supernet(x, architecture))
-
-    @pytest.mark.parametrize("form", ["tensor", "Weighted"])
-    def test_extract_equals_supernet_for_weights(self, form: str) -> None:
-        """Outputs are equal up to rounding in double precision; the weights have gradients."""
-        space = self.make_space()
-        names = [name for name in space.decisions if name in self.weighable(space)]
-        if not names:
-            return
-        reached = False
-        supernet, x = space.build_supernet().double().eval(), _double(self.inputs(space))
-        for number, architecture in enumerate(self.architectures(space)):
-            selection, weights = _weighted(space, architecture, names, form, number)
-            outputs = supernet(x, selection)
-            # Double precision has 16 digits; folding changes the order of sums of at most a few thousand terms.
-            torch.testing.assert_close(supernet.extract(selection)(x), outputs, rtol=1e-9, atol=1e-9)
-            if outputs.requires_grad:
-                outputs.sum().backward()
-                reached |= any(weight.grad is not None for weight in weights)
-        assert reached
-
-    def test_parameters_that_are_not_selected_have_no_gradient(self) -> None:
-        """After a backward pass, gradients of parameters that `restrict` removes have the value None, not zeros."""
-        space = self.make_space()
-        for architecture in self.architectures(space):
-            supernet = space.build_supernet()
-            _seeded(supernet, self.inputs(space), architecture).sum().backward()
-            parameters = list(supernet.parameters())
-            supernet.restrict(_live(space.canonical(architecture)))
-            remaining = {id(parameter) for parameter in supernet.parameters()}
-            assert all(parameter.grad is None for parameter in parameters if id(parameter) not in remaining)
-            assert any(parameter.grad is not None for parameter in parameters) or not remaining
-
-    def test_restrict_keeps_the_parameters_and_the_function(self) -> None:
-        """Remaining parameters are the same objects, outputs are equal, and decisions have the remaining options."""
-        space = self.make_space()
-        x = self.inputs(space)
-        for architecture in self.architectures(space):
-            supernet = space.build_supernet().eval()
-            before = {id(parameter) for parameter in supernet.parameters()}
-            outputs = supernet(x, architecture)
-            live = _live(architecture)
-            supernet.restrict(live)
-            assert {id(parameter) for parameter in supernet.parameters()} <= before
-            assert torch.equal(supernet(x, architecture), outputs)
-            for name, decision in supernet.decisions.items():
-                assert set(decision.options) == set(live[name])
-
-    def test_restrict_refuses_unknown_decisions_and_options(self) -> None:
-        """The error names them."""
-        space = self.make_space()
-        supernet = space.build_supernet()
-        with pytest.raises(SpaceError, match="no-such-decision"):
-            supernet.restrict({"no-such-decision": [0]})
-        with pytest.raises(SpaceError, match="no-such-option"):
-            supernet.restrict({next(iter(space.decisions)): ["no-such-option"]})
-
-    def test_segments_make_up_the_forward(self) -> None:
-        """The output of the last segment is bit-equal to that of the supernet."""
-        space = self.make_space()
-        supernet, x = space.build_supernet().eval(), self.inputs(space)
-        assert tuple(segment.decisions for segment in supernet.segments()) == space.segments()
-        for architecture in self.architectures(space):
-            outputs = x
-            for segment in supernet.segments():
-                outputs = segment.run(outputs, architecture)
-            assert torch.equal(outputs, supernet(x, architecture))
-
-    def test_an_extracted_network_is_independent(self) -> None:
-        """It shares no storage with the supernet and contains no class of the core; no random number is drawn."""
-        space = self.make_space()
-        supernet = space.build_supernet()
-        owned = {_storage(tensor) for tensor in supernet.state_dict().values() if tensor.numel()}
-        for architecture in self.architectures(space):
-            before = torch.get_rng_state()
-            network = supernet.extract(architecture)
-            assert torch.equal(torch.get_rng_state(), before)
-            assert not {_storage(tensor) for tensor in network.state_dict().values() if tensor.numel()} & owned
-            foreign = [type(m) for m in network.modules() if type(m).__module__.partition(".")[0] == "automl_nas"]
-            assert foreign == []
-
-    def test_extracted_and_built_networks_exchange_weights(self) -> None:
-        """Their weights have the same names and shapes."""
-        space = self.make_space()
-        supernet = space.build_supernet()
-        for architecture in self.architectures(space):
-            built, extracted = space.build(architecture).state_dict(), supernet.extract(architecture).state_dict()
-            assert {name: t.shape for name, t in built.items()} == {name: t.shape for name, t in extracted.items()}
-
-    def test_weights_of_the_supernet_can_be_stored(self) -> None:
-        """Another supernet with the same state has equal outputs."""
-        space = self.make_space()
-        first, second = space.build_supernet().eval(), space.build_supernet().eval()
-        second.load_state_dict(first.state_dict())
-        for architecture in self.architectures(space):
-            assert torch.equal(first(self.inputs(space), architecture), second(self.inputs(space), architecture))
-
-    def test_a_selection_without_a_decision_is_refused(self) -> None:
-        """The error names the missing decision."""
-        space = self.make_space()
-        values = dict(self.architectures(space)[0])
-        name = next(iter(values))
-        del values[name]
-        with pytest.raises(SpaceError, match=f"'{name}'"):
-            space.build_supernet()(self.inputs(space), values)
+def _refused(space: SearchSpace, values: Mapping[str, object], text: str) -> None:
+    try:
+        space.validate(values)
+    except SpaceError as error:
+        require(text in str(error), f"the error for {dict(values)} is: {error}")
+    else:
+        raise AssertionError(f"validate accepts {dict(values)}")
 
 
-def _double(inputs: Tensor) -> Tensor:
-    return inputs.double() if inputs.is_floating_point() else inputs
+def _refused_build(space: SearchSpace, architecture: Architecture) -> None:
+    try:
+        space.build(architecture)
+    except SpaceError:
+        return
+    raise AssertionError(f"build({architecture.key}) returns a network")
+
+
+def _values(decision: Decision, value: Any) -> list[Any]:
+    return list(decision.neighbours(value))[:MOST_OPTIONS]
+
+
+def _identity(network: nn.Module, x: Tensor) -> Any:
+    """Return what differs between different networks: names and shapes of weights, or outputs."""
+    with torch.no_grad():
+        outputs = network(x)
+    return tuple((name, tuple(t.shape)) for name, t in network.state_dict().items()), digest(outputs)
 
 
 def _seeded(make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(0, "contract"))
         return make(*args, **kwargs)
-
-
-def _live(architecture: Architecture) -> dict[str, tuple[Scalar, ...]]:
-    return {name: value if isinstance(value, tuple) else (value,) for name, value in architecture.items()}
-
-
-def _weighted(
-    space: SearchSpace, architecture: Architecture, names: Collection[str], form: str, number: int
-) -> tuple[Selection, list[Tensor]]:
-    generator = torch.Generator().manual_seed(stream_seed(0, "weights", number))
-    selection: dict[str, Value | Tensor | Weighted] = dict(architecture)
-    weights = []
-    for name in names:
-        decision, value = space.decisions[name], architecture[name]
-        count = len(decision.options) if form == "tensor" else len(value) if isinstance(value, tuple) else 1
-        weight = torch.randn(count, generator=generator, dtype=torch.float64).requires_grad_()
-        weights.append(weight)
-        selection[name] = weight if form == "tensor" else Weighted(value, weight)
-    return selection, weights
 
 
 def _storage(tensor: Tensor) -> int:

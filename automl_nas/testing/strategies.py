@@ -1,32 +1,51 @@
-"""Contract tests of strategies: `StrategyContract`.
+"""Contract tests of strategies that take steps: `StrategyContract`.
 
 Derive a class whose name begins with ``Test`` and implement the abstract method.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from automl_nas.strategy.base import Services, Strategy
+import torch
+
+from automl_nas.space.architecture import Architecture
+from automl_nas.strategy.base import Strategy
 from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal
 from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.clock import fast_clock
+from automl_nas.testing.contract import Contract, require
+from automl_nas.testing.handed import digest, fingerprint, require_json, state_size
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.toys import ToySpace, toy_metric
 
 
-class StrategyContract(ABC):
-    """The tests of a `Strategy`: it is deterministic, and resuming after any step gives bit-equal results."""
+class StrategyContract(Contract):
+    """The tests of a `Strategy`: it is deterministic, and resuming after any step gives bit-equal results.
+
+    Attributes:
+        steps: the maximum number of steps of a test. They reach every phase of the strategy: a phase that no test
+            reaches is not resumed in a test.
+        growth: the largest number of bytes by which the state may grow in a step after the first.
+    """
 
     steps: ClassVar[int] = 4
-    """The maximum number of steps of a test."""
+    growth: ClassVar[int] = 100_000
+    other_dtype: ClassVar[bool] = False
+    other_threads: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, seed: int) -> Strategy:
         """Return a new strategy that takes `steps` steps within about two seconds."""
 
-    def services(self) -> Services:
+    def services(self) -> SimulatedServices:
         """Return new services (default: they evaluate `toy_metric` of a `ToySpace`)."""
         space = ToySpace()
         problem = Problem({"accuracy": "maximize"})
@@ -34,7 +53,7 @@ class StrategyContract(ABC):
             lambda number, p: finished(problem, number, p, {"accuracy": toy_metric(p.architecture, space)})
         )
 
-    def _advance(self, strategy: Strategy, services: Services, steps: int) -> list[Any]:
+    def _advance(self, strategy: Strategy, services: SimulatedServices, steps: int) -> list[Any]:
         states = []
         for _ in range(steps):
             if not strategy.done:
@@ -42,37 +61,220 @@ class StrategyContract(ABC):
             states.append(stored(strategy.state_dict()))
         return states
 
+    def _whole(self) -> tuple[list[Any], SimulatedServices]:
+        """Return the states and the services of an undisturbed run with seed 1, made once for each class."""
+        kind = type(self)
+        if kind not in _WHOLE:
+            services = self.services()
+            _WHOLE[kind] = self._advance(self.make(1), services, self.steps), services
+        return _WHOLE[kind]
+
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Take all steps, and continue from a state that is stored in the folder."""
+        file = given / "state.pt"
+        if not file.exists():
+            torch.save(self._advance(self.make(1), self.services(), 1)[0], file)
+        resumed, behind = self.make(1), self.services()
+        resumed.load_state_dict(torch.load(file, weights_only=True))
+        self.make(1).step(behind)
+        after = self._advance(resumed, behind, self.steps - 1)
+        services, strategy = self.services(), self.make(1)
+        whole = self._advance(strategy, services, self.steps)
+        return {
+            "states": [_plain(state) for state in whole],
+            "continued states": [_plain(state) for state in after],
+            "logged numbers": [[step, _plain(values)] for step, values in services.logged],
+            "proposals": [[p.architecture.key, p.fidelity] for p in services.submitted],
+        }
+
     def test_the_same_seed_gives_the_same_states(self) -> None:
-        """Two runs with the same seed have equal states after each step."""
-        first = self._advance(self.make(1), self.services(), self.steps)
-        second = self._advance(self.make(1), self.services(), self.steps)
-        assert all(map(same, first, second))
+        """Two runs with the same seed have equal states, proposals and logged numbers after each step.
+
+        Way out: draw from `automl_nas.streams`, and build and train networks inside `Runtime.seeded`.
+        """
+        services = self.services()
+        states = self._advance(self.make(1), services, self.steps)
+        first, before = self._whole()
+        for step, (one, two) in enumerate(zip(first, states, strict=True)):
+            require(same(one, two), f"the states after step {step + 1} differ")
+        require(services.submitted == before.submitted, "the proposals differ")
+        require(same(_logged(services), _logged(before)), "the logged numbers differ")
 
     def test_another_seed_gives_another_state(self) -> None:
-        """The states of two seeds differ."""
-        first = self._advance(self.make(1), self.services(), self.steps)
-        second = self._advance(self.make(2), self.services(), self.steps)
-        assert not same(first[-1], second[-1])
+        """The states of two seeds differ.
+
+        Way out: use the constructor's seed, also for the fresh weights of networks.
+        """
+        other = self._advance(self.make(2), self.services(), self.steps)
+        require(not same(self._whole()[0][-1], other[-1]), "seeds 1 and 2 have equal states")
+
+    def test_every_seed_is_accepted(self) -> None:
+        """Seeds of a run have up to 63 bits.
+
+        Way out: pass the seed to `automl_nas.streams`, or give NumPy's old generator `seed % 2**32`.
+        """
+        for seed in (0, 2**63 - 1):
+            self.make(seed).step(self.services())
+
+    def test_instances_are_independent(self) -> None:
+        """Two strategies in one process, which take steps in turn, have the states that each has alone.
+
+        Way out: keep data in attributes of the instance; a mutable attribute of the class is shared by all instances.
+        """
+        pairs = [(self.make(seed), self.services()) for seed in (1, 2)]
+        for step in range(self.steps):
+            states = [self._advance(strategy, services, 1)[0] for strategy, services in pairs]
+            require(
+                same(states[0], self._whole()[0][step]), f"another instance changed the state after step {step + 1}"
+            )
 
     def test_a_loaded_state_is_complete(self) -> None:
-        """`state_dict` returns the state that was loaded, unchanged."""
-        strategy = self.make(1)
-        state = self._advance(strategy, self.services(), 1)[-1]
-        other = self.make(1)
-        other.load_state_dict(state)
-        assert same(stored(other.state_dict()), state)
+        """`state_dict` returns the state that was loaded, unchanged.
+
+        Way out: `load_state_dict` sets everything that `state_dict` returns.
+        """
+        for number, state in enumerate(self._whole()[0]):
+            other = self.make(1)
+            other.load_state_dict(stored(state))
+            require(same(stored(other.state_dict()), state), f"the state after step {number + 1} is another one")
 
     def test_the_checker_has_parameters_of_the_constructor(self) -> None:
-        """See `Strategy.checker`."""
+        """The checker has some of the constructor's parameters, with the same annotations; see `Strategy.checker`.
+
+        Way out: name and annotate the parameters of the checker as those of the constructor, without defaults.
+        """
         require_checker(type(self.make(1)))
 
     def test_it_resumes_at_every_step(self) -> None:
-        """Stopped after any step and resumed from a stored state, it has a bit-equal state at the end."""
-        whole = self._advance(self.make(1), self.services(), self.steps)
+        """Stopped after any step and resumed from a stored state, it has a bit-equal state at the end.
+
+        Way out: the state has weights, the states of optimisers and schedules, counters, what was sampled and not yet
+        used, and the numbers of trials that are outstanding.
+        """
+        whole, before = self._whole()
         for stop in range(1, self.steps):
             services = self.services()
-            before = self._advance(self.make(1), services, stop)[-1]
+            state = self._advance(self.make(1), services, stop)[-1]
             resumed = self.make(1)
-            resumed.load_state_dict(before)
+            resumed.load_state_dict(state)
             after = self._advance(resumed, services, self.steps - stop)
-            assert same(after[-1], whole[-1]), f"resuming after step {stop} of {self.steps} changed the result"
+            require(same(after[-1], whole[-1]), f"resuming after step {stop} of {self.steps} changed the result")
+            require(services.submitted == before.submitted, f"resuming after step {stop} changed the proposals")
+        services, strategy = self.services(), self.make(1)
+        for step in range(self.steps):
+            state = self._advance(strategy, services, 1)[-1]
+            require(
+                same(state, whole[step]), f"resumed after every step, the state after step {step + 1} is another one"
+            )
+            strategy = self.make(1)
+            strategy.load_state_dict(state)
+
+    def test_reading_the_state_changes_nothing(self) -> None:
+        """A run whose state is read only at the end has the same state as one whose state is read after each step.
+
+        Way out: `state_dict` neither draws random numbers nor clears anything.
+        """
+        services, strategy = self.services(), self.make(1)
+        for _ in range(self.steps):
+            if not strategy.done:
+                strategy.step(services)
+        last = stored(strategy.state_dict())
+        require(same(last, self._whole()[0][-1]), "reading the state after each step changed it")
+        require(same(stored(strategy.state_dict()), last), "two readings of a state differ")
+
+    def test_the_state_is_bounded(self) -> None:
+        """After the first step the state grows by at most `growth` bytes in a step.
+
+        Way out: do not collect losses or samples; log numbers with `Services.log`.
+        """
+        sizes = [state_size(state) for state in self._whole()[0]]
+        for step, size in enumerate(sizes[1:], 2):
+            require(size - sizes[0] <= self.growth * (step - 1), f"it grew from {sizes[0]:,} to {size:,} bytes")
+
+    def test_steps_do_not_depend_on_the_clock(self) -> None:
+        """A step is a number of iterations or trials: on a slower machine it does the same.
+
+        Way out: count iterations; read the clock for messages only.
+        """
+        with fast_clock():
+            states = self._advance(self.make(1), self.services(), self.steps)
+        require(same(states[-1], self._whole()[0][-1]), "with a clock that runs faster the result is another one")
+
+    def test_done_is_a_property_of_the_state(self) -> None:
+        """`done` is False for a new strategy, a bool, the same until the next step, and the same after loading.
+
+        Way out: compute `done` from counters of the state, without changing anything.
+        """
+        strategy, services = self.make(1), self.services()
+        require(strategy.done is False, f"done of a new strategy is {strategy.done!r}")
+        for _ in range(self.steps):
+            if not strategy.done:
+                strategy.step(services)
+            ended = strategy.done
+            require(type(ended) is bool and strategy.done is ended, f"done is {ended!r} and then {strategy.done!r}")
+            other = self.make(1)
+            other.load_state_dict(stored(strategy.state_dict()))
+            require(other.done is ended, f"done is {ended}, and {other.done} after loading the state")
+
+    def test_logged_numbers_are_numbers(self) -> None:
+        """`Services.log` receives names and numbers, with a step that never decreases; progress stays within its total.
+
+        Way out: log `loss.item()` instead of the tensor; count iterations of the whole stage.
+        """
+        services = self._whole()[1]
+        last = 0
+        for step, values in services.logged:
+            require(type(step) is int and step >= last, f"the step {step!r} follows {last}")
+            last = step
+            for name, value in values.items():
+                plain = type(name) is str and type(value) in (int, float)
+                require(plain, f"it logs {name!r} = {value!r}, a {type(value).__name__}")
+        for done, total, unit in services.progressed:
+            numbers = [number for number in (done, total) if number is not None]
+            require(all(type(number) in (int, float) and math.isfinite(number) for number in numbers), f"{numbers}")
+            require(type(unit) is str and unit, f"the unit of the progress is {unit!r}")
+            require(done >= 0 and (total is None or done <= total * (1 + 1e-9)), f"progress is {done} of {total}")
+
+    def test_proposals_have_the_declared_types(self) -> None:
+        """Proposals have an Architecture, a fidelity that is None or a number, and JSON ``info``.
+
+        Way out: propose `Proposal(architecture)` with plain numbers in ``info``.
+        """
+        for proposal in self._whole()[1].submitted:
+            require(type(proposal) is Proposal, f"a proposal is a {type(proposal).__name__}")
+            require(isinstance(proposal.architecture, Architecture), "the architecture is no Architecture")
+            fidelity = proposal.fidelity
+            require(fidelity is None or type(fidelity) in (int, float), f"the fidelity is {fidelity!r}")
+            require_json(proposal.info, "info", 10_000)
+
+    def test_what_it_receives_is_not_changed(self) -> None:
+        """Trials that the services return are the same afterwards.
+
+        Way out: copy before changing; never `object.__setattr__`.
+        """
+        services = self._whole()[1]
+        for trial in services.trials(state=None):
+            original = services.originals[trial.number]
+            require(fingerprint(trial) == fingerprint(original), f"trial {trial.number} was changed")
+
+
+_WHOLE: dict[type, tuple[list[Any], SimulatedServices]] = {}
+
+
+def _logged(services: SimulatedServices) -> list[Any]:
+    return [[step, values] for step, values in services.logged]
+
+
+def _plain(state: Any) -> Any:
+    """Return a state as JSON, with digests of its tensors."""
+    if isinstance(state, torch.Tensor):
+        return f"{state.dtype} {tuple(state.shape)} {digest(state)}"
+    if isinstance(state, Mapping):
+        return {str(name): _plain(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [_plain(value) for value in state]
+    if isinstance(state, bytes):
+        return hashlib.sha256(state).hexdigest()
+    if isinstance(state, float) and not math.isfinite(state):
+        return str(state)
+    return state

@@ -253,9 +253,10 @@ class ToyTask(Task):
             parts = [self._split("train"), self._split("search")]
             return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         if split not in self._data:
-            centres = torch.randn(self._num_classes, *self._input_shape, generator=self._generator("centres"))
+            classes, shape = self._num_classes, self._input_shape
+            centres = torch.randn(classes, *shape, generator=self._generator("centres"), dtype=torch.float32)
             labels = torch.arange(size) % self._num_classes
-            noise = torch.randn(size, *self._input_shape, generator=self._generator(split))
+            noise = torch.randn(size, *shape, generator=self._generator(split), dtype=torch.float32)
             self._data[split] = centres[labels] + self._noise * noise, labels
         return self._data[split]
 

@@ -82,6 +82,7 @@ class RecordFollower(Observer):
         """Follow, also after a failure or an interruption."""
         if self._run is not None:
             self._follow()
+            self._run = None
 
     def _follow(self) -> None:
         assert self._run is not None

@@ -11,7 +11,7 @@ from automl_nas.space.modules.dag.module import Dag
 from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SupernetSpace
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 
 
 def unit(width: int, kernel: int) -> nn.Module:

@@ -23,6 +23,9 @@ ONLY = Architecture({"network": 0})
 
 
 class TestPeakMemoryContract(CostModelContract):
+    other_dtype = False  # a number of float64 has twice the bytes
+    varies = False  # every block has the same activations
+
     def make_space(self) -> SearchSpace:
         return ToySpace()
 

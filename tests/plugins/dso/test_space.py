@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError
 from automl_nas.space import Architecture, SupernetSpace, Weighted, operators
 from automl_nas.streams import stream
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 from automl_nas_dso.space import DsoSpace, Edge, transfer
 from automl_nas_dso.space.layout import Layout
 from automl_nas_dso.space.network import network

@@ -14,11 +14,14 @@ from automl_nas_evolution.regularized_evolution import RegularizedEvolution
 
 
 class TestRandom(AskTellContract):
+    learns = False
+
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return RandomSearch(space, problem, seed=seed, attempts=100)
 
 
 class TestRandomWithDuplicates(AskTellContract):
+    learns = False
     may_repeat = True
     ends = False
     exhaustive = False
@@ -58,6 +61,7 @@ class TestFirstImprovementLocalSearch(AskTellContract):
 
 
 class TestDeduplicate(AskTellContract):
+    learns = False
     exhaustive = False
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
@@ -66,13 +70,16 @@ class TestDeduplicate(AskTellContract):
 
 
 class TestFilter(AskTellContract):
+    learns = False
+
     # Whoever does not know of the constraint still draws 1,024 networks one by one.
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-        blind = Problem({"accuracy": "maximize"})
+        blind = Problem(problem.objectives)
         return Filter(space, problem, strategy=RandomSearch(space, blind, seed=seed, attempts=100))
 
 
 class TestRetry(AskTellContract):
+    learns = False
     may_repeat = True
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
@@ -83,7 +90,7 @@ class TestNestedWrappers(AskTellContract):
     may_repeat = True
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
-        blind = Problem({"accuracy": "maximize"})
+        blind = Problem(problem.objectives)
         inner = EvolutionarySearch(space, blind, seed=seed, population=10, generations=None, attempts=100)
         filtered = Filter(space, problem, strategy=inner)
         return Retry(space, problem, strategy=Deduplicate(space, problem, strategy=filtered))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from plugins.oneshot.conftest import make_space
 
 from automl_nas.errors import ConfigurationError, Pruned
 from automl_nas.evaluation.evaluator import Request, State
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training.fit import Fit, score
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.modules.space import ModuleSpace
@@ -38,18 +38,15 @@ def make(space: ModuleSpace, task: ToyTask, runtime: Runtime) -> Make:
 class TestContract(EvaluatorContract):
     samples = 2
 
-    @pytest.fixture(autouse=True)
-    def _given(self, space: ModuleSpace, make: Make, task: ToyTask) -> None:
-        self._space, self._make, self._task = space, make, task
-
     def make_space(self) -> ModuleSpace:
-        return self._space
+        return make_space()
 
     def make_evaluator(self, space: Any) -> TrainFromScratch:
-        return self._make()
+        settings = {"train": RECIPE, "iterations_per_chunk": 2, "checkpoint_seconds": 0.0}
+        return TrainFromScratch(space, self.make_task(), Runtime(device="cpu"), **settings)
 
-    def make_task(self) -> Task:
-        return self._task
+    def make_task(self) -> ToyTask:
+        return ToyTask(train=80)
 
 
 class TestContractAtAFidelity(TestContract):

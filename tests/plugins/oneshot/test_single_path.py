@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from plugins.oneshot.conftest import MemoryArtifacts, make_space
 from torch.nn import functional as F
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
@@ -45,12 +46,12 @@ def make(space: ModuleSpace, task: ToyTask, runtime: Runtime) -> Callable[..., S
 
 
 class TestContract(StrategyContract):
-    @pytest.fixture(autouse=True)
-    def _given(self, make: Callable[..., SinglePath], artifacts: Callable[..., Any]) -> None:
-        self._make, self._artifacts = make, artifacts
-
     def make(self, seed: int) -> SinglePath:
-        return self._make(self._artifacts(), seed=seed)
+        space = make_space()
+        settings = {"seed": seed, "train": RECIPE, "iterations_per_step": 4}
+        return SinglePath(
+            space, ToyTask(train=80), Runtime(device="cpu"), MemoryArtifacts(), problem(space), **settings
+        )
 
 
 def run(strategy: SinglePath, services: Any, steps: int = 100) -> None:

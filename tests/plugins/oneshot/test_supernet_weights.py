@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plugins.oneshot.conftest import MemoryArtifacts, make_space, make_weights
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
@@ -34,18 +35,15 @@ def make(space: ModuleSpace, task: ToyTask, runtime: Runtime, artifacts: Any, we
 
 
 class TestContract(EvaluatorContract):
-    @pytest.fixture(autouse=True)
-    def _given(self, space: ModuleSpace, make: Make, task: ToyTask) -> None:
-        self._space, self._make, self._task = space, make, task
-
     def make_space(self) -> ModuleSpace:
-        return self._space
+        return make_space()
 
     def make_evaluator(self, space: Any) -> SupernetWeights:
-        return self._make()
+        artifacts = MemoryArtifacts(supernet=make_weights())
+        return SupernetWeights(space, self.make_task(), Runtime(device="cpu"), artifacts, recalibration_images=60)
 
-    def make_task(self) -> Task:
-        return self._task
+    def make_task(self) -> ToyTask:
+        return ToyTask(train=80)
 
 
 class TestContractAtAFidelity(TestContract):

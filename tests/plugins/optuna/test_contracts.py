@@ -17,6 +17,7 @@ from automl_nas_optuna.strategy.samplers import Sampler
 
 class OnMixed(AskTellContract):
     trials: ClassVar[int] = 15
+    search_length: ClassVar[int] = 45  # a study is rebuilt at each resume, trial by trial
 
     def space(self) -> SearchSpace:
         return Mixed()
@@ -27,6 +28,8 @@ class OnMixed(AskTellContract):
 
 class TestRandom(AskTellContract):
     trials: ClassVar[int] = 18
+    search_length: ClassVar[int] = 45
+    learns = False
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler="random")
@@ -39,6 +42,7 @@ class TestTpeOnMixedDecisions(OnMixed):
 
 class TestNsgaii(AskTellContract):
     trials: ClassVar[int] = 18
+    search_length: ClassVar[int] = 45
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler=Sampler("nsgaii", {"population_size": 6}))
@@ -50,18 +54,24 @@ class TestNsgaiii(OnMixed):
 
 
 class TestQmc(OnMixed):
+    learns = False
+
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler="qmc")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cmaes") is None, reason="CMA-ES needs the library cmaes")
 class TestCmaes(OnMixed):
+    several_objectives = False
+
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return OptunaStrategy(space, problem, seed=seed, sampler="cmaes")
 
 
 class TestRandomWithDuplicates(AskTellContract):
     trials: ClassVar[int] = 18
+    search_length: ClassVar[int] = 45
+    learns = False
     may_repeat = True
     ends = False
     exhaustive = False
@@ -72,6 +82,7 @@ class TestRandomWithDuplicates(AskTellContract):
 
 class TestTpeInsideDeduplicate(AskTellContract):
     trials: ClassVar[int] = 15
+    search_length: ClassVar[int] = 45
     exhaustive = False
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:

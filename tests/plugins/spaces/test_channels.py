@@ -12,7 +12,7 @@ from torch import nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 from automl_nas_spaces.channels import SCALES, ShuffleNetV2Channels
 from automl_nas_spaces.shufflenet_v2 import CANDIDATES, shufflenet_v2
 

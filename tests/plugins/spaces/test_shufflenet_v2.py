@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 from automl_nas_spaces.blocks import ProjectionBlock, ShuffleBlock
 from automl_nas_spaces.outline import Outline
 from automl_nas_spaces.shufflenet_v2 import CANDIDATES, from_codes, shufflenet_v2, to_codes

@@ -27,6 +27,8 @@ PROBLEM = Problem({"accuracy": "maximize"})
 
 
 class TestSurrogateContract(AskTellContract):
+    search_length = 90
+
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> SurrogateSearch:
         return SurrogateSearch(space, problem, seed=seed)
 

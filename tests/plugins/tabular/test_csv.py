@@ -27,21 +27,21 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_wine(folder: Path) -> Path:
     x, y = load_wine(return_X_y=True)
     names = [*(f"f{k}" for k in range(x.shape[1])), "kind"]
     rows = [",".join([*map(repr, row.tolist()), f"wine {label}"]) for row, label in zip(x, y, strict=True)]
-    return write(tmp_path_factory.mktemp("data"), "\n".join([",".join(names), *rows]))
+    return write(folder, "\n".join([",".join(names), *rows]))
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_wine(tmp_path_factory.mktemp("data"))
 
 
 class TestCsv(TaskContract):
-    @pytest.fixture(autouse=True)
-    def _path(self, wine: Path) -> None:
-        self.path = wine
-
     def make_task(self) -> Task:
-        return csv_task(path=self.path, target="kind", kind="classification", batch_size=16)
+        return csv_task(path=write_wine(self.folder()), target="kind", kind="classification", batch_size=16)
 
 
 class TestMlp(SupernetContract):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from automl_nas.evaluation.task import Task
 from automl_nas.testing.tasks import TaskContract
@@ -29,20 +28,22 @@ class TestDigits(TaskContract):
 class TestNpz(TaskContract):
     """Colour images that are not square, with torchvision's transforms and loader workers."""
 
-    @pytest.fixture(autouse=True)
-    def _file(self, tmp_path: Path) -> None:
+    other_dtype = False  # torchvision draws parameters in the default dtype
+
+    def _file(self) -> Path:
         rng = np.random.default_rng(0)
-        self.path = tmp_path / "images.npz"
+        path = self.folder() / "images.npz"
         np.savez(
-            self.path,
+            path,
             train_images=rng.integers(0, 256, (60, 6, 5, 3), dtype=np.uint8),
             train_labels=np.arange(60) % 3,
             test_images=rng.integers(0, 256, (20, 6, 5, 3), dtype=np.uint8),
             test_labels=np.arange(20) % 3,
         )
+        return path
 
     def make(self, **settings: Any) -> Task:
-        return Npz(path=str(self.path), augment=PHOTOMETRIC, **{"batch_size": 8, **settings})
+        return Npz(path=str(self._file()), augment=PHOTOMETRIC, **{"batch_size": 8, **settings})
 
     def make_task(self) -> Task:
         return self.make()

@@ -61,13 +61,16 @@ def pixels(task: ImageFolder, split: str) -> np.ndarray[Any, Any]:
 
 @pytest.mark.process
 class TestOddFolder(TaskContract):
-    @pytest.fixture(autouse=True)
-    def _folder(self, odd: Path) -> None:
-        self.path = odd
+    other_dtype = False  # torchvision draws parameters in the default dtype
+
+    def _path(self) -> Path:
+        folder = self.folder() / "images"
+        odd_images.write(folder)
+        return folder
 
     def make(self, **settings: Any) -> Task:
         return ImageFolder(
-            **{"path": self.path, "size": 16, "augment": ["flip", "RandAugment"], "batch_size": 8, **settings}
+            **{"path": self._path(), "size": 16, "augment": ["flip", "RandAugment"], "batch_size": 8, **settings}
         )
 
     def make_task(self) -> Task:
@@ -81,17 +84,18 @@ class TestOddFolder(TaskContract):
 class TestManyLabels(TaskContract):
     """Labels in one column with a separator; images are read when they are needed."""
 
-    @pytest.fixture(autouse=True)
-    def _file(self, small: Path) -> None:
-        self.path = small / "labels.csv"
+    def _path(self) -> Path:
+        root = self.folder() / "small"
+        fill(root, {"cat": 10, "dog": 10})
         rows = [f"{name}/{k}.png,{name}|{'odd' if k % 2 else 'even'}" for name in ("cat", "dog") for k in range(10)]
-        self.path.write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
+        (root / "labels.csv").write_text("\n".join(["path,labels", *rows]) + "\n", encoding="utf-8")
+        return root / "labels.csv"
 
     def make_task(self) -> Task:
-        return make(self.path, label_separator="|", in_memory=False, augment=["flip"])
+        return make(self._path(), label_separator="|", in_memory=False, augment=["flip"])
 
     def equivalents(self) -> Iterable[Task]:
-        yield make(self.path, label_separator="|", augment=["flip"], batch_size=3)
+        yield make(self._path(), label_separator="|", augment=["flip"], batch_size=3)
 
 
 def test_every_format_gives_the_pixels_of_the_picture(tmp_path: Path) -> None:

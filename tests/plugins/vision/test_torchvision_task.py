@@ -67,16 +67,16 @@ def inputs(task: Task, split: str) -> np.ndarray[Any, Any]:
 
 
 class TestMnist(TaskContract):
-    @pytest.fixture(autouse=True)
-    def _files(self, tmp_path: Path) -> None:
-        write_idx(tmp_path)
-        self.root = tmp_path
+    def _root(self) -> Path:
+        root = self.folder()
+        write_idx(root)
+        return root
 
     def make_task(self) -> Task:
-        return TorchvisionTask(dataset="MNIST", root=self.root, batch_size=8, search_fraction=0.25)
+        return TorchvisionTask(dataset="MNIST", root=self._root(), batch_size=8, search_fraction=0.25)
 
     def equivalents(self) -> Iterable[Task]:
-        yield TorchvisionTask(dataset="mnist", root=self.root, batch_size=5, search_fraction=0.25)
+        yield TorchvisionTask(dataset="mnist", root=self._root(), batch_size=5, search_fraction=0.25)
 
 
 def test_mnist_has_its_own_test_split(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ LABELS = RNG.random((N, 5)) < 0.5
 
 def noise(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Draws from all three global generators."""
-    return x + torch.randn(()) + np.random.rand() + random.random(), y
+    return x + torch.randn((), dtype=torch.float32) + np.random.rand() + random.random(), y
 
 
 class TestClasses(TaskContract):
@@ -53,6 +53,8 @@ class TestSegmentation(TaskContract):
 
 
 class TestTokens(TaskContract):
+    integers = True
+
     def make_task(self) -> Task:
         return TensorTask(TOKENS, CLASSES, metrics=["macro_f1", "balanced_accuracy"], batch_size=8, resamples=20)
 

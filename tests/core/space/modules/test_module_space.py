@@ -17,7 +17,7 @@ from automl_nas.space import Architecture, Choice, ElasticConv2d, ModuleSpace, O
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 
 
 def linear_space(options: int = 3) -> ModuleSpace:

@@ -13,6 +13,8 @@ from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
 
 
 class TestUniform(AskTellContract):
+    learns = False
+
     def space(self) -> SearchSpace:
         return ToySpace(blocks=4, options=4)
 

@@ -188,18 +188,11 @@ def test_read_table_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch:
         read_table(TableSource(path, codes="arch"))
 
 
-@pytest.fixture(scope="class")
-def table_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-    request.cls.path = tmp_path_factory.mktemp("table") / "table.csv"
-    request.cls.path.write_text(COLUMNS, encoding="utf-8")
-
-
-@pytest.mark.usefixtures("table_path")
 class TestTableSpace(SearchSpaceContract):
-    path: Path
-
     def make_space(self) -> SearchSpace:
-        return TableSpace(path=self.path, decisions=("width", "kernel", "act"), ordered=("width",))
+        path = self.folder() / "table.csv"
+        path.write_text(COLUMNS, encoding="utf-8")
+        return TableSpace(path=path, decisions=("width", "kernel", "act"), ordered=("width",))
 
     def test_table_space_has_no_networks(self) -> None:
         space = self.make_space()

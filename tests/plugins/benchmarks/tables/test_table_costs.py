@@ -51,16 +51,13 @@ class TestTableCost(CostModelContract):
 
 
 class TestListed(CostModelContract):
-    @pytest.fixture(autouse=True)
-    def _table(self, tmp_path: Path) -> None:
-        self.path = tmp_path / "table.csv"
-        self.path.write_text("d0,d1\n0,0\n0,1\n2,1\n", encoding="utf-8")
-
     def make_space(self) -> SearchSpace:
         return ToySpace(blocks=2, options=3)
 
     def make(self, space: SearchSpace) -> CostModel:
-        return Listed(space, source=TableSource(self.path, decisions=("d0", "d1")))
+        path = self.folder() / "table.csv"
+        path.write_text("d0,d1\n0,0\n0,1\n2,1\n", encoding="utf-8")
+        return Listed(space, source=TableSource(path, decisions=("d0", "d1")))
 
     def test_listed_counts_the_rows(self) -> None:
         space = self.make_space()

@@ -1,0 +1,147 @@
+"""Contract tests of commands that a plugin adds to ``automl-nas``: `CommandContract`."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+from click.testing import CliRunner, Result
+
+from automl_nas.errors import AutoMLNASError
+from automl_nas.testing.contract import Contract, require
+
+
+class CommandContract(Contract):
+    """The tests of a command. Derive a class whose name begins with ``Test`` and implement `make`::
+
+        class TestTally(CommandContract):
+            call = ("--top", "3", "some-run")
+
+            def make(self):
+                return tally
+
+    Attributes:
+        call: arguments of a call that succeeds; None: no call is made.
+    """
+
+    call: ClassVar[Sequence[str] | None] = None
+
+    @abstractmethod
+    def make(self) -> click.Command:
+        """Return the command."""
+
+    def arguments(self, given: Path) -> Sequence[str] | None:
+        """Return the arguments of a call that succeeds (default: `call`); None: no call is made.
+
+        Args:
+            given: a folder for files that the call reads and writes.
+        """
+        return self.call
+
+    def use(self, given: Path) -> Mapping[str, Any]:
+        """Show the help of the command and its subcommands, and make the call."""
+        commands = _all(self.make())
+        values: dict[str, Any] = {
+            name: [command.get_short_help_str(200), _run(command, ["--help"]).exit_code] for name, command in commands
+        }
+        arguments = self.arguments(given)
+        if arguments is not None:
+            result = _run(self.make(), arguments)
+            values["output"] = result.output.replace(str(given), "FOLDER")
+        return values
+
+    def test_the_help_describes_everything(self) -> None:
+        """The command, its subcommands and all options have help texts, and ``--help`` ends with the exit code 0.
+
+        Way out: write a docstring for each command function, and ``help=`` for each option.
+        """
+        command = self.make()
+        require(isinstance(command, click.Command), f"it is a {type(command).__name__}, not a click.Command")
+        for name, part in _all(command):
+            require((part.help or "").strip(), f"{name} has no docstring")
+            options = [parameter for parameter in part.params if isinstance(parameter, click.Option)]
+            silent = [option.name for option in options if not option.hidden and not (option.help or "").strip()]
+            require(not silent, f"{name}: no help for {', '.join(map(str, silent))}")
+            result = _run(part, ["--help"])
+            require(result.exit_code == 0, f"{name} --help ends with the exit code {result.exit_code}")
+
+    def test_its_name_is_free(self) -> None:
+        """The name has lower-case letters, digits and hyphens, and is not that of a command of the core.
+
+        Way out: choose another name: `@click.command("my-report")`.
+        """
+        from automl_nas.cli.app import cli
+
+        name = self.make().name
+        require(name is not None and re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name), f"the name is {name!r}")
+        own = cli.commands.get(str(name))
+        module = "" if own is None or own.callback is None else own.callback.__module__
+        require(not module.startswith("automl_nas.cli"), f"'{name}' is a command of the core")
+
+    def test_wrong_options_are_usage_errors(self) -> None:
+        """An unknown option ends with the exit code 2, without a traceback and before anything is done.
+
+        Way out: leave the parsing of arguments to click; no ``ignore_unknown_options``.
+        """
+        for name, part in _all(self.make()):
+            result = _run(part, ["--no-such-option"])
+            require(result.exit_code == 2, f"{name} --no-such-option: {_ending(result)}")
+
+    def test_wrong_values_are_errors_of_the_user(self) -> None:
+        """Paths that do not exist and values of a wrong type end with an error that names them, not a traceback.
+
+        Way out: use `click.Path(exists=True)` and click's types, or raise `UserError` with the reason and the way out.
+        """
+        for name, part in _all(self.make()):
+            values = ["/no/such/place" for p in part.params if isinstance(p, click.Argument) and p.nargs != 0]
+            for option in [None, *(p for p in part.params if isinstance(p, click.Option) and not p.is_flag)]:
+                if option is None and not values:
+                    continue
+                extra = [] if option is None else [option.opts[0], "\x00no-such-value"]
+                result = _run(part, [*extra, *values])
+                error = result.exception
+                expected = error is None or isinstance(error, SystemExit | AutoMLNASError | click.ClickException)
+                place = "" if error is None or expected else traceback.format_exception(error)[-1].strip()
+                require(expected, f"{name} {' '.join(map(repr, extra + values))}: {place}")
+
+    def test_the_call_succeeds(self) -> None:
+        """The call of the contract ends with the exit code 0, and a second one gives the same output.
+
+        Way out: the traceback is that of the command; a command ends by returning.
+        """
+        outputs = []
+        for _ in range(2):
+            folder = self.folder()
+            arguments = self.arguments(folder)
+            if arguments is None:
+                return
+            result = _run(self.make(), arguments)
+            require(result.exit_code == 0, f"{' '.join(arguments)}: {_ending(result)}")
+            outputs.append(result.output.replace(str(folder), "FOLDER"))
+        require(outputs[0] == outputs[1], "two calls have different outputs")
+
+
+def _all(command: click.Command, prefix: str = "") -> list[tuple[str, click.Command]]:
+    """Return name -> command, of a command and all its subcommands."""
+    name = f"{prefix} {command.name}".strip()
+    found = [(name, command)] if not isinstance(command, click.Group) else []
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            found += _all(part, name)
+    return found
+
+
+def _run(command: click.Command, arguments: Sequence[str]) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+def _ending(result: Result) -> str:
+    error = result.exception
+    if error is None or isinstance(error, SystemExit):
+        return f"exit code {result.exit_code}: {result.output.strip()[-200:]}"
+    return f"{type(error).__name__}: {error}"

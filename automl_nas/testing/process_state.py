@@ -1,0 +1,212 @@
+"""The global state of a process that components leave alone: `process_state` and `differences`."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import gc
+import hashlib
+import json
+import locale
+import logging
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from automl_nas import streams
+from automl_nas.space.architecture import Architecture
+from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
+
+_WATCHED: dict[str, Any] = {
+    **{module.__name__: module for module in (builtins, random, time, os, json, np.random, torch, functional, streams)},
+    **{kind.__name__: kind for kind in (torch.nn.Module, torch.Tensor, Architecture, SearchSpace, Problem)},
+    **{kind.__name__: kind for kind in (Proposal, Trial)},
+}
+"""Modules and classes whose functions nobody replaces."""
+
+
+@dataclass
+class ProcessState:
+    """A record of the state.
+
+    Attributes:
+        values: kind -> name -> value; values are compared by ``==``.
+        modules: watched module or class -> its names.
+        undo: functions that restore what can be restored.
+    """
+
+    values: dict[str, dict[str, Any]]
+    modules: dict[str, dict[str, Any]]
+    undo: list[Callable[[], object]] = field(default_factory=list)
+
+    def restore(self) -> None:
+        """Restore what can be restored, so that one broken component does not disturb the tests after it."""
+        for function in self.undo:
+            with contextlib.suppress(Exception):
+                function()
+
+
+def process_state() -> ProcessState:
+    """Return the present state of this process."""
+    python, numbers, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    filters, environment, directory = list(warnings.filters), dict(os.environ), os.getcwd()  # noqa: PTH109
+    dtype, threads, grad = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    deterministic, printing = torch.are_deterministic_algorithms_enabled(), np.get_printoptions()
+    level, handlers, disabled = logging.root.level, list(logging.root.handlers), logging.root.manager.disable
+    signals = _signals()
+    errors, precision, paths = np.geterr(), torch.get_float32_matmul_precision(), list(sys.path)
+    hooks = sys.excepthook, sys.displayhook, threading.excepthook
+    modules = {name: dict(vars(owner)) for name, owner in _WATCHED.items()}
+    values: dict[str, dict[str, Any]] = {
+        "generator": {
+            "the generator of Python": _digest(python),
+            "the generator of NumPy": _digest(numbers),
+            "the generator of torch": _digest(tensors.numpy()),
+        },
+        "setting": {
+            "torch's default dtype": dtype,
+            "torch's default device": str(torch.get_default_device()) if hasattr(torch, "get_default_device") else "",
+            "torch's number of threads": threads,
+            "torch's gradient mode": grad,
+            "torch's anomaly detection": torch.is_anomaly_enabled(),
+            "torch's deterministic algorithms": (deterministic, torch.is_deterministic_algorithms_warn_only_enabled()),
+            "torch.backends.cudnn": (
+                torch.backends.cudnn.deterministic,
+                torch.backends.cudnn.benchmark,
+                torch.backends.cudnn.enabled,
+            ),
+            "torch's precision of products": precision,
+            "NumPy's handling of errors": errors,
+            "NumPy's print options": printing,
+            "the working directory": directory,
+            "the environment": _environment(environment),
+            "the filters of warnings": filters,
+            "logging": (level, handlers, disabled, _log_levels()),
+            "signal handlers": signals,
+            "sys.path": paths,
+            "the hooks of sys": hooks,
+            "the limit of recursion": sys.getrecursionlimit(),
+            "the garbage collector": (gc.isenabled(), gc.get_threshold()),
+            "the locale": locale.setlocale(locale.LC_ALL),
+            "the tracing function": (sys.gettrace() if "coverage" not in sys.modules else None),
+        },
+        "module": {
+            "running threads": sorted(t.name for t in threading.enumerate() if "tqdm" not in type(t).__module__),
+            "running processes": sorted(p.name for p in multiprocessing.active_children()),
+        },
+    }
+    undo: list[Callable[[], object]] = [
+        lambda: _restore_modules(modules),
+        lambda: random.setstate(python),
+        lambda: np.random.set_state(numbers),
+        lambda: torch.set_rng_state(tensors),
+        lambda: torch.set_default_dtype(dtype),
+        lambda: torch.set_num_threads(threads) if torch.get_num_threads() != threads else None,
+        lambda: torch.set_grad_enabled(grad),
+        lambda: _set_deterministic(deterministic),
+        lambda: torch.set_float32_matmul_precision(precision),
+        lambda: torch.set_default_device(None) if torch.get_default_device().type != "cpu" else None,
+        lambda: torch.autograd.set_detect_anomaly(False),
+        lambda: np.seterr(**errors),
+        lambda: np.set_printoptions(**printing),
+        lambda: os.chdir(directory),
+        lambda: _restore_environment(environment),
+        lambda: logging.root.setLevel(level),
+        lambda: setattr(logging.root, "handlers", handlers),
+        lambda: logging.disable(disabled),
+        lambda: [signal.signal(number, handler) for number, handler in signals.items() if handler is not None],
+        lambda: sys.path.__setitem__(slice(None), paths),
+        lambda: setattr(sys, "excepthook", hooks[0]),
+        lambda: setattr(sys, "displayhook", hooks[1]),
+        gc.enable,
+    ]
+    return ProcessState(values, modules, undo)
+
+
+def differences(before: ProcessState, after: ProcessState) -> dict[str, list[str]]:
+    """Return kind of state -> descriptions of what differs."""
+    found: dict[str, list[str]] = {}
+    for kind, values in before.values.items():
+        for name, value in values.items():
+            now = after.values[kind][name]
+            if now != value:
+                digest = kind == "generator"
+                found.setdefault(kind, []).append(name if digest else f"{name} from {_text(value, now)}")
+    for module, names in before.modules.items():
+        now = after.modules[module]
+        replaced = [name for name, value in names.items() if callable(value) and _replaced(value, now.get(name, value))]
+        if replaced:
+            found.setdefault("module", []).append(f"{', '.join(replaced[:3])} of {module}")
+    return found
+
+
+def _replaced(value: Any, now: Any) -> bool:
+    # torch replaces functions of its own when its compiler is imported.
+    file = getattr(getattr(now, "__code__", None), "co_filename", "")
+    return now is not value and not file.startswith(str(Path(torch.__file__).parent))
+
+
+def _text(before: Any, after: Any) -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        return ", ".join(f"{name}: {before.get(name)!r} to {after.get(name)!r}" for name in names[:3])[:200]
+    return f"{before!r} to {after!r}"[:200]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(pickle.dumps(value)).hexdigest()
+
+
+def _environment(environment: dict[str, str]) -> dict[str, str]:
+    # pytest sets the name of the current test; libraries note their own set-up in variables of the second kind.
+    ours = ("PYTEST_", "KMP_", "TORCHINDUCTOR")
+    return {name: value for name, value in environment.items() if not name.startswith(ours)}
+
+
+def _log_levels() -> dict[str, tuple[int, bool, int]]:
+    """Return the loggers whose level, flag or number of handlers is not the default one, of known packages."""
+    loggers = logging.root.manager.loggerDict.items()
+    return {
+        name: (logger.level, logger.disabled, len(logger.handlers))
+        for name, logger in loggers
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("automl_nas", "optuna", "torch_")
+    }
+
+
+def _set_deterministic(wanted: bool) -> None:
+    # Only if it differs: the call imports the whole compiler of torch.
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)
+
+
+def _signals() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in sorted(signal.valid_signals())}
+
+
+def _restore_environment(environment: dict[str, str]) -> None:
+    if dict(os.environ) != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _restore_modules(modules: dict[str, dict[str, Any]]) -> None:
+    for owner, names in modules.items():
+        for name, value in names.items():
+            if vars(_WATCHED[owner]).get(name) is not value and callable(value):
+                setattr(_WATCHED[owner], name, value)
