@@ -52,7 +52,7 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
         require(later, "after foreign trials it proposes nothing")
         evaluated = {space.canonical(proposal.architecture) for proposal in foreign}
         again = evaluated & {space.canonical(proposal.architecture) for proposal in later}
-        require(self.may_repeat or not again, "it proposes a network whose trial it was told")
+        require(self.may_repeat or not again, "it proposes a network whose trial it received")
 
     def test_results_change_the_proposals(self) -> None:
         """With other metrics, and with the opposite direction of the objective, other architectures are proposed.
@@ -129,8 +129,8 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
             for _ in range(self.trials):
                 if not strategy.done:
                     strategy.step(services)
-            made = len(services.submitted)
-            require(made == self.trials, f"when all trials are {state}, it makes {made} of {self.trials} proposals")
+            count = len(services.submitted)
+            require(count == self.trials, f"when all trials are {state}, it makes {count} of {self.trials} proposals")
 
     def test_it_ends_when_the_space_is_exhausted(self) -> None:
         """The strategy ends, and has proposed all feasible architectures of a tiny space.

@@ -53,7 +53,7 @@ class AskTellProposals(AskTellSearches):
         require(type(proposals) is list, f"ask(3) returned a {type(proposals).__name__}, not a list")
         for proposal in [*proposals, *self._whole()]:
             require(type(proposal) is Proposal, f"a proposal is a {type(proposal).__name__}")
-            require(isinstance(proposal.architecture, Architecture), "the architecture is no Architecture")
+            require(isinstance(proposal.architecture, Architecture), "the architecture has another type")
             fidelity = proposal.fidelity
             number = type(fidelity) in (int, float) and math.isfinite(fidelity)  # type: ignore[arg-type]
             require(fidelity is None or number, f"the fidelity is {fidelity!r}")
@@ -129,14 +129,14 @@ class AskTellProposals(AskTellSearches):
         problem = self.problem(space)
         strategy, evaluate = self.make(space, problem, 1), self.evaluation(space, problem)
         before = fingerprint((space, problem))
-        made: list[tuple[Any, Any]] = []
+        handed: list[tuple[Any, Any]] = []
         for start in range(0, min(self.trials, 30), 3):
             proposals = strategy.ask(3)
             trials = [evaluate(start + number, proposal) for number, proposal in enumerate(proposals)]
-            made += [(trials, fingerprint(trials)), (tuple(proposals), fingerprint(tuple(proposals)))]
+            handed += [(trials, fingerprint(trials)), (tuple(proposals), fingerprint(tuple(proposals)))]
             strategy.tell(trials)
         require(fingerprint((space, problem)) == before, "the space or the problem was changed")
-        require(all(fingerprint(item) == first for item, first in made), "trials or proposals were changed")
+        require(all(fingerprint(item) == first for item, first in handed), "trials or proposals were changed")
 
 
 class _Moot(DecisionSpace):

@@ -112,8 +112,8 @@ class AskTellRepeats(AskTellSearches):
         problem = self.problem(space)
         strategy, evaluate = self.make(space, problem, 1), self.evaluation(space, problem)
         proposals = strategy.ask(9)
-        for told in (0, 1, 6):
-            strategy.tell([evaluate(number, proposal) for number, proposal in enumerate(proposals[:told])])
+        for count in (0, 1, 6):
+            strategy.tell([evaluate(number, proposal) for number, proposal in enumerate(proposals[:count])])
             require_plain(strategy.search_state(), "search_state()")
 
     def test_the_state_is_bounded(self) -> None:

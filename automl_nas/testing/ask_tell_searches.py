@@ -38,7 +38,7 @@ class AskTellSearches(Contract):
     search_length: ClassVar[int] = 200
     """The number of trials of a search that is resumed at every step; at least as many as a search of a user has."""
     learns: ClassVar[bool] = True
-    """Whether proposals depend on the metrics that the strategy was told; random search does not learn."""
+    """Whether proposals depend on the metrics that the strategy received; random search does not learn."""
     several_objectives: ClassVar[bool] = True
     """Whether the strategy accepts problems with several objectives."""
     info_limit: ClassVar[int] = 10_000
@@ -135,13 +135,13 @@ class AskTellSearches(Contract):
             _WHOLE[kind] = self.run()
         return _WHOLE[kind]
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Search, and continue a search from a state that is stored in the folder."""
         space = self.space()
         problem = self.problem(space)
         strategy = self.make(space, problem, 1)
         services = SimulatedServices(self.evaluation(space, problem), batch=3, ahead=6, budget=self.trials)
-        file = given / "state.pt"
+        file = store / "state.pt"
         if file.exists():
             stopped = torch.load(file, weights_only=True)
             services.submit([_parsed(item, space) for item in stopped["proposals"]])
@@ -219,8 +219,8 @@ class AskTellSearches(Contract):
                 strategy.step(services)
         for proposal in services.submitted:
             space.validate(proposal.architecture)
-        made = len(services.submitted)
-        require(made == budget or not self.exhaustive, f"with {what} it makes {made} of {budget} proposals")
+        count = len(services.submitted)
+        require(count == budget or not self.exhaustive, f"with {what} it makes {count} of {budget} proposals")
 
 
 _WHOLE: dict[type, list[Proposal]] = {}

@@ -35,28 +35,28 @@ class CommandContract(Contract):
     def make(self) -> click.Command:
         """Return the command."""
 
-    def arguments(self, given: Path) -> Sequence[str] | None:
+    def arguments(self, store: Path) -> Sequence[str] | None:
         """Return the arguments of a call that succeeds (default: `call`); None: no call is made.
 
         Args:
-            given: a folder for files that the call reads and writes.
+            store: a folder for files that the call reads and writes.
         """
         return self.call
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Show the help of the command and its subcommands, and make the call."""
         commands = _all(self.make())
         values: dict[str, Any] = {
             name: [command.get_short_help_str(200), _run(command, ["--help"]).exit_code] for name, command in commands
         }
-        arguments = self.arguments(given)
+        arguments = self.arguments(store)
         if arguments is not None:
             result = _run(self.make(), arguments)
-            values["output"] = result.output.replace(str(given), "FOLDER")
+            values["output"] = result.output.replace(str(store), "FOLDER")
         return values
 
     def test_the_help_describes_everything(self) -> None:
-        """The command, its subcommands and all options have help texts, and ``--help`` ends with the exit code 0.
+        """The command, its subcommands and all options have help text, and ``--help`` ends with the exit code 0.
 
         Way out: write a docstring for each command function, and ``help=`` for each option.
         """
@@ -129,11 +129,11 @@ class CommandContract(Contract):
 def _all(command: click.Command, prefix: str = "") -> list[tuple[str, click.Command]]:
     """Return name -> command, of a command and all its subcommands."""
     name = f"{prefix} {command.name}".strip()
-    found = [(name, command)] if not isinstance(command, click.Group) else []
+    parts = [(name, command)] if not isinstance(command, click.Group) else []
     if isinstance(command, click.Group):
         for part in command.commands.values():
-            found += _all(part, name)
-    return found
+            parts += _all(part, name)
+    return parts
 
 
 def _run(command: click.Command, arguments: Sequence[str]) -> Result:

@@ -64,21 +64,21 @@ class BrokenClauseError(AssertionError):
 
     Attributes:
         clause: the clause.
-        found: what was found.
+        finding: what was found.
     """
 
-    def __init__(self, clause: Clause, found: str, contract: str = "") -> None:
+    def __init__(self, clause: Clause, finding: str, contract: str = "") -> None:
         super().__init__(
-            f"{contract or clause.contract}: {clause.title}\n  promise: {clause.statement}\n  found: {found}\n"
+            f"{contract or clause.contract}: {clause.title}\n  promise: {clause.statement}\n  found: {finding}\n"
             f"  way out: {clause.way_out}"
         )
-        self.clause, self.found = clause, found
+        self.clause, self.finding = clause, finding
 
 
-def require(condition: object, found: str) -> None:
+def require(condition: object, finding: str) -> None:
     """Raise AssertionError with what was found unless the condition is true."""
     if not condition:
-        raise AssertionError(found)
+        raise AssertionError(finding)
 
 
 class Contract(ABC):
@@ -117,13 +117,13 @@ class Contract(ABC):
         return Path(self._folders.enter_context(tempfile.TemporaryDirectory(prefix="contract-")))
 
     @abstractmethod
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Construct the component, use all of it, and return what it gives, as JSON: topic -> value.
 
         The result is the same in every process.
 
         Args:
-            given: a folder for the component. In the second process it has the files that the first one left there.
+            store: a folder for the component. In the second process it has the files that the first one left there.
         """
 
     def _observed(self) -> Observation:
@@ -189,7 +189,7 @@ class Contract(ABC):
         `automl_nas.streams`, name the dtype of every tensor.
         """
         observation = self._observed()
-        other = second_process(self, observation.given)
+        other = second_process(self, observation.store)
         for topic, value in observation.values.items():
             require(topic in other, f"the second process gives no {topic}")
             if other[topic] != value:
@@ -202,13 +202,13 @@ class Contract(ABC):
 
 def clauses(contract: type[Contract]) -> tuple[Clause, ...]:
     """Return the clauses of a contract class, those of its base classes first, in the order of definition."""
-    found: dict[str, Clause] = {}
+    by_name: dict[str, Clause] = {}
     for base in reversed(contract.__mro__):
         for name, function in vars(base).items():
             clause = getattr(function, "clause", None)
             if clause is not None:
-                found[name] = clause
-    return tuple(found.values())
+                by_name[name] = clause
+    return tuple(by_name.values())
 
 
 def _checked(function: Callable[..., object], contract: str) -> Callable[..., object]:
@@ -231,8 +231,8 @@ def _checked(function: Callable[..., object], contract: str) -> Callable[..., ob
         except AssertionError as error:
             raise BrokenClauseError(clause, str(error) or _place(error), _contract_name(type(self))) from error
         except Exception as error:
-            found = f"it raised {type(error).__name__}: {error}"
-            raise BrokenClauseError(clause, found, _contract_name(type(self))) from error
+            finding = f"it raised {type(error).__name__}: {error}"
+            raise BrokenClauseError(clause, finding, _contract_name(type(self))) from error
         finally:
             folders, self._folders = self._folders, None
             if folders is not None:

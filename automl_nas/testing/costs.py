@@ -51,7 +51,7 @@ class CostModelContract(Contract):
         """Return the architectures of the tests (default: `samples` random ones)."""
         return [space.sample(stream(0, "contract", number)) for number in range(self.samples)]
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Estimate networks."""
         space = self.make_space()
         model = self.make(space)
@@ -76,7 +76,7 @@ class CostModelContract(Contract):
 
         They are whole numbers if the model is ``integral``.
 
-        Way out: convert with float() or int(); a difference that may be negative is no cost.
+        Way out: convert with float() or int(); a difference that may be negative cannot be a cost.
         """
         space = self.make_space()
         model = self.make(space)
@@ -161,7 +161,7 @@ class CostModelContract(Contract):
         require(same or not self.repeatable, "a changed breakdown changed the model")
 
     def test_notes_are_text(self) -> None:
-        """`note` returns text, and `remarks` texts.
+        """`note` returns text, and `remarks` a sequence of text.
 
         Way out: return "" and () if there is nothing to say.
         """

@@ -70,10 +70,10 @@ class EvaluatorContract(Contract):
             for number in range(self.samples)
         ]
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Evaluate candidates, each with a folder for its scratch files."""
         space = self.make_space()
-        requests = [replace(r, scratch=_made(given / f"scratch-{r.number}")) for r in self.requests(space)]
+        requests = [replace(r, scratch=_made(store / f"scratch-{r.number}")) for r in self.requests(space)]
         outcomes = list(self.make_evaluator(space).evaluate(iter(requests)))
         return {"outcomes": {str(o.number): [dict(o.metrics), str(o.state)] for o in outcomes}}
 
@@ -145,8 +145,8 @@ class EvaluatorContract(Contract):
         requests = [replace(r, seed=first.seed, number=100 + n) for n, r in enumerate(self.requests(space))]
         covering = [replace(first, number=n, architecture=a) for n, a in enumerate(valid_covering(space, 3))]
         outcomes = self.make_evaluator(space).evaluate([*requests, *covering])
-        found = {tuple(sorted(metrics.items())) for metrics in _metrics(outcomes).values()}
-        require(len(found) > 1, f"{len(requests) + len(covering)} candidates have equal metrics {found}")
+        distinct = {tuple(sorted(metrics.items())) for metrics in _metrics(outcomes).values()}
+        require(len(distinct) > 1, f"{len(requests) + len(covering)} candidates have equal metrics {distinct}")
 
     def test_a_second_instance_returns_the_same(self) -> None:
         """Each worker process builds its own evaluator; their metrics are equal.

@@ -101,10 +101,10 @@ class ExecutorContract(Contract):
         directory.mkdir(exist_ok=True)
         return StageEvaluator(plan, directory, 0)
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Evaluate two candidates."""
-        folder = self.folder() if (given / "used").exists() else given
-        (given / "used").touch()
+        folder = self.folder() if (store / "used").exists() else store
+        (store / "used").touch()
         # An executor may evaluate in this process, and the core seeds the global generators for each evaluation.
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
         outcomes, _ = self._evaluated(folder, [GOOD, GOOD])

@@ -61,10 +61,10 @@ class ExporterContract(Contract):
                 network(2.0 * torch.randn(8, 3, 8, 8) + 0.5)
         return Delivery(network.eval(), Architecture({"width": 8}), (3, 8, 8), {"accuracy": 0.5})
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Export a network into the folder."""
-        paths = self.make().export(self.delivery(), given)
-        return {"files": sorted(str(Path(path).relative_to(given)) for path in paths)}
+        paths = self.make().export(self.delivery(), store)
+        return {"files": sorted(str(Path(path).relative_to(store)) for path in paths)}
 
     def test_the_files_compute_the_outputs_of_the_network(self) -> None:
         """The files compute the same function for all batch sizes.

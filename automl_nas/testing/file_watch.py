@@ -53,41 +53,41 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def changed_files(given: Path) -> Iterator[list[str]]:
+def changed_files(store: Path) -> Iterator[list[str]]:
     """Collect the files outside a folder that are written or removed in this context.
 
     Not counted are: caches of bytecode and the user's cache folder, devices, and temporary files that are gone
     afterwards. Files that libraries write without Python are found in the working directory only.
 
     Args:
-        given: the folder.
+        store: the folder.
     """
     global _installed
     if not _installed:
         sys.addaudithook(_hook)
         _installed = True
-    found: list[str] = []
+    files: list[str] = []
     touched: list[str] = []
     directory = Path.cwd()
     before = _listing(directory)
     _watching.append(touched)
     try:
-        yield found
+        yield files
     finally:
         _watching.remove(touched)
         touched += sorted(_listing(directory) ^ before)
-        found += [path for path in dict.fromkeys(touched) if _counts(Path(path), given)]
+        files += [path for path in dict.fromkeys(touched) if _counts(Path(path), store)]
 
 
 def _listing(folder: Path) -> set[str]:
     return {os.path.abspath(path) for path in folder.rglob("*")}  # noqa: PTH100 - as in the hook
 
 
-def _counts(path: Path, given: Path) -> bool:
+def _counts(path: Path, store: Path) -> bool:
     parts = path.parts
     if (
         path == Path(tempfile.gettempdir())
-        or path.is_relative_to(given)
+        or path.is_relative_to(store)
         or "__pycache__" in parts
         or parts[:2] in (("/", "dev"), ("/", "proc"))
     ):

@@ -73,7 +73,7 @@ def _unfrozen(value: Any) -> Any:
 def _require_plain(value: object, what: str) -> None:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            require(type(name) is str, f"{what} has the key {name!r}, which is no text")
+            require(type(name) is str, f"{what} has the key {name!r}, which has another type than str")
             _require_plain(item, f"{what}[{name!r}]")
     elif isinstance(value, list | tuple):
         for position, item in enumerate(value):

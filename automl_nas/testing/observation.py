@@ -25,7 +25,7 @@ class Observation:
     """The record of one use of a component.
 
     Attributes:
-        given: the folder that the component was given, kept for the second process.
+        store: the folder that the component was given, kept for the second process.
         values: what it gave, as JSON.
         changes: kind of global state -> what was changed.
         printed: what it wrote to the standard output and the standard error output.
@@ -33,7 +33,7 @@ class Observation:
         error: that it raised.
     """
 
-    given: Path
+    store: Path
     values: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, list[str]] = field(default_factory=dict)
     printed: str = ""
@@ -44,7 +44,7 @@ class Observation:
 def observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
     """Use a component, and record what it gives and what it leaves changed; restore what it changed.
 
-    If it changed a global state, it is used again: what libraries change when they are imported is no fault of the
+    If it changed a global state, it is used again: what libraries change when they are imported is not caused by the
     component. The working directory is an empty folder.
 
     Args:
@@ -58,16 +58,16 @@ def observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
 
 def _observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
     home = Path(tempfile.mkdtemp(prefix="elsewhere-"))
-    given = Path(tempfile.mkdtemp(prefix="contract-"))
-    atexit.register(shutil.rmtree, given, ignore_errors=True)  # the second process reads it later
-    observation = Observation(given)
+    store = Path(tempfile.mkdtemp(prefix="contract-"))
+    atexit.register(shutil.rmtree, store, ignore_errors=True)  # the second process reads it later
+    observation = Observation(store)
     directory = Path.cwd()
     os.chdir(home)
     try:
-        with warnings.catch_warnings(record=True), _captured() as captured, changed_files(given) as files:
+        with warnings.catch_warnings(record=True), _captured() as captured, changed_files(store) as files:
             before = process_state()
             try:
-                observation.values = _plain(use(given))
+                observation.values = _plain(use(store))
             except Exception as error:
                 observation.error = error
             observation.changes = differences(before, process_state())

@@ -105,12 +105,12 @@ class ObserverContract(Contract):
         # Strict: an observer that raises ends the run.
         return with_builtin(PluginManager({"AUTOML_NAS_PLUGINS": "", "AUTOML_NAS_STRICT_PLUGINS": "1"}).load())
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Observe a run without a session."""
-        run = given / "run"
+        run = store / "run"
         if not run.exists():
             run.mkdir()
-            self._feed(self.make(failing_space(), given), run)
+            self._feed(self.make(failing_space(), store), run)
         return {}
 
     def _feed(self, observer: Observer, directory: Path, repetitions: int = 1) -> list[float]:

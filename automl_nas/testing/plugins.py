@@ -62,7 +62,7 @@ class PluginContract(Contract):
         """Return the components that the plugin registers."""
         return list(self.load()[1].components)
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Load the plugin and all its components, and resolve their defaults."""
         components = self.components()
         registered = [[item.kind, item.name, item.reference, item.summary] for item in components]

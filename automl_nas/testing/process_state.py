@@ -141,19 +141,19 @@ def process_state() -> ProcessState:
 
 def differences(before: ProcessState, after: ProcessState) -> dict[str, list[str]]:
     """Return kind of state -> descriptions of what differs."""
-    found: dict[str, list[str]] = {}
+    changes: dict[str, list[str]] = {}
     for kind, values in before.values.items():
         for name, value in values.items():
             now = after.values[kind][name]
             if now != value:
                 digest = kind == "generator"
-                found.setdefault(kind, []).append(name if digest else f"{name} from {_text(value, now)}")
+                changes.setdefault(kind, []).append(name if digest else f"{name} from {_text(value, now)}")
     for module, names in before.modules.items():
         now = after.modules[module]
         replaced = [name for name, value in names.items() if callable(value) and _replaced(value, now.get(name, value))]
         if replaced:
-            found.setdefault("module", []).append(f"{', '.join(replaced[:3])} of {module}")
-    return found
+            changes.setdefault("module", []).append(f"{', '.join(replaced[:3])} of {module}")
+    return changes
 
 
 def _replaced(value: Any, now: Any) -> bool:
@@ -189,10 +189,10 @@ def _log_levels() -> dict[str, tuple[int, bool, int]]:
     }
 
 
-def _set_deterministic(wanted: bool) -> None:
+def _set_deterministic(enabled: bool) -> None:
     # Only if it differs: the call imports the whole compiler of torch.
-    if torch.are_deterministic_algorithms_enabled() != wanted:
-        torch.use_deterministic_algorithms(wanted)
+    if torch.are_deterministic_algorithms_enabled() != enabled:
+        torch.use_deterministic_algorithms(enabled)
 
 
 def _signals() -> dict[int, Any]:

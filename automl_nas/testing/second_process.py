@@ -51,10 +51,10 @@ class Origin:
     def make(self) -> Any:
         """Import the module, call the function and return its result."""
         name, _, path = self.factory.partition(":")
-        made: Any = _module(name, self.file)
+        target: Any = _module(name, self.file)
         for part in path.split("."):
-            made = getattr(made, part)
-        return made(*self.arguments)
+            target = getattr(target, part)
+        return target(*self.arguments)
 
 
 def class_origin(kind: type) -> Origin:
@@ -71,12 +71,12 @@ def class_origin(kind: type) -> Origin:
     return Origin(f"{kind.__module__}:{kind.__qualname__}", (), getattr(module, "__file__", None) or "")
 
 
-def second_process(contract: Contract, given: Path) -> dict[str, Any]:
+def second_process(contract: Contract, store: Path) -> dict[str, Any]:
     """Return what the component gives in the second process; it is started if necessary.
 
     Args:
         contract: makes the component.
-        given: the folder for the component.
+        store: the folder for the component.
 
     Raises:
         AssertionError: the component raised there, or the process ended.
@@ -87,7 +87,7 @@ def second_process(contract: Contract, given: Path) -> dict[str, Any]:
         reply = Path(folder) / "reply.json"
         request = {
             "origin": asdict(contract.origin()),
-            "given": str(given),
+            "given": str(store),
             "reply": str(reply),
             "folder": folder,
             "path": [str(Path(entry).resolve()) for entry in sys.path],
@@ -195,7 +195,7 @@ def _other_circumstances(request: Mapping[str, Any]) -> None:
 
 def _serve(preload: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
-    with open(os.devnull, "w") as nothing:  # noqa: PTH123 - devnull is no file
+    with open(os.devnull, "w") as nothing:  # noqa: PTH123 - devnull is a device
         os.dup2(nothing.fileno(), 1)
     import torch  # noqa: F401
 

@@ -63,7 +63,7 @@ class SearchSpaceContract(Contract):
         """Return architectures that together have every option, up to `MOST_OPTIONS` of a decision."""
         return list(dict.fromkeys([*self.architectures(space), *valid_covering(space, MOST_OPTIONS)]))
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Read the decisions, and build and run networks."""
         space = self.make_space()
         architectures = self.covering(space)

@@ -69,9 +69,9 @@ class StrategyContract(Contract):
             _WHOLE[kind] = self._advance(self.make(1), services, self.steps), services
         return _WHOLE[kind]
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Take all steps, and continue from a state that is stored in the folder."""
-        file = given / "state.pt"
+        file = store / "state.pt"
         if not file.exists():
             torch.save(self._advance(self.make(1), self.services(), 1)[0], file)
         resumed, behind = self.make(1), self.services()
@@ -242,7 +242,7 @@ class StrategyContract(Contract):
         """
         for proposal in self._whole()[1].submitted:
             require(type(proposal) is Proposal, f"a proposal is a {type(proposal).__name__}")
-            require(isinstance(proposal.architecture, Architecture), "the architecture is no Architecture")
+            require(isinstance(proposal.architecture, Architecture), "the architecture has another type")
             fidelity = proposal.fidelity
             require(fidelity is None or type(fidelity) in (int, float), f"the fidelity is {fidelity!r}")
             require_json(proposal.info, "info", 10_000)

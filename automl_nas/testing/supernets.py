@@ -36,7 +36,7 @@ class SupernetContract(SearchSpaceContract):
         """Return the decisions whose selection may be a tensor or `Weighted` (default: `SupernetSpace.weighable`)."""
         return space.weighable
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Read the decisions, build networks, and build, run and restrict a supernet."""
         space = self.make_space()
         supernet = _seeded(space.build_supernet)
@@ -45,7 +45,7 @@ class SupernetContract(SearchSpaceContract):
             _seeded(supernet, self.inputs(space), architecture)
             supernet.extract(architecture)
         supernet.restrict(_live(self.architectures(space)[0]))
-        return {**super().use(given), "weights of the supernet": weights}
+        return {**super().use(store), "weights of the supernet": weights}
 
     def test_decisions_of_the_supernet(self) -> None:
         """A new supernet is a `Supernet`, and has the decisions of its space in the same order.
@@ -179,8 +179,8 @@ class SupernetContract(SearchSpaceContract):
             outputs = supernet(x, architecture)
             live = _live(architecture)
             supernet.restrict(live)
-            kept = {id(parameter) for parameter in supernet.parameters()}
-            require(kept <= before, f"{len(kept - before)} parameters are new objects")
+            remaining = {id(parameter) for parameter in supernet.parameters()}
+            require(remaining <= before, f"{len(remaining - before)} parameters are new objects")
             require(torch.equal(supernet(x, architecture), outputs), "the outputs changed")
             for name, decision in supernet.decisions.items():
                 require(set(decision.options) == set(live[name]), f"{name} has the options {decision.options}")

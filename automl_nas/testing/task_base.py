@@ -60,7 +60,7 @@ class TaskUses(Contract):
         """
         return ()
 
-    def use(self, given: Path) -> Mapping[str, Any]:
+    def use(self, store: Path) -> Mapping[str, Any]:
         """Read batches of every split, and score a network."""
         task = self.make_task()
         predictor = self._predictor(task)

@@ -73,16 +73,16 @@ class TaskSamples(TaskUses):
         if len(samples) < 2 or len(samples) > MOST:
             return
         limit = 0.5 * CLOSE * _typical_distance(samples)
-        found: dict[int, Tensor] = {}
-        wrong = known = 0
+        targets_of: dict[int, Tensor] = {}
+        wrong = recognised = 0
         for epoch, seed in ((0, 0), (1, 0), (0, 1)):
             for inputs, targets in task.batches("train", epoch, seed):
                 distance, nearest = _nearest(inputs, samples)
                 for place, far, target in zip(nearest.tolist(), distance.tolist(), targets, strict=True):
                     if far <= limit:
-                        known += 1
-                        wrong += not torch.equal(found.setdefault(place, target), target)
-        require(wrong <= known // 20, f"{wrong} of {known} images have another target at another time")
+                        recognised += 1
+                        wrong += not torch.equal(targets_of.setdefault(place, target), target)
+        require(wrong <= recognised // 20, f"{wrong} of {recognised} images have another target at another time")
 
     def test_known_targets_have_the_best_scores(self) -> None:
         """A network that returns the targets of training batches scores better than one that returns their opposite.
@@ -94,18 +94,18 @@ class TaskSamples(TaskUses):
         if classes is None or classes < 2 or not 2 <= len(samples) <= MOST or self._output_shape(task) != (classes,):
             return
         limit = CLOSE * _typical_distance(samples)
-        known = torch.zeros(len(samples), classes)
+        answers = torch.zeros(len(samples), classes)
         for epoch in range(6):
             for inputs, targets in task.batches("train", epoch, 0):
                 if targets.is_floating_point() or targets.dim() != 1:
                     return
                 distance, nearest = _nearest(inputs, samples)
                 near = distance <= limit
-                known[nearest[near]] = torch.nn.functional.one_hot(targets[near], classes).float()
-        if (known.sum(1) > 0).float().mean() < 0.8:
+                answers[nearest[near]] = torch.nn.functional.one_hot(targets[near], classes).float()
+        if (answers.sum(1) > 0).float().mean() < 0.8:
             return
-        right = task.score(lambda inputs: 8 * known[_nearest(inputs, samples)[1]], "train")
-        wrong = task.score(lambda inputs: -8 * known[_nearest(inputs, samples)[1]], "train")
+        right = task.score(lambda inputs: 8 * answers[_nearest(inputs, samples)[1]], "train")
+        wrong = task.score(lambda inputs: -8 * answers[_nearest(inputs, samples)[1]], "train")
         for name, direction in task.metrics.items():
             better = right[name] >= wrong[name] if direction == "maximize" else right[name] <= wrong[name]
             values = f"{right[name]:.4g} with the targets and {wrong[name]:.4g} with their opposite"
@@ -124,18 +124,18 @@ class TaskSamples(TaskUses):
         if len(samples) > MOST or len(samples) < 2:
             return
         limit = CLOSE * _typical_distance(samples)
-        used, size, known = set(), 0, 0
+        used, size, count = set(), 0, 0
         for epoch in range(4):
             for inputs, _ in task.batches("train", epoch, 0):
                 distance, nearest = _nearest(inputs, samples)
                 size += len(inputs)
                 recognised = [p for p, far in zip(nearest.tolist(), distance.tolist(), strict=True) if far <= limit]
-                known += len(recognised)
+                count += len(recognised)
                 used |= set(recognised)
-        if size == 0 or known < size / 2:  # augmentation has made them unrecognisable
+        if size == 0 or count < size / 2:  # augmentation has made them unrecognisable
             return
         # Of n samples drawn with replacement k times, about n (1 - exp(-k / n)) are distinct; half of that is required.
-        expected = len(samples) * (1 - math.exp(-known / len(samples)))
+        expected = len(samples) * (1 - math.exp(-count / len(samples)))
         require(len(used) >= expected / 2, f"{size} images of 4 epochs are only {len(used)} of {len(samples)} samples")
 
     def _all_samples(self, task: Task) -> tuple[list[str], Tensor]:

@@ -20,8 +20,8 @@ def contract(component: Any) -> type[Contract]:
             made: click.Command = component()
             return made
 
-        def arguments(self, given: Path) -> Sequence[str] | None:
-            file = given / "names.txt"
+        def arguments(self, store: Path) -> Sequence[str] | None:
+            file = store / "names.txt"
             file.write_text("b\na\nc\n")
             return ["--top", "2", str(file)]
 
