@@ -257,6 +257,25 @@ class EvaluatorContract(Contract):
         pruned = all(outcome.state is State.PRUNED for outcome in outcomes)
         require(not reports or (reports == 1 and pruned), "it continued after a report raised Pruned")
 
+    def test_an_interruption_passes(self) -> None:
+        """An interruption that arrives in a report ends the evaluation: the exception passes through.
+
+        Way out: catch Exception, never BaseException and never with a bare `except:`.
+        """
+        reports = 0
+
+        def interrupt(step: int, value: float) -> None:
+            nonlocal reports
+            reports += 1
+            raise _StopError
+
+        space = self.make_space()
+        try:
+            list(self.make_evaluator(space).evaluate([replace(self.requests(space)[0], report=interrupt)]))
+        except _StopError:
+            return
+        require(not reports, "it continued after an interruption")
+
     def test_an_interrupted_evaluation_can_be_repeated(self) -> None:
         """Interrupted at a report and repeated with the same scratch folder, an evaluation has the same metrics.
 

@@ -92,7 +92,7 @@ class ExporterContract(Contract):
         for path in paths:
             require(isinstance(path, Path), f"export returns a {type(path).__name__}, not a Path")
             require(path.is_relative_to(folder), f"{path} is not in the folder")
-            require(path.is_file(), f"{path.name} is not a file that exists")
+            require(path.is_file() and not path.is_symlink(), f"{path.name} is not a file that exists")
             require(path.stat().st_size > 0, f"{path.name} is empty")
         require(len(set(paths)) == len(paths), "a path is returned twice")
         present = {path for path in folder.rglob("*") if path.is_file()}

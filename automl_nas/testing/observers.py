@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
+
 from automl_nas.errors import RunInterrupted
 from automl_nas.evaluation.evaluator import State
 from automl_nas.plugin.events import ResultInfo, RunInfo, StepInfo, frozen_trial
@@ -241,9 +243,16 @@ def _files(run: Path) -> dict[str, object]:
         # The names of checkpoints depend on durations, through their digest.
         if name.partition("/")[0] == "checkpoints" or not path.is_file():
             continue
-        timed = name in ("lock", "trials.jsonl", "result.json", "environment.json", "config.yaml", "attempts.jsonl")
-        files[name] = None if timed else _timeless_text(path)
+        timed = name in ("lock", "trials.jsonl", "result.json", "attempts.jsonl")
+        files[name] = None if timed else _config(path) if name == "config.yaml" else _timeless_text(path)
     return files
+
+
+def _config(path: Path) -> object:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return (
+        {name: value for name, value in config.items() if name != "observers"} if isinstance(config, dict) else config
+    )
 
 
 def _timeless_text(path: Path) -> object:

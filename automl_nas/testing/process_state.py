@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import decimal
 import gc
 import hashlib
 import json
@@ -14,7 +15,9 @@ import os
 import pickle
 import random
 import signal
+import socket
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -72,6 +75,9 @@ def process_state() -> ProcessState:
     signals = _signals()
     errors, precision, paths = np.geterr(), torch.get_float32_matmul_precision(), list(sys.path)
     hooks = sys.excepthook, sys.displayhook, threading.excepthook
+    prec, timeout, recursion = decimal.getcontext().prec, socket.getdefaulttimeout(), sys.getrecursionlimit()
+    mask, temporary = _mask(), tempfile.gettempdir()
+    benchmark, cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     modules = {name: dict(vars(owner)) for name, owner in _WATCHED.items()}
     values: dict[str, dict[str, Any]] = {
         "generator": {
@@ -105,10 +111,24 @@ def process_state() -> ProcessState:
             "the garbage collector": (gc.isenabled(), gc.get_threshold()),
             "the locale": locale.setlocale(locale.LC_ALL),
             "the tracing function": (sys.gettrace() if "coverage" not in sys.modules else None),
+            "torch's print options": repr(vars(torch._tensor_str.PRINT_OPTS)),
+            "torch's inference mode and autocast": (
+                torch.is_inference_mode_enabled(),
+                torch.is_autocast_enabled("cpu"),
+            ),
+            "torch's use of oneDNN": torch.backends.mkldnn.enabled,
+            "the precision of decimal numbers": decimal.getcontext().prec,
+            "the default timeout of sockets": socket.getdefaulttimeout(),
+            "the start method of processes": multiprocessing.get_start_method(allow_none=True),
+            "the folder of temporary files": tempfile.gettempdir(),
+            "the mask of new files": _mask(),
+            "the processors of this process": _processors(),
+            "the switch interval": sys.getswitchinterval(),
         },
         "module": {
             "running threads": sorted(t.name for t in threading.enumerate() if "tqdm" not in type(t).__module__),
-            "running processes": sorted(p.name for p in multiprocessing.active_children()),
+            "running processes": _children(),
+            "open files": _open_files(),
         },
     }
     undo: list[Callable[[], object]] = [
@@ -135,6 +155,14 @@ def process_state() -> ProcessState:
         lambda: setattr(sys, "excepthook", hooks[0]),
         lambda: setattr(sys, "displayhook", hooks[1]),
         gc.enable,
+        lambda: setattr(decimal.getcontext(), "prec", prec),
+        lambda: socket.setdefaulttimeout(timeout),
+        lambda: sys.setrecursionlimit(recursion),
+        lambda: os.umask(mask),
+        lambda: setattr(tempfile, "tempdir", temporary),
+        lambda: torch.set_printoptions(profile="default"),  # type: ignore[no-untyped-call]
+        lambda: setattr(torch.backends.cudnn, "benchmark", benchmark),
+        lambda: setattr(torch.backends.cudnn, "deterministic", cudnn),
     ]
     return ProcessState(values, modules, undo)
 
@@ -193,6 +221,37 @@ def _set_deterministic(enabled: bool) -> None:
     # Only if it differs: the call imports the whole compiler of torch.
     if torch.are_deterministic_algorithms_enabled() != enabled:
         torch.use_deterministic_algorithms(enabled)
+
+
+def _mask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _processors() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _children() -> list[str]:
+    """Return the processes that this one has started and that run, by their numbers where the system lists them."""
+    names = [process.name for process in multiprocessing.active_children()]
+    for file in Path("/proc/self/task").glob("*/children") if Path("/proc/self/task").exists() else ():
+        with contextlib.suppress(OSError):
+            names += file.read_text().split()
+    return sorted(names)
+
+
+def _open_files() -> list[str]:
+    """Return the regular files that this process has open, where the system lists them."""
+    gc.collect()
+    targets = []
+    for entry in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").exists() else ():
+        with contextlib.suppress(OSError):
+            target = entry.readlink()
+            if target.is_file():
+                targets.append(str(target))
+    return sorted(targets)
 
 
 def _signals() -> dict[int, Any]:

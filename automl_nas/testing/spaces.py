@@ -5,6 +5,7 @@ Derive a class whose name begins with ``Test`` and implement `make_space`.
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -75,6 +76,8 @@ class SearchSpaceContract(Contract):
         }
         if space.input_shape:
             networks = [_seeded(space.build, architecture) for architecture in self.architectures(space)]
+            for network in networks:
+                _seeded(copy.deepcopy(network), self.inputs(space))
             values["weights"] = [[[n, digest(t)] for n, t in net.state_dict().items()] for net in networks]
             values["modules"] = [[str(type(part)) for part in network.modules()] for network in networks]
         return values
@@ -190,6 +193,9 @@ class SearchSpaceContract(Contract):
             require(len(outputs) == len(self.inputs(space)), f"4 inputs have outputs of shape {tuple(outputs.shape)}")
             require(outputs.dtype == torch.float32, f"the outputs are {outputs.dtype}")
             require(bool(torch.isfinite(outputs).all()), f"the outputs of {architecture.key} are not finite")
+            with torch.no_grad():
+                again = network(self.inputs(space))
+            require(torch.equal(again, outputs), f"in evaluation mode {architecture.key} has other outputs each time")
             shapes.add(tuple(outputs.shape[1:]))
         require(len(shapes) <= 1, f"outputs have different shapes: {shapes}")
         expected = self.output_shape
@@ -296,6 +302,63 @@ class SearchSpaceContract(Contract):
             if space.input_shape:
                 _seeded(space.build, architecture)
         require(fingerprint(architectures) == before, "an architecture was changed")
+
+    def test_inputs_are_not_changed(self) -> None:
+        """A network does not change the tensor that it receives, in both modes.
+
+        Way out: no function with an underscore, and no ``inplace=True``, before the first operation that copies.
+        """
+        space = self.make_space()
+        for architecture in self.architectures(space) if space.input_shape else ():
+            for training in (True, False):
+                network, x = _seeded(space.build, architecture).train(training), self.inputs(space)
+                with torch.no_grad():
+                    _seeded(network, x)
+                require(torch.equal(x, self.inputs(space)), f"the inputs were changed, training = {training}")
+
+    def test_nothing_is_seeded(self) -> None:
+        """Building and running a network set no seed: torch's global generator goes on from where it was.
+
+        Way out: remove `torch.manual_seed`; the core seeds the generator around every build and training iteration.
+        """
+        space = self.make_space()
+        if not space.input_shape:
+            return
+        architecture = self.architectures(space)[0]
+        after = set()
+        for seed in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                network = space.build(architecture)
+                built = digest(torch.get_rng_state())
+                network(self.inputs(space))
+                after |= {built, digest(torch.get_rng_state())}
+        require(len(after) >= 2, "the generator has the same state after two seeds")
+        with torch.random.fork_rng(devices=[]):
+            states = []
+            for seed in (1, 2):
+                torch.default_generator.manual_seed(seed)
+                network(self.inputs(space))
+                states.append(digest(torch.get_rng_state()))
+            require(states[0] != states[1], "running a network sets a seed")
+
+    def test_weights_can_be_stored(self) -> None:
+        """A copy, and a network with other weights that loads the state, have the same outputs.
+
+        Way out: register tensors as parameters or buffers and modules in `nn.ModuleList`, not in plain lists.
+        """
+        space = self.make_space()
+        for architecture in self.covering(space) if space.input_shape else ():
+            network = _seeded(space.build, architecture).eval()
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(5)
+                other = space.build(architecture).eval()
+            other.load_state_dict(network.state_dict())
+            with torch.no_grad():
+                outputs = network(self.inputs(space))
+                for what, same in (("loads its state", other), ("is its copy", copy.deepcopy(network))):
+                    equal = torch.equal(same(self.inputs(space)), outputs)
+                    require(equal, f"{architecture.key}: a network that {what} has other outputs")
 
     def test_an_invalid_architecture_is_not_built(self) -> None:
         """`build` raises SpaceError for an architecture of another space.

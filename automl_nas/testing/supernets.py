@@ -87,6 +87,9 @@ class SupernetContract(SearchSpaceContract):
         supernet, x = space.build_supernet().eval(), self.inputs(space)
         architectures = self.covering(space)
         before = [supernet(x, architecture) for architecture in architectures]
+        selection = dict(architectures[0])
+        supernet(x, selection)
+        require(selection == dict(architectures[0]), "forward changed the selection")
         for architecture in reversed(architectures):
             supernet.extract(architecture)
         for architecture, outputs in reversed(list(zip(architectures, before, strict=True))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,7 +69,10 @@ class TaskUses(Contract):
             "fingerprint": task.fingerprint(),
             "input shape": list(task.input_shape),
             "sizes": [task.size(split) for split in SPLITS],
-            "batches": {split: _digests(task.batches(split, 1, 5)) for split in SPLITS},
+            "batches": {
+                split: _digests(islice(task.batches(split, 1, 5), task.batches_per_epoch(split) + 1))
+                for split in SPLITS
+            },
             "scores": [dict(task.score(predictor, split)) for split in BASIC],
             "scored inputs": [digest(self._scored_inputs(task, split)) for split in BASIC],
         }

@@ -40,7 +40,7 @@ class TaskContract(TaskBatches, TaskSamples):
         directions = set(task.metrics.values())
         require(directions <= {"maximize", "minimize"}, f"metrics have the directions {directions}")
         names = task.class_names
-        require(names is None or len(names) == classes, f"{classes} classes have the names {names}")
+        require(names is None or len(set(names)) == classes, f"{classes} classes have the names {names}")
         preprocessing = task.preprocessing()
         if preprocessing is not None:
             require_json(preprocessing, "preprocessing()", 1_000_000)

@@ -237,3 +237,11 @@ class LeavesPartsBehind(Weights):
     def write(self, state: Any, file: Path) -> None:
         torch.save(state, file.with_suffix(".tmp"))
         file.with_suffix(".tmp").replace(file)
+
+
+@CASES.breaks("the_returned_paths_are_the_files")
+class WritesALink(Weights):
+    def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
+        (file,) = super().export(delivery, folder)
+        (folder / "link.pt").symlink_to(file)
+        return [file, folder / "link.pt"]

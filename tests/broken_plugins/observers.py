@@ -159,3 +159,10 @@ class ClosesOnce(Tally):
         assert self.run is not None
         super().close()
         self.run = None
+
+
+@CASES.breaks("trials_are_the_same_without_it")
+class ChangesTheConfiguration(Tally):
+    def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
+        file = run.directory / "config.yaml"
+        file.write_text(file.read_text() + "note: seen\n")

@@ -652,3 +652,76 @@ class ProposesTheInfeasible(Climber):
             return super().draw()
         except InfeasibleError:
             return self.space.sample(self.rng())
+
+
+# --- Found later ------------------------------------------------------------------------------------------------------
+
+
+@CASES.breaks("results_change_the_proposals")
+class StuckAtNan(Climber):
+    """After a NaN no other score is better."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            self.seen.add(self.space.canonical(trial.architecture))
+            value = next(iter(trial.metrics.values()), None)
+            if value is not None and (self.best is None or value > self.best[0]):
+                self.best = [value, dict(trial.architecture)]
+
+
+@CASES.breaks("global_settings_are_left_alone")
+class SetsDecimals(Climber):
+    def ask(self, n: int) -> list[Proposal]:
+        import decimal
+
+        decimal.getcontext().prec = 50
+        return super().ask(n)
+
+
+@CASES.breaks("global_settings_are_left_alone")
+class SetsTheTimeout(Climber):
+    def ask(self, n: int) -> list[Proposal]:
+        import socket
+
+        socket.setdefaulttimeout(3.0)
+        return super().ask(n)
+
+
+@CASES.breaks("global_settings_are_left_alone")
+class SetsTheMask(Climber):
+    def ask(self, n: int) -> list[Proposal]:
+        os.umask(0)
+        return super().ask(n)
+
+
+@CASES.breaks("global_settings_are_left_alone")
+class PrintsWideTensors(Climber):
+    def ask(self, n: int) -> list[Proposal]:
+        torch.set_printoptions(linewidth=200, precision=9)
+        return super().ask(n)
+
+
+@CASES.breaks("other_modules_are_left_alone")
+class LeavesAFileOpen(Climber):
+    def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
+        super().__init__(space, problem, seed=seed)
+        _FILES.append(Path(__file__).open())  # noqa: SIM115
+
+
+@CASES.breaks("other_modules_are_left_alone")
+class LeavesAProcess(Climber):
+    def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
+        import subprocess
+
+        super().__init__(space, problem, seed=seed)
+        _FILES.append(subprocess.Popen(["sleep", "3"]))
+
+
+@CASES.breaks("other_modules_are_left_alone")
+class ReplacesAMethodOfTheProblem(Climber):
+    def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
+        super().__init__(space, problem, seed=seed)
+        Problem.feasible = lambda problem, architecture: True  # type: ignore[method-assign]
+
+
+_FILES: list[Any] = []

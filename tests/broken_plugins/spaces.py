@@ -297,3 +297,29 @@ class ChangesTheArchitecture(Blocks):
             if isinstance(value, dict) and "first" in value:
                 value["first"] = 1
         return network
+
+
+@CASES.breaks("inputs_are_not_changed")
+class InPlace(Blocks):
+    def build(self, architecture: Architecture) -> nn.Module:
+        return nn.Sequential(nn.ReLU(inplace=True), super().build(architecture))
+
+
+@CASES.breaks("networks_run")
+class DropsInEvaluation(Changed):
+    def change(self, outputs: Tensor) -> Any:
+        return nn.functional.dropout(outputs, 0.5)
+
+
+@CASES.breaks("nothing_is_seeded")
+class SeedsInForward(Changed):
+    def change(self, outputs: Tensor) -> Any:
+        torch.default_generator.manual_seed(7)
+        return outputs
+
+
+@CASES.breaks("weights_can_be_stored")
+class HiddenModules(Changed):
+    def build(self, architecture: Architecture) -> nn.Module:
+        hidden = [nn.Linear(4, 4)]
+        return Wrapped(Blocks.build(self, architecture), lambda outputs: hidden[0](outputs))

@@ -315,3 +315,12 @@ class DropsOutGlobally(Shared):
     def extract(self, selection: Selection) -> nn.Module:
         torch.manual_seed(0)
         return super().extract(selection)
+
+
+@CASES.breaks("the_supernet_does_not_remember_a_selection")
+class ConsumesTheSelection(Shared):
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        outputs = super().forward(x, selection)
+        if isinstance(selection, dict):
+            selection.clear()
+        return outputs

@@ -398,3 +398,17 @@ class DriftingScore(Blobs):
 
     def score(self, model: Predictor, split: str) -> Mapping[str, float]:
         return super().score(lambda inputs: model(inputs) * (1 + self.calls), split)
+
+
+@CASES.breaks("batches_have_the_promised_number_and_shape")
+class NeverEnds(Blobs):
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        while True:
+            yield from super().batches(split, epoch, seed, start)
+
+
+@CASES.breaks("describes_itself")
+class EqualNames(Blobs):
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return ("cat", "cat", "dog")
