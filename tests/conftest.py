@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests that contracts in automl_nas.testing define: contracts are for everybody, and so cannot use our marker.
 INHERITED_PROCESS_TESTS = (
     "::test_its_top_module_imports_nothing_heavy",
+    "::test_its_import_has_no_effects",
     "::test_another_process_gives_the_same",
     "TestNpz::test_equivalents_yield_the_same_samples",
 )

@@ -242,7 +242,11 @@ def _checked(function: Callable[..., object], contract: str) -> Callable[..., ob
     return checked
 
 
-PROCESS_CLAUSES = ("test_another_process_gives_the_same", "test_its_top_module_imports_nothing_heavy")
+PROCESS_CLAUSES = (
+    "test_another_process_gives_the_same",
+    "test_its_top_module_imports_nothing_heavy",
+    "test_its_import_has_no_effects",
+)
 """Clauses that start a process, of whatever component."""
 
 # The clauses of the base class itself: __init_subclass__ is not called for it.

@@ -28,6 +28,7 @@ class Observation:
         store: the folder that the component was given, kept for the second process.
         values: what it gave, as JSON.
         changes: kind of global state -> what was changed.
+        lasting: the changes that could not be undone.
         printed: what it wrote to the standard output and the standard error output.
         files: files outside its folder that it changed.
         error: that it raised.
@@ -36,6 +37,7 @@ class Observation:
     store: Path
     values: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, list[str]] = field(default_factory=dict)
+    lasting: dict[str, list[str]] = field(default_factory=dict)
     printed: str = ""
     files: list[str] = field(default_factory=list)
     error: Exception | None = None
@@ -52,7 +54,8 @@ def observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
     """
     observation = _observe(use)
     if observation.changes and observation.error is None:
-        observation.changes = _observe(use).changes
+        lasting = {kind: changes for kind, changes in observation.lasting.items() if kind != "module"}
+        observation.changes = {**_observe(use).changes, **lasting}
     return observation
 
 
@@ -73,6 +76,7 @@ def _observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
             observation.changes = differences(before, process_state())
             if observation.changes:
                 before.restore()
+                observation.lasting = differences(before, process_state())
         observation.printed, observation.files = captured.text, files
     finally:
         os.chdir(directory)

@@ -150,7 +150,7 @@ def process_state() -> ProcessState:
         lambda: logging.root.setLevel(level),
         lambda: setattr(logging.root, "handlers", handlers),
         lambda: logging.disable(disabled),
-        lambda: [signal.signal(number, handler) for number, handler in signals.items() if handler is not None],
+        lambda: _restore_signals(signals),
         lambda: sys.path.__setitem__(slice(None), paths),
         lambda: setattr(sys, "excepthook", hooks[0]),
         lambda: setattr(sys, "displayhook", hooks[1]),
@@ -256,6 +256,13 @@ def _open_files() -> list[str]:
 
 def _signals() -> dict[int, Any]:
     return {number: signal.getsignal(number) for number in sorted(signal.valid_signals())}
+
+
+def _restore_signals(signals: dict[int, Any]) -> None:
+    for number, handler in signals.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, handler)
 
 
 def _restore_environment(environment: dict[str, str]) -> None:

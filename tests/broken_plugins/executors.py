@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import Outcome, Request
+from automl_nas.evaluation import Outcome, Request, State
 from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone
 from automl_nas.testing import Contract, ExecutorContract
 from broken_plugins.cases import Cases
@@ -110,7 +110,8 @@ class ChangesRequests(OneByOne):
 @CASES.breaks("every_candidate_has_its_outcome")
 class HidesPruning(OneByOne):
     def evaluated(self, request: Request) -> Outcome:
-        return super().evaluated(replace(request, report=lambda step, value: None))
+        outcome = super().evaluated(request)
+        return replace(outcome, state=State.FAILED) if outcome.state is State.PRUNED else outcome
 
 
 @CASES.breaks("every_candidate_has_its_outcome")
