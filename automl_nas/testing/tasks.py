@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable
 
 import torch
@@ -55,6 +56,23 @@ class TaskContract(TaskBatches, TaskSamples):
         outputs = task.outputs()
         if outputs is not None:
             require_json(outputs, "outputs()", 1_000_000)
+
+    def test_its_reader_reads_its_files(self) -> None:
+        """If a task names its files, its reader makes the inputs of the network from them, also after pickling.
+
+        Way out: `reader` returns a function or an object at the top level of a module that does what `score` does with
+        a file.
+        """
+        task = self.make_task()
+        read, files = task.reader(), task.files("test")
+        if read is None or files is None:
+            return
+        again = pickle.loads(pickle.dumps(read))  # noqa: S301 - our own bytes
+        inputs = self._scored_inputs(task, "test")
+        require(len(files) == len(inputs), f"{len(inputs)} samples have {len(files)} files")
+        for file, expected in zip(files[:5], inputs, strict=False):
+            require(torch.equal(read(file), expected), f"the reader makes other inputs of {file}")
+            require(torch.equal(again(file), expected), "a reader that was pickled makes other inputs")
 
     def test_sizes_add_up(self) -> None:
         """Every basic split has samples, and train+search has those of both.

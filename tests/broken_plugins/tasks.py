@@ -131,6 +131,19 @@ class UnknownDirection(Blobs):
         return {"accuracy": "max", "loss": "min"}
 
 
+@CASES.breaks("its_reader_reads_its_files")
+class ReadsOthers(Blobs):
+    def files(self, split: str) -> list[str]:
+        return [str(place) for place in range(self.size(split))]
+
+    def reader(self) -> Any:
+        return _zeros
+
+
+def _zeros(file: Any) -> Tensor:
+    return torch.zeros(1, 4, 4)
+
+
 @CASES.breaks("sizes_add_up")
 class WrongSum(Blobs):
     def size(self, split: str) -> int:
