@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from plugins.gradient.conftest import build, simulated
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, 
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.streams import stream_seed
+from automl_nas.testing.services import SimulatedServices
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.strategies import StrategyContract
 from automl_nas.testing.toys import ToyCost, ToyTask
@@ -53,21 +55,21 @@ VARIANTS: dict[str, tuple[type, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-class TestContract(StrategyContract):
+class Variant(StrategyContract):
     steps = 4  # three of training, one that proposes
-
-    @pytest.fixture(autouse=True)
-    def _given(self, make: Make, services: Make, variant: str) -> None:
-        kind, settings = VARIANTS[variant]
-        self._services = services
-        self._make = lambda seed: make(kind, seed=seed, train=SHORT, **settings)
+    variant: str
 
     def make(self, seed: int) -> Any:
-        return self._make(seed)
+        kind, settings = VARIANTS[self.variant]
+        return build(kind, seed=seed, train=SHORT, **settings)
 
-    def services(self) -> Any:
-        return self._services()
+    def services(self) -> SimulatedServices:
+        return simulated()
+
+
+for _name in VARIANTS:
+    _title = "Test" + _name.title().replace("_", "")
+    globals()[_title] = type(_title, (Variant,), {"variant": _name, "__module__": __name__})
 
 
 def limited(space: Any, text: str) -> Problem:
