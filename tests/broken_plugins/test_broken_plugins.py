@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from automl_nas.cli.app import cli
 from automl_nas.testing import clauses
+from automl_nas.testing.commands import CORE_COMMANDS
 from broken_plugins.cases import Case, all_cases
 
 CASES = all_cases()
@@ -35,6 +37,11 @@ def test_a_component_that_keeps_its_contract_passes_every_clause(case: Case) -> 
     kind = case.contract()
     for clause in clauses(kind):
         clause.run(kind())
+
+
+def test_the_names_of_the_core_are_complete() -> None:
+    own = {name for name, command in cli.commands.items() if command.callback.__module__.startswith("automl_nas.cli")}
+    assert own <= CORE_COMMANDS
 
 
 def test_the_number_of_broken_components() -> None:
