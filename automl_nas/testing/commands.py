@@ -16,7 +16,7 @@ from automl_nas.errors import AutoMLNASError
 from automl_nas.testing.contract import Contract, require
 
 CORE_COMMANDS = frozenset(
-    ["check", "cost", "export", "extend", "init", "new-plugin", "plan", "plugins", "resume", "retrain", "run", "show"]
+    ["check", "cost", "export", "extend", "new-plugin", "plan", "plugins", "resume", "retrain", "run", "show"]
 )
 """The names of the core's commands."""
 
