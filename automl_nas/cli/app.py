@@ -16,6 +16,7 @@ from automl_nas.cli.cost import cost
 from automl_nas.cli.derive import extend, retrain
 from automl_nas.cli.export import export
 from automl_nas.cli.logs import Logs
+from automl_nas.cli.new_plugin import new_plugin
 from automl_nas.cli.plan import plan
 from automl_nas.cli.plugins import plugins
 from automl_nas.cli.run import resume, run
@@ -36,7 +37,7 @@ class CommandLine(click.Group):
         """Add the commands of all plugins.
 
         Raises:
-            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT`` is on.
         """
         from automl_nas.run.configuration.builtin import complete_manager
 
@@ -107,7 +108,7 @@ class CommandLine(click.Group):
 def _located(command: str, error: BaseException) -> AutoMLNASError | None:
     """Return the error of a command with its plugin or component; None if it is one of the core's."""
     from automl_nas.plugin.component_errors import TRACEBACK, located_error
-    from automl_nas.plugin.failures import one_line
+    from automl_nas.plugin.failures import with_place
     from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()
@@ -116,7 +117,8 @@ def _located(command: str, error: BaseException) -> AutoMLNASError | None:
         return located_error(error, manager.registry)
     if isinstance(error, SystemExit):
         return None
-    return RunFailedError(f"the command '{command}' of {source} failed: {one_line(error)}; {TRACEBACK}")
+    reason = with_place(error, source.module)
+    return RunFailedError(f"the command '{command}' of {source} failed: {reason}; {TRACEBACK}")
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,5 +131,5 @@ def cli() -> None:
     """
 
 
-for command in (plan, run, resume, retrain, extend, show, cost, export, plugins):
+for command in (plan, run, resume, retrain, extend, show, cost, export, plugins, new_plugin):
     cli.add_command(command)

@@ -58,6 +58,9 @@ def plugins(ctx: click.Context, name: str | None, check: bool, as_json: bool) ->
         lines += [line for plugin in chosen if not components for line in _plugin(plugin)]
         for failure in failures:
             lines += [f"BROKEN {failure.component or failure.source}", f"  {failure.error}", ""]
+        for remark in manager.remarks:
+            if name is None or name in (remark.source.plugin, remark.source.distribution):
+                lines += [f"WARNING {remark.source}", f"  {remark.error}", ""]
         if name is None:
             lines += [f"disabled: {source}" for source in manager.disabled]
         if check and not failures:
@@ -145,6 +148,11 @@ def _as_json(
                 "error": failure.error,
             }
             for failure in failures
+        ],
+        "remarks": [
+            {"plugin": remark.source.plugin, "distribution": remark.source.distribution or None, "error": remark.error}
+            for remark in manager.remarks
+            if everything or any(remark.source == plugin.source for plugin in chosen)
         ],
         "disabled": [source.plugin for source in manager.disabled] if everything else [],
         "components": [

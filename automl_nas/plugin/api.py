@@ -9,6 +9,9 @@ import pluggy
 PROJECT = "automl_nas"
 """The name of the pluggy project and of the entry point group."""
 
+API_VERSION = "1.0"
+"""The version of the interface of plugins; see docs/reference/stability.md for what a plugin may declare."""
+
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a function of a plugin module as the implementation of the hook of the same name."""
 

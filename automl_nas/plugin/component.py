@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -13,11 +15,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
+from automl_nas.plugin.failures import with_place
+from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
-from automl_nas.plugin.output import stdout_to_stderr
 from automl_nas.plugin.signature import Signature
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
+NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
+"""The names of components."""
+
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -87,14 +92,15 @@ class Component:
         """
         module, _, path = self.reference.partition(":")
         try:
-            with stdout_to_stderr():
+            imported = module in sys.modules
+            with contextlib.nullcontext() if imported else noticing(self._warn, library=True):
                 loaded: Any = importlib.import_module(module)
             for part in path.split("."):
                 loaded = getattr(loaded, part)
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(*error.args or (f"{self} was being imported",)) from error
         except BaseException as error:
-            raise self.broken(f"cannot import {self.reference}: {type(error).__name__}: {error}") from error
+            raise self.broken(f"cannot import {self.reference}: {with_place(error, module)}") from error
         if reason := unfit(loaded, KINDS[self.kind]):
             raise self.broken(f"{self.reference} {reason}")
         result: Callable[..., Any] = loaded
@@ -124,10 +130,15 @@ class Component:
         except PluginError as error:
             raise error if str(error).startswith(str(self)) else self.broken(str(error)) from error
 
+    def _warn(self, remark: str) -> None:
+        _log.warning("%s: %s", self, remark)
+
     def broken(self, reason: str) -> PluginError:
         """Return an error that names this component and the reason."""
         return PluginError(f"{self}: {reason}")
 
+
+_log = logging.getLogger(__name__)
 
 # Reading a signature and building its schema takes milliseconds, and a run needs each signature several times.
 _signatures: WeakKeyDictionary[Callable[..., Any], dict[str, Signature]] = WeakKeyDictionary()
@@ -160,7 +171,7 @@ class Staging:
         Raises:
             PluginError: the name or the reference is malformed.
         """
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise PluginError(
                 f"{name!r} is not a valid name: use lower case letters, digits, '_' and '-', starting with a letter"
             )

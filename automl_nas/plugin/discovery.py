@@ -20,8 +20,11 @@ ONLY = "AUTOML_NAS_PLUGINS"
 """Environment variable: load only these plugins: names of plugins or distributions, comma-separated; may be empty."""
 DISABLED = "AUTOML_NAS_DISABLED_PLUGINS"
 """Environment variable: do not load these plugins: names of plugins or distributions, comma-separated."""
-STRICT = "AUTOML_NAS_STRICT_PLUGINS"
-"""Environment variable: 1 raises an error for a broken plugin, which is otherwise only listed."""
+STRICT = "AUTOML_NAS_STRICT"
+"""Environment variable, for CI: 1 raises an error for a broken plugin, which is otherwise only listed, and for what is
+otherwise a warning: a deprecated plugin, and one that prints or changes global settings while it is imported."""
+STRICT_PLUGINS = "AUTOML_NAS_STRICT_PLUGINS"
+"""Environment variable: the earlier name of `STRICT`."""
 
 FIRST_PARTY = "automl-nas"
 """The distribution whose plugins are loaded first, so that no other plugin can register their names."""
@@ -47,7 +50,7 @@ class EnvironmentFilter:
     Attributes:
         only: the names in `ONLY`; None if the variable is not set.
         disabled: the names in `DISABLED`.
-        strict: whether `STRICT` is on.
+        strict: whether `STRICT` or `STRICT_PLUGINS` is on.
     """
 
     only: frozenset[str] | None
@@ -60,7 +63,10 @@ class EnvironmentFilter:
         return cls(
             only=_names(environ[ONLY]) if ONLY in environ else None,
             disabled=_names(environ.get(DISABLED, "")),
-            strict=environ.get(STRICT, "").strip().lower() not in ("", "0", "false", "no"),
+            strict=any(
+                environ.get(name, "").strip().lower() not in ("", "0", "false", "no")
+                for name in (STRICT, STRICT_PLUGINS)
+            ),
         )
 
     def includes(self, source: Source) -> bool:

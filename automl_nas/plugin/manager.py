@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import PluginError
+from automl_nas.plugin.compatibility import DECLARATION, check_version
 from automl_nas.plugin.component import Component, Source, Staging
 from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin, discover, load_single
-from automl_nas.plugin.failures import PluginFailure, one_line
+from automl_nas.plugin.failures import PluginFailure, one_line, with_place
 from automl_nas.plugin.hook_observers import HookObservers
+from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS
-from automl_nas.plugin.output import stdout_to_stderr
 from automl_nas.plugin.registry import Registry
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class PluginManager:
     whose loading raises an error registers no components and is listed in `broken`; other plugins are not affected.
 
     Args:
-        environ: the variables ``AUTOML_NAS_*PLUGINS``; by default those of the process.
+        environ: the variables ``AUTOML_NAS_*PLUGINS`` and ``AUTOML_NAS_STRICT``; by default those of the process.
 
     Attributes:
         registry: the registered components.
@@ -62,6 +63,7 @@ class PluginManager:
         self._filter = EnvironmentFilter.of(os.environ if environ is None else environ)
         self._plugins: dict[Source, Plugin] = {}
         self._broken: dict[Source, PluginFailure] = {}
+        self._remarks: dict[Source, list[PluginFailure]] = {}
         self._disabled: list[Source] = []
         self.observers = HookObservers()
 
@@ -76,13 +78,18 @@ class PluginManager:
         return tuple(self._broken.values())
 
     @property
+    def remarks(self) -> tuple[PluginFailure, ...]:
+        """What is wrong with plugins that work: they are deprecated, or print or change settings while imported."""
+        return tuple(remark for remarks in self._remarks.values() for remark in remarks)
+
+    @property
     def disabled(self) -> tuple[Source, ...]:
         """The plugins that the environment variables exclude."""
         return tuple(self._disabled)
 
     @property
     def strict(self) -> bool:
-        """Whether a broken plugin, or an observer that raises, is an error."""
+        """Whether a broken plugin, a remark about a plugin, or an observer that raises, is an error."""
         return self._filter.strict
 
     @property
@@ -97,7 +104,7 @@ class PluginManager:
             plugins: the plugins to load; by default all that are installed.
 
         Raises:
-            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT`` is on.
         """
         installed = list(discover() if plugins is None else plugins)
         for item in installed:
@@ -137,7 +144,7 @@ class PluginManager:
         A plugin with a command whose name the command line already uses is broken: its components are withdrawn.
 
         Raises:
-            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT_PLUGINS`` is on.
+            PluginError: a plugin is broken, and ``AUTOML_NAS_STRICT`` is on.
         """
         own = dict(cli.commands)
         for plugin in self.plugins:
@@ -160,11 +167,15 @@ class PluginManager:
         return failures
 
     def _load_plugin(self, source: Source, load: Callable[[], Any]) -> None:
+        remarks: list[str] = []
         try:
-            with stdout_to_stderr():
-                hooks = load_single(load(), source)
+            with noticing(remarks.append):
+                module = load()
+                hooks = load_single(module, source)
+                remarks += filter(None, [check_version(getattr(module, DECLARATION, None))])
                 components = self._stage_components(hooks, source)
                 commands = self._stage_commands(hooks, source)
+            self._remark(source, remarks)
             self.registry.commit(components)
         except KeyboardInterrupt as error:  # Ctrl-C, or raised by the plugin itself
             text = f"{source} was being loaded; AUTOML_NAS_DISABLED_PLUGINS={source.plugin} leaves it out"
@@ -203,11 +214,23 @@ class PluginManager:
         self.observers.remove(source)
 
     def _fail(self, source: Source, error: BaseException) -> None:
-        failure = PluginFailure(source, one_line(error), error)
+        failure = PluginFailure(source, with_place(error, source.module), error)
         self._broken[source] = failure
         if self._filter.strict:
             raise PluginError(str(failure)) from error
         _log.warning("%s is broken and not used: %s", source, failure.error)
+
+    def _remark(self, source: Source, remarks: Sequence[str]) -> None:
+        """Record what is wrong with a plugin that works.
+
+        Raises:
+            PluginError: ``AUTOML_NAS_STRICT`` is on.
+        """
+        if remarks and self._filter.strict:
+            raise PluginError("; ".join(remarks))
+        self._remarks[source] = [PluginFailure(source, remark) for remark in remarks]
+        for remark in self._remarks[source]:
+            _log.warning("%s", remark)
 
     def _absent(self) -> list[str]:
         return [str(failure) for failure in self.broken] + [f"{source}: disabled" for source in self._disabled]

@@ -319,6 +319,7 @@ def judge_onnx(place: Place, rng: random.Random) -> tuple[str, str, str]:
 VARIABLES = (
     *("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "AUTOML_NAS_PLUGINS", "AUTOML_NAS_DISABLED_PLUGINS"),
     *(
+        "AUTOML_NAS_STRICT",
         "AUTOML_NAS_STRICT_PLUGINS",
         "XDG_CACHE_HOME",
         "HOME",

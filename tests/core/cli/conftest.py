@@ -161,7 +161,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
     site.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(site)
-    for name in ("AUTOML_NAS_DEBUG", "AUTOML_NAS_PLUGINS", "AUTOML_NAS_DISABLED_PLUGINS", "AUTOML_NAS_STRICT_PLUGINS"):
+    for name in (
+        "AUTOML_NAS_DEBUG",
+        "AUTOML_NAS_PLUGINS",
+        "AUTOML_NAS_DISABLED_PLUGINS",
+        "AUTOML_NAS_STRICT_PLUGINS",
+        "AUTOML_NAS_STRICT",
+    ):
         monkeypatch.delenv(name, raising=False)
     modules = set(sys.modules)
     made = Program(folder, site)
