@@ -24,19 +24,24 @@ def noticing(report: Callable[[str], object], *, library: bool = False) -> Itera
         report: called with a description when the code has ended without an exception.
         library: whether the code may import libraries, which set variables and filters for themselves.
     """
-    printed, before = io.StringIO(), _state(library)
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        text = printed.getvalue()
-        sys.stderr.write(text)
+    printed, before = _ToStderr(), _state(library)
+    with contextlib.redirect_stdout(printed):
+        yield
+    text = printed.getvalue()
     effects = [f"it changes {name}" for name, value in _state(library).items() if before.get(name, value) != value]
     if text.strip():
         first = " ".join(text.split())
         effects.insert(0, f"it prints {first if len(first) <= 60 else first[:57] + '...'!r}")
     if effects:
         report(f"while it is imported, {' and '.join(effects)}; move that into the component or command that needs it")
+
+
+class _ToStderr(io.StringIO):
+    """Writes on stderr, and keeps what was written."""
+
+    def write(self, text: str) -> int:
+        sys.stderr.write(text)
+        return super().write(text)
 
 
 def _state(library: bool) -> dict[str, Any]:
