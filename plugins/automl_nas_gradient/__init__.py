@@ -12,10 +12,11 @@ from automl_nas.plugin import Register, hookimpl
 
 if TYPE_CHECKING:
     from automl_nas_gradient.deriving.items import GroupedSpace
+    from automl_nas_gradient.space import DartsSpace
 
-__all__ = ["GroupedSpace"]
+__all__ = ["DartsSpace", "GroupedSpace"]
 
-_LAZY = {"GroupedSpace": "automl_nas_gradient.deriving.items"}
+_LAZY = {"DartsSpace": "automl_nas_gradient.space", "GroupedSpace": "automl_nas_gradient.deriving.items"}
 
 
 def __getattr__(name: str) -> object:
@@ -27,6 +28,16 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     # The plugin manager finds the hooks with dir(), so all globals are included.
     return sorted({*globals(), *__all__})
+
+
+@hookimpl
+def register_spaces(register: Register) -> None:
+    """Register the space."""
+    register(
+        "darts_cells",
+        "automl_nas_gradient.space:DartsSpace",
+        summary="a normal cell and a reduction of four nodes with two inputs each, eight operations (DARTS)",
+    )
 
 
 @hookimpl

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, final
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.evaluation import CostModel, CostTable
+from automl_nas.evaluation import CostModel, CostTable, NotAdditiveError
 from automl_nas.space import (
     Architecture,
     Choice,
@@ -22,8 +25,13 @@ from automl_nas.space import (
     SupernetSpace,
     Value,
     all_values,
+    sample,
 )
+from automl_nas.streams import stream
 from automl_nas_gradient.deriving.ranked import value_score
+
+_CHECKS = 16  # architectures on which the sum over parts is verified
+_ROUNDING = 1e-9  # relative, of a sum of a few parts
 
 MOST_VALUES = 4096
 """The largest number of values of a `Subset` that is treated as one choice among them."""
@@ -43,6 +51,10 @@ class GroupedSpace(SupernetSpace):
         A joint value leaves out decisions that make no difference in it. Every decision is in one group only, and the
         cost of a network is a sum over the groups if it is additive.
         """
+
+    @abstractmethod
+    def parts(self, joint: Mapping[str, Value]) -> Sequence[str]:
+        """Return the parts of a joint value whose costs add up to its cost, if the cost is additive."""
 
     @abstractmethod
     def active(self, architecture: Architecture) -> Mapping[str, Value]:
@@ -96,7 +108,21 @@ class Items:
         Raises:
             NotAdditiveError: the cost is not a sum over the parts.
         """
-        return CostTable.build(_ItemCost(model, self), _ItemSpace(self.decisions))
+        if not isinstance(self.space, GroupedSpace) or self.values is None:
+            return CostTable.build(_ItemCost(model, self), _ItemSpace(self.decisions))
+        differences = part_differences(self.space, self.values, lambda chosen: self._cost(model, chosen))
+        table = CostTable.build(_SumCost(model, differences), _ItemSpace(self.decisions))
+        for number in range(_CHECKS):
+            chosen = sample(self.decisions, stream(0, "costs of parts", number))
+            value, expected = self._cost(model, chosen), table.estimate(chosen)
+            if abs(value - expected) > _ROUNDING * abs(value):
+                raise NotAdditiveError(
+                    f"{self.architecture(chosen).key} costs {value:,}, and the sum of its parts is {expected:,}"
+                )
+        return table
+
+    def _cost(self, model: CostModel, chosen: Mapping[str, object]) -> float:
+        return model.estimate(self.architecture(chosen))
 
 
 def make_items(space: SearchSpace, exclude: Sequence[str], *, top: int) -> Items:
@@ -145,6 +171,69 @@ def _has(value: object, exclude: Sequence[str]) -> bool:
 
 def _first(decision: Decision) -> object:
     return decision.options[: decision.min] if isinstance(decision, Subset) else decision.options[0]
+
+
+def part_differences(
+    space: GroupedSpace,
+    values: Mapping[str, Sequence[Mapping[str, Value]]],
+    cost: Callable[[Mapping[str, object]], float],
+) -> dict[str, list[float]]:
+    """Return group -> the cost of each joint value; the first values of the other groups are part of the first group's.
+
+    The costs of the parts of a group follow from as many networks as its parts are independent, far fewer than it has
+    joint values: 196 instead of 1,960 for the DARTS space.
+
+    Args:
+        space: names the parts of a joint value.
+        values: group -> joint values.
+        cost: of the network in which the groups have the values of these numbers.
+    """
+    reference: dict[str, object] = dict.fromkeys(values, 0)
+    base = cost(reference)
+    costs: dict[str, list[float]] = {}
+    for group, joint in values.items():
+        parts = [Counter(space.parts(value)) for value in joint]
+        columns = {part: place for place, part in enumerate(sorted(set().union(*parts)))}
+        rows = np.zeros((len(joint), len(columns)))
+        for row, counted in enumerate(parts):
+            for part, count in counted.items():
+                rows[row, columns[part]] = count
+        rows -= rows[0].copy()
+        probes = _independent_rows(rows)
+        measured = np.array([cost({**reference, group: place}) - base for place in probes])
+        solution = np.linalg.lstsq(rows[probes], measured, rcond=None)[0] if probes else np.zeros(len(columns))
+        own = rows @ solution
+        costs[group] = [float(value) for value in own]
+    first = next(iter(costs))
+    costs[first] = [value + base for value in costs[first]]
+    return costs
+
+
+def _independent_rows(rows: NDArray[np.float64]) -> list[int]:
+    """Return the numbers of linearly independent rows that span all of them (Gram-Schmidt)."""
+    chosen: list[int] = []
+    basis: list[NDArray[np.float64]] = []
+    for number, row in enumerate(rows):
+        rest = row.copy()
+        for vector in basis:
+            rest -= (rest @ vector) * vector
+        length = float(np.linalg.norm(rest))
+        if length > 1e-6:
+            chosen.append(number)
+            basis.append(rest / length)
+    return chosen
+
+
+@final
+class _SumCost(CostModel):
+    """A cost that is known as a sum over groups."""
+
+    def __init__(self, model: CostModel, costs: Mapping[str, Sequence[float]]) -> None:
+        self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
+        self._costs = {g: [float(round(v)) if model.integral else v for v in own] for g, own in costs.items()}
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {group: self._costs[group][int(str(place))] for group, place in architecture.items()}
 
 
 @final

@@ -22,13 +22,16 @@ def test_names_and_settings() -> None:
         targets[name] = target
 
     automl_nas_gradient.register_strategies(register)
+    strategies = dict(targets)
+    automl_nas_gradient.register_spaces(register)
     for name, target in targets.items():
         module, _, attribute = target.partition(":")
         signature = Signature.of(getattr(import_module(module), attribute))
         defaults = signature.validate({}, name)
-        assert set(NESTED) <= set(defaults)
+        assert name not in strategies or set(NESTED) <= set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
-    assert list(targets) == ["darts", "gdas", "proxyless", "fbnet", "drnas"]
+    assert [*strategies] == ["darts", "gdas", "proxyless", "fbnet", "drnas"]
+    assert targets.keys() - strategies.keys() == {"darts_cells"}
 
 
 @pytest.mark.process
