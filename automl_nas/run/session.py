@@ -27,7 +27,7 @@ from automl_nas.run.configuration.shortened import with_recorded_budget
 from automl_nas.run.derivation import Derivation
 from automl_nas.run.driver import Driver
 from automl_nas.run.estimate.beginning import prepare
-from automl_nas.run.final.rehearsal import rehearse_export, rehearse_export_again
+from automl_nas.run.final.rehearsal import rehearse_compilation, rehearse_export, rehearse_export_again
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag, check_interruption, interrupted, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
@@ -167,6 +167,7 @@ class Session:
                     check_data(directory, plan, changed=changed_data)
                     if directory.read_result() is None:
                         rehearse(plan)
+                        rehearse_compilation(plan)
                     run = run_info(directory.path, plan, resumed=True)
                     notifications = make_notifications(run, plan, manager, handlers)
                     if not directory.result.exists() and (changed := directory.changed_packages()):
@@ -217,6 +218,7 @@ class Session:
             notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
             if derivation.command == "extend":
                 rehearse(plan)
+            rehearse_compilation(plan)
             rehearse_export(plan, notifications.message, notifications.warn)
             check_interruption()
             stop.check()

@@ -19,6 +19,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
+from automl_nas.evaluation.training.compilation import compiled
 from automl_nas.evaluation.training.distillation import Distillation, check_teacher, distillation_loss
 from automl_nas.evaluation.training.mixing import check_mixing, mix
 from automl_nas.evaluation.training.recipe import Recipe
@@ -73,6 +74,8 @@ class Fit:
         in_place: whether the later passes of an iteration learn the outputs of its first pass instead of the targets
             (in-place distillation: Yu & Huang 2019, arXiv 1903.05134, section 3.3): their loss is `distillation_loss`
             at temperature 1, and its gradient does not reach the first pass.
+        backend: the backend of `torch.compile` with which the network is compiled in training; ``network`` itself,
+            which is scored and saved, stays as it is. None: nothing is compiled.
 
     Raises:
         ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, early stopping
@@ -93,6 +96,7 @@ class Fit:
         passes: int = 1,
         distillation: Distillation | None = None,
         in_place: bool = False,
+        backend: str | None = None,
     ) -> None:
         if passes < 1:
             raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
@@ -112,6 +116,8 @@ class Fit:
         with runtime.seeded(seed, "auxiliary"):
             self._trained = runtime.place(training_form(network))
         self._parallel = runtime.parallel(self._trained)
+        if backend is not None:
+            self._parallel = compiled(self._parallel, backend)
         self._optimizer = make_optimizer(self._trained, recipe)
         self._batches: Iterator[Batch] | None = None
         self._average = None if recipe.average is None else WeightAverage(recipe.average)

@@ -53,6 +53,9 @@ class FinalSettings:
             scratch``.
         distill: the teacher that networks learn from, besides the targets; null: no teacher.
         train: the recipe of retraining.
+        compile: the backend of `torch.compile` with which networks are compiled in training, such as ``inductor``; the
+            plain network is scored, saved and exported. Its numbers may differ in rounding from those of a network that
+            was trained without. null: networks are not compiled.
         data: images to retrain on. ``train+search``: all but the test images; then no images are left to choose a
             network by, so ``top_k`` must be 1. None: ``train+search`` for top_k 1, else ``train``.
         baselines: networks retrained with the same recipe, for comparison: ``largest`` (the most expensive feasible
@@ -77,6 +80,7 @@ class FinalSettings:
     initial_weights: InitialWeights | None = None
     distill: DistillSettings | None = None
     train: Recipe = field(default_factory=lambda: Recipe(epochs=25))
+    compile: str | None = None
     data: Literal["train+search", "train"] | None = None
     baselines: list[Literal["largest", "random", "equal"]] = field(default_factory=list)
     equal_within: float = 0.02

@@ -12,7 +12,7 @@ from automl_nas.run.estimate.budget import share_out, shared_plan
 from automl_nas.run.estimate.estimate import MEASURING, RunEstimate, estimate_rehearsed
 from automl_nas.run.estimate.long_runs import may_take_longer
 from automl_nas.run.estimate.short_run import Shortening
-from automl_nas.run.final.rehearsal import rehearse_export
+from automl_nas.run.final.rehearsal import rehearse_compilation, rehearse_export
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
 from automl_nas.run.number_text import duration
@@ -40,6 +40,7 @@ def prepare(plan: Plan, notifications: Notifications, begun: float, stop: StopFl
         KeyboardInterrupt: it was asked to stop.
     """
     rehearse(plan)
+    rehearse_compilation(plan)
     rehearse_export(plan, notifications.message, notifications.warn)
     budget, limit = plan.config.get("budget"), plan.config["smoke_above_minutes"]
     if budget is not None and budget["shortened"] is None:

@@ -11,6 +11,7 @@ import torch
 
 from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery
+from automl_nas.evaluation.training.compilation import check_compiler
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.failures import one_line
 from automl_nas.run.configuration.plan import Plan
@@ -24,6 +25,17 @@ from automl_nas.streams import stream
 
 MAX_NETWORKS = 8
 """The number of networks that are exported at most."""
+
+
+def rehearse_compilation(plan: Plan) -> None:
+    """Check that the networks of the final stage can be compiled on this machine, if they are to be.
+
+    Raises:
+        ConfigurationError: they cannot.
+    """
+    if plan.final is not None and plan.final.settings.compile is not None:
+        with plan.runtime.seeded(plan.seed, "compiler check"):
+            check_compiler(plan.final.settings.compile, plan.runtime.device, "final.compile")
 
 
 def rehearse_export(plan: Plan, message: Callable[[str], object], warn: Callable[[str], object]) -> None:

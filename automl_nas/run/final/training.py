@@ -73,6 +73,7 @@ class FinalTraining:
             self.settings.train,
             seed=stream_seed(self.seed, "fit", repetition),
             split=self.settings.split,
+            backend=self.settings.compile,
             distillation=None
             if teacher is None or distill is None
             else Distillation(teacher, distill.weight, distill.temperature),
