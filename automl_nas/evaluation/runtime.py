@@ -7,7 +7,7 @@ import copy
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError
 from automl_nas.onednn_guard import guard_convolutions
 from automl_nas.streams import stream_seed
+
+if TYPE_CHECKING:
+    from automl_nas.evaluation.task import Task
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -35,6 +38,8 @@ class Runtime:
         memory_format: ``channels_last`` or ``contiguous``, for 4-dimensional tensors.
         threads: the number of CPU threads of torch; None: torch's default. The number is recorded with the run, since
             the rounding of sums depends on it.
+        data_megabytes: data sets in memory up to this size (1e6 bytes) are copied to the device once, unless it is the
+            CPU; 0: never. It has no influence on results.
         needed: whether the device must be available. False: an unavailable device is an error when something is first
             computed on it, as in a run whose evaluations other processes do.
 
@@ -49,6 +54,7 @@ class Runtime:
         precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32",
         memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last",
         threads: int | None = None,
+        data_megabytes: float = 1024.0,
         needed: bool = True,
     ) -> None:
         if device == "auto":
@@ -75,7 +81,11 @@ class Runtime:
             raise ConfigurationError(f"threads must be at least 1, not {threads}", path="runtime.threads")
         self.precision = precision
         self.memory_format = memory_format
+        if not data_megabytes >= 0:
+            raise ConfigurationError(f"must be at least 0, not {data_megabytes}", path="runtime.data_megabytes")
         self.threads = threads or torch.get_num_threads()
+        self.data_megabytes = data_megabytes
+        self._resident: list[tuple[Task, Task]] = []
         if needed:
             self.require()
         self._format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
@@ -118,6 +128,7 @@ class Runtime:
             "precision": self.precision,
             "memory_format": self.memory_format,
             "threads": self.threads,
+            "data_megabytes": self.data_megabytes,
         }
 
     def activate(self) -> None:
@@ -142,6 +153,20 @@ class Runtime:
         if value.dim() == 4:
             return value.to(device=self.device, memory_format=self._format, non_blocking=True)
         return value.to(device=self.device, non_blocking=True)
+
+    def resident(self, task: Task) -> Task:
+        """Return a task whose samples are on the device, if they are in memory and small enough; else the task itself.
+
+        They are copied at the first call for a task. On the CPU this is always the task itself.
+        """
+        if not self.data_megabytes or self._kind == "cpu":
+            return task
+        for known, copied in self._resident:
+            if known is task:
+                return copied
+        copied = task.on_device(self.device, self.data_megabytes * 1e6)
+        self._resident.append((task, copied))
+        return copied
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context manager for forward passes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Direction: TypeAlias = Literal["maximize", "minimize"]
@@ -154,6 +155,18 @@ class Task(ABC):
         The final stage calls it for the test split. A search calls `score`, which is faster.
         """
         return TaskReport(dict(self.score(model, split)))
+
+    def on_device(self, device: torch.device, limit: float) -> Task:
+        """Return the task with its samples on a device, if they are in memory and small (default: the task itself).
+
+        Called by `Runtime.resident` for devices other than the CPU. Batches of the returned task are on the device,
+        with the same values; targets of scored batches stay on the CPU.
+
+        Args:
+            device: the device.
+            limit: the largest number of bytes of all samples.
+        """
+        return self
 
     def fingerprint(self) -> str | None:
         """Return what changes when the data changes, such as a digest of its files (default: None, not known).

@@ -126,6 +126,16 @@ class ImageTask(SplitTask):
         """The number of classes or labels."""
         return self._data.num_classes
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are in memory."""
+        return isinstance(self._data.read, MemoryImages)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training images are augmented."""
+        return bool(self._fetch.augmentation.steps)
+
 
 @dataclass(frozen=True)
 class _Fetch:

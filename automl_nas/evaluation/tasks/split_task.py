@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,25 +15,16 @@ from torch import Tensor
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation.sampling import Indices, seeded_batches
-from automl_nas.evaluation.task import SPLITS, Batch
+from automl_nas.evaluation.task import SPLITS, Batch, Task
 from automl_nas.evaluation.tasks.losses import Loss, LossFunction, balanced_weights, make_loss
 from automl_nas.evaluation.tasks.metrics import Metrics, make_metrics
+from automl_nas.evaluation.tasks.resident import ResidentSource, Source
 from automl_nas.evaluation.tasks.samples import check_targets
 from automl_nas.evaluation.tasks.splits import hold_out
 from automl_nas.evaluation.tasks.supervised import RESAMPLES, SupervisedTask
 
 ClassWeights = Literal["balanced"] | Sequence[float] | None
 Sampler = Literal["shuffle", "balanced"]
-
-
-class Source(Protocol):
-    """Reads samples by number; picklable, since loader workers receive a copy."""
-
-    def __call__(self, indices: Indices, seed: int, epoch: int) -> Batch:
-        """Return a training batch; the augmentation of a sample is a function of (seed, epoch, index)."""
-
-    def plain(self, indices: Indices) -> Batch:
-        """Return the samples without augmentation."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +168,9 @@ class SplitTask(SupervisedTask):
             preprocessing=preprocessing,
         )
         self._preload = tuple(preload)
-        self._source, self._settings, self._input_shape, self._count = source, splitting, input_shape, count
+        self._source: Source = source
+        self._scored_source: Source = source
+        self._settings, self._input_shape, self._count = splitting, input_shape, count
         self._shares = {
             split: _balanced_shares(labels, indices) if splitting.sampler == "balanced" else None
             for split, indices in self._splits.items()
@@ -228,7 +222,9 @@ class SplitTask(SupervisedTask):
         if self._scale is None:
             return batches
         mean, deviation = self._scale
-        return ((inputs, (targets - mean) / deviation) for inputs, targets in batches)
+        return (
+            (inputs, (targets - mean.to(targets.device)) / deviation.to(targets.device)) for inputs, targets in batches
+        )
 
     def scored_batches(self, split: str) -> Iterator[Batch]:
         """Yield the samples of a split without augmentation.
@@ -238,7 +234,30 @@ class SplitTask(SupervisedTask):
         """
         indices, size = self._indices(split), self._settings.score_batch_size
         for first in range(0, len(indices), size):
-            yield self._source.plain(indices[first : first + size])
+            yield self._scored_source.plain(indices[first : first + size])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all samples are in memory (default: False), so that small sets may be copied to a device."""
+        return False
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training batches are augmented (default: True)."""
+        return True
+
+    def on_device(self, device: torch.device, limit: float) -> Task:
+        """Return the task with its samples on a device; see `Task.on_device`."""
+        count = 1 + max(int(indices.max()) for indices in self._splits.values() if len(indices))
+        source = ResidentSource.copy_of(self._source, count, device, limit=limit) if self.in_memory else None
+        if source is None:
+            return self
+        resident = copy.copy(self)
+        resident._scored_source = source
+        if not self.augmented:
+            resident._source = source
+            resident._settings = replace(self._settings, workers=0)  # loader processes cannot read the device
+        return resident
 
     def _indices(self, split: str) -> Indices:
         if split not in self._splits:

@@ -136,6 +136,16 @@ class TensorTask(SplitTask):
             source(self._splits["train"][:1], 0, 0)
         self._tensors = source
 
+    @property
+    def in_memory(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the task has an augmentation."""
+        return self._tensors.augment is not None
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of all inputs and targets with their shapes and types, and of the splits."""
         digest = hashlib.sha256()

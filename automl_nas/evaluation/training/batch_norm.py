@@ -30,7 +30,8 @@ def recalibrate(
         ConfigurationError: the split has fewer samples than one batch.
     """
     if images > 0 and batch_norms(network):
-        recalibrate_on(network, runtime, recalibration_inputs(task, images=images, seed=seed, split=split))
+        inputs = recalibration_inputs(runtime.resident(task), images=images, seed=seed, split=split)
+        recalibrate_on(network, runtime, inputs)
 
 
 def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, start: int = 0) -> Iterator[Tensor]:

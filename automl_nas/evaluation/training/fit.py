@@ -242,7 +242,8 @@ class Fit:
         epoch, start = divmod(self.iteration, self._per_epoch)
         start = start * self.recipe.accumulate + number
         if self._batches is None or start == 0:
-            self._batches = iter(self.task.batches(self._split, epoch, self._data_seed, start))
+            task = self.runtime.resident(self.task)
+            self._batches = iter(task.batches(self._split, epoch, self._data_seed, start))
         batch = next(self._batches, None)
         if batch is None:
             raise DataError(
@@ -360,7 +361,7 @@ def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[
     Raises:
         PluginError: a metric is not a number.
     """
-    return _plain_metrics(task, split, task.score(runtime.predictor(network), split))
+    return _plain_metrics(task, split, runtime.resident(task).score(runtime.predictor(network), split))
 
 
 def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> TaskReport:
@@ -369,7 +370,7 @@ def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> Task
     Raises:
         PluginError: a metric or an end of an interval is not a number, or the details are not JSON.
     """
-    report = task.report(runtime.predictor(network), split)
+    report = runtime.resident(task).report(runtime.predictor(network), split)
     owner = f"the task {type(task).__name__}"
     if not isinstance(report, TaskReport):
         raise PluginError(f"{owner} returned a {type(report).__name__} from report, not a TaskReport")

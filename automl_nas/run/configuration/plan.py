@@ -118,7 +118,10 @@ class Plan:
 def what_matters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of a configuration that determine the result."""
     without = ("executor", "observers", "checkpoint_seconds", "check_networks", "smoke_above_minutes")
-    return {key: value for key, value in config.items() if key not in without}
+    matters = {key: value for key, value in config.items() if key not in without}
+    if isinstance(runtime := matters.get("runtime"), Mapping):
+        matters["runtime"] = {key: value for key, value in runtime.items() if key != "data_megabytes"}
+    return matters
 
 
 def fingerprint(space: SearchSpace, spec: Mapping[str, Any]) -> str:

@@ -37,12 +37,15 @@ class RuntimeSettings:
             convolutions with fewer than 8 input channels always compute on contiguous tensors, since oneDNN's kernel
             for channels_last is wrong there.
         threads: CPU threads of torch; null: torch's default, which is recorded.
+        data_megabytes: data sets in memory up to this size (1e6 bytes) are copied to the device once, unless it is the
+            CPU, instead of batch by batch; 0: never. It does not change the result.
     """
 
     device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
     threads: int | None = None
+    data_megabytes: float = 1024.0
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ _RUNTIME = Fields(
         "precision": one_of("float32", "bfloat16", "float16"),
         "memory_format": one_of("channels_last", "contiguous"),
         "threads": at_least(1),
+        "data_megabytes": float,
     },
     closed=True,
 )

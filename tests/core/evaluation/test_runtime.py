@@ -86,9 +86,10 @@ def test_convolutions_on_a_gpu_are_deterministic(monkeypatch: pytest.MonkeyPatch
 
 
 def test_settings_make_the_same_runtime() -> None:
-    settings = Runtime(device="cpu", precision="bfloat16", memory_format="contiguous", threads=3).settings()
+    chosen = {"precision": "bfloat16", "memory_format": "contiguous", "threads": 3, "data_megabytes": 0.5}
+    settings = Runtime(device="cpu", **chosen).settings()  # type: ignore[arg-type]
     assert Runtime(**settings).settings() == settings  # type: ignore[arg-type]
-    assert settings == {"device": "cpu", "precision": "bfloat16", "memory_format": "contiguous", "threads": 3}
+    assert settings == {"device": "cpu", **chosen}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,7 @@ def test_settings_make_the_same_runtime() -> None:
     [
         ({"device": "quantum"}, "runtime.device"),
         ({"threads": 0}, "runtime.threads"),
+        ({"data_megabytes": -1.0}, "runtime.data_megabytes"),
         ({"precision": "float64"}, "runtime.precision"),
         ({"precision": "float16"}, "runtime.precision"),
         ({"precision": "auto"}, "runtime.precision"),
