@@ -34,11 +34,9 @@ def check_compiler(backend: str, device: torch.device, path: str) -> None:
     Raises:
         ConfigurationError: there is no such backend, or it cannot compile; the message has its reason.
     """
-    backends = torch.compiler.list_backends(exclude_tags=())  # type: ignore[no-untyped-call]
-    if backend not in backends:
-        raise ConfigurationError(
-            f"torch.compile has no backend {backend!r}{did_you_mean(backend, backends)}", path=path
-        )
+    names = torch.compiler.list_backends(exclude_tags=())  # type: ignore[no-untyped-call]
+    if backend not in names:
+        raise ConfigurationError(f"torch.compile has no backend {backend!r}{did_you_mean(backend, names)}", path=path)
     network = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).to(device)
     try:
         compiled(network, backend)(torch.ones(2, 2, device=device)).sum().backward()
