@@ -161,8 +161,8 @@ class Runtime:
         """
         if not self.data_megabytes or self._kind == "cpu":
             return task
-        for known, copied in self._resident:
-            if known is task:
+        for held, copied in self._resident:
+            if held is task:
                 return copied
         copied = task.on_device(self.device, self.data_megabytes * 1e6)
         self._resident.append((task, copied))

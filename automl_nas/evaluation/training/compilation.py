@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -19,8 +21,7 @@ def compiled(network: nn.Module, backend: str) -> nn.Module:
         backend: of `torch.compile`.
     """
     torch.compiler.reset()
-    module: nn.Module = torch.compile(network, backend=backend, dynamic=False)
-    return module
+    return cast(nn.Module, torch.compile(network, backend=backend, dynamic=False))
 
 
 def check_compiler(backend: str, device: torch.device, path: str) -> None:
@@ -34,7 +35,7 @@ def check_compiler(backend: str, device: torch.device, path: str) -> None:
     Raises:
         ConfigurationError: there is no such backend, or it cannot compile; the message has its reason.
     """
-    names = torch.compiler.list_backends(exclude_tags=())  # type: ignore[no-untyped-call]
+    names = torch.compiler.list_backends(exclude_tags=())
     if backend not in names:
         raise ConfigurationError(f"torch.compile has no backend {backend!r}{did_you_mean(backend, names)}", path=path)
     network = nn.Sequential(nn.Linear(2, 2), nn.ReLU()).to(device)
