@@ -23,8 +23,9 @@ INHERITED_PROCESS_TESTS = (
     "TestNpz::test_equivalents_yield_the_same_samples",
 )
 
-# What matplotlib starts in the first test that imports it, whichever that is.
-FONT_LISTS = ("fc-list", "system_profiler")
+# What matplotlib and the CUDA build of torch (cuda.pathfinder looks for libdl) start in the first test that imports
+# them, whichever that is.
+STARTED_BY_IMPORTS = ("fc-list", "system_profiler", "ldconfig")
 
 _process_starts: list[str] = []
 
@@ -44,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _note_process(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "subprocess.Popen" and os.path.basename(str(arguments[0])) in FONT_LISTS:  # noqa: PTH119
+    if event == "subprocess.Popen" and os.path.basename(str(arguments[0])) in STARTED_BY_IMPORTS:  # noqa: PTH119
         return
     if event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"):
         _process_starts.append(event)
