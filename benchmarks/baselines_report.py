@@ -51,11 +51,11 @@ def main() -> None:
     print(f"| run | found | {' | '.join(roles)} | random networks beaten |")
     print("|---|---|" + "---|" * (len(roles) + 1))
     for run, of_run in zip(arguments.runs, values, strict=True):
-        (found,) = of_run["found"]
+        (searched,) = of_run["found"]
         cells = [" ".join(f"{100 * value:.2f}" for value in of_run[role]) for role in roles]
         drawn = of_run.get("random", [])
-        beaten = f"{sum(found > value for value in drawn)} of {len(drawn)}"
-        print(f"| {run} | {100 * found:.2f} | {' | '.join(cells)} | {beaten} |")
+        beaten = f"{sum(searched > value for value in drawn)} of {len(drawn)}"
+        print(f"| {run} | {100 * searched:.2f} | {' | '.join(cells)} | {beaten} |")
     for role in roles:
         differences = [100 * (of_run["found"][0] - float(np.mean(of_run[role]))) for of_run in values]
         print(f"found minus the mean of {role}: {interval(differences)}")
