@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from automl_nas.plugin import Register, hookimpl
 
 if TYPE_CHECKING:
+    from automl_nas.plugin import ResultInfo, RunInfo
     from automl_nas_gradient.deriving.items import GroupedSpace
     from automl_nas_gradient.space import DartsSpace
 
@@ -68,3 +69,20 @@ def register_strategies(register: Register) -> None:
         "automl_nas_gradient.strategy.drnas:Drnas",
         summary="weights of options drawn from Dirichlet distributions that are trained (DrNAS)",
     )
+
+
+@hookimpl
+def search_finished(run: RunInfo, result: ResultInfo) -> None:
+    """Draw the cells of the best network of the space ``darts_cells`` into the run directory."""
+    if result.best is None or run.config.get("space", {}).get("name") != "darts_cells":
+        return
+    from automl_nas_gradient.space import DartsSpace
+    from automl_nas_gradient.space.picture import cell_pictures
+
+    folder = run.directory / "cells"
+    folder.mkdir(exist_ok=True)
+    for name, picture in cell_pictures(DartsSpace().genotype(result.best.architecture)).items():
+        # Written to another name first, so that a crash leaves no incomplete file.
+        part = folder / f"{name}.svg.part"
+        part.write_text(picture, encoding="utf-8")
+        part.replace(folder / f"{name}.svg")
