@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from automl_nas._version import __version__
+from automl_nas.cli.check import check
 from automl_nas.cli.common import DEBUG, debug_option
 from automl_nas.cli.cost import cost
 from automl_nas.cli.derive import extend, retrain
@@ -131,5 +132,5 @@ def cli() -> None:
     """
 
 
-for command in (plan, run, resume, retrain, extend, show, cost, export, plugins, new_plugin):
+for command in (plan, run, resume, retrain, extend, show, cost, export, plugins, new_plugin, check):
     cli.add_command(command)

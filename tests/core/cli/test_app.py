@@ -28,7 +28,7 @@ HEAVY = ("torch", "pydantic", "rich", "numpy")
 def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(program: Any) -> None:
     lines = program("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if re.match(r"  \S", line)]
-    order = ["plan", "run", "resume", "retrain", "extend", "show", "cost", "export", "plugins", "new-plugin"]
+    order = ["plan", "run", "resume", "retrain", "extend", "show", "cost", "export", "plugins", "new-plugin", "check"]
     core, others = commands[: len(order)], commands[len(order) :]
     assert core == order
     plugins = {
