@@ -27,16 +27,16 @@ class Verdict:
     Attributes:
         clause: its name as words.
         promise: what it promises, in a sentence.
-        kept: whether it is kept.
-        found: what was found if it is broken.
+        passed: whether the component keeps it.
+        finding: what was found if it does not.
         way_out: what to do then.
         seconds: the duration.
     """
 
     clause: str
     promise: str
-    kept: bool
-    found: str
+    passed: bool
+    finding: str
     way_out: str
     seconds: float
 
@@ -73,23 +73,23 @@ def check(
 
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # module:Class is imported from there, also by the second process
-    found = targets(name, kind, working_plugins())
+    chosen = targets(name, kind, working_plugins())
     written, declared = _pairs(settings, "--set"), _pairs(declare, "--declare")
-    if (written or declared) and len(found) > 1:
+    if (written or declared) and len(chosen) > 1:
         raise ConfigurationError(
-            f"'{name}' means {len(found)} things ({', '.join(map(str, found[:3]))}, ...); settings and declarations "
+            f"'{name}' means {len(chosen)} things ({', '.join(map(str, chosen[:3]))}, ...); settings and declarations "
             "belong to one: name it, or choose one with --kind",
             path="--set" if written else "--declare",
         )
-    found = [replace(target, settings=written, space=space, declared=declared) for target in found]
+    chosen = [replace(target, settings=written, space=space, declared=declared) for target in chosen]
     reports, broken = [], 0
-    for target in found:
+    for target in chosen:
         if not as_json:
             click.echo(str(target))
         verdicts = []
         for verdict in _verdicts(target):
             verdicts.append(verdict)
-            broken += not verdict.kept
+            broken += not verdict.passed
             if not as_json:
                 click.echo("\n".join(_lines(verdict)))
         reports.append({"kind": target.kind, "name": target.name, "clauses": [vars(verdict) for verdict in verdicts]})
@@ -97,7 +97,7 @@ def check(
     if as_json:
         click.echo(json.dumps({"clauses": count, "broken": broken, "components": reports}, indent=2))
     else:
-        click.echo(f"{count - broken} of {count} clauses are kept")
+        click.echo(f"{count - broken} of {count} clauses passed")
     if broken:
         ctx.exit(1)
 
@@ -118,12 +118,12 @@ def _verdicts(target: Target) -> Iterator[Verdict]:
 
 
 def _lines(verdict: Verdict) -> list[str]:
-    if verdict.kept:
-        return [f"  kept    {verdict.clause}"]
+    if verdict.passed:
+        return [f"  passed  {verdict.clause}"]
     return [
-        f"  BROKEN  {verdict.clause}",
+        f"  FAILED  {verdict.clause}",
         f"          promise: {verdict.promise}",
-        f"          found:   {verdict.found}",
+        f"          found:   {verdict.finding}",
         f"          way out: {verdict.way_out}",
     ]
 
@@ -132,7 +132,7 @@ def _pairs(texts: tuple[str, ...], option: str) -> dict[str, Any]:
     """Return the values of ``KEY=VALUE``; a key with dots is nested.
 
     Raises:
-        ConfigurationError: a text is not of this form.
+        ConfigurationError: an argument is not of this form.
     """
     from automl_nas.run import parse_yaml
 
@@ -142,10 +142,10 @@ def _pairs(texts: tuple[str, ...], option: str) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigurationError(f"must be KEY=VALUE, not '{text}'", path=option)
         *parents, last = key.split(".")
-        here = values
+        level = values
         for parent in parents:
-            here = here.setdefault(parent, {})
-            if not isinstance(here, dict):
+            level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
                 raise ConfigurationError(f"'{parent}' in '{text}' has a value already", path=option)
-        here[last] = parse_yaml(value, f"{option} {key}").value
+        level[last] = parse_yaml(value, f"{option} {key}").value
     return values

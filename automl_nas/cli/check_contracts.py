@@ -58,14 +58,14 @@ def targets(name: str, kind: str | None, manager: PluginManager) -> list[Target]
     """
     if ":" in name:
         produced = produced_class(import_from_command_line(name, "NAME", trust=True))
-        found = None if produced is None else kind_of(produced)
-        if found is None:
+        produced_kind = None if produced is None else kind_of(produced)
+        if produced_kind is None:
             raise ConfigurationError(
                 f"{name} is not a component: it must be a class derived from {', '.join(_bases())}, or a function that "
                 "is annotated to return one",
                 path="NAME",
             )
-        return [Target(found, name)]
+        return [Target(produced_kind, name)]
     components = [c for c in manager.registry if c.name == name and kind in (None, c.kind)]
     if components:
         return [Target(c.kind, c.name) for c in components]
@@ -160,11 +160,11 @@ class _Maker:
         assert produced is not None
         return produced
 
-    def make(self, *given: object, seed: int = 0) -> Any:
+    def make(self, *collaborators: object, seed: int = 0) -> Any:
         """Return a new component.
 
         Args:
-            given: collaborators that the contract supplies; they come before those at toy size.
+            collaborators: those that the contract supplies; they come before those at toy size.
             seed: for components that take one.
         """
         from automl_nas.evaluation import Runtime
@@ -172,7 +172,7 @@ class _Maker:
 
         more = (Runtime(device="cpu"), ToyTask())
         return self._signature.construct(
-            self.factory, self.target.settings, [*given, *more], seed, registry=self._registry
+            self.factory, self.target.settings, [*collaborators, *more], seed, registry=self._registry
         )
 
     def space(self) -> SearchSpace:
@@ -182,8 +182,8 @@ class _Maker:
         if not self.target.space:
             return toy_supernet_space()
         maker = _Maker(Target("spaces", self.target.space), self._registry)
-        made: SearchSpace = maker.make()
-        return made
+        space: SearchSpace = maker.make()
+        return space
 
 
 def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
@@ -192,33 +192,33 @@ def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
     from automl_nas.space import SupernetSpace
     from automl_nas.strategy import AskTellStrategy
 
-    kind, made = maker.target.kind, maker.make
+    kind, make = maker.target.kind, maker.make
     if kind == "spaces":
         is_supernet = issubclass(maker.produced, SupernetSpace)
         base: Any = testing.SupernetContract if is_supernet else testing.SearchSpaceContract
-        return base, {"make_space": lambda self: made()}
+        return base, {"make_space": lambda self: make()}
     if kind == "strategies" and issubclass(maker.produced, AskTellStrategy):
-        return testing.AskTellContract, {"make": lambda self, space, problem, seed: made(space, problem, seed=seed)}
+        return testing.AskTellContract, {"make": lambda self, space, problem, seed: make(space, problem, seed=seed)}
     if kind == "strategies":
         return testing.StrategyContract, _stepping(maker)
     if kind == "evaluators":
         return testing.EvaluatorContract, {
             "make_space": lambda self: maker.space(),
             "make_task": lambda self: testing.ToyTask(),
-            "make_evaluator": lambda self, space: made(space, _weights(space)),
+            "make_evaluator": lambda self, space: make(space, _weights(space)),
         }
     if kind == "cost_models":
         return testing.CostModelContract, {
             "make_space": lambda self: maker.space(),
-            "make": lambda self, space: made(space),
+            "make": lambda self, space: make(space),
         }
     if kind == "tasks":
-        return testing.TaskContract, {"make_task": lambda self: made()}
+        return testing.TaskContract, {"make_task": lambda self: make()}
     if kind == "exporters":
-        return testing.ExporterContract, {"make": lambda self: made()}
+        return testing.ExporterContract, {"make": lambda self: make()}
     if kind == "executors":
-        return testing.ExecutorContract, {"make": lambda self, folder: made(), "stops": _stops(made())}
-    return testing.ObserverContract, {"make": lambda self, space, folder: made(space)}
+        return testing.ExecutorContract, {"make": lambda self, folder: make(), "stops": _stops(make())}
+    return testing.ObserverContract, {"make": lambda self, space, folder: make(space)}
 
 
 def _stepping(maker: _Maker) -> dict[str, Any]:

@@ -60,9 +60,9 @@ def test_a_broken_component_is_reported_with_the_way_out(own_costs: str) -> None
     assert shown.exit_code == 1, shown.output
     report = json.loads(shown.output)
     (component,) = report["components"]
-    broken = [clause for clause in component["clauses"] if not clause["kept"]]
+    broken = [clause for clause in component["clauses"] if not clause["passed"]]
     assert len(broken) == report["broken"] > 0
-    assert all(clause["found"] and clause["way_out"] and clause["promise"] for clause in broken)
+    assert all(clause["finding"] and clause["way_out"] and clause["promise"] for clause in broken)
     assert report["clauses"] == len(component["clauses"]) == len(clauses(CostModelContract))
 
 
@@ -71,8 +71,8 @@ def test_a_component_that_keeps_its_contract_exits_with_0(own_costs: str) -> Non
     shown = run(f"{own_costs}:Good", "--declare", "metric=toy_cost")
     assert shown.exit_code == 0, shown.output
     count = len(clauses(CostModelContract))
-    assert shown.output.splitlines()[-1] == f"{count} of {count} clauses are kept"
-    assert shown.output.count("  kept    ") == count
+    assert shown.output.splitlines()[-1] == f"{count} of {count} clauses passed"
+    assert shown.output.count("  passed  ") == count
 
 
 @pytest.mark.parametrize(
