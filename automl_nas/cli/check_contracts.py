@@ -126,7 +126,7 @@ def _class(target: Target) -> type[Contract]:
         base, methods = _component(_Maker(target, manager.registry))
     unknown = [name for name in target.declared if not hasattr(base, name)]
     if unknown:
-        public = [name for name in vars(base) if not name.startswith(("_", "test_"))]
+        public = [name for name in dir(base) if not name.startswith(("_", "test_"))]
         raise ConfigurationError(
             f"{base.__name__} has no attribute '{unknown[0]}'{did_you_mean(unknown[0], public)}", path="--declare"
         )
@@ -152,6 +152,7 @@ class _Maker:
         else:
             component: Component = registry.get(target.kind, target.name)
             self.factory, self._signature = component.load(), component.signature()
+        self._signature.validate(target.settings, "--set", registry=registry)
 
     @property
     def produced(self) -> type:

@@ -145,6 +145,8 @@ def process_state() -> ProcessState:
         lambda: torch.autograd.set_detect_anomaly(False),
         lambda: np.seterr(**errors),
         lambda: np.set_printoptions(**printing),
+        # Also here, though a context manager restores them later: what remains after this counts as not restorable.
+        lambda: _set_content(warnings.filters, filters),
         lambda: os.chdir(directory),
         lambda: _restore_environment(environment),
         lambda: logging.root.setLevel(level),
@@ -215,6 +217,10 @@ def _log_levels() -> dict[str, tuple[int, bool, int]]:
         for name, logger in loggers
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("automl_nas", "optuna", "torch_")
     }
+
+
+def _set_content(target: Any, content: list[Any]) -> None:
+    target[:] = content
 
 
 def _set_deterministic(enabled: bool) -> None:
