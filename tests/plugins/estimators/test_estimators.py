@@ -220,6 +220,20 @@ def test_inputs_of_every_kind(tmp_path: Path, x: Any, data: str, space: str, tas
         estimator.predict(x[:, :, :-1] if x.ndim > 2 else x[:, :-1])
 
 
+def test_time_limit_and_device_are_sections_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    configurations: list[Any] = []
+
+    def search(file: Path, **_: Any) -> automl_nas.Result:
+        configurations.append(read_yaml(file).value)
+        raise RunInterrupted("stopped")
+
+    monkeypatch.setattr(estimator_module, "search", search)
+    with pytest.raises(RunInterrupted):
+        NASClassifier(**SETTINGS, time_limit=90, device="cpu").fit(X, Y)
+    assert configurations[0]["budget"] == {"minutes": 1.5}
+    assert configurations[0]["runtime"] == {"device": "cpu"}
+
+
 def test_settings_of_the_task_are_added(tmp_path: Path) -> None:
     sections = {**fast(), "task": {"class_weights": "balanced", "batch_size": 5}}
     NASClassifier(**{**SETTINGS, "sections": sections}, directory=tmp_path).fit(X, Y)
