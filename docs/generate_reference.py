@@ -83,7 +83,8 @@ INTRODUCTIONS = {
     "Budget": "`budget` of a stage.",
     "Final": "`final`.",
     "Training": "Every setting called `train`.",
-    "InitialWeights": "`final.initial_weights`.",
+    "InitialWeights": "`final.initial_weights`, and `initial_weights` of strategies, of evaluators and of the section "
+    "`space`. A bare string is the file.",
     "Distillation": "`final.distill`.",
 }
 

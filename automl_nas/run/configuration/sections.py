@@ -157,7 +157,8 @@ class RunSettings:
 
     Attributes:
         seed: the seed of every random stream of the run.
-        space: a component: the search space.
+        space: a component: the search space. It may also have ``initial_weights``, the default of every setting of that
+            name in the stages.
         task: a component: data, loss and metrics; null: the search needs no task.
         problem: objectives, constraints and costs.
         runtime: device, precision, memory format and threads.

@@ -18,7 +18,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.distillation import Distillation, check_teacher, distillation_loss
 from automl_nas.evaluation.training.fit import Fit
-from automl_nas.evaluation.training.initial_weights import load_initial_weights
+from automl_nas.evaluation.training.initial_weights import InitialWeights
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.streams import stream_seed
 from automl_nas.testing.toys import ToyTask
@@ -107,15 +107,15 @@ def saved(tensors: dict[str, Tensor], folder: Path) -> str:
 def test_initial_weights_are_loaded_by_name(tmp_path: Path) -> None:
     donor, net = network(1), network(2)
     file = saved({**donor.state_dict(), "of.another.option": torch.zeros(2)}, tmp_path)
-    load_initial_weights(net, file)
+    InitialWeights(file).load_into(net)
     assert all(torch.equal(tensor, donor.state_dict()[name]) for name, tensor in net.state_dict().items())
 
     head = network(2).state_dict()["3.weight"]
     file = saved({**donor.state_dict(), "3.weight": torch.zeros(1000, 32)}, tmp_path)
     net = network(2)
     with pytest.raises(ConfigurationError, match=r"3\.weight has the shape \(1000, 32\) there and \(3, 32\)"):
-        load_initial_weights(net, file)
-    load_initial_weights(net, file, strict=False)
+        InitialWeights(file).load_into(net)
+    InitialWeights(file, strict=False).load_into(net)
     assert torch.equal(net.state_dict()["3.weight"], head)
     assert torch.equal(net.state_dict()["0.weight"], donor.state_dict()["0.weight"])
 
@@ -123,13 +123,13 @@ def test_initial_weights_are_loaded_by_name(tmp_path: Path) -> None:
 def test_files_that_do_not_hold_the_weights_are_refused(tmp_path: Path) -> None:
     net = network(2)
     with pytest.raises(ConfigurationError, match="cannot read"):
-        load_initial_weights(net, str(tmp_path / "missing.safetensors"))
+        InitialWeights(str(tmp_path / "missing.safetensors")).load_into(net)
     (tmp_path / "weights.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ConfigurationError, match="as safetensors"):
-        load_initial_weights(net, str(tmp_path / "weights.safetensors"))
+        InitialWeights(str(tmp_path / "weights.safetensors")).load_into(net)
     file = saved({"other": torch.zeros(2)}, tmp_path)
     with pytest.raises(ConfigurationError, match="0 of 9 tensors fit"):
-        load_initial_weights(net, file, strict=False)
+        InitialWeights(file, strict=False).load_into(net)
 
 
 def test_weights_that_a_factory_loads_are_kept() -> None:
