@@ -177,6 +177,25 @@ def dso(data: Path) -> dict[str, Any]:
     )
 
 
+def gradient(data: Path) -> dict[str, Any]:
+    """All differentiable strategies: both orders, draws, a cost in the loss, the eigenvalue, a limit."""
+    base = {"train": TRAIN, "iterations_per_step": 2}
+    strategies: list[dict[str, Any]] = [
+        {"name": "darts", "order": "second", "collapse": {"eigenvalue_every": 1}, **base},
+        {"name": "gdas", "cost": {"metric": "flops", "form": "hinge"}, "derive": {"top": 2}, **base},
+        {"name": "proxyless", "pretrain_epochs": 1, "weight_steps": 2, **base},
+        {"name": "fbnet", "pretrain_epochs": 0, "cost": {"metric": "flops"}, **base},
+        {"name": "drnas", "optimisation": "joint", "kl": 1e-3, **base},
+    ]
+    return config(
+        space={"name": "nasbench201", "channels": 2, "cells": 1, "affine": False},
+        task={"name": "digits", "batch_size": 128, "search_fraction": 0.5},
+        problem={"constraints": {"flops": "<= 0.5 * largest"}},
+        stages=[{"name": strategy["name"], "strategy": strategy} for strategy in strategies],
+        final=final(**{"from": "gdas"}, space={"affine": True}),
+    )
+
+
 def table(data: Path) -> dict[str, Any]:
     """Thousands of trials from a table, without a final stage."""
     return config(
@@ -265,6 +284,7 @@ KINDS: dict[str, Kind] = {
     "scratch": Kind(scratch),
     "processes": Kind(processes),
     "dso": Kind(dso),
+    "gradient": Kind(gradient),
     "table": Kind(table),
     "exports": Kind(exports),
     "measured": Kind(measured, masked=MEASURED),
