@@ -14,7 +14,6 @@ from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.stages import TrainingLimit
 from automl_nas.run.estimate.estimate import read_configuration
 from automl_nas.run.estimate.short_run import Shortening, short_run
-from automl_nas.run.final.rehearsal import rehearse_export
 from automl_nas.run.trials.rehearsal import rehearse
 
 ONE_STEP = Shortening(
@@ -54,7 +53,8 @@ def smoke_run(
 
     A step is one trial, or two training iterations if the strategy has a setting ``iterations_per_step``. Every network
     of the final stage is trained for two iterations with one seed, then scored, tested and exported like after a whole
-    run; of each split that it is scored on, it computes two batches.
+    run; of each split that it is scored on, it computes two batches. Other networks are not exported: the run rehearses
+    their export before it begins.
     Evaluations are done in this process; that worker processes can begin is checked. Observers are left out.
 
     Args:
@@ -84,7 +84,6 @@ def smoke_plan(plan: Plan, *, message: Callable[[str], object] | None = None, be
     begun = time.perf_counter() if begun is None else begun
     say = message or (lambda text: None)
     rehearse(plan)
-    rehearse_export(plan, say, say)
     say("smoke run: one step of each stage in a temporary directory")
     short = short_run(plan, ONE_STEP)
     short.refuse_failed_exports()
