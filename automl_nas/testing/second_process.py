@@ -199,9 +199,12 @@ def _serve(preload: str) -> None:
         os.dup2(nothing.fileno(), 1)
     import torch  # noqa: F401
 
+    from automl_nas.torchvision_import import import_torchvision
+
     for name in filter(None, preload.split(",")):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+        # Preloading only saves time: what cannot be imported here fails again where it is used, with its own message.
+        with contextlib.suppress(Exception):
+            import_torchvision() if name == "torchvision" else importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if hasattr(os, "fork"):
