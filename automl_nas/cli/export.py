@@ -11,6 +11,7 @@ import click
 from automl_nas.cli.common import debug_option, trust_option, working_plugins
 from automl_nas.cli.logs import quiet_libraries
 from automl_nas.cli.references import import_from_command_line
+from automl_nas.cli.summary import conversion_lines
 from automl_nas.errors import RunFailedError
 
 
@@ -35,7 +36,7 @@ from automl_nas.errors import RunFailedError
     metavar="MODULE:OBJECT",
     help="The same for the task; exporters trace the network with its samples.",
 )
-@click.option("--force", is_flag=True, help="Replace files that exist and differ.")
+@click.option("--force", is_flag=True, help="Replace the files of an earlier export.")
 @trust_option
 @debug_option
 def export(
@@ -64,17 +65,22 @@ def export(
             if reference is not None
         }
         result = open_run(directory, trust=trust, **_sections(directory, parts))
+        delivery = result.delivery()
         paths, failures = export_delivery(
-            result.delivery(),
+            delivery,
             result.parts,
             exporters,
             out or directory / "export",
             path="--format",
             replace=force,
-            way_out="use another --out, or --force to replace",
+            way_out="use another --out, or --force to replace all of it",
         )
     for path in paths:
         click.echo(path)
+    for note in delivery.notes:
+        click.echo(f"note: {note}")
+    for conversion in delivery.conversions:
+        click.echo("\n".join(("", *conversion_lines(conversion))))
     if failures:
         raise RunFailedError("; ".join(failures))
 

@@ -11,6 +11,7 @@ from automl_nas.run.number_text import cost, measured
 
 if TYPE_CHECKING:
     from automl_nas.evaluation.costs.measured import Measurement
+    from automl_nas.evaluation.exporter import Conversion
     from automl_nas.run.final.report import BaselineComparison, FinalNetwork, FinalReport
 
 
@@ -56,7 +57,24 @@ def _final(directory: Path, report: FinalReport, units: Mapping[str, str]) -> li
         "exported:" if report.files else "exported: nothing",
         *(f"  {directory / name}" for name in report.files),
         *(f"not exported as {failure.format}: {failure.error}" for failure in report.not_exported),
+        *(f"note: {note}" for note in report.export_notes),
+        *(line for each in report.conversions for line in ("", *conversion_lines(each))),
     ]
+
+
+def conversion_lines(conversion: Conversion) -> list[str]:
+    """Return what was measured of a converted file and of its source, as a table."""
+    rows = [
+        [
+            f"{value.name} ({value.unit})" if value.unit else value.name,
+            *(
+                f"{number:,.0f}" if value.unit == "bytes" else measured(number, interval)
+                for number, interval in ((value.before, value.before_interval), (value.after, value.after_interval))
+            ),
+        ]
+        for value in conversion.values
+    ]
+    return [f"{conversion.method}:", *table(["", conversion.source, conversion.file], rows)]
 
 
 def _networks(report: FinalReport, units: Mapping[str, str]) -> list[str]:

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
         Request as Request,
         State as State,
     )
-    from automl_nas.evaluation.exporter import Delivery as Delivery, Exporter as Exporter
+    from automl_nas.evaluation.exporter import (
+        Conversion as Conversion,
+        ConversionValue as ConversionValue,
+        Delivery as Delivery,
+        Exporter as Exporter,
+    )
     from automl_nas.evaluation.rank_correlation import kendall_tau as kendall_tau
     from automl_nas.evaluation.runtime import Runtime as Runtime
     from automl_nas.evaluation.sampling import (
@@ -147,6 +152,8 @@ _HOMES = {
     ),
     "artifacts": ("Artifacts",),
     "exporter": (
+        "Conversion",
+        "ConversionValue",
         "Delivery",
         "Exporter",
     ),

@@ -3,15 +3,81 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automl_nas.space.architecture import Architecture
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from automl_nas.evaluation.task import Predictor, TaskReport
+
+
+@dataclass(frozen=True)
+class ConversionValue:
+    """What was measured of a file before and after a conversion.
+
+    Attributes:
+        name: of a metric or cost, such as ``accuracy`` or ``size``.
+        unit: of the values; empty: they have none.
+        before: of the original file.
+        after: of the converted file.
+        before_interval: 95 % interval of ``before``; None: unknown.
+        after_interval: 95 % interval of ``after``; None: unknown.
+    """
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    before_interval: tuple[float, float] | None = None
+    after_interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; intervals that are unknown are left out."""
+        data: dict[str, Any] = {"name": self.name, "unit": self.unit, "before": self.before, "after": self.after}
+        for key in ("before_interval", "after_interval"):
+            interval = getattr(self, key)
+            if interval is not None:
+                data[key] = list(interval)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ConversionValue:
+        """Read what `to_json` returned."""
+        intervals = {key: (data[key][0], data[key][1]) for key in ("before_interval", "after_interval") if key in data}
+        return cls(data["name"], data["unit"], data["before"], data["after"], **intervals)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """An exported file that computes other outputs than the network on purpose, such as one with int8 weights.
+
+    Attributes:
+        file: its name.
+        source: the name of the file that it was made from.
+        method: how it was made and measured, in words.
+        values: what was measured of both; metrics are those of the test split.
+    """
+
+    file: str
+    source: str
+    method: str
+    values: tuple[ConversionValue, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        values = [value.to_json() for value in self.values]
+        return {"file": self.file, "source": self.source, "method": self.method, "values": values}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Conversion:
+        """Read what `to_json` returned."""
+        values = tuple(ConversionValue.from_json(value) for value in data["values"])
+        return cls(data["file"], data["source"], data["method"], values)
 
 
 @dataclass(frozen=True)
@@ -33,6 +99,10 @@ class Delivery:
         preprocessing: how inputs are computed from raw data; see `Task.preprocessing`.
         outputs: what the network's outputs mean; see `Task.outputs`.
         class_names: in the order of the outputs; see `Task.class_names`.
+        calibration: returns up to a number of inputs of the split that networks are trained on, as they are trained on
+            them, on the CPU; None: unknown.
+        judge: returns the metrics of a predictor on the test split; None: unknown, and in a rehearsal.
+        conversions: receives what was measured of files that compute other outputs on purpose; recorded in the result.
         notes: receives what users should know about the files of an exporter, such as a part that could not be written;
             recorded in the result.
         rehearsal: whether this is a network with fresh weights that is exported before the run, to a temporary folder.
@@ -48,6 +118,9 @@ class Delivery:
     preprocessing: Mapping[str, object] | None = None
     outputs: Mapping[str, object] | None = None
     class_names: tuple[str, ...] | None = None
+    calibration: Callable[[int], Tensor] | None = None
+    judge: Callable[[Predictor], TaskReport] | None = None
+    conversions: list[Conversion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rehearsal: bool = False
 

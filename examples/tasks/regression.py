@@ -1,7 +1,5 @@
 """Regression: predict the progress of diabetes from ten measurements (scikit-learn's 442 patients)."""
 
-from pathlib import Path
-
 from sklearn.datasets import load_diabetes
 from torch import nn
 
@@ -18,24 +16,5 @@ def network() -> nn.Module:
 
 
 space = automl_nas.ModuleSpace(network, input_shape=(10,))
-
-
-def main(out: Path, epochs: int = 30) -> automl_nas.Result:
-    """Train the supernet, search, retrain and export."""
-    train = {"epochs": epochs, "learning_rate": 0.01}
-    return automl_nas.search(
-        task=task,
-        space=space,
-        stages=[
-            {"name": "supernet", "strategy": {"name": "single_path", "train": train}},
-            {"name": "search", "strategy": "random", "budget": {"trials": 5},
-             "evaluator": {"name": "inherited", "weights": "supernet"}},
-        ],
-        final={"train": train, "export": ["onnx", "safetensors"]},
-        out=out,
-    )  # fmt: skip
-
-
 if __name__ == "__main__":
-    result = main(Path("runs/regression"))
-    print(result.architecture, dict(result.metrics))
+    print(automl_nas.search("examples/tasks/search.yaml", task=task, space=space, out="runs/regression"))

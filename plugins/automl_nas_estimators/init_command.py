@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from automl_nas.cli import debug_option, quiet_libraries, working_plugins
+from automl_nas.cli import Logs, Override, debug_option, quiet_libraries, working_plugins
 from automl_nas.errors import ConfigurationError
 
 
@@ -18,10 +19,21 @@ from automl_nas.errors import ConfigurationError
     type=click.Path(path_type=Path),
     help="The file to write (default: <name of PATH>.yaml in the current folder).",
 )
-@click.option("--target", metavar="COLUMN", help="The column of a table to predict.")
+@click.option(
+    "--target",
+    metavar="COLUMN",
+    help="The column of a CSV file to predict; for labels of images perhaps several, as in cat,dog.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the task, e.g. task.skip_broken=true. May be repeated.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @debug_option
-def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> None:
+def init(path: str, out: Path | None, target: str | None, overrides: tuple[str, ...], overwrite: bool) -> None:
     """Write a commented configuration that searches a network for PATH, and check it.
 
     PATH is a folder with a folder of images for each class, a CSV file (a table, or paths and labels of images), an npz
@@ -37,13 +49,22 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
         click.confirm(f"{file} exists. Replace it?", abort=True)
         overwrite = True
     registry = working_plugins().registry
-    with quiet_libraries():
+    with quiet_libraries(), Logs(_once()):
         from automl_nas.run import make_plan, parse_yaml
         from automl_nas_estimators.defaults.configuration import choose_configuration
         from automl_nas_estimators.defaults.data import choose_task
 
         title = f"{path}. Written by `automl-nas init`"
-        text = choose_configuration(choose_task(path, target), registry, title=title).text
+        choice = choose_task(path, target)
+        for override in map(Override.parse, overrides):
+            if len(override.parts) != 2 or override.parts[0] != "task":
+                raise ConfigurationError(
+                    "only settings of the task can be set here, e.g. task.skip_broken=true; edit the file for others",
+                    source=override.option,
+                )
+            choice.settings[override.parts[1]] = override.value
+            choice.comments[override.parts[1]] = f"set by {override.option}"
+        text = choose_configuration(choice, registry, title=title).text
         plan = make_plan(parse_yaml(text, str(file)).value, registry)
     _write(file, text, overwrite=overwrite)
     if plan.task is not None:
@@ -53,6 +74,20 @@ def init(path: str, out: Path | None, target: str | None, overwrite: bool) -> No
     click.echo(f"wrote {file}. Next:")
     for command in (f"plan {file}", f"run {file} --smoke", f"run {file}"):
         click.echo(f"  automl-nas {command}")
+    if "[package]" in text:
+        click.echo("  python RUN/export/package/infer.py FILE   (RUN: the directory that the run prints)")
+
+
+def _once() -> Callable[[str], None]:
+    """Return a function that prints a warning once: the task is constructed twice."""
+    shown: set[str] = set()
+
+    def show(text: str) -> None:
+        if text not in shown:
+            shown.add(text)
+            click.echo(f"warning: {text}", err=True)
+
+    return show
 
 
 def _write(file: Path, text: str, *, overwrite: bool) -> None:

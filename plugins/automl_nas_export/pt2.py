@@ -31,6 +31,7 @@ class Pt2Exporter(TracedExporter[ExportedProgram]):
             runs the same kernels as the network, so nearly always the difference is 0; the default, 1e-5, leaves room
             for a convolution that picks another algorithm for another memory layout (some 100 roundings of float32's
             6e-8) and is a hundredth of the difference that a wrong operation makes.
+        dynamic_size: whether the program accepts images of any height and width, where the network does.
 
     Raises:
         ConfigurationError: the tolerance is negative.
@@ -38,8 +39,8 @@ class Pt2Exporter(TracedExporter[ExportedProgram]):
 
     file: ClassVar[str] = "model.pt2"
 
-    def __init__(self, *, tolerance: float = 1e-5) -> None:
-        super().__init__(tolerance)
+    def __init__(self, *, tolerance: float = 1e-5, dynamic_size: bool = False) -> None:
+        super().__init__(tolerance, dynamic_size=dynamic_size)
 
     def _convert(self, program: ExportedProgram) -> ExportedProgram:
         for node in program.graph.nodes:

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Delivery, Exporter
 from automl_nas_export.quiet import quiet_tracing
+from automl_nas_export.sizes import free_shapes
 from automl_nas_export.staging import put_in_place, staging
 from automl_nas_export.tracing import trace
 from automl_nas_export.verify import CHECK_BATCHES, TRACE_BATCH, check_same, run_network
@@ -31,6 +32,7 @@ class TracedExporter(Exporter, Generic[ProgramT]):
 
     Args:
         tolerance: by how much an output may differ, as a fraction of the largest output.
+        dynamic_size: whether the program accepts any height and width, and not only those of the training.
 
     Attributes:
         file: name of the file that holds the program.
@@ -41,12 +43,12 @@ class TracedExporter(Exporter, Generic[ProgramT]):
 
     file: ClassVar[str]
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, *, dynamic_size: bool = False) -> None:
         if not (math.isfinite(tolerance) and tolerance >= 0):
             raise ConfigurationError(
                 f"tolerance is a fraction of the largest output, >= 0, not {tolerance!r}", path="tolerance"
             )
-        self._tolerance = tolerance
+        self._tolerance, self._dynamic_size = tolerance, dynamic_size
 
     @final
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
@@ -61,18 +63,27 @@ class TracedExporter(Exporter, Generic[ProgramT]):
 
         Raises:
             RunFailedError: the network cannot be traced, the format lacks an operator, the file is invalid, or the
-                program computes other values.
+                program computes other values; or the size is to be dynamic, and the network accepts one size only.
         """
         network, shape, samples = delivery.network, delivery.input_shape, delivery.samples
         with quiet_tracing(), staging(folder) as stage:
             for batch in CHECK_BATCHES:  # before the trace, so that no fault of the network is taken for one of it
                 run_network(network, shape, batch, samples)
-            example, _ = run_network(network, shape, TRACE_BATCH, samples)
+            shapes = free_shapes(network, shape, samples) if self._dynamic_size else [shape]
+            example, _ = run_network(network, shapes[1 if self._dynamic_size else 0], TRACE_BATCH, samples)
             with torch.no_grad():
-                program = self._convert(trace(copy.deepcopy(network), example))  # tracers may change modules
+                # A copy: tracers may change modules.
+                traced = trace(copy.deepcopy(network), example, free_size=self._dynamic_size)
+                program = self._convert(traced)
             files = self._write(program, delivery, stage)
-            check_same(self.file, network, self._load(stage / self.file), shape, self._tolerance, samples)
-            return put_in_place(files, folder)
+            loaded = self._load(stage / self.file)
+            for each in shapes:
+                check_same(self.file, network, loaded, each, self._tolerance, samples, each != shape)
+            return put_in_place([*files, *self._variants(delivery, stage)], folder)
+
+    def _variants(self, delivery: Delivery, stage: Path) -> list[Path]:
+        """Write files that are made from the checked program, into the same folder; return them (default: none)."""
+        return []
 
     @abstractmethod
     def _convert(self, program: ExportedProgram) -> ProgramT:

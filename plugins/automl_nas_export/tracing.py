@@ -15,34 +15,41 @@ from torch.export import Dim, ExportedProgram
 
 from automl_nas.errors import RunFailedError
 from automl_nas_export.places import innermost_module, module_that_raised, of, place
-from automl_nas_export.verify import TRACE_BATCH, brief
+from automl_nas_export.verify import brief
 
 FREE_BATCH = ({0: Dim("batch", min=1)},)
 """The dynamic shapes of the one input: the batch may be any number from 1 on."""
+
+FREE_SIZE = ({0: Dim("batch", min=1), 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
+"""The same for images of any height and width; torch finds the smallest ones, such as those of pools."""
+
+_AXES = {0: "batch size", 2: "height", 3: "width"}
 
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 """The logger that reports when the tracer fixes a size."""
 
 
-def trace(network: nn.Module, example: Tensor) -> ExportedProgram:
-    """Return the network as a program that takes any batch size.
+def trace(network: nn.Module, example: Tensor, *, free_size: bool = False) -> ExportedProgram:
+    """Return the network as a program that takes any batch size, and perhaps images of any size.
 
     Neither the example nor the paths of source files on this machine are kept in it. If torch cannot trace the network
     as it runs, the Python code is analysed instead (``strict``), which follows ``int(x.shape[0])``, for instance.
 
     Args:
         network: in evaluation mode; tracing may change its modules.
-        example: an input of batch size `TRACE_BATCH`.
+        example: an input of batch size `automl_nas_export.verify.TRACE_BATCH`.
+        free_size: whether height and width (axes 2 and 3) are free, too.
 
     Raises:
         RunFailedError: the network cannot be traced; names the cause and the module.
     """
+    shapes = FREE_SIZE if free_size else FREE_BATCH
     try:
-        program = torch.export.export(network, (example,), dynamic_shapes=FREE_BATCH)
+        program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     except Exception as error:
-        analysed = _strict(network, example)
+        analysed = _strict(network, example, shapes)
         if analysed is None:
-            raise RunFailedError(_reason(error, network, example)) from error
+            raise RunFailedError(_reason(error, network, example, free_size)) from error
         program = analysed
     program.example_inputs = None
     for module in program.graph_module.modules():
@@ -85,13 +92,13 @@ def _innermost(stack: Any) -> list[str]:
     return [place(re.sub(r"^L\['self'\]\.?", "", path), name.rpartition(".")[2])]
 
 
-def _strict(network: nn.Module, example: Tensor) -> ExportedProgram | None:
+def _strict(network: nn.Module, example: Tensor, shapes: Any) -> ExportedProgram | None:
     with suppress(Exception):
-        return torch.export.export(network, (example,), dynamic_shapes=FREE_BATCH, strict=True)
+        return torch.export.export(network, (example,), dynamic_shapes=shapes, strict=True)
     return None
 
 
-def _reason(error: BaseException, network: nn.Module, example: Tensor) -> str:
+def _reason(error: BaseException, network: nn.Module, example: Tensor, free_size: bool) -> str:
     """Return why a network cannot be traced. It does run: that was tried before."""
     kinds = {cls.__name__ for item in causes(error) for cls in type(item).__mro__}
     module = of(module_that_raised(error.__traceback__, network))
@@ -102,10 +109,14 @@ def _reason(error: BaseException, network: nn.Module, example: Tensor) -> str:
             "(torch.where), or use the format 'safetensors', which holds the weights alone"
         )
     if "Constraints violated" in str(error) or "ConstraintViolationError" in kinds:
+        axis = next((axis for axis in (2, 3) if f".size()[{axis}]" in str(error)), 0) if free_size else 0
+        name = _AXES[axis]
+        size = example.shape[axis]
+        where = of(_where_fixed(network, example, size, FREE_SIZE if free_size else FREE_BATCH))
         return (
-            f"the batch size became fixed at {TRACE_BATCH} while torch.export traced the forward"
-            f"{of(_where_batch_is_fixed(network, example))}; it must not loop over the batch, branch on its size, or "
-            "use a number in its place (write -1 or x.shape[0])"
+            f"the {name} became fixed at {size} while torch.export traced the forward{where}; it must not loop over "
+            f"the {_AXES[axis].removesuffix(' size')}, branch on its size, or use a number in its place (write -1 or "
+            f"x.shape[{axis}])"
         )
     return f"torch.export cannot trace the forward{module}: {brief(root_cause(error))}"
 
@@ -123,18 +134,18 @@ def root_cause(error: BaseException) -> BaseException:
     return list(causes(error))[-1]
 
 
-def _where_batch_is_fixed(network: nn.Module, example: Tensor) -> str:
-    """Return the module in whose forward the batch size becomes a constant; empty if the tracer does not log it."""
+def _where_fixed(network: nn.Module, example: Tensor, size: int, shapes: Any) -> str:
+    """Return the module in whose forward a free size becomes a constant; empty if the tracer does not log it."""
     places: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if re.match(rf"(eval Eq|set_replacement|specializ).*\b{TRACE_BATCH}\b", record.getMessage()):
+            if re.match(rf"(eval Eq|set_replacement|specializ).*\b{size}\b", record.getMessage()):
                 frames = [frame for frame, _ in traceback.walk_stack(None)]
                 places.append(innermost_module(reversed(frames), network))
 
     with _listening(Listener()), suppress(Exception):
-        torch.export.export(network, (example,), dynamic_shapes=FREE_BATCH)
+        torch.export.export(network, (example,), dynamic_shapes=shapes)
     return next(filter(None, places), "")
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from automl_nas.errors import RunFailedError
 from automl_nas.streams import stream_seed
@@ -32,12 +33,14 @@ def probe(network: nn.Module, shape: Sequence[int], batch: int, samples: Tensor 
         network: its first floating-point parameter or buffer has the precision; float32 if it has neither.
         shape: of one input without the batch.
         batch: number of inputs; samples are repeated if there are fewer.
-        samples: of the task, of shape ``(number, *shape)``; None: standard normal inputs.
+        samples: of the task, resized if ``shape`` has another height or width; None: standard normal inputs.
     """
     tensors = (*network.parameters(), *network.buffers())
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
     if samples is not None:
         inputs = samples[torch.arange(batch) % len(samples)]
+        if tuple(inputs.shape[1:]) != tuple(shape):
+            inputs = interpolate(inputs, size=tuple(shape[1:]), mode="bilinear", align_corners=False)
         return inputs.to(dtype) if inputs.is_floating_point() else inputs
     generator = torch.Generator().manual_seed(stream_seed(0, "export/probe", batch))
     return torch.randn((batch, *shape), generator=generator).to(dtype)
@@ -95,8 +98,9 @@ def check_same(
     shape: Sequence[int],
     tolerance: float,
     samples: Tensor | None = None,
+    other_size: bool = False,
 ) -> None:
-    """Compare an exported program with its network at every one of `CHECK_BATCHES`.
+    """Compare an exported program with its network at every one of `CHECK_BATCHES`, for inputs of one shape.
 
     Args:
         name: of the file, for messages.
@@ -105,10 +109,12 @@ def check_same(
         shape: of one input without the batch.
         tolerance: by how much an output may differ, as a fraction of its largest magnitude.
         samples: inputs of the task; see `probe`.
+        other_size: whether the shape is another one than that of the task, for messages.
 
     Raises:
         RunFailedError: the outputs differ in number, shape or value; names the output and the difference.
     """
+    size = f", inputs of shape {tuple(shape)}" if other_size else ""
     for batch in CHECK_BATCHES:
         x, expected = run_network(network, shape, batch, samples)
         try:
@@ -116,11 +122,11 @@ def check_same(
         except Exception as error:
             fixed = _runs(exported, probe(network, shape, TRACE_BATCH, samples))
             reason = f"; the batch size became fixed at {TRACE_BATCH}, the one of the trace" if fixed else ""
-            raise RunFailedError(f"{name} cannot be run at batch size {batch}: {brief(error)}{reason}") from error
+            raise RunFailedError(f"{name} cannot be run at batch size {batch}{size}: {brief(error)}{reason}") from error
         if len(outputs) != len(expected):
             raise RunFailedError(f"{name} has {len(outputs)} outputs, the network {len(expected)}")
         for (place, reference), output in zip(expected, outputs, strict=True):
-            _compare(f"{name}, batch size {batch}, {place}", reference, output, tolerance)
+            _compare(f"{name}, batch size {batch}{size}, {place}", reference, output, tolerance)
 
 
 def _compare(place: str, reference: Tensor, output: Tensor, tolerance: float) -> None:

@@ -19,8 +19,9 @@ from automl_nas_vision.csv_listing import Columns, list_csv
 from automl_nas_vision.decode import Format, Resize, shown
 from automl_nas_vision.file_reader import FileReader
 from automl_nas_vision.images import Images, ImageTask, MemoryImages, Reader
-from automl_nas_vision.scan import SHOWN, Listing, list_folder
-from automl_nas_vision.verify import Checked, check_files, reader
+from automl_nas_vision.scan import Listing, list_folder
+from automl_nas_vision.usable import usable
+from automl_nas_vision.verify import check_files, reader
 
 IN_MEMORY = 1 << 29
 """Images are kept in memory by default if their pixels take at most this number of bytes."""
@@ -66,6 +67,8 @@ class ImageFolder(ImageTask):
         label_separator: for a CSV file: the string between the labels of an image in one column.
         split_column: for a CSV file: the column of splits; null: ``split`` if it exists.
         skip_broken: whether broken files are left out with a warning; otherwise they are an error.
+        min_class_images: classes with fewer readable images outside folders of their own for search and test are left
+            out with a warning; 0: none is, and a class that is too small for a split is an error.
         in_memory: whether decoded images are kept in memory; null: if they take at most 512 MiB.
         metrics: names; see `TensorTask`. null: the default of the loss.
         batch_size: images in a training batch.
@@ -105,6 +108,7 @@ class ImageFolder(ImageTask):
         label_separator: str | None = None,
         split_column: str | None = None,
         skip_broken: bool = False,
+        min_class_images: int = 0,
         in_memory: bool | None = None,
         metrics: list[str] | None = None,
         batch_size: int = 64,
@@ -120,22 +124,27 @@ class ImageFolder(ImageTask):
         workers: int = 0,
     ) -> None:
         form = self._form = _format(size, resize, colour, fill, background)
+        splitting = SplitSettings(
+            batch_size, score_batch_size, search_fraction, test_fraction, split_seed, sampler, workers
+        )
         columns = Columns(image_column, label_columns, split_column, label_separator)
         listing = _listing(Path(path).expanduser(), images, columns, search, test, classes)
         listing = _sorted_by_split(listing)
         needed = len(listing.files) * form.channels * form.size[0] * form.size[1]
         keep = needed <= IN_MEMORY if in_memory is None else in_memory
         checked = check_files(listing.root, listing.files, form, keep=keep)
-        if checked.broken:
-            listing = _without_broken(listing, checked, skip_broken)
+        listing, places = usable(
+            listing, checked.broken, splitting, skip_broken=skip_broken, min_class_images=min_class_images
+        )
         self._digest = _fingerprint(listing, checked.digest)
         self._files = tuple(os.path.join(listing.root, name) for name in listing.files)  # noqa: PTH118
         read: Reader = reader(listing.root, listing.files, form)
         if checked.pixels is not None:
-            read = MemoryImages(torch.from_numpy(checked.pixels))
+            used = checked.pixels if len(places) == len(checked.pixels) else checked.pixels[places]
+            read = MemoryImages(torch.from_numpy(used))
         classified = listing.labels.ndim == 1
         if classified:
-            _check_counts(listing, class_weights is None and sampler == "shuffle")
+            _warn_of_imbalance(listing, class_weights is None and sampler == "shuffle")
         counts = {split: listing.splits.count(split) for split in ("train", "search", "test")}
         super().__init__(
             Images(
@@ -157,7 +166,7 @@ class ImageFolder(ImageTask):
                 None,
                 listing.names,
             ),
-            SplitSettings(batch_size, score_batch_size, search_fraction, test_fraction, split_seed, sampler, workers),
+            splitting,
             augment=augment,
             normalize=normalize,
             most=None if checked.pixels is not None else STATISTICS,
@@ -237,33 +246,9 @@ def _sorted_by_split(listing: Listing) -> Listing:
     return listing.chosen(sorted(range(len(listing.files)), key=lambda k: order[listing.splits[k]]))
 
 
-def _without_broken(listing: Listing, checked: Checked, skip: bool) -> Listing:
-    shown_files = "".join(
-        f"\n  {shown(listing.files[number])}: {reason}" for number, reason in list(checked.broken.items())[:SHOWN]
-    )
-    more = len(checked.broken) - SHOWN
-    count = f"{len(checked.broken)} of {len(listing.files)} files"
-    message = f"{shown(str(listing.root))}: {count} cannot be read as images:{shown_files}"
-    message += f"\n  ... and {more} more" * (more > 0)
-    if not skip:
-        raise DataError(f"{message}\nrepair or remove them, or leave them out with task.skip_broken: true")
-    _log.warning("%s\nthey are skipped (skip_broken: true)", message)
-    rest = listing.chosen([k for k in range(len(listing.files)) if k not in checked.broken])
-    for split in sorted(set(listing.splits) - set(rest.splits)):
-        raise DataError(f"{shown(str(listing.root))}: no image of the split '{split}' can be read")
-    return rest
-
-
-def _check_counts(listing: Listing, plain: bool) -> None:
-    """Check that every class has training images, and warn of classes of very different size."""
+def _warn_of_imbalance(listing: Listing, plain: bool) -> None:
     training = np.array([split == "train" for split in listing.splits])
     counts = np.bincount(listing.labels[training].astype(np.int64), minlength=len(listing.names))
-    empty = [shown(listing.names[k]) for k in np.flatnonzero(counts == 0)]
-    if empty:
-        raise DataError(
-            f"the training data have no readable image of {len(empty)} classes: {', '.join(empty[:SHOWN])}"
-            f"{', ...' * (len(empty) > SHOWN)}; add images, or list the other classes in task.classes"
-        )
     if plain and counts.max() >= IMBALANCE * counts.min():
         _log.warning(
             "the class '%s' has %d training images and '%s' has %d; consider class_weights: balanced or sampler: "

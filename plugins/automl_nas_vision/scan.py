@@ -61,7 +61,8 @@ def list_folder(root: Path, search: str | None, test: str | None, classes: Seque
         classes: the classes to use, in this order; None: all, sorted.
 
     Raises:
-        DataError: there are no class folders, a class has no images, or a split has a class that train does not have.
+        DataError: there are no class folders, or a split has a class that train does not have. Classes without training
+            images are in the listing.
     """
     folders = _folders(root)
     if "train" in folders:
@@ -105,12 +106,7 @@ def list_folder(root: Path, search: str | None, test: str | None, classes: Seque
             raise DataError(
                 f"{shown(str(folder))} has no images; set task.{split}: null to hold the split out of train"
             )
-        if empty and split == "train":
-            raise DataError(
-                f"{shown(str(folder))}: {_listed(empty)} without an image ({', '.join(sorted(SUFFIXES))}); add images, "
-                "remove the folder, or list the other classes in task.classes"
-            )
-        if empty:
+        if empty and split != "train":
             _log.warning("%s has no images of %s; its metrics do not cover them", shown(str(folder)), _listed(empty))
     if ignored:
         _log.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,88 @@ def test_missing_cells_are_imputed(folder: Path) -> None:
     assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
 
 
+def test_consent_to_leave_broken_files_and_small_classes_out(folder: Path) -> None:
+    _photographs(folder / "photos", side=8, count=12)
+    (folder / "photos" / "class 0" / "text.png").write_text("x")
+    (folder / "photos" / "empty").mkdir()
+    output = _init("photos", code=2).output
+    assert "task.skip_broken: true" in output and "task.min_class_images: 12" in output
+    assert not (folder / "photos.yaml").exists()
+    output = _init("photos", "--set", "task.skip_broken=true", "--set", "task.min_class_images=2").output
+    assert output.count("text.png: it is not an image") == 1
+    config = _plan(folder / "photos.yaml").config
+    assert (config["task"]["skip_broken"], config["task"]["min_class_images"]) == (True, 2)
+    assert config["final"]["export"][0]["name"] == "package"
+    assert "only settings of the task" in _init("photos", "--out", "b.yaml", "--set", "seed=3", code=2).output
+    assert (
+        "did you mean 'skip_broken'"
+        in _init("photos", "--out", "b.yaml", "--set", "task.skip_brokn=true", code=2).output
+    )
+
+
+def _listed(folder: Path, header: str, rows: Callable[[int, str], str], count: int = 24) -> Path:
+    """Write images, and a CSV file beside their folder that lists them."""
+    _photographs(folder / "data" / "photos", side=8, count=count // 2)
+    files = sorted((folder / "data" / "photos").rglob("*.png"))
+    lines = [rows(k, str(file.relative_to(folder / "data"))) for k, file in enumerate(files)]
+    (folder / "data" / "list.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder / "data" / "list.csv"
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "arguments", "classes", "labels"),
+    [
+        ("path,label", lambda k, file: f"{file},{'ab'[k % 2]}", (), ("a", "b"), 1),
+        ("id,photo,kind,label", lambda k, file: f"{k},{file},x,{'ab'[k % 2]}", (), ("a", "b"), 1),
+        ("id,photo,kind,site", lambda k, file: f"{k},{file},{'ab'[k % 2]},x", ("--target", "kind"), ("a", "b"), 1),
+        ("file,cat,dog", lambda k, file: f"{file},{k % 2},{(k // 2) % 2}", (), ("cat", "dog"), 2),
+        ("file,n,cat,dog", lambda k, f: f"{f},{k},{k % 2},{k // 2 % 2}", ("--target", "dog,cat"), ("dog", "cat"), 2),
+        ("file,tags", lambda k, file: f"{file},{('x', 'x;y', 'y')[k % 3]}", (), ("x", "y"), 2),
+    ],
+)
+def test_a_csv_file_of_images_from_any_working_directory(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    header: str,
+    rows: Callable[[int, str], str],
+    arguments: tuple[str, ...],
+    classes: tuple[str, ...],
+    labels: int,
+) -> None:
+    _listed(folder, header, rows)
+    _init("data/list.csv", *arguments)
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    task = _plan(folder / "list.yaml").task
+    assert task.class_names == classes
+    _, targets = next(task.scored_batches("test"))
+    assert targets.dim() == labels
+    assert sum(task.size(split) for split in ("train", "search", "test")) == 24
+
+
+def test_paths_that_start_at_the_working_directory(folder: Path) -> None:
+    file = _listed(folder, "path,label", lambda k, name: f"data/{name},{'ab'[k % 2]}")
+    _init(file)
+    assert _plan(folder / "list.yaml").config["task"]["images"] == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "reason"),
+    [
+        ("path;label\na.png;x\nb.png;y\n", (), "with commas only"),
+        ("path\na.png\nb.png\n", (), "at least two columns"),
+        ("path,label\na.png,x\nb.png,y\n", (), "2 of 2 files cannot be read"),
+        ("path,label\na.png,x\nb.png,y\n", ("--target", "kind"), "has no column 'kind'; it has label"),
+    ],
+)
+def test_csv_files_of_images_that_cannot_be_used(
+    folder: Path, text: str, arguments: tuple[str, ...], reason: str
+) -> None:
+    (folder / "list.csv").write_text(text)
+    assert reason in _init("list.csv", *arguments, code=2).output
+    assert not (folder / "list.yaml").exists()
+
+
 @pytest.mark.slow
 def test_the_smoke_run_of_a_written_configuration_passes(folder: Path) -> None:
     rows = [f"{k / 7:.3f},{k % 5},{'ab'[k % 2]}" for k in range(80)]
@@ -131,7 +214,7 @@ def test_the_smoke_run_of_a_written_configuration_passes(folder: Path) -> None:
     _init("table.csv")
     smoke = smoke_run(folder / "table.yaml")
     assert list(smoke.stages) == ["supernet", "search", "final"]
-    assert "export/model.onnx" in smoke.exports
+    assert "export/package/model.onnx" in smoke.exports
 
 
 def test_an_existing_file_is_kept(folder: Path) -> None:

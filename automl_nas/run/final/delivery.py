@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from automl_nas._version import __version__
 from automl_nas.errors import RunFailedError, RunInterrupted
-from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation.exporter import Conversion, Delivery, Exporter
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.plan import Plan
@@ -102,6 +103,8 @@ def described(
         preprocessing=task.preprocessing(),
         outputs=task.outputs(),
         class_names=task.class_names,
+        calibration=partial(training_inputs, task, split, config["seed"]),
+        judge=None if rehearsal else lambda predictor: task.report(predictor, "test"),
         rehearsal=rehearsal,
     )
 
@@ -127,6 +130,16 @@ def task_samples(task: Task, split: str, seed: int) -> Tensor:
     """Return inputs of the split that networks are trained on; repeated if a batch has too few."""
     inputs, _ = next(task.batches(split, 0, stream_seed(seed, "export/samples")))
     return inputs[torch.arange(SAMPLES) % len(inputs)].detach().cpu()
+
+
+def training_inputs(task: Task, split: str, seed: int, count: int) -> Tensor:
+    """Return up to a number of inputs of the split that networks are trained on, of the batches of one epoch."""
+    batches: list[Tensor] = []
+    for inputs, _ in task.batches(split, 0, stream_seed(seed, "export/calibration")):
+        batches.append(inputs.detach().cpu())
+        if sum(map(len, batches)) >= count:
+            break
+    return torch.cat(batches)[:count]
 
 
 def _description(config: Mapping[str, Any], network: FinalNetwork, units: Mapping[str, str]) -> dict[str, Any]:
@@ -298,12 +311,14 @@ class Exports:
         files: relative to ``folder``.
         failures: the formats that failed.
         notes: what exporters noted about their files.
+        conversions: of files that compute other outputs than the network on purpose.
     """
 
     folder: Path
     files: tuple[str, ...]
     failures: tuple[ExportFailure, ...]
     notes: tuple[str, ...] = ()
+    conversions: tuple[Conversion, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -341,15 +356,17 @@ class RunExporter:
         files: list[str] = []
         failures: list[ExportFailure] = []
         notes: list[str] = []
+        conversions: list[Conversion] = []
         with disk_errors(self.target):
             # A process that was killed while it exported left parts of files.
             shutil.rmtree(self.target, ignore_errors=True)
             self.target.mkdir(exist_ok=True)
             for item in self.formats:
-                own = replace(delivery, notes=[])
+                own = replace(delivery, notes=[], conversions=[])
                 try:
                     files += [str(path.relative_to(self.folder)) for path in item.export(own, self.target)]
                     notes += own.notes
+                    conversions += own.conversions
                 except CannotWriteError:
                     raise
                 except RunFailedError as error:
@@ -357,4 +374,4 @@ class RunExporter:
                 except ValueError as error:
                     reason = f"{item.path}: {item.description}: it wrote outside the run directory: {error}"
                     failures.append(ExportFailure(item.name, reason))
-        return Exports(self.folder, tuple(files), tuple(failures), tuple(notes))
+        return Exports(self.folder, tuple(files), tuple(failures), tuple(notes), tuple(conversions))

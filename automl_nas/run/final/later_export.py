@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ def export_delivery(
         specs: resolved specifications of exporters.
         folder: to write to; it is made if it does not exist.
         path: of the list of formats, for messages: an argument, or an option of the command line.
-        replace: whether files that exist and differ are replaced.
+        replace: whether exporters replace their older files, a package as a whole.
         way_out: the end of the message if files exist and differ.
 
     Returns:
         The files, and the errors of formats that cannot hold the network: they do not keep others from being written.
 
     Raises:
-        RunDirectoryError: the folder cannot be created, or it has files that differ.
+        RunDirectoryError: the folder cannot be created, or it has files that differ or would be left.
     """
     seed = stream_seed(parts.config["seed"], "final")
     formats = make_formats(parts.components, specs, parts.exporter_collaborators(), seed, path)
@@ -49,25 +49,56 @@ def export_delivery(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
-    # Exporters replace existing files. So they write to a temporary folder, from which complete files are moved.
+    # Exporters replace existing files. Without consent they write to a temporary folder, from which files are moved.
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        place = folder if replace else Path(temporary)
         written: list[Path] = []
         for item in formats:
             try:
-                written += item.export(delivery, Path(temporary))
+                written += item.export(delivery, place)
             except CannotWriteError:
                 raise
             except RunFailedError as error:
                 failures.append(str(error))
-        targets = {file: folder / file.relative_to(temporary) for file in dict.fromkeys(written)}
-        differing = [
-            str(target)
-            for file, target in targets.items()
-            if target.exists() and target.read_bytes() != file.read_bytes()
-        ]
-        if differing and not replace:
-            raise RunDirectoryError(f"the export would replace {', '.join(differing)}; {way_out}")
-        for file, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
-    return list(targets.values()), failures
+        if not replace:
+            check_kept(place, folder, way_out)
+            written = _moved(dict.fromkeys(written), place, folder)
+    return list(dict.fromkeys(written)), failures
+
+
+def check_kept(new: Path, folder: Path, way_out: str) -> None:
+    """Raise an error if files of a folder would be replaced by others, or would be left in a folder of new files.
+
+    Args:
+        new: complete files and folders.
+        folder: to which they are to be moved.
+        way_out: the end of the message.
+    """
+    replaced, left = [], []
+    for entry in sorted(new.iterdir()):
+        target = folder / entry.name
+        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            other = folder / path.relative_to(new)
+            if path.is_file() and other.exists() and not (other.is_file() and other.read_bytes() == path.read_bytes()):
+                replaced.append(str(other))
+        if entry.is_dir() and target.is_dir():
+            present = {path.relative_to(target) for path in target.rglob("*") if "__pycache__" not in path.parts}
+            left += [str(target / path) for path in sorted(present) if not (entry / path).exists()]
+    if replaced or left:
+        texts = [f"replace {', '.join(replaced)}"] if replaced else []
+        texts += [f"leave files of another network in it: {', '.join(left)}"] if left else []
+        raise RunDirectoryError(f"the export would {' and '.join(texts)}; {way_out}")
+
+
+def _moved(written: Iterable[Path], new: Path, folder: Path) -> list[Path]:
+    """Move complete files and folders into a folder; return the files at their new places."""
+    for entry in sorted(new.iterdir()):
+        target = folder / entry.name
+        if not target.exists():
+            entry.replace(target)
+            continue
+        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            if path.is_file():
+                (folder / path.relative_to(new)).parent.mkdir(parents=True, exist_ok=True)
+                path.replace(folder / path.relative_to(new))
+    return [folder / path.relative_to(new) for path in written]

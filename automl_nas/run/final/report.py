@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from automl_nas.evaluation.costs.measured import Measurement
+from automl_nas.evaluation.exporter import Conversion
 from automl_nas.space.architecture import Architecture
 
 
@@ -194,6 +195,7 @@ class FinalReport:
         not_exported: formats that failed.
         limits: one for each limit on a cost of the delivered network.
         export_notes: what users should know about the exported files, such as a part that could not be written.
+        conversions: of exported files that compute other outputs than the network on purpose, such as int8 ones.
     """
 
     metric: str
@@ -205,6 +207,7 @@ class FinalReport:
     not_exported: tuple[ExportFailure, ...]
     limits: tuple[LimitCheck, ...]
     export_notes: tuple[str, ...] = ()
+    conversions: tuple[Conversion, ...] = ()
 
     @property
     def delivered(self) -> FinalNetwork:
@@ -228,6 +231,7 @@ class FinalReport:
             "not_exported": [asdict(failure) for failure in self.not_exported],
             "budget": [check.to_json() for check in self.limits],
             **({"export_notes": list(self.export_notes)} if self.export_notes else {}),
+            **({"conversions": [each.to_json() for each in self.conversions]} if self.conversions else {}),
         }
 
     @classmethod
@@ -243,4 +247,5 @@ class FinalReport:
             not_exported=tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
             limits=tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
             export_notes=tuple(data.get("export_notes", ())),
+            conversions=tuple(Conversion.from_json(each) for each in data.get("conversions", ())),
         )

@@ -285,6 +285,7 @@ class Final(Strategy):
             not_exported=exports.failures,
             limits=self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),
             export_notes=exports.notes,
+            conversions=exports.conversions,
         )
 
     def _choose(self, positions: Sequence[int]) -> int:

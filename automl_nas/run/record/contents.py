@@ -68,6 +68,22 @@ _LIMIT = Fields(
     closed=True,
 )
 
+_CONVERSION = Fields(
+    {
+        "file": str,
+        "source": str,
+        "method": str,
+        "values": [
+            Fields(
+                {"name": str, "unit": str, "before": float, "after": float},
+                {"before_interval": _INTERVAL, "after_interval": _INTERVAL},
+                closed=True,
+            )
+        ],
+    },
+    closed=True,
+)
+
 _REPORT = Fields(
     {
         "metric": str,
@@ -77,7 +93,12 @@ _REPORT = Fields(
         "settings": _MAPPING,
         "files": [str],
     },
-    {"not_exported": [Fields({"format": str, "error": str}, closed=True)], "budget": [_LIMIT], "export_notes": [str]},
+    {
+        "not_exported": [Fields({"format": str, "error": str}, closed=True)],
+        "budget": [_LIMIT],
+        "export_notes": [str],
+        "conversions": [_CONVERSION],
+    },
 )
 
 _FINAL = Checked(

@@ -82,7 +82,7 @@ def choose_configuration(
             f'  constraints: {{{space.cost}: "<= 0.8 * largest"}}',
         ],
         "stages": _stages(task, space, supernet, iterations, batch),
-        "final": _final(space, final, iterations, deliver),
+        "final": _final(space, final, iterations, deliver, task.preprocessing()),
     }
     for name, value in (sections or {}).items():
         written[name] = ["# Given by the caller.", *dump_yaml({name: value}).rstrip("\n").splitlines()]
@@ -131,19 +131,25 @@ def _stages(task: Task, space: SpaceChoice, epochs: int, iterations: int, batch:
     ]
 
 
-def _final(space: SpaceChoice, epochs: int, iterations: int, deliver: bool) -> list[str]:
+def _final(
+    space: SpaceChoice, epochs: int, iterations: int, deliver: bool, preprocessing: Mapping[str, Any] | None
+) -> list[str]:
     text = f"The best network is trained from scratch for {epochs * iterations:,} iterations, and tested once."
     if deliver:
         text += (
             " To judge the search, the largest allowed and a random network are trained in the same way; without them, "
             "set baselines: []."
         )
+    described = (preprocessing or {}).get("input") in ("image", "table")
+    exports = "[]" if not deliver else "[package]" if described else "[safetensors, onnx]"
+    package = "A folder to hand over: the network in several formats, a model card, and infer.py for new files."
     return [
         *comment(text),
         "final:",
         f"  train: {{epochs: {epochs}, {space.training}}}",
         f"  baselines: {'[largest, random]' if deliver else '[]'}",
-        f"  export: {'[safetensors, onnx]' if deliver else '[]'}",
+        *(comment(package, "  ") if exports == "[package]" else []),
+        f"  export: {exports}",
     ]
 
 

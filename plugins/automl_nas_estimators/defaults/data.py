@@ -12,9 +12,10 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation import NpzFile
+from automl_nas_estimators.defaults.image_listing import SUFFIXES, image_column, image_settings
 
 DIGITS = "digits"
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_ABSOLUTE = "absolute, so that the configuration works in every working directory"
 _TARGETS = ("target", "label", "class", "y")
 _ARRAYS = {
     "train_images": ("train_images", "x_train", "X_train"),
@@ -47,8 +48,8 @@ def choose_task(path: str, target: str | None = None) -> TaskChoice:
 
     Args:
         path: a folder of images, a CSV file, an npz file, or ``digits``.
-        target: for a table: the column to predict; None: a column called ``target``, ``label``, ``class`` or ``y``, or
-            the last one.
+        target: for a CSV file: the column to predict; for labels of images perhaps several, with commas. None: a column
+            called ``target``, ``label``, ``class`` or ``y``, or the last one.
 
     Raises:
         ConfigurationError: the path is something else.
@@ -58,7 +59,7 @@ def choose_task(path: str, target: str | None = None) -> TaskChoice:
         if target is not None:
             raise ConfigurationError("only a table has columns; leave the target out", source="--target")
         return TaskChoice({"name": "digits"})
-    place = Path(path).expanduser()
+    place = Path(path).expanduser().absolute()
     if not place.exists():
         raise ConfigurationError(
             f"{path} does not exist; give a folder of images, a CSV file, an npz file, or no path for scikit-learn's "
@@ -79,24 +80,28 @@ def choose_task(path: str, target: str | None = None) -> TaskChoice:
 
 
 def _folder(path: str, place: Path) -> TaskChoice:
-    files = [file for file in sorted(place.rglob("*")) if file.suffix.lower() in _SUFFIXES]
+    files = [file for file in sorted(place.rglob("*")) if file.suffix.lower() in SUFFIXES]
     if not files:
-        raise DataError(f"{path} holds no images ({', '.join(_SUFFIXES)}); it needs a folder for each class")
-    return _image_files(path, files)
+        raise DataError(f"{path} holds no images ({', '.join(SUFFIXES)}); it needs a folder for each class")
+    return _image_files(place, files)
 
 
-def _image_files(path: str, files: Sequence[Path]) -> TaskChoice:
+def _image_files(place: Path, files: Sequence[Path]) -> TaskChoice:
     step = max(1, len(files) // _LOOKED_AT)
     sides = _shorter_sides(files[::step][:_LOOKED_AT])
-    settings: dict[str, Any] = {"name": "image_folder", "path": path}
+    settings: dict[str, Any] = {"name": "image_folder", "path": str(place)}
+    comments = {"path": _ABSOLUTE}
     if not sides:
-        return TaskChoice({**settings, "size": 32}, {"size": "the sizes of the files could not be read"})
+        comments["size"] = "the sizes of the files could not be read"
+        return TaskChoice({**settings, "size": 32}, comments)
     median = int(statistics.median(sides))
     size = max((side for side in _SIDES if side <= median), default=_SIDES[0])
     reason = f"pixels; the shorter side of the images is {min(sides)} to {max(sides)}, the median is {median}"
     if median > _SIDES[-1]:
         reason += ". Larger inputs show more and train more slowly"
-    return TaskChoice({**settings, "size": size, "augment": "crop_flip"}, {"size": reason, "augment": _FLIP})
+    return TaskChoice(
+        {**settings, "size": size, "augment": "crop_flip"}, {**comments, "size": reason, "augment": _FLIP}
+    )
 
 
 _FLIP = "mirrors images: set shift or none if left and right differ, as in writing"
@@ -119,30 +124,40 @@ def _shorter_sides(files: Sequence[Path]) -> list[int]:
 
 def _csv(path: str, place: Path, target: str | None) -> TaskChoice:
     try:
-        with place.open(encoding="utf-8-sig", newline="") as file:
-            sample = file.read(1 << 16)
+        text = place.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a CSV file: {error}") from None
-    header = sample.partition("\n")[0]
+    header = text.partition("\n")[0]
     separator = max(",;\t|", key=header.count) if any(mark in header for mark in ",;\t|") else ","
-    rows = list(csv.reader(sample.splitlines(), delimiter=separator))
-    if not rows or len(rows[0]) < 2:
+    try:
+        lines = [row for row in csv.reader(text.splitlines(), delimiter=separator) if row]
+    except csv.Error as error:
+        raise DataError(f"{path} cannot be read as a CSV file: {error}") from None
+    if not lines or len(lines[0]) < 2:
         raise DataError(f"{path} needs a header with at least two columns")
-    columns = rows[0]
-    first = [place.parent / row[0] for row in rows[1:20] if row]
-    if target is None and first and all(file.suffix.lower() in _SUFFIXES for file in first):
-        return _image_files(path, [file for file in first if file.is_file()])
+    columns, rows = [name.strip() for name in lines[0]], lines[1:]
+    images = image_column(columns, rows)
+    if images is not None and images != target:
+        if separator != ",":
+            raise DataError(
+                f"{path} lists images with {separator!r} between its columns; image_folder reads files with commas only"
+            )
+        settings, reasons, files = image_settings(path, place, columns, rows, images, target)
+        choice = _image_files(place, [file for file in files if file.is_file()])
+        choice.settings = {**choice.settings, **settings}
+        choice.comments |= reasons
+        return choice
     if target is not None and target not in columns:
         raise ConfigurationError(f"{path} has no column '{target}'; it has {', '.join(columns)}", source="--target")
     chosen = target or next((name for name in columns if name.lower() in _TARGETS), columns[-1])
-    settings = {"name": "csv", "path": path, "target": chosen}
+    settings = {"name": "csv", "path": str(place), "target": chosen}
     if separator != ",":
         settings["separator"] = separator
     reason = "the column to predict" if target else "the column to predict, a guess; other columns: "
     others = [name for name in columns if name != chosen]
     if not target:
         reason += ", ".join(others[:6]) + (" and others" if len(others) > 6 else "")
-    return TaskChoice(settings, {"target": " ".join(reason.split())})
+    return TaskChoice(settings, {"path": _ABSOLUTE, "target": " ".join(reason.split())})
 
 
 def _npz(path: str, place: Path) -> TaskChoice:
@@ -152,9 +167,9 @@ def _npz(path: str, place: Path) -> TaskChoice:
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as an npz file: {error}") from None
     if "x" in names and "y" in names:
-        return TaskChoice({"name": "arrays", "path": path})
-    settings: dict[str, Any] = {"name": "npz", "path": path}
-    comments: dict[str, str] = {}
+        return TaskChoice({"name": "arrays", "path": str(place)}, {"path": _ABSOLUTE})
+    settings: dict[str, Any] = {"name": "npz", "path": str(place)}
+    comments = {"path": _ABSOLUTE}
     missing = []
     for setting, possible in _ARRAYS.items():
         name = next((name for name in possible if name in names), None)

@@ -66,6 +66,8 @@ def card(
         test=description.get("test"),
         intervals=description.get("test_interval") or {},
         costs=costs(description),
+        conversions=delivery.conversions,
+        shown=_shown,
         framework=description.get("framework", "automl_nas"),
         environment=description.get("environment") or {},
         runtime=description.get("runtime"),
@@ -105,6 +107,11 @@ def _scalars(details: Mapping[str, Any], before: str = "") -> list[tuple[str, ob
     return pairs
 
 
+def _shown(value: float, interval: tuple[float, float] | None) -> str:
+    text = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+    return text if interval is None else f"{text} (95 % interval {interval[0]:.6g} to {interval[1]:.6g})"
+
+
 def _task_name(description: Mapping[str, Any]) -> str:
     task = description.get("task")
     name = task.get("name") if isinstance(task, Mapping) else None
@@ -118,12 +125,21 @@ def _input_text(rule: Mapping[str, Any]) -> str:
             f"Images, {rule['channels']}, {size} (height x width), resize policy `{rule['resize']}`. Pixels from 0 to "
             f"255 are scaled to {rule['value_range']}, then `(value - mean) / std` with mean {rule['mean']} and std "
             f"{rule['std']}. Layout {rule['layout']}. Images are turned as their EXIF orientation says; the colour "
-            f"{rule['background']} is behind transparent pixels."
+            f"{rule['background']} is behind transparent pixels.{_size_text(rule)}"
         )
     if rule["kind"] == "table":
         columns = ", ".join(f"`{each['column']}`" for each in rule["features"])
         return f"Computed from the columns {columns}; `preprocessing.json` has the rule of each."
     return "Arrays as the task has them; how they are computed from raw data is not described."
+
+
+def _size_text(rule: Mapping[str, Any]) -> str:
+    if not rule.get("dynamic_size"):
+        return ""
+    return (
+        " `model.onnx` and `model.pt2` also accept other heights and widths (`infer.py --size HEIGHT WIDTH`); quality "
+        "was measured at the size above only."
+    )
 
 
 def _output_text(output: Mapping[str, Any]) -> str:

@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import RunFailedError
+from automl_nas_export.int8 import INT8, session_of
 from automl_nas_export.package.interface import READABLE, Interface
 from automl_nas_export.verify import flat
 
 INPUT_TOLERANCE = 1e-5
 """By how much an input that ``infer.py`` computes may differ from the task's, as a fraction of the largest one."""
+
+INT8_TOLERANCE = 0.05
+"""The same for probabilities of ``model.int8.onnx``: a rounding of an input may change a level of 8 bits."""
 
 _BLOCK = """
 import sys
@@ -42,13 +46,15 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 torch.set_num_threads(threads)
-x = torch.load(work / "inputs.pt", weights_only=True)
+batches = torch.load(work / "inputs.pt", weights_only=True)
 outputs = {}
 with torch.no_grad():
     if (folder / "network.py").exists():
         import network
-        outputs["network.py"] = tree_leaves(network.load(str(folder / "model.safetensors"))(x))
-    outputs["model.pt2"] = tree_leaves(torch.export.load(folder / "model.pt2").module()(x))
+        own = network.load(str(folder / "model.safetensors"))
+        outputs["network.py"] = [tree_leaves(own(x)) for x in batches]
+    program = torch.export.load(folder / "model.pt2").module()
+    outputs["model.pt2"] = [tree_leaves(program(x)) for x in batches]
 torch.save(outputs, work / "outputs.pt")
 """
 
@@ -57,7 +63,7 @@ import json
 import numpy
 import infer
 
-model = infer.Model(threads=threads)
+model = infer.Model(threads=threads, int8=len(sys.argv) > 4)
 files = json.loads((work / "files.json").read_text())
 inputs = numpy.concatenate([model.inputs(file) for file in files])
 outputs = model.outputs(inputs)
@@ -66,13 +72,13 @@ numpy.savez(work / "infer.npz", inputs=inputs, probabilities=model.probabilities
 """
 
 
-def check_torch(folder: Path, network: nn.Module, inputs: Tensor, tolerance: float) -> list[str]:
+def check_torch(folder: Path, network: nn.Module, batches: Sequence[Tensor], tolerance: float) -> list[str]:
     """Compare the source and the program of a package with the network.
 
     Args:
         folder: of the package.
         network: the original.
-        inputs: of the network, of any number.
+        batches: inputs of the network; images of one batch may have another height and width than those of another.
         tolerance: by how much an output may differ, as a fraction of the largest one.
 
     Returns:
@@ -82,23 +88,26 @@ def check_torch(folder: Path, network: nn.Module, inputs: Tensor, tolerance: flo
         RunFailedError: they cannot be run without this framework, or compute other values.
     """
     with torch.no_grad():
-        expected = [tensor for _, tensor in flat(network(inputs))]
+        expected = [[tensor for _, tensor in flat(network(inputs))] for inputs in batches]
     with _work() as work:
-        torch.save(inputs.contiguous(), work / "inputs.pt")
+        torch.save([inputs.contiguous() for inputs in batches], work / "inputs.pt")
         _run(_TORCH, folder, work, ("automl_nas",))
-        outputs: dict[str, list[Tensor]] = torch.load(work / "outputs.pt", weights_only=True)
+        outputs: dict[str, list[list[Tensor]]] = torch.load(work / "outputs.pt", weights_only=True)
+    others = ", ".join(f"{inputs.shape[2]} x {inputs.shape[3]}" for inputs in batches[1:])
+    also = f" and as many images of {others}" if others else ""
     sentences = []
-    for name, tensors in outputs.items():
-        difference = _difference(name, expected, tensors, tolerance)
+    for name, computed in outputs.items():
+        pairs = zip(expected, computed, strict=True)
+        difference = max(_difference(name, reference, tensors, tolerance) for reference, tensors in pairs)
         sentences.append(
-            f"`{name}` on {len(inputs)} inputs: outputs differ by at most {difference:.2g} of the largest one"
+            f"`{name}` on {len(batches[0])} inputs{also}: outputs differ by at most {difference:.2g} of the largest one"
         )
     return sentences
 
 
 def check_infer(
     folder: Path,
-    network: nn.Module,
+    network: nn.Module | None,
     interface: Interface,
     inputs: Tensor,
     tolerance: float,
@@ -108,7 +117,7 @@ def check_infer(
 
     Args:
         folder: of the package.
-        network: the original.
+        network: the original; None: ``model.int8.onnx`` of the package, in this process.
         interface: of the package.
         inputs: of the network, as the task computes them without augmentation.
         tolerance: by how much a probability or a number may differ, as a fraction of the largest one.
@@ -122,38 +131,46 @@ def check_infer(
     """
     import numpy
 
-    with torch.no_grad():
-        output = next(tensor for _, tensor in flat(network(inputs)))
+    others: tuple[str, ...] = ()
+    if network is None:
+        name, others = "infer.py --int8", ("int8",)
+        x = interface.of_network(inputs).numpy()
+        (values, *_) = session_of(folder / INT8).run(None, {"input": x})
+        output = interface.to_network(torch.from_numpy(values))
+    else:
+        name = "infer.py"
+        with torch.no_grad():
+            output = next(tensor for _, tensor in flat(network(inputs)))
     expected = interface.probabilities(output)
     with _work() as work:
         kind = f"{len(inputs)} files of the task"
         if files is None:
             kind, files = _write_files(work / "files", interface, inputs)
         (work / "files.json").write_text(json.dumps([str(Path(file).absolute()) for file in files]))
-        _run(_INFER, folder, work, ("automl_nas", "torch", "onnx."))
+        _run(_INFER, folder, work, ("automl_nas", "torch", "onnx."), others)
         results = numpy.load(work / "infer.npz", allow_pickle=False)
         predictions = json.loads((work / "infer.json").read_text(encoding="utf-8"))
-        computed, values = torch.from_numpy(results["inputs"]), torch.from_numpy(results["probabilities"])
+        computed, chances = torch.from_numpy(results["inputs"]), torch.from_numpy(results["probabilities"])
     reached = _difference(
         "the inputs that infer.py computes", [interface.deployed_inputs(inputs)], [computed], INPUT_TOLERANCE
     )
-    difference = _difference("infer.py", [expected], [values], tolerance)
+    difference = _difference(name, [expected], [chances], tolerance)
     text = (
-        f"`infer.py` on {kind}: inputs differ from those of the task by at most {reached:.2g}, and "
+        f"`{name}` on {kind}: inputs differ from those of the task by at most {reached:.2g}, and "
         f"probabilities or numbers by at most {difference:.2g} of the largest one"
     )
     if interface.output["kind"] != "classes" or expected.ndim != 2:
         return text
-    names = interface.output["class_names"] or [str(number) for number in range(expected.shape[1])]
+    classes = interface.output["class_names"] or [str(number) for number in range(expected.shape[1])]
     top = expected.topk(min(2, expected.shape[1])).values
     clear = top[:, 0] - top[:, -1] > 2 * tolerance
     for row, prediction in enumerate(predictions):
-        if clear[row] and prediction["class"] != names[int(expected[row].argmax())]:
+        if clear[row] and prediction["class"] != classes[int(expected[row].argmax())]:
             raise RunFailedError(
-                f"infer.py predicts {prediction['class']!r} for input {row}, the network "
-                f"{names[int(expected[row].argmax())]!r}"
+                f"{name} predicts {prediction['class']!r} for input {row}, the network "
+                f"{classes[int(expected[row].argmax())]!r}"
             )
-    return f"{text}; the classes are those of the network"
+    return f"{text}; the classes are those of the {'network' if network else 'quantised network'}"
 
 
 def _write_files(folder: Path, interface: Interface, inputs: Tensor) -> tuple[str, list[str]]:
@@ -178,7 +195,7 @@ def _work() -> Iterator[Path]:
         yield Path(name)
 
 
-def _run(script: str, folder: Path, work: Path, blocked: tuple[str, ...]) -> None:
+def _run(script: str, folder: Path, work: Path, blocked: tuple[str, ...], others: Sequence[str] = ()) -> None:
     """Run a script in a process that cannot import some packages.
 
     Raises:
@@ -187,7 +204,7 @@ def _run(script: str, folder: Path, work: Path, blocked: tuple[str, ...]) -> Non
     """
     text = _BLOCK.replace("{blocked}", repr(blocked)) + script
     command = [sys.executable, "-B", "-W", "ignore", "-c", text, str(folder.resolve()), str(work)]
-    command.append(str(torch.get_num_threads()))
+    command += [str(torch.get_num_threads()), *others]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)

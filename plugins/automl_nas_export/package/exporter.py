@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -19,15 +20,17 @@ import torch
 import automl_nas
 from automl_nas.errors import RunFailedError
 from automl_nas.evaluation import Delivery, Exporter
+from automl_nas_export.int8 import INT8, SAMPLES, Deployed, check_settings, write_int8
 from automl_nas_export.onnx_format import DATA, OLDEST_OPSET, OnnxExporter
 from automl_nas_export.package.card import TEMPLATES, card, costs
-from automl_nas_export.package.checks import check_infer, check_torch
+from automl_nas_export.package.checks import INT8_TOLERANCE, check_infer, check_torch
 from automl_nas_export.package.interface import Interface
 from automl_nas_export.package.layers import NoSourceError
 from automl_nas_export.package.source import network_source
 from automl_nas_export.pt2 import Pt2Exporter
 from automl_nas_export.quiet import quiet_tracing
 from automl_nas_export.safetensors_format import DESCRIPTION, WEIGHTS, SafetensorsExporter
+from automl_nas_export.sizes import free_shapes
 from automl_nas_export.staging import staging
 from automl_nas_export.verify import run_network
 
@@ -38,6 +41,7 @@ FILES = {
     "infer.py": "predictions for files; needs onnxruntime, numpy and Pillow",
     "model.onnx": "the network for ONNX Runtime",
     DATA: "its weights",
+    INT8: "the same with weights and activations of 8 bits, see below: `infer.py --int8`",
     "model.pt2": "the network as a torch.export program",
     WEIGHTS: "the weights of the network",
     "network.py": "the network as Python source of PyTorch",
@@ -65,6 +69,11 @@ class PackageExporter(Exporter):
         normalization: whether ``model.onnx`` normalises, so that its inputs are pixels from 0 to 255; images only.
         softmax: whether the outputs of ``model.onnx`` are probabilities (classes: softmax, labels: sigmoid) instead of
             logits.
+        dynamic_size: whether ``model.onnx`` and ``model.pt2`` accept images of any height and width, where the network
+            does; ``infer.py --size HEIGHT WIDTH`` then uses another size than that of the training.
+        int8: whether ``model.int8.onnx`` is written, too: the network with weights and activations of 8 bits, for
+            ``infer.py --int8``. Accuracy, size and latency before and after are in the model card.
+        int8_samples: the number of training inputs from which the ranges of its activations are measured.
         opset: see `OnnxExporter`.
         tolerance: of outputs in ONNX Runtime; see `OnnxExporter`.
         licence: of the weights, a sentence for the model card; empty: the card says that none was stated.
@@ -78,13 +87,18 @@ class PackageExporter(Exporter):
         *,
         normalization: bool = False,
         softmax: bool = False,
+        dynamic_size: bool = False,
+        int8: bool = False,
+        int8_samples: int = SAMPLES,
         opset: int = OLDEST_OPSET,
         tolerance: float = 1e-4,
         licence: str = "",
     ) -> None:
         self._normalization, self._softmax, self._licence = normalization, softmax, licence
         self._tolerance = tolerance
-        self._onnx = OnnxExporter(opset=opset, tolerance=tolerance)
+        check_settings(int8, int8_samples)
+        self._dynamic_size, self._int8_samples = dynamic_size, int8_samples if int8 else 0
+        self._onnx = OnnxExporter(opset=opset, tolerance=tolerance, dynamic_size=dynamic_size)
 
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         """Write and check the package; see `PackageExporter`.
@@ -104,18 +118,29 @@ class PackageExporter(Exporter):
         _check_replaceable(target)
         network, shape = delivery.network, delivery.input_shape
         x, _ = run_network(network, shape, 1, delivery.samples)
-        interface = Interface.of(delivery, x.dtype, normalization=self._normalization, softmax=self._softmax)
+        interface = Interface.of(
+            delivery,
+            x.dtype,
+            normalization=self._normalization,
+            softmax=self._softmax,
+            dynamic_size=self._dynamic_size,
+        )
         inputs = delivery.held_out
         inputs = run_network(network, shape, 3, delivery.samples)[0] if inputs is None else inputs.to(x.dtype)
         with staging(folder) as stage:
             written = stage / FOLDER
             written.mkdir()
-            reason = self._write_network(delivery, interface, written)
             with quiet_tracing():
-                checks = check_torch(written, network, inputs, PT2_TOLERANCE)
-                checks.append(
-                    check_infer(written, network, interface, inputs, self._tolerance, delivery.held_out_files)
-                )
+                reason = self._write_network(delivery, interface, written)
+                sizes = [shape]
+                if self._dynamic_size:
+                    sizes += free_shapes(network, shape, inputs)[1:]
+                batches = [run_network(network, size, len(inputs), inputs)[0] for size in sizes]
+                checks = check_torch(written, network, batches, PT2_TOLERANCE)
+                files = delivery.held_out_files
+                checks.append(check_infer(written, network, interface, inputs, self._tolerance, files))
+                if self._int8_samples:
+                    checks.append(check_infer(written, None, interface, inputs, INT8_TOLERANCE, files))
             if reason is not None:
                 delivery.notes.append(f"the package has no network.py: {reason}")
             self._describe(delivery, interface, written, reason, checks)
@@ -125,7 +150,7 @@ class PackageExporter(Exporter):
     def _write_network(self, delivery: Delivery, interface: Interface, folder: Path) -> str | None:
         """Write the network in all forms; return why there is no source, None if there is."""
         SafetensorsExporter().export(delivery, folder)
-        Pt2Exporter(tolerance=PT2_TOLERANCE).export(delivery, folder)
+        Pt2Exporter(tolerance=PT2_TOLERANCE, dynamic_size=self._dynamic_size).export(delivery, folder)
         samples = delivery.samples
         if samples is None and interface.normalization:
             samples = delivery.held_out
@@ -135,7 +160,11 @@ class PackageExporter(Exporter):
         self._onnx.export(deployed, folder)
         content = json.dumps(interface.to_json(), indent=2, ensure_ascii=False) + "\n"
         (folder / "preprocessing.json").write_text(content, encoding="utf-8")
-        _add_metadata(folder / "model.onnx", {"preprocessing": json.dumps(interface.to_json())})
+        if self._int8_samples:
+            write_int8(delivery, folder, self._int8_samples, Deployed(interface.of_network, interface.to_network))
+        for name in ("model.onnx", INT8):
+            if (folder / name).exists():
+                _add_metadata(folder / name, {"preprocessing": json.dumps(interface.to_json())})
         shutil.copyfile(TEMPLATES / "infer.py", folder / "infer.py")
         rule = interface.network_input
         try:
@@ -166,6 +195,7 @@ class PackageExporter(Exporter):
             "costs": costs(delivery.description),
             "source": {"file": None if reason else "network.py", "reason": reason},
             "checks": list(checks),
+            "conversions": [each.to_json() for each in delivery.conversions],
             "licence": self._licence or None,
             "files": {
                 path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -193,7 +223,9 @@ def check_no_places(folder: Path, stage: Path) -> None:
     Raises:
         RunFailedError: a file does; names the file and the string.
     """
-    places = {str(Path.home()), str(Path.cwd()), sys.prefix, str(stage), str(stage.parent)}
+    places = {str(Path.home()), sys.prefix, str(stage), str(stage.parent)}
+    with suppress(FileNotFoundError):  # the working directory was removed
+        places.add(str(Path.cwd()))
     places |= {str(Path(package.__file__ or "").parents[1]) for package in (automl_nas, torch)}
     strings = {place for place in places if len(Path(place).parts) > 2} | {socket.gethostname()} - {"localhost", ""}
     for path in sorted(folder.iterdir()):

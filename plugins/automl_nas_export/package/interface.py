@@ -29,15 +29,25 @@ class Interface:
             ``class_names``, perhaps ``target_scale``.
         normalization: whether ``model.onnx`` normalises.
         softmax: whether ``model.onnx`` has probabilities as outputs.
+        dynamic_size: whether the programs accept images of any height and width.
     """
 
     network_input: dict[str, Any]
     output: dict[str, Any]
     normalization: bool
     softmax: bool
+    dynamic_size: bool = False
 
     @classmethod
-    def of(cls, delivery: Delivery, dtype: torch.dtype, *, normalization: bool, softmax: bool) -> Interface:
+    def of(
+        cls,
+        delivery: Delivery,
+        dtype: torch.dtype,
+        *,
+        normalization: bool,
+        softmax: bool,
+        dynamic_size: bool = False,
+    ) -> Interface:
         """Return the interface of a network.
 
         Args:
@@ -45,6 +55,7 @@ class Interface:
             dtype: of its inputs.
             normalization: whether the ONNX model normalises; for images only.
             softmax: whether the ONNX model computes probabilities; for classes and labels only.
+            dynamic_size: whether the programs accept images of any height and width.
 
         Raises:
             RunFailedError: an option does not fit the task.
@@ -57,6 +68,7 @@ class Interface:
             "kind": kind if known_kind else "array",
             "shape": list(delivery.input_shape),
             "dtype": str(dtype).removeprefix("torch."),
+            **({"dynamic_size": True} if dynamic_size else {}),
         }
         output = {"kind": "other", "logits": None, **dict(delivery.outputs or {})}
         output["class_names"] = None if delivery.class_names is None else list(delivery.class_names)
@@ -64,7 +76,7 @@ class Interface:
             raise RunFailedError("normalization: true needs a task of images that describes its preprocessing")
         if softmax and not output["logits"]:
             raise RunFailedError("softmax: true needs a task of classes or labels, whose outputs are logits")
-        return cls(inputs, output, normalization, softmax)
+        return cls(inputs, output, normalization, softmax, dynamic_size)
 
     @property
     def input(self) -> dict[str, Any]:
@@ -123,6 +135,18 @@ class Interface:
                 f"are not whole numbers from 0 to 255 (off by {difference:.3g}); correct mean, std or value_range"
             )
         return nearest
+
+    def of_network(self, inputs: Tensor) -> Tensor:
+        """Return inputs of the network as inputs of ``model.onnx``; those of images need not be whole pixels."""
+        return self.levels(inputs).to(inputs.dtype) if self.normalization else inputs
+
+    def to_network(self, outputs: Tensor) -> Tensor:
+        """Return outputs of ``model.onnx`` as outputs of the network; for softmax up to a constant for each input."""
+        if not self.softmax:
+            return outputs
+        chances = outputs.double().clamp(1e-300, 1.0)
+        logits = chances.log() if self.output["kind"] == "classes" else chances.logit(eps=1e-15)
+        return logits.to(outputs.dtype)
 
     def deployed_inputs(self, inputs: Tensor) -> Tensor:
         """Return inputs of the network as inputs of ``model.onnx``."""

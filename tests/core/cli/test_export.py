@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from automl_nas import open_run
+from automl_nas.errors import RunDirectoryError
+from automl_nas.run.final.later_export import check_kept
 
 
 def test_a_complete_run_in_another_format(program: Any, finished: Callable[[], Path]) -> None:
@@ -54,6 +56,42 @@ def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finis
     assert weights.read_bytes() == b"mine"
     program("export", directory, "--format", "safetensors", "--force")
     assert weights.read_bytes() == good
+
+
+def test_a_folder_of_another_network_is_replaced_as_a_whole_or_kept(tmp_path: Path) -> None:
+    new, folder = tmp_path / "new", tmp_path / "export"
+    for place, names in ((new, ("model.onnx",)), (folder, ("model.onnx", "network.py"))):
+        (place / "package").mkdir(parents=True)
+        for name in names:
+            (place / "package" / name).write_text("the same")
+    (folder / "package" / "__pycache__").mkdir()
+    with pytest.raises(RunDirectoryError, match=r"leave files of another network in it: .*package/network\.py; use"):
+        check_kept(new, folder, "use another")
+    (folder / "package" / "network.py").unlink()
+    check_kept(new, folder, "use another")
+    (folder / "package" / "model.onnx").write_text("another")
+    with pytest.raises(RunDirectoryError, match=r"would replace .*package/model\.onnx; use"):
+        check_kept(new, folder, "use another")
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_force_replaces_a_package_as_a_whole(program: Any, finished: Callable[[], Path]) -> None:
+    directory = finished()
+    package = program.folder / "out" / "package"
+    package.mkdir(parents=True)
+    for name in ("network.py", "model.int8.onnx"):
+        (package / name).write_text("of another network")
+    shown = program("export", directory, "--format", "package", "--out", "out", code=2)
+    assert "would replace out/package/network.py and leave files" in shown.stderr
+    assert {path.name for path in package.iterdir()} == {"network.py", "model.int8.onnx"}
+    program("export", directory, "--format", "package", "--out", "out", "--force")
+    assert not (package / "model.int8.onnx").exists() and (package / "infer.py").exists()
+    assert "of another network" not in (package / "network.py").read_text()
+    (package / "notes.txt").write_text("mine")
+    program("export", directory, "--format", "package", "--out", "out", "--force", code=1)
+    assert (package / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (program.folder / "out").iterdir()] == ["package"]
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,10 @@ def test_a_tracer_that_changes_the_network_is_compared_with_the_unchanged_one(
 ) -> None:
     original = traced_exporter.trace
 
-    def zeroing(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    def zeroing(network: nn.Module, example: Tensor, **settings: bool) -> torch.export.ExportedProgram:
         for parameter in network.parameters():
             parameter.zero_()
-        return original(network, example)
+        return original(network, example, **settings)
 
     monkeypatch.setattr(traced_exporter, "trace", zeroing)
     network = nn.Linear(3, 2).eval()

@@ -96,8 +96,8 @@ def test_a_program_that_computes_something_else_is_refused(
     delivery = deliver("graph_module")
     original = traced_exporter.trace
 
-    def off(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-        program = original(network, example)
+    def off(network: nn.Module, example: Tensor, **settings: bool) -> torch.export.ExportedProgram:
+        program = original(network, example, **settings)
         program.state_dict["3.bias"] = nn.Parameter(program.state_dict["3.bias"] + 0.25)
         return program
 

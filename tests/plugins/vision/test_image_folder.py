@@ -245,6 +245,49 @@ def test_broken_files_are_named_at_once_and_skipped_by_consent(small: Path, capl
         make(small)
 
 
+def test_broken_files_and_small_classes_are_in_one_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    fill(root, {"a": 12, "b": 20, "empty": 0, "tiny": 1})
+    (root / "a" / "text.png").write_text("x")
+    with pytest.raises(DataError) as caught:
+        make(root)
+    message = str(caught.value)
+    for part in (
+        "1 of 34 files cannot be read",
+        "a/text.png",
+        "without a readable training image: the class 'empty'",
+        "class 'tiny' has 1 sample",
+        "task.min_class_images: 12 leaves 2 of 4 classes out",
+    ):
+        assert part in message
+    for in_memory in (True, False):
+        caplog.clear()
+        task = make(root, skip_broken=True, min_class_images=5, in_memory=in_memory)
+        assert task.class_names == ("a", "b")
+        assert "left out (min_class_images): the classes 'empty', 'tiny'" in caplog.text
+        for split in ("train", "search", "test"):
+            files = task.files(split)
+            targets = torch.cat([targets for _, targets in task.scored_batches(split)]).tolist()
+            assert [Path(file).parent.name for file in files] == [("a", "b")[target] for target in targets]
+    lazy, kept = (make(root, skip_broken=True, min_class_images=5, in_memory=kept) for kept in (False, True))
+    assert torch.equal(*(torch.cat([x for x, _ in task.scored_batches("test")]) for task in (lazy, kept)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_class_images": 100}, "0 classes have enough images"),
+        ({"min_class_images": -1}, "task.min_class_images: min_class_images must be at least 0"),
+    ],
+)
+def test_values_of_min_class_images(tmp_path: Path, settings: dict[str, int], message: str) -> None:
+    fill(tmp_path, {"a": 6, "b": 6})
+    with pytest.raises((DataError, ConfigurationError)) as caught:
+        make(tmp_path, **settings)
+    assert message in str(caught.value)
+
+
 def test_a_file_that_breaks_later_is_named(small: Path) -> None:
     task = make(small, in_memory=False)
     for file in (small / "cat").iterdir():
@@ -256,7 +299,7 @@ def test_a_file_that_breaks_later_is_named(small: Path) -> None:
 @pytest.mark.parametrize(
     ("counts", "settings", "message"),
     [
-        ({"a": 5, "b": 5, "none": 0}, {}, "the class 'none' without an image"),
+        ({"a": 5, "b": 5, "none": 0}, {}, "without a readable training image: the class 'none'"),
         ({"a": 10, "tiny": 1}, {}, "class 'tiny' has 1 sample, too few for the split 'test'"),
         ({"a": 20, "b": 1, "c": 1}, {}, "the same holds for the classes 'c' (1): 2 classes in all"),
         ({"a": 10}, {}, "the class 'a' only; classification needs at least two"),

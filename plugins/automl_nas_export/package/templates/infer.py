@@ -2,6 +2,7 @@
 
     python infer.py photo.jpg other.png      # prints a line for each image
     python infer.py --json rows.csv          # a table with a header
+    python infer.py --int8 photo.jpg         # with model.int8.onnx, if the folder has it
     python infer.py sequences.npy            # inputs of the network; also a .csv of numbers without header
 
 In Python:
@@ -18,6 +19,7 @@ import argparse
 import csv
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,18 +41,37 @@ class Model:
     Args:
         folder: of ``model.onnx`` and ``preprocessing.json``; default: the folder of this file.
         threads: number of threads; 0: ONNX Runtime chooses.
+        size: height and width to which images are brought, if the network accepts any; None: those of the training.
+        int8: whether ``model.int8.onnx`` is used.
+
+    Raises:
+        InputError: the network accepts images of one size only, or there is no ``model.int8.onnx``.
     """
 
-    def __init__(self, folder: str | Path | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        threads: int = 0,
+        size: Sequence[int] | None = None,
+        int8: bool = False,
+    ) -> None:
         folder = Path(__file__).parent if folder is None else Path(folder)
         self.description: dict[str, Any] = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
         self.input: dict[str, Any] = self.description["input"]
         self.output: dict[str, Any] = self.description["output"]
+        if size is not None:
+            if not self.input.get("dynamic_size") or self.input["kind"] != "image":
+                raise InputError("the network accepts inputs of one size only; leave the size out")
+            height, width = size
+            if min(height, width) < 1:
+                raise InputError(f"height and width must be at least 1, not {height} x {width}")
+            self.input = {**self.input, "size": [height, width], "shape": [self.input["shape"][0], height, width]}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        file = folder / ("model.int8.onnx" if int8 else "model.onnx")
+        if not file.is_file():
+            raise InputError(f"{file.name} is not in {folder}{'; leave --int8 out' if int8 else ''}")
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def inputs(self, file: str | Path) -> np.ndarray:
         """Return the inputs in a file, of shape ``(number, *shape)``: an image is one input, a table one for each row.
@@ -76,11 +97,14 @@ class Model:
 
     def outputs(self, inputs: np.ndarray) -> np.ndarray:
         """Return the first output of the network for inputs of any number."""
-        parts = [
-            self.session.run(None, {"input": inputs[first : first + BATCH]})[0]
-            for first in range(0, len(inputs), BATCH)
-        ]
+        parts = [self._run(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
         return np.concatenate(parts)
+
+    def _run(self, inputs: np.ndarray) -> Any:
+        try:
+            return self.session.run(None, {"input": inputs})[0]
+        except Exception as error:  # ONNX Runtime's classes of errors differ between versions
+            raise InputError(f"the network does not accept inputs of shape {inputs.shape[1:]}: {error}") from error
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Return outputs as probabilities (classes: softmax over axis 1, labels: sigmoid), or numbers in their unit."""
@@ -276,14 +300,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print one JSON list with every probability")
     parser.add_argument("--threads", type=int, default=0, help="number of threads (default: ONNX Runtime chooses)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the images for the network, if it accepts any (default: that of the training)",
+    )
+    parser.add_argument("--int8", action="store_true", help="use model.int8.onnx instead of model.onnx")
     options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", module="PIL")  # of oddities that do not change pixels
+    predictions, unusable = [], 0
     try:
-        predictions = Model(threads=options.threads).predict(options.files)
+        model = Model(threads=options.threads, size=options.size, int8=options.int8)
     except InputError as error:
         print(f"infer.py: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(predictions, indent=1) if options.json else "\n".join(map(_line, predictions)))
-    return 0
+    for file in options.files:
+        try:
+            results = model.predict([file])
+        except InputError as error:  # the other files are predicted
+            unusable += 1
+            print(f"infer.py: {error}", file=sys.stderr)
+            continue
+        if options.json:
+            predictions += results
+        else:
+            print("\n".join(map(_line, results)), flush=True)
+    if options.json:
+        print(json.dumps(predictions, indent=1))
+    return 2 if unusable else 0
 
 
 if __name__ == "__main__":

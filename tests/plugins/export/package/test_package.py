@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import socket
@@ -63,7 +64,7 @@ def infer(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.anchor)
 
 
-def predictions(folder: Path, *files: Path) -> list[dict[str, Any]]:
+def predictions(folder: Path, *files: str | Path) -> list[dict[str, Any]]:
     result = infer(folder, "--json", *files)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)  # type: ignore[no-any-return]
@@ -209,6 +210,58 @@ def test_baked_in(digits: tuple[Path, Delivery, Digits], tmp_path: Path) -> None
     assert one["class"] == other["class"]
     assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
     assert json.loads((baked / "preprocessing.json").read_text())["output"]["logits"] is False
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_any_height_and_width(tmp_path: Path) -> None:
+    """infer.py brings images to the size that a user names, and computes what PyTorch computes for them."""
+    task = Digits(augment="none")
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    delivery = dataclasses.replace(
+        delivered(task, network), preprocessing={**dict(task.preprocessing()), "resize": "squash"}
+    )
+    folder = export(delivery, tmp_path / "out", dynamic_size=True, normalization=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8))
+    image.save(tmp_path / "image.png")
+    result = infer(folder, "--json", "--size", "11", "23", tmp_path / "image.png")
+    assert result.returncode == 0, result.stderr
+    (computed,) = json.loads(result.stdout)
+    rule = task.preprocessing()
+    pixels = torch.from_numpy(np.asarray(image.resize((23, 11), Image.Resampling.BILINEAR)).copy())
+    inputs = (pixels[None, None] / 255 - rule["mean"][0]) / rule["std"][0]
+    expected = outputs_of(delivery, inputs.float()).double().softmax(1)[0]
+    assert list(computed["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert "images of 16 x 24, 9 x 11, 6 x 8: outputs differ" in (folder / "README.md").read_text()
+    assert "height and width must be at least 1" in infer(folder, "--size", "0", "8", "x.png").stderr
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_one_size_only(digits: tuple[Path, Delivery, Digits], tmp_path: Path) -> None:
+    folder, _, _ = digits
+    result = infer(folder, "--size", "16", "16", "image.png")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "the network accepts inputs of one size only" in result.stderr
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_broken_file_costs_no_other(digits: tuple[Path, Delivery, Digits], tmp_path: Path) -> None:
+    folder, _, _ = digits
+    files = [tmp_path / f"{k}.png" for k in range(3)]
+    for file in files:
+        Image.new("L", (8, 8), 70).save(file)
+    files[1].write_bytes(b"")
+    result = infer(folder, *files)
+    assert result.returncode == 2
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == [str(files[0]), str(files[2])]
+    assert str(files[1]) in result.stderr and "Traceback" not in result.stderr
+    as_json = infer(folder, "--json", *files)
+    assert as_json.returncode == 2
+    assert [each["file"] for each in json.loads(as_json.stdout)] == [str(files[0]), str(files[2])]
 
 
 @pytest.mark.process

@@ -170,6 +170,6 @@ def test_other_weights_are_found(tmp_path: Path) -> None:
     interface = Interface.of(item, torch.float32, normalization=False, softmax=False)
     assert item.held_out is not None
     with pytest.raises(RunFailedError, match=r"network\.py: differs from the network by"):
-        checks.check_torch(tmp_path / "package", other.network, item.held_out, 1e-5)
+        checks.check_torch(tmp_path / "package", other.network, [item.held_out], 1e-5)
     with pytest.raises(RunFailedError, match=r"infer\.py: differs from the network by"):
         checks.check_infer(tmp_path / "package", other.network, interface, item.held_out, 1e-4)
