@@ -25,8 +25,8 @@ from automl_nas.errors import ConfigurationError
 def new_plugin(ctx: click.Context, distribution: str, kind: str, name: str | None, out: Path | None) -> None:
     """Write the distribution NAME: a working plugin with its contract tests, README, type checks and CI.
 
-    The plugin is a complete example of its kind to begin with. It installs, passes its tests, and is listed by
-    automl-nas plugins as it is. Nothing is overwritten.
+    The plugin is a complete example of its kind to begin with. As it is written it installs, passes its tests, and is
+    in the list of `automl-nas plugins`. Nothing is overwritten.
     """
     plugin = NewPlugin.named(distribution, kind, name)
     folder = out or Path(distribution)

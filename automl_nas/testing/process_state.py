@@ -209,14 +209,18 @@ def _environment(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(ours)}
 
 
+_LOG_LEVELS = {"optuna": (logging.INFO, False, 1)}
+"""Level, flag and number of handlers that importing a package gives its logger; other loggers begin without them."""
+
+
 def _log_levels() -> dict[str, tuple[int, bool, int]]:
     """Return the loggers whose level, flag or number of handlers is not the default one, of known packages."""
-    loggers = logging.root.manager.loggerDict.items()
-    return {
+    levels = {
         name: (logger.level, logger.disabled, len(logger.handlers))
-        for name, logger in loggers
+        for name, logger in logging.root.manager.loggerDict.items()
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("automl_nas", "optuna", "torch_")
     }
+    return {name: level for name, level in levels.items() if level != _LOG_LEVELS.get(name, (logging.NOTSET, False, 0))}
 
 
 def _set_content(target: Any, content: list[Any]) -> None:
