@@ -33,7 +33,7 @@ def test_the_python_of_the_page_on_hooks_runs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_the_plugin_of_the_tutorial_passes_its_tests(tmp_path: Path) -> None:
+def test_the_plugins_of_the_tutorials_pass_their_tests(tmp_path: Path) -> None:
     text = (DOCS / "tutorials" / "first_plugin.md").read_text(encoding="utf-8")
     files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == [
@@ -42,7 +42,10 @@ def test_the_plugin_of_the_tutorial_passes_its_tests(tmp_path: Path) -> None:
         "my_climber/climber.py",
         "tests/test_climber.py",
     ]
-    for name, content in files:
+    one_shot = (DOCS / "tutorials" / "first_one_shot.md").read_text(encoding="utf-8")
+    more = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", one_shot, flags=re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in more] == ["my_darts/__init__.py", "my_darts/darts.py", "tests/test_darts.py"]
+    for name, content in [*files, *more]:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, encoding="utf-8")
