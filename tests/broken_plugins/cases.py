@@ -26,12 +26,14 @@ class Case:
         name: of the component.
         clause: the name of the clause without ``test_``; empty for a component that keeps the contract.
         build: returns the contract class whose methods make the component.
+        process: whether the component starts a process.
     """
 
     kind: str
     name: str
     clause: str
     build: Callable[[], type[Contract]]
+    process: bool = False
 
     def contract(self) -> type[Contract]:
         """Return the contract class of the component."""
@@ -68,13 +70,13 @@ class Cases:
         """Note a component that keeps the contract."""
         return self.breaks("")(component)
 
-    def breaks(self, clause: str) -> Callable[[T], T]:
-        """Note a component that breaks a clause."""
+    def breaks(self, clause: str, *, process: bool = False) -> Callable[[T], T]:
+        """Note a component that breaks a clause, and perhaps starts a process."""
 
         def note(component: T) -> T:
             name: str = component.__name__  # type: ignore[attr-defined]
             assert name not in self.cases, name
-            self.cases[name] = Case(self.kind, name, clause, lambda: self._contract(component))
+            self.cases[name] = Case(self.kind, name, clause, lambda: self._contract(component), process)
             return component
 
         return note

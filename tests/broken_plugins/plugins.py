@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def register_cost_models(register):
 
 
 def contract(component: Any) -> type[Contract]:
+    FOLDER.mkdir(exist_ok=True)
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
 
@@ -30,12 +32,12 @@ def contract(component: Any) -> type[Contract]:
         @property
         def module(self) -> str:  # type: ignore[override]
             """Write the module, and return its name."""
-            FOLDER.mkdir(exist_ok=True)
             name = f"contract_plugin_{component.__name__}"
             first, _, second = component().partition(SECOND)
             for file, text in ((f"{name}.py", first), (f"{name}_parts.py", second)):
                 if not (FOLDER / file).exists() or (FOLDER / file).read_text() != text:
                     (FOLDER / file).write_text(text)
+                    importlib.invalidate_caches()
             return name
 
     return Subject

@@ -708,7 +708,7 @@ class LeavesAFileOpen(Climber):
         _FILES.append(Path(__file__).open())  # noqa: SIM115
 
 
-@CASES.breaks("other_modules_are_left_alone")
+@CASES.breaks("other_modules_are_left_alone", process=True)
 class LeavesAProcess(Climber):
     def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
         import subprocess

@@ -16,7 +16,9 @@ BROKEN = [case for case in CASES if case.clause]
 def cases() -> list[object]:
     marks = {True: [pytest.mark.process], False: []}
     return [
-        pytest.param(case, id=f"{case.kind}-{case.name}", marks=marks[case.clause_of(case.contract()).process])
+        pytest.param(
+            case, id=f"{case.kind}-{case.name}", marks=marks[case.process or case.clause_of(case.contract()).process]
+        )
         for case in BROKEN
     ]
 
