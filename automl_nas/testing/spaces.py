@@ -38,10 +38,12 @@ class SearchSpaceContract(Contract):
     Attributes:
         samples: the number of architectures drawn for each test.
         output_shape: the shape of a network's output for one sample; None: any shape.
+        constants: whether some parameters are constants that do not require gradients.
     """
 
     samples: int = 3
     output_shape: ClassVar[tuple[int, ...] | None] = None
+    constants: ClassVar[bool] = False
     other_dtype: ClassVar[bool] = False
     other_threads: ClassVar[bool] = False
 
@@ -259,7 +261,8 @@ class SearchSpaceContract(Contract):
         for architecture in self.covering(space) if space.input_shape else ():
             network = _seeded(space.build, architecture)
             for name, parameter in network.named_parameters():
-                require(parameter.requires_grad, f"the parameter {name} does not require gradients")
+                trained = parameter.requires_grad or self.constants
+                require(trained, f"the parameter {name} does not require gradients")
                 require(parameter.dtype == torch.float32, f"the parameter {name} is {parameter.dtype}")
                 require(parameter.device.type == "cpu", f"the parameter {name} is on {parameter.device}")
             parameters = list(network.parameters())

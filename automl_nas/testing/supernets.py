@@ -103,7 +103,8 @@ class SupernetContract(SearchSpaceContract):
         space = self.make_space()
         supernet, x = space.build_supernet().train(), self.inputs(space)
         parameters = dict(supernet.named_parameters())
-        require(all(p.requires_grad for p in parameters.values()), "a parameter does not require gradients")
+        frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
+        require(not frozen or self.constants, f"{frozen[:3]} do not require gradients")
         supernet.zero_grad()
         for architecture in self.covering(space):
             _seeded(supernet, x, architecture).sum().backward()

@@ -35,11 +35,15 @@ def nothing(space: SupernetSpace) -> Architecture:
 
 
 class TestShare(SupernetContract):
+    constants = True  # scales of batch normalisation
+
     def make_space(self) -> SupernetSpace:
         return make(operations=("sep3", "max3"))
 
 
 class TestFull(SupernetContract):
+    constants = True  # scales of batch normalisation
+
     def make_space(self) -> SupernetSpace:
         return make(sharing="full", gate_reductions=True, gate_inputs=False, operations=("avg3", "sep5"))
 
@@ -51,6 +55,8 @@ class TestFull(SupernetContract):
 
 
 class TestFinal(SupernetContract):
+    constants = True  # scales of batch normalisation
+
     def make_space(self) -> SupernetSpace:
         return make(
             variant="final",
