@@ -29,7 +29,7 @@ class TestAnnealing(AskTellContract):
 
 class TestActivations(CostModelContract):
     def make_space(self) -> SearchSpace:
-        return ToySpace()
+        return Widths()
 
     def make(self, space: SearchSpace) -> Activations:
         return Activations(space)
