@@ -199,7 +199,7 @@ def test_a_stage_whose_trials_are_all_infeasible_warns_when_it_ends(tmp_path: Pa
 def test_a_cost_that_is_no_number_of_at_least_0_is_refused(tmp_path: Path, cost: object) -> None:
     HOSTILE["cost"] = cost
     problem = {"objectives": {"accuracy": "maximize"}, "costs": {"energy": Costs}}
-    with pytest.raises(SpaceError, match=r"the cost model 'joule' \(Costs\) returns .* for {\"d0\""):
+    with pytest.raises(SpaceError, match=r"the cost model 'energy' \(Costs\) returns .* for {\"d0\""):
         run(tmp_path, problem=problem)
 
 

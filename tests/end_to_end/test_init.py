@@ -208,6 +208,7 @@ def test_csv_files_of_images_that_cannot_be_used(
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_the_smoke_run_of_a_written_configuration_passes(folder: Path) -> None:
     rows = [f"{k / 7:.3f},{k % 5},{'ab'[k % 2]}" for k in range(80)]
     (folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
