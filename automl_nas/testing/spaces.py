@@ -23,7 +23,7 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.handed import digest, fingerprint
-from automl_nas.testing.values import valid_covering
+from automl_nas.testing.values import is_valid, valid_covering
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -229,9 +229,8 @@ class SearchSpaceContract(Contract):
         base = self.architectures(space)[0]
         built: dict[Any, Architecture] = {}
         for name, decision in space.decisions.items():
-            neighbours = [
-                space.canonical(Architecture({**base, name: value})) for value in _values(decision, base[name])
-            ]
+            changed = [Architecture({**base, name: value}) for value in _values(decision, base[name])]
+            neighbours = [space.canonical(each) for each in changed if is_valid(space, each)]
             for architecture in dict.fromkeys([space.canonical(base), *neighbours]):
                 identity = _identity(_seeded(space.build, architecture).eval(), self.inputs(space))
                 other = built.setdefault(identity, architecture)
