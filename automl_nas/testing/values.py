@@ -37,7 +37,7 @@ def valid_covering(space: SearchSpace, most: int) -> list[Architecture]:
 def is_valid(space: SearchSpace, architecture: Architecture) -> bool:
     """Whether an architecture is of the space, and is not excluded."""
     try:
-        space.validate(architecture)
+        valid = space.validate(architecture)
     except SpaceError:
         return False
-    return True
+    return space.exclusions.allows(valid)
