@@ -109,7 +109,7 @@ class CommandLine(click.Group):
 def _located(command: str, error: BaseException) -> AutoMLNASError | None:
     """Return the error of a command with its plugin or component; None if it is one of the core's."""
     from automl_nas.plugin.component_errors import TRACEBACK, located_error
-    from automl_nas.plugin.failures import with_place
+    from automl_nas.plugin.error_text import with_place
     from automl_nas.run.configuration.builtin import complete_manager
 
     manager = complete_manager()

@@ -21,7 +21,7 @@ def import_from_command_line(reference: str, option: str, *, trust: bool) -> Any
         ConfigurationError: without consent, or there is no such object.
         PluginError: the module raises an error.
     """
-    from automl_nas.plugin.failures import one_line
+    from automl_nas.plugin.error_text import one_line
     from automl_nas.plugin.references import import_reference
 
     if not trust:

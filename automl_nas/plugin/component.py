@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
-from automl_nas.plugin.failures import with_place
+from automl_nas.plugin.error_text import with_place
 from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
 from automl_nas.plugin.signature import Signature

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from automl_nas.errors import AutoMLNASError, PluginError, RunFailedError
-from automl_nas.plugin.failures import one_line
+from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.kinds import KINDS, kind_of
 
 if TYPE_CHECKING:

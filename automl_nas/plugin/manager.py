@@ -13,7 +13,8 @@ from automl_nas.errors import PluginError
 from automl_nas.plugin.compatibility import DECLARATION, check_version
 from automl_nas.plugin.component import Component, Source, Staging
 from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin, discover, load_single
-from automl_nas.plugin.failures import PluginFailure, one_line, with_place
+from automl_nas.plugin.error_text import one_line, with_place
+from automl_nas.plugin.failures import PluginFailure
 from automl_nas.plugin.hook_observers import HookObservers
 from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS

@@ -9,6 +9,7 @@ from typing import Any
 
 from automl_nas.errors import RunInterrupted
 from automl_nas.plugin.component_errors import component_errors
+from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.events import (
     ResultInfo,
     RunFinished,
@@ -18,7 +19,6 @@ from automl_nas.plugin.events import (
     StepFinished,
     StepInfo,
 )
-from automl_nas.plugin.failures import one_line
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import StagePlan
 from automl_nas.run.final.candidates import no_feasible_network

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.component_errors import component_errors
+from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.events import (
     EVENTS,
     Event,
@@ -23,7 +24,7 @@ from automl_nas.plugin.events import (
     TrialFinished,
     WarningSent,
 )
-from automl_nas.plugin.failures import PluginFailure, one_line
+from automl_nas.plugin.failures import PluginFailure
 from automl_nas.plugin.observer import Observer
 from automl_nas.streams import stream_seed
 

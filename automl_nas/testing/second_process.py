@@ -22,10 +22,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from automl_nas.testing.contract import Contract
+from typing import Any, ClassVar, Protocol
 
 PATIENCE = 600.0
 """Seconds that a component may take in the second process."""
@@ -71,7 +68,17 @@ def class_origin(kind: type) -> Origin:
     return Origin(f"{kind.__module__}:{kind.__qualname__}", (), getattr(module, "__file__", None) or "")
 
 
-def second_process(contract: Contract, store: Path) -> dict[str, Any]:
+class Made(Protocol):
+    """What the second process needs of a contract."""
+
+    other_dtype: ClassVar[bool]
+    other_threads: ClassVar[bool]
+
+    def origin(self) -> Origin:
+        """Return how another process makes the contract."""
+
+
+def second_process(contract: Made, store: Path) -> dict[str, Any]:
     """Return what the component gives in the second process; it is started if necessary.
 
     Args:

@@ -66,7 +66,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 def test_every_page_with_python_is_covered() -> None:
     """A block whose fence is written in another way would be shown and not run."""
     for page in PAGES:
-        fences = re.findall(r"^\s*(?:```|~~~)\s*(?:python|py)\b", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        fences = re.findall(
+            r"^[ \t]*(?:```|~~~)[ \t]*(?:python|py)\b", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
         assert len(fences) == len(blocks(page, "python")), name(page)
 
 

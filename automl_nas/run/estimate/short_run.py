@@ -14,8 +14,8 @@ from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
 from automl_nas.evaluation.evaluator import Evaluator, State
 from automl_nas.evaluation.shortened import Shortened
 from automl_nas.plugin.component_errors import component_errors
+from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.events import Handlers
-from automl_nas.plugin.failures import one_line
 from automl_nas.plugin.references import PYTHON
 from automl_nas.run.configuration.components import Components, is_constructed
 from automl_nas.run.configuration.plan import Plan

@@ -13,7 +13,7 @@ from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery
 from automl_nas.evaluation.training.compilation import check_compiler
 from automl_nas.plugin.component_errors import component_errors
-from automl_nas.plugin.failures import one_line
+from automl_nas.plugin.error_text import one_line
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.final.delivery import Format, export_copy, formats_of, make_delivery
 from automl_nas.run.final.report import FinalNetwork

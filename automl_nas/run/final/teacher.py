@@ -11,7 +11,7 @@ from torch import nn
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunDirectoryError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.initial_weights import InitialWeights
-from automl_nas.plugin.failures import one_line
+from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.references import consent, import_reference
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import Components

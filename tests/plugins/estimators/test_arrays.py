@@ -25,25 +25,20 @@ def save(folder: Path, **values: Any) -> Path:
 
 
 class TestTable(TaskContract):
-    @pytest.fixture(autouse=True)
-    def _path(self, tmp_path: Path) -> None:
-        self.path = save(tmp_path, x=RNG.normal(3, 2, (60, 4)), y=np.arange(60) % 3)
-
     def make_task(self) -> Task:
-        return arrays(path=self.path, batch_size=8)
+        rng = np.random.default_rng(0)
+        return arrays(path=save(self.folder(), x=rng.normal(3, 2, (60, 4)), y=np.arange(60) % 3), batch_size=8)
 
 
 class TestTokens(TaskContract):
-    @pytest.fixture(autouse=True)
-    def _path(self, tmp_path: Path) -> None:
-        # 8 different numbers in each row, the first one different in all rows: no two samples are equal.
-        x = np.stack([np.arange(60), *RNG.integers(0, 60, (7, 60))], axis=1)
-        self.path = save(tmp_path, x=x, y=RNG.normal(size=60))
-
     output_shape = (1,)
+    integers = True
 
     def make_task(self) -> Task:
-        return arrays(path=self.path, batch_size=8)
+        rng = np.random.default_rng(0)
+        # The first number is different in all rows: no two samples are equal.
+        x = np.stack([np.arange(60), *rng.integers(0, 60, (7, 60))], axis=1)
+        return arrays(path=save(self.folder(), x=x, y=rng.normal(size=60)), batch_size=8)
 
 
 @pytest.mark.parametrize("shape", [(80, 5), (80, 3, 9), (80, 2, 4, 6)])

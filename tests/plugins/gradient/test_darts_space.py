@@ -15,7 +15,7 @@ from automl_nas.evaluation.training.auxiliary_heads import training_form
 from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.streams import stream
-from automl_nas.testing.spaces import SupernetContract
+from automl_nas.testing.supernets import SupernetContract
 from automl_nas_gradient.deriving import Deriver, DeriveSettings
 from automl_nas_gradient.space import PUBLISHED, DartsSpace, Genotype, Layout, darts_network
 from automl_nas_gradient.space.operations import FactorizedReduce, operation, shuffled

@@ -44,9 +44,18 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
             "widen_epochs",
             "sandwich_paths",
             "distill",
+            "initial_weights",
         },
         **dict.fromkeys(("supernet_weights", "inherited"), supernet_weights),
-        "train": {"train", "data", "split", "report_epochs", "checkpoint_seconds", "iterations_per_chunk"},
+        "train": {
+            "train",
+            "data",
+            "split",
+            "report_epochs",
+            "checkpoint_seconds",
+            "iterations_per_chunk",
+            "initial_weights",
+        },
     }
 
 

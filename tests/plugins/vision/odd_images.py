@@ -57,7 +57,7 @@ def _write(stem: Path, image: Image.Image, kind: int) -> Path:
         (".png", sixteen, {}),
         (".jpg", turned, {"quality": 95, "exif": exif}),
         (".gif", image.quantize(64), {"save_all": True, "append_images": [turned.quantize(8)]}),
-        (".tif", image.convert("LAB"), {}),
+        (".tif", image.convert("LAB"), {"icc_profile": None}),  # the profile would have the time of its creation
         (".webp", image.resize((20, 90)), {"lossless": True}),
     ][kind % 12]
     path = stem.with_suffix(suffix)

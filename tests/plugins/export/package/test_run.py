@@ -11,7 +11,6 @@ import pytest
 from torch import Tensor, nn
 
 import automl_nas
-from automl_nas.cli.export import _export
 from automl_nas.errors import RunDirectoryError
 
 rng = np.random.default_rng(0)
@@ -65,7 +64,6 @@ def test_a_run_and_the_command(tmp_path: Path) -> None:
     assert opened.delivery().description["units"] == {"params": "parameters"}
 
     (folder / "README.md").write_text("of another run")
-    spec = opened.parts.components.registry.resolve("exporters", "package", path="--format")
-    with pytest.raises(RunDirectoryError, match=r"would replace .*README\.md; use another --out, or --force"):
-        _export(opened, [spec], folder.parent, False)
+    with pytest.raises(RunDirectoryError, match=r"would replace .*README\.md; "):
+        opened.export("package", out=folder.parent)
     assert (folder / "README.md").read_text() == "of another run"
