@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas_estimators.defaults.data import choose_task
-from automl_nas_estimators.estimator import NASEstimator, Progress, as_numbers
+from automl_nas_estimators.estimator import NASEstimator, as_numbers
 from automl_nas_estimators.inputs import InputForm, as_pixels
 from automl_nas_estimators.workspace import Workspace
 
@@ -53,31 +53,6 @@ class NASClassifier(ClassifierMixin, NASEstimator):  # type: ignore[misc]
         n_features_in_: the size of the second axis of X.
         directory_: the run directory.
     """
-
-    def __init__(
-        self,
-        *,
-        random_state: Any = None,
-        data: str = "auto",
-        search_fraction: float = 0.2,
-        test_fraction: float = 0.1,
-        time_limit: float | None = None,
-        directory: str | os.PathLike[str] | None = None,
-        sections: Mapping[str, Any] | None = None,
-        device: str = "auto",
-        progress: Progress = "auto",
-    ) -> None:
-        super().__init__(
-            random_state=random_state,
-            data=data,
-            search_fraction=search_fraction,
-            test_fraction=test_fraction,
-            time_limit=time_limit,
-            directory=directory,
-            sections=sections,
-            device=device,
-            progress=progress,
-        )
 
     def fit_folder(self, path: str | os.PathLike[str]) -> Self:
         """Search a network for image files and train it.

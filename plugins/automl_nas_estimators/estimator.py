@@ -58,7 +58,6 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
     _form: InputForm
     _reader: Callable[[str], Tensor] | None
 
-    @abstractmethod
     def __init__(
         self,
         *,

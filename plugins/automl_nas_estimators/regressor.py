@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
-from automl_nas_estimators.estimator import NASEstimator, Progress, as_numbers
+from automl_nas_estimators.estimator import NASEstimator, as_numbers
 from automl_nas_estimators.inputs import InputForm
 
 
@@ -42,31 +41,6 @@ class NASRegressor(RegressorMixin, NASEstimator):  # type: ignore[misc]
         n_features_in_: the size of the second axis of X.
         directory_: the run directory.
     """
-
-    def __init__(
-        self,
-        *,
-        random_state: Any = None,
-        data: str = "auto",
-        search_fraction: float = 0.2,
-        test_fraction: float = 0.1,
-        time_limit: float | None = None,
-        directory: str | os.PathLike[str] | None = None,
-        sections: Mapping[str, Any] | None = None,
-        device: str = "auto",
-        progress: Progress = "auto",
-    ) -> None:
-        super().__init__(
-            random_state=random_state,
-            data=data,
-            search_fraction=search_fraction,
-            test_fraction=test_fraction,
-            time_limit=time_limit,
-            directory=directory,
-            sections=sections,
-            device=device,
-            progress=progress,
-        )
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the predicted numbers, of the shape of y: ``(samples,)`` or ``(samples, k)``."""
