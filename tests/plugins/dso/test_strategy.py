@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -26,6 +26,7 @@ from automl_nas.space.space import SupernetSpace
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.streams import stream_seed
+from automl_nas.testing.artifacts import MemoryArtifacts
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
 from automl_nas.testing.strategies import StrategyContract
@@ -49,17 +50,6 @@ SETTINGS: dict[str, Any] = {
     "lambda_momentum": 0.5,
 }
 """5 iterations in an epoch of 80 images, of which lambda gets 3 batches: 20 iterations, 15 steps of lambda."""
-
-
-class MemoryArtifacts(Artifacts):
-    def __init__(self) -> None:
-        self.stored: dict[str, dict[str, Tensor]] = {}
-
-    def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
-        self.stored[name] = {key: value.clone() for key, value in tensors.items()}
-
-    def load(self, reference: str) -> dict[str, Tensor]:
-        return self.stored[reference]
 
 
 @cache
