@@ -80,7 +80,7 @@ class LeavesAThread(Tally):
         import threading
 
         super().search_started(run)
-        threading.Thread(target=time.sleep, args=(2.0,), daemon=True, name="sender").start()
+        threading.Thread(target=time.sleep, args=(60.0,), daemon=True, name="sender").start()
 
 
 @CASES.breaks("it_does_not_slow_the_run_down")

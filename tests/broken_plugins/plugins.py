@@ -148,7 +148,7 @@ def writes_into_home_at_import() -> str:
 
 @CASES.breaks("its_import_has_no_effects")
 def starts_a_thread_at_import() -> str:
-    return "import threading, time\nthreading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n" + GOOD
+    return "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n" + GOOD
 
 
 @CASES.breaks("everything_is_described")

@@ -269,7 +269,7 @@ class LeavesAThread(Climber):
     def ask(self, n: int) -> list[Proposal]:
         import threading
 
-        threading.Thread(target=time.sleep, args=(2.0,), daemon=True, name="left").start()
+        threading.Thread(target=time.sleep, args=(60.0,), daemon=True, name="left").start()
         return super().ask(n)
 
 
@@ -714,7 +714,7 @@ class LeavesAProcess(Climber):
         import subprocess
 
         super().__init__(space, problem, seed=seed)
-        _FILES.append(subprocess.Popen(["sleep", "3"]))
+        _FILES.append(subprocess.Popen(["sleep", "60"]))
 
 
 @CASES.breaks("other_modules_are_left_alone")

@@ -215,8 +215,10 @@ def test_a_run_inside_a_running_event_loop_and_beside_one(undisturbed: automl_na
 
     async def beside() -> int:
         stop, turns = threading.Event(), 0
+        # The run waits after a trial, so that it cannot end before the event loop had its turns.
+        waiting = at(TrialFinished, lambda: stop.wait(60))
         run = asyncio.create_task(
-            asyncio.to_thread(automl_nas.search, config(trials=100_000), out=tmp_path / "beside", stop=stop)
+            asyncio.to_thread(automl_nas.search, config(), out=tmp_path / "beside", stop=stop, handlers=waiting)
         )
         while turns < 10:
             await asyncio.sleep(0.01)
