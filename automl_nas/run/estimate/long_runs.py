@@ -1,8 +1,9 @@
-"""Whether a run may take long, from one training step: cheap enough to be asked before every run."""
+"""Whether a run may take long, from a few training steps: cheap enough to be asked before every run."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,19 +19,23 @@ from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.streams import stream_seed
 
 _CAUTION = 2.0
-"""Factor of the guess: a step of a supernet takes longer than one of a network."""
+"""Factor of the guess: a step of a supernet takes longer than one of a network, and an optimiser adds to both."""
 
-_STEPS, _STEP_SECONDS = 3, 1.0
-"""Number of timed training steps, of which the fastest counts; slower ones than this are timed once."""
+_FORWARD = 1 / 3
+"""A batch that is scored, in training steps: a backward pass has twice the multiply-adds of the forward pass."""
+
+_STEPS, _ENOUGH_SECONDS = 6, 20.0
+"""Largest number of timed training steps; after this time there are no more than two."""
 
 
 def may_take_longer(plan: Plan, seconds: float) -> bool:
     """Return whether a run may take longer than some seconds.
 
-    The guess is the number of training iterations, and of passes of trials over the search split, times the duration of
-    a training step of one network, times `_CAUTION`. Iterations are counted from the settings of strategies and
-    evaluators whose type is `Recipe`. A run without a task is taken to be short: it trains nothing and delivers no
-    network, so that its first trial shows what can fail.
+    The guess is the number of training iterations, with a part for each batch that a trial is scored on, times the
+    duration of a training step of one network, times `_CAUTION`. Iterations are counted from the settings of strategies
+    and evaluators whose type is `Recipe`. The fastest of up to `_STEPS` steps counts, on a CPU by the time of the
+    processor if that is shorter: a machine that is busy for a moment does not make a run long. A run without a task is
+    taken to be short: it trains nothing and delivers no network, so that its first trial shows what can fail.
 
     Args:
         plan: of the run.
@@ -44,21 +49,22 @@ def may_take_longer(plan: Plan, seconds: float) -> bool:
     except ConfigurationError:  # other processes evaluate, on devices that this one does not have
         return False
     iterations = sum(_iterations(plan, stage, task) for stage in plan.stages) + _final_iterations(plan)
+    if not iterations:
+        return False
     try:
-        step = _step_seconds(plan, task) if iterations else 0.0
+        return _slower(plan, task, seconds / (_CAUTION * iterations))
     except Exception:  # the user's network or task; reported where the run needs them
         return False
-    return _CAUTION * iterations * step > seconds
 
 
 def _iterations(plan: Plan, stage: StagePlan, task: Task) -> float:
-    """Return the number of training iterations of a stage, and of batches that its trials are scored on."""
+    """Return the number of training iterations of a stage; a batch that a trial is scored on is a part of one."""
     settings, batches = stage.settings, full_batches(task, "train")
     training = _epochs(plan, "strategies", settings.strategy, f"{stage.path}.strategy") * batches
     if settings.evaluator is None:
         return training
     per_trial = _epochs(plan, "evaluators", settings.evaluator, f"{stage.path}.evaluator") * batches
-    per_trial += math.ceil(task.size("search") / max(1, task.size("train")) * batches)
+    per_trial += _FORWARD * math.ceil(task.size("search") / max(1, task.size("train")) * batches)
     return training + _trials(plan, stage) * per_trial
 
 
@@ -101,13 +107,27 @@ def _final_iterations(plan: Plan) -> float:
     return float(networks * settings.train.epochs * full_batches(plan.final_task, settings.split))
 
 
-def _step_seconds(plan: Plan, task: Task) -> float:
-    """Return the seconds of a training step of a network that has as many options as possible."""
+def _slower(plan: Plan, task: Task, seconds: float) -> bool:
+    """Return whether every timed training step of a network with as many options as possible takes longer.
+
+    The first step includes what happens once in a process. If even that one is faster, it is the only one.
+    """
+    plan.runtime.activate()  # as in the run: steps on other numbers of threads take other times
     batch = next(iter(task.batches("train", 0, stream_seed(plan.seed, "length"))))
     architecture = covering(plan.space)[0]
-    timed, fastest = TimedStep(plan.runtime, lambda: plan.space.build(architecture), task, batch, plan.seed), math.inf
-    for _ in range(_STEPS):
-        fastest = min(fastest, timed.step())
-        if fastest > _STEP_SECONDS:
+    timed, spent = TimedStep(plan.runtime, lambda: plan.space.build(architecture), task, batch, plan.seed), 0.0
+    for number in range(_STEPS):
+        if number > 1 and spent > _ENOUGH_SECONDS:
             break
-    return fastest
+        step = _step_seconds(plan, timed)
+        if step <= seconds:
+            return False
+        spent += step
+    return True
+
+
+def _step_seconds(plan: Plan, timed: TimedStep) -> float:
+    """Return the seconds of a step. The time of the processor counts neither other programs nor work of a GPU."""
+    begun = time.process_time()
+    step = timed.step()
+    return min(step, time.process_time() - begun) if plan.runtime.device.type == "cpu" else step

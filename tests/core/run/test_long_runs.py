@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from end_to_end.runs import config, record
 
 from automl_nas import search
@@ -41,11 +43,56 @@ def test_the_guess_counts_iterations_and_batches_of_trials(monkeypatch: pytest.M
     assert plan.task is not None
     train, whole = full_batches(plan.task, "train"), full_batches(plan.task, "train+search")
     scored = math.ceil(plan.task.size("search") / plan.task.size("train") * train)
-    # 3 epochs of the supernet; 18 trials; two networks, each three times.
-    iterations = 3 * train + 18 * scored + 2 * 3 * 2 * whole
+    # 3 epochs of the supernet; 18 trials, whose batches have no backward pass; two networks, each three times.
+    iterations = 3 * train + 18 * scored / 3 + 2 * 3 * 2 * whole
     monkeypatch.setattr(long_runs, "_step_seconds", lambda *_: 0.5)
     assert may_take_longer(plan, 2 * 0.5 * iterations - 0.1)
-    assert not may_take_longer(plan, 2 * 0.5 * iterations)
+    assert not may_take_longer(plan, 2 * 0.5 * iterations + 0.1)
+
+    # A slow step, because of other programs, is not enough, nor are several: all of them must be slow.
+    for fast, steps in ((0, 1), (1, 2), (5, 6), (6, 6)):
+        times = iter([*[9.0] * fast, *[0.5] * 10])
+        seen: list[float] = []
+
+        def step(*_: object, times: Iterator[float] = times, seen: list[float] = seen) -> float:
+            seen.append(next(times))
+            return seen[-1]
+
+        monkeypatch.setattr(long_runs, "_step_seconds", step)
+        monkeypatch.setattr(long_runs, "_ENOUGH_SECONDS", 100.0)
+        assert may_take_longer(plan, 2 * 0.6 * iterations) == (fast == 6)
+        assert len(seen) == steps
+
+    # A slow machine or a large network: two steps, since the first one includes what happens once.
+    monkeypatch.setattr(long_runs, "_step_seconds", lambda *_: seen.append(30.0) or 30.0)
+    monkeypatch.setattr(long_runs, "_ENOUGH_SECONDS", 20.0)
+    seen.clear()
+    assert may_take_longer(plan, 2 * 0.6 * iterations) and len(seen) == 2
+
+
+def test_other_programs_do_not_make_a_run_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that waits for a processor spends time as one that sleeps: its own processor does nothing."""
+    settings = config(runtime={"device": "cpu", "threads": 1})
+    plan = make_plan(settings, complete_manager().registry)
+    assert plan.task is not None
+    loss, threads = plan.task.loss, list[int]()
+
+    def slow(*arguments: Any) -> Any:
+        threads.append(torch.get_num_threads())
+        time.sleep(0.5)
+        return loss(*arguments)
+
+    monkeypatch.setattr(plan.task, "loss", slow)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        # A step on 128 images of 8 x 8 pixels takes some ten milliseconds of a processor.
+        iterations = sum(long_runs._iterations(plan, stage, plan.task) for stage in plan.stages)
+        iterations += long_runs._final_iterations(plan)
+        assert not may_take_longer(plan, 2 * 0.4 * iterations)
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}, "the steps are timed with the threads of the run"
 
 
 def _messages(out: Path, **settings: Any) -> list[str]:
