@@ -180,4 +180,5 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "seconds": trial.seconds,
         "error": trial.error or None,
         "info": dict(trial.info),
+        "worker": dict(trial.worker) or None,
     }

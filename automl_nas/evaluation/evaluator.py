@@ -81,6 +81,8 @@ class Outcome:
         error: the reason in one line, if FAILED.
         seconds: the duration, wall clock; 0 if it was not measured.
         info: JSON values that are recorded with the trial.
+        worker: where it was measured, if an executor has processes on other machines: ``host``, ``process``, ``device``
+            and ``versions`` (see `describe_worker`); evaluators leave it empty.
     """
 
     number: int
@@ -89,6 +91,7 @@ class Outcome:
     error: str = ""
     seconds: float = 0.0
     info: Mapping[str, object] = field(default_factory=dict)
+    worker: Mapping[str, object] = field(default_factory=dict)
 
 
 class Evaluator(ABC):

@@ -43,6 +43,7 @@ def frozen_trial(trial: Trial) -> Trial:
         costs=deep_freeze(trial.costs),
         violations=deep_freeze(trial.violations),
         info=deep_freeze(trial.info),
+        worker=deep_freeze(trial.worker),
     )
 
 

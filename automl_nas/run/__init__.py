@@ -91,8 +91,16 @@ if TYPE_CHECKING:
         InProcess as InProcess,
         evaluate_alone as evaluate_alone,
     )
+    from automl_nas.run.trials.portable import (
+        read_outcome as read_outcome,
+        read_request as read_request,
+        serialize_outcome as serialize_outcome,
+        serialize_request as serialize_request,
+    )
     from automl_nas.run.trials.rehearsal import Rehearsal as Rehearsal
+    from automl_nas.run.trials.worker_identity import describe_worker as describe_worker, worker_name as worker_name
     from automl_nas.run.trials.worker_processes import WorkerProcesses as WorkerProcesses
+    from automl_nas.run.trials.worker_runtime import WorkerRuntime as WorkerRuntime
 
 _HOMES = {
     "api": (
@@ -169,7 +177,10 @@ _HOMES = {
         "evaluate_alone",
     ),
     "trials.rehearsal": ("Rehearsal",),
+    "trials.portable": ("read_outcome", "read_request", "serialize_outcome", "serialize_request"),
+    "trials.worker_identity": ("describe_worker", "worker_name"),
     "trials.worker_processes": ("WorkerProcesses",),
+    "trials.worker_runtime": ("WorkerRuntime",),
     "trials.evaluator_factory": ("StageEvaluator",),
 }
 

@@ -42,6 +42,8 @@ class Trial:
         seconds: the wall-clock time of the evaluation.
         error: the reason in one line, if the trial is FAILED.
         info: the info of the proposal and of the outcome.
+        worker: where it was measured, if an executor has processes on other machines; see `Outcome.worker`. It differs
+            from run to run, as ``seconds`` does: a strategy must not read it.
     """
 
     number: int
@@ -56,6 +58,7 @@ class Trial:
     seconds: float = 0.0
     error: str = ""
     info: Mapping[str, object] = field(default_factory=dict)
+    worker: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def feasible(self) -> bool:

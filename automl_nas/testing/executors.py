@@ -221,7 +221,7 @@ class ExecutorContract(Contract):
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
     fields = {**vars(outcome), "metrics": dict(outcome.metrics), "info": dict(outcome.info)}
-    del fields["seconds"]
+    del fields["seconds"], fields["worker"]
     fields["info"] = {name: _listed(value) for name, value in fields["info"].items()}
     return fields
 

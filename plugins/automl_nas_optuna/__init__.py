@@ -104,8 +104,8 @@ def register_executors(register: Register) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add the commands that mirror a finished run, start a worker, and tune the settings of searches."""
-    from automl_nas_optuna.commands import mirror, study, worker
+    """Add the commands that mirror a finished run, start and show workers, and tune the settings of searches."""
+    from automl_nas_optuna.commands import mirror, study, worker, workers
 
-    for command in (mirror, worker, study):
+    for command in (mirror, worker, workers, study):
         cli.add_command(command)

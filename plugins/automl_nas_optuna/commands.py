@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,6 @@ def mirror(directory: Path, storage: str, study: str | None) -> None:
     type=click.Path(path_type=Path),
     help="The path of the run directory on this machine (default: the same path as on the run's machine).",
 )
-@click.option("--list", "listing", is_flag=True, help="Print which worker evaluates which trial, and end.")
 @debug_option
 def worker(
     storage: str,
@@ -75,7 +75,6 @@ def worker(
     device: str | None,
     threads: int | None,
     directory: Path | None,
-    listing: bool,
 ) -> None:
     """Evaluate the candidates that a run puts into the Optuna STORAGE, one at a time.
 
@@ -84,14 +83,9 @@ def worker(
     worker must have access to the run directory.
     """
     from automl_nas.cli import quiet_libraries
-    from automl_nas_optuna.workers.listing import busy_workers
+    from automl_nas.run import WorkerRuntime
     from automl_nas_optuna.workers.worker import Worker
-    from automl_nas_optuna.workers.worker_runtime import WorkerRuntime
 
-    if listing:
-        for line in busy_workers(storage, study):
-            click.echo(line)
-        return
     evaluator = Worker(
         storage,
         study,
@@ -104,6 +98,28 @@ def worker(
     with quiet_libraries():
         evaluator.run()
     click.echo(f"{evaluator.evaluated} evaluations")
+
+
+@click.command(short_help="Show who evaluates what for runs on other machines.")
+@click.argument("storage")
+@click.option("--study", help="The name of one queue, <run>/queue (default: all that are open).")
+@json_option
+@debug_option
+def workers(storage: str, study: str | None, as_json: bool) -> None:
+    """Show the workers of the runs that use the Optuna STORAGE: who evaluates which trial since when, rates and deaths.
+
+    A worker is silent if its last sign of life is older than the executor's grace. Times compare the clocks of two
+    machines. The queue of a run that is not running is shown if --study names it.
+    """
+    from automl_nas_optuna.workers.status import queue_statuses, status_lines
+
+    statuses = queue_statuses(storage, study)
+    if as_json:
+        click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
+        return
+    for status in statuses:
+        for line in status_lines(status):
+            click.echo(line)
 
 
 def _study_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-TIMES = ("seconds", "time", "crc")
-"""Fields of a trial that are not compared: duration, time of the record, and the checksum over both."""
+TIMES = ("seconds", "time", "worker", "crc")
+"""Fields of a trial that are not compared: duration, time of the record, worker, and the checksum over them."""
 
 NOT_COMPARED = ("checkpoints", "lock", "trials.jsonl", "optuna_queue.json")
 """Checkpoints hold the time spent in a stage; ``trials.jsonl`` is compared without attempts and times; the file of the
@@ -28,7 +28,7 @@ def record(directory: Path, masked: frozenset[str] = frozenset()) -> dict[str, A
         entry = json.loads(line)
         if entry.pop("event") == "finished":
             for name in TIMES:
-                del entry[name]
+                entry.pop(name, None)
             key = f"trial {entry['number']:05d}"
             assert key not in recorded, f"{key} was recorded twice"
             recorded[key] = json.dumps(_masked(entry, masked))

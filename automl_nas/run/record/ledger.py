@@ -247,6 +247,7 @@ def _is_trial(record: Mapping[str, Any]) -> bool:
     architecture, metrics, costs, violations, _ = mappings
     return (
         all(type(get(name)) is str for name in ("stage", "error", "state"))
+        and type(get("worker", {})) is dict
         and type(get("seed")) is int
         and type(get("seconds")) in _NUMBERS
         and type(get("fidelity")) in _NUMBERS_OR_NULL
@@ -286,6 +287,8 @@ def _finished_line(trial: Trial) -> bytes:
         "info": trial.info,
         "time": round(time.time(), 3),
     }
+    if trial.worker:
+        fields["worker"] = trial.worker
     try:
         return orjson.dumps(fields)[:-1]
     except TypeError:  # mappings that are not dicts, integers of more than 64 bits, single surrogates
@@ -309,4 +312,5 @@ def _trial(record: Mapping[str, Any]) -> Trial:
         seconds=record["seconds"],
         error=record["error"],
         info=record["info"],
+        worker=record.get("worker", {}),
     )

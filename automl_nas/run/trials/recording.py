@@ -110,6 +110,7 @@ class Recorder:
             "seconds": outcome.seconds,
             "error": error,
             "info": info,
+            "worker": outcome.worker,
         }
         return new_frozen(Trial, fields)
 

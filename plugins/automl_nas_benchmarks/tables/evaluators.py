@@ -60,6 +60,7 @@ class TableAnswers:
             "error": "",
             "seconds": 0.0,
             "info": info,
+            "worker": {},
         }
         return new_frozen(Outcome, fields)
 

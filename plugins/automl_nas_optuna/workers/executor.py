@@ -13,7 +13,15 @@ from optuna.trial import TrialState
 
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation import Outcome, Request, State
-from automl_nas.run import Crash, EvaluatorSource, Executor, Rehearsal, StageEvaluator
+from automl_nas.run import (
+    Crash,
+    EvaluatorSource,
+    Executor,
+    Rehearsal,
+    StageEvaluator,
+    read_outcome,
+    serialize_request,
+)
 from automl_nas_optuna.long_values import joined
 from automl_nas_optuna.storages import StorageError, refuse_password
 from automl_nas_optuna.workers.queue import (
@@ -24,9 +32,7 @@ from automl_nas_optuna.workers.queue import (
     WORKER,
     Entry,
     Queue,
-    read_outcome,
     run_identifier,
-    serialize_request,
 )
 
 _log = logging.getLogger(__name__)
@@ -119,7 +125,7 @@ class OptunaExecutor(Executor):
         directory = source.directory
         self._queue = Queue(self._address, self._name or f"{directory.name}/queue")
         self._terms = {"pulse": self._grace / HEARTBEATS, "timeout": timeout}
-        self._queue.create({**description, "run": run_identifier(directory)})
+        self._queue.create({**description, "run": run_identifier(directory), "grace": self._grace})
         for entry in self._queue.entries():
             if entry.request["stage"] == self._stage and entry.state is not TrialState.FAIL:
                 self._entries[entry.request["number"]] = entry
@@ -230,7 +236,7 @@ class OptunaExecutor(Executor):
             _log.warning(
                 "trial %d: its worker (%s) has sent no heartbeat for %.3g s and counts as dead",
                 number,
-                attributes.get(WORKER),
+                attributes.get(WORKER, {}).get("name", "unknown"),
                 self._grace,
             )
             return self._repeat(number, sent, died=True)

@@ -12,7 +12,8 @@ from typing import final
 
 from automl_nas.evaluation import Outcome, State
 from automl_nas_optuna.storages import StorageError
-from automl_nas_optuna.workers.queue import HEARTBEAT, OUTCOME, TERMS, Entry, Queue, serialize_outcome
+from automl_nas_optuna.workers.presence import Presence
+from automl_nas_optuna.workers.queue import HEARTBEAT, OUTCOME, TERMS, Entry, Queue, delivered
 
 
 @dataclass
@@ -39,10 +40,11 @@ class Heartbeat:
     Args:
         storage: the storage of the queue.
         study: the name of the queue.
+        presence: the record of the worker.
     """
 
-    def __init__(self, storage: str, study: str) -> None:
-        self._queue = Queue(storage, study)
+    def __init__(self, storage: str, study: str, presence: Presence) -> None:
+        self._queue, self._presence = Queue(storage, study), presence
         self._job: _Job | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -106,10 +108,12 @@ class Heartbeat:
         again later.
         """
         error = f"stopped after its timeout of {job.timeout:g} s"
-        outcome = Outcome(job.entry.request["number"], state=State.FAILED, error=error, seconds=job.timeout)
+        number, worker = job.entry.request["number"], self._presence.worker
+        outcome = Outcome(number, state=State.FAILED, error=error, seconds=job.timeout, worker=worker)
         try:
-            self._queue.note(job.entry.key, **{OUTCOME: serialize_outcome(outcome)})
+            self._queue.note(job.entry.key, **{OUTCOME: delivered(outcome)})
             self._queue.end(job.entry.key, complete=True)
+            self._presence.leave(self._queue)
         except StorageError:
             self._queue.drop_connection()
             job.deadline = time.monotonic() + job.entry.attributes[TERMS]["pulse"]

@@ -8,6 +8,7 @@ abandoned can no longer deliver an outcome.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,8 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation import Outcome, Request, State
-from automl_nas.run import read_json, to_json_values, write_json
-from automl_nas.space import Architecture
+from automl_nas.evaluation import Outcome
+from automl_nas.run import read_json, serialize_outcome, write_json
 from automl_nas_optuna.long_values import joined, split
 from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, without_password
 
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 QUEUE, OPEN = "automl_nas:queue", "automl_nas:open"
 REQUEST, TERMS, OUTCOME, ERROR = "request", "terms", "outcome", "error"
 HEARTBEAT, WORKER, LEFT = "beat", "worker", "left"
-"""Names of attributes: the first line of the study, the others of its trials. LEFT: the worker left and is not dead."""
+"""Names of attributes: the first line of the study, the others of its trials. LEFT: the worker left and is not dead.
+WORKER: ``key`` of the worker, its ``name`` in messages, and ``since``, the time of the claim by its clock."""
+
+PRESENT, SEEN = "automl_nas:worker:", "automl_nas:seen:"
+"""First parts of the attributes of the study that workers set, followed by the key of the worker."""
 
 
 class NoQueueError(ConfigurationError):
@@ -50,7 +54,7 @@ class Entry:
         state: the state of the trial.
         request: the serialized request.
         attributes: all attributes of the trial.
-        begun: when a worker claimed it, by the worker's clock; None: no worker has.
+        begun: when a worker claimed it, in the worker's local time; None: no worker has.
     """
 
     key: int
@@ -174,6 +178,23 @@ class Queue:
             except UpdateFinishedTrialError:
                 return False
 
+    def register(self, worker: str, record: Mapping[str, Any]) -> None:
+        """Set what is recorded of a worker, whose key this is."""
+        with self._opened() as storage:
+            storage.set_study_user_attr(self._study, PRESENT + worker, dict(record))
+
+    def seen(self, worker: str, at: float) -> None:
+        """Record the last sign of life of a worker that evaluates nothing, in seconds since 1970 by its clock."""
+        with self._opened() as storage:
+            storage.set_study_user_attr(self._study, SEEN + worker, at)
+
+    def registered(self) -> dict[str, dict[str, Any]]:
+        """Return the records of all workers that joined, with ``seen``: key of the worker -> record."""
+        with self._opened() as storage:
+            attributes = storage.get_study_user_attrs(self._study)
+        keys = [name.removeprefix(PRESENT) for name in attributes if name.startswith(PRESENT)]
+        return {key: {**attributes[PRESENT + key], "seen": attributes.get(SEEN + key)} for key in keys}
+
     def close(self, *, finished: bool = False) -> None:
         """Close the connection to the storage.
 
@@ -239,43 +260,9 @@ def run_identifier(directory: Path) -> str:
     return identifier
 
 
-def serialize_request(request: Request, stage: int) -> dict[str, Any]:
-    """Return a request as JSON data."""
-    return {
-        "number": request.number,
-        "stage": stage,
-        "architecture": request.architecture.to_dict(),
-        "seed": request.seed,
-        "fidelity": request.fidelity,
-    }
-
-
-def read_request(data: Mapping[str, Any], scratch: Path | None) -> Request:
-    """Return the request that `serialize_request` wrote."""
-    architecture = Architecture(data["architecture"])
-    request = Request(data["number"], architecture, data["seed"], data["fidelity"])
-    vars(request)["_scratch"] = scratch
-    return request
-
-
-def serialize_outcome(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as JSON data."""
-    data: dict[str, Any] = to_json_values(
-        {
-            "metrics": {name: float(value) for name, value in outcome.metrics.items()},
-            "state": outcome.state.value,
-            "error": outcome.error,
-            "seconds": outcome.seconds,
-            "info": outcome.info,
-        }
-    )
-    return data
-
-
-def read_outcome(number: int, data: Mapping[str, Any]) -> Outcome:
-    """Return the outcome that `serialize_outcome` wrote."""
-    metrics = {name: float("nan") if value is None else value for name, value in data["metrics"].items()}
-    return Outcome(number, metrics, State(data["state"]), data["error"], data["seconds"], data["info"])
+def delivered(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as it is stored in the queue, with the time of now by the worker's clock as ``ended``."""
+    return {**serialize_outcome(outcome), "ended": time.time()}
 
 
 def _entry(trial: FrozenTrial) -> Entry:

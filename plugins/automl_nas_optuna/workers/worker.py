@@ -11,15 +11,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunInterrupted
 from automl_nas.evaluation import Evaluator, Outcome, State
-from automl_nas.run import StageEvaluator, evaluate_alone
+from automl_nas.run import StageEvaluator, WorkerRuntime, describe_worker, evaluate_alone, read_request
 from automl_nas_optuna.storages import StorageError
 from automl_nas_optuna.workers.heartbeat import Heartbeat
+from automl_nas_optuna.workers.presence import GRACE, Presence
 from automl_nas_optuna.workers.queue import (
     ERROR,
     LEFT,
@@ -29,11 +31,9 @@ from automl_nas_optuna.workers.queue import (
     Entry,
     NoQueueError,
     Queue,
+    delivered,
     open_queues,
-    read_request,
-    serialize_outcome,
 )
-from automl_nas_optuna.workers.worker_runtime import WorkerRuntime
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Worker:
         # The section ``runtime`` of this worker, once it has joined a queue.
         self._runtime: Mapping[str, Any] = {}
         self._stage: tuple[int, Evaluator, Path] | None = None
+        self._last = time.monotonic()  # the end of the last evaluation or outage
         self.name = f"process {os.getpid()} on {socket.gethostname()}"
         self.evaluated = 0
 
@@ -97,34 +98,34 @@ class Worker:
             queue = self._join()
         except KeyboardInterrupt:
             raise RunInterrupted("stopped before a run began") from None
-        heartbeat = Heartbeat(self._storage, queue.name)
+        presence = self._presence
+        heartbeat = Heartbeat(self._storage, queue.name, presence)
         entry: Entry | None = None
         try:
-            last = time.monotonic()
-            while time.monotonic() - last < self._idle:
+            self._last = time.monotonic()
+            while time.monotonic() - self._last < self._idle:
                 entry = self._retry(queue, queue.claim)
                 if entry is None:
+                    self._retry(queue, partial(presence.seen, queue))
                     time.sleep(POLL_SECONDS)
                     continue
                 heartbeat.start(entry)
-                self._retry(queue, partial(queue.note, entry.key, **{WORKER: self._label}))
+                claim = {"key": presence.key, "name": presence.name, "since": time.time()}
+                self._retry(queue, partial(queue.note, entry.key, **{WORKER: claim}))
                 self._evaluate(queue, entry, heartbeat)
                 heartbeat.stop()
-                entry, last = None, time.monotonic()
+                entry, self._last = None, time.monotonic()
         except KeyboardInterrupt:
             raise RunInterrupted("stopped; an unfinished evaluation was returned to the queue") from None
         finally:
             heartbeat.stop()
-            if entry is not None:
-                with suppress(StorageError):  # the run then notices after its grace period
+            with suppress(StorageError, ConfigurationError):  # the run then notices after its grace period
+                if entry is not None:
                     queue.note(entry.key, **{LEFT: True})
                     queue.end(entry.key, complete=False)
+                presence.leave(queue)
             queue.close()
             heartbeat.close()
-
-    @property
-    def _label(self) -> str:
-        return f"{self.name} ({self._runtime['device']})"
 
     def _join(self) -> Queue:
         """Open the queue; wait for the storage and the run. Check that this machine has the device of the run."""
@@ -133,12 +134,14 @@ class Worker:
         try:
             description = self._until_reached(queue.join)
             self._runtime = self._requested.settings(description)
+            self._presence = Presence(describe_worker(self._runtime["device"]), description.get("grace", GRACE))
+            self._retry(queue, partial(self._presence.join, queue))
         except BaseException:
             queue.close()
             raise
         count = self._runtime["threads"]
         threads = f"{count} CPU thread{'s' if count > 1 else ''}"
-        self._say(f"{self._label}, {threads}: evaluates for {description['directory']} (queue {queue.name})")
+        self._say(f"{self._presence.name}, {threads}: evaluates for {description['directory']} (queue {queue.name})")
         return queue
 
     def _evaluate(self, queue: Queue, entry: Entry, heartbeat: Heartbeat) -> None:
@@ -150,7 +153,7 @@ class Worker:
         heartbeat.limit(entry.attributes[TERMS]["timeout"])
         try:
             outcome = evaluate_alone(evaluator, read_request(entry.request, scratch or own))
-            attributes: dict[str, Any] = {OUTCOME: serialize_outcome(outcome)}
+            attributes: dict[str, Any] = {OUTCOME: delivered(replace(outcome, worker=self._presence.worker))}
             self._say(f"trial {number}: {_summary(outcome)}")
         except (AutoMLNASError, TypeError) as error:  # a TypeError: the evaluator breaks its contract
             attributes = {ERROR: str(error)}
@@ -160,9 +163,9 @@ class Worker:
             if own is not None:
                 shutil.rmtree(own, ignore_errors=True)
         self._retry(queue, lambda: queue.note(entry.key, **attributes))
-        delivered = self._retry(queue, lambda: queue.end(entry.key, complete=True))
-        self.evaluated += delivered
-        if not delivered:
+        accepted = self._retry(queue, lambda: queue.end(entry.key, complete=True))
+        self.evaluated += accepted
+        if not accepted:
             self._say(f"trial {number}: the run no longer waits for this evaluation; the outcome is dropped")
 
     def _evaluator(self, queue: Queue, entry: Entry) -> tuple[Evaluator, Path]:
@@ -206,6 +209,7 @@ class Worker:
             else:
                 if down:
                     _log.warning("the Optuna storage is back")
+                    self._last = time.monotonic()  # an outage is not the worker's idleness
                 return result
 
 

@@ -14,9 +14,8 @@ from plugins.optuna.queue_runs import begin, configuration, forget_plugins, inst
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.run import complete_manager, make_plan
+from automl_nas.run import WorkerRuntime, complete_manager, make_plan
 from automl_nas_optuna.workers.queue import Queue
-from automl_nas_optuna.workers.worker_runtime import WorkerRuntime
 
 requires_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 

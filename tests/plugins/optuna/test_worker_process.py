@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from plugins.optuna.queue_runs import RUN_QUEUE, begin, forget_plugins, install_plugin, work
 from plugins.optuna.test_workers import CANDIDATE, joined, opened
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request
-from automl_nas_optuna.commands import worker as command
 from automl_nas_optuna.storages import StorageError
 from automl_nas_optuna.workers import worker as worker_module
 from automl_nas_optuna.workers.heartbeat import Heartbeat
-from automl_nas_optuna.workers.queue import HEARTBEAT, WORKER, NoQueueError, Queue
+from automl_nas_optuna.workers.presence import Presence
+from automl_nas_optuna.workers.queue import HEARTBEAT, NoQueueError, Queue
+
+PRESENCE = Presence({"host": "gpu3", "process": 7, "device": "cuda:1", "versions": {}}, grace=60.0)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_one_thread_sends_all_heartbeats(tmp_path: Path) -> None:
         executor.submit(Request(number, CANDIDATE, seed=1))
     assert executor.next() is None
     queue = joined(tmp_path)
-    heartbeat = Heartbeat(str(tmp_path / "queue.journal"), queue.name)
+    heartbeat = Heartbeat(str(tmp_path / "queue.journal"), queue.name, PRESENCE)
     threads: set[int] = set()
     note = heartbeat._queue.note
 
@@ -94,7 +95,7 @@ def test_a_timeout_waits_for_a_storage_that_is_down(tmp_path: Path, monkeypatch:
     queue = joined(tmp_path)
     entry = queue.claim()
     assert entry is not None
-    heartbeat = Heartbeat(str(tmp_path / "queue.journal"), queue.name)
+    heartbeat = Heartbeat(str(tmp_path / "queue.journal"), queue.name, PRESENCE)
     restarted = threading.Event()
 
     def restart(*_: object) -> None:
@@ -149,24 +150,6 @@ def test_a_worker_waits_for_the_storage_and_the_run(
         worker_module.Worker(storage, "other/queue", idle=0.3, wait=0.0).run()
     with pytest.raises(StorageError, match="unable to open database file"):
         work(f"sqlite:///{tmp_path}/nowhere/queue.db")
-
-
-def test_the_list_shows_who_evaluates_what(plugins: None, tmp_path: Path) -> None:
-    storage = str(tmp_path / "queue.journal")
-    plan, executor = begin(tmp_path, storage)
-    executor.submit(Request(1, plan.space.validate({"letter": "b"}), seed=1))
-    assert executor.next() is None
-    queue = Queue(storage, RUN_QUEUE)
-    queue.join()
-    entry = queue.claim()
-    assert entry is not None
-    queue.note(entry.key, **{WORKER: "process 7 on gpu3 (cuda:1)"})
-    result = CliRunner().invoke(command, [storage, "--list"])
-    first, last = result.output.splitlines()
-    assert first.startswith("trial 0: process 7 on gpu3 (cuda:1) for ")
-    assert last == "run/queue: 1 evaluated, 1 waiting, 0 complete, 0 abandoned"
-    queue.close()
-    executor.close()
 
 
 def test_a_study_that_is_deleted_during_the_run_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.plugin import TrialFinished
 from automl_nas.plugin.manager import PluginManager
+from automl_nas.run import read_request, serialize_outcome
 from automl_nas.run.configuration.builtin import with_builtin
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.session import Session
@@ -33,8 +34,6 @@ from automl_nas_optuna.workers.queue import (
     NoQueueError,
     Queue,
     open_queues,
-    read_request,
-    serialize_outcome,
 )
 from automl_nas_optuna.workers.worker import find_queue
 
