@@ -14,9 +14,9 @@ from automl_nas.cli.overrides import Configuration
 from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.run.configuration.plan import Plan
 
-# Blocks of two tutorials are the files of plugins: tests/core/plugin/test_docs.py writes and tests them. The other one
+# Blocks of four tutorials are the files of plugins: tests/core/plugin/test_docs.py writes and tests them. The last one
 # has commands between its blocks: test_first_search.py.
-TUTORIALS = ("first_plugin.md", "first_one_shot.md", "first_search.md")
+TUTORIALS = ("first_plugin.md", "first_one_shot.md", "first_space.md", "first_task.md", "first_search.md")
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python") and page.name not in TUTORIALS]
 
 

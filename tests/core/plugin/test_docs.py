@@ -1,4 +1,4 @@
-"""The two pages about plugins are complete, and what they show works."""
+"""The pages about plugins are complete, and what they show works."""
 
 from __future__ import annotations
 
@@ -31,25 +31,34 @@ def test_the_python_of_the_page_on_hooks_runs() -> None:
         exec(compile(block, "hooks.md", "exec"), {})  # noqa: S102 - our own documentation
 
 
+TUTORIALS = {
+    "first_plugin": ["pyproject.toml", "my_climber/__init__.py", "my_climber/climber.py", "tests/test_climber.py"],
+    "first_one_shot": ["my_darts/__init__.py", "my_darts/darts.py", "tests/test_darts.py"],
+    "first_space": ["my_space/__init__.py", "my_space/separable.py", "my_space/layers.py", "tests/test_space.py"],
+    "first_task": ["my_task/__init__.py", "my_task/forecast.py", "tests/test_forecast.py"],
+}
+"""Page -> the files that it shows."""
+
+
 @pytest.mark.slow
 @pytest.mark.process
 def test_the_plugins_of_the_tutorials_pass_their_tests(tmp_path: Path) -> None:
-    text = (DOCS / "tutorials" / "first_plugin.md").read_text(encoding="utf-8")
-    files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    assert [name for name, _ in files] == [
-        "pyproject.toml",
-        "my_climber/__init__.py",
-        "my_climber/climber.py",
-        "tests/test_climber.py",
-    ]
-    one_shot = (DOCS / "tutorials" / "first_one_shot.md").read_text(encoding="utf-8")
-    more = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", one_shot, flags=re.MULTILINE | re.DOTALL)
-    assert [name for name, _ in more] == ["my_darts/__init__.py", "my_darts/darts.py", "tests/test_darts.py"]
-    for name, content in [*files, *more]:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+    for page, names in TUTORIALS.items():
+        text = (DOCS / "tutorials" / f"{page}.md").read_text(encoding="utf-8")
+        files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        assert [name for name, _ in files] == names
+        for name, content in files:
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tmp_path / "tests")]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_task_of_one_function_runs() -> None:
+    """The block of the page on tasks that is no file of its plugin."""
+    text = (DOCS / "tutorials" / "first_task.md").read_text(encoding="utf-8")
+    code = re.findall(r"[^`]\n\n```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)[0]
+    exec(compile(code, "first_task.md", "exec"), {})  # noqa: S102 - our own documentation
