@@ -27,6 +27,11 @@ from automl_nas.errors import RunFailedError
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder to write to (default: DIR/export)."
 )
 @click.option(
+    "--network",
+    type=click.IntRange(min=0),
+    help="Another network of the final stage, by its number in `automl-nas show` (default: the delivered one).",
+)
+@click.option(
     "--space",
     metavar="MODULE:OBJECT",
     help="The space of a run whose space is a Python object, or a function that makes it; needs --trust.",
@@ -43,6 +48,7 @@ def export(
     directory: Path,
     formats: tuple[str, ...],
     out: Path | None,
+    network: int | None,
     space: str | None,
     task: str | None,
     force: bool,
@@ -65,12 +71,12 @@ def export(
             if reference is not None
         }
         result = open_run(directory, trust=trust, **_sections(directory, parts))
-        delivery = result.delivery()
+        delivery = result.delivery(network)
         paths, failures = export_delivery(
             delivery,
             result.parts,
             exporters,
-            out or directory / "export",
+            out or result.export_folder(network),
             path="--format",
             replace=force,
             way_out="use another --out, or --force to replace all of it",

@@ -12,6 +12,7 @@ from automl_nas.run.number_text import cost, measured
 if TYPE_CHECKING:
     from automl_nas.evaluation.costs.measured import Measurement
     from automl_nas.evaluation.exporter import Conversion
+    from automl_nas.run.final.delivered import DeliveredNetwork
     from automl_nas.run.final.report import BaselineComparison, FinalNetwork, FinalReport
 
 
@@ -49,17 +50,20 @@ def summary(directory: Path, result: Mapping[str, Any]) -> list[str]:
 
 def _final(directory: Path, report: FinalReport, units: Mapping[str, str]) -> list[str]:
     lines = [*_networks(report, units), "", *(_comparison(item, report) for item in report.comparisons)]
-    if any(check.measured for check in report.limits):
-        lines += ["", *_limits(report)]
-    return [
-        *lines,
-        "",
-        "exported:" if report.files else "exported: nothing",
-        *(f"  {directory / name}" for name in report.files),
-        *(f"not exported as {failure.format}: {failure.error}" for failure in report.not_exported),
-        *(f"note: {note}" for note in report.export_notes),
-        *(line for each in report.conversions for line in ("", *conversion_lines(each))),
-    ]
+    for delivered in report.deliveries:
+        which = f"network {delivered.network}, " if report.others else ""
+        if any(check.measured for check in delivered.limits):
+            title = [f"network {delivered.network}:"] if report.others else []
+            lines += ["", *title, *_limits(delivered)]
+        lines += [
+            "",
+            f"{which}exported:" if delivered.files else f"{which}exported: nothing",
+            *(f"  {directory / name}" for name in delivered.files),
+            *(f"not exported as {failure.format}: {failure.error}" for failure in delivered.not_exported),
+            *(f"note: {note}" for note in delivered.export_notes),
+            *(line for each in delivered.conversions for line in ("", *conversion_lines(each))),
+        ]
+    return lines
 
 
 def conversion_lines(conversion: Conversion) -> list[str]:
@@ -79,15 +83,28 @@ def conversion_lines(conversion: Conversion) -> list[str]:
 
 def _networks(report: FinalReport, units: Mapping[str, str]) -> list[str]:
     costs = list(report.networks[0].costs)
+    delivered = {each.network: each.dominated_by for each in report.deliveries}
     header = ["network", *costs, f"test {report.metric} [95 % interval]"]
     rows = [["", *(units.get(name, "") for name in costs), ""]] if any(units.get(name) for name in costs) else []
     for position, network in enumerate(report.networks):
-        label = _label(network, report) + (" *" if position == report.chosen else "")
+        label = _label(network, report)
+        if report.others:
+            label = f"{position}: {label}" + ("" if network.trial is None else f", trial {network.trial}")
+        label += " *" if position in delivered else ""
         test = "diverged" if network.failed is not None else "not tested"
         if network.test is not None:
             test = measured(network.test[report.metric], network.test_interval.get(report.metric))
         rows.append([label, *(cost(network.costs[name]) if name in network.costs else "" for name in costs), test])
-    return [*table(header, rows), "* delivered"]
+    notes = [
+        f"after the training, network {other} is at least as good as network {position} in every objective"
+        for position, other in delivered.items()
+        if other is not None
+    ]
+    return [
+        *table(header, rows),
+        f"* delivered{'; the main one: ' + str(report.chosen) if report.others else ''}",
+        *notes,
+    ]
 
 
 def _label(network: FinalNetwork, report: FinalReport) -> str:
@@ -95,7 +112,7 @@ def _label(network: FinalNetwork, report: FinalReport) -> str:
     return network.role + (f", seed {network.seed}" if report.settings["seeds"] > 1 else "")
 
 
-def _limits(report: FinalReport) -> list[str]:
+def _limits(delivered: DeliveredNetwork) -> list[str]:
     """Return limit, predicted and measured values, margin and verdict of each cost that is limited."""
     rows = [
         [
@@ -107,7 +124,7 @@ def _limits(report: FinalReport) -> list[str]:
             f"{check.margin:+.1%}",
             "pass" if check.met else "FAIL",
         ]
-        for check in report.limits
+        for check in delivered.limits
     ]
     return table(["cost", "limit", "predicted", "measured", "exported file", "margin", ""], rows)
 

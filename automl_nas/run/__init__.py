@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     )
     from automl_nas.run.estimate.feasibility import CostRange as CostRange, Feasibility as Feasibility
     from automl_nas.run.estimate.smoke import SmokeRun as SmokeRun, smoke_run as smoke_run
+    from automl_nas.run.final.delivered import (
+        DeliveredNetwork as DeliveredNetwork,
+        ExportFailure as ExportFailure,
+        LimitCheck as LimitCheck,
+    )
     from automl_nas.run.final.report import (
         BaselineComparison as BaselineComparison,
-        ExportFailure as ExportFailure,
         FinalNetwork as FinalNetwork,
         FinalReport as FinalReport,
-        LimitCheck as LimitCheck,
     )
     from automl_nas.run.hints import way_to_export as way_to_export, way_to_resume as way_to_resume
     from automl_nas.run.interruption import StopFlag as StopFlag
@@ -128,12 +131,15 @@ _HOMES = {
         "way_to_resume",
     ),
     "number_text": ("cost", "duration", "exact", "human", "measured"),
+    "final.delivered": (
+        "DeliveredNetwork",
+        "ExportFailure",
+        "LimitCheck",
+    ),
     "final.report": (
         "BaselineComparison",
-        "ExportFailure",
         "FinalNetwork",
         "FinalReport",
-        "LimitCheck",
     ),
     "interruption": ("StopFlag",),
     "notifications": ("run_info",),

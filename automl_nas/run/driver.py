@@ -110,8 +110,11 @@ class Driver:
         shutil.rmtree(record.directory.scratch, ignore_errors=True)
         for shortcoming in shortcomings(record.directory.path, result):
             notifications.warn(shortcoming.message)
-        for warning in () if report is None else report.delivered.warnings:
-            notifications.warn(f"the delivered network on the test split: {warning}")
+        if report is not None:
+            for delivered in report.deliveries:
+                which = f"network {delivered.network}" if report.others else "the delivered network"
+                for warning in report.networks[delivered.network].warnings:
+                    notifications.warn(f"{which} on the test split: {warning}")
         pareto = tuple(trials[item["number"]] for item in result["stages"][-1]["pareto"])
         info = ResultInfo(pareto[0] if pareto else None, pareto, len(trials), result)
         notifications.send(RunFinished(notifications.run, info))

@@ -25,13 +25,20 @@ def way_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     return f"automl-nas resume {shlex.quote(str(directory))}{' --trust' if _has_references(config) else ''}"
 
 
-def way_to_export(directory: Path, config: Mapping[str, Any]) -> str:
-    """Return the command that exports the network of a complete run in another format; see `way_to_resume`."""
+def way_to_export(directory: Path, config: Mapping[str, Any], network: int | None = None) -> str:
+    """Return the command that exports the network of a complete run in another format; see `way_to_resume`.
+
+    Args:
+        directory: the run directory.
+        config: its resolved configuration.
+        network: one of several delivered networks; None: the delivered network.
+    """
     final = config.get("final") or {}
     needed = {key: final.get(key, config.get(key)) for key in ("space", "task")}
     options = [f" --{key} module:function" for key, part in needed.items() if has_python_objects(part)]
     trust = " --trust" if options or _has_references(needed) else ""
-    return f"automl-nas export {shlex.quote(str(directory))} --format NAME{''.join(options)}{trust}"
+    which = "" if network is None else f" --network {network}"
+    return f"automl-nas export {shlex.quote(str(directory))} --format NAME{which}{''.join(options)}{trust}"
 
 
 def has_python_objects(config: Any) -> bool:

@@ -56,8 +56,9 @@ def _rows(directory: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         yield "architecture", f"<details{is_open}><summary>{len(architecture)} decisions</summary>{lines}</details>"
     for problem in _not_achieved(data):
         yield "not achieved", escape(problem)
-    for file in () if data["final"] is None else data["final"]["files"]:
-        yield "exported", f"<code>{escape(str(directory / file))}</code>"
+    for delivered in () if data["final"] is None else FinalReport.from_json(data["final"]).deliveries:
+        for file in delivered.files:
+            yield "exported", f"<code>{escape(str(directory / file))}</code>"
 
 
 def _trials(data: Mapping[str, Any]) -> int:
@@ -81,5 +82,5 @@ def _not_achieved(data: Mapping[str, Any]) -> list[str]:
     if data["final"] is not None:
         final = FinalReport.from_json(data["final"])
         problems += [f"limit {check.cost} {check.limit}" for check in final.missed_limits]
-        problems += [f"export as {failure.format}" for failure in final.not_exported]
+        problems += [f"export as {failure.format}" for each in final.deliveries for failure in each.not_exported]
     return problems

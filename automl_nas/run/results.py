@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas._version import __version__
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunFailedError
-from automl_nas.run.final.report import FinalReport
+from automl_nas.run.final.report import FinalNetwork, FinalReport
 from automl_nas.run.parts import RunParts
 from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.ledger import Ledger
@@ -190,79 +190,94 @@ class Result:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The exported files."""
+        """The exported files, of all delivered networks."""
         final = self.final
-        return () if final is None else tuple(self.directory / name for name in final.files)
+        delivered = () if final is None else final.deliveries
+        return tuple(self.directory / name for each in delivered for name in each.files)
 
-    def build(self) -> nn.Module:
-        """Return the delivered network with fresh weights.
+    def build(self, network: int | None = None) -> nn.Module:
+        """Return the delivered network, or another one of the final stage, with fresh weights.
+
+        Args:
+            network: its position in ``final.networks``; None: the delivered network.
 
         Raises:
-            RunFailedError: the run found no network.
+            RunFailedError: the run found no network, or the final stage trained none at that position.
             ConfigurationError: the space is a Python object that was not passed to `open_run`.
             RunDirectoryError: the space is not the one that the run began with.
         """
         from automl_nas.evaluation.runtime import Runtime
 
-        architecture, final = self.architecture, self.final
-        space = self.parts.delivered_space(None if final is None else final.delivered)
+        chosen = None if network is None and self.final is None else self._network(network)
+        architecture = self.architecture if chosen is None else chosen.architecture
+        space = self.parts.delivered_space(chosen)
         with Runtime(device="cpu").seeded(self.data["seed"], "result"):
             return space.build(architecture)
 
-    def load_trained(self) -> nn.Module:
+    def load_trained(self, network: int | None = None) -> nn.Module:
         """Return the delivered network with its trained weights: a plain nn.Module, on the CPU, in evaluation mode.
 
+        Args:
+            network: the position of another network of the final stage in ``final.networks``: one of several delivered
+                ones, a baseline; None: the delivered network.
+
         Raises:
-            RunFailedError: the run has no final stage, so no network was trained.
+            RunFailedError: the run has no final stage, so no network was trained, or none at that position.
             DamagedError: the weights on disk do not match their digest.
         """
         from automl_nas.run.record.artifacts import load_into
 
-        self._require_final()
-        network = self.build()
-        load_into(network, self.directory / "artifacts" / "final" / "weights.safetensors")
-        return network.eval()
+        self._network(network)
+        module = self.build(network)
+        name = "weights" if network in (None, self._require_final().chosen) else f"network-{network}"
+        load_into(module, self.directory / "artifacts" / "final" / f"{name}.safetensors")
+        return module.eval()
 
-    def delivery(self) -> Delivery:
+    def delivery(self, network: int | None = None) -> Delivery:
         """Return the delivered network with its description, as exporters receive it.
 
         If the task cannot be constructed (a Python object that was not passed to `open_run`, data that are not on this
         machine), a warning is logged, and the delivery has no samples.
 
+        Args:
+            network: see `load_trained`.
+
         Raises:
-            RunFailedError: the run has no final stage, so no network was trained.
+            RunFailedError: the run has no final stage, so no network was trained, or none at that position.
             DamagedError: the weights on disk do not match their digest.
         """
         from automl_nas.run.configuration.final_section import training_split
         from automl_nas.run.final.delivery import described
 
-        delivered, network = self._require_final().delivered, self.load_trained()
+        delivered, module = self._network(network), self.load_trained(network)
         config, shape = self.parts.config, self.parts.final_space.input_shape
         split = training_split(config["final"]["data"], config["final"]["top_k"])
         units = next(stage for stage in self.data["stages"] if stage["name"] == self.data["stage"]).get("units", {})
         try:
             with self.parts.task_errors():
-                return described(config, delivered, network, shape, self.parts.task, split, units)
+                return described(config, delivered, module, shape, self.parts.task, split, units)
         except AutoMLNASError as error:
             _log.warning(
                 "without samples of the task, formats are traced and compared on normal numbers, which not every "
                 "network accepts: %s",
                 error,
             )
-        return described(config, delivered, network, shape, None, split, units)
+        return described(config, delivered, module, shape, None, split, units)
 
     def export(
         self,
         *formats: str | Mapping[str, Any],
         out: str | os.PathLike[str] | None = None,
         replace: bool = False,
+        network: int | None = None,
     ) -> tuple[Path, ...]:
         """Write the delivered network in one or several formats: what ``automl-nas export`` does.
 
         Args:
             formats: names of exporters, such as ``onnx``, or mappings with ``name`` and settings.
-            out: the folder to write to; None: the folder ``export`` in the run directory.
+            out: the folder to write to; None: `export_folder`.
             replace: whether files that exist and differ are replaced.
+            network: see `load_trained`.
 
         Returns:
             The files.
@@ -281,10 +296,10 @@ class Result:
             for position, spec in enumerate(formats)
         ]
         files, failures = export_delivery(
-            self.delivery(),
+            self.delivery(network),
             self.parts,
             specs,
-            self.directory / "export" if out is None else Path(out),
+            self.export_folder(network) if out is None else Path(out),
             path="formats",
             replace=replace,
             way_out="use another folder, or replace=True",
@@ -292,6 +307,34 @@ class Result:
         if failures:
             raise RunFailedError("; ".join(failures))
         return tuple(files)
+
+    def export_folder(self, network: int | None = None) -> Path:
+        """Return the folder for files of a network of the final stage.
+
+        ``export`` in the run directory for the only delivered network; otherwise a folder of its own inside.
+
+        Args:
+            network: see `load_trained`.
+        """
+        from automl_nas.run.final.conclusion import folder_of
+
+        final, folder = self._require_final(), self.directory / "export"
+        position = final.chosen if network is None else network
+        alone = final.settings.get("choose", "best") == "best" and position == final.chosen
+        return folder if alone else folder / folder_of(position)
+
+    def _network(self, position: int | None) -> FinalNetwork:
+        """Return the record of a trained network of the final stage; None: of the delivered one."""
+        final = self._require_final()
+        if position is None:
+            return final.delivered
+        trained = [place for place, network in enumerate(final.networks) if network.failed is None]
+        if position not in trained:
+            raise RunFailedError(
+                f"the final stage of {self.directory} trained no network {position}; it trained the networks "
+                f"{', '.join(map(str, trained))}"
+            )
+        return final.networks[position]
 
     def _require_found(self) -> None:
         if self.found:

@@ -51,22 +51,30 @@ def shortcomings(directory: Path, data: Mapping[str, Any]) -> tuple[Shortcoming,
 
 def _of_final(directory: Path, report: FinalReport) -> list[Shortcoming]:
     items: list[Shortcoming] = []
-    if report.missed_limits:
-        missed = ", ".join(f"{check.cost} {check.limit} by {-check.margin:.1%}" for check in report.missed_limits)
-        items.append(
-            Shortcoming(
-                "missed_limits",
-                f"the run is complete, but the delivered network misses {missed}; it is the nearest candidate: search "
-                "with a lower limit, or measure more candidates (final.measure)",
+    for delivered in report.deliveries:
+        which = f"network {delivered.network}" if report.others else "the delivered network"
+        nearest = "" if report.others else "it is the nearest candidate: "
+        if delivered.missed_limits:
+            missed = ", ".join(
+                f"{check.cost} {check.limit} by {-check.margin:.1%}" for check in delivered.missed_limits
             )
-        )
-    if report.not_exported:
-        failures = "; ".join(f"not exported as {failure.format}: {failure.error}" for failure in report.not_exported)
-        items.append(
-            Shortcoming(
-                "failed_exports",
-                f"the run is complete, but the delivered network was {failures}; to write other formats: "
-                f"{way_to_export(directory, RunDirectory(directory).read_config())}",
+            items.append(
+                Shortcoming(
+                    "missed_limits",
+                    f"the run is complete, but {which} misses {missed}; {nearest}search with a lower limit, or measure "
+                    "more candidates (final.measure)",
+                )
             )
-        )
+        if delivered.not_exported:
+            failures = "; ".join(
+                f"not exported as {failure.format}: {failure.error}" for failure in delivered.not_exported
+            )
+            config = RunDirectory(directory).read_config()
+            way_out = way_to_export(directory, config, delivered.network if report.others else None)
+            items.append(
+                Shortcoming(
+                    "failed_exports",
+                    f"the run is complete, but {which} was {failures}; to write other formats: {way_out}",
+                )
+            )
     return items

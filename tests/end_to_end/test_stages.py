@@ -18,7 +18,7 @@ import automl_nas
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.statistics import wilson_interval
-from automl_nas.run.final.report import ExportFailure
+from automl_nas.run.final.delivered import ExportFailure
 
 
 @pytest.fixture(scope="module")

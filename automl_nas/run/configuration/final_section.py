@@ -46,8 +46,12 @@ class FinalSettings:
     """How the best networks are retrained, compared and delivered.
 
     Attributes:
-        top_k: number of best trials whose networks are retrained; the network that is best on the search split is
-            delivered.
+        choose: ``best``: one network of the ``top_k`` best trials is delivered; ``pareto``: for a problem with several
+            objectives, networks of the Pareto front are delivered, each with its weights and files.
+        top_k: with ``choose: best``, number of best trials whose networks are retrained; the network that is best on
+            the search split is delivered.
+        networks: with ``choose: pareto``, maximum number of networks. Of a larger front, the best one in each objective
+            is taken, then again and again the one that is farthest from those taken so far.
         weights: ``scratch``: retrain from fresh weights; ``inherited``: fine-tune from the weights of the supernet.
         initial_weights: weights that networks begin with instead of fresh ones; null: fresh weights. Needs ``weights:
             scratch``.
@@ -75,7 +79,9 @@ class FinalSettings:
         iterations_per_step: number of training iterations in one step of the run.
     """
 
+    choose: Literal["best", "pareto"] = "best"
     top_k: int = 1
+    networks: int = 5
     weights: Literal["scratch", "inherited"] = "scratch"
     initial_weights: InitialWeights | None = None
     distill: DistillSettings | None = None
@@ -92,13 +98,19 @@ class FinalSettings:
     iterations_per_step: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("top_k", "seeds", "measure", "iterations_per_step"):
+        for name in ("top_k", "networks", "seeds", "measure", "iterations_per_step"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, not {getattr(self, name)}", path=name)
         if self.validate_every is not None and self.validate_every < 1:
             raise ConfigurationError(f"must be at least 1, not {self.validate_every}", path="validate_every")
         if not 0 < self.equal_within < 1:
             raise ConfigurationError(f"must be between 0 and 1, not {self.equal_within}", path="equal_within")
+        if self.top_k > 1 and self.choose == "pareto":
+            raise ConfigurationError(
+                "with choose: pareto all retrained networks are delivered, and networks limits their number; leave "
+                "top_k out",
+                path="top_k",
+            )
         if self.top_k > 1 and self.data == "train+search":
             raise ConfigurationError(
                 f"top_k is {self.top_k}, and choosing among retrained networks needs images that they were not trained "
@@ -115,6 +127,11 @@ class FinalSettings:
                 "early stopping needs images that the network is not trained on; set final.data: train",
                 path="train.patience",
             )
+
+    @property
+    def retrained(self) -> int:
+        """The largest number of networks of the search that are retrained."""
+        return self.networks if self.choose == "pareto" else self.top_k
 
     @property
     def split(self) -> str:

@@ -242,6 +242,12 @@ def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], conte
     source = section.get("from", names[-1])
     if source not in names:
         raise ConfigurationError(f"no stage is called '{source}'{did_you_mean(str(source), names)}", path="final.from")
+    if settings.choose == "pareto" and len(objectives := stages[names.index(source)].problem.objectives) < 2:
+        raise ConfigurationError(
+            f"a Pareto front needs two objectives or more, and the stage '{source}' has one ({', '.join(objectives)}); "
+            "add one to problem.objectives, such as flops: minimize, or set choose: best",
+            path="final.choose",
+        )
     if (distill := settings.distill) is not None:
         settings = replace(settings, distill=_with_absolute_paths(distill))
     inherit = None

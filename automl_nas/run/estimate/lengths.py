@@ -156,7 +156,7 @@ def lengths(plan: Plan, estimate: RunEstimate) -> list[Length | EndlessSearch]:
     """
     parts: list[Length | EndlessSearch] = []
     for stage, estimated in zip(plan.stages, estimate.stages, strict=False):
-        top_k = plan.final.settings.top_k if plan.final is not None and plan.final.source == estimated.name else 1
+        top_k = plan.final.settings.retrained if plan.final is not None and plan.final.source == estimated.name else 1
         trials = estimated.unit == "trials"
         if trials and estimated.seconds is None and estimated.pace:
             parts.append(EndlessSearch(estimated, top_k))

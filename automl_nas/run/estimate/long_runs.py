@@ -103,7 +103,7 @@ def _final_iterations(plan: Plan) -> float:
     if plan.final is None or plan.final_task is None:
         return 0.0
     settings = plan.final.settings
-    networks = (settings.top_k + len(settings.baselines)) * settings.seeds + (settings.distill is not None)
+    networks = (settings.retrained + len(settings.baselines)) * settings.seeds + (settings.distill is not None)
     return float(networks * settings.train.epochs * full_batches(plan.final_task, settings.split))
 
 

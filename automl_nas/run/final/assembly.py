@@ -13,6 +13,7 @@ from automl_nas.run.configuration.stages import FinalPlan
 from automl_nas.run.final.baselines import baseline, largest_feasible
 from automl_nas.run.final.candidates import TEACHER, FinalCandidate, no_feasible_network
 from automl_nas.run.final.delivery import RunExporter, formats_of
+from automl_nas.run.final.front import front_of
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
 from automl_nas.run.final.training import FinalTraining
@@ -44,8 +45,9 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     settings = plan.final.settings
     limits = limits_of(source.problem)
     measured = any(limit.model is not None for limit in limits)
-    count = max(settings.top_k, settings.measure) if measured else settings.top_k
-    best = best_distinct(source.problem, plan.space, trials, count)
+    count = max(settings.retrained, settings.measure) if measured else settings.retrained
+    select = front_of if settings.choose == "pareto" else best_distinct
+    best = select(source.problem, plan.space, trials, count)
     if not best:
         raise RunFailedError(no_feasible_network(plan.final.source, trials))
     candidates = [_candidate(plan, source.problem, "found", trial.architecture, trial.number) for trial in best]
@@ -62,7 +64,8 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
             limit=plan.final.limit,
         ),
         candidates=[*candidates, *baselines],
-        limits=MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.top_k),
+        problem=source.problem,
+        limits=MeasuredLimits(limits, [candidate.costs for candidate in candidates], settings.retrained),
         exporter=RunExporter(plan, formats, folder=directory.path, target=directory.export),
     )
 

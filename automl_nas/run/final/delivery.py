@@ -23,7 +23,8 @@ from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.space import make_space
-from automl_nas.run.final.report import ExportFailure, FinalNetwork
+from automl_nas.run.final.delivered import ExportFailure
+from automl_nas.run.final.report import FinalNetwork
 from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
 from automl_nas.run.record.environment import environment
 from automl_nas.space.space import SearchSpace
@@ -328,7 +329,7 @@ class Exports:
 
 @dataclass(frozen=True)
 class RunExporter:
-    """Exports the delivered network to the run directory.
+    """Exports the delivered networks to the run directory.
 
     Attributes:
         plan: of the run.
@@ -342,8 +343,8 @@ class RunExporter:
     folder: Path
     target: Path
 
-    def export(self, network: FinalNetwork, module: nn.Module) -> Exports:
-        """Write the delivered network in every format, to a folder that is emptied first.
+    def export(self, network: FinalNetwork, module: nn.Module, folder: str = "") -> Exports:
+        """Write a delivered network in every format, to a folder that is emptied first.
 
         A format that fails is reported, and the run and the other formats continue. Only a full disk ends the run: with
         free space on the disk, resuming the run writes the file.
@@ -351,20 +352,22 @@ class RunExporter:
         Args:
             network: as reported, with its test metrics.
             module: the trained network, on the CPU.
+            folder: in ``target``; empty: ``target`` itself.
         """
         delivery = make_delivery(self.plan, network, module)
+        target = self.target / folder
         files: list[str] = []
         failures: list[ExportFailure] = []
         notes: list[str] = []
         conversions: list[Conversion] = []
-        with disk_errors(self.target):
+        with disk_errors(target):
             # A process that was killed while it exported left parts of files.
-            shutil.rmtree(self.target, ignore_errors=True)
-            self.target.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True, exist_ok=True)
             for item in self.formats:
                 own = replace(delivery, notes=[], conversions=[])
                 try:
-                    files += [str(path.relative_to(self.folder)) for path in item.export(own, self.target)]
+                    files += [str(path.relative_to(self.folder)) for path in item.export(own, target)]
                     notes += own.notes
                     conversions += own.conversions
                 except CannotWriteError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
 from automl_nas.run.configuration.problem import SEARCHED
-from automl_nas.run.final.report import LimitCheck
+from automl_nas.run.final.delivered import LimitCheck
 from automl_nas.strategy.problem import Constraint, Problem
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 
 from automl_nas.evaluation.costs.measured import Measurement
 from automl_nas.evaluation.exporter import Conversion
+from automl_nas.run.final.delivered import DeliveredNetwork, ExportFailure, LimitCheck
 from automl_nas.space.architecture import Architecture
 
 
@@ -131,63 +132,12 @@ class BaselineComparison:
 
 
 @dataclass(frozen=True)
-class LimitCheck:
-    """Whether the delivered network meets a limit on a cost.
-
-    Attributes:
-        cost: name of the cost.
-        unit: of its values.
-        limit: as in the constraint, e.g. ``<= 5``.
-        predicted: value of the cost model.
-        measured: measurement of the network with fresh weights; None for an exact cost.
-        exported: measurement of the exported file; None if no format can be measured.
-        margin: distance to the limit, relative to the limit; negative if it is missed. The last of ``exported``,
-            ``measured`` and ``predicted`` that has a value decides, a measurement with its whole interval.
-        met: whether the limit is met.
-    """
-
-    cost: str
-    unit: str
-    limit: str
-    predicted: float
-    measured: Measurement | None
-    exported: Measurement | None
-    margin: float
-    met: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LimitCheck:
-        """Read what `to_json` returned."""
-        measurements = {
-            key: None if data[key] is None else Measurement(**data[key]) for key in ("measured", "exported")
-        }
-        return cls(**{**data, **measurements})
-
-
-@dataclass(frozen=True)
-class ExportFailure:
-    """A format that the delivered network could not be exported in.
-
-    Attributes:
-        format: name of the exporter.
-        error: its message.
-    """
-
-    format: str
-    error: str
-
-
-@dataclass(frozen=True)
 class FinalReport:
     """What the final stage trained, compared, tested and exported.
 
     Attributes:
         metric: of the task; networks are chosen and compared by it.
-        chosen: position of the delivered network in ``networks``.
+        chosen: position of the delivered network in ``networks``; of several delivered ones, of the main one.
         networks: in the order they were trained: those of the search, then the baselines.
         comparisons: of the delivered network with each baseline that was trained.
         settings: the settings of the stage, as plain data.
@@ -196,6 +146,8 @@ class FinalReport:
         limits: one for each limit on a cost of the delivered network.
         export_notes: what users should know about the exported files, such as a part that could not be written.
         conversions: of exported files that compute other outputs than the network on purpose, such as int8 ones.
+        dominated_by: of the main network; see `DeliveredNetwork`.
+        others: the other delivered networks, with ``choose: pareto``; what precedes concerns the main one.
     """
 
     metric: str
@@ -208,16 +160,32 @@ class FinalReport:
     limits: tuple[LimitCheck, ...]
     export_notes: tuple[str, ...] = ()
     conversions: tuple[Conversion, ...] = ()
+    dominated_by: int | None = None
+    others: tuple[DeliveredNetwork, ...] = ()
 
     @property
     def delivered(self) -> FinalNetwork:
-        """The delivered network."""
+        """The delivered network; of several, the main one."""
         return self.networks[self.chosen]
 
     @property
+    def deliveries(self) -> tuple[DeliveredNetwork, ...]:
+        """All delivered networks with their files and limits, the main one first."""
+        main = DeliveredNetwork(
+            self.chosen,
+            self.files,
+            self.not_exported,
+            self.limits,
+            self.export_notes,
+            self.conversions,
+            self.dominated_by,
+        )
+        return (main, *self.others)
+
+    @property
     def missed_limits(self) -> tuple[LimitCheck, ...]:
-        """The limits that the delivered network does not meet."""
-        return tuple(check for check in self.limits if not check.met)
+        """The limits that the delivered networks do not meet."""
+        return tuple(check for delivered in self.deliveries for check in delivered.missed_limits)
 
     def to_json(self) -> dict[str, Any]:
         """Return the section ``final`` of ``result.json``."""
@@ -232,6 +200,8 @@ class FinalReport:
             "budget": [check.to_json() for check in self.limits],
             **({"export_notes": list(self.export_notes)} if self.export_notes else {}),
             **({"conversions": [each.to_json() for each in self.conversions]} if self.conversions else {}),
+            **({"dominated_by": self.dominated_by} if self.dominated_by is not None else {}),
+            **({"others": [delivered.to_json() for delivered in self.others]} if self.others else {}),
         }
 
     @classmethod
@@ -248,4 +218,6 @@ class FinalReport:
             limits=tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
             export_notes=tuple(data.get("export_notes", ())),
             conversions=tuple(Conversion.from_json(each) for each in data.get("conversions", ())),
+            dominated_by=data.get("dominated_by"),
+            others=tuple(DeliveredNetwork.from_json(each) for each in data.get("others", ())),
         )

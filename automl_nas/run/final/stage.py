@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from automl_nas.errors import DamagedError, DivergedError
 from automl_nas.evaluation.training.fit import Fit, Progress
-from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.configuration.final_section import LARGEST
-from automl_nas.run.final.candidates import TEACHER, FinalCandidate, compare
+from automl_nas.run.final.candidates import TEACHER, FinalCandidate
+from automl_nas.run.final.conclusion import Conclusion, Entry
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.run.final.report import FinalNetwork, FinalReport
 from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.contents import FINAL_STATE
-from automl_nas.run.record.json_values import to_json_values
 from automl_nas.run.record.shapes import problem_of
 from automl_nas.strategy.base import Services, Strategy
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One training.
-
-    Attributes:
-        candidate: to train.
-        place: of the candidate in the measured limits; baselines have negative places.
-        repetition: which of the repeated trainings of the candidate, from 0.
-    """
-
-    candidate: FinalCandidate
-    place: int
-    repetition: int = 0
+from automl_nas.strategy.problem import Problem
 
 
 class Final(Strategy):
@@ -45,40 +30,42 @@ class Final(Strategy):
 
     Args:
         training: builds, trains, stores and scores networks.
-        candidates: what may be trained: those of the search, best first, and the baselines. The first ``top_k``
-            candidates of the search that meet the limits are trained.
-        limits: on the costs of the delivered network.
-        exporter: exports the delivered network.
+        candidates: what may be trained: those of the search, best first, and the baselines. The first candidates of
+            the search that meet the limits are trained, as many as the settings say.
+        problem: of the search.
+        limits: on the costs of the delivered networks.
+        exporter: exports the delivered networks.
     """
 
     def __init__(
         self,
         training: FinalTraining,
         candidates: Sequence[FinalCandidate],
+        problem: Problem,
         limits: MeasuredLimits,
         exporter: RunExporter,
     ) -> None:
-        self._training, self._settings = training, training.settings
+        self._training, self._settings, self._problem = training, training.settings, problem
         self._limits, self._exporter = limits, exporter
         self._searched = [candidate for candidate in candidates if candidate.role == "found"]
         self._baselines = [candidate for candidate in candidates if candidate.role != "found"]
-        self._planned_entries: list[_Entry] | None = None
+        self._planned_entries: list[Entry] | None = None
         self._networks: list[FinalNetwork] = []
         self._trained = 0
         self._fit: Fit | None = None
         self._epoch_loss = (0.0, 0)
         self._fit_begun = 0.0
+        self._conclusion: Conclusion | None = None
         self._report: FinalReport | None = None
         self._teacher: torch.nn.Module | None = None
-        self._metric = next(iter(training.task.metrics))
 
     def step(self, services: Services) -> None:
-        """Measure candidates, or train a network for some iterations; after the last training, test and export."""
+        """Measure candidates, or train a network for some iterations; after the last training, test or export one."""
         if self._limits.pending:
             self._measure(services)
             return
         if len(self._networks) == len(self._entries):
-            self._finish()
+            self._report = self._concluded().step()
             return
         if self._fit is None:
             self._fit_begun = time.monotonic()
@@ -105,7 +92,7 @@ class Final(Strategy):
 
     @property
     def done(self) -> bool:
-        """Whether the delivered network is tested and exported."""
+        """Whether the delivered networks are tested and exported."""
         return self._report is not None
 
     @property
@@ -125,6 +112,7 @@ class Final(Strategy):
             "trained": self._trained,
             "fit": self._fit.state_dict() if self._fit else None,
             "report": self._report.to_json() if self._report else None,
+            **({"delivered": self._conclusion.state_dict()} if self._conclusion and not self._report else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -139,9 +127,11 @@ class Final(Strategy):
         self._trained = state["trained"]
         self._report = FinalReport.from_json(state["report"]) if state["report"] is not None else None
         self._limits.load_state_dict(state["measured"])
-        self._fit, self._planned_entries = None, None
+        self._fit, self._planned_entries, self._conclusion = None, None, None
         total, count = state.get("epoch_loss", (0.0, 0))
         self._epoch_loss = (total, count)
+        if state.get("delivered"):
+            self._concluded().load_state_dict(state["delivered"])
         if state["fit"] is not None:
             self._fit = self._start()
             self._fit.load_state_dict(state["fit"])
@@ -156,11 +146,11 @@ class Final(Strategy):
         )
 
     @property
-    def _entries(self) -> list[_Entry]:
+    def _entries(self) -> list[Entry]:
         """All trainings of the stage. They depend on the measurements, so nothing may be left to measure."""
         if self._planned_entries is None:
-            entries = [_Entry(self._searched[place], place) for place in self._limits.chosen]
-            others = [_Entry(candidate, -1 - position) for position, candidate in enumerate(self._baselines)]
+            entries = [Entry(self._searched[place], place) for place in self._limits.chosen]
+            others = [Entry(candidate, -1 - position) for position, candidate in enumerate(self._baselines)]
             teachers = [entry for entry in others if entry.candidate.role == TEACHER]
             entries += [entry for entry in others if entry.candidate.role != TEACHER]
             self._planned_entries = teachers + [
@@ -261,53 +251,10 @@ class Final(Strategy):
         entry = self._entries[position]
         return self._training.load(entry.candidate, entry.repetition, position)
 
-    def _finish(self) -> None:
-        trained = [position for position, network in enumerate(self._networks) if network.failed is None]
-        chosen = self._choose([position for position in trained if self._networks[position].role == "found"])
-        delivered = self._entries[chosen].candidate
-        baselines = [position for position in trained if self._networks[position].role != "found"]
-        for position in trained:
-            # Of the networks of the search, only repetitions of the delivered one are tested.
-            if position in baselines or self._networks[position].architecture == delivered.architecture:
-                self._test(position)
-        network = self._load(chosen)
-        self._training.save_delivered(network, delivered)
-        network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        remove_guards(network)
-        exports = self._exporter.export(self._networks[chosen], network)
-        self._report = FinalReport(
-            metric=self._metric,
-            chosen=chosen,
-            networks=tuple(self._networks),
-            comparisons=tuple(compare(self._metric, self._networks, chosen, position) for position in baselines),
-            settings=to_json_values(asdict(self._settings)),
-            files=exports.files,
-            not_exported=exports.failures,
-            limits=self._limits.check(self._entries[chosen].place, delivered.costs, exports.paths),
-            export_notes=exports.notes,
-            conversions=exports.conversions,
-        )
-
-    def _choose(self, positions: Sequence[int]) -> int:
-        """Return the position of the network to deliver: the best one on the search split.
-
-        A stage that trains on the search split has one candidate. Its first repetition is delivered, whatever its
-        test metrics, because a choice among repetitions by the test split would bias the test.
-        """
-        sign = 1 if self._training.task.metrics[self._metric] == "maximize" else -1
-
-        def value(position: int) -> float:
-            scores = self._networks[position].search
-            return 0.0 if scores is None else sign * scores[self._metric]
-
-        return max(positions, key=lambda position: (value(position), -position))
-
-    def _test(self, position: int) -> None:
-        report = self._training.report(self._load(position), "test")
-        self._networks[position] = replace(
-            self._networks[position],
-            test=report.metrics,
-            test_interval=report.intervals,
-            details=report.details,
-            warnings=report.warnings,
-        )
+    def _concluded(self) -> Conclusion:
+        """Return what tests and exports the trained networks."""
+        if self._conclusion is None:
+            self._conclusion = Conclusion(
+                self._training, self._problem, self._limits, self._exporter, self._entries, self._networks
+            )
+        return self._conclusion

@@ -97,17 +97,24 @@ class FinalTraining:
         """Return the metrics of a network on a split, with intervals and details."""
         return report(network, self.task, self.runtime, split)
 
-    def save_delivered(self, network: nn.Module, candidate: FinalCandidate) -> None:
-        """Save the weights of the delivered network; with ``verify``, read them back and compare the outputs.
+    def save_delivered(self, network: nn.Module, candidate: FinalCandidate, position: int, *, main: bool) -> None:
+        """Save the weights of a delivered network; with ``verify``, read them back and compare the outputs.
+
+        Args:
+            network: on the device.
+            candidate: that it was built from.
+            position: at which it was trained and saved.
+            main: whether its weights are also the artifact ``final``.
 
         Raises:
             RunFailedError: the network with the saved weights computes other outputs.
         """
-        self.artifacts.save(network.state_dict())
+        if main:
+            self.artifacts.save(network.state_dict())
         if not self.settings.verify:
             return
         copy = candidate.space.build(candidate.architecture)
-        copy.load_state_dict(self.artifacts.load("final"))
+        copy.load_state_dict(self.artifacts.load("final" if main else f"final/network-{position}"))
         inputs, _ = next(self.task.batches(self.settings.split, 0, stream_seed(self.seed, "verify")))
         before = self.runtime.predictor(network)(inputs)
         after = self.runtime.predictor(self.runtime.place(copy))(inputs)

@@ -6,6 +6,9 @@ types.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from automl_nas.run.record.shapes import Checked, Each, Fields, Shape, at_least, one_of
 
 _SCALAR: Shape = (None, bool, int, float, str)
@@ -84,6 +87,14 @@ _CONVERSION = Fields(
     closed=True,
 )
 
+_EXPORT_FAILURES: Shape = [Fields({"format": str, "error": str}, closed=True)]
+
+_DELIVERED = Fields(
+    {"network": at_least(0), "files": [str], "not_exported": _EXPORT_FAILURES, "budget": [_LIMIT]},
+    {"export_notes": [str], "conversions": [_CONVERSION], "dominated_by": at_least(0)},
+    closed=True,
+)
+
 _REPORT = Fields(
     {
         "metric": str,
@@ -94,17 +105,28 @@ _REPORT = Fields(
         "files": [str],
     },
     {
-        "not_exported": [Fields({"format": str, "error": str}, closed=True)],
+        "not_exported": _EXPORT_FAILURES,
         "budget": [_LIMIT],
         "export_notes": [str],
         "conversions": [_CONVERSION],
+        "dominated_by": at_least(0),
+        "others": [_DELIVERED],
     },
 )
 
-_FINAL = Checked(
-    _REPORT,
-    lambda report: "" if report["chosen"] < len(report["networks"]) else "has no network with the number 'chosen'",
-)
+
+def _unknown_network(report: Mapping[str, Any]) -> str:
+    """Return what is wrong with the positions in a report of the final stage; empty if nothing is."""
+    if report["chosen"] >= len(report["networks"]):
+        return "has no network with the number 'chosen'"
+    for delivered in (report, *report.get("others", ())):
+        positions = [delivered.get(key, 0) for key in ("network", "dominated_by")]
+        if max(positions) >= len(report["networks"]):
+            return f"has no network with the number {max(positions)}, which 'others' or 'dominated_by' names"
+    return ""
+
+
+_FINAL = Checked(_REPORT, _unknown_network)
 
 FINAL_STATE = Fields(
     {
@@ -114,7 +136,10 @@ FINAL_STATE = Fields(
         "measured": _MAPPING,
         "fit": (_MAPPING, None),
     },
-    {"epoch_loss": Checked([float], lambda pair: "" if len(pair) == 2 else "must have two numbers")},
+    {
+        "delivered": [_DELIVERED],
+        "epoch_loss": Checked([float], lambda pair: "" if len(pair) == 2 else "must have two numbers"),
+    },
 )
 """The state of the final stage in a checkpoint."""
 

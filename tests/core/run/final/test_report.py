@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from automl_nas.evaluation.costs.measured import Measurement
-from automl_nas.run.final.report import BaselineComparison, FinalReport, LimitCheck
+from automl_nas.run.final.delivered import LimitCheck
+from automl_nas.run.final.report import BaselineComparison, FinalReport
 from automl_nas.run.shortcomings import no_feasible_network
 from automl_nas.space import Architecture
 from automl_nas.strategy import Trial
