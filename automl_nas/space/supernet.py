@@ -24,10 +24,14 @@ class Segment:
         decisions: the names of the decisions that the part depends on; empty for a fixed part.
         run: ``run(x, selection) -> output`` runs the part alone; running all segments in order equals the supernet's
             forward.
+        part: ``part(network) -> module`` returns this part of a network that `Supernet.extract` returned, with the
+            network's own modules; calling the modules of all segments in order equals calling the network. A module and
+            its outputs depend on the decisions of this and earlier segments only. None: networks cannot be divided.
     """
 
     decisions: tuple[str, ...]
     run: Callable[[Tensor, Selection], Tensor]
+    part: Callable[[nn.Module], nn.Module] | None = None
 
 
 class Supernet(nn.Module, ABC):
@@ -74,7 +78,7 @@ class Supernet(nn.Module, ABC):
 
     def segments(self) -> tuple[Segment, ...]:
         """Return the consecutive parts (default: one); candidates can share the computation of first parts."""
-        return (Segment(tuple(self.decisions), self.forward),)
+        return (Segment(tuple(self.decisions), self.forward, part=lambda network: network),)
 
     @property
     @abstractmethod

@@ -220,6 +220,28 @@ class SupernetContract(SearchSpaceContract):
                 outputs = segment.run(outputs, architecture)
             require(torch.equal(outputs, supernet(x, architecture)), "the last segment has other outputs")
 
+    def test_segments_divide_extracted_networks(self) -> None:
+        """The parts of an extracted network make it up, and depend on the decisions of their and earlier segments only.
+
+        Way out: leave `Segment.part` out, or return the modules of the network between the cuts of `forward`.
+        """
+        space = self.make_space()
+        supernet, x = space.build_supernet().eval(), self.inputs(space)
+        seen: dict[tuple[object, ...], Tensor] = {}
+        for architecture in self.covering(space):
+            network = supernet.extract(architecture)
+            expected, outputs, prefix = network(x), x, tuple[object, ...]()
+            for segment in supernet.segments():
+                if segment.part is None:
+                    return
+                outputs = segment.part(network)(outputs)
+                prefix = *prefix, tuple(architecture[name] for name in segment.decisions)
+                require(
+                    torch.equal(seen.setdefault(prefix, outputs.clone()), outputs),
+                    f"with equal decisions the part of {segment.decisions} has other outputs for {architecture.key}",
+                )
+            require(torch.equal(outputs, expected), f"the parts of {architecture.key} have other outputs")
+
     def test_an_extracted_network_is_independent(self) -> None:
         """It shares no storage with the supernet and contains no class of the core; no random number is drawn.
 

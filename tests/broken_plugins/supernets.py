@@ -261,6 +261,12 @@ class SegmentsLackTheHead(Shared):
         return (Segment(tuple(self.live), lambda x, selection: self.stem(x)),)
 
 
+@CASES.breaks("segments_divide_extracted_networks")
+class PartsLackTheHead(Shared):
+    def segments(self) -> tuple[Segment, ...]:
+        return (Segment(tuple(self.live), self.forward, part=lambda network: network.stem),)
+
+
 @CASES.breaks("an_extracted_network_is_independent")
 class ExtractsViews(Shared):
     def extract(self, selection: Selection) -> nn.Module:

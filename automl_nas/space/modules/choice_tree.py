@@ -85,29 +85,40 @@ class ChoiceTree:
                 names.update(dict.fromkeys(self.names[child].values()))
         return tuple(names)
 
-    def consecutive_parts(self) -> tuple[tuple[nn.Module, ...], ...]:
-        """Return groups of modules that run one after the other; each group ends with a module that has decisions.
+    def consecutive_parts(self) -> tuple[tuple[str, ...], ...]:
+        """Return the paths of modules that run one after the other, in groups; each ends with one that has decisions.
 
         A network is split where it is a plain ``nn.Sequential``, also inside another one. Modules after the last
-        decision are in the last group. Any other network is one group.
+        decision are in the last group. Any other network is one group with the empty path, that of the root. A network
+        that `extract` returns has modules of the same paths.
         """
-        modules = list(self._unnested(self.root))
-        groups: list[tuple[nn.Module, ...]] = []
-        pending: list[nn.Module] = []
-        for module in modules:
-            pending.append(module)
-            if self.decisions_in(module):
+        paths = list(self._unnested(self.root, ""))
+        groups: list[tuple[str, ...]] = []
+        pending: list[str] = []
+        for path in paths:
+            pending.append(path)
+            if self.decisions_in(self.root.get_submodule(path)):
                 groups.append(tuple(pending))
                 pending = []
         if not groups:
-            return (tuple(modules),)
+            return (tuple(paths),)
         groups[-1] += tuple(pending)
         return tuple(groups)
 
-    def _unnested(self, module: nn.Module) -> Sequence[nn.Module]:
-        if type(module).forward is not nn.Sequential.forward or not self.decisions_in(module):
-            return (module,)
-        return [part for child in module._modules.values() if child is not None for part in self._unnested(child)]
+    def decisions_of(self, part: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of all decisions made in the modules of a part, each once, in order."""
+        names = (name for path in part for name in self.decisions_in(self.root.get_submodule(path)))
+        return tuple(dict.fromkeys(names))
+
+    def _unnested(self, module: nn.Module, path: str) -> Iterator[str]:
+        is_plain = type(module).forward is nn.Sequential.forward
+        # A hook of a container sees the input and the output of all its modules together.
+        if not is_plain or module._forward_hooks or module._forward_pre_hooks or not self.decisions_in(module):
+            yield path
+            return
+        for name, child in module._modules.items():
+            if child is not None:
+                yield from self._unnested(child, f"{path}.{name}" if path else name)
 
     def view(self, module: nn.Module, choices: Mapping[str, ResolvedChoice]) -> nn.Module:
         """Return a module that shares all tensors with ``module``, its choices replaced by what is selected."""

@@ -76,10 +76,7 @@ class ModuleSpace(SupernetSpace):
                 "the factory's module contains no choice, so there is nothing to search; put a OneOf, a Dag or an "
                 "elastic layer with several widths into it (as a registered submodule)"
             )
-        self._segments = tuple(
-            tuple(dict.fromkeys(name for module in part for name in self._tree.decisions_in(module)))
-            for part in self._tree.consecutive_parts()
-        )
+        self._segments = tuple(self._tree.decisions_of(part) for part in self._tree.consecutive_parts())
         self._weighable: frozenset[str] | None = None
         check_extremes(self._tree, self._input_shape, self._build_tree, self.exclusions)
 

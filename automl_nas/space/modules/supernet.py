@@ -96,22 +96,27 @@ class ModuleSupernet(Supernet):
     def segments(self) -> tuple[Segment, ...]:
         """Return the parts of an ``nn.Sequential``, otherwise one part; see `ChoiceTree.consecutive_parts`."""
         if len(self._parts) == 1:
-            return (Segment(tuple(self._decisions), self.forward),)
+            return super().segments()
         return tuple(self._segment(part) for part in self._parts)
 
-    def _segment(self, part: Sequence[nn.Module]) -> Segment:
+    def _segment(self, part: Sequence[str]) -> Segment:
         tree, emptied = self._tree, self._emptied
-        names = dict.fromkeys(name for module in part for name in tree.decisions_in(module))
+        modules = [self.network.get_submodule(path) for path in part]
+        names = tree.decisions_of(part)
         decisions = {name: self._decisions[name] for name in names if name in self._decisions}
 
         def run(x: Tensor, selection: Selection) -> Tensor:
             of_part = {name: selection[name] for name in names if name in selection}
             choices = resolve_selection(decisions, of_part, emptied)
-            for module in part:
+            for module in modules:
                 x = tree.view(module, choices)(x)
             return x
 
-        return Segment(tuple(decisions), run)
+        def divide(network: nn.Module) -> nn.Module:
+            extracted = [network.get_submodule(path) for path in part]
+            return extracted[0] if len(extracted) == 1 else nn.Sequential(*extracted)
+
+        return Segment(tuple(decisions), run, divide)
 
 
 def _shrink(name: str, decision: Decision, live: Sequence[Scalar]) -> Decision | None:
