@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         full_batches as full_batches,
         recalibrate as recalibrate,
         recalibrate_on as recalibrate_on,
+        recalibrating as recalibrating,
         recalibration_inputs as recalibration_inputs,
     )
     from automl_nas.evaluation.training.fit import (
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         make_optimizer as make_optimizer,
         report as report,
         score as score,
+        score_outputs as score_outputs,
     )
     from automl_nas.evaluation.training.initial_weights import (
         InitialWeights as InitialWeights,
@@ -170,6 +172,7 @@ _HOMES = {
         "make_optimizer",
         "report",
         "score",
+        "score_outputs",
     ),
     "training.numbered_batches": ("NumberedBatches",),
     "training.autotune": ("tune",),
@@ -178,6 +181,7 @@ _HOMES = {
         "full_batches",
         "recalibrate",
         "recalibrate_on",
+        "recalibrating",
         "recalibration_inputs",
     ),
     "costs.model": ("CostModel",),

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from automl_nas.errors import Pruned
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
+from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.checkers import require_checker
@@ -198,6 +199,26 @@ class EvaluatorContract(Contract):
             close()
         again = _metrics(evaluator.evaluate(iter(requests)))
         require(again[first.number] == dict(first.metrics), "after an abandoned evaluation the metrics are other ones")
+
+    def test_a_candidate_that_fails_changes_no_other(self) -> None:
+        """Evaluated with a candidate that has no decisions, other candidates have the same metrics or no outcome yet.
+
+        An exception is allowed: requests without an outcome are then repeated alone.
+
+        Way out: yield the outcomes of the others before the exception is raised, or raise it before them.
+        """
+        space = self.make_space()
+        evaluator, good = self.make_evaluator(space), self.requests(space)[0]
+        expected = _metrics(evaluator.evaluate([good]))[good.number]
+        broken = replace(good, number=good.number + 1, architecture=Architecture({}))
+        outcomes: list[Outcome] = []
+        with contextlib.suppress(Exception):
+            outcomes.extend(evaluator.evaluate(iter([broken, replace(good, number=good.number + 2)])))
+        with contextlib.suppress(Exception):
+            outcomes.extend(evaluator.evaluate(iter([good, broken])))
+        for outcome in outcomes:
+            same = outcome.number == broken.number or outcome.metrics == expected
+            require(same, f"beside a candidate that fails, the metrics are {dict(outcome.metrics)}, not {expected}")
 
     def test_what_it_receives_is_not_changed(self) -> None:
         """Requests and the space are the same after an evaluation.

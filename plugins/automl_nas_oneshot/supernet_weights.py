@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Literal
 
 from torch import Tensor
@@ -24,15 +27,44 @@ from automl_nas.evaluation import (
     score,
 )
 from automl_nas.space import SupernetSpace
+from automl_nas_oneshot.shared_evaluation import RandomNumbersError, SharedEvaluation
+from automl_nas_oneshot.shared_parts import can_be_divided, check_memory
 
+_LOG = logging.getLogger(__name__)
 # One seed for all evaluations of all runs: metrics depend on weights, architecture and fidelity only.
 _SEED = 0
 
 
-def _check(*, recalibration_images: int, cache_megabytes: float) -> None:
-    for name, value in (("recalibration_images", recalibration_images), ("cache_megabytes", cache_megabytes)):
-        if not value >= 0:
-            raise ConfigurationError(f"{name} must be at least 0, not {value}", path=name)
+_MEGABYTES = 512.0
+"""Memory for shared work by default."""
+
+
+def check_settings(
+    space: SupernetSpace,
+    task: Task,
+    runtime: Runtime,
+    *,
+    recalibration_images: int,
+    cache_megabytes: float,
+    together: int,
+    share_megabytes: float | None,
+) -> None:
+    """Check the numbers, and that the memory for shared work has room for one batch.
+
+    Raises:
+        ConfigurationError: a setting is outside its range.
+    """
+    numbers = (
+        ("recalibration_images", recalibration_images, 0),
+        ("cache_megabytes", cache_megabytes, 0),
+        ("together", together, 1),
+        ("share_megabytes", share_megabytes, 0),
+    )
+    for name, value, least in numbers:
+        if value is not None and not value >= least:
+            raise ConfigurationError(f"{name} must be at least {least}, not {value}", path=name)
+    if share_megabytes and together > 1:
+        check_memory(space, task, runtime, share_megabytes)
 
 
 class SupernetWeights(Evaluator):
@@ -57,10 +89,16 @@ class SupernetWeights(Evaluator):
         split: the split on which candidates are scored; held out of training.
         cache_megabytes: recalibration images up to this size stay on the device between candidates, so that they are
             read and augmented once; the others are read again for every candidate.
+        together: the largest number of candidates that are evaluated together, out of those that the strategy proposed
+            and that wait (``batch`` and ``ahead`` of the stage). Those with equal first decisions compute their common
+            parts once; scores are the same, bit for bit. 1: one by one.
+        share_megabytes: memory for candidates that are evaluated together: half for weights, and of the rest half for
+            outputs of common parts and half for outputs of candidates. What has no room is computed again. null: 512;
+            0: one by one.
 
     Raises:
-        ConfigurationError: the weights do not exist or do not fit the space's supernet, or a setting is outside its
-            range.
+        ConfigurationError: the weights do not exist or do not fit the space's supernet, a setting is outside its
+            range, or the memory for shared work has no room for one batch.
     """
 
     default_metric = "loss"
@@ -76,8 +114,18 @@ class SupernetWeights(Evaluator):
         recalibration_images: int = 1024,
         split: Literal["search", "train"] = "search",
         cache_megabytes: float = 512.0,
+        together: int = 50,
+        share_megabytes: float | None = None,
     ) -> None:
-        _check(recalibration_images=recalibration_images, cache_megabytes=cache_megabytes)
+        check_settings(
+            space,
+            task,
+            runtime,
+            recalibration_images=recalibration_images,
+            cache_megabytes=cache_megabytes,
+            together=together,
+            share_megabytes=share_megabytes,
+        )
         self._task, self._runtime, self._split = task, runtime, split
         self._images = recalibration_images
         self._cache_bytes_left = cache_megabytes * 1e6
@@ -93,32 +141,79 @@ class SupernetWeights(Evaluator):
                 path="weights",
             ) from None
         runtime.place(self._supernet)
+        limit = (_MEGABYTES if share_megabytes is None else share_megabytes) * 1e6
+        self._shared = SharedEvaluation(self._supernet, task, runtime, split, limit)
+        self._shares = limit > 0 and can_be_divided(self._supernet)
+        self._together = together if self._shares else 1
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks the numbers; the stage of the weights may not have started yet."""
-        return _check
+        return check_settings
 
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
-        """Yield the outcomes in order, one at a time; a trial with a metric that is not finite is FAILED."""
+        """Yield the outcomes, one request after the other, or of groups that share work.
+
+        As many requests are taken as are evaluated together. A trial with a metric that is not finite is FAILED. If a
+        candidate raises an exception, it is raised when the others of its group have their outcomes.
+        """
+        waiting = iter(requests)
+        while group := list(islice(waiting, self._together)):
+            failed: list[Request] = []
+            for fidelity in dict.fromkeys(request.fidelity for request in group):
+                of_fidelity = [request for request in group if request.fidelity == fidelity]
+                yield from self._evaluate_group(of_fidelity, failed)
+            yield from self._repeat(failed)
+
+    def _evaluate_group(self, requests: Sequence[Request], failed: list[Request]) -> Iterator[Outcome]:
+        """Yield the outcomes of requests of one fidelity; append those that must be evaluated alone to ``failed``."""
+        while requests:
+            if len(requests) == 1 or not self._shares:
+                failed.extend(requests)
+                return
+            begun = time.perf_counter()
+            images = self._images_of(requests[0])
+            try:
+                with self._runtime.seeded(_SEED, "evaluation"):
+                    metrics = self._shared.evaluate(
+                        [request.architecture for request in requests], partial(self._inputs, images)
+                    )
+            except RandomNumbersError as error:
+                _LOG.warning("candidates are evaluated one by one: %s", error)
+                self._shares = False
+                continue
+            seconds = (time.perf_counter() - begun) / len(metrics)
+            for request, values in zip(requests, metrics, strict=False):
+                if values is None:
+                    failed.append(request)
+                else:
+                    yield _outcome(request, values, images, seconds)
+            requests = requests[len(metrics) :]
+
+    def _repeat(self, requests: Sequence[Request]) -> Iterator[Outcome]:
+        errors = []
         for request in requests:
-            yield self._evaluate(request)
+            try:
+                outcome = self._evaluate(request)
+            except Exception as error:
+                errors.append(error)
+                continue
+            yield outcome
+        if errors:
+            raise errors[0]
 
     def _evaluate(self, request: Request) -> Outcome:
         begun = time.perf_counter()
-        images = self._images if request.fidelity is None else round(request.fidelity)
+        images = self._images_of(request)
         with self._runtime.seeded(_SEED, "evaluation"):
             network = self._supernet.extract(request.architecture)
             if images > 0 and batch_norms(network):
                 recalibrate_on(network, self._runtime, self._inputs(images))
             metrics = score(network, self._task, self._runtime, self._split)
-        seconds = time.perf_counter() - begun
-        info: dict[str, object] = {"recalibration_images": images}
-        not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-        if not_finite:
-            error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
-            return Outcome(request.number, state=State.FAILED, error=error, seconds=seconds, info=info)
-        return Outcome(request.number, metrics, seconds=seconds, info=info)
+        return _outcome(request, metrics, images, time.perf_counter() - begun)
+
+    def _images_of(self, request: Request) -> int:
+        return self._images if request.fidelity is None else round(request.fidelity)
 
     def _inputs(self, images: int) -> Iterator[Tensor]:
         """Yield the recalibration batches on the device, first those in the cache."""
@@ -136,3 +231,12 @@ class SupernetWeights(Evaluator):
                 self._cache_bytes_left -= size
                 self._cache.append(batch)
             yield batch
+
+
+def _outcome(request: Request, metrics: Mapping[str, float], images: int, seconds: float) -> Outcome:
+    info: dict[str, object] = {"recalibration_images": images}
+    not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    if not_finite:
+        error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
+        return Outcome(request.number, state=State.FAILED, error=error, seconds=seconds, info=info)
+    return Outcome(request.number, metrics, seconds=seconds, info=info)

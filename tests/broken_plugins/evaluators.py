@@ -259,6 +259,20 @@ class NeedsTheEnd(Noisy):
         return super().value(request) + self.offset
 
 
+@CASES.breaks("a_candidate_that_fails_changes_no_other")
+class LeavesTheFailureBehind(Noisy):
+    failed = False
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            try:
+                value = self.value(request)
+            except Exception:
+                self.failed = True
+                continue
+            yield self.outcome(request, value + self.failed)
+
+
 @CASES.breaks("what_it_receives_is_not_changed")
 class ChangesTheRequest(Noisy):
     def value(self, request: Request) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
@@ -59,6 +60,18 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
 
 def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tensor]) -> None:
     """Recompute the statistics as `recalibrate` does, from given batches of inputs."""
+    with recalibrating(network), torch.no_grad(), runtime.autocast():
+        for inputs in batches:
+            network(runtime.tensor(inputs))
+
+
+@contextlib.contextmanager
+def recalibrating(network: nn.Module) -> Iterator[None]:
+    """Recompute the statistics of a network, or of a part of one, from the inputs that it is called with.
+
+    Statistics begin anew, and become the mean over the calls. Only batch normalisation is in training mode; afterwards
+    all modules have their modes again.
+    """
     norms = batch_norms(network)
     modes = [(module, module.training) for module in network.modules()]
     momenta = [norm.momentum for norm in norms]
@@ -68,9 +81,7 @@ def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tenso
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        with torch.no_grad(), runtime.autocast():
-            for inputs in batches:
-                network(runtime.tensor(inputs))
+        yield
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError, DataError, DivergedError, PluginError
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.evaluation.task import Batch, Task, TaskReport
+from automl_nas.evaluation.task import Batch, Predictor, Task, TaskReport
 from automl_nas.evaluation.training.auxiliary_heads import Outputs, training_form, training_loss
 from automl_nas.evaluation.training.batch_norm import full_batches, recalibrate as recalibrate
 from automl_nas.evaluation.training.compilation import compiled
@@ -361,7 +361,16 @@ def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[
     Raises:
         PluginError: a metric is not a number.
     """
-    return _plain_metrics(task, split, runtime.resident(task).score(runtime.predictor(network), split))
+    return score_outputs(runtime.predictor(network), task, runtime, split)
+
+
+def score_outputs(predict: Predictor, task: Task, runtime: Runtime, split: str) -> dict[str, float]:
+    """Return the task's metrics of the outputs that a function returns for the inputs of a split.
+
+    Raises:
+        PluginError: a metric is not a number.
+    """
+    return _plain_metrics(task, split, runtime.resident(task).score(predict, split))
 
 
 def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> TaskReport:

@@ -35,6 +35,8 @@ def make(space: ModuleSpace, task: ToyTask, runtime: Runtime, artifacts: Any, we
 
 
 class TestContract(EvaluatorContract):
+    taken_ahead = 50  # candidates share work
+
     def make_space(self) -> ModuleSpace:
         return make_space()
 
@@ -112,7 +114,7 @@ def test_recalibration_can_be_off_and_is_the_fidelity(
 @pytest.mark.parametrize("megabytes", [0.0, 0.0025, 1.0])  # nothing, 2 batches of 1 KB, everything
 def test_the_cache_changes_nothing_but_the_reading(make: Make, space: ModuleSpace, megabytes: float) -> None:
     reader = Counting()
-    evaluator = make(cache_megabytes=megabytes, task=reader)
+    evaluator = make(cache_megabytes=megabytes, task=reader, together=1)
     requests = [request(space, number, fidelity=float(images)) for number, images in enumerate([40, 100, 16, 100])]
     metrics = {outcome.number: outcome.metrics for outcome in evaluator.evaluate(requests)}
     for candidate in requests:
