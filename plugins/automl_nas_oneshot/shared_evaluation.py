@@ -212,7 +212,7 @@ def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
 
 def _digest(inputs: Tensor) -> object:
     values = inputs.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return inputs.shape, inputs.dtype, zlib.crc32(memoryview(values.numpy()))
+    return inputs.shape, inputs.dtype, zlib.crc32(values.numpy().tobytes())
 
 
 @contextlib.contextmanager
