@@ -93,7 +93,8 @@ def _networks(report: FinalReport, units: Mapping[str, str]) -> list[str]:
         label += " *" if position in delivered else ""
         test = "diverged" if network.failed is not None else "not tested"
         if network.test is not None:
-            test = measured(network.test[report.metric], network.test_interval.get(report.metric))
+            value = network.test.get(report.metric)
+            test = "not defined" if value is None else measured(value, network.test_interval.get(report.metric))
         rows.append([label, *(cost(network.costs[name]) if name in network.costs else "" for name in costs), test])
     notes = [
         f"after the training, network {other} is at least as good as network {position} in every objective"

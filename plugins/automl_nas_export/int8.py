@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import statistics
@@ -237,6 +238,7 @@ def _metrics(
             metric, "", value, after.metrics[metric], before.intervals.get(metric), after.intervals.get(metric)
         )
         for metric, value in before.metrics.items()
+        if math.isfinite(value) and math.isfinite(after.metrics[metric])  # a metric may not be defined for the samples
     ]
     main = values[0] if values else None
     if main is not None and main.before_interval is not None:

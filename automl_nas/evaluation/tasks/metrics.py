@@ -235,11 +235,13 @@ class Metric:
         direction: which values are better.
         collect: returns an empty collection; with True, one that can be resampled.
         check: raises DataError if outputs and targets do not fit the metric.
+        least_samples: the smallest number of samples for which the metric is defined.
     """
 
     direction: Direction
     collect: Callable[[bool], Collected]
     check: Callable[[Tensor, Tensor], None]
+    least_samples: int = 1
 
 
 KINDS: dict[str, Kind] = {
@@ -324,8 +326,10 @@ def _named(name: str, loss: Loss, ignore_index: int | None) -> Metric:
     def check(outputs: Tensor, targets: Tensor) -> None:
         check_same_shape(outputs, targets, what=name)
 
-    functions = {"rmse": _rmse, "mae": _mae, "r2": _r2}
-    return Metric("maximize" if name == "r2" else "minimize", lambda _: _ArrayMetric(functions[name]), check)
+    functions = {"rmse": _rmse, "mae": _mae}
+    if name == "r2":
+        return Metric("maximize", lambda _: _ArrayMetric(_r2), check, least_samples=2)
+    return Metric("minimize", lambda _: _ArrayMetric(functions[name]), check)
 
 
 def _of_classes(name: str, ignore_index: int | None) -> Metric:

@@ -167,6 +167,7 @@ class SplitTask(SupervisedTask):
             resamples=resamples,
             preprocessing=preprocessing,
         )
+        self._check_metrics()
         self._preload = tuple(preload)
         self._source: Source = source
         self._scored_source: Source = source
@@ -175,6 +176,17 @@ class SplitTask(SupervisedTask):
             split: _balanced_shares(labels, indices) if splitting.sampler == "balanced" else None
             for split, indices in self._splits.items()
         }
+
+    def _check_metrics(self) -> None:
+        """Raise DataError if a split that networks are scored on is too small for a metric."""
+        for split in ("search", "test"):
+            size = len(self._splits[split])
+            for name, metric in self._metrics.items():
+                if size < metric.least_samples:
+                    raise DataError(
+                        f"the metric '{name}' needs at least {metric.least_samples} samples, and the split '{split}' "
+                        f"has {size}; hold out more ({split}_fraction), or name other metrics"
+                    )
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -385,7 +385,7 @@ def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> Task
         raise PluginError(f"{owner} returned a {type(report).__name__} from report, not a TaskReport")
     try:
         intervals = {name: (float(low), float(high)) for name, (low, high) in report.intervals.items()}
-        details = json.loads(json.dumps(dict(report.details), allow_nan=False))
+        details = json.loads(json.dumps(dict(report.details)), parse_constant=lambda _: None)  # NaN and infinity
     except (TypeError, ValueError) as error:
         raise PluginError(
             f"{owner}: the intervals of a report must be pairs of numbers and its details JSON: {error}"

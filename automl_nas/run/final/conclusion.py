@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from automl_nas.run.final.delivered import DeliveredNetwork
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.front import dominating
 from automl_nas.run.final.measured_limits import MeasuredLimits
-from automl_nas.run.final.report import FinalNetwork, FinalReport
+from automl_nas.run.final.report import FinalNetwork, FinalReport, finite
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.json_values import to_json_values
 from automl_nas.strategy.problem import Problem
@@ -112,7 +113,7 @@ class Conclusion:
 
         def value(position: int) -> tuple[float, int]:
             scores = self._networks[position].search
-            return 0.0 if scores is None else sign * scores[self._metric], -position
+            return 0.0 if scores is None else sign * scores.get(self._metric, -sign * math.inf), -position
 
         main = max(positions, key=value)
         if not self._several:
@@ -123,12 +124,13 @@ class Conclusion:
 
     def _test(self, position: int) -> None:
         report = self._training.report(self._load(position), "test")
+        metrics, warnings = finite(report.metrics)
         self._networks[position] = replace(
             self._networks[position],
-            test=report.metrics,
-            test_interval=report.intervals,
+            test=metrics,
+            test_interval={name: ends for name, ends in report.intervals.items() if name in metrics},
             details=report.details,
-            warnings=report.warnings,
+            warnings=(*report.warnings, *warnings),
         )
 
     def _deliver(self, position: int) -> None:
@@ -160,7 +162,9 @@ class Conclusion:
             chosen=main.network,
             networks=tuple(self._networks),
             comparisons=tuple(
-                compare(self._metric, self._networks, main.network, position) for position in self._baselines
+                compare(self._metric, self._networks, main.network, position)
+                for position in self._baselines
+                if all(self._metric in (self._networks[place].test or ()) for place in (main.network, position))
             ),
             settings=to_json_values(asdict(self._settings)),
             files=main.files,

@@ -54,23 +54,18 @@ def dominating(
 ) -> dict[int, int]:
     """Return position -> position of a network that dominates it, for those that one dominates after the training.
 
-    Objectives are read from costs and test metrics; an objective that neither has, such as a metric of an evaluator
-    only, is left out. Of several that dominate a network, the first in ``positions`` is named.
+    Objectives are read from costs and test metrics; an objective that a network does not have, such as a metric of
+    an evaluator only, is left out. Of several that dominate a network, the first in ``positions`` is named.
 
     Args:
         objectives: of the search.
         networks: that were trained.
         positions: of those that are compared.
     """
-    values: dict[int, list[float]] = {}
-    for position in positions:
-        network = networks[position]
-        known = {**(network.test or {}), **network.costs}
-        values[position] = [
-            known[name] if direction == "maximize" else -known[name]
-            for name, direction in objectives.items()
-            if name in known
-        ]
+    known = {position: {**(networks[position].test or {}), **networks[position].costs} for position in positions}
+    common = [name for name in objectives if all(name in values for values in known.values())]
+    signs = {name: 1 if objectives[name] == "maximize" else -1 for name in common}
+    values = {position: [signs[name] * known[position][name] for name in common] for position in positions}
     found: dict[int, int] = {}
     for position, own in values.items():
         for other, theirs in values.items():

@@ -26,11 +26,13 @@ class FinalNetwork:
         costs: cost -> value that the cost model computes or predicts; NaN if it has none.
         space: the resolved configuration of the space, if a width was fitted for this network; else None.
         measured: cost -> measurement with fresh weights; only costs that are limited and measured.
-        search: metric -> value on the search split; None if the network was trained on that split.
-        test: metric -> value on the test split; None if the network was not tested.
+        search: metric -> value on the search split, if it is a finite number; None if the network was trained on that
+            split.
+        test: metric -> value on the test split, likewise; None if the network was not tested.
         test_interval: metric -> 95 % interval of the test value, where the task computes one.
         details: results on the test split that are not scalars, such as a confusion matrix; see `TaskReport`.
-        warnings: what a user should know about the test result, such as that a constant prediction is as good.
+        warnings: what a user should know about the test result, such as that a constant prediction is as good, or that
+            a metric is not defined.
         failed: the error that ended the training; None if the training was completed.
     """
 
@@ -92,6 +94,17 @@ class FinalNetwork:
             warnings=tuple(data.get("warnings", ())),
             failed=data.get("failed"),
         )
+
+
+def finite(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the test metrics that are finite numbers, and a warning for each of the others."""
+    values = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    warnings = [
+        f"the test metric '{name}' is {value}: it is not defined for these samples, or outputs are not finite"
+        for name, value in metrics.items()
+        if name not in values
+    ]
+    return values, tuple(warnings)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from automl_nas.run.final.candidates import TEACHER, FinalCandidate
 from automl_nas.run.final.conclusion import Conclusion, Entry
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits
-from automl_nas.run.final.report import FinalNetwork, FinalReport
+from automl_nas.run.final.report import FinalNetwork, FinalReport, finite
 from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.contents import FINAL_STATE
@@ -242,7 +242,7 @@ class Final(Strategy):
     def _store(self, fit: Fit) -> None:
         record = self._new_record()
         if self._settings.split == "train":
-            record = replace(record, search=self._training.score(fit.network, "search"))
+            record = replace(record, search=finite(self._training.score(fit.network, "search"))[0])
         self._training.save(fit.network, len(self._networks))
         self._networks.append(record)
         self._fit = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,11 @@ from torch import Tensor, nn
 from automl_nas.errors import RunFailedError
 from automl_nas_export.int8 import INT8, session_of
 from automl_nas_export.package.interface import READABLE, Interface
+from automl_nas_export.safetensors_format import WEIGHTS
 from automl_nas_export.verify import flat
+
+SOURCE = "network.py"
+"""The file with the source of the network."""
 
 INPUT_TOLERANCE = 1e-5
 """By how much an input that ``infer.py`` computes may differ from the task's, as a fraction of the largest one."""
@@ -87,22 +92,43 @@ def check_torch(folder: Path, network: nn.Module, batches: Sequence[Tensor], tol
     Raises:
         RunFailedError: they cannot be run without this framework, or compute other values.
     """
-    with torch.no_grad():
-        expected = [[tensor for _, tensor in flat(network(inputs))] for inputs in batches]
     with _work() as work:
         torch.save([inputs.contiguous() for inputs in batches], work / "inputs.pt")
         _run(_TORCH, folder, work, ("automl_nas",))
         outputs: dict[str, list[list[Tensor]]] = torch.load(work / "outputs.pt", weights_only=True)
+    return [_compared(name, computed, network, batches, tolerance) for name, computed in outputs.items()]
+
+
+def check_source(folder: Path, network: nn.Module, batches: Sequence[Tensor], tolerance: float) -> str:
+    """Compare the source of a package with the network in this process; see `check_torch`.
+
+    Raises:
+        RunFailedError: the source cannot be run, or computes other values.
+    """
+    try:
+        own = runpy.run_path(str(folder / SOURCE))["load"](str(folder / WEIGHTS))
+        with torch.no_grad():
+            computed = [[tensor for _, tensor in flat(own(inputs))] for inputs in batches]
+    except Exception as error:
+        raise RunFailedError(f"{SOURCE} cannot be run: {type(error).__name__}: {error}") from error
+    return _compared(SOURCE, computed, network, batches, tolerance)
+
+
+def _compared(
+    name: str,
+    computed: Sequence[Sequence[Tensor]],
+    network: nn.Module,
+    batches: Sequence[Tensor],
+    tolerance: float,
+) -> str:
+    """Compare outputs for batches with those of the network; return what was compared."""
+    with torch.no_grad():
+        expected = [[tensor for _, tensor in flat(network(inputs))] for inputs in batches]
+    pairs = zip(expected, computed, strict=True)
+    difference = max(_difference(name, reference, tensors, tolerance) for reference, tensors in pairs)
     others = ", ".join(f"{inputs.shape[2]} x {inputs.shape[3]}" for inputs in batches[1:])
     also = f" and as many images of {others}" if others else ""
-    sentences = []
-    for name, computed in outputs.items():
-        pairs = zip(expected, computed, strict=True)
-        difference = max(_difference(name, reference, tensors, tolerance) for reference, tensors in pairs)
-        sentences.append(
-            f"`{name}` on {len(batches[0])} inputs{also}: outputs differ by at most {difference:.2g} of the largest one"
-        )
-    return sentences
+    return f"`{name}` on {len(batches[0])} inputs{also}: outputs differ by at most {difference:.2g} of the largest one"
 
 
 def check_infer(

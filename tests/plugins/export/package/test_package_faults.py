@@ -173,3 +173,50 @@ def test_other_weights_are_found(tmp_path: Path) -> None:
         checks.check_torch(tmp_path / "package", other.network, [item.held_out], 1e-5)
     with pytest.raises(RunFailedError, match=r"infer\.py: differs from the network by"):
         checks.check_infer(tmp_path / "package", other.network, interface, item.held_out, 1e-4)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_rehearsal_starts_processes_for_its_first_network_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    run = checks._run
+
+    def counted(script: str, *arguments: Any) -> None:
+        started.append("infer" if "infer" in script else "torch")
+        run(script, *arguments)
+
+    monkeypatch.setattr(checks, "_run", counted)
+    package, first = PackageExporter(), delivery(rehearsal=True)
+    second = dataclasses.replace(first, network=nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU()).eval())
+    for item, expected in ((first, ["torch", "infer"]), (second, [])):
+        started.clear()
+        files = package.export(item, tmp_path)
+        assert started == expected
+        assert "network.py" in {path.name for path in files}
+        assert "`network.py` on 3 inputs" in (tmp_path / "package" / "README.md").read_text()
+
+    write, source = PackageExporter._write_network, tmp_path / "source.py"
+    source.write_text((tmp_path / "package" / "network.py").read_text().replace("ReLU()", "Tanh()"))
+
+    def wrong(self: PackageExporter, delivery: Delivery, interface: Interface, folder: Path) -> str | None:
+        reason = write(self, delivery, interface, folder)
+        (folder / "network.py").write_text(source.read_text())
+        return reason
+
+    monkeypatch.setattr(PackageExporter, "_write_network", wrong)
+    with pytest.raises(RunFailedError, match=r"network\.py: differs from the network by"):
+        package.export(second, tmp_path)
+    source.write_text("def load(file): raise KeyError('no such layer')")
+    with pytest.raises(RunFailedError, match=r"network\.py cannot be run: KeyError: 'no such layer'"):
+        package.export(second, tmp_path)
+    assert started == []
+
+    # Another interface is checked, and so is the network that is delivered.
+    monkeypatch.setattr(PackageExporter, "_write_network", lambda *_: None)
+    monkeypatch.setattr(exporter, "check_torch", lambda *_: started.append("torch") or [])
+    monkeypatch.setattr(exporter, "check_infer", lambda *_: started.append("infer") or "")
+    package.export(dataclasses.replace(second, class_names=tuple("abcdefghij")), tmp_path)
+    package.export(dataclasses.replace(second, rehearsal=False), tmp_path)
+    assert started == 2 * ["torch", "infer"]
