@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from automl_nas.space.decision_space import DecisionSpace as DecisionSpace
     from automl_nas.space.decisions import Choice as Choice, Decision as Decision, Ordinal as Ordinal, Subset as Subset
     from automl_nas.space.exclusions import Exclusions as Exclusions
-    from automl_nas.space.modules.choice import OneOf as OneOf
+    from automl_nas.space.modules.choice import (
+        ChoiceModule as ChoiceModule,
+        ModuleResolver as ModuleResolver,
+        OneOf as OneOf,
+        ResolvedChoice as ResolvedChoice,
+    )
     from automl_nas.space.modules.dag.graph import OUTPUT as OUTPUT, DagGraph as DagGraph
     from automl_nas.space.modules.dag.module import Dag as Dag
     from automl_nas.space.modules.elastic import (
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
         ElasticLinear as ElasticLinear,
     )
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
+    from automl_nas.space.modules.supernet import ModuleSupernet as ModuleSupernet
     from automl_nas.space.operators import (
         all_values as all_values,
         crossover as crossover,
@@ -78,7 +84,13 @@ _HOMES = {
     ),
     "token_inputs": ("refuses_floats",),
     "modules.space": ("ModuleSpace",),
-    "modules.choice": ("OneOf",),
+    "modules.supernet": ("ModuleSupernet",),
+    "modules.choice": (
+        "ChoiceModule",
+        "ModuleResolver",
+        "OneOf",
+        "ResolvedChoice",
+    ),
     "modules.elastic": (
         "ElasticBatchNorm2d",
         "ElasticConv2d",

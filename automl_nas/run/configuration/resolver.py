@@ -416,7 +416,15 @@ def _final_config(
 
 
 def _merged(spec: Any, base: Mapping[str, Any]) -> Any:
-    """Return a component's settings; settings without a name change those of the component of the search."""
-    if isinstance(spec, Mapping) and "name" not in spec:
-        return {**base, **spec}
-    return spec
+    """Return a component's settings; settings without a name change those of the component of the search.
+
+    So do those of a component in a setting: ``{space: {variant: final}}`` changes one setting of the inner space.
+    """
+    if not isinstance(spec, Mapping) or "name" in spec:
+        return spec
+    inner = {
+        key: _merged(value, base[key])
+        for key, value in spec.items()
+        if isinstance(base.get(key), Mapping) and "name" in base[key]
+    }
+    return {**base, **spec, **inner}

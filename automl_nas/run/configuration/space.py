@@ -15,17 +15,25 @@ from automl_nas.streams import stream_seed
 def resolve_space(components: Components, spec: Any, task: Task | None, path: str) -> dict[str, Any]:
     """Return the section of a space with every default filled in.
 
-    Where the space has settings ``num_classes`` and ``input_shape``, their defaults are those of the task.
+    Where the space, or a space in one of its settings, has settings ``num_classes`` and ``input_shape``, their defaults
+    are those of the task.
     """
+    return components.resolve("spaces", spec if task is None else _with_defaults(components, spec, task, path), path)
+
+
+def _with_defaults(components: Components, spec: Any, task: Task, path: str) -> Any:
     name = spec if isinstance(spec, str) else spec.get("name") if isinstance(spec, Mapping) else None
-    if task is not None and isinstance(name, str):
-        settings = {setting.name for setting in components.settings("spaces", name, path)}
-        written = {} if isinstance(spec, str) else dict(spec)
-        defaults: dict[str, Any] = {"input_shape": list(task.input_shape)}
-        if task.num_classes is not None:
-            defaults["num_classes"] = task.num_classes
-        spec = {**{key: value for key, value in defaults.items() if key in settings}, **written, "name": name}
-    return components.resolve("spaces", spec, path)
+    if not isinstance(name, str):
+        return spec
+    settings = {setting.name: setting for setting in components.settings("spaces", name, path)}
+    written = {} if isinstance(spec, str) else dict(spec)
+    for key, setting in settings.items():
+        if key in written and isinstance(setting.type, type) and issubclass(setting.type, SearchSpace):
+            written[key] = _with_defaults(components, written[key], task, f"{path}.{key}")
+    defaults: dict[str, Any] = {"input_shape": list(task.input_shape)}
+    if task.num_classes is not None:
+        defaults["num_classes"] = task.num_classes
+    return {**{key: value for key, value in defaults.items() if key in settings}, **written, "name": name}
 
 
 def make_space(components: Components, spec: Mapping[str, Any], seed: int, path: str) -> SearchSpace:

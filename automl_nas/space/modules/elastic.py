@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal, plain_options
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow_copy
+
+Transform: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @final
@@ -114,12 +116,19 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         if self._widths is not None:
             self._widths = Ordinal(live[""])
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Convolve with the first rows and columns of the weight."""
+    def forward(self, x: Tensor, transform: Transform | None = None) -> Tensor:  # type: ignore[override]
+        """Convolve with the first rows and columns of the weight.
+
+        Args:
+            x: the input.
+            transform: applied to these rows and columns first, such as a quantiser; None: they are used as they are.
+        """
         if self._widths is not None and self._active is None:
             self.raise_unresolved()
         inputs = x.shape[1]
         weight, bias = self._slices(inputs, self._following_width(inputs) if self._active is None else self._active)
+        if transform is not None:
+            weight = transform(weight)
         groups = 1 if self.groups == 1 else inputs
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
@@ -259,10 +268,16 @@ class ElasticLinear(ChoiceModule, nn.Linear):
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Do nothing: the layer has no decision."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Multiply with the first columns of the weight."""
+    def forward(self, x: Tensor, transform: Transform | None = None) -> Tensor:  # type: ignore[override]
+        """Multiply with the first columns of the weight.
+
+        Args:
+            x: the input.
+            transform: applied to these columns first, such as a quantiser; None: they are used as they are.
+        """
         _check_width(self.path, x.shape[-1], self.in_features)
-        return F.linear(x, self.weight[:, : x.shape[-1]], self.bias)
+        weight = self.weight[:, : x.shape[-1]]
+        return F.linear(x, weight if transform is None else transform(weight), self.bias)
 
 
 def _option_widths(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
