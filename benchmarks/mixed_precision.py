@@ -2,10 +2,10 @@
 
     python benchmarks/mixed_precision.py CONFIG DATA.npz OUT [--seeds 3] [--report]
 
-CONFIG is ``examples/configs/mixed_precision_fashion_mnist.yaml`` or one like it: a supernet, then a search for each limit
-on bit operations. Each seed has its own supernet, searches and trainings. The networks that were found, and uniform ones
-of 2, 3, 4 and 8 bits, are trained from scratch on all training images with the recipe of CONFIG's final stage and scored
-on the test images.
+CONFIG is ``examples/configs/mixed_precision_fashion_mnist.yaml`` or one like it: a supernet, then a search for each
+limit on bit operations. Each seed has its own supernet, searches and trainings. The networks that were found, and
+uniform ones of 2, 3, 4 and 8 bits, are trained from scratch on all training images with the recipe of CONFIG's final
+stage and scored on the test images.
 
 The searches of a seed are a run in OUT, which continues after an interruption; each training writes a JSON file and is
 skipped if the file exists. ``--report`` only prints the table of what exists.
@@ -69,13 +69,13 @@ class Study:
     def networks(self, seed: int) -> dict[str, Architecture]:
         """Return name -> architecture of all networks that are trained with a seed."""
         uniform = {
-            f"uniform {bits}": self.space.validate({name: f"W{bits}A{bits}" for name in self.space.decisions})
+            f"uniform {bits}": self.space.validate(dict.fromkeys(self.space.decisions, f"W{bits}A{bits}"))
             for bits in UNIFORM
         }
         return {**uniform, **self.found(seed)}
 
     def train(self, name: str, architecture: Architecture, seed: int) -> None:
-        """Train a network and write its record, if there is none."""
+        """Train a network and write its record, if it has none yet."""
         file = self.out / f"{name.replace(' ', '-')}-s{seed}.json"
         if file.exists():
             return
@@ -122,15 +122,15 @@ def report(records: Sequence[Mapping[str, Any]]) -> None:
     for name, each in sorted(named.items(), key=lambda item: float(np.mean([r["bit_ops"] for r in item[1]]))):
         costs = ", ".join(f"{cost / 1e6:.2f}" for cost in sorted({record["bit_ops"] for record in each}))
         print(f"| {name} | {costs} | {interval([record['accuracy'] for record in each])} | {len(each)} |")
-    for found, uniform in (("two_bits", "uniform 2"), ("three_bits", "uniform 3"), ("four_bits", "uniform 4")):
+    for searched, uniform in (("two_bits", "uniform 2"), ("three_bits", "uniform 3"), ("four_bits", "uniform 4")):
         pairs = [
             (record["accuracy"], other["accuracy"])
-            for record in named.get(found, [])
+            for record in named.get(searched, [])
             for other in named.get(uniform, [])
             if record["seed"] == other["seed"]
         ]
         if pairs:
-            print(f"{found} minus {uniform}: {interval([one - other for one, other in pairs])}")
+            print(f"{searched} minus {uniform}: {interval([one - other for one, other in pairs])}")
 
 
 def main() -> None:

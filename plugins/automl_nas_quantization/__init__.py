@@ -16,7 +16,7 @@ def register_spaces(register: Register) -> None:
     register(
         "mixed_precision_resnet",
         "automl_nas_quantization.resnet:mixed_precision_resnet",
-        summary="ResNet-18, ResNet-34 and smaller ones: weight and activation bits, and perhaps a width, for every block",
+        summary="ResNet-18, ResNet-34 and smaller ones: bits of weights and activations, perhaps a width, per block",
     )
 
 

@@ -25,7 +25,7 @@ class BitOps(CostModel):
 
     The sum is over all convolutions, linear layers and matrix products, as SPOS (arXiv 1904.00420, section 4) counts
     quantised networks. What is not quantised counts as 32 times 32 bits. Biases, normalisation, activations and
-    elementwise arithmetic count 0. The numbers of the paper's table are for the searched layers alone, in units of 2^30.
+    elementwise arithmetic count 0. The numbers of the paper's table are those of the searched layers, in units of 2^30.
 
     Args:
         space: any search space that can build networks.
@@ -49,7 +49,7 @@ class BitOps(CostModel):
         network, macs, total = multiply_adds(self._space, architecture)
         costs: dict[str, float] = {}
         counted = 0
-        for path, module in network.named_modules():
+        for path, _ in network.named_modules():
             if path in macs:
                 counted += macs[path]
                 precision, searched = _precision_of(network, path)

@@ -26,7 +26,7 @@ from automl_nas_quantization.precision import FLOAT, Precision
 from automl_nas_quantization.quantizers import WEIGHT_QUANTIZERS, WeightQuantizer, quantize_activations
 
 KINDS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Linear, ElasticConv2d, ElasticLinear)
-"""The classes of layers that are quantised. Layers of classes derived from these stay as they are: they may compute something else."""
+"""The classes of layers that are quantised. Others that derive from these stay as they are: they may compute more."""
 
 
 @final
@@ -201,7 +201,7 @@ class SearchedPrecision(ChoiceModule):
         choice = choices[self.KEY]
         if choice.weights is not None:
             raise SpaceError(
-                f"the precision '{self.path}.{self.KEY}' takes values only; use a strategy that selects one option, such "
-                "as single_path"
+                f"the precision '{self.path}.{self.KEY}' takes values only; use a strategy that selects one option, "
+                "such as single_path"
             )
         return Precision.parse(str(choice.options[0]))

@@ -66,10 +66,10 @@ def precisions(pairs: Sequence[tuple[int, int]]) -> tuple[Precision, ...]:
     Raises:
         SpaceError: there are no pairs, one occurs twice, or bits that the quantisers do not have.
     """
-    found = tuple(Precision(*pair) for pair in pairs)
-    if not found:
+    options = tuple(Precision(*pair) for pair in pairs)
+    if not options:
         raise SpaceError("precisions needs at least one pair (weight bits, activation bits)")
-    if len(set(found)) != len(found):
-        twice = next(str(each) for each in found if found.count(each) > 1)
+    if len(set(options)) != len(options):
+        twice = next(str(each) for each in options if options.count(each) > 1)
         raise SpaceError(f"precisions must be different, but {twice} occurs twice")
-    return found
+    return options

@@ -30,13 +30,13 @@ class _Round(torch.autograd.Function):
 
 class _Sign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, magnitude: Tensor) -> Tensor:
         # One bit has two values, and torch.sign has three.
-        return torch.where(x < 0, -1.0, 1.0).to(x.dtype)
+        return torch.where(x < 0, -magnitude, magnitude)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 def steps(bits: int, signed: bool) -> int:
@@ -92,8 +92,8 @@ def quantize_activations(x: Tensor, clip: Tensor, bits: int, *, signed: bool = F
         x: activations of any shape.
         clip: the clipping level, a tensor with one element.
         bits: 1 or more; 2 or more if signed.
-        signed: whether x may be negative. Then values are clamped to [-clip, clip], ``s = clip / (2^(bits-1) - 1)``, and
-            the gradient to the clipping level is -1 where ``x <= -clip``. An extension; PACT takes outputs of ReLU.
+        signed: whether x may be negative. Then values are clamped to [-clip, clip], ``s = clip / (2^(bits-1) - 1)``,
+            and the gradient to the clipping level is -1 where ``x <= -clip``. PACT itself takes outputs of ReLU only.
         full: whether the gradient to the clipping level also has the term of the rounding in range, which the paper
             leaves out: ``(round(y / s) s - y) / clip``.
     """
@@ -114,7 +114,7 @@ def dorefa(weight: Tensor, bits: int) -> Tensor:
         bits: 1 or more.
     """
     if bits == 1:
-        return _apply(_Sign, weight) * weight.detach().abs().mean()
+        return _apply(_Sign, weight, weight.detach().abs().mean())
     tanh = torch.tanh(weight)
     most = tanh.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
     levels = steps(bits, signed=False)
@@ -135,7 +135,7 @@ def symmetric(weight: Tensor, bits: int) -> Tensor:
     magnitude = weight.detach().abs().flatten(1)
     shape = (-1, *[1] * (weight.dim() - 1))
     if bits == 1:
-        return _apply(_Sign, weight) * magnitude.mean(1).reshape(shape)
+        return _apply(_Sign, weight, magnitude.mean(1).reshape(shape))
     step = symmetric_steps(weight, bits)
     return _apply(_Round, weight / step) * step
 

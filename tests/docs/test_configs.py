@@ -19,6 +19,7 @@ from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.record.yaml import parse_yaml
+from automl_nas.space import Architecture
 from automl_nas_costs.models import Flops
 from automl_nas_spaces.shufflenet_v2 import from_codes
 
@@ -26,6 +27,7 @@ SMALL_IMAGES = ROOT / "examples" / "configs" / "spos_cifar10_small.yaml"
 DSO = [ROOT / "examples" / "configs" / f"dso_{name}.yaml" for name in ("cifar10", "cifar10_small", "digits")]
 CHANNELS = ROOT / "examples" / "configs" / "spos_channels_digits.yaml"
 FASHION = ROOT / "examples" / "configs" / "spos_fashion_mnist.yaml"
+MIXED = [ROOT / "examples" / "configs" / f"mixed_precision_{name}.yaml" for name in ("digits", "fashion_mnist")]
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
@@ -120,7 +122,7 @@ def test_the_small_images_say_true_numbers(config: Path, request: pytest.Fixture
 
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
-    assert found == [TABLE, *DSO, FOLDER, LATENCY, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES, FASHION]
+    assert found == [TABLE, *DSO, FOLDER, LATENCY, *MIXED, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES, FASHION]
 
 
 @pytest.mark.slow
@@ -183,6 +185,39 @@ def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("config", MIXED, ids=lambda config: config.stem)
+def test_mixed_precision_runs_at_toy_size(config: Path, grey_images: Path, tmp_path: Path) -> None:
+    """Limits and numbers in the comments are those of the space as it is written; then a smaller one is searched."""
+    digits = config.stem == "mixed_precision_digits"
+    data = [] if digits else [f"task.path={grey_images}", "task.batch_size=16"]
+    plan = make_plan(Configuration.read(config, data).value, registry(), checked=True)
+    cost = plan.stages[-1].problem.cost_models["bit_ops"]
+    assert isinstance(cost, TabulatedCost)
+    assert f"{plan.space.size:,} networks" in comments(config)
+    if digits:
+        extremes = cost.extremes()
+        assert f"from {extremes.smallest_value / 1e6:.2f} to {extremes.largest_value / 1e6:.2f} million" in comments(
+            config
+        )
+    else:
+        costs = [
+            cost.estimate(Architecture(dict.fromkeys(plan.space.decisions, f"W{bits}A{bits}"))) for bits in (2, 3, 4)
+        ]
+        limits = [stage.problem.constraints[0].high for stage in plan.stages[1:]]
+        assert limits == [*costs, 2 * costs[-1]]
+    changes = [*data, "space.widths=[4]", "space.repeats=[2]", "space.strides=[1]", "final.train.epochs=1"]
+    changes += ["final.train.warmup_epochs=0", "stages.supernet.strategy.train={epochs: 1}"]
+    for stage in plan.stages[1:]:
+        name = f"stages.{stage.settings.name}"
+        changes += [f"{name}.strategy.{key}=2" for key in ("population", "generations", "top_k")]
+        changes += [f"{name}.evaluator.recalibration_images=32", f"{name}.problem.constraints.bit_ops=<= 0.8 * largest"]
+    if digits:
+        changes += ["final.baselines=[random]", "final.export=[safetensors]"]
+    result = automl_nas.search(Configuration.read(config, changes).value, out=tmp_path / "run")
+    assert result.plan.stages[-1].problem.feasible(result.architecture)
+
+
+@pytest.mark.slow
 def test_a_limit_on_latency_runs_at_toy_size(tmp_path: Path) -> None:
     """What is delivered has been measured, as a network and as a file, and a prediction says how good it is."""
     changes = [change for change in TOY if "flops" not in change]
@@ -236,6 +271,7 @@ def test_the_shortest_configuration_is_enough() -> None:
         "reference/configuration.md",
         "reference/costs.md",
         "how_to/dso.md",
+        "how_to/mixed_precision.md",
         "how_to/spos.md",
         "how_to/strategies.md",
         "how_to/export.md",
