@@ -41,7 +41,7 @@ class _Sign(torch.autograd.Function):
 
 def steps(bits: int, signed: bool) -> int:
     """Return the number of steps between 0 and the clipping level: 2^bits - 1, or with a sign 2^(bits - 1) - 1."""
-    return 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    return (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
 
 
 def _pact(x: Tensor, clip: Tensor, bits: int, signed: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -64,7 +64,7 @@ def mixed_precision_resnet(
         SpaceError: a setting is out of its range, bits that the quantisers do not have, a scale gives 0 channels, or
             images are too small for the strides.
     """
-    plan = _ResNet(num_classes, tuple(input_shape), widths, repeats, strides, scales, stem)
+    plan = _ResNet(num_classes, input_shape, widths, repeats, strides, scales, stem)
     options, of_ends = _checked(precisions, ends)
     scheme = Scheme(weights, initial_clip, full_gradient)
     if plan.searches_nothing and len(options) == 1:
