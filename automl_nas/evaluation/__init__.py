@@ -12,6 +12,7 @@ from automl_nas._lazy import lazy_names
 if TYPE_CHECKING:
     from automl_nas.evaluation.artifacts import Artifacts as Artifacts
     from automl_nas.evaluation.costs.additivity import corner as corner
+    from automl_nas.evaluation.costs.joint_counting import CostSampler as CostSampler
     from automl_nas.evaluation.costs.knapsack import (
         CostInterval as CostInterval,
         Optimum as Optimum,
@@ -198,6 +199,7 @@ _HOMES = {
         "Extremes",
         "TabulatedCost",
     ),
+    "costs.joint_counting": ("CostSampler",),
     "costs.knapsack": (
         "Optimum",
         "CostInterval",

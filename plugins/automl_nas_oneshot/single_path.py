@@ -21,9 +21,17 @@ from automl_nas.evaluation import (
 )
 from automl_nas.space import SearchSpace, SupernetSpace
 from automl_nas.strategy import Problem, Services, Strategy
-from automl_nas_oneshot.paths import FairPaths, FeasiblePaths, Paths, SandwichPaths, UniformPaths, WideningPaths
+from automl_nas_oneshot.paths import (
+    BinnedPaths,
+    FairPaths,
+    FeasiblePaths,
+    Paths,
+    SandwichPaths,
+    UniformPaths,
+    WideningPaths,
+)
 
-PathRule: TypeAlias = Literal["uniform", "feasible", "fair", "sandwich"]
+PathRule: TypeAlias = Literal["uniform", "feasible", "bins", "fair", "sandwich"]
 """How the paths of a training are drawn; see `SinglePath`."""
 
 
@@ -35,6 +43,7 @@ def choose_paths(
     seed: int,
     train: Recipe,
     paths: PathRule,
+    bins: Mapping[str, list[str]] | None,
     widen_epochs: int,
     sandwich_paths: int,
     distill: bool,
@@ -50,7 +59,8 @@ def choose_paths(
     Raises:
         ConfigurationError: a setting is outside its range, or does not fit the space or the task, or the initial
             weights do not fit the supernet.
-        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints.
+        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints; with ``paths: bins``, a bin has
+            no path.
     """
     if iterations_per_step < 1:
         raise ConfigurationError(
@@ -64,6 +74,12 @@ def choose_paths(
         )
     if widen_epochs and paths != "uniform":
         raise ConfigurationError(f"can only be set with paths: uniform, not {paths}", path="widen_epochs")
+    if (bins is not None) != (paths == "bins"):
+        raise ConfigurationError(
+            "paths: bins and the setting bins, such as {flops: [290M..300M, 300M..310M]}, belong together: set both or "
+            "neither",
+            path="bins",
+        )
     if distill:
         _check_distillation(task, paths)
     chosen: Paths
@@ -71,6 +87,8 @@ def choose_paths(
         chosen = WideningPaths(space, seed, widen_epochs * batches)
     elif paths == "feasible":
         chosen = FeasiblePaths(space.decisions, seed, problem, max_draws)
+    elif bins is not None:
+        chosen = BinnedPaths(seed, problem, bins)
     elif paths == "fair":
         chosen = FairPaths(space, seed)
     elif paths == "sandwich":
@@ -111,14 +129,17 @@ class SinglePath(Strategy):
         task: training batches and loss.
         runtime: where the training runs.
         artifacts: the weights are saved in it.
-        problem: its constraints on costs are used by ``paths: feasible``.
+        problem: its constraints on costs are used by ``paths: feasible``, its costs by ``paths: bins``.
         seed: of weights, batches and paths.
         train: the recipe of the training.
         paths: ``uniform`` (the paper); ``feasible``: uniformly among the paths that meet the constraints on costs;
+            ``bins``: one of the ``bins`` uniformly, then uniformly among the paths in it (the authors' code);
             ``fair``: each batch goes through m paths, and each of the m options is in one of them (FairNAS), so an
             iteration costs m times as much; ``sandwich``: each batch goes through the largest path, the smallest one
             and ``sandwich_paths`` random ones (slimmable networks, Yu & Huang 2019, arXiv 1903.05134), for spaces with
             `Ordinal` decisions, such as widths.
+        bins: for ``paths: bins``, the cost and its intervals, such as ``{flops: [290M..300M, 300M..310M]}``; the cost
+            must be additive over the decisions.
         widen_epochs: for ``paths: uniform`` in a space with `Ordinal` decisions, such as widths: the number of epochs
             until all of their options are sampled; the training begins with the largest options.
         sandwich_paths: for ``paths: sandwich``, the number of random paths in each batch.
@@ -127,13 +148,14 @@ class SinglePath(Strategy):
         iterations_per_step: iterations between two points at which a checkpoint can be written or the run
             interrupted; a step should take well under a minute.
         split: the split to train on.
-        max_draws: for ``paths: feasible`` with several constraints or a cost that is not additive, the number of paths
-            sampled for one iteration before an error is raised.
+        max_draws: for ``paths: feasible`` with a cost that is not additive, or with too many distinct costs, the number
+            of paths sampled for one iteration before an error is raised.
         initial_weights: weights that the supernet begins with instead of fresh ones; null: fresh weights.
 
     Raises:
         ConfigurationError: a setting is outside its range, or does not fit the space or the task.
-        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints.
+        InfeasibleError: with ``paths: feasible``, too few paths meet the constraints; with ``paths: bins``, a bin has
+            no path.
     """
 
     space_type: ClassVar[type[SearchSpace]] = SupernetSpace  # type: ignore[type-abstract]
@@ -149,6 +171,7 @@ class SinglePath(Strategy):
         seed: int,
         train: Recipe = Recipe(),  # noqa: B008 - frozen
         paths: PathRule = "uniform",
+        bins: Mapping[str, list[str]] | None = None,
         widen_epochs: int = 0,
         sandwich_paths: int = 2,
         distill: bool = False,
@@ -164,6 +187,7 @@ class SinglePath(Strategy):
             seed=seed,
             train=train,
             paths=paths,
+            bins=bins,
             widen_epochs=widen_epochs,
             sandwich_paths=sandwich_paths,
             distill=distill,

@@ -1,17 +1,16 @@
 """Exact counting: the number of ways to pick one code for each item so that the sum of values is in an interval.
 
-The items are split into two convolutions. Each adds one item after another and merges equal partial sums, counting
-their combinations, so that it stays small if many combinations have the same sum. A query about all items is answered
-by meeting in the middle (Horowitz and Sahni 1974): each sum of one half is combined with a range of the sorted sums of
-the other. All arithmetic is on whole numbers, of 64 bits if these suffice, otherwise on Python integers: counts are
-exact, draws are exactly uniform.
+A convolution adds one item after another and merges equal partial sums, counting their combinations, so that it stays
+small if many combinations have the same sum. All arithmetic is on whole numbers, of 64 bits if these suffice, otherwise
+on Python integers: counts are exact, draws are exactly uniform. The module `sums` combines two convolutions.
 """
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import SpaceError
+from automl_nas.space.architecture import Architecture, Value
+from automl_nas.space.decisions import Decision, Subset
 
 Code: TypeAlias = tuple[int, ...]
 
@@ -26,6 +27,7 @@ MOST_SUMS = 1 << 22
 """The largest number of distinct partial sums of a half (32 MB for the values and 32 MB for the counts)."""
 
 _MOST_BEFORE_MERGING = 1 << 24
+_MOST_REMEMBERED = 1 << 17  # lists of a few numbers: tens of MB
 _WORD = 1 << 62
 
 
@@ -173,6 +175,7 @@ class Convolution:
         self._prune = prune
         self._items: list[Item] = []
         self._prefixes = [SumCounts(integers([0], bound), integers([1], bound))]
+        self._ways_of: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for item in items:
             self.add(item)
 
@@ -193,85 +196,55 @@ class Convolution:
     def draw(self, value: int, rng: random.Random) -> list[Code]:
         """Draw uniformly among all tuples of codes with this sum: one code for each item, in their order."""
         codes: list[Code] = []
-        for item, before in zip(reversed(self._items), reversed(self._prefixes[:-1]), strict=True):
-            rest = value - item.sums.values
-            indices = np.minimum(np.searchsorted(before.values, rest), len(before.values) - 1)
-            reachable = before.values[indices] == rest
-            chosen = _pick(rng, np.where(reachable, item.sums.counts * before.counts[indices], 0))
-            codes.append(item.draw(int(item.sums.values[chosen]), rng))
-            value = int(rest[chosen])
+        for place in range(len(self._items) - 1, -1, -1):
+            values, cumulative = self._ways(place, value)
+            own = values[bisect_right(cumulative, rng.randrange(cumulative[-1]))]
+            codes.append(self._items[place].draw(own, rng))
+            value -= own
         return codes[::-1]
 
+    def _ways(self, place: int, total: int) -> tuple[list[int], list[int]]:
+        """Return the values of an item with which it and the items before it have a sum, and cumulative counts."""
+        ways = self._ways_of.get((place, total))
+        if ways is None:
+            item, before = self._items[place].sums, self._prefixes[place]
+            rest = total - item.values
+            indices = np.minimum(np.searchsorted(before.values, rest), len(before.values) - 1)
+            reachable = before.values[indices] == rest
+            counts = (item.counts * before.counts[indices])[reachable]
+            ways = item.values[reachable].tolist(), np.cumsum(counts).tolist()
+            if len(self._ways_of) >= _MOST_REMEMBERED:
+                self._ways_of.clear()
+            self._ways_of[place, total] = ways
+        return ways
 
-@final
-class Sums:
-    """All sums over items; counts and draws those in an interval.
+
+def items_of(decisions: Iterable[Decision], units: Iterable[Sequence[int]], bound: int) -> list[Item]:
+    """Return the items of decisions: one for each, or one for each element of a `Subset` of any size.
 
     Args:
-        items: one or more.
-        bound: an upper bound on the magnitude of all sums and on all counts.
-
-    Raises:
-        SpaceError: a half of the items has more than `MOST_SUMS` distinct sums.
+        decisions: in order.
+        units: of each decision, the value of each option.
+        bound: an upper bound on all sums and counts.
     """
+    items: list[Item] = []
+    for decision, own in zip(decisions, units, strict=True):
+        if not isinstance(decision, Subset):
+            items.append(Options([(index,) for index in range(len(own))], own, bound))
+        elif decision.min == 0 and decision.largest == decision.width:
+            items += [Options([(0,), (1,)], [0, unit], bound) for unit in own]
+        else:
+            items.append(BoundedSubset(own, decision.min, decision.largest, bound))
+    return items
 
-    def __init__(self, items: Sequence[Item], bound: int) -> None:
-        # Equal items are put into the same half, since their partial sums coincide most often.
-        order = sorted(range(len(items)), key=lambda index: (items[index].sums.values.tolist(), index))
-        halves = Convolution([], bound), Convolution([], bound)
-        indices: tuple[list[int], list[int]] = ([], [])
-        while order:
-            half = int(len(halves[0].sums.values) > len(halves[1].sums.values))
-            index = order.pop(0 if half == 0 else -1)
-            halves[half].add(items[index])
-            indices[half].append(index)
-        self._halves, self._indices = halves, indices
-        self._first, self._second = halves[0].sums, halves[1].sums
-        self._cumulative = np.concatenate((integers([0], bound), np.cumsum(self._second.counts)))
-        self._bounds = (
-            int(self._first.values[0] + self._second.values[0]),
-            int(self._first.values[-1] + self._second.values[-1]),
-        )
-        self._last: tuple[tuple[int, int], NDArray[Any], NDArray[Any]] | None = None
 
-    def _interval(self, low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return two arrays with one number for each sum of the first half.
-
-        The index of the first sum of the second half with which it is in the interval, and the number of combinations
-        in the interval, cumulative.
-        """
-        low, high = max(low, self._bounds[0] - 1), min(high, self._bounds[1] + 1)
-        if self._last is None or self._last[0] != (low, high):
-            begin = np.searchsorted(self._second.values, low - self._first.values, side="left")
-            end = np.searchsorted(self._second.values, high - self._first.values, side="right")
-            partners = self._cumulative[np.maximum(end, begin)] - self._cumulative[begin]
-            self._last = (low, high), begin, np.cumsum(self._first.counts * partners)
-        return self._last[1], self._last[2]
-
-    def count(self, low: int, high: int) -> int:
-        """Return the number of tuples of codes with a sum from ``low`` to ``high``, both included."""
-        return int(self._interval(low, high)[1][-1])
-
-    def draw(self, low: int, high: int, rng: random.Random) -> list[Code]:
-        """Draw uniformly among the tuples of codes with a sum from ``low`` to ``high``; there must be at least one."""
-        begin, cumulative = self._interval(low, high)
-        first = int(np.searchsorted(cumulative, rng.randrange(int(cumulative[-1])), side="right"))
-        partners = (int(cumulative[first]) - (int(cumulative[first - 1]) if first else 0)) // int(
-            self._first.counts[first]
-        )
-        partner = int(self._cumulative[begin[first]]) + rng.randrange(partners)
-        second = int(np.searchsorted(self._cumulative, partner, side="right")) - 1
-        codes: dict[int, Code] = {}
-        for half, value in enumerate((self._first.values[first], self._second.values[second])):
-            codes.update(zip(self._indices[half], self._halves[half].draw(int(value), rng), strict=True))
-        return [codes[index] for index in range(len(codes))]
-
-    def nearest(self, low: int, high: int) -> tuple[int | None, int | None]:
-        """Return the largest sum below ``low`` and the smallest above ``high``; None where no such sum exists."""
-        low, high = min(low, self._bounds[1] + 1), max(high, self._bounds[0] - 1)
-        under = np.searchsorted(self._second.values, low - self._first.values, side="left") - 1
-        over = np.searchsorted(self._second.values, high - self._first.values, side="right")
-        has_under, has_over = under >= 0, over < len(self._second.values)
-        below = (self._first.values + self._second.values[under])[has_under]
-        above = self._first.values[has_over] + self._second.values[over[has_over]]
-        return (int(below.max()) if len(below) else None), (int(above.min()) if len(above) else None)
+def decoded(decisions: Mapping[str, Decision], codes: Iterable[Code]) -> Architecture:
+    """Return the architecture of the codes that were drawn for the items of `items_of`."""
+    remaining = iter(codes)
+    values: dict[str, Value] = {}
+    for name, decision in decisions.items():
+        code = next(remaining)
+        while len(code) < decision.width:
+            code += next(remaining)
+        values[name] = decision.decode(code)
+    return Architecture(values)

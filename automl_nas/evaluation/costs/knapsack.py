@@ -167,14 +167,14 @@ def _items(
             values.append(own)
             scores.append([math.fsum(w * float(s) for w, s in zip(row, score[name], strict=True)) for row in weights])
             units = [
-                [sum(w * u for w, u in zip(row, limit.table._units[name], strict=True)) for row in weights]
+                [sum(w * u for w, u in zip(row, limit.table.units[name], strict=True)) for row in weights]
                 for limit in bounded
             ]
             costs.append(np.array(units, dtype=np.float64).reshape(len(bounded), len(own)).T)
     width = max((len(own) for own in values), default=1)
     columns, ends = [], []
     for index, limit in enumerate(bounded):
-        low, high = limit.table._interval(limit.low, limit.high)
+        low, high = limit.table.unit_interval(limit.low, limit.high)
         columns += [(index, 1.0)] * (limit.high < math.inf) + [(index, -1.0)] * (limit.low > -math.inf)
         ends += [float(high)] * (limit.high < math.inf) + [-float(low)] * (limit.low > -math.inf)
     all_scores = np.full((len(names), width), -np.inf)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from automl_nas.errors import InfeasibleError, SpaceError
 from automl_nas.evaluation.costs.additivity import AdditiveFit, NotAdditiveError, fit, verification_points, verify
-from automl_nas.evaluation.costs.exact_counting import BoundedSubset, Item, Options, Sums, integers
+from automl_nas.evaluation.costs.exact_counting import decoded, integers, items_of
 from automl_nas.evaluation.costs.expectation import expected
 from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.sums import Sums
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.operators import encode
@@ -96,6 +97,16 @@ class CostTable:
         own cost; if all subsets have the same size, it is relative to the first element.
         """
         return {name: tuple(self._value(unit) for unit in units) for name, units in self._units.items()}
+
+    @property
+    def units(self) -> Mapping[str, tuple[int, ...]]:
+        """The contributions as whole numbers: of the metric's unit, or of the power of two that is the grid."""
+        return dict(self._units)
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """The decisions of the space."""
+        return dict(self._decisions)
 
     def _value(self, units: int) -> float:
         return units if self.integral else units * self._quantum
@@ -229,7 +240,7 @@ class CostTable:
         Raises:
             SpaceError: a limit is NaN, or there are too many distinct costs (`MOST_SUMS`).
         """
-        interval = self._interval(low, high)
+        interval = self.unit_interval(low, high)
         return self._sums.count(*interval) if interval[0] <= interval[1] else 0
 
     def sample(self, rng: random.Random, low: float = -math.inf, high: float = math.inf) -> Architecture:
@@ -239,20 +250,13 @@ class CostTable:
             InfeasibleError: no architecture has such a cost; the message names the nearest costs.
             SpaceError: as in `count`.
         """
-        interval = self._interval(low, high)
+        interval = self.unit_interval(low, high)
         if interval[0] > interval[1] or not self._sums.count(*interval):
             raise InfeasibleError(self._infeasible_message(low, high, interval))
-        codes = iter(self._sums.draw(*interval, rng))
-        values: dict[str, Value] = {}
-        for name, decision in self._decisions.items():
-            code = next(codes)
-            while len(code) < decision.width:
-                code += next(codes)
-            values[name] = decision.decode(code)
-        return Architecture(values)
+        return decoded(self._decisions, self._sums.draw(*interval, rng))
 
-    def _interval(self, low: float, high: float) -> tuple[int, int]:
-        """Return the limits in whole units above the base; both are included."""
+    def unit_interval(self, low: float, high: float) -> tuple[int, int]:
+        """Return the limits in whole units (see `units`) above the base; both are included."""
         if math.isnan(low) or math.isnan(high):
             raise SpaceError(f"a limit of {self.metric} is NaN")
         ends = [self._bound if limit > 0 else -self._bound for limit in (low, high)]
@@ -263,29 +267,25 @@ class CostTable:
             ends[1] = math.floor(Fraction(high) / quantum) - self._base
         return ends[0], ends[1]
 
+    def cost_of(self, units: int) -> float:
+        """Return the cost of an architecture whose contributions add up to a number of units."""
+        return self._value(self._base + units)
+
     def _infeasible_message(self, low: float, high: float, interval: tuple[int, int]) -> str:
         limits = [f"at least {low:,}"] * (low > -math.inf) + [f"at most {high:,}"] * (high < math.inf)
         parts = [f"no architecture has {self.metric} of {' and '.join(limits)} {self.unit}"]
         below, above = self._sums.nearest(*interval)
         if below is not None:
-            value = self._value(self._base + below)
+            value = self.cost_of(below)
             parts.append(f"the nearest cost below is {value:,} ({low - value:,.10g} too low)")
         if above is not None:
-            value = self._value(self._base + above)
+            value = self.cost_of(above)
             parts.append(f"the nearest cost above is {value:,} ({value - high:,.10g} too high)")
         return "; ".join(parts)
 
     @property
     def _sums(self) -> Sums:
         if self._cached_sums is None:
-            items: list[Item] = []
-            for name, decision in self._decisions.items():
-                units = self._units[name]
-                if not isinstance(decision, Subset):
-                    items.append(Options([(index,) for index in range(len(units))], units, self._bound))
-                elif decision.min == 0 and decision.largest == decision.width:
-                    items += [Options([(0,), (1,)], [0, unit], self._bound) for unit in units]
-                else:
-                    items.append(BoundedSubset(units, decision.min, decision.largest, self._bound))
+            items = items_of(self._decisions.values(), self._units.values(), self._bound)
             self._cached_sums = Sums(items, self._bound)
         return self._cached_sums

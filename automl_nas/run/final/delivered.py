@@ -73,8 +73,7 @@ class DeliveredNetwork:
         export_notes: what users should know about the exported files, such as a part that could not be written.
         conversions: of exported files that compute other outputs than the network on purpose, such as int8 ones.
         dominated_by: position of another delivered network that is at least as good in every objective and better in
-            one, after both were trained, by their costs and test metrics; None: there is none, or only one network is
-            delivered.
+            one, after both were trained, by their costs and test metrics; None without such a network.
     """
 
     network: int

@@ -33,7 +33,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         defaults = signature.validate({}, name)
         settings[name] = set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
-    supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes"}
+    supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes", "together", "share_megabytes"}
     assert settings == {
         "single_path": {
             "train",
@@ -41,6 +41,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
             "iterations_per_step",
             "split",
             "max_draws",
+            "bins",
             "widen_epochs",
             "sandwich_paths",
             "distill",
