@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+_SAMPLES = 16
+"""Number of samples of a batch that a sparing runtime computes on the CPU."""
+
 
 class Runtime:
     """Device, precision, memory format, threads and seeds of a run.
@@ -179,23 +182,29 @@ class Runtime:
         model.eval()
         computed: list[Tensor] = []
 
-        def predict(inputs: Tensor) -> Tensor:
-            if self._predicted is not None and len(computed) >= self._predicted:
-                first = computed[0][:1]
-                return first.expand(len(inputs), *first.shape[1:]).clone()
+        def compute(inputs: Tensor) -> Tensor:
             with torch.inference_mode(), self.autocast():
                 outputs: Tensor = model(self.tensor(inputs))
-            outputs = outputs.float().cpu()
-            if self._predicted is not None:
-                computed.append(outputs)
-            return outputs
+            return outputs.float().cpu()
+
+        def predict(inputs: Tensor) -> Tensor:
+            if self._predicted is None:
+                return compute(inputs)
+            if len(computed) >= self._predicted:
+                first = computed[0][:1]
+                return first.expand(len(inputs), *first.shape[1:]).clone()
+            count = _SAMPLES if self._kind == "cpu" else len(inputs)
+            computed.append(compute(inputs[:count]))
+            return computed[-1][torch.arange(len(inputs)) % count] if len(inputs) > count else computed[-1]
 
         return predict
 
     def sparing(self, batches: int) -> Runtime:
         """Return a runtime whose predictors compute the first batches only, for runs that only try what works.
 
-        The outputs of further batches repeat those of the first sample, so that whole splits can be scored.
+        The outputs of further batches repeat those of the first sample, so that whole splits can be scored. On the
+        CPU a large batch is not computed as a whole either: its outputs repeat those of the first samples. On a GPU it
+        is, since the memory may be too small for it.
 
         Args:
             batches: number of batches that each predictor computes, at least 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,25 @@ def separate_fit(spec: Any, path: str) -> tuple[Any, FittedSetting | None]:
         )
     others = {key: value for key, value in spec.items() if key != name}
     return others, FittedSetting(name, dict(limits), join(path, name))
+
+
+def _next_value(low: int, high: int, shares: Mapping[int, float]) -> int:
+    """Return the value to try next, strictly between two: the larger the network, the longer it takes to construct.
+
+    Costs grow about as a power of the value, so it is where a straight line through the logarithms of both reaches the
+    limit. Every third value halves the interval instead, whatever the costs are.
+
+    Args:
+        low: the largest value that meets the limits; 0: none does so far.
+        high: the smallest value that misses them; `MAX_VALUE`: none does so far.
+        shares: value -> its cost as a share of the limit, for each value that was tried.
+    """
+    if high == MAX_VALUE:
+        return 2 * low
+    if low and 0 < shares[low] < shares[high] < math.inf and len(shares) % 3:
+        share = math.log(1 / shares[low]) / math.log(shares[high] / shares[low])
+        return min(max(int(low * (high / low) ** share), low + 1), high - 1)
+    return (low + high) // 2
 
 
 class WidthFitter:
@@ -183,29 +203,32 @@ class WidthFitter:
         """
         low, high = 0, MAX_VALUE
         value = self._first
+        costs, shares = dict[int, dict[str, float]](), dict[int, float]()
         while (accepted := self._accepted(value, low, high)) is not None:
-            if self._meets(accepted, architecture):
+            costs[accepted] = self._cost(accepted, architecture)
+            violation = max(each.violation(costs[accepted][each.metric]) for each in self._constraints)
+            shares[accepted] = 1 + violation
+            if violation <= 0:
                 low = accepted
             else:
                 high = accepted
             if high - low < 2:
                 break
-            value = 2 * low if high == MAX_VALUE else (low + high) // 2
+            value = _next_value(low, high, shares)
             if value >= MAX_VALUE:
                 raise RunFailedError(
                     f"with {self._setting}: {low} the network still meets {self._limits_text()}; that cost does not "
                     f"grow with {self._setting}, so no value is the largest"
                 )
         if not low:
-            costs = self._cost(high, architecture)
-            nearest = ", ".join(f"{c.metric} {costs[c.metric]:,.6g}" for c in self._constraints)
+            nearest = ", ".join(f"{c.metric} {costs[high][c.metric]:,.6g}" for c in self._constraints)
             raise RunFailedError(
                 f"no {self._setting} meets {self._limits_text()}: with {high}, the smallest value that the space "
                 f"accepts, the network has {nearest}; raise the limit in {self._path}.fit"
             )
         space = self._space(low)
         assert space is not None
-        return FittedSpace(low, {**self._spec, self._setting: low}, space, self._cost(low, architecture))
+        return FittedSpace(low, {**self._spec, self._setting: low}, space, costs[low])
 
     def _limits_text(self) -> str:
         return " and ".join(f"{c.metric} {c.text}" for c in self._constraints)
@@ -219,10 +242,6 @@ class WidthFitter:
             if value - distance <= low and value + distance >= high:
                 break
         return None
-
-    def _meets(self, value: int, architecture: Architecture) -> bool:
-        costs = self._cost(value, architecture)
-        return all(constraint.violation(costs[constraint.metric]) <= 0 for constraint in self._constraints)
 
     def _cost(self, value: int, architecture: Architecture) -> dict[str, float]:
         space = self._space(value)

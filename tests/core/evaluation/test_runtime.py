@@ -269,3 +269,8 @@ def test_a_sparing_runtime_computes_the_first_batches_only() -> None:
     assert torch.equal(outputs[2], torch.zeros(2, 1))  # the output of the first sample, for two samples
     predict = runtime.predictor(Doubling())
     assert torch.equal(torch.cat([predict(batch) for batch in batches]), 2 * torch.cat(batches))
+
+    calls.clear()
+    large = torch.arange(40.0).reshape(-1, 1)
+    repeated = runtime.sparing(2).predictor(Doubling())(large)
+    assert calls == [16] and torch.equal(repeated, 2 * (torch.arange(40.0) % 16).reshape(-1, 1))
