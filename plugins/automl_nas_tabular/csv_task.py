@@ -92,7 +92,8 @@ def csv_task(
     chosen = _inferred(targets) if kind == "auto" else kind
     values, class_names = _targets(table, targets, chosen)
     groups = values if chosen == "classification" else np.zeros(len(values), dtype=np.int64)
-    splits = _splits(groups, test_fraction, search_fraction, split_seed)
+    names_of_groups = class_names if chosen == "classification" else None
+    splits = _splits(groups, names_of_groups, test_fraction, search_fraction, split_seed)
     features = make_features(
         table, [table.columns[name] for name in inputs], splits["train"], most_categories=most_categories
     )
@@ -165,6 +166,11 @@ def _targets(table: Table, targets: Sequence[Column], kind: Kind) -> tuple[NDArr
             raise ConfigurationError("classification needs one target column", path="task.target")
         column = targets[0]
         present = sorted(set(column.cells), key=lambda cell: (isinstance(cell, str), cell))
+        if len(present) < 2:
+            raise DataError(
+                f"{table.path}, column '{column.name}': every row is {present[0]!r}, and classification needs two "
+                "classes at least; set target to another column, or kind: regression"
+            )
         numbers = {cell: number for number, cell in enumerate(present)}
         classes = np.array([numbers[cell] for cell in column.cells], dtype=np.int64)
         return classes, [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in present]
@@ -185,9 +191,11 @@ def _targets(table: Table, targets: Sequence[Column], kind: Kind) -> tuple[NDArr
 
 
 def _splits(
-    groups: NDArray[np.int64], test_fraction: float, search_fraction: float, seed: int
+    groups: NDArray[np.int64], names: Sequence[str] | None, test_fraction: float, search_fraction: float, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each split, stratified by group."""
-    rest, test = hold_out(groups, test_fraction, setting="test_fraction", seed=seed, what="test")
-    train, search = hold_out(groups[rest], search_fraction, setting="search_fraction", seed=seed, what="search")
+    """Return the rows of each split, stratified by group, whose names are for messages."""
+    rest, test = hold_out(groups, test_fraction, setting="test_fraction", seed=seed, what="test", names=names)
+    train, search = hold_out(
+        groups[rest], search_fraction, setting="search_fraction", seed=seed, what="search", names=names
+    )
     return {"train": rest[train], "search": rest[search], "test": test}

@@ -110,9 +110,11 @@ def read_table(path: Path, separator: str, missing_values: Sequence[str], text_c
 
 def _check_header(path: Path, header: Sequence[str], separator: str) -> None:
     if len(header) < 2:
+        others = [each for each in ";,\t|" if each != separator and header and each in header[0]]
+        hint = f"; the line contains {others[0]!r}: set task.separator" if others else ""
         raise DataError(
             f"{path} has {len(header)} columns in its first line; a table needs a header with at least two "
-            f"(the separator is {separator!r})"
+            f"(the separator is {separator!r}{hint})"
         )
     for position, name in enumerate(header):
         if not name:

@@ -168,6 +168,8 @@ class _File:
         description = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
         if array.dtype != np.uint8:
             raise DataError(f"{description}, but images must be uint8 from 0 to 255; convert them before saving")
+        if array.ndim and not len(array):
+            raise DataError(f"{description}, so it holds no images")
         if array.ndim not in (3, 4) or 0 in array.shape:
             raise DataError(f"{description}, but images must be (samples, height, width[, channels])")
         if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3, 4):

@@ -95,7 +95,7 @@ def test_a_home_folder_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.M
         (
             {"train_images": np.zeros((0, 8, 8, 3), np.uint8), "train_labels": np.zeros(0, int)},
             {},
-            "but images must be",
+            "so it holds no images",
         ),
         ({"train_images": np.zeros((40, 3, 8, 8), np.uint8)}, {}, r"channels first; save it with \.transpose"),
         ({"train_labels": np.arange(39) % 4}, {}, "has 40 images, but 'train_labels' has 39 labels"),
