@@ -141,7 +141,7 @@ class _Outputs:
         self._first, *self.others = self._walk.order
         self.most = len(paths)
         self.failed: set[int] = set()
-        self._predict = {n: runtime.predictor(_Network(self._walk, n, path)) for n, path in paths.items()}
+        self._predict = {n: runtime.predictor(_Network(self._walk, n)) for n in paths}
         self._stored: dict[int, list[Tensor]] = {number: [] for number in paths}
         self._inputs: list[object] = []
 
@@ -185,12 +185,11 @@ class _Outputs:
 
 
 class _Network(nn.Module):
-    """One network of a walk."""
+    """One network of a walk; its parts are in evaluation mode already."""
 
-    def __init__(self, walk: Walk, number: int, path: Path) -> None:
+    def __init__(self, walk: Walk, number: int) -> None:
         super().__init__()
         self._walk, self._number = walk, number
-        self.parts = nn.ModuleList([part.module for part in path])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs for the present batch of the walk."""

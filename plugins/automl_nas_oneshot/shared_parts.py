@@ -27,12 +27,14 @@ class Part:
         index: the number of parts made before.
         has_statistics: whether it has batch normalisation with running statistics.
         failed: whether a call raised an exception: networks with the part cannot be computed any more.
+        changes_inputs: whether a call changes its inputs, as layers that work in place do; None: not known yet.
     """
 
     module: nn.Module
     index: int
     has_statistics: bool
     failed: bool = False
+    changes_inputs: bool | None = None
 
 
 Path: TypeAlias = Sequence[Part]
@@ -44,17 +46,15 @@ class PartTree:
 
     Args:
         supernet: divided by its segments.
+
+    Attributes:
+        weight_bytes: the size of the parameters and buffers of all parts.
     """
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet, self._segments = supernet, supernet.segments()
         self._parts: dict[tuple[object, ...], Part] = {}
-
-    @property
-    def weight_bytes(self) -> int:
-        """The size of the parameters and buffers of all parts."""
-        tensors = (t for part in self._parts.values() for t in (*part.module.parameters(), *part.module.buffers()))
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.weight_bytes = 0
 
     def path(self, architecture: Architecture) -> Path:
         """Return the parts of a network; those that no earlier network has are extracted from the supernet."""
@@ -73,7 +73,8 @@ class PartTree:
     def _part(self, key: tuple[object, ...], module: nn.Module) -> Part:
         part = self._parts.get(key)
         if part is None:
-            part = self._parts[key] = Part(module, len(self._parts), bool(batch_norms(module)))
+            part = self._parts[key] = Part(module.eval(), len(self._parts), bool(batch_norms(module)))
+            self.weight_bytes += sum(map(_bytes, (*module.parameters(), *module.buffers())))
         return part
 
 
@@ -132,9 +133,8 @@ def _independent(modules: Iterable[nn.Module]) -> bool:
 class Walk:
     """Computes networks on one batch after the other; outputs of parts that other networks need are kept meanwhile.
 
-    Results are bit-equal to those of the networks alone: a network continues from a copy of the outputs that the part
-    before had, so that a layer that works in place changes nothing else. Outputs that do not fit into the memory are
-    computed again.
+    Results are bit-equal to those of the networks alone: a part that changes its inputs, or may do so, gets a copy of
+    outputs that are kept. Outputs that do not fit into the memory are computed again.
 
     Args:
         paths: number -> the parts of a network.
@@ -170,7 +170,7 @@ class Walk:
             del self._kept[depth]
         x, begin = inputs, max(self._kept, default=0)
         if begin:
-            x = self._kept[begin][1].clone() if begin in later else self._kept.pop(begin)[1]
+            x = self._kept[begin][1] if begin in later else self._kept.pop(begin)[1]
         for depth, part in enumerate(path[begin:], start=begin + 1):
             x = self._call(part, x)
             if depth in later:
@@ -180,27 +180,40 @@ class Walk:
     def _call(self, part: Part, x: Tensor) -> Tensor:
         again = self._restore and part in self._computed
         self._computed.add(part)
+        if part.changes_inputs is not False:
+            x = self._own(x)
+        # Tensors count the changes in place, but for those of the inference mode.
+        version = x._version if isinstance(x, Tensor) and not x.is_inference() else None
         try:
             with _buffers_kept(part.module) if again else contextlib.nullcontext():
                 outputs: Tensor = part.module(x)
         except Exception:
             part.failed = True
             raise
+        if version is not None:
+            part.changes_inputs = x._version != version
         return outputs
 
+    def _own(self, x: Tensor) -> Tensor:
+        """Return inputs that may be changed: a copy if they are kept, too."""
+        if not isinstance(x, Tensor):  # several tensors, of which one may be kept
+            self._kept.clear()
+            return x
+        memory = x.untyped_storage().data_ptr()
+        if any(kept.untyped_storage().data_ptr() == memory for _, kept in self._kept.values()):
+            return x.clone()
+        return x
+
     def _keep(self, depth: int, part: Part, outputs: object) -> None:
-        """Keep a copy of the outputs of a part, if there is room or can be made at the expense of earlier parts."""
+        """Keep the outputs of a part, if there is room or can be made at the expense of earlier parts."""
         if not isinstance(outputs, Tensor):  # parts of the user's may pass on several tensors
             return
-        size = outputs.numel() * outputs.element_size()
+        size = _bytes(outputs)
         if size > self._limit:
             return
-        copy = outputs.clone()
-        if copy.stride() != outputs.stride():  # a layout that a copy cannot have: kernels may round otherwise
-            return
-        while self._kept and size + sum(t.numel() * t.element_size() for _, t in self._kept.values()) > self._limit:
+        while self._kept and size + sum(_bytes(kept) for _, kept in self._kept.values()) > self._limit:
             del self._kept[min(self._kept)]
-        self._kept[depth] = part, copy
+        self._kept[depth] = part, outputs
 
 
 def _resumed(paths: Sequence[Path]) -> list[set[int]]:
@@ -225,6 +238,10 @@ def _common(first: Path, second: Path) -> int:
             break
         count += 1
     return count
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 @contextlib.contextmanager

@@ -392,6 +392,6 @@ def test_kept_outputs_stay_within_the_memory() -> None:
             outputs = {number: walk.compute(number, inputs) for number in walk.order}
         assert Watched.largest == min(limit // 4096, 3) * 4096
         for number, architecture in enumerate(different):
-            network = evaluator._supernet.extract(architecture).train(evaluator._supernet.training)
+            network = evaluator._supernet.extract(architecture).eval()
             with torch.no_grad():
                 assert torch.equal(network(inputs.clone()), outputs[number])
