@@ -99,6 +99,10 @@ if TYPE_CHECKING:
     from automl_nas.evaluation.training.numbered_batches import NumberedBatches as NumberedBatches
     from automl_nas.evaluation.training.recipe import Recipe as Recipe
     from automl_nas.evaluation.training.shortened_training import shortened_training as shortened_training
+    from automl_nas.evaluation.training.weight_states import (
+        WeightAverage as WeightAverage,
+        WeightMean as WeightMean,
+    )
 
 _HOMES = {
     "task": (
@@ -166,6 +170,10 @@ _HOMES = {
     ),
     "training.recipe": ("Recipe",),
     "training.shortened_training": ("shortened_training",),
+    "training.weight_states": (
+        "WeightAverage",
+        "WeightMean",
+    ),
     "training.fit": (
         "Fit",
         "Progress",

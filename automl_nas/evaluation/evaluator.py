@@ -107,10 +107,13 @@ class Evaluator(ABC):
             table, sets it to False: setting the generators takes longer than a look-up.
         default_metric: the metric of the task by which candidates are compared if neither the stage nor the run names
             objectives; None, or a metric that the task does not have: the first metric of the task.
+        taken_ahead: the largest number of requests that it takes before it yields an outcome: 1 unless they share work.
+            An instance may have another number than its class.
     """
 
     stochastic: ClassVar[bool] = True
     default_metric: ClassVar[str | None] = None
+    taken_ahead: int = 1
 
     @abstractmethod
     def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:

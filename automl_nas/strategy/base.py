@@ -148,6 +148,17 @@ class Strategy(ABC):
         return (Phase(1.0),)
 
     @classmethod
+    def artifact_names(cls, settings: Mapping[str, Any]) -> frozenset[str] | None:
+        """Return the names of the artifacts that a stage saves, or None (default: None, not known).
+
+        A stage that is configured to load another artifact is then refused before the run.
+
+        Args:
+            settings: the resolved settings of the strategy.
+        """
+        return None
+
+    @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:
         """Return the names of the metrics that it passes to `Services.record`, or None (default: None).
 

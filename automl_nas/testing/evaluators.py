@@ -36,13 +36,11 @@ class EvaluatorContract(Contract):
     Attributes:
         samples: the number of candidates drawn.
         fidelity: the fidelity of the requests; None: the evaluator's default.
-        taken_ahead: the number of requests it may take before the first outcome: 1 unless candidates share work.
         info_limit: the largest number of characters of the JSON of an outcome's ``info``.
     """
 
     samples: int = 3
     fidelity: float | None = None
-    taken_ahead: int = 1
     info_limit: ClassVar[int] = 100_000
     other_dtype: ClassVar[bool] = False
     other_threads: ClassVar[bool] = False
@@ -164,6 +162,7 @@ class EvaluatorContract(Contract):
         """The iterable may be infinite; a request is recorded as started when it is taken, so it is not taken early.
 
         Way out: write `for request in requests:` and yield the outcome in the loop; no list() or sorted() around it.
+        An evaluator whose requests share work has the number that it takes as its `taken_ahead`.
         """
         space = self.make_space()
         taken = 0
@@ -177,13 +176,13 @@ class EvaluatorContract(Contract):
                 request = self.requests(space)[number % self.samples]
                 yield replace(request, number=number)
 
-        outcomes = self.make_evaluator(space).evaluate(infinite_requests())
+        evaluator = self.make_evaluator(space)
+        outcomes = evaluator.evaluate(infinite_requests())
         require(taken == 0, "a request was taken before the first outcome was requested")
         for answered in range(2):
             next(outcomes)
-            require(
-                taken <= answered + self.taken_ahead, f"after {answered + 1} outcomes it has taken {taken} requests"
-            )
+            most = answered + evaluator.taken_ahead
+            require(taken <= most, f"after {answered + 1} outcomes it has taken {taken} requests, more than {most}")
 
     def test_an_abandoned_evaluation_changes_nothing(self) -> None:
         """A generator that is closed after the first outcome does not change later evaluations.

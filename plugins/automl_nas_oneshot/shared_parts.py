@@ -200,7 +200,7 @@ class Walk:
             self._kept.clear()
             return x
         memory = x.untyped_storage().data_ptr()
-        if any(kept.untyped_storage().data_ptr() == memory for _, kept in self._kept.values()):
+        if any(each.untyped_storage().data_ptr() == memory for _, each in self._kept.values()):
             return x.clone()
         return x
 
@@ -211,7 +211,7 @@ class Walk:
         size = _bytes(outputs)
         if size > self._limit:
             return
-        while self._kept and size + sum(_bytes(kept) for _, kept in self._kept.values()) > self._limit:
+        while self._kept and size + sum(_bytes(each) for _, each in self._kept.values()) > self._limit:
             del self._kept[min(self._kept)]
         self._kept[depth] = part, outputs
 

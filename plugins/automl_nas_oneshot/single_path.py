@@ -16,6 +16,8 @@ from automl_nas.evaluation import (
     Runtime,
     Shortened,
     Task,
+    WeightAverage,
+    WeightMean,
     full_batches,
     shortened_training,
 )
@@ -50,6 +52,8 @@ def choose_paths(
     iterations_per_step: int,
     split: Literal["train", "train+search"],
     max_draws: int,
+    ema: float | None,
+    swa_epochs: int,
     initial_weights: InitialWeights | None,
 ) -> Paths:
     """Return the sampler of paths after checking the settings and, with ``paths: feasible``, the constraints.
@@ -72,6 +76,7 @@ def choose_paths(
         raise ConfigurationError(
             f"must be between 0 and train.epochs ({train.epochs}), not {widen_epochs}", path="widen_epochs"
         )
+    _check_averages(train, ema, swa_epochs)
     if widen_epochs and paths != "uniform":
         raise ConfigurationError(f"can only be set with paths: uniform, not {paths}", path="widen_epochs")
     if (bins is not None) != (paths == "bins"):
@@ -101,6 +106,19 @@ def choose_paths(
     if initial_weights is not None:
         initial_weights.load_into(space.build_supernet())
     return chosen
+
+
+def _check_averages(train: Recipe, ema: float | None, swa_epochs: int) -> None:
+    if ema is not None and not 0 < ema < 1:
+        raise ConfigurationError(f"must be above 0 and below 1, not {ema}", path="ema")
+    if not 0 <= swa_epochs <= train.epochs:
+        raise ConfigurationError(
+            f"must be between 0 and train.epochs ({train.epochs}), not {swa_epochs}", path="swa_epochs"
+        )
+    if ema is not None and train.average is not None:
+        raise ConfigurationError(
+            "train.average replaces the weights by such an average at the end; leave one of the two out", path="ema"
+        )
 
 
 def _check_distillation(task: Task, paths: PathRule) -> None:
@@ -150,6 +168,10 @@ class SinglePath(Strategy):
         split: the split to train on.
         max_draws: for ``paths: feasible`` with a cost that is not additive, or with too many distinct costs, the number
             of paths sampled for one iteration before an error is raised.
+        ema: decay of an exponential moving average of the weights, updated after each iteration and saved beside them
+            as the artifact ``ema``: ``weights: supernet/ema`` scores candidates with it. null: none.
+        swa_epochs: number of last epochs whose weights, each at its end, are averaged (stochastic weight averaging,
+            Izmailov et al. 2018, arXiv 1803.05407) and saved as the artifact ``swa``; 0: none.
         initial_weights: weights that the supernet begins with instead of fresh ones; null: fresh weights.
 
     Raises:
@@ -178,6 +200,8 @@ class SinglePath(Strategy):
         iterations_per_step: int = 50,
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
+        ema: float | None = None,
+        swa_epochs: int = 0,
         initial_weights: InitialWeights | None = None,
     ) -> None:
         self._paths = choose_paths(
@@ -194,6 +218,8 @@ class SinglePath(Strategy):
             iterations_per_step=iterations_per_step,
             split=split,
             max_draws=max_draws,
+            ema=ema,
+            swa_epochs=swa_epochs,
             initial_weights=None,  # they are loaded into the supernet below
         )
         self._artifacts, self._runtime = artifacts, runtime
@@ -203,6 +229,12 @@ class SinglePath(Strategy):
         if initial_weights is not None:
             initial_weights.load_into(supernet)
         self._supernet = runtime.place(supernet)
+        self._averages: dict[str, WeightAverage | WeightMean] = {}
+        if ema is not None:
+            self._averages["ema"] = WeightAverage(ema)
+        if swa_epochs:
+            batches = full_batches(task, split)
+            self._averages["swa"] = WeightMean((train.epochs - swa_epochs) * batches, batches)
         self._fit = Fit(
             self._supernet,
             task,
@@ -213,7 +245,18 @@ class SinglePath(Strategy):
             forward=self._forward,
             passes=self._paths.passes,
             in_place=distill,
+            averages=self._averages,
         )
+
+    @classmethod
+    def artifact_names(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """Return ``weights``, and ``ema`` and ``swa`` if they are kept; see `Strategy.artifact_names`."""
+        names = ["weights"]
+        if settings["ema"] is not None:
+            names.append("ema")
+        if settings["swa_epochs"]:
+            names.append("swa")
+        return frozenset(names)
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
@@ -223,7 +266,7 @@ class SinglePath(Strategy):
     @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
         """Return settings with fewer epochs; see `Strategy.shortened`."""
-        return shortened_training(settings, share, epochs=["widen_epochs"])
+        return shortened_training(settings, share, epochs=["widen_epochs", "swa_epochs"])
 
     def step(self, services: Services) -> None:
         """Train for a fixed number of iterations; the last step saves the weights."""
@@ -232,6 +275,8 @@ class SinglePath(Strategy):
         services.log({"loss": progress.loss, "learning_rate": progress.learning_rate}, step=fit.iteration)
         services.progress(fit.iteration, fit.iterations, "iterations")
         if fit.done:
+            for name, average in self._averages.items():
+                self._artifacts.save(average.tensors(), name=name)
             self._artifacts.save(self._supernet.state_dict())
 
     @property

@@ -83,7 +83,8 @@ class SupernetWeights(Evaluator):
         task: training images and the score.
         runtime: where the evaluation runs.
         artifacts: the weights are loaded from it.
-        weights: the artifact: the name of a stage of this run, or ``RUN:stage`` for another run.
+        weights: the artifact: the name of a stage of this run, or ``RUN:stage`` for another run; ``stage/ema`` and
+            ``stage/swa`` for the averages that `single_path` keeps beside the weights.
         recalibration_images: training images for the statistics of batch normalisation, in whole batches; 0: use the
             supernet's running statistics, which are averages over many paths. (The paper uses 20,000 of ImageNet.)
         split: the split on which candidates are scored; held out of training.
@@ -130,6 +131,7 @@ class SupernetWeights(Evaluator):
         self._images = recalibration_images
         self._cache_bytes_left = cache_megabytes * 1e6
         self._cache: list[Tensor] = []
+        self._batch: int | None = None
         with runtime.seeded(_SEED, "init"):
             self._supernet = space.build_supernet()
         try:
@@ -144,7 +146,7 @@ class SupernetWeights(Evaluator):
         limit = (_MEGABYTES if share_megabytes is None else share_megabytes) * 1e6
         self._shared = SharedEvaluation(self._supernet, task, runtime, split, limit)
         self._shares = limit > 0 and can_be_divided(self._supernet)
-        self._together = together if self._shares else 1
+        self.taken_ahead = together if self._shares else 1
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
@@ -158,7 +160,7 @@ class SupernetWeights(Evaluator):
         candidate raises an exception, it is raised when the others of its group have their outcomes.
         """
         waiting = iter(requests)
-        while group := list(islice(waiting, self._together)):
+        while group := list(islice(waiting, self.taken_ahead)):
             failed: list[Request] = []
             for fidelity in dict.fromkeys(request.fidelity for request in group):
                 of_fidelity = [request for request in group if request.fidelity == fidelity]
@@ -187,7 +189,7 @@ class SupernetWeights(Evaluator):
                 if values is None:
                     failed.append(request)
                 else:
-                    yield _outcome(request, values, images, seconds)
+                    yield self._outcome(request, values, images, seconds)
             requests = requests[len(metrics) :]
 
     def _repeat(self, requests: Sequence[Request]) -> Iterator[Outcome]:
@@ -210,7 +212,23 @@ class SupernetWeights(Evaluator):
             if images > 0 and batch_norms(network):
                 recalibrate_on(network, self._runtime, self._inputs(images))
             metrics = score(network, self._task, self._runtime, self._split)
-        return _outcome(request, metrics, images, time.perf_counter() - begun)
+        return self._outcome(request, metrics, images, time.perf_counter() - begun)
+
+    def _outcome(self, request: Request, metrics: Mapping[str, float], images: int, seconds: float) -> Outcome:
+        info: dict[str, object] = {"recalibration_images": images}
+        if images > 0:
+            info["recalibration_batch"] = self._batch_size()
+        not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if not_finite:
+            error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
+            return Outcome(request.number, state=State.FAILED, error=error, seconds=seconds, info=info)
+        return Outcome(request.number, metrics, seconds=seconds, info=info)
+
+    def _batch_size(self) -> int:
+        """Return the number of images of a recalibration batch."""
+        if self._batch is None:  # no candidate has had statistics
+            self._batch = len(next(recalibration_inputs(self._task, images=1, seed=_SEED, split="train")))
+        return self._batch
 
     def _images_of(self, request: Request) -> int:
         return self._images if request.fidelity is None else round(request.fidelity)
@@ -224,6 +242,7 @@ class SupernetWeights(Evaluator):
         if seen >= images:
             return
         for inputs in recalibration_inputs(self._task, images=images, seed=_SEED, split="train", start=position):
+            self._batch = len(inputs)
             batch = self._runtime.tensor(inputs)
             size = batch.numel() * batch.element_size()
             # All batches have the same size: if one does not fit, no later one does, so the cache remains a prefix.
@@ -231,12 +250,3 @@ class SupernetWeights(Evaluator):
                 self._cache_bytes_left -= size
                 self._cache.append(batch)
             yield batch
-
-
-def _outcome(request: Request, metrics: Mapping[str, float], images: int, seconds: float) -> Outcome:
-    info: dict[str, object] = {"recalibration_images": images}
-    not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-    if not_finite:
-        error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
-        return Outcome(request.number, state=State.FAILED, error=error, seconds=seconds, info=info)
-    return Outcome(request.number, metrics, seconds=seconds, info=info)

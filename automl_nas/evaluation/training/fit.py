@@ -24,7 +24,7 @@ from automl_nas.evaluation.training.distillation import Distillation, check_teac
 from automl_nas.evaluation.training.mixing import check_mixing, mix
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.evaluation.training.schedule import learning_rate as learning_rate
-from automl_nas.evaluation.training.weight_states import BestEpoch, WeightAverage
+from automl_nas.evaluation.training.weight_states import BestEpoch, WeightAverage, WeightMean
 from automl_nas.streams import stream, stream_seed
 
 Forward = Callable[[nn.Module, Tensor, int], Outputs]
@@ -76,6 +76,8 @@ class Fit:
             at temperature 1, and its gradient does not reach the first pass.
         backend: the backend of `torch.compile` with which the network is compiled in training; ``network`` itself,
             which is scored and saved, stays as it is. None: nothing is compiled.
+        averages: name -> average of the weights, updated after each step and part of the state. Unlike that of
+            `Recipe.average`, they do not replace the weights at the end.
 
     Raises:
         ConfigurationError: the split has fewer samples than one step needs, ``passes`` is not positive, early stopping
@@ -97,6 +99,7 @@ class Fit:
         distillation: Distillation | None = None,
         in_place: bool = False,
         backend: str | None = None,
+        averages: Mapping[str, WeightAverage | WeightMean] | None = None,
     ) -> None:
         if passes < 1:
             raise ConfigurationError(f"passes must be at least 1, not {passes}", path="passes")
@@ -122,6 +125,7 @@ class Fit:
         self._batches: Iterator[Batch] | None = None
         self._average = None if recipe.average is None else WeightAverage(recipe.average)
         self._best = None if recipe.patience is None else BestEpoch(recipe.patience)
+        self._averages = dict(averages or {})
         self._scaler = torch.amp.GradScaler(runtime.device.type) if runtime.precision == "float16" else None
 
     @property
@@ -220,7 +224,7 @@ class Fit:
 
     def _parts(self) -> dict[str, Any]:
         """Return the parts that only some recipes have, by their names in the state."""
-        parts = {"average": self._average, "best": self._best, "scaler": self._scaler}
+        parts = {"average": self._average, "best": self._best, "scaler": self._scaler, **self._averages}
         return {name: part for name, part in parts.items() if part is not None}
 
     def _judge_epoch(self, best: BestEpoch) -> None:
@@ -270,8 +274,9 @@ class Fit:
         else:  # a step whose gradients are not finite is left out, and the scale is lowered
             self._scaler.step(optimizer)
             self._scaler.update()
-        if self._average is not None:
-            self._average.update(self._trained)
+        for average in (self._average, *self._averages.values()):
+            if average is not None:
+                average.update(self._trained)
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _backward(self, batch: Batch, number: int) -> Iterator[Tensor]:

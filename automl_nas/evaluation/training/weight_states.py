@@ -1,4 +1,4 @@
-"""Weights that a training keeps beside those of its network: a moving average, and those of the best epoch."""
+"""Weights that a training keeps beside those of its network: averages, and those of the best epoch."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class WeightAverage:
             if not tensor.is_floating_point():
                 self._tensors[name].copy_(tensor)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the average as a ``state_dict``; empty before the first update."""
+        return dict(self._tensors)
+
     def load_into(self, network: nn.Module) -> None:
         """Give a network the averaged weights; without an update, it keeps its own."""
         if self._tensors:
@@ -52,6 +56,53 @@ class WeightAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict`; the tensors are copied."""
         self._tensors = {name: tensor.clone() for name, tensor in state["tensors"].items()}
+
+
+class WeightMean:
+    """Stochastic weight averaging: the mean of the weights at the ends of the last epochs (Izmailov et al. 2018, arXiv
+    1803.05407), as `torch.optim.swa_utils.AveragedModel` computes it.
+
+    Floating-point buffers are averaged, too; statistics of the averaged network are other ones, and are recalibrated
+    before it is used. Integers are copied.
+
+    Args:
+        first: the number of updates before those that count.
+        every: each time after so many further updates the weights are added to the mean.
+    """
+
+    def __init__(self, first: int, every: int) -> None:
+        self._first, self._every = first, every
+        self._updates = self._count = 0
+        self._tensors: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Count an update, and add the present weights of a network if it is the last one of an epoch."""
+        self._updates += 1
+        after = self._updates - self._first
+        if after <= 0 or after % self._every:
+            return
+        self._count += 1
+        for name, tensor in network.state_dict().items():
+            mean = self._tensors.get(name)
+            if mean is None or not tensor.is_floating_point():
+                self._tensors[name] = tensor.clone()
+            else:
+                mean = mean.to(tensor.device)
+                self._tensors[name] = mean + (tensor - mean) / self._count
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the mean as a ``state_dict``; empty before the first epoch that counts."""
+        return dict(self._tensors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the mean and the numbers of updates; the tensors are not copied."""
+        return {"tensors": dict(self._tensors), "updates": self._updates, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state from `state_dict`; the tensors are copied."""
+        self._tensors = {name: tensor.clone() for name, tensor in state["tensors"].items()}
+        self._updates, self._count = state["updates"], state["count"]
 
 
 class BestEpoch:

@@ -138,7 +138,7 @@ def _evaluator(
     components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
     metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
     if own is None or str(evaluator.get("weights", "")).partition("/")[0] != own:
-        _check_weights(evaluator.get("weights"), earlier, f"{path}.weights")
+        _check_weights(evaluator.get("weights"), earlier, f"{path}.weights", components)
     run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
     if colon:  # recorded as an absolute path: a run may be resumed from another folder
         evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}
@@ -198,21 +198,23 @@ def _check_comparable(stage: StagePlan, context: RunContext) -> None:
         )
 
 
-def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -> None:
+def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str, components: Components) -> None:
     """Check that a setting ``weights`` names an artifact of an earlier stage, or an existing one of another run."""
     if not isinstance(reference, str):
         return
     run, _, local = reference.rpartition(":")
     if run:
         stage, _, name = local.partition("/")
-        if not (Path(run).expanduser() / "artifacts" / stage / f"{name or 'weights'}.safetensors").exists():
-            raise ConfigurationError(f"the run {run} has no weights '{local}'", path=path)
+        folder = Path(run).expanduser() / "artifacts"
+        if not (folder / stage / f"{name or 'weights'}.safetensors").exists():
+            raise ConfigurationError(f"the run {run} has no weights '{local}'{_existing(folder)}", path=path)
         return
     names = [stage.settings.name for stage in earlier]
     if local.partition("/")[0] not in names:
         hint = did_you_mean(local, names) or "; it is the first stage"
         raise ConfigurationError(f"no earlier stage is called '{local}'{hint}", path=path)
     source = earlier[names.index(local.partition("/")[0])]
+    _check_saved(source, local.partition("/")[2] or "weights", path, components)
     for limit in ("seconds", "steps"):
         if getattr(source.settings.budget, limit) is not None:
             raise ConfigurationError(
@@ -220,6 +222,28 @@ def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str) -
                 "and train for fewer epochs",
                 path=f"{source.path}.budget.{limit}",
             )
+
+
+def _check_saved(source: StagePlan, name: str, path: str, components: Components) -> None:
+    """Check that the strategy of a stage saves an artifact of a name, if the strategy says what it saves."""
+    strategy = source.settings.strategy
+    factory = components.class_of("strategies", strategy["name"], source.path)
+    saved = factory.artifact_names(strategy)
+    if saved is not None and name not in saved:
+        stage = source.settings.name
+        references = sorted(stage if each == "weights" else f"{stage}/{each}" for each in saved)
+        raise ConfigurationError(
+            f"the stage '{stage}' saves no weights '{name}', only {', '.join(references)}; set one of these, or have "
+            f"the strategy '{strategy['name']}' keep the others",
+            path=path,
+        )
+
+
+def _existing(folder: Path) -> str:
+    """Return a clause that names the artifacts in a folder; empty if there are none."""
+    files = sorted(folder.glob("*/*.safetensors"))
+    references = [f"{file.parent.name}/{file.stem}".removesuffix("/weights") for file in files]
+    return f"; it has {', '.join(references)}" if references else ""
 
 
 def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], context: RunContext) -> FinalPlan:

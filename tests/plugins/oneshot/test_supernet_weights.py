@@ -35,8 +35,6 @@ def make(space: ModuleSpace, task: ToyTask, runtime: Runtime, artifacts: Any, we
 
 
 class TestContract(EvaluatorContract):
-    taken_ahead = 50  # candidates share work
-
     def make_space(self) -> ModuleSpace:
         return make_space()
 
@@ -91,7 +89,7 @@ def test_scores_are_those_of_a_network_recalibrated_by_hand(
         # The loss is a float32 forward pass against one in double precision.
         assert outcome.metrics["loss"] == pytest.approx(expected["loss"], rel=1e-4)
         assert outcome.metrics["accuracy"] == expected["accuracy"]
-        assert outcome.info == {"recalibration_images": 60}
+        assert outcome.info == {"recalibration_images": 60, "recalibration_batch": 16}
 
 
 def test_recalibration_can_be_off_and_is_the_fidelity(
