@@ -10,18 +10,21 @@ from functools import partial
 from itertools import islice
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, DivergedError
 from automl_nas.evaluation import (
     Artifacts,
     Evaluator,
+    Fit,
     Outcome,
+    Recipe,
     Request,
     Runtime,
     State,
     Task,
     batch_norms,
+    full_batches,
     recalibrate_on,
     recalibration_inputs,
     score,
@@ -48,6 +51,8 @@ def check_settings(
     cache_megabytes: float,
     together: int,
     share_megabytes: float | None,
+    finetune_steps: int,
+    finetune_rate: float,
 ) -> None:
     """Check the numbers, and that the memory for shared work has room for one batch.
 
@@ -59,11 +64,16 @@ def check_settings(
         ("cache_megabytes", cache_megabytes, 0),
         ("together", together, 1),
         ("share_megabytes", share_megabytes, 0),
+        ("finetune_steps", finetune_steps, 0),
     )
     for name, value, least in numbers:
         if value is not None and not value >= least:
             raise ConfigurationError(f"{name} must be at least {least}, not {value}", path=name)
-    if share_megabytes and together > 1:
+    if not 0 < finetune_rate < math.inf:
+        raise ConfigurationError(f"must be positive, not {finetune_rate}", path="finetune_rate")
+    if finetune_steps:
+        full_batches(task, "train")
+    elif share_megabytes and together > 1:
         check_memory(space, task, runtime, share_megabytes)
 
 
@@ -96,6 +106,11 @@ class SupernetWeights(Evaluator):
         share_megabytes: memory for candidates that are evaluated together: half for weights, and of the rest half for
             outputs of common parts and half for outputs of candidates. What has no room is computed again. null: 512;
             0: one by one.
+        finetune_steps: number of training batches on which the inherited weights of each candidate are trained before
+            it is recalibrated and scored; the supernet keeps its weights. All candidates train on the same batches.
+            Candidates are then evaluated one by one. 0: no fine-tuning.
+        finetune_rate: the learning rate of the fine-tuning, which is constant: SGD with momentum 0.9 and the other
+            defaults of `Recipe`.
 
     Raises:
         ConfigurationError: the weights do not exist or do not fit the space's supernet, a setting is outside its
@@ -117,6 +132,8 @@ class SupernetWeights(Evaluator):
         cache_megabytes: float = 512.0,
         together: int = 50,
         share_megabytes: float | None = None,
+        finetune_steps: int = 0,
+        finetune_rate: float = 0.01,
     ) -> None:
         check_settings(
             space,
@@ -126,6 +143,8 @@ class SupernetWeights(Evaluator):
             cache_megabytes=cache_megabytes,
             together=together,
             share_megabytes=share_megabytes,
+            finetune_steps=finetune_steps,
+            finetune_rate=finetune_rate,
         )
         self._task, self._runtime, self._split = task, runtime, split
         self._images = recalibration_images
@@ -145,7 +164,8 @@ class SupernetWeights(Evaluator):
         runtime.place(self._supernet)
         limit = (_MEGABYTES if share_megabytes is None else share_megabytes) * 1e6
         self._shared = SharedEvaluation(self._supernet, task, runtime, split, limit)
-        self._shares = limit > 0 and can_be_divided(self._supernet)
+        self._steps, self._rate = finetune_steps, finetune_rate
+        self._shares = limit > 0 and not finetune_steps and can_be_divided(self._supernet)
         self.taken_ahead = together if self._shares else 1
 
     @classmethod
@@ -209,15 +229,34 @@ class SupernetWeights(Evaluator):
         images = self._images_of(request)
         with self._runtime.seeded(_SEED, "evaluation"):
             network = self._supernet.extract(request.architecture)
+        if self._steps:
+            try:
+                self._finetune(network)
+            except DivergedError as error:
+                seconds = time.perf_counter() - begun
+                return Outcome(request.number, state=State.FAILED, error=f"fine-tuning: {error}", seconds=seconds)
+        with self._runtime.seeded(_SEED, "evaluation"):
             if images > 0 and batch_norms(network):
                 recalibrate_on(network, self._runtime, self._inputs(images))
             metrics = score(network, self._task, self._runtime, self._split)
         return self._outcome(request, metrics, images, time.perf_counter() - begun)
 
+    def _finetune(self, network: nn.Module) -> None:
+        """Train a network in place for a number of steps.
+
+        Raises:
+            DivergedError: the loss is not finite any more.
+        """
+        epochs = math.ceil(self._steps / full_batches(self._task, "train"))
+        recipe = Recipe(epochs=epochs, learning_rate=self._rate, schedule="constant")
+        Fit(network, self._task, self._runtime, recipe, seed=_SEED).advance(self._steps)
+
     def _outcome(self, request: Request, metrics: Mapping[str, float], images: int, seconds: float) -> Outcome:
         info: dict[str, object] = {"recalibration_images": images}
         if images > 0:
             info["recalibration_batch"] = self._batch_size()
+        if self._steps:
+            info["finetune_steps"] = self._steps
         not_finite = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if not_finite:
             error = ", ".join(f"{name} is {value}" for name, value in not_finite.items())
