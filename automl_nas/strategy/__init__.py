@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
     from automl_nas.strategy.base import Phase as Phase, Services as Services, Strategy as Strategy
     from automl_nas.strategy.feasible_sampler import FeasibleSampler as FeasibleSampler
+    from automl_nas.strategy.front import spread_front as spread_front
     from automl_nas.strategy.problem import (
         Constraint as Constraint,
         Direction as Direction,
@@ -29,6 +30,7 @@ _HOMES = {
         "Strategy",
     ),
     "ask_tell": ("AskTellStrategy",),
+    "front": ("spread_front",),
     "problem": (
         "Constraint",
         "Direction",

@@ -7,11 +7,16 @@ from automl_nas.plugin import Register, hookimpl
 
 @hookimpl
 def register_strategies(register: Register) -> None:
-    """Register the strategy that trains a supernet."""
+    """Register the strategies that train a supernet and evaluate the best candidates again."""
     register(
         "single_path",
         "automl_nas_oneshot.single_path:SinglePath",
         summary="train a supernet, one uniformly sampled path per iteration (SPOS); saves its weights as an artifact",
+    )
+    register(
+        "rerank",
+        "automl_nas_oneshot.rerank:Rerank",
+        summary="have the best few candidates of earlier stages evaluated again, more thoroughly",
     )
 
 

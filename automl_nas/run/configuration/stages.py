@@ -88,6 +88,7 @@ def resolve_stage(
     """
     path = f"stages[{len(earlier)}]"
     strategy = _strategy(section.strategy, f"{path}.strategy", context)
+    _check_stages(strategy.get("stages"), earlier, f"{path}.strategy.stages")
     # A stage that only trains a supernet has no trials: objectives are judged where trials are measured.
     strategy_class = context.components.class_of("strategies", strategy["name"], f"{path}.strategy")
     evaluator, metrics = None, strategy_class.metric_names(context.task)
@@ -244,6 +245,15 @@ def _existing(folder: Path) -> str:
     files = sorted(folder.glob("*/*.safetensors"))
     references = [f"{file.parent.name}/{file.stem}".removesuffix("/weights") for file in files]
     return f"; it has {', '.join(references)}" if references else ""
+
+
+def _check_stages(names: object, earlier: Sequence[StagePlan], path: str) -> None:
+    """Check that a strategy's setting ``stages``, if it is a list of names, names earlier stages of the run."""
+    earlier_names = [stage.settings.name for stage in earlier]
+    for position, name in enumerate(names if isinstance(names, list | tuple) else ()):
+        if isinstance(name, str) and name not in earlier_names:
+            hint = did_you_mean(name, earlier_names) if earlier_names else "; it is the first stage"
+            raise ConfigurationError(f"no earlier stage is called '{name}'{hint}", path=f"{path}[{position}]")
 
 
 def resolve_final(section: Mapping[str, Any], stages: Sequence[StagePlan], context: RunContext) -> FinalPlan:

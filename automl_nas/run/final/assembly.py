@@ -13,7 +13,6 @@ from automl_nas.run.configuration.stages import FinalPlan
 from automl_nas.run.final.baselines import baseline, largest_feasible
 from automl_nas.run.final.candidates import TEACHER, FinalCandidate, no_feasible_network
 from automl_nas.run.final.delivery import RunExporter, formats_of
-from automl_nas.run.final.front import front_of
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
 from automl_nas.run.final.training import FinalTraining
@@ -22,6 +21,7 @@ from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace, SupernetSpace
+from automl_nas.strategy.front import spread_front
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 
@@ -46,7 +46,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
     limits = limits_of(source.problem)
     measured = any(limit.model is not None for limit in limits)
     count = max(settings.retrained, settings.measure) if measured else settings.retrained
-    select = front_of if settings.choose == "pareto" else best_distinct
+    select = spread_front if settings.choose == "pareto" else best_distinct
     best = select(source.problem, plan.space, trials, count)
     if not best:
         raise RunFailedError(no_feasible_network(plan.final.source, trials))

@@ -14,7 +14,7 @@ from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.final.candidates import FinalCandidate, compare
 from automl_nas.run.final.delivered import DeliveredNetwork
 from automl_nas.run.final.delivery import RunExporter
-from automl_nas.run.final.front import dominating
+from automl_nas.run.final.dominance import dominating
 from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.run.final.report import FinalNetwork, FinalReport, finite
 from automl_nas.run.final.training import FinalTraining

@@ -30,10 +30,11 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
     for name, target in registered.items():
         module, _, attribute = target.partition(":")
         signature = Signature.of(getattr(import_module(module), attribute))
-        defaults = signature.validate({}, name)
+        defaults = signature.validate({"stages": ["search"]} if name == "rerank" else {}, name)
         settings[name] = set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
     supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes", "together", "share_megabytes"}
+    supernet_weights |= {"finetune_steps", "finetune_rate"}
     assert settings == {
         "single_path": {
             "train",
@@ -46,7 +47,10 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
             "sandwich_paths",
             "distill",
             "initial_weights",
+            "ema",
+            "swa_epochs",
         },
+        "rerank": {"stages", "top_k", "by", "fidelity"},
         **dict.fromkeys(("supernet_weights", "inherited"), supernet_weights),
         "train": {
             "train",

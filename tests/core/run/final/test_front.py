@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from automl_nas.run.final.front import dominating, front_of
+from automl_nas.run.final.dominance import dominating
 from automl_nas.run.final.report import FinalNetwork
 from automl_nas.space import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas.strategy import Problem, Trial
+from automl_nas.strategy import Problem, Trial, spread_front
 from automl_nas.testing import ToySpace
 
 OBJECTIVES: dict[str, Any] = {"accuracy": "maximize", "flops": "minimize"}
@@ -39,12 +39,12 @@ def test_the_best_in_each_objective_comes_first_and_fewer_are_a_prefix_of_more()
     rng = np.random.default_rng(5)
     accuracies = np.sort(rng.uniform(size=30))
     made = trials(accuracies.tolist(), np.sort(rng.uniform(1e6, 9e6, 30)).tolist())
-    many = front_of(Problem(OBJECTIVES), space(), made, 9)
+    many = spread_front(Problem(OBJECTIVES), space(), made, 9)
     assert [trial.number for trial in many[:2]] == [29, 0]
     assert len({trial.number for trial in many}) == 9
     for count in range(1, 9):
-        assert front_of(Problem(OBJECTIVES), space(), made, count) == many[:count]
-    assert len(front_of(Problem(OBJECTIVES), space(), made, 40)) == 30
+        assert spread_front(Problem(OBJECTIVES), space(), made, count) == many[:count]
+    assert len(spread_front(Problem(OBJECTIVES), space(), made, 40)) == 30
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -59,7 +59,7 @@ def test_no_choice_of_as_many_networks_covers_the_front_twice_as_well(seed: int)
     made = trials(accuracies.tolist(), flops.tolist())
     points = np.stack([(v - v.min()) / (v.max() - v.min()) for v in (accuracies, flops)], axis=1)
     for count in (2, 3, 5):
-        chosen = [trial.number for trial in front_of(Problem(OBJECTIVES), space(), made, count)]
+        chosen = [trial.number for trial in spread_front(Problem(OBJECTIVES), space(), made, count)]
         best = min(radius(points, each) for each in combinations(range(14), count))
         assert radius(points, chosen) <= 2 * best
 
@@ -67,7 +67,7 @@ def test_no_choice_of_as_many_networks_covers_the_front_twice_as_well(seed: int)
 def test_dominated_infeasible_and_unmeasured_trials_are_left_out() -> None:
     made = trials([0.9, 0.8, 0.95, 0.7], [5, 6, float("nan"), 1])
     made.append(Trial(4, Architecture({"d0": 4}), {"accuracy": 0.99}, {"flops": 1}, {"flops <= 0": 1.0}))
-    assert [trial.number for trial in front_of(Problem(OBJECTIVES), space(), made, 9)] == [0, 3]
+    assert [trial.number for trial in spread_front(Problem(OBJECTIVES), space(), made, 9)] == [0, 3]
 
 
 def test_equal_networks_are_taken_once() -> None:
@@ -76,7 +76,7 @@ def test_equal_networks_are_taken_once() -> None:
             return architecture.replace({"d0": 0})
 
     made = trials([0.5, 0.6], [1.0, 2.0])
-    assert [trial.number for trial in front_of(Problem(OBJECTIVES), Alike(), made, 9)] == [1]
+    assert [trial.number for trial in spread_front(Problem(OBJECTIVES), Alike(), made, 9)] == [1]
 
 
 def network(accuracy: float, flops: float) -> FinalNetwork:

@@ -1,19 +1,18 @@
-"""The networks of a Pareto front that the final stage delivers, and what remains of the front after their training."""
+"""A few trials of a Pareto front that are spread along it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from automl_nas.run.final.report import FinalNetwork
 from automl_nas.space.space import SearchSpace
-from automl_nas.strategy.problem import Direction, Problem
+from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 
 
-def front_of(problem: Problem, space: SearchSpace, trials: Sequence[Trial], count: int) -> list[Trial]:
+def spread_front(problem: Problem, space: SearchSpace, trials: Sequence[Trial], count: int) -> list[Trial]:
     """Return trials of the Pareto front, spread along it, no two of the same canonical architecture.
 
     All, if the front has at most ``count`` networks. Otherwise first the best one in each objective, in the order of
@@ -47,28 +46,3 @@ def front_of(problem: Problem, space: SearchSpace, trials: Sequence[Trial], coun
         chosen.append(place)
         distances = np.minimum(distances, np.linalg.norm(scaled - scaled[place], axis=1))
     return [front[place] for place in chosen]
-
-
-def dominating(
-    objectives: Mapping[str, Direction], networks: Sequence[FinalNetwork], positions: Sequence[int]
-) -> dict[int, int]:
-    """Return position -> position of a network that dominates it, for those that one dominates after the training.
-
-    Objectives are read from costs and test metrics; an objective that a network does not have, such as a metric of
-    an evaluator only, is left out. Of several that dominate a network, the first in ``positions`` is named.
-
-    Args:
-        objectives: of the search.
-        networks: that were trained.
-        positions: of those that are compared.
-    """
-    known = {position: {**(networks[position].test or {}), **networks[position].costs} for position in positions}
-    common = [name for name in objectives if all(name in values for values in known.values())]
-    signs = {name: 1 if objectives[name] == "maximize" else -1 for name in common}
-    values = {position: [signs[name] * known[position][name] for name in common] for position in positions}
-    found: dict[int, int] = {}
-    for position, own in values.items():
-        for other, theirs in values.items():
-            if own != theirs and all(a >= b for a, b in zip(theirs, own, strict=True)):
-                found.setdefault(position, other)
-    return found
