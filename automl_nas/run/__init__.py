@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         serialize_request as serialize_request,
     )
     from automl_nas.run.trials.rehearsal import Rehearsal as Rehearsal
+    from automl_nas.run.trials.stage_worker import StageWorker as StageWorker
     from automl_nas.run.trials.worker_identity import describe_worker as describe_worker, worker_name as worker_name
     from automl_nas.run.trials.worker_processes import WorkerProcesses as WorkerProcesses
     from automl_nas.run.trials.worker_runtime import WorkerRuntime as WorkerRuntime
@@ -184,6 +185,7 @@ _HOMES = {
     ),
     "trials.rehearsal": ("Rehearsal",),
     "trials.portable": ("read_outcome", "read_request", "serialize_outcome", "serialize_request"),
+    "trials.stage_worker": ("StageWorker",),
     "trials.worker_identity": ("describe_worker", "worker_name"),
     "trials.worker_processes": ("WorkerProcesses",),
     "trials.worker_runtime": ("WorkerRuntime",),

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunInterrupted
-from automl_nas.evaluation import Evaluator, Outcome, State
-from automl_nas.run import StageEvaluator, WorkerRuntime, describe_worker, evaluate_alone, read_request
+from automl_nas.evaluation import Outcome, State
+from automl_nas.run import StageWorker, WorkerRuntime, describe_worker
 from automl_nas_optuna.storages import StorageError
 from automl_nas_optuna.workers.heartbeat import Heartbeat
 from automl_nas_optuna.workers.presence import GRACE, Presence
@@ -79,7 +76,7 @@ class Worker:
         self._requested, self._say = runtime or WorkerRuntime(), say
         # The section ``runtime`` of this worker, once it has joined a queue.
         self._runtime: Mapping[str, Any] = {}
-        self._stage: tuple[int, Evaluator, Path] | None = None
+        self._stage: tuple[int, StageWorker] | None = None
         self._last = time.monotonic()  # the end of the last evaluation or outage
         self.name = f"process {os.getpid()} on {socket.gethostname()}"
         self.evaluated = 0
@@ -146,37 +143,29 @@ class Worker:
 
     def _evaluate(self, queue: Queue, entry: Entry, heartbeat: Heartbeat) -> None:
         # Constructing an evaluator may take long (it may read a data set); the timeout is for evaluations only.
-        evaluator, directory = self._evaluator(queue, entry)
+        stage = self._stage_worker(queue, entry.request["stage"])
         number = entry.request["number"]
-        scratch = directory / "scratch" / str(number) if directory.is_dir() else None
-        own = None if scratch else Path(tempfile.mkdtemp(prefix="automl_nas-"))
         heartbeat.limit(entry.attributes[TERMS]["timeout"])
         try:
-            outcome = evaluate_alone(evaluator, read_request(entry.request, scratch or own))
-            attributes: dict[str, Any] = {OUTCOME: delivered(replace(outcome, worker=self._presence.worker))}
+            outcome = stage.evaluate(entry.request)
+            attributes: dict[str, Any] = {OUTCOME: delivered(outcome)}
             self._say(f"trial {number}: {_summary(outcome)}")
         except (AutoMLNASError, TypeError) as error:  # a TypeError: the evaluator breaks its contract
             attributes = {ERROR: str(error)}
             self._say(f"trial {number}: {error}")
         finally:
             heartbeat.limit(None)
-            if own is not None:
-                shutil.rmtree(own, ignore_errors=True)
         self._retry(queue, lambda: queue.note(entry.key, **attributes))
         accepted = self._retry(queue, lambda: queue.end(entry.key, complete=True))
         self.evaluated += accepted
         if not accepted:
             self._say(f"trial {number}: the run no longer waits for this evaluation; the outcome is dropped")
 
-    def _evaluator(self, queue: Queue, entry: Entry) -> tuple[Evaluator, Path]:
-        stage = entry.request["stage"]
+    def _stage_worker(self, queue: Queue, stage: int) -> StageWorker:
         if self._stage is None or self._stage[0] != stage:
-            description = self._retry(queue, queue.join)
-            directory = self._directory or Path(description["directory"])
-            config = {**description["config"], "runtime": self._runtime}
-            source = StageEvaluator.read({**description, "config": config, "stage": stage}, directory)
-            self._stage = stage, source(), directory
-        return self._stage[1:]
+            description = {**self._retry(queue, queue.join), "stage": stage}
+            self._stage = stage, StageWorker(description, self._runtime, self._directory, self._presence.worker)
+        return self._stage[1]
 
     def _until_reached(self, call: Callable[[], T]) -> T:
         """Repeat a call until the storage responds and the queue exists, at most `wait` seconds."""

@@ -13,6 +13,7 @@ from plugins.optuna.test_workers import CANDIDATE, joined, opened
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request
+from automl_nas.run.trials.evaluator_factory import StageEvaluator
 from automl_nas_optuna.storages import StorageError
 from automl_nas_optuna.workers import worker as worker_module
 from automl_nas_optuna.workers.heartbeat import Heartbeat
@@ -35,7 +36,7 @@ def test_heartbeats_begin_at_the_claim_while_the_evaluator_is_constructed(
     storage = str(tmp_path / "queue.journal")
     _, executor = begin(tmp_path, storage, grace=0.3)
     beats: list[object] = []
-    construct = worker_module.StageEvaluator.__call__
+    construct = StageEvaluator.__call__
 
     def slow(source: Any) -> Any:
         # Longer than the grace period: without heartbeats the run would repeat the evaluation.
@@ -49,7 +50,7 @@ def test_heartbeats_begin_at_the_claim_while_the_evaluator_is_constructed(
         queue.close()
         return construct(source)
 
-    monkeypatch.setattr(worker_module.StageEvaluator, "__call__", slow)
+    monkeypatch.setattr(StageEvaluator, "__call__", slow)
     lines = work(storage)
     assert len(set(beats)) == 10
     outcome = executor.next()
