@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,19 +17,20 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show the progress and the results of a run.")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR")
 @click.option("--history", type=click.IntRange(min=0), default=5, show_default=True, help="Number of trials to list.")
 @click.option("--best", "by_rank", is_flag=True, help="List the best trials instead of the latest.")
 @json_option
 @debug_option
-def show(directory: Path, history: int, by_rank: bool, as_json: bool) -> None:
+def show(directory: str, history: int, by_rank: bool, as_json: bool) -> None:
     """Show the progress of the run in DIR: its stages, the best network so far, the Pareto front and the latest trials.
 
-    The run directory is only read, so the run may continue meanwhile.
+    The run directory is only read, so the run may continue meanwhile. DIR may be a URL in object storage.
     """
+    from automl_nas.object_storage import local_run
     from automl_nas.run.state import RunState
 
-    state = RunState.read(directory)
+    state = RunState.read(local_run(directory))
     listed = _listed(state, history, by_rank)
     if as_json:
         click.echo(json.dumps(_as_json(state, listed), indent=2, allow_nan=False, ensure_ascii=False))

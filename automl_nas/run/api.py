@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError, did_you_mean
+from automl_nas.object_storage import local_run
 from automl_nas.plugin.events import Handlers
 from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.derivation import Command, Derivation
@@ -282,7 +283,8 @@ def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **compon
     """Return the result of a complete run. The run directory is only read, and no component is constructed.
 
     Args:
-        directory: the run directory.
+        directory: the run directory, or its URL in object storage; its record is then copied to this machine, and
+            `Result.directory` is the copy.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers,
             which executes their code. Only `Result.plan` needs them, or a space or task that is such a class.
         components: sections of the configuration, if they are Python objects: ``space=...`` (or
@@ -293,7 +295,7 @@ def open_run(directory: str | os.PathLike[str], *, trust: bool = False, **compon
         RunDirectoryError: the directory is not a run, or the run is not complete.
         ConfigurationError: a configuration has no section of that name.
     """
-    opened = RunDirectory.open(Path(directory))
+    opened = RunDirectory.open(local_run(directory))
     data, parts = opened.read_result(), RunParts.read(opened, components, trust=trust)
     if data is None:
         raise RunDirectoryError(

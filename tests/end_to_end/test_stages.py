@@ -19,6 +19,7 @@ from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryErro
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.run.final.delivered import ExportFailure
+from automl_nas.run.record.yaml import read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +302,33 @@ def test_a_full_disk_while_exporting_is_resumed_from(first: automl_nas.Result, t
 def test_a_finished_run_is_opened_with_its_objects(first: automl_nas.Result) -> None:
     opened = automl_nas.open_run(first.directory, space=config()["space"])
     assert opened.data == first.data
+    assert torch.equal(opened.load_trained()[0].weight, first.load_trained()[0].weight)  # type: ignore[index]
+
+
+def test_a_run_in_object_storage_gives_its_weights_and_is_opened(
+    first: automl_nas.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'automl-nas[storage]'")
+    monkeypatch.setenv("AUTOML_NAS_CACHE", str(tmp_path / "cache"))
+    fsspec.filesystem("memory").put(str(first.directory), "/bucket/first", recursive=True)
+    search = again(first, final=None)
+    here = automl_nas.search(search, out=tmp_path / "here")
+    search["stages"][0]["evaluator"]["weights"] = "memory://bucket/first:supernet"
+    there = automl_nas.search(search, out=tmp_path / "there")
+    assert there.architecture == here.architecture
+    assert record(tmp_path / "there")["trials"] == record(tmp_path / "here")["trials"]
+    config = read_yaml(tmp_path / "there" / "config.yaml").value
+    assert config["stages"][0]["evaluator"]["weights"] == "memory://bucket/first:supernet"
+    with pytest.raises(ConfigurationError, match=r"the run memory://bucket/first has no weights 'other'") as error:
+        search["stages"][0]["evaluator"]["weights"] = "memory://bucket/first:other"
+        automl_nas.search(search, out=tmp_path / "other")
+    assert error.value.path == "stages[0].evaluator.weights"
+    with pytest.raises(ConfigurationError, match=r"name a stage of the run: 'memory://bucket/first:STAGE'"):
+        search["stages"][0]["evaluator"]["weights"] = "memory://bucket/first"
+        automl_nas.search(search, out=tmp_path / "other")
+    opened = automl_nas.open_run("memory://bucket/first", space=first.plan.space)
+    assert opened.data == first.data
+    assert str(opened.directory).startswith(str(tmp_path / "cache"))
     assert torch.equal(opened.load_trained()[0].weight, first.load_trained()[0].weight)  # type: ignore[index]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.object_storage import local_file
 from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 
@@ -25,7 +25,8 @@ class InitialWeights:
     SHA-256, and compares it when it is resumed.
 
     Attributes:
-        file: safetensors file; its tensors are loaded by name. It may hold more tensors than a network has.
+        file: safetensors file, or its URL in object storage; its tensors are loaded by name. It may hold more tensors
+            than a network has.
         strict: whether every tensor of a network must be in the file, with its shape. ``false``: tensors that are
             missing or have another shape, such as a head for other classes, keep fresh weights.
     """
@@ -88,8 +89,9 @@ def _misfit(name: str, tensor: Tensor, tensors: dict[str, Tensor]) -> str:
 def _read(file: str, path: str) -> dict[str, Tensor]:
     import safetensors.torch
 
+    copy = local_file(file, path)
     try:
-        return safetensors.torch.load_file(Path(file).expanduser())
+        return safetensors.torch.load_file(copy)
     except Exception as error:  # of the operating system, or of the library for a file of another format
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigurationError(f"cannot read {file} as safetensors: {reason}", path=path) from error

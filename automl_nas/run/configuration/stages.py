@@ -10,12 +10,14 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
+from automl_nas.object_storage import is_url
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.final_section import LARGEST, DistillSettings, FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.run.configuration.weight_files import SETTING, with_initial_weights
+from automl_nas.run.record.artifacts import remote_artifact
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
@@ -141,7 +143,7 @@ def _evaluator(
     if own is None or str(evaluator.get("weights", "")).partition("/")[0] != own:
         _check_weights(evaluator.get("weights"), earlier, f"{path}.weights", components)
     run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
-    if colon:  # recorded as an absolute path: a run may be resumed from another folder
+    if colon and not is_url(run):  # recorded as an absolute path: a run may be resumed from another folder
         evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}
     return evaluator, metrics or frozenset()
 
@@ -204,6 +206,11 @@ def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str, c
     if not isinstance(reference, str):
         return
     run, _, local = reference.rpartition(":")
+    if is_url(reference) and (local.startswith("//") or not local):
+        raise ConfigurationError(f"name a stage of the run: '{reference.rstrip(':')}:STAGE'", path=path)
+    if is_url(run):
+        remote_artifact(run, local, path)
+        return
     if run:
         stage, _, name = local.partition("/")
         folder = Path(run).expanduser() / "artifacts"

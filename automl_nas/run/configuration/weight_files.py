@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.object_storage import is_url, local_file
 from automl_nas.run.configuration.final_section import LARGEST
 from automl_nas.run.record.atomic_files import sha256
 
@@ -49,7 +50,8 @@ def weight_files(config: Mapping[str, Any]) -> dict[str, str | None]:
     parts = [stage.get(key) for stage in config["stages"] for key in ("strategy", "evaluator")]
     files = [part[SETTING]["file"] for part in (*parts, config.get("final")) if _has_file(part)]
     files += _of_teacher((config.get("final") or {}).get("distill") or {})
-    return {file: sha256(Path(file)) if Path(file).is_file() else None for file in dict.fromkeys(files)}
+    copies = {file: local_file(file) for file in dict.fromkeys(files)}
+    return {file: sha256(copy) if copy.is_file() else None for file, copy in copies.items()}
 
 
 def _has_file(part: Any) -> bool:
@@ -69,4 +71,6 @@ def _absolute(weights: Any) -> Any:
         weights = {"file": weights}
     if not isinstance(weights, Mapping) or not isinstance(weights.get("file"), str):
         return weights  # refused where the setting is checked
+    if is_url(weights["file"]):
+        return weights
     return {**weights, "file": str(Path(weights["file"]).expanduser().resolve())}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.object_storage import RemoteFolder, is_url
 from automl_nas.run.configuration.identity import space_difference
 from automl_nas.run.record.atomic_files import present, read_record, sha256, write_record, write_whole
 from automl_nas.run.record.contents import NOTE
@@ -92,18 +93,57 @@ class RunArtifacts(Artifacts):
             ConfigurationError: no artifact has that name.
         """
         run, _, local = reference.rpartition(":")
+        if is_url(run):
+            return remote_artifact(run, local)
         folder = Path(run).expanduser() / "artifacts" if run else self._folder
         stage, _, name = local.partition("/")
         path = folder / stage / f"{name or 'weights'}.safetensors"
         if not path.exists() or not path.with_suffix(".json").exists():
-            references = [
-                f"{file.parent.name}/{file.stem}".removesuffix("/weights")
-                for file in sorted(folder.glob("*/*.safetensors"))
-            ]
+            existing = [f"{file.parent.name}/{file.stem}" for file in sorted(folder.glob("*/*.safetensors"))]
             raise ConfigurationError(
-                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, references)}"
+                f"there are no weights '{reference}' ({path} is missing){did_you_mean(local, _references(existing))}"
             )
         return path
+
+
+def remote_artifact(run: str, local: str, path: str = "") -> Path:
+    """Return a copy of an artifact whose run directory is in object storage, with what `RunArtifacts.load` compares.
+
+    Args:
+        run: the URL of the run directory.
+        local: ``stage`` or ``stage/name``.
+        path: of the setting, for error messages.
+
+    Raises:
+        ConfigurationError: the storage cannot be read, or no artifact has that name.
+        DamagedError: a download is not complete.
+    """
+    stage, _, name = local.partition("/")
+    if not stage:
+        raise ConfigurationError(f"name a stage of the run: '{run}:STAGE'", path=path)
+    folder, file = RemoteFolder(run, path), f"artifacts/{stage}/{name or 'weights'}"
+    if not (folder.has(f"{file}.safetensors") and folder.has(f"{file}.json")):
+        raise ConfigurationError(
+            f"the run {run} has no weights '{local}' ({file}.safetensors is missing)"
+            f"{did_you_mean(local, _references(_artifacts(folder)))}",
+            path=path,
+        )
+    return folder.copied([f"{file}.safetensors", f"{file}.json"], ["identity.json"]) / f"{file}.safetensors"
+
+
+def _artifacts(folder: RemoteFolder) -> list[str]:
+    """Return the artifacts of a run as ``stage/name``; none if the storage does not list its objects."""
+    try:
+        names = folder.names()
+    except ConfigurationError:
+        return []
+    parts = [PurePosixPath(name) for name in names]
+    return [f"{p.parts[1]}/{p.stem}" for p in parts if p.suffix == ".safetensors" and len(p.parts) == 3]
+
+
+def _references(files: Iterable[str]) -> list[str]:
+    """Return how configurations name artifacts, from ``stage/name``."""
+    return [file.removesuffix("/weights") for file in files]
 
 
 def _recorded(note: Path) -> str | None:
