@@ -21,6 +21,16 @@ def register_spaces(register: Register) -> None:
 
 
 @hookimpl
+def register_exporters(register: Register) -> None:
+    """Register the exporter of quantised networks."""
+    register(
+        "onnx_quantized",
+        "automl_nas_quantization.export.exporter:QuantizedOnnxExporter",
+        summary="ONNX of a network with searched bits: weights of 2, 4 or 8 bits, QuantizeLinear before each layer",
+    )
+
+
+@hookimpl
 def register_cost_models(register: Register) -> None:
     """Register the cost model of quantised networks."""
     register(

@@ -119,7 +119,8 @@ def dorefa(weight: Tensor, bits: int) -> Tensor:
     most = tanh.detach().abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
     levels = steps(bits, signed=False)
     ratio = tanh / (2 * most) + 0.5
-    return 2 * _apply(_Round, ratio * levels) / levels - 1
+    # Whole numbers times one step, as DequantizeLinear of ONNX computes, so that values are equal to the last bit.
+    return (2 * _apply(_Round, ratio * levels) - levels) * (1 / levels)
 
 
 def symmetric(weight: Tensor, bits: int) -> Tensor:
@@ -138,6 +139,22 @@ def symmetric(weight: Tensor, bits: int) -> Tensor:
         return _apply(_Sign, weight, magnitude.mean(1).reshape(shape))
     step = symmetric_steps(weight, bits)
     return _apply(_Round, weight / step) * step
+
+
+def weight_steps(weight: Tensor, bits: int, quantizer: WeightQuantizer) -> Tensor:
+    """Return s such that all quantised weights are whole numbers times s: one number, or one for each output channel.
+
+    The whole numbers are -1 and 1 with one bit, odd numbers from ``-(2^bits - 1)`` to ``2^bits - 1`` for DoReFa, and
+    numbers from ``-(2^(bits-1) - 1)`` to ``2^(bits-1) - 1`` for symmetric weights.
+
+    Args:
+        weight: of one layer, output channels first.
+        bits: 1 or more.
+        quantizer: of the weights.
+    """
+    if quantizer == "symmetric":
+        return weight.abs().flatten(1).mean(1) if bits == 1 else symmetric_steps(weight, bits).flatten()
+    return weight.abs().mean() if bits == 1 else torch.tensor(1 / steps(bits, signed=False), dtype=weight.dtype)
 
 
 def symmetric_steps(weight: Tensor, bits: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Exporting quantised networks as ONNX."""
