@@ -211,10 +211,10 @@ def _check_quantizers(model: onnx.ModelProto, network: nn.Module, quantizers: Qu
                 expected = layer.quantized_weight(layer.layer.weight)
             else:
                 expected = layer.quantized_input(torch.from_numpy(values[site.source]))
-        found = torch.from_numpy(values[site.result].copy())
-        if not torch.equal(found, expected):
+        output = torch.from_numpy(values[site.result].copy())
+        if not torch.equal(output, expected):
             what = "weights" if site.weight else "inputs"
-            most = (found - expected).abs().max().item()
+            most = (output - expected).abs().max().item()
             raise RunFailedError(
                 f"{FILE}: quantised {what} of the layer '{site.path}' differ from those of the network by {most:.4g}"
             )

@@ -198,9 +198,9 @@ class Quantizers:
         del self._graph.node[:]
         self._graph.node.extend(nodes)
         used = {name for node in nodes for name in node.input}
-        kept = [each for each in self._graph.initializer if each.name in used]
+        remaining = [each for each in self._graph.initializer if each.name in used]
         del self._graph.initializer[:]
-        self._graph.initializer.extend([*kept, *self._constants])
+        self._graph.initializer.extend([*remaining, *self._constants])
         others = [item for item in model.opset_import if item.domain != MARKERS]
         del model.opset_import[:]
         model.opset_import.extend(others)

@@ -117,14 +117,14 @@ def test_stored_weights_are_equal_to_the_last_bit(tmp_path: Path) -> None:
         if node.op_type in ("Conv", "Gemm")
         if node.input[1] in stored
     }
-    found = sorted(values.tobytes() for values in weights.values() if values.ndim == 4)
+    stored_bytes = sorted(values.tobytes() for values in weights.values() if values.ndim == 4)
     with torch.no_grad():
         expected = sorted(
             layer.quantized_weight(layer.layer.weight).numpy().tobytes()
             for layer in layers_of(made.network).values()
             if layer.layer.weight.dim() == 4
         )
-    assert found == expected
+    assert stored_bytes == expected
 
 
 @pytest.mark.parametrize(
@@ -203,9 +203,9 @@ def test_classes_agree_on_the_test_split_of_digits(digits: tuple[Delivery, Task]
     assert accuracy.before > 0.6  # it is trained: agreement of a constant network would say nothing
     assert abs(accuracy.after - accuracy.before) <= 0.005
     same = total = 0
-    for batch in task.batches("test", 0, 0):
+    for inputs, _ in task.batches("test", 0, 0):
         with torch.no_grad():
-            equal = run(file, batch.inputs).argmax(1) == made.network(batch.inputs).argmax(1)
+            equal = run(file, inputs).argmax(1) == made.network(inputs).argmax(1)
         same, total = same + int(equal.sum()), total + len(equal)
     assert total == task.size("test") and same >= 0.995 * total
     assert f"equal predicted classes for {same:,} of {total:,} test inputs" in made.conversions[0].method
