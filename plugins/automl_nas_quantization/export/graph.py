@@ -192,7 +192,7 @@ class Quantizers:
         self.sites: list[Site] = []
         self.types: dict[str, str] = {}
         self._constants: list[onnx.TensorProto] = []
-        nodes = []
+        nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
             nodes += self._replaced(node) if node.domain == MARKERS else [node]
         del self._graph.node[:]
@@ -225,7 +225,7 @@ class Quantizers:
         self._constants.append(helper.make_tensor(name, kind.number, codes.shape, codes.flatten().tolist()))
         zero = self._integers(f"{site.result}_zero", np.zeros(scale.shape, np.int64), kind)
         inputs = [name, self._floats(f"{site.result}_scale", scale), zero]
-        axis = {"axis": 0} if scale.ndim else {}
+        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
         return [helper.make_node("DequantizeLinear", inputs, [site.result], name=f"{site.result}_dequantize", **axis)]
 
     def _input(self, site: Site) -> list[onnx.NodeProto]:
