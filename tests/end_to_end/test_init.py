@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from automl_nas.cli import cli
+from automl_nas.evaluation import full_batches
 from automl_nas.run import complete_manager, make_plan, parse_yaml, smoke_run
 
 
@@ -93,6 +94,14 @@ def test_arrays_x_and_y(folder: Path, shape: tuple[int, ...], integers: bool, sp
     _init("data.npz")
     plan = _plan(folder / "data.yaml")
     assert (plan.config["space"]["name"], plan.task.input_shape) == (space, shape[1:])
+    # What the comments say about the lengths is what the run does.
+    text = " ".join(line.lstrip("# ") for line in (folder / "data.yaml").read_text().splitlines())
+    strategy, final = plan.config["stages"][0]["strategy"], plan.final.settings
+    for split, epochs, words in (
+        ("train", strategy["train"]["epochs"], "trained for {} iterations of"),
+        (final.split, final.train.epochs, "trained from scratch for {} iterations,"),
+    ):
+        assert words.format(f"{epochs * full_batches(plan.final_task, split):,}") in text
 
 
 def test_an_npz_file_with_other_names_is_an_error(folder: Path) -> None:

@@ -82,7 +82,7 @@ def choose_configuration(
             f'  constraints: {{{space.cost}: "<= 0.8 * largest"}}',
         ],
         "stages": _stages(task, space, supernet, iterations, batch),
-        "final": _final(space, final, iterations, deliver, task.preprocessing()),
+        "final": _final(space, final, max(1, task.size("train+search") // batch), deliver, task.preprocessing()),
     }
     for name, value in (sections or {}).items():
         written[name] = ["# Given by the caller.", *dump_yaml({name: value}).rstrip("\n").splitlines()]
