@@ -14,7 +14,8 @@
     ├── DamagedError                    a stored file does not match its digest or cannot be read
     ├── RunFailedError                  a run ended without a result; the command line exits with 1
     │   ├── DivergedError               a loss became NaN or infinite
-    │   └── EvaluationError             a candidate, or too many in a row, could not be evaluated
+    │   ├── EvaluationError             a candidate, or too many in a row, could not be evaluated
+    │   └── RanksEndedError             another process of a run under torchrun failed or ended
     └── RunInterrupted                  a run stopped and can be resumed; the command line exits with 130
 
     Pruned (Exception)                  raised by `Request.report`: stop this evaluation; never an error
@@ -98,6 +99,19 @@ class DivergedError(RunFailedError):
 
 class EvaluationError(RunFailedError):
     """A candidate, or too many candidates in a row, could not be evaluated."""
+
+
+class RanksEndedError(RunFailedError):
+    """Another process of a run under torchrun failed or ended, so this one ends, too.
+
+    Args:
+        message: which process, and why.
+        silent: whether another process shows the message.
+    """
+
+    def __init__(self, message: str = "", *, silent: bool = False) -> None:
+        self.silent = silent
+        super().__init__(message)
 
 
 class RunInterrupted(AutoMLNASError):  # noqa: N818 - not an error: the run can be resumed

@@ -22,7 +22,8 @@ from automl_nas.cli.plan import plan
 from automl_nas.cli.plugins import plugins
 from automl_nas.cli.run import resume, run
 from automl_nas.cli.show import show
-from automl_nas.errors import AutoMLNASError, RunFailedError, RunInterrupted, UserError
+from automl_nas.errors import AutoMLNASError, RanksEndedError, RunFailedError, RunInterrupted, UserError
+from automl_nas.evaluation.ranks import process_ranks
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes besides 0: the run failed; the usage or configuration is invalid; a signal stopped a resumable run."""
@@ -96,12 +97,15 @@ class CommandLine(click.Group):
             click.echo("interrupted" + (f": {cause}" if str(cause) else ""), err=True)
             return INTERRUPTED
         except RunInterrupted as error:
-            click.echo(str(error), err=True)
+            if not process_ranks().rank:
+                click.echo(str(error), err=True)
             return INTERRUPTED
         except AutoMLNASError as error:
             if os.environ.get(DEBUG):
                 traceback.print_exc()
-            click.echo(f"error: {error}", err=True)
+            if not (isinstance(error, RanksEndedError) and error.silent):
+                rank = process_ranks().rank
+                click.echo(f"error{f' (rank {rank})' if rank else ''}: {error}", err=True)
             return BAD_INPUT if isinstance(error, UserError) else FAILED
         return code if isinstance(code, int) else 0
 

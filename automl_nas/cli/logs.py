@@ -13,6 +13,7 @@ from types import TracebackType
 import click
 
 from automl_nas.cli.common import DEBUG
+from automl_nas.evaluation.ranks import process_ranks
 
 _SHOWN_ELSEWHERE = "automl_nas.plugin.manager"
 """The logger that names broken plugins: commands that use plugins show them themselves."""
@@ -35,6 +36,8 @@ class Logs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record."""
+        if process_ranks().rank and record.levelno < logging.ERROR:
+            return  # rank 0 shows it
         if self._entered[-1] is self and (_ours(record.name) or os.environ.get(DEBUG)):
             self._show(" ".join(record.getMessage().split()))
 

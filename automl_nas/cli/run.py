@@ -14,7 +14,8 @@ from automl_nas.cli.common import CommandT, debug_option, trust_option, working_
 from automl_nas.cli.logs import Logs, quiet_libraries
 from automl_nas.cli.overrides import Configuration, Override
 from automl_nas.cli.summary import summary
-from automl_nas.errors import ConfigurationError, RunDirectoryError, RunFailedError, UserError
+from automl_nas.errors import ConfigurationError, RanksEndedError, RunDirectoryError, RunFailedError, UserError
+from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.run.number_text import duration
 from automl_nas.run.progress.choice import progress_reporter
 from automl_nas.run.progress.reporter import print_line
@@ -51,6 +52,15 @@ def changed_data_option(command: CommandT) -> CommandT:
     )(command)
 
 
+def changed_ranks_option(command: CommandT) -> CommandT:
+    """Add ``--changed-ranks`` to a command."""
+    return click.option(
+        "--changed-ranks",
+        is_flag=True,
+        help="Continue with another number of processes of torchrun, though the trained weights depend on it.",
+    )(command)
+
+
 @click.command(short_help="Search, train, test and export what a configuration describes.")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
@@ -75,6 +85,7 @@ def changed_data_option(command: CommandT) -> CommandT:
 )
 @workers_option
 @changed_data_option
+@changed_ranks_option
 @quiet_option
 @debug_option
 def run(
@@ -85,6 +96,7 @@ def run(
     smoke: bool,
     workers: int | None,
     changed_data: bool,
+    changed_ranks: bool,
     quiet: bool,
 ) -> None:
     """Search, train, test and export what the YAML file CONFIG describes.
@@ -103,7 +115,7 @@ def run(
         _smoke(configuration, quiet)
         return
     has_runs = RUNS.exists()
-    directory = out or new_directory(config.stem)
+    directory = out or _shared_directory(config.stem)
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
@@ -111,7 +123,14 @@ def run(
         if again and (directory / "config.yaml").exists():
             raw = configuration.value
             executor = raw.get("executor")
-            return Session.resume(directory, raw=raw, executor=executor, handlers=handlers, changed_data=changed_data)
+            return Session.resume(
+                directory,
+                raw=raw,
+                executor=executor,
+                handlers=handlers,
+                changed_data=changed_data,
+                changed_ranks=changed_ranks,
+            )
         return Session.start(configuration.value, directory, handlers=handlers)
 
     try:
@@ -126,7 +145,9 @@ def run(
 def _smoke(configuration: Configuration, quiet: bool) -> None:
     with quiet_libraries():
         from automl_nas.run.estimate.smoke import smoke_run
+        from automl_nas.run.session import refuse_torchrun
 
+        refuse_torchrun("a smoke run")
         working_plugins()
         message = None if quiet else print_line
         try:
@@ -151,11 +172,18 @@ def _smoke(configuration: Configuration, quiet: bool) -> None:
     help="Change the executor, e.g. executor=in_process; nothing else of a run can change.",
 )
 @changed_data_option
+@changed_ranks_option
 @quiet_option
 @trust_option
 @debug_option
 def resume(
-    directory: Path, workers: int | None, overrides: tuple[str, ...], changed_data: bool, quiet: bool, trust: bool
+    directory: Path,
+    workers: int | None,
+    overrides: tuple[str, ...],
+    changed_data: bool,
+    changed_ranks: bool,
+    quiet: bool,
+    trust: bool,
 ) -> None:
     """Continue the run in DIR. The result is the same as without the interruption."""
 
@@ -163,7 +191,14 @@ def resume(
         from automl_nas.run.session import Session
 
         executor = _executor(directory, workers, overrides)
-        return Session.resume(directory, executor=executor, handlers=handlers, changed_data=changed_data, trust=trust)
+        return Session.resume(
+            directory,
+            executor=executor,
+            handlers=handlers,
+            changed_data=changed_data,
+            changed_ranks=changed_ranks,
+            trust=trust,
+        )
 
     drive(start, directory, quiet)
 
@@ -210,6 +245,16 @@ def new_directory(name: str) -> Path:
                 raise RunDirectoryError(reason) from error
 
 
+def _shared_directory(name: str) -> Path:
+    """Create the run directory with the first free number; under torchrun, rank 0 does."""
+    from automl_nas.run.interruption import uninterrupted
+
+    with quiet_libraries(), uninterrupted():
+        ranks = join_ranks()
+    created = ranks.lead(lambda: str(new_directory(name)))
+    return Path(ranks.agree(created or ""))
+
+
 def remove_empty(directory: Path, *, parent: bool) -> None:
     """Remove a run directory in which no run began, and the folder around it."""
     with contextlib.suppress(OSError):  # not empty
@@ -236,7 +281,8 @@ def drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) ->
                 from automl_nas.run.results import Result
                 from automl_nas.run.session import Session  # noqa: F401 - imports torch, which `start` needs
             working_plugins()
-            reporter = progress_reporter(quiet)
+            follows = join_ranks().rank > 0
+            reporter = progress_reporter(quiet or follows)
             session = start(reporter.handlers)
             for text in (f"run directory: {directory}", *_notes(session)):
                 session.notifications.send(MessageSent(text))
@@ -246,12 +292,14 @@ def drive(start: Callable[[Handlers], Session], directory: Path, quiet: bool) ->
             with Logs(reporter.warning):
                 result = Result(directory, session.run(), RunParts.of_session(directory, session.plan))
         except (RunFailedError, UserError) as error:
-            click.echo(f"the work so far is recorded in {directory}", err=True)
+            if not isinstance(error, RanksEndedError):
+                click.echo(f"the work so far is recorded in {directory}", err=True)
             raise error
-    for line in summary(directory, result.data):
+    for line in () if follows else summary(directory, result.data):
         click.echo(line)
-    click.echo(f"\nrun directory: {directory}")
-    click.echo(f"time: {duration(time.monotonic() - begun)}")
+    if not follows:
+        click.echo(f"\nrun directory: {directory}")
+        click.echo(f"time: {duration(time.monotonic() - begun)}")
     if kinds := [shortcoming.kind.replace("_", " ") for shortcoming in result.shortcomings]:
         raise RunFailedError(f"the run is complete, but has shortcomings ({', '.join(kinds)}); see the warnings above")
 

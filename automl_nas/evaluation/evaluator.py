@@ -139,6 +139,18 @@ class Evaluator(ABC):
         return unchecked
 
     @classmethod
+    def data_parallel(cls, settings: Mapping[str, Any]) -> bool:
+        """Return whether, under torchrun, all ranks do each evaluation together (default: False).
+
+        False: candidates are spread over the ranks, and each evaluation has the runtime of a single process. True: all
+        ranks evaluate the same candidate, with the runtime of the group; the outcome of rank 0 counts.
+
+        Args:
+            settings: the resolved settings of the evaluator.
+        """
+        return False
+
+    @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened | None:
         """Return settings with which an evaluation does at most a share of its work, but not nothing.
 

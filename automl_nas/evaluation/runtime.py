@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.ranks import SOLO, Ranks, average, process_ranks
 from automl_nas.onednn_guard import guard_convolutions
 from automl_nas.streams import stream_seed
 
 if TYPE_CHECKING:
-    from automl_nas.evaluation.task import Task
+    from automl_nas.evaluation.task import Batch, Task
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -34,8 +35,8 @@ class Runtime:
     fastest options of this machine when a configuration is resolved, and the run directory holds the choice.
 
     Args:
-        device: ``auto`` (a GPU if there is one; under torchrun that of the local rank), or an argument of
-            `torch.device`.
+        device: ``auto`` (a GPU if there is one), or an argument of `torch.device`. Under torchrun, ``auto`` and
+            ``cuda`` are the GPU of the local rank.
         precision: ``float32``, or ``bfloat16`` or ``float16`` by autocast. `Fit` scales losses in float16, which
             needs a CUDA device.
         memory_format: ``channels_last`` or ``contiguous``, for 4-dimensional tensors.
@@ -43,11 +44,14 @@ class Runtime:
             the rounding of sums depends on it.
         data_megabytes: data sets in memory up to this size (1e6 bytes) are copied to the device once, unless it is the
             CPU; 0: never. It has no influence on results.
+        sync_batch_norm: whether, under torchrun, batch normalisation in training uses the statistics of the batches of
+            all ranks (`torch.nn.SyncBatchNorm`, on CUDA devices) instead of those of each rank's own.
         needed: whether the device must be available. False: an unavailable device is an error when something is first
             computed on it, as in a run whose evaluations other processes do.
 
     Raises:
-        ConfigurationError: the device is needed and not available, or a value is ``auto``.
+        ConfigurationError: the device is needed and not available, a value is ``auto``, or several ranks of a machine
+            would share a GPU.
     """
 
     def __init__(
@@ -58,14 +62,17 @@ class Runtime:
         memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last",
         threads: int | None = None,
         data_megabytes: float = 1024.0,
+        sync_batch_norm: bool = False,
         needed: bool = True,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-            if device == "cuda" and "LOCAL_RANK" in os.environ:
-                device = f"cuda:{os.environ['LOCAL_RANK']}"
+        self._recorded = device
+        device = _of_local_rank(device)
         self._name, self._unavailable = device, ""
         self._predicted: int | None = None
+        self._alone = False
+        self.sync_batch_norm = sync_batch_norm
         try:
             self._device = torch.device(device)
             torch.empty(0, device=self._device)
@@ -89,6 +96,7 @@ class Runtime:
         self.threads = threads or torch.get_num_threads()
         self.data_megabytes = data_megabytes
         self._resident: list[tuple[Task, Task]] = []
+        self._divided: list[Task] = []  # whose batches divide among the ranks
         if needed:
             self.require()
         self._format = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
@@ -113,6 +121,12 @@ class Runtime:
                 f"float16 needs a CUDA device, and the device is {self._device}; use bfloat16 or float32",
                 path="runtime.precision",
             )
+        if self.sync_batch_norm and self._device.type != "cuda":
+            raise ConfigurationError(
+                f"torch synchronises batch normalisation on CUDA devices only, and the device is {self._device}; leave "
+                "it out",
+                path="runtime.sync_batch_norm",
+            )
 
     @property
     def device(self) -> torch.device:
@@ -127,11 +141,13 @@ class Runtime:
     def settings(self) -> dict[str, object]:
         """Return the settings in use, for the run directory; a Runtime with these settings computes the same."""
         return {
-            "device": self._name if self._unavailable else str(self._device),
+            # Not that of this rank.
+            "device": self._recorded if self._unavailable or self._recorded == "cuda" else str(self._device),
             "precision": self.precision,
             "memory_format": self.memory_format,
             "threads": self.threads,
             "data_megabytes": self.data_megabytes,
+            **({"sync_batch_norm": True} if self.sync_batch_norm else {}),
         }
 
     def activate(self) -> None:
@@ -271,23 +287,52 @@ class Runtime:
             torch.get_device_module(self.device).set_rng_state(state)
 
     @property
+    def ranks(self) -> Ranks:
+        """The processes that work together: those of torchrun, or this one alone."""
+        return SOLO if self._alone else process_ranks()
+
+    @property
     def world_size(self) -> int:
         """The number of data-parallel processes; 1 without torchrun."""
-        return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        return self.ranks.size
 
     @property
     def rank(self) -> int:
         """The rank of this process among the data-parallel processes, counted from 0."""
-        return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        return self.ranks.rank
+
+    def alone(self) -> Runtime:
+        """Return a runtime for work that this process does by itself, whatever the other ranks do meanwhile."""
+        runtime = copy.copy(self)
+        runtime._alone = True
+        return runtime
 
     def parallel(self, net: nn.Module) -> nn.Module:
         """Return a network for data-parallel training: the network itself, or under torchrun a wrapper of it.
 
-        Parameters that a step does not use (those of candidates that were not drawn) have gradient None on all ranks.
+        All ranks begin with the weights of rank 0. The gradients are the means over the ranks. Parameters that a step
+        does not use (those of candidates that were not drawn) have gradient None on all ranks. Statistics of batch
+        normalisation are those of each rank until `synchronise`.
         """
         if self.world_size == 1:
             return net
-        return nn.parallel.DistributedDataParallel(net, find_unused_parameters=True)
+        if self.sync_batch_norm:
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        wrapper: Any = nn.parallel.DistributedDataParallel
+        # The name of the setting in torch 2.13, and before.
+        names = inspect.signature(wrapper).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+        parallel: nn.Module = wrapper(net, find_unused_parameters=True, **{buffers: False})
+        return parallel
+
+    def synchronise(self, net: nn.Module) -> None:
+        """Replace the buffers of a network by their means over the ranks; without torchrun, nothing happens.
+
+        For the running statistics of batch normalisation, which are moving averages: the mean of the ranks' averages is
+        the average of the ranks' means, so that they may be synchronised after any number of iterations.
+        """
+        if self.world_size > 1:
+            average([buffer for buffer in net.buffers() if buffer.is_floating_point()], self.world_size)
 
     def shard(self, batch: Tensor) -> Tensor:
         """Return the part of a batch for this process: every world_size-th sample, starting at number ``rank``.
@@ -298,16 +343,58 @@ class Runtime:
         """
         if self.world_size == 1:
             return batch
-        if len(batch) % self.world_size:
-            raise ConfigurationError(
-                f"a batch of {len(batch)} does not divide among {self.world_size} processes; use a multiple of "
-                f"{self.world_size}",
-                path="task.batch_size",
-            )
+        check_divides(len(batch), self.world_size)
         return batch[self.rank :: self.world_size]
+
+    def batches(self, task: Task, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Return the training batches of a task; under torchrun, the part of each batch for this process.
+
+        Raises:
+            ConfigurationError: the batch size is not a multiple of the number of processes.
+        """
+        ranks = self.ranks
+        if ranks.size == 1:
+            return iter(task.batches(split, epoch, seed, start))
+        if not any(known is task for known in self._divided):
+            check_divides(len(next(iter(task.batches(split, 0, seed)))[0]), ranks.size)
+            self._divided.append(task)
+        return iter(task.batch_parts(split, epoch, seed, start, rank=ranks.rank, size=ranks.size))
 
     def reduce(self, tensors: Sequence[Tensor]) -> None:
         """Average tensors over all processes, in place: gradients of alpha, lambda or a policy."""
-        for tensor in tensors if self.world_size > 1 else ():
-            dist.all_reduce(tensor)
-            tensor /= self.world_size
+        if self.world_size > 1:
+            average(list(tensors), self.world_size)
+
+
+def check_divides(batch: int, size: int, path: str = "task.batch_size") -> None:
+    """Check that all ranks receive as many samples of a batch, so that their mean gradient is that of the batch.
+
+    Args:
+        batch: the number of samples of a batch.
+        size: the number of ranks.
+        path: of the batch size in the configuration.
+
+    Raises:
+        ConfigurationError: the batch is not a multiple of the number of ranks.
+    """
+    if batch % size:
+        raise ConfigurationError(
+            f"a batch of {batch} does not divide among {size} processes; use a multiple of {size}", path=path
+        )
+
+
+def _of_local_rank(device: str) -> str:
+    """Return the device of this process among several of one machine that torchrun started.
+
+    Raises:
+        ConfigurationError: they would share a GPU.
+    """
+    local, count = os.environ.get("LOCAL_RANK"), os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if local is None or count == "1" or not device.startswith("cuda"):
+        return device
+    if device != "cuda":
+        raise ConfigurationError(
+            f"{count} processes of torchrun would share {device}; use cuda, which gives each its own",
+            path="runtime.device",
+        )
+    return f"cuda:{local}"

@@ -115,6 +115,8 @@ def seeded_batches(
     workers: int = 0,
     preload: Sequence[str] = (),
     shares: NDArray[np.float64] | None = None,
+    rank: int = 0,
+    size: int = 1,
 ) -> Iterator[Batch]:
     """Yield the full batches of one epoch over ``indices``, in the random order of (seed, epoch).
 
@@ -134,6 +136,8 @@ def seeded_batches(
             all workers.
         shares: how often each of the indices is drawn relative to the others, shape ``(len(indices),)``: the samples of
             an epoch are drawn with replacement. None: each index is used at most once in an epoch.
+        rank: see ``size``.
+        size: only every size-th sample of each batch is read, from sample ``rank`` on; see `Task.batch_parts`.
 
     Raises:
         DataError: the loader processes cannot start; raised with the first batch.
@@ -143,7 +147,7 @@ def seeded_batches(
     else:
         order = indices[_drawn(shares, seed, epoch)]
     batches = range(start, len(indices) // batch_size)
-    epoch_batches = _Epoch(fetch, order, batch_size, seed, epoch)
+    epoch_batches = _Epoch(fetch, order, batch_size, seed, epoch, rank, size)
     workers = 0 if multiprocessing.current_process().daemon else min(workers, _usable_cpus(), len(batches))
     if workers == 0:
         return map(epoch_batches.__getitem__, batches)
@@ -167,10 +171,12 @@ class _Epoch(Dataset[Batch]):
     batch_size: int
     seed: int
     epoch: int
+    rank: int
+    size: int
 
     def __getitem__(self, number: int) -> Batch:
         first = number * self.batch_size
-        return self.fetch(self.order[first : first + self.batch_size], self.seed, self.epoch)
+        return self.fetch(self.order[first + self.rank : first + self.batch_size : self.size], self.seed, self.epoch)
 
 
 def _loaded(batches: _Epoch, numbers: range, workers: int, preload: Sequence[str]) -> Iterator[Batch]:

@@ -130,6 +130,24 @@ class Task(ABC):
             start: the first batch to yield; earlier batches are skipped without reading their samples.
         """
 
+    def batch_parts(
+        self, split: str, epoch: int, seed: int, start: int = 0, *, rank: int, size: int
+    ) -> Iterator[Batch]:
+        """Yield every size-th sample of each of the `batches`, from sample ``rank`` on, for data-parallel training.
+
+        By default whole batches are read and divided. A task that reads only the samples of its part overrides it.
+
+        Args:
+            split: one of `SPLITS`.
+            epoch: counted from 0.
+            seed: of the streams for shuffling and augmentation.
+            start: the first batch to yield.
+            rank: the number of the process, from 0.
+            size: the number of processes.
+        """
+        for inputs, targets in self.batches(split, epoch, seed, start):
+            yield inputs[rank::size], targets[rank::size]
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the training loss of one batch: a scalar, the mean over the batch."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError, did_you_mean
+from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.object_storage import local_run
 from automl_nas.plugin.events import Handlers
 from automl_nas.run.configuration.components import separate_objects
@@ -35,6 +36,7 @@ def search(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     changed_data: bool = False,
+    changed_ranks: bool = False,
     handlers: Handlers | None = None,
     progress: Progress = "auto",
     stop: StopEvent | None = None,
@@ -50,6 +52,7 @@ def search(
         resume: continue the run in ``out`` if it holds one, with the same configuration, spaces and data.
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
+        changed_ranks: continue also with another number of processes of torchrun, though the weights depend on it.
         handlers: kind of event, such as `automl_nas.plugin.StageStarted` -> function, called with each such event.
         progress: what is shown while the run works. ``bar``: bars with the time left, on stderr. ``log``: a line every
             few seconds, with the level INFO of the logger ``automl_nas.progress``; on stderr if the program has not set
@@ -61,6 +64,9 @@ def search(
             shortens the stages of a run that is estimated to take longer. None: no limit.
         sections: sections of the configuration, replacing those of ``config``: ``space``, ``task``, ``problem``,
             ``stages``, ``final``, ``runtime``, ``seed``, ... Components may be given as Python objects or classes.
+
+    In a script that torchrun starts, all processes call it alike and work on one run; each of them receives the result.
+    Handlers, progress and messages are those of rank 0.
 
     It may be called in any thread. Runs of several threads of a process work one after the other, since a run seeds the
     global random generators; a run that another thread is to stop needs ``stop``, because signals reach the main thread
@@ -92,12 +98,18 @@ def search(
         raw["budget"] = {"minutes": time_limit / 60}
     if resume and out is None:
         raise RunDirectoryError("resume=True needs out=DIRECTORY, the run to continue")
-    path = Path(tempfile.mkdtemp(prefix="automl_nas-")) if out is None else Path(out)
+    path = _temporary() if out is None else Path(out)
     try:
         with _working(path, progress, stop, timeout) as (reporter, flag):
             if resume and RunDirectory(path).config.exists():
                 session = Session.resume(
-                    path, raw=raw, executor=raw.get("executor"), handlers=handlers, changed_data=changed_data, stop=flag
+                    path,
+                    raw=raw,
+                    executor=raw.get("executor"),
+                    handlers=handlers,
+                    changed_data=changed_data,
+                    changed_ranks=changed_ranks,
+                    stop=flag,
                 )
             else:
                 session = Session.start(raw, path, handlers=handlers, progress=reporter.handlers, stop=flag)
@@ -118,6 +130,7 @@ def resume(
     timeout: float | None = None,
     executor: Any = None,
     changed_data: bool = False,
+    changed_ranks: bool = False,
     trust: bool = False,
 ) -> Result:
     """Continue a run whose configuration holds no Python objects; for a complete run, return its result.
@@ -131,6 +144,7 @@ def resume(
         executor: another executor than the recorded one, e.g. ``{"name": "processes", "workers": 4}``.
         changed_data: continue also if the data of the task are not those that the run began with. Trials of both data
             are then ranked together.
+        changed_ranks: continue also with another number of processes of torchrun, though the weights depend on it.
         trust: import also classes that the run directory names as ``package.module:Class`` and no plugin registers.
 
     Returns:
@@ -145,7 +159,13 @@ def resume(
     path = Path(directory)
     with _working(path, progress, stop, timeout) as (reporter, flag):
         session = Session.resume(
-            path, handlers=handlers, executor=executor, changed_data=changed_data, trust=trust, stop=flag
+            path,
+            handlers=handlers,
+            executor=executor,
+            changed_data=changed_data,
+            changed_ranks=changed_ranks,
+            trust=trust,
+            stop=flag,
         )
         return _result(session, reporter)
 
@@ -310,8 +330,14 @@ def _working(
 ) -> Iterator[tuple[ProgressReporter, StopFlag]]:
     """Yield the reporter of a run and whether it must stop, when no other thread of this process works on a run."""
     flag = StopFlag(stop, timeout)
-    with shown_progress(progress) as reporter, own_turn(path, flag):
+    with shown_progress(progress if join_ranks().rank == 0 else "none") as reporter, own_turn(path, flag):
         yield reporter, flag
+
+
+def _temporary() -> Path:
+    """Return a new temporary directory, which is that of rank 0."""
+    ranks = join_ranks()
+    return Path(ranks.agree(ranks.lead(lambda: tempfile.mkdtemp(prefix="automl_nas-")) or ""))
 
 
 def _result(session: Session, reporter: ProgressReporter) -> Result:

@@ -176,10 +176,12 @@ class Derivation:
         Raises:
             RunDirectoryError: space or data are not those of the complete run.
         """
-        recorded: dict[str, Any] = self.source.read_identity() or dict(plan.identity)
+        recorded: dict[str, Any] = dict(self.source.read_identity() or plan.identity)
         for key in ("space", "task"):  # a changed section is another space or task on purpose
             if _section(self.recorded, key) != _section(plan.config, key):
                 recorded = {**recorded, f"final_{key}": plan.identity[f"final_{key}"]}
+        recorded.pop("ranks", None)  # of the processes of the complete run
+        recorded.pop("earlier_ranks", None)
         # The new run begins with the files that its own configuration names.
         before, present = recorded.pop("files", {}), plan.identity.get("files", {})
         if present:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
 from automl_nas.errors import RunInterrupted
+from automl_nas.evaluation.ranks import exchange_failed
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.events import (
@@ -26,7 +27,6 @@ from automl_nas.run.final.report import FinalReport
 from automl_nas.run.gc_tuning import GcTuner, tuned_gc
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
-from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.checkpoints import check_state
 from automl_nas.run.record.run_record import RunRecord, UnusableCheckpointError
 from automl_nas.run.results import make_result
@@ -52,7 +52,7 @@ class Driver:
 
     def __init__(self, plan: Plan, record: RunRecord, notifications: Notifications, stop: StopFlag) -> None:
         self._plan, self._record, self._notifications, self._stop = plan, record, notifications, stop
-        self._stages = run_stages(plan)
+        self._ranks, self._stages = plan.runtime.ranks, run_stages(plan)
 
     def drive(self) -> dict[str, Any]:
         """Do the rest of the run; return the content of ``result.json``.
@@ -105,9 +105,8 @@ class Driver:
         """
         record, notifications = self._record, self._notifications
         trials = record.ledger.trials
-        result = make_result(self._plan, record.ledger, report)
-        write_record(record.directory.result, result)
-        shutil.rmtree(record.directory.scratch, ignore_errors=True)
+        result = self._ranks.agree(make_result(self._plan, record.ledger, report))
+        record.finish(result)
         for shortcoming in shortcomings(record.directory.path, result):
             notifications.warn(shortcoming.message)
         if report is not None:
@@ -138,11 +137,7 @@ class Driver:
             strategy: Strategy = stage.make_strategy(record.ledger, record.directory)
             services.planned = strategy.planned
             if state.get("strategy") is not None:
-                try:
-                    services.check(state)
-                    strategy.load_state_dict(state["strategy"])
-                except Exception as error:  # a component's, for a state that is not its own
-                    raise UnusableCheckpointError(one_line(error)) from error
+                self._load(state, strategy, services)
             services.begin(state)
             saved = time.monotonic()
             budget = settings.budget
@@ -151,6 +146,7 @@ class Driver:
                 spent = services.remaining == 0 and not services.outstanding
                 if spent or (budget.steps is not None and steps >= budget.steps):
                     break
+                self._stop.consult()
                 if self._stop.requested:
                     self._checkpoint(index, steps, strategy, services)
                     raise RunInterrupted
@@ -171,6 +167,23 @@ class Driver:
         finally:
             services.close()
 
+    def _load(self, state: Mapping[str, Any], strategy: Strategy, services: StageServices) -> None:
+        """Load the state of a stage.
+
+        Raises:
+            UnusableCheckpointError: the state cannot be loaded, in one rank at least.
+        """
+        problem, cause = "", None
+        try:
+            services.check(state)
+            strategy.load_state_dict(state["strategy"])
+        except Exception as error:  # a component's, for a state that is not its own
+            if exchange_failed(error):
+                raise
+            problem, cause = one_line(error), error
+        if problems := list(filter(None, self._ranks.gather(problem))):
+            raise UnusableCheckpointError(problems[0]) from cause
+
     def _services(self, index: int) -> StageServices:
         stage, record = self._stages[index].plan, self._record
         seed = stream_seed(self._plan.seed, stage.settings.name)
@@ -178,9 +191,8 @@ class Driver:
         if stage.settings.evaluator is not None:
             executors = StageExecutors(self._plan, index, record)
             dispatcher = EvaluationDispatcher(executors, seed, record, self._notifications, self._stop)
-        return StageServices(stage, self._plan.space, seed, dispatcher, record, self._notifications)
+        return StageServices(stage, self._plan.space, seed, dispatcher, record, self._notifications, self._ranks)
 
     def _checkpoint(self, index: int, steps: int, strategy: Strategy, services: StageServices) -> None:
-        if self._plan.measured:
-            write_record(self._record.directory.measured, self._plan.measurements())
+        self._record.save_measurements(self._plan.measurements())
         self._record.save_checkpoint(index, steps, strategy.state_dict(), services.state())

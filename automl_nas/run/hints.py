@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.ranks import started_by_torchrun
 from automl_nas.plugin.references import PYTHON
 
 _REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
-def way_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
+def way_to_resume(directory: Path, config: Mapping[str, Any], ranks: int = 1) -> str:
     """Return the command that continues a run; for a run with Python objects the call.
 
     Args:
         directory: the run directory.
         config: its resolved configuration.
+        ranks: number of processes of torchrun; in a process that torchrun started, they are those that it started.
     """
+    launcher = _launcher(ranks)
     if has_python_objects(config):
-        return f"automl_nas.search(..., out={str(directory)!r}, resume=True) in Python, with the objects of the run"
-    return f"automl-nas resume {shlex.quote(str(directory))}{' --trust' if _has_references(config) else ''}"
+        call = f"automl_nas.search(..., out={str(directory)!r}, resume=True)"
+        return f"{call} in Python, with the objects of the run{f', by {launcher} SCRIPT' if launcher else ''}"
+    command = f"automl-nas resume {shlex.quote(str(directory))}{' --trust' if _has_references(config) else ''}"
+    return f"{launcher} --no-python {command}" if launcher else command
+
+
+def _launcher(ranks: int) -> str:
+    """Return the beginning of the command that starts as many processes; empty for one."""
+    try:
+        several = started_by_torchrun()
+    except ConfigurationError:  # which is reported where processes are connected
+        several = False
+    if several:
+        machines, local = os.environ.get("GROUP_WORLD_SIZE", "1"), os.environ.get("LOCAL_WORLD_SIZE", "1")
+        there = f" --nnodes {machines}" if machines != "1" else ""
+        return f"torchrun{there} --nproc-per-node {local}{' [its rendezvous options]' if there else ''}"
+    return f"torchrun --nproc-per-node {ranks}" if ranks > 1 else ""
 
 
 def way_to_export(directory: Path, config: Mapping[str, Any], network: int | None = None) -> str:

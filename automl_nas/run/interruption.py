@@ -17,8 +17,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 from automl_nas.errors import AutoMLNASError, ConfigurationError, RunInterrupted, StopCause
+from automl_nas.evaluation.ranks import SOLO, Ranks
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_PASSED_ON = 5.0
+"""Seconds within which a second signal is the same request in a process that torchrun started."""
 
 _signalled = False
 """Whether a signal raised KeyboardInterrupt, which the code that it interrupted may have suppressed."""
@@ -136,6 +140,9 @@ class StopFlag:
         if timeout is not None and (isinstance(timeout, bool) or not 0 < float(timeout) < math.inf):
             raise ConfigurationError(f"must be a positive number of seconds, not {timeout!r}", path="timeout")
         self.cause: StopCause | None = None
+        self._ranks: Ranks = SOLO
+        self._asked: StopCause | None = None  # this process, and perhaps not the other ranks yet
+        self._asked_at = -math.inf
         self._event, self._timeout = event, timeout
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._polled = event is not None or timeout is not None
@@ -143,19 +150,35 @@ class StopFlag:
 
     @property
     def requested(self) -> bool:
-        """Whether the run must stop; once True, always True."""
-        if self.cause is None and self._polled:
+        """Whether the run must stop; once True, always True. Of several ranks, all see the same; see `consult`."""
+        if self._polled and self._ranks.size == 1:
+            self._poll()
+        return self.cause is not None
+
+    def consult(self) -> None:
+        """Let all ranks of a run know whether one of them was asked to stop; without torchrun, nothing happens.
+
+        All ranks call it at the same points, and `requested` changes there only. None returns before all have called.
+        """
+        if self._ranks.size == 1:
+            return
+        self._poll()
+        asked = next((cause for cause in self._ranks.gather(self._asked) if cause is not None), None)
+        if asked is not None and self.cause is None:
+            self._accept(asked)
+
+    def _poll(self) -> None:
+        if self._asked is None and self._polled:
             if self._event is not None and self._event.is_set():
                 self._request("event")
             elif time.monotonic() >= self._end:
                 self._request("timeout")
-        return self.cause is not None
 
     @property
     def reason(self) -> str:
         """Why the run stops, for messages; empty for a signal."""
         if self.cause == "timeout":
-            return f"the timeout of {self._timeout:g} s is over"
+            return "a timeout is over" if self._timeout is None else f"the timeout of {self._timeout:g} s is over"
         return "the event stop= is set" if self.cause == "event" else ""
 
     def check(self) -> None:
@@ -168,20 +191,22 @@ class StopFlag:
         return interrupted(path, self.cause or "signal", self.reason)
 
     @contextlib.contextmanager
-    def listening(self, on_request: Callable[[], object]) -> Iterator[None]:
+    def listening(self, on_request: Callable[[], object], ranks: Ranks = SOLO) -> Iterator[None]:
         """Catch SIGINT and SIGTERM within the context, except outside the main thread, where that is impossible.
 
         Args:
             on_request: called when the run is first asked to stop: by a signal inside the signal handler, otherwise
                 where `requested` is read.
+            ranks: of the run; they stop together.
         """
-        self._on_request = on_request
+        self._on_request, self._ranks = on_request, ranks
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if self.cause is not None:
+            # torchrun passes on the signals that the terminal sends to all processes: they are one request.
+            if self._asked is not None and (self._ranks.size == 1 or time.monotonic() - self._asked_at > _PASSED_ON):
                 raise KeyboardInterrupt
             self._request("signal")
 
@@ -193,6 +218,12 @@ class StopFlag:
                 signal.signal(number, handler)
 
     def _request(self, cause: StopCause) -> None:
+        if self._asked is None:
+            self._asked, self._asked_at = cause, time.monotonic()
+        if self._ranks.size == 1:
+            self._accept(cause)
+
+    def _accept(self, cause: StopCause) -> None:
         self.cause = cause
         if self._on_request is not None:
             self._on_request()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrupted
+from automl_nas.errors import ConfigurationError, RanksEndedError, RunDirectoryError, RunInterrupted
+from automl_nas.evaluation.ranks import join_ranks, started_by_torchrun
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.plugin.references import consent
 from automl_nas.plugin.settings import to_json
 from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
@@ -28,9 +28,11 @@ from automl_nas.run.derivation import Derivation
 from automl_nas.run.driver import Driver
 from automl_nas.run.estimate.beginning import prepare
 from automl_nas.run.final.rehearsal import rehearse_compilation, rehearse_export, rehearse_export_again
+from automl_nas.run.hints import way_to_resume
 from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag, check_interruption, interrupted, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
+from automl_nas.run.rank_check import check_alike, check_count, check_ranks
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
@@ -84,24 +86,42 @@ class Session:
             RunInterrupted: the run was asked to stop before it began.
         """
         begun = time.perf_counter()
-        _check_single_process()
         _check_not_imported()
-        RunDirectory.check_new(out)
-        stop = stop or StopFlag()
-        with _beginning(out, stop):
-            manager = manager or complete_manager()
-            plan = make_plan(raw, manager.registry)
-            stop.check()
-            notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
-            if progress is not None:
-                notifications.subscribe("progress", progress)
-            plan = prepare(plan, notifications, begun, stop)
-            notifications.run = run_info(out, plan, resumed=False)
-            measurements = plan.measurements()  # before the run exists: it keeps the values that it begins with
+        ranks, stop = join_ranks(), stop or StopFlag()
+        with ranks.guarded(), _beginning(out, stop):
+            plugins = manager or complete_manager()
+
+            def resolve() -> tuple[Plan, Notifications]:
+                plan = make_plan(raw, plugins.registry)
+                stop.check()
+                notifications = make_notifications(run_info(out, plan, resumed=False), plan, plugins, handlers)
+                if progress is not None:
+                    notifications.subscribe("progress", progress)
+                plan = prepare(plan, notifications, begun, stop)
+                notifications.run = run_info(out, plan, resumed=False)
+                check_interruption()
+                stop.check()
+                return plan, notifications
+
+            ranks.lead(lambda: RunDirectory.check_new(out))
+            check_alike(ranks, plugins, raw, out)
+            resolved = ranks.lead(resolve)
+            # Measured before the run exists: it keeps the values that it begins with.
+            shared = ranks.agree(None if resolved is None else [resolved[0].config, resolved[0].measurements()])
+            assert shared is not None
+            config, measurements = shared
+            if resolved is None:
+                _, objects = separate_objects(raw)
+                plan = make_plan(config, plugins.registry, objects, checked=True, measured=measurements)
+                notifications = Notifications(run_info(out, plan, resumed=False))
+            else:
+                plan, notifications = resolved
+            check_ranks(ranks, plan, out)
             check_interruption()
             stop.check()
-            directory = RunDirectory.create(out, plan.config, plan.identity)
-            if measurements:
+            identity = plan.identity if ranks.size == 1 else {**plan.identity, "ranks": ranks.size}
+            directory = ranks.lead(lambda: RunDirectory.create(out, plan.config, identity)) or RunDirectory(out)
+            if measurements and ranks.rank == 0:
                 write_record(directory.measured, measurements)
             return cls(directory, plan, notifications, stop)
 
@@ -115,6 +135,7 @@ class Session:
         raw: Mapping[str, Any] | None = None,
         executor: Any = None,
         changed_data: bool = False,
+        changed_ranks: bool = False,
         trust: bool = False,
         stop: StopFlag | None = None,
     ) -> Session:
@@ -128,6 +149,7 @@ class Session:
                 recorded one.
             executor: another executor than the recorded one. It does not change the results.
             changed_data: continue though the data of the task changed.
+            changed_ranks: continue with another number of ranks, though the result depends on it.
             trust: import also classes that the run directory names and no plugin registers; those in ``raw`` are
                 imported in any case.
             stop: whether to stop; None: only a signal stops the run.
@@ -137,17 +159,17 @@ class Session:
                 space or data differ from those that the run began with.
             RunInterrupted: the run was asked to stop before it continued.
         """
-        _check_single_process()
         _check_not_imported()
+        ranks, stop = join_ranks(), stop or StopFlag()
         directory = RunDirectory.open(path)
-        directory.lock()
-        stop = stop or StopFlag()
         try:
-            with _beginning(path, stop):
+            with ranks.guarded(), _beginning(path, stop):
+                ranks.lead(directory.lock)
                 manager = manager or complete_manager()
                 config = directory.read_config()
                 if executor is not None:
                     config["executor"] = executor
+                check_alike(ranks, manager, {"recorded": config, "written": raw}, path)
                 objects: Mapping[str, object] = {}
                 allowed: frozenset[str] = frozenset()
                 if raw is not None:
@@ -163,15 +185,22 @@ class Session:
                     plan = make_plan(
                         config, manager.registry, objects, checked=True, measured=directory.read_measured()
                     )
-                    check_spaces(directory, plan)
-                    check_data(directory, plan, changed=changed_data)
-                    if directory.read_result() is None:
-                        rehearse(plan)
-                        rehearse_compilation(plan)
                     run = run_info(directory.path, plan, resumed=True)
-                    notifications = make_notifications(run, plan, manager, handlers)
-                    if not directory.result.exists() and (changed := directory.changed_packages()):
-                        rehearse_export_again(plan, notifications.message, notifications.warn, changed)
+
+                    def compare() -> Notifications:
+                        check_spaces(directory, plan)
+                        check_data(directory, plan, changed=changed_data)
+                        check_count(directory, plan, ranks, changed=changed_ranks)
+                        if directory.read_result() is None:
+                            rehearse(plan)
+                            rehearse_compilation(plan)
+                        notifications = make_notifications(run, plan, manager, handlers)
+                        if not directory.result.exists() and (changed := directory.changed_packages()):
+                            rehearse_export_again(plan, notifications.message, notifications.warn, changed)
+                        return notifications
+
+                    notifications = ranks.lead(compare) or Notifications(run)
+                    check_ranks(ranks, plan, path)
                     session = cls(directory, plan, notifications, stop)
                     check_interruption()
                     return session
@@ -205,7 +234,7 @@ class Session:
             UserError: a change is invalid, or does not fit the recorded trials; nothing was written.
             RunInterrupted: the run was asked to stop before it began.
         """
-        _check_single_process()
+        refuse_torchrun(derivation.command)
         _check_not_imported()
         RunDirectory.check_new(out)
         stop = stop or StopFlag()
@@ -232,6 +261,7 @@ class Session:
             RunFailedError: the run cannot reach a result.
         """
         directory, plan, notifications = self.directory, self.plan, self.notifications
+        ranks = plan.runtime.ranks
         try:
             result = directory.read_result()
             if result is not None:
@@ -239,7 +269,8 @@ class Session:
                     notifications.warn(shortcoming.message)
                 return result
             with (
-                self._stop.listening(lambda: notifications.send(StopRequested())),
+                self._stop.listening(lambda: notifications.send(StopRequested()), ranks),
+                ranks.guarded(),  # inside: torchrun sends a signal as soon as a rank ended
                 plan.runtime.seeded(plan.seed, "run"),  # afterwards the caller's global generators are as before
             ):
                 plan.runtime.activate()
@@ -249,12 +280,16 @@ class Session:
                     notifications.warn,
                     stages=len(plan.stages) + (plan.final is not None),
                     resumed=notifications.run.resumed,
+                    ranks=ranks,
                 )
                 self._driver = Driver(plan, record, notifications, self._stop)
                 with component_errors(plan.components.registry):
                     return self._driver.drive()
         except (KeyboardInterrupt, RunInterrupted):
             raise self._stop.error(directory.path) from None
+        except RanksEndedError as error:
+            way = way_to_resume(directory.path, plan.config)
+            raise RanksEndedError(f"{error}; to continue: {way}", silent=error.silent) from error
         finally:
             directory.unlock()
 
@@ -279,18 +314,15 @@ def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) 
     return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in runtime.items()}}
 
 
-def _check_single_process() -> None:
-    """Check that torchrun did not start several processes: all of them would work on the same directory."""
-    size = os.environ.get("WORLD_SIZE", "").strip() or "1"
-    if not re.fullmatch("[0-9]{1,9}", size):
+def refuse_torchrun(what: str) -> None:
+    """Check that torchrun did not start several processes, for work that one process does.
+
+    Raises:
+        ConfigurationError: it did.
+    """
+    if started_by_torchrun():
         raise ConfigurationError(
-            f"the environment variable WORLD_SIZE is {size!r}, and must be the number of processes that torchrun "
-            "started; unset it"
-        )
-    if int(size) > 1:
-        raise ConfigurationError(
-            "a run works in one process, and this one was started by torchrun with several; start it without torchrun, "
-            "and use executor: {name: processes, workers: N} to evaluate in parallel"
+            f"{what} works in one process, and torchrun started several; start it without torchrun"
         )
 
 

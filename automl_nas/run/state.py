@@ -120,8 +120,8 @@ class RunState:
             [*ledger.damage, *_missing_trials(ledger, result), *damage],
             _idle(directory),
             result,
-            way_to_resume(directory.path, config),
-            _origin(directory),
+            way_to_resume(directory.path, config, _identity(directory).get("ranks", 1)),
+            _identity(directory).get("derived_from"),
         )
 
 
@@ -179,10 +179,10 @@ def _missing_trials(ledger: Ledger, result: Mapping[str, Any] | None) -> list[Da
     ]
 
 
-def _origin(directory: RunDirectory) -> Mapping[str, str] | None:
+def _identity(directory: RunDirectory) -> Mapping[str, Any]:
     with suppress(DamagedError):  # resuming names the damage
-        return (directory.read_identity() or {}).get("derived_from")
-    return None
+        return directory.read_identity() or {}
+    return {}
 
 
 def _idle(directory: RunDirectory) -> float:

@@ -58,6 +58,9 @@ class TrainFromScratch(Evaluator):
         iterations_per_chunk: iterations between two checks of the time since the last checkpoint; has no influence on
             results.
         initial_weights: weights that candidates begin with instead of fresh ones; null: fresh weights.
+        together: whether, under torchrun, all ranks train each candidate together (data-parallel). False: candidates
+            are spread over the ranks, which needs no communication; a stage with few candidates at a time is faster
+            together.
 
     Raises:
         ConfigurationError: a setting is outside its range, candidates would be scored on images they train on, or the
@@ -77,6 +80,7 @@ class TrainFromScratch(Evaluator):
         checkpoint_seconds: float = 30.0,
         iterations_per_chunk: int = 20,
         initial_weights: InitialWeights | None = None,
+        together: bool = False,
     ) -> None:
         for name, value in (("report_epochs", report_epochs), ("iterations_per_chunk", iterations_per_chunk)):
             if value < 1:
@@ -106,6 +110,11 @@ class TrainFromScratch(Evaluator):
         return cls
 
     @classmethod
+    def data_parallel(cls, settings: Mapping[str, Any]) -> bool:
+        """Return the setting ``together``; see `Evaluator.data_parallel`."""
+        return bool(settings["together"])
+
+    @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
         """Return settings with fewer epochs; see `Evaluator.shortened`."""
         return shortened_training(settings, share)
@@ -125,7 +134,7 @@ class TrainFromScratch(Evaluator):
             self._initial_weights.load_into(network)
         self._runtime.place(network)
         fit = Fit(network, self._task, self._runtime, recipe, seed=request.seed, split=self._data)
-        scratch = _Scratch(request, recipe, self._seconds)
+        scratch = _Scratch(request, recipe, self._seconds, writes=self._runtime.rank == 0)
         # Reports from before a crash are made again: their receiver may have crashed, too.
         reports: list[dict[str, float]] = scratch.load(fit)
         per_report = fit.iterations // recipe.epochs * self._report_epochs
@@ -164,7 +173,8 @@ class TrainFromScratch(Evaluator):
 class _Scratch:
     """The checkpoint of one evaluation, written atomically; only the same request with the same recipe loads it."""
 
-    def __init__(self, request: Request, recipe: Recipe, seconds: float) -> None:
+    def __init__(self, request: Request, recipe: Recipe, seconds: float, *, writes: bool) -> None:
+        self._writes = writes  # of several ranks that train together, one does
         self._path: Path | None = request.scratch and request.scratch / _CHECKPOINT
         self._seconds, self._saved = seconds, time.monotonic()
         self._identity = repr((request.architecture.key, request.seed, recipe))
@@ -186,7 +196,7 @@ class _Scratch:
 
     def save(self, fit: Fit, reports: list[dict[str, float]]) -> None:
         """Write a checkpoint if the last one is old enough; an error is logged and does not end the trial."""
-        if self._path is None or time.monotonic() - self._saved < self._seconds:
+        if not self._writes or self._path is None or time.monotonic() - self._saved < self._seconds:
             return
         content = io.BytesIO()
         torch.save({"identity": self._identity, "fit": fit.state_dict(), "reports": reports}, content)

@@ -220,6 +220,12 @@ class SplitTask(SupervisedTask):
         Raises:
             DataError: the split does not exist.
         """
+        return self.batch_parts(split, epoch, seed, start, rank=0, size=1)
+
+    def batch_parts(
+        self, split: str, epoch: int, seed: int, start: int = 0, *, rank: int, size: int
+    ) -> Iterator[Batch]:
+        """Yield the parts of batches that one of several processes trains on; see `Task.batch_parts`."""
         batches = seeded_batches(
             self._source,
             self._indices(split),
@@ -230,6 +236,8 @@ class SplitTask(SupervisedTask):
             workers=self._settings.workers,
             preload=self._preload,
             shares=self._shares[split],
+            rank=rank,
+            size=size,
         )
         if self._scale is None:
             return batches

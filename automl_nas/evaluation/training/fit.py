@@ -176,6 +176,7 @@ class Fit:
         # Losses are read once: reading each of them would make the CPU wait for the accelerator at every iteration.
         values = torch.stack(losses) if losses else torch.full((1,), math.nan)
         self.runtime.reduce([values])
+        self.runtime.synchronise(self._trained)
         values = values.double().cpu()
         if losses and not bool(torch.isfinite(values).all()):
             offset = int((~torch.isfinite(values)).nonzero()[0])
@@ -187,6 +188,7 @@ class Fit:
                 "warmup_epochs or set clip_norm"
             )
         rate = learning_rate(self.recipe, max(self.iteration - 1, 0), self._per_epoch)
+        examples *= self.runtime.world_size
         return Progress(len(losses), values.mean().item(), rate, examples, time.perf_counter() - begun)
 
     def state_dict(self) -> dict[str, Any]:
@@ -229,6 +231,7 @@ class Fit:
 
     def _judge_epoch(self, best: BestEpoch) -> None:
         metric, direction = next(iter(self.task.metrics.items()))
+        self.runtime.synchronise(self._trained)
         with self.averaged():
             value = score(self.network, self.task, self.runtime, "search")[metric]
             best.judge(value if direction == "maximize" else -value, self._trained)
@@ -247,7 +250,7 @@ class Fit:
         start = start * self.recipe.accumulate + number
         if self._batches is None or start == 0:
             task = self.runtime.resident(self.task)
-            self._batches = iter(task.batches(self._split, epoch, self._data_seed, start))
+            self._batches = self.runtime.batches(task, self._split, epoch, self._data_seed, start)
         batch = next(self._batches, None)
         if batch is None:
             raise DataError(
@@ -274,15 +277,17 @@ class Fit:
         else:  # a step whose gradients are not finite is left out, and the scale is lowered
             self._scaler.step(optimizer)
             self._scaler.update()
-        for average in (self._average, *self._averages.values()):
-            if average is not None:
-                average.update(self._trained)
+        averages = [each for each in (self._average, *self._averages.values()) if each is not None]
+        if averages:
+            runtime.synchronise(self._trained)
+        for average in averages:
+            average.update(self._trained)
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _backward(self, batch: Batch, number: int) -> Iterator[Tensor]:
         """Add the gradients of a batch of the present iteration; yield the loss of each pass."""
         runtime, recipe = self.runtime, self.recipe
-        x, y = (runtime.tensor(runtime.shard(tensor)) for tensor in batch)
+        x, y = (runtime.tensor(tensor) for tensor in batch)
         share = 1.0
         if recipe.mixup or recipe.cutmix:
             check_mixing(recipe, x, y, "")
@@ -375,7 +380,8 @@ def score_outputs(predict: Predictor, task: Task, runtime: Runtime, split: str) 
     Raises:
         PluginError: a metric is not a number.
     """
-    return _plain_metrics(task, split, runtime.resident(task).score(predict, split))
+    metrics = _plain_metrics(task, split, runtime.resident(task).score(predict, split))
+    return runtime.ranks.agree(metrics)  # devices may round differently, and all ranks must decide alike
 
 
 def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> TaskReport:

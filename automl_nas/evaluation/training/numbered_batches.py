@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import final
 
 from automl_nas.errors import DataError
+from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.evaluation.training.batch_norm import full_batches
 
@@ -20,6 +21,7 @@ class NumberedBatches:
         task: the task.
         split: the split.
         seed: of shuffling and augmentation.
+        runtime: under torchrun, each rank receives its part of each batch; None: whole batches.
 
     Raises:
         ConfigurationError: the split contains no full batch.
@@ -28,8 +30,8 @@ class NumberedBatches:
         per_epoch: the number of batches of an epoch.
     """
 
-    def __init__(self, task: Task, split: str, seed: int) -> None:
-        self._task, self._split, self._seed = task, split, seed
+    def __init__(self, task: Task, split: str, seed: int, runtime: Runtime | None = None) -> None:
+        self._task, self._split, self._seed, self._runtime = task, split, seed, runtime
         self.per_epoch = full_batches(task, split)
         self._iterator: Iterator[Batch] | None = None
 
@@ -41,7 +43,7 @@ class NumberedBatches:
         """
         epoch, start = divmod(number, self.per_epoch)
         if self._iterator is None or start == 0:
-            self._iterator = iter(self._task.batches(self._split, epoch, self._seed, start))
+            self._iterator = self._batches(epoch, start)
         batch = next(self._iterator, None)
         if batch is None:
             raise DataError(
@@ -51,10 +53,15 @@ class NumberedBatches:
         return batch
 
     def again(self, number: int) -> Batch:
-        """Return any batch, without an effect on what `take` returns next."""
+        """Return any batch, whole on every rank, without an effect on what `take` returns next."""
         epoch, start = divmod(number, self.per_epoch)
         return next(iter(self._task.batches(self._split, epoch, self._seed, start)))
 
     def rewind(self) -> None:
         """Let the next `take` start at any number."""
         self._iterator = None
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        if self._runtime is None:
+            return iter(self._task.batches(self._split, epoch, self._seed, start))
+        return self._runtime.batches(self._task, self._split, epoch, self._seed, start)

@@ -30,7 +30,8 @@ class RuntimeSettings:
     """Where and how tensors are computed.
 
     Attributes:
-        device: ``auto`` (a GPU if the machine has one), ``cpu``, ``cuda``, ``cuda:1``, ...
+        device: ``auto`` (a GPU if the machine has one), ``cpu``, ``cuda``, ``cuda:1``, ... Under torchrun, ``auto`` and
+            ``cuda`` give each rank its own GPU.
         precision: ``float32``, ``bfloat16``, ``float16`` (CUDA devices only; losses are scaled), or ``auto``: a few
             training steps in float32 and bfloat16 are timed, and the faster one is recorded.
         memory_format: ``channels_last``, ``contiguous``, or ``auto`` as for ``precision``. On the CPU, strided 1x1
@@ -39,6 +40,8 @@ class RuntimeSettings:
         threads: CPU threads of torch; null: torch's default, which is recorded.
         data_megabytes: data sets in memory up to this size (1e6 bytes) are copied to the device once, unless it is the
             CPU, instead of batch by batch; 0: never. It does not change the result.
+        sync_batch_norm: under torchrun on GPUs, whether batch normalisation in training uses the statistics of the
+            whole batch instead of those of each rank's part.
     """
 
     device: str = "auto"
@@ -46,6 +49,7 @@ class RuntimeSettings:
     memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
     threads: int | None = None
     data_megabytes: float = 1024.0
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True)

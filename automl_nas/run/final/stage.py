@@ -65,7 +65,12 @@ class Final(Strategy):
             self._measure(services)
             return
         if len(self._networks) == len(self._entries):
-            self._report = self._concluded().step()
+            ranks = self._training.runtime.ranks
+            report = ranks.lead(lambda: self._concluded().step())
+            if ranks.size > 1:
+                written = ranks.agree(None if report is None else report.to_json())
+                report = None if written is None else FinalReport.from_json(written)
+            self._report = report
             return
         if self._fit is None:
             self._fit_begun = time.monotonic()
@@ -164,10 +169,17 @@ class Final(Strategy):
             places += [-1 - position for position in range(len(self._baselines))]
         candidates = [self._searched[place] if place >= 0 else self._baselines[-1 - place] for place in places]
         networks = [self._training.build(candidate, 0).eval() for candidate in candidates]
-        self._limits.measure(places, networks, candidates[0].space.input_shape)
-        self._learn(dict(zip(places, candidates, strict=True)))
+        ranks = self._training.runtime.ranks
+        ranks.lead(lambda: self._measure_networks(places, candidates, networks))
+        self._limits.load_state_dict(ranks.agree(self._limits.state_dict()))
         count = sum(place >= 0 for place in self._limits.measured)
         services.log({"measured": float(count)}, step=count)
+
+    def _measure_networks(
+        self, places: Sequence[int], candidates: Sequence[FinalCandidate], networks: Sequence[torch.nn.Module]
+    ) -> None:
+        self._limits.measure(places, networks, candidates[0].space.input_shape)
+        self._learn(dict(zip(places, candidates, strict=True)))
 
     def _learn(self, candidates: Mapping[int, FinalCandidate]) -> None:
         """Give the measurements to the cost models, except for networks of another space than that of the models."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.ranks import process_ranks
 from automl_nas.object_storage import RemoteFolder, is_url
 from automl_nas.run.configuration.identity import space_difference
 from automl_nas.run.record.atomic_files import present, read_record, sha256, write_record, write_whole
@@ -43,8 +44,11 @@ class RunArtifacts(Artifacts):
         self._describe = describe
 
     def save(self, tensors: Mapping[str, Tensor], *, name: str = "weights") -> None:
-        """Write an artifact of the present stage; see `Artifacts.save`."""
+        """Write an artifact of the present stage; see `Artifacts.save`. Under torchrun, rank 0 writes it."""
         import safetensors.torch
+
+        if process_ranks().rank:
+            return
 
         unique, tied = _untie(tensors)
         path = self._folder / self._stage / f"{name}.safetensors"

@@ -26,12 +26,14 @@ class Checkpoints:
 
     Args:
         folder: of the checkpoints; created if it is missing.
+        writable: whether checkpoints may be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writable: bool = True) -> None:
         self.folder = folder
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        if writable:
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Mapping[str, Any], *, boundary: bool = False) -> Path:
         """Write a checkpoint; remove old ones.

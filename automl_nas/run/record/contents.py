@@ -178,6 +178,8 @@ IDENTITY = Fields(
         "costs": _MAPPING,
         "runtime": _MAPPING,
         "files": Each((str, None)),
+        "ranks": at_least(1),
+        "earlier_ranks": [at_least(1)],
         "derived_from": Fields({"run": str, "by": str, "result": str}),
     },
     closed=True,
@@ -217,6 +219,7 @@ _RUNTIME = Fields(
         "memory_format": one_of("channels_last", "contiguous"),
         "threads": at_least(1),
         "data_megabytes": float,
+        "sync_batch_norm": bool,
     },
     closed=True,
 )

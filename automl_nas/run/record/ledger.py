@@ -78,6 +78,7 @@ class Ledger:
     Args:
         path: the file; it need not exist yet.
         writable: whether lines may be appended; an unfinished last line is then cut off.
+        follows: whether another process appends the lines that this one is told: they are kept in memory only.
 
     Attributes:
         path: as given.
@@ -86,8 +87,8 @@ class Ledger:
         damage: the damaged lines whose trials are not recorded again further down.
     """
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writable: bool, follows: bool = False) -> None:
+        self.path, self._follows = path, follows
         self.trials: dict[int, Trial] = {}
         self.attempts: dict[int, Attempts] = {}
         self.damage: list[Damage] = []
@@ -144,9 +145,9 @@ class Ledger:
             self._file = None
 
     def _append(self, bodies: Sequence[bytes]) -> None:
-        assert self._file is not None, "the ledger was opened for reading"
-        if not bodies:
+        if not bodies or self._follows:
             return
+        assert self._file is not None, "the ledger was opened for reading"
         text = with_checksums(bodies)
         try:
             written = self._file.write(text)

@@ -47,3 +47,17 @@ class MetricsFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class UnwrittenMetrics:
+    """The metrics of a process that follows the one which records: nothing is written."""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def sync(self) -> int:
+        """Return 0."""
+        return 0
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,18 +1,25 @@
-"""The record of a run, opened for writing by the one process that works on it."""
+"""The record of a run, opened for writing by the one process that works on it; under torchrun by rank 0.
+
+The other ranks follow: their ledger has the same trials, since all ranks learn the same outcomes, and nothing that they
+are told to record is written.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from automl_nas._version import __version__
-from automl_nas.errors import AutoMLNASError
+from automl_nas.errors import AutoMLNASError, RunDirectoryError
+from automl_nas.evaluation.ranks import SOLO, Ranks
+from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.checkpoints import Checkpoints
 from automl_nas.run.record.contents import checkpoint
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
-from automl_nas.run.record.metrics_file import MetricsFile
+from automl_nas.run.record.metrics_file import MetricsFile, UnwrittenMetrics
 from automl_nas.run.record.shapes import problem_of
 
 
@@ -30,6 +37,7 @@ class RunRecord:
         warn: called with a line for each damage.
         stages: the number of stages, with the final stage.
         resumed: whether an earlier process began the run.
+        ranks: of the run; all of them open the record, rank 0 first.
 
     Attributes:
         directory: as given.
@@ -40,24 +48,32 @@ class RunRecord:
     """
 
     def __init__(
-        self, directory: RunDirectory, digest: str, warn: Callable[[str], object], *, stages: int, resumed: bool
+        self,
+        directory: RunDirectory,
+        digest: str,
+        warn: Callable[[str], object],
+        *,
+        stages: int,
+        resumed: bool,
+        ranks: Ranks = SOLO,
     ) -> None:
         self.directory, self._digest, self._warn, self._shape = directory, digest, warn, checkpoint(stages)
         self.changed_packages = directory.changed_packages() if resumed else []
-        self._checkpoints = Checkpoints(directory.checkpoints)
-        self.ledger = Ledger(directory.trials, writable=True)
+        self._ranks, self._writes = ranks, ranks.rank == 0
+        self._checkpoints = Checkpoints(directory.checkpoints, writable=self._writes)
+        self.ledger = ranks.in_turn(lambda: Ledger(directory.trials, writable=self._writes, follows=not self._writes))
         for damage in self.ledger.damage:
             warn(str(damage))
         self._usable = self._usable_checkpoints()
-        self._file, self.state = next(self._usable)
-        self.metrics = MetricsFile(directory.metrics, self.state["metrics"])
+        self._file, self.state = self._next_usable()
+        self.metrics = self._open_metrics()
 
     def fall_back(self, reason: UnusableCheckpointError) -> None:
         """Continue from the next older usable checkpoint, or from the start of the first stage."""
         self._warn(f"checkpoint {self._file} cannot be used: {reason}; the previous good one is used")
-        self._file, self.state = next(self._usable)
+        self._file, self.state = self._next_usable()
         self.metrics.close()
-        self.metrics = MetricsFile(self.directory.metrics, self.state["metrics"])
+        self.metrics = self._open_metrics()
 
     def finish_stage(self, stage: int, next_number: int, *, last: bool) -> None:
         """Make the record of a stage durable; unless it is the last stage, write a checkpoint that is kept.
@@ -69,7 +85,7 @@ class RunRecord:
         """
         self.state = _start_of_stage(stage + 1, next_number, self.metrics.sync())
         self.ledger.sync()
-        if not last:
+        if not last and self._writes:
             self._checkpoints.save({**self.state, "config": self._digest}, boundary=True)
 
     def save_checkpoint(self, stage: int, steps: int, strategy: Mapping[str, Any], services: Mapping[str, Any]) -> None:
@@ -81,6 +97,8 @@ class RunRecord:
             strategy: the state of its strategy.
             services: the state of its services.
         """
+        if not self._writes:
+            return
         self.ledger.sync()
         self._checkpoints.save(
             {
@@ -94,10 +112,42 @@ class RunRecord:
             }
         )
 
+    def save_measurements(self, measurements: Mapping[str, Any]) -> None:
+        """Write what cost models measured, if they did."""
+        if measurements and self._writes:
+            write_record(self.directory.measured, measurements)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result of the run."""
+        if self._writes:
+            write_record(self.directory.result, result)
+            shutil.rmtree(self.directory.scratch, ignore_errors=True)
+
     def close(self) -> None:
         """Close the files."""
         self.ledger.close()
         self.metrics.close()
+
+    def _open_metrics(self) -> MetricsFile | UnwrittenMetrics:
+        return MetricsFile(self.directory.metrics, self.state["metrics"]) if self._writes else UnwrittenMetrics()
+
+    def _next_usable(self) -> tuple[Path | None, Mapping[str, Any]]:
+        """Return the next state that this process can use; under torchrun, the one that rank 0 uses.
+
+        Raises:
+            RunDirectoryError: this rank cannot read the checkpoint of rank 0.
+        """
+        file, state = next(self._usable)
+        name = self._ranks.agree(None if file is None else file.name)
+        while (None if file is None else file.name) != name:
+            if file is None:
+                raise RunDirectoryError(
+                    f"rank {self._ranks.rank} cannot read the checkpoint {name} of rank 0 in "
+                    f"{self.directory.checkpoints}; all ranks need the run directory on a shared file system"
+                )
+            file, state = next(self._usable)
+        self._ranks.gather(None)  # rank 0 removes checkpoints only after all have read theirs
+        return file, state
 
     def _usable_checkpoints(self) -> Iterator[tuple[Path | None, Mapping[str, Any]]]:
         """Yield usable states, newest first, each with its file; the last one is the start of the run."""

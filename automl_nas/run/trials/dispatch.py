@@ -114,6 +114,7 @@ class EvaluationDispatcher:
                 f"trial {awaited} was asked for before the checkpoint, but {self._ledger.path} does not hold it and "
                 "the checkpoint does not know it; delete the newest checkpoint and resume"
             )
+        self._stop.consult()
         isolated = self._isolated if self._suspects else None
         ordinary = self._executor if len(self._jobs) > len(self._suspects) else None
         for executor in (isolated, ordinary):

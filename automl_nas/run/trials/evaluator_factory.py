@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,8 @@ class StageEvaluator:
         check_worker(self._identity, plan)
         plan.runtime.activate()
         stage = plan.stages[self._stage]
+        if not data_parallel(plan, self._stage):
+            plan = replace(plan, runtime=plan.runtime.alone())
         artifacts = RunArtifacts(
             self._directory / "artifacts",
             stage.settings.name,
@@ -131,3 +134,12 @@ class StageEvaluator:
                 f"{stage.path}.evaluator",
             )
         return evaluator
+
+
+def data_parallel(plan: Plan, stage: int) -> bool:
+    """Return whether, under torchrun, all ranks do each evaluation of a stage together (`Evaluator.data_parallel`)."""
+    settings = plan.stages[stage].settings.evaluator
+    if settings is None:
+        return False
+    evaluator = plan.components.class_of("evaluators", settings["name"], f"{plan.stages[stage].path}.evaluator")
+    return isinstance(evaluator, type) and issubclass(evaluator, Evaluator) and evaluator.data_parallel(settings)

@@ -12,6 +12,7 @@ from typing import Any, final
 from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, RunDirectoryError
 from automl_nas.evaluation.evaluator import Outcome, State
 from automl_nas.evaluation.plain_number import plain_number
+from automl_nas.evaluation.ranks import SOLO, Ranks
 from automl_nas.plugin.events import NumbersLogged, ProgressMade, TrialFinished, deep_freeze, frozen_trial
 from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.stages import StagePlan
@@ -44,6 +45,7 @@ class StageServices(Services):
         dispatcher: has candidates evaluated; None: trials record costs only.
         record: of the run.
         notifications: receive the events.
+        ranks: of the run.
 
     Attributes:
         next_number: the number of the next trial of the run.
@@ -58,7 +60,9 @@ class StageServices(Services):
         dispatcher: EvaluationDispatcher | None,
         record: RunRecord,
         notifications: Notifications,
+        ranks: Ranks = SOLO,
     ) -> None:
+        self._ranks = ranks
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._space, self._recorder = space, Recorder(stage, notifications.warn)
         self._seed, self._dispatcher, self._notifications = seed, dispatcher, notifications
@@ -155,7 +159,7 @@ class StageServices(Services):
     def remaining(self) -> int | None:
         """See `Services.remaining`."""
         budget = self._settings.budget
-        if budget.seconds is not None and self.seconds >= budget.seconds:
+        if budget.seconds is not None and self._ranks.agree(self.seconds >= budget.seconds):
             return 0
         for earlier in budget.extended_at:
             if earlier > self._submitted:
@@ -192,6 +196,8 @@ class StageServices(Services):
         """See `Services.record`."""
         number = self.next_number
         proposal = self._checked(proposal, number)
+        if self._ranks.size > 1:
+            metrics = self._ranks.agree({name: plain_number(value) for name, value in metrics.items()})
         outcome = Outcome(number, metrics)
         trial = self._recorder.trial(proposal, outcome, trial_seed(self._seed, number))
         recorded = self._ledger.trials.get(number)

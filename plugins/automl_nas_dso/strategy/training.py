@@ -44,9 +44,10 @@ class Alternation:
         self.iterations = setup.train.epochs * self.per_epoch
         self._pretrain = setup.pretrain_epochs * self.per_epoch
         self.iteration = self.lambda_steps = 0
-        self._weights = NumberedBatches(setup.task, setup.weight_split, stream_seed(seed, "data"))
+        self._weights = NumberedBatches(setup.task, setup.weight_split, stream_seed(seed, "data"), setup.runtime)
         # A separate stream: if both kinds of steps use the same split, they still see different batches.
-        self._search = NumberedBatches(setup.task, setup.lambda_split, stream_seed(seed, "lambda/data"))
+        lambda_seed = stream_seed(seed, "lambda/data")
+        self._search = NumberedBatches(setup.task, setup.lambda_split, lambda_seed, setup.runtime)
         self._parallel = setup.runtime.parallel(supernet)
         self._optimizer = make_optimizer(supernet, setup.train)
         self._parameters = list(supernet.parameters())
@@ -110,7 +111,7 @@ class Alternation:
 
     def _loss(self, network: torch.nn.Module, inputs: Tensor, targets: Tensor, selection: Selection) -> Tensor:
         runtime = self._runtime
-        x, y = runtime.tensor(runtime.shard(inputs)), runtime.tensor(runtime.shard(targets))
+        x, y = runtime.tensor(inputs), runtime.tensor(targets)
         with runtime.autocast():
             return self._task.loss(network(x, selection), y)
 
@@ -120,6 +121,7 @@ class Alternation:
         Raises:
             DivergedError: one was NaN or infinite, or lambda is NaN.
         """
+        self._runtime.synchronise(self._supernet)
         means: dict[str, float] = {}
         for kind in ("loss", "lambda_loss"):
             steps = [(number, loss) for name, number, loss in self._losses if name == kind]

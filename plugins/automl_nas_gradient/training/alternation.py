@@ -78,9 +78,9 @@ class Alternation:
         self._supernet, self._estimator, self._plan = supernet, estimator, plan
         self._task, self._runtime, self._seed = task, runtime, seed
         self._suffix = f"/{runtime.rank}" if runtime.rank else ""
-        self._weights = NumberedBatches(task, plan.weight_split, stream_seed(seed, "data"))
+        self._weights = NumberedBatches(task, plan.weight_split, stream_seed(seed, "data"), runtime)
         # A stream of its own: if both kinds of steps use the same split, they still see different batches.
-        self._search = NumberedBatches(task, plan.alpha_split, stream_seed(seed, "alpha/data"))
+        self._search = NumberedBatches(task, plan.alpha_split, stream_seed(seed, "alpha/data"), runtime)
         self.per_epoch = self._weights.per_epoch
         self.iterations = plan.train.epochs * self.per_epoch
         self._pretrain = plan.pretrain_epochs * self.per_epoch
@@ -154,6 +154,7 @@ class Alternation:
                 lambda: self._train_loss(train_batch),
                 lambda: self._alpha_loss(batch),
                 hessian=self._plan.second_order,
+                reduce=self._runtime.reduce,
             )
         self._move_alpha(gradient, loss)
 
@@ -216,7 +217,7 @@ class Alternation:
 
     def _loss(self, network: nn.Module, batch: Batch, selection: Selection) -> Tensor:
         runtime = self._runtime
-        x, y = (runtime.tensor(runtime.shard(tensor)) for tensor in batch)
+        x, y = (runtime.tensor(tensor) for tensor in batch)
         with runtime.autocast():
             return self._task.loss(network(x, selection), y)
 
@@ -224,7 +225,8 @@ class Alternation:
         """Return the loss on the last batch of alpha with the probabilities as weights, with a graph to alpha."""
         batch = self._search.again(max(self.alpha_steps - 1, 0))
         alpha = self._estimator.alpha
-        self._runtime.reseed(self._seed, f"observed{self._suffix}", self.alpha_steps)
+        # Without the rank, as the batch is the whole one: all processes must see the same.
+        self._runtime.reseed(self._seed, "observed", self.alpha_steps)
         return self._loss(self._supernet, batch, alpha.selection(alpha.probabilities()))
 
     def losses(self) -> dict[str, float]:
@@ -233,6 +235,7 @@ class Alternation:
         Raises:
             DivergedError: one was NaN or infinite, or alpha is not finite.
         """
+        self._runtime.synchronise(self._supernet)
         means: dict[str, float] = {}
         for kind in ("loss", "alpha_loss"):
             steps = [(number, loss) for name, number, loss in self._losses if name == kind]

@@ -22,6 +22,7 @@ def unrolled_gradient(
     validation_loss: Callable[[], Tensor],
     *,
     hessian: Hessian,
+    reduce: Callable[[Sequence[Tensor]], None],
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient of ``L_val(w', alpha)`` with respect to alpha, and the value of ``L_val``.
 
@@ -39,12 +40,17 @@ def unrolled_gradient(
         validation_loss: computes the loss of alpha with the present weights and alpha.
         hessian: ``finite_difference``: the published approximation of the second term, by two more gradients at
             ``w + e v`` and ``w - e v`` with ``e = 0.01 / ||v||``; ``exact``: the Hessian-vector product.
+        reduce: replaces tensors by their means over data-parallel processes (`Runtime.reduce`), so that w' and v are
+            those of the whole batches. The returned gradient is this process's part: the mean over the processes is the
+            gradient.
     """
     weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     gradients = _gradients(train_loss(), weights)
+    reduce(gradients)
     with replaced(weights, virtual_step(optimizer, gradients)):
         loss = validation_loss()
         first, *direction = torch.autograd.grad(loss, [alpha, *weights], materialize_grads=True)
+    reduce(direction)
     product = _exact_product if hessian == "exact" else finite_difference
     return first - _factor(optimizer) * product(alpha, weights, direction, train_loss), loss.detach()
 

@@ -32,7 +32,7 @@ def test_the_scalar_example(hessian: str, momentum: float, decay: float, buffer:
     optimizer = torch.optim.SGD([w], lr=0.1, momentum=momentum, weight_decay=decay)
     if buffer is not None:
         optimizer.state[w]["momentum_buffer"] = torch.tensor(buffer, dtype=torch.float64)
-    gradient, loss = unrolled_gradient(a, optimizer, train, validation, hessian=hessian)  # type: ignore[arg-type]
+    gradient, loss = unrolled_gradient(a, optimizer, train, validation, hessian=hessian, reduce=_nothing)  # type: ignore[arg-type]
     assert gradient.item() == pytest.approx(expected, abs=1e-8)
     moved = 0.507 if buffer is None else 0.502485
     assert loss.item() == pytest.approx((moved - 1) ** 2 / 2 + 0.06 * moved, abs=1e-12)
@@ -85,7 +85,7 @@ def tiny(request: pytest.FixtureRequest) -> Losses:
 @pytest.mark.parametrize("tiny", [False, True], indirect=True, ids=["momentum", "nesterov"])
 def test_the_exact_gradient_is_autograd_through_the_unrolled_step(tiny: Losses) -> None:
     network, alpha, optimizer, train, validation = tiny
-    gradient, value = unrolled_gradient(alpha, optimizer, train, validation, hessian="exact")
+    gradient, value = unrolled_gradient(alpha, optimizer, train, validation, hessian="exact", reduce=_nothing)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     names = {id(p): name for name, p in network.named_parameters()}
     grads = torch.autograd.grad(train(), weights, create_graph=True)
@@ -125,7 +125,7 @@ def test_the_finite_difference_is_its_formula(tiny: Losses) -> None:
     """The published e = 0.01 / ||v|| over all weights together, computed here with gradients at moved copies."""
     network, alpha, optimizer, train, validation = tiny
     before = [p.detach().clone() for p in network.parameters()]
-    gradient, _ = unrolled_gradient(alpha, optimizer, train, validation, hessian="finite_difference")
+    gradient, _ = unrolled_gradient(alpha, optimizer, train, validation, hessian="finite_difference", reduce=_nothing)
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     moved = virtual_step(optimizer, torch.autograd.grad(train(), weights))
@@ -148,11 +148,13 @@ def test_the_finite_difference_is_its_formula(tiny: Losses) -> None:
 def test_the_finite_difference_approaches_the_exact_product(tiny: Losses, monkeypatch: pytest.MonkeyPatch) -> None:
     """On this smooth network the central difference has an error of order e^2: a tenth of e, a hundredth of it."""
     _, alpha, optimizer, train, validation = tiny
-    exact, _ = unrolled_gradient(alpha, optimizer, train, validation, hessian="exact")
+    exact, _ = unrolled_gradient(alpha, optimizer, train, validation, hessian="exact", reduce=_nothing)
     errors = []
     for length in (0.1, 0.01):
         monkeypatch.setattr("automl_nas_gradient.training.unrolled.PERTURBATION", length)
-        approximate, _ = unrolled_gradient(alpha, optimizer, train, validation, hessian="finite_difference")
+        approximate, _ = unrolled_gradient(
+            alpha, optimizer, train, validation, hessian="finite_difference", reduce=_nothing
+        )
         errors.append((approximate - exact).norm().item())
     assert errors[1] == pytest.approx(errors[0] / 100, rel=0.05)
 
@@ -161,3 +163,7 @@ def test_a_direction_of_zeros_has_no_second_term() -> None:
     w = nn.Parameter(torch.ones(2))
     alpha = nn.Parameter(torch.ones(3))
     assert finite_difference(alpha, [w], [torch.zeros(2)], lambda: (w.sum() * alpha).sum()).tolist() == [0.0] * 3
+
+
+def _nothing(tensors: object) -> None:
+    """There is one process."""

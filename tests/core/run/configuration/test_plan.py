@@ -269,13 +269,29 @@ def test_the_number_of_processes_must_be_a_number(tmp_path: Path, monkeypatch: p
         automl_nas.search(config(), seed=-1, out=tmp_path / "run")
 
 
-def test_torchrun_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_torchrun_must_be_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import automl_nas
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigurationError, match=r"started by torchrun.*executor"):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigurationError, match=r"WORLD_SIZE is 2, and LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not"):
         automl_nas.search(config(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_time_limit_of_ranks_must_be_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import automl_nas
+
+    for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    for value in ("soon", "0", "-1", "nan"):
+        monkeypatch.setenv("AUTOML_NAS_RANK_TIMEOUT", value)
+        with pytest.raises(ConfigurationError, match=f"AUTOML_NAS_RANK_TIMEOUT is '{value}', and must be a number"):
+            automl_nas.search(config(), out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
