@@ -84,7 +84,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Tell the others why this rank fails; or turn the failed exchange with a lost rank into an error that says so.
+        """Tell the others why this rank fails; or name the lost rank with which an exchange failed.
 
         Raises:
             RanksEndedError: another rank failed or ended.

@@ -355,7 +355,7 @@ class Runtime:
         ranks = self.ranks
         if ranks.size == 1:
             return iter(task.batches(split, epoch, seed, start))
-        if not any(known is task for known in self._divided):
+        if not any(each is task for each in self._divided):
             check_divides(len(next(iter(task.batches(split, 0, seed)))[0]), ranks.size)
             self._divided.append(task)
         return iter(task.batch_parts(split, epoch, seed, start, rank=ranks.rank, size=ranks.size))

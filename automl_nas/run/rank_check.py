@@ -72,12 +72,12 @@ def _difference(one: Any, two: Any, keys: tuple[str, ...]) -> tuple[tuple[str, .
     """Return the place of the first difference in plain data, and the two values there; None without one."""
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         for key in dict.fromkeys([*one, *two]):
-            if found := _difference(one.get(key), two.get(key), (*keys, str(key))):
-                return found
+            if place := _difference(one.get(key), two.get(key), (*keys, str(key))):
+                return place
         return None
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         pairs = enumerate(zip(one, two, strict=True))
-        return next((found for n, (a, b) in pairs if (found := _difference(a, b, (*keys, str(n))))), None)
+        return next((place for n, (a, b) in pairs if (place := _difference(a, b, (*keys, str(n))))), None)
     return None if one == two else (keys, one, two)
 
 
@@ -133,7 +133,7 @@ def _check_plans(ranks: Ranks, plan: Plan) -> None:
 
 
 def _component_code(plan: Plan) -> dict[str, str]:
-    """Return the module of each class of the run that is no plugin's -> SHA-256 of its file."""
+    """Return the module of each class of the run outside of plugins -> SHA-256 of its file."""
     registry = plan.components.registry
     parts: list[object] = [plan.space, plan.final_space, plan.task, plan.final_task, *plan.components.objects.values()]
     for stage in plan.stages:

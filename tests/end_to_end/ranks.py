@@ -77,7 +77,7 @@ CONFIG: dict[str, Any] = {
             "name": "search",
             "strategy": "random",
             "evaluator": "supernet_weights",
-            "budget": {"trials": 5},
+            "budget": {"trials": 4},
             "ahead": 3,
         },
     ],

@@ -109,8 +109,8 @@ def test_all_ranks_receive_the_result_and_rank_0_writes_it(group: Group) -> None
     assert json.loads((group.folder / "run" / "identity.json").read_text())["ranks"] == 2
     lines = (group.folder / "run" / "trials.jsonl").read_text().splitlines()
     events = [(json.loads(line)["event"], json.loads(line)["number"]) for line in lines]
-    # Each once: the second rank writes nothing. Rounds are of two candidates.
-    assert sorted(events) == sorted([(event, n) for n in range(5) for event in ("started", "finished")])
+    # Each of the four networks once: the second rank writes nothing.
+    assert sorted(events) == sorted([(event, n) for n in range(4) for event in ("started", "finished")])
 
 
 def in_turn(network: Any, size: int) -> None:

@@ -78,7 +78,7 @@ class Ledger:
     Args:
         path: the file; it need not exist yet.
         writable: whether lines may be appended; an unfinished last line is then cut off.
-        follows: whether another process appends the lines that this one is told: they are kept in memory only.
+        follows: whether another process writes the lines: this one keeps what it records in memory only.
 
     Attributes:
         path: as given.

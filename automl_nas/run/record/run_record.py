@@ -1,7 +1,7 @@
 """The record of a run, opened for writing by the one process that works on it; under torchrun by rank 0.
 
-The other ranks follow: their ledger has the same trials, since all ranks learn the same outcomes, and nothing that they
-are told to record is written.
+The other ranks follow: their ledger has the same trials, since all ranks learn the same outcomes, and they write
+nothing.
 """
 
 from __future__ import annotations

@@ -149,8 +149,8 @@ def _read(requests: Sequence[Request], answer: Mapping[str, Any], rank: int) -> 
         if (key, number) != (their_key, their_number):
             raise EvaluationError(
                 f"the ranks evaluate different candidates: trial {number} is {key} here, and rank {rank} evaluated "
-                f"{their_key}; the strategy is not a function of its seed and the trials (does it use hash(), the order "
-                "of a set, a clock, or an unseeded generator?)"
+                f"{their_key}; the strategy is not a function of its seed and the trials (does it use hash(), the "
+                "order of a set, a clock, or an unseeded generator?)"
             )
     for _, each in answer["evaluated"]:
         if "crashed" in each:
