@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Problem as Problem,
         parse_constraint as parse_constraint,
     )
+    from automl_nas.strategy.racing import Race as Race, beaten_by as beaten_by
     from automl_nas.strategy.trial import Proposal as Proposal, Trial as Trial
     from automl_nas.strategy.wrappers import Deduplicate as Deduplicate, Filter as Filter, Retry as Retry
 
@@ -36,6 +37,10 @@ _HOMES = {
         "Direction",
         "Problem",
         "parse_constraint",
+    ),
+    "racing": (
+        "Race",
+        "beaten_by",
     ),
     "trial": (
         "Proposal",

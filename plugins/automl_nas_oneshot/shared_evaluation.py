@@ -7,16 +7,18 @@ import logging
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import EvaluationError
-from automl_nas.evaluation import Predictor, Runtime, Task, recalibrating, score_outputs
+from automl_nas.evaluation import Predictor, Runtime, recalibrating
 from automl_nas.space import Architecture, Supernet
 from automl_nas_oneshot.shared_parts import PartTree, Path, Walk
 
+ScoreT = TypeVar("ScoreT")
 _LOG = logging.getLogger(__name__)
 _FAILED = "a network that was evaluated together with others failed; it is repeated alone: %s"
 
@@ -28,32 +30,35 @@ class RandomNumbersError(EvaluationError):
 class SharedEvaluation:
     """Recalibrates and scores networks batch by batch, so that each common part computes a batch once.
 
-    Metrics are bit-equal to those of `recalibrate_on` and `score` for each network alone. A network that raises an
-    exception has no metrics, and does not change those of the others.
+    Scores are bit-equal to those after `recalibrate_on` for each network alone. A network that raises an exception has
+    none, and does not change those of the others.
 
     Args:
         supernet: the weights.
-        task: the score.
         runtime: where the networks run.
-        split: the split on which they are scored.
         limit: the memory in bytes. Half of it is for the weights of the networks; of what the weights leave, half is
             for outputs of common parts and half for outputs of networks.
     """
 
-    def __init__(self, supernet: Supernet, task: Task, runtime: Runtime, split: str, limit: float) -> None:
-        self._supernet, self._task, self._runtime, self._split = supernet, task, runtime, split
-        self._limit = limit
+    def __init__(self, supernet: Supernet, runtime: Runtime, limit: float) -> None:
+        self._supernet, self._runtime, self._limit = supernet, runtime, limit
 
     def evaluate(
-        self, architectures: Sequence[Architecture], inputs: Callable[[], Iterable[Tensor]]
-    ) -> list[dict[str, float] | None]:
-        """Return the metrics of the first architectures: of one at least, and of as many as have room for weights.
+        self,
+        architectures: Sequence[Architecture],
+        inputs: Callable[[], Iterable[Tensor]],
+        score: Callable[[Predictor], ScoreT],
+        samples: int,
+    ) -> list[ScoreT | None]:
+        """Return the scores of the first architectures: of one at least, and of as many as have room for weights.
 
         None stands for a network that raised an exception.
 
         Args:
             architectures: in any order, with repetitions.
             inputs: returns the batches for the recalibration, which is left out without batches; called at most once.
+            score: returns the score of a network, whose outputs it asks for with the same inputs for each.
+            samples: the number of samples that it asks for.
 
         Raises:
             RandomNumbersError: a network draws random numbers, and must be evaluated alone.
@@ -69,8 +74,8 @@ class SharedEvaluation:
             taken += 1
         room = max(0.0, self._limit - tree.weight_bytes) / 2
         self._recalibrate(paths, inputs, room)
-        metrics = self._metrics(paths, room)
-        return [metrics.get(number) for number in range(taken)]
+        scores = self._scores(paths, room, score, samples)
+        return [scores.get(number) for number in range(taken)]
 
     def _recalibrate(self, paths: Mapping[int, Path], inputs: Callable[[], Iterable[Tensor]], room: float) -> None:
         # The parts after the last statistics need not be computed.
@@ -96,28 +101,27 @@ class SharedEvaluation:
                             with _logged():
                                 walk.compute(number, x)
 
-    def _metrics(self, paths: Mapping[int, Path], room: float) -> dict[int, dict[str, float]]:
-        metrics: dict[int, dict[str, float]] = {}
+    def _scores(
+        self, paths: Mapping[int, Path], room: float, score: Callable[[Predictor], ScoreT], samples: int
+    ) -> dict[int, ScoreT]:
+        scores: dict[int, ScoreT] = {}
         waiting = [number for number in Walk(paths, 0, restore=False).order if not _has_failed(paths[number])]
         most = len(waiting)
         while waiting:
             together = waiting[:most]
-            outputs = _Outputs({n: paths[n] for n in together}, self._runtime, room, self._task.size(self._split))
+            outputs = _Outputs({n: paths[n] for n in together}, self._runtime, room, samples)
             # The score of the first network asks for outputs; those of the others are computed for the same inputs.
             done = [together[0]]
             with _logged():
-                metrics[together[0]] = self._score(outputs.compute)
+                scores[together[0]] = score(outputs.compute)
                 done += outputs.others
             for number in done[1:]:
                 with _logged():
-                    metrics[number] = self._score(outputs.replay(number))
+                    scores[number] = score(outputs.replay(number))
             most = outputs.most
             finished = {*done, *outputs.failed}
             waiting = [number for number in waiting if number not in finished]
-        return metrics
-
-    def _score(self, predict: Predictor) -> dict[str, float]:
-        return score_outputs(predict, self._task, self._runtime, self._split)
+        return scores
 
 
 class _Outputs:

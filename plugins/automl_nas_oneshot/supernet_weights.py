@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from automl_nas.evaluation import (
     Evaluator,
     Fit,
     Outcome,
+    Predictor,
     Recipe,
     Request,
     Runtime,
@@ -27,9 +28,10 @@ from automl_nas.evaluation import (
     full_batches,
     recalibrate_on,
     recalibration_inputs,
-    score,
+    score_outputs,
 )
 from automl_nas.space import SupernetSpace
+from automl_nas_oneshot.part_scores import PartScore, Scored, check_blocks
 from automl_nas_oneshot.shared_evaluation import RandomNumbersError, SharedEvaluation
 from automl_nas_oneshot.shared_parts import can_be_divided, check_memory
 
@@ -37,6 +39,9 @@ _LOG = logging.getLogger(__name__)
 # One seed for all evaluations of all runs: metrics depend on weights, architecture and fidelity only.
 _SEED = 0
 
+
+Fidelity: TypeAlias = Literal["recalibration_images", "scored_images"]
+"""What the fidelity of a trial is."""
 
 _MEGABYTES = 512.0
 """Memory for shared work by default."""
@@ -53,6 +58,7 @@ def check_settings(
     share_megabytes: float | None,
     finetune_steps: int,
     finetune_rate: float,
+    fidelity: Fidelity,
 ) -> None:
     """Check the numbers, and that the memory for shared work has room for one batch.
 
@@ -71,6 +77,8 @@ def check_settings(
             raise ConfigurationError(f"{name} must be at least {least}, not {value}", path=name)
     if not 0 < finetune_rate < math.inf:
         raise ConfigurationError(f"must be positive, not {finetune_rate}", path="finetune_rate")
+    if fidelity == "scored_images":
+        check_blocks(task)
     if finetune_steps:
         full_batches(task, "train")
     elif share_megabytes and together > 1:
@@ -83,7 +91,8 @@ class SupernetWeights(Evaluator):
     A candidate is extracted from the supernet, its batch normalisation is recalibrated on training images, and it is
     scored on a split. The metrics are a function of (weights, architecture, fidelity). All candidates use the same
     images in the same order, whatever the request's seed: with other images, equal architectures would get different
-    metrics, and different architectures could not be compared. The fidelity is the number of recalibration images.
+    metrics, and different architectures could not be compared. The fidelity is the number of recalibration images, or
+    of images that are scored.
 
     Candidates are compared by ``loss`` unless the configuration names objectives: it orders networks better than
     accuracy does (docs/results.md).
@@ -111,6 +120,9 @@ class SupernetWeights(Evaluator):
             Candidates are then evaluated one by one. 0: no fine-tuning.
         finetune_rate: the learning rate of the fine-tuning, which is constant: SGD with momentum 0.9 and the other
             defaults of `Recipe`.
+        fidelity: what the fidelity of a trial is: ``recalibration_images``; or ``scored_images``: a candidate is scored
+            on so many random images of the split, the same ones for all, and the values of 32 blocks of them are
+            recorded for the strategy `race`.
 
     Raises:
         ConfigurationError: the weights do not exist or do not fit the space's supernet, a setting is outside its
@@ -134,6 +146,7 @@ class SupernetWeights(Evaluator):
         share_megabytes: float | None = None,
         finetune_steps: int = 0,
         finetune_rate: float = 0.01,
+        fidelity: Fidelity = "recalibration_images",
     ) -> None:
         check_settings(
             space,
@@ -145,6 +158,7 @@ class SupernetWeights(Evaluator):
             share_megabytes=share_megabytes,
             finetune_steps=finetune_steps,
             finetune_rate=finetune_rate,
+            fidelity=fidelity,
         )
         self._task, self._runtime, self._split = task, runtime, split
         self._images = recalibration_images
@@ -163,7 +177,9 @@ class SupernetWeights(Evaluator):
             ) from None
         runtime.place(self._supernet)
         limit = (_MEGABYTES if share_megabytes is None else share_megabytes) * 1e6
-        self._shared = SharedEvaluation(self._supernet, task, runtime, split, limit)
+        self._shared = SharedEvaluation(self._supernet, runtime, limit)
+        self._fidelity = fidelity
+        self._parts: dict[float, PartScore] = {}
         self._steps, self._rate = finetune_steps, finetune_rate
         self._shares = limit > 0 and not finetune_steps and can_be_divided(self._supernet)
         self.taken_ahead = together if self._shares else 1
@@ -197,20 +213,20 @@ class SupernetWeights(Evaluator):
             images = self._images_of(requests[0])
             try:
                 with self._runtime.seeded(_SEED, "evaluation"):
-                    metrics = self._shared.evaluate(
-                        [request.architecture for request in requests], partial(self._inputs, images)
-                    )
+                    score, samples = self._score_of(requests[0])
+                    architectures = [request.architecture for request in requests]
+                    scores = self._shared.evaluate(architectures, partial(self._inputs, images), score, samples)
             except RandomNumbersError as error:
                 _LOG.warning("candidates are evaluated one by one: %s", error)
                 self._shares = False
                 continue
-            seconds = (time.perf_counter() - begun) / len(metrics)
-            for request, values in zip(requests, metrics, strict=False):
-                if values is None:
+            seconds = (time.perf_counter() - begun) / len(scores)
+            for request, scored in zip(requests, scores, strict=False):
+                if scored is None:
                     failed.append(request)
                 else:
-                    yield self._outcome(request, values, images, seconds)
-            requests = requests[len(metrics) :]
+                    yield self._outcome(request, scored, images, seconds)
+            requests = requests[len(scores) :]
 
     def _repeat(self, requests: Sequence[Request]) -> Iterator[Outcome]:
         errors = []
@@ -238,8 +254,9 @@ class SupernetWeights(Evaluator):
         with self._runtime.seeded(_SEED, "evaluation"):
             if images > 0 and batch_norms(network):
                 recalibrate_on(network, self._runtime, self._inputs(images))
-            metrics = score(network, self._task, self._runtime, self._split)
-        return self._outcome(request, metrics, images, time.perf_counter() - begun)
+            score, _ = self._score_of(request)
+            scored = score(self._runtime.predictor(network))
+        return self._outcome(request, scored, images, time.perf_counter() - begun)
 
     def _finetune(self, network: nn.Module) -> None:
         """Train a network in place for a number of steps.
@@ -251,8 +268,24 @@ class SupernetWeights(Evaluator):
         recipe = Recipe(epochs=epochs, learning_rate=self._rate, schedule="constant")
         Fit(network, self._task, self._runtime, recipe, seed=_SEED).advance(self._steps)
 
-    def _outcome(self, request: Request, metrics: Mapping[str, float], images: int, seconds: float) -> Outcome:
+    def _score_of(self, request: Request) -> tuple[Callable[[Predictor], Scored], int]:
+        """Return the score, and the number of images that it needs."""
+        if self._fidelity == "scored_images" and request.fidelity is not None:
+            part = self._parts.get(request.fidelity)
+            if part is None:
+                part = PartScore(check_blocks(self._task), self._runtime, self._split, request.fidelity, _SEED)
+                self._parts[request.fidelity] = part
+            return part, part.samples
+        return self._whole, self._task.size(self._split)
+
+    def _whole(self, predict: Predictor) -> Scored:
+        return score_outputs(predict, self._task, self._runtime, self._split), {}
+
+    def _outcome(self, request: Request, scored: Scored, images: int, seconds: float) -> Outcome:
+        metrics, blocks = scored
         info: dict[str, object] = {"recalibration_images": images}
+        if blocks:
+            info |= {"scored_images": self._parts[request.fidelity or 0].samples, "blocks": blocks}
         if images > 0:
             info["recalibration_batch"] = self._batch_size()
         if self._steps:
@@ -270,7 +303,9 @@ class SupernetWeights(Evaluator):
         return self._batch
 
     def _images_of(self, request: Request) -> int:
-        return self._images if request.fidelity is None else round(request.fidelity)
+        if request.fidelity is None or self._fidelity == "scored_images":
+            return self._images
+        return round(request.fidelity)
 
     def _inputs(self, images: int) -> Iterator[Tensor]:
         """Yield the recalibration batches on the device, first those in the cache."""

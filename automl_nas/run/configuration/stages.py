@@ -248,7 +248,7 @@ def _check_saved(source: StagePlan, name: str, path: str, components: Components
 
 
 def _existing(folder: Path) -> str:
-    """Return a clause that names the artifacts in a folder; empty if there are none."""
+    """Return a clause that names the artifacts in a folder; empty without artifacts."""
     files = sorted(folder.glob("*/*.safetensors"))
     references = [f"{file.parent.name}/{file.stem}".removesuffix("/weights") for file in files]
     return f"; it has {', '.join(references)}" if references else ""
