@@ -29,8 +29,8 @@ def check_blocks(task: Task) -> SupervisedTask:
     """
     if not isinstance(task, SupervisedTask):
         raise ConfigurationError(
-            f"{type(task).__name__} cannot be scored on a part of its samples; only a SupervisedTask names them; leave it "
-            "out",
+            f"{type(task).__name__} cannot be scored on a part of its samples; only a SupervisedTask names them; "
+            "leave it out",
             path="fidelity",
         )
     return task
