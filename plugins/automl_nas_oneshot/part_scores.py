@@ -102,4 +102,4 @@ def _chosen(batches: Iterable[Batch], order: Tensor) -> list[Batch]:
     back = ranks.argsort()
     x, y = torch.cat(inputs), torch.cat(targets)
     x, y = x[back.to(x.device)], y[back.to(y.device)]
-    return list(zip(x.split(length), y.split(length), strict=True))
+    return list(zip(torch.split(x, length), torch.split(y, length), strict=True))
