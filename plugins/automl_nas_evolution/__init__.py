@@ -40,3 +40,8 @@ def register_strategies(register: Register) -> None:
     )
     register("filter", "automl_nas.strategy.wrappers:Filter", summary="do not evaluate infeasible proposals")
     register("retry", "automl_nas.strategy.wrappers:Retry", summary="evaluate failed candidates again")
+    register(
+        "race",
+        "automl_nas.strategy.racing:Race",
+        summary="score the candidates of a strategy on a part of the images, finish those that a paired test leaves",
+    )

@@ -18,11 +18,6 @@ def register_strategies(register: Register) -> None:
         "automl_nas_oneshot.rerank:Rerank",
         summary="have the best few candidates of earlier stages evaluated again, more thoroughly",
     )
-    register(
-        "race",
-        "automl_nas.strategy.racing:Race",
-        summary="score the candidates of a strategy on a part of the images, finish those that a paired test leaves",
-    )
 
 
 @hookimpl
