@@ -34,7 +34,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         settings[name] = set(defaults)
         assert all(setting.description for setting in signature.settings), "every setting is described"
     supernet_weights = {"weights", "recalibration_images", "split", "cache_megabytes", "together", "share_megabytes"}
-    supernet_weights |= {"finetune_steps", "finetune_rate"}
+    supernet_weights |= {"finetune_steps", "finetune_rate", "fidelity"}
     assert settings == {
         "single_path": {
             "train",
