@@ -60,6 +60,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
             "checkpoint_seconds",
             "iterations_per_chunk",
             "initial_weights",
+            "together",
         },
     }
 
