@@ -30,6 +30,7 @@ FASHION = ROOT / "examples" / "configs" / "spos_fashion_mnist.yaml"
 MIXED = [ROOT / "examples" / "configs" / f"mixed_precision_{name}.yaml" for name in ("digits", "fashion_mnist")]
 LATENCY = ROOT / "examples" / "configs" / "latency_digits.yaml"
 TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
+IMAGENET = ROOT / "examples" / "configs" / "spos_imagenet.yaml"  # in test_imagenet_config.py
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 SMALL_SPACE = {
@@ -122,7 +123,19 @@ def test_the_small_images_say_true_numbers(config: Path, request: pytest.Fixture
 
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
-    assert found == [TABLE, *DSO, FOLDER, LATENCY, *MIXED, QUICKSTART, RANKING, CHANNELS, SMALL_IMAGES, FASHION]
+    assert found == [
+        TABLE,
+        *DSO,
+        FOLDER,
+        LATENCY,
+        *MIXED,
+        QUICKSTART,
+        RANKING,
+        CHANNELS,
+        SMALL_IMAGES,
+        FASHION,
+        IMAGENET,
+    ]
 
 
 @pytest.mark.slow
