@@ -29,7 +29,7 @@ def import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigurationError(
-            f"executor: ray needs the package ray, which is not installed ({error}): {INSTALL}", path="executor"
+            f"Ray is not installed ({error}); it is an optional dependency: {INSTALL}", path="executor"
         ) from None
 
 
@@ -100,9 +100,11 @@ def connect(address: str | None) -> Any:
     before = signal.getsignal(signal.SIGTERM) if in_main else None
     try:
         ray.init(address, namespace="automl_nas", log_to_driver=False, logging_level=logging.WARNING)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # Ray ends the process if the cluster does not answer
         if isinstance(error, MemoryError):
             raise
+        if isinstance(error, SystemExit):
+            error = TimeoutError("it does not answer")
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster at {address}"
         raise ConfigurationError(

@@ -23,7 +23,7 @@ from automl_nas.run import (
     serialize_request,
     worker_name,
 )
-from automl_nas_ray.cluster import Resources, connect, import_ray, missing, node_is_lost
+from automl_nas_ray.cluster import Resources, connect, missing, node_is_lost
 
 _log = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class RayExecutor(Executor):
         self._said = False
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Check that Ray is installed and that the configuration holds names only; see `Executor.rehearse`."""
-        import_ray()
+        """Connect to the cluster, and check that the configuration holds names only; see `Executor.rehearse`."""
         rehearsal.require_names()
+        self._connect()
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Connect to the cluster; actors are started with the first requests. See `Executor.open`.
@@ -146,10 +146,7 @@ class RayExecutor(Executor):
         }
         self._settings = json.dumps(settings)
         self._stage, self._starting, self._timeout = description["stage"], starting, timeout
-        self._ray = connect(self._address)
-        # A cluster of this machine has what it has; any other one may grow.
-        if self._address == "local" and (lacks := missing(self._ray, self._resources)):
-            raise ConfigurationError(f"this machine does not have the resources {lacks}", path="executor")
+        self._connect()
 
     def submit(self, request: Request) -> None:
         """Accept a request; return at once."""
@@ -186,6 +183,12 @@ class RayExecutor(Executor):
         for worker in list(self._workers):
             self._end(worker)
         return begun
+
+    def _connect(self) -> None:
+        self._ray = connect(self._address)
+        # A cluster of this machine has what it has; any other one may grow.
+        if self._address == "local" and (lacks := missing(self._ray, self._resources)):
+            raise ConfigurationError(f"this machine does not have the resources {lacks}", path="executor")
 
     def _dispatch(self) -> None:
         outstanding = len(self._queue) + sum(worker.request is not None for worker in self._workers)

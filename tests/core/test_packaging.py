@@ -22,7 +22,10 @@ PACKAGES = [ROOT / "automl_nas", *sorted(path.parent for path in (ROOT / "plugin
 PACKAGES_OF = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 # Installed only by those who use the part that needs them; imported where they are used.
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-OPTIONAL = {"pytest", *(re.split(r"[<>=~!\[ ;]", item)[0] for item in EXTRAS["benchmark"])}
+OPTIONAL = {
+    "pytest",
+    *(re.split(r"[<>=~!\[ ;]", item)[0] for name in ("benchmark", "ray", "storage") for item in EXTRAS[name]),
+}
 # Part of another one's interface.
 INCLUDED = {"pydantic_core", "sqlalchemy"}  # pydantic, optuna
 # A module of ours that is copied beside the program that imports it, onto another machine.

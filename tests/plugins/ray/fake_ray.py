@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -98,8 +99,19 @@ class FakeRay:
 
     def __init__(self) -> None:
         self.actors: list[FakeActor] = []
+        self.init_error: BaseException | None = None
+        self.init_settings: dict[str, Any] = {}
         self.alive = {"n0": True, "n1": True}
         self.resources: dict[str, float] = {"CPU": 4.0, "memory": 1e9}
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, address: str | None, **settings: Any) -> None:
+        self.init_settings = settings
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray does, with another handler
+        if self.init_error is not None:
+            raise self.init_error
 
     def remote(self, kind: type) -> Any:
         def make(**options: Any) -> Any:

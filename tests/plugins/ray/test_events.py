@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from automl_nas.run.trials.rehearsal import Rehearsal
 from automl_nas.space.architecture import Architecture
 from automl_nas_ray import executor as module
 from automl_nas_ray.actor import EvaluationActor
-from automl_nas_ray.cluster import Resources, missing
+from automl_nas_ray.cluster import Resources, connect, missing
 from automl_nas_ray.executor import RayExecutor
 
 CANDIDATE = Architecture({"block": 1})
@@ -50,6 +51,21 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setattr(module, "connect", lambda address: fake)
     return fake
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    before = signal.getsignal(signal.SIGTERM)
+    for error, reason in ((SystemExit(15), "it does not answer"), (ConnectionError("refused"), "refused")):
+        fake.init_error = error
+        with pytest.raises(ConfigurationError, match=rf"no Ray cluster at 10.0.0.1:6379: {reason}; start a cluster"):
+            connect("10.0.0.1:6379")
+        assert signal.getsignal(signal.SIGTERM) is before
+    fake.init_error = None
+    assert connect("10.0.0.1:6379") is fake
+    assert fake.init_settings["namespace"] == "automl_nas"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def opened(begun: list[int], *, timeout: float | None = None, device: str = "auto", **settings: Any) -> RayExecutor:
