@@ -178,7 +178,7 @@ def _session(content: bytes, *, optimize: bool) -> onnxruntime.InferenceSession:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise RunFailedError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot run {FILE}: {reason}; a lower opset needs fewer types"
+            f"ONNX Runtime {onnxruntime.__version__} cannot run {FILE}: {reason}; set a lower opset"
         ) from error
 
 

@@ -14,7 +14,6 @@ from automl_nas.evaluation import CostInterval, CostTable, TabulatedCost, best_u
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space import Architecture, ModuleSpace, OneOf, SearchSpace, enumerate_all
 from automl_nas.testing.costs import CostModelContract
-from automl_nas.testing.toys import ToySpace
 from automl_nas_quantization.bit_ops import BitOps
 from automl_nas_quantization.resnet import mixed_precision_resnet
 
@@ -34,14 +33,6 @@ class TestBitOpsContract(CostModelContract):
 
     def make_space(self) -> SearchSpace:
         return mixed_precision_resnet(**SMALL)
-
-    def make(self, space: SearchSpace) -> CostModel:
-        return BitOps(space)
-
-
-class TestBitOpsContractInFloat(CostModelContract):
-    def make_space(self) -> SearchSpace:
-        return ToySpace()
 
     def make(self, space: SearchSpace) -> CostModel:
         return BitOps(space)
