@@ -58,7 +58,7 @@ def quiet_libraries() -> Iterator[None]:
     """Hide Python warnings, also in worker processes, and torch's own log lines, unless the user enables them.
 
     Libraries issue warnings about themselves, such as deprecations, about which users of this program can do nothing.
-    ``PYTHONWARNINGS`` and ``TORCH_LOGS`` enable them.
+    ``PYTHONWARNINGS``, ``TORCH_LOGS`` and ``TORCH_CPP_LOG_LEVEL`` enable them.
     """
     with contextlib.ExitStack() as stack:
         if not os.environ.get(DEBUG) and "PYTHONWARNINGS" not in os.environ:
@@ -66,6 +66,9 @@ def quiet_libraries() -> Iterator[None]:
             stack.callback(os.environ.pop, "PYTHONWARNINGS", None)
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+        if not os.environ.get(DEBUG):
+            # Read when torch is imported: warnings of its C++ code, such as those of data-parallel training.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         if not os.environ.get(DEBUG) and "TORCH_LOGS" not in os.environ:
             # torch prints what its loggers receive by a handler of its own, in a format of its own.
             torch_log = logging.getLogger("torch")

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import multiprocessing
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from automl_nas.evaluation import sampling
+from automl_nas.evaluation import TensorTask, sampling
 from automl_nas.evaluation.sampling import (
     Indices,
     below,
@@ -172,3 +172,18 @@ def test_workers_are_at_most_one_per_cpu_and_none_in_a_daemon(monkeypatch: pytes
     monkeypatch.setattr(type(process), "daemon", True)
     assert len(list(seeded_batches(fetch, np.arange(40), batch_size=4, seed=0, epoch=0, workers=8))) == 10
     assert asked == [2, 1]
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_parts_of_batches_are_those_of_the_batches(sampler: Literal["shuffle", "balanced"]) -> None:
+    """Each process reads and augments its samples only, and they are those that it would cut out of the batch."""
+    inputs, targets = torch.arange(60.0).view(30, 2), torch.arange(30) % 3
+    task = TensorTask(inputs, targets, batch_size=6, sampler=sampler, augment=lambda x, y: (x + torch.rand(2), y))
+    for epoch, start in ((0, 0), (1, 1)):
+        whole = list(task.batches("train", epoch, 5, start))
+        for rank in range(3):
+            parts = list(task.batch_parts("train", epoch, 5, start, rank=rank, size=3))
+            assert len(parts) == len(whole) > 0
+            for (x, y), (part_x, part_y) in zip(whole, parts, strict=True):
+                assert torch.equal(x[rank::3], part_x)
+                assert torch.equal(y[rank::3], part_y)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 import automl_nas
-from automl_nas.errors import AutoMLNASError
+from automl_nas.errors import AutoMLNASError, DataError
+from automl_nas.evaluation import Batch
 from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.space import Dag, ModuleSpace, OneOf
 from automl_nas.testing import ToyTask
@@ -134,8 +135,18 @@ RUNS: dict[str, dict[str, Any]] = {
 """Runs whose results with two ranks are compared with those of one process."""
 
 
+class FailsInRank1(ToyTask):
+    """A task whose batches cannot be read by rank 1 after the first epoch."""
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches."""
+        if epoch and os.environ["RANK"] == "1":
+            raise DataError("a disk of rank 1 is gone")
+        return super().batches(split, epoch, seed, start)
+
+
 def refusal(configuration: Mapping[str, Any], out: Path) -> str:
-    """Return the error of a run that does not begin."""
+    """Return the error of a run."""
     try:
         automl_nas.search(configuration, out=out, progress="none")
     except AutoMLNASError as error:
@@ -156,6 +167,7 @@ def main(folder: Path) -> None:
     seen["result"] = automl_nas.search(CONFIG, out=folder / "run", progress="none").data
     for name, configuration in {**RUNS, "registered": REGISTERED}.items():
         seen[name] = automl_nas.search(configuration, out=folder / name, progress="none").data
+    seen["failed"] = refusal({**CONFIG, "task": FailsInRank1}, folder / "failed")
     (folder / f"rank{rank}.json").write_text(json.dumps(seen))
 
 

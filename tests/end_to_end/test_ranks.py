@@ -45,17 +45,15 @@ class Group(NamedTuple):
     seen: list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
-    """Two ranks, started with the variables that torchrun sets, that do all runs of `ranks.main`."""
-    folder = tmp_path_factory.mktemp("ranks")
+def by_two_ranks(*command: str | Path, folder: Path) -> None:
+    """Start a command twice with the variables that torchrun sets, which takes its own start of some seconds less."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "end_to_end.ranks", str(folder)],
+            command,
             env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **common),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,6 +68,13 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
+    """Two ranks that do all runs of `ranks.main`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    by_two_ranks(sys.executable, "-m", "end_to_end.ranks", str(folder), folder=folder)
     return Group(folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)])
 
 
@@ -111,6 +116,14 @@ def test_all_ranks_receive_the_result_and_rank_0_writes_it(group: Group) -> None
     events = [(json.loads(line)["event"], json.loads(line)["number"]) for line in lines]
     # Each of the four networks once: the second rank writes nothing.
     assert sorted(events) == sorted([(event, n) for n in range(4) for event in ("started", "finished")])
+
+
+def test_the_error_of_a_rank_ends_the_others(group: Group) -> None:
+    first, second = (seen["failed"] for seen in group.seen)
+    assert second.startswith("DataError: ")
+    assert "a disk of rank 1 is gone" in second
+    assert re.match("RanksEndedError: rank 1 failed: .*a disk of rank 1 is gone.*; to continue: ", first)
+    assert not (group.folder / "failed" / "result.json").exists()
 
 
 def in_turn(network: Any, size: int) -> None:
@@ -223,10 +236,7 @@ def test_a_killed_rank_ends_the_group_with_the_command_that_resumes_it(group: Gr
     (command,) = re.findall("to continue: torchrun (.*)", killed.message)
     assert command == "--nproc-per-node 2 --no-python automl-nas resume run"
     assert not (killed.folder / "run" / "result.json").exists()
-    with torchrun(*shlex.split(command)[4:], folder=killed.folder) as launcher:
-        output, errors = launcher.communicate(timeout=TIMEOUT)
-    assert launcher.returncode == 0, errors
-    assert output.count("run directory: run") == 1
+    by_two_ranks(Path(sys.executable).with_name("automl-nas"), *shlex.split(command)[4:], folder=killed.folder)
     undisturbed, resumed = group.folder / "registered", killed.folder / "run"
     assert trials(resumed) == trials(undisturbed)
     assert (resumed / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
