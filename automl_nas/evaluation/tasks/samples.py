@@ -76,6 +76,12 @@ def as_targets(value: Any, kind: Kind, where: str) -> Tensor:
     Raises:
         DataError: the type or a value does not fit the kind.
     """
+    if isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype.kind in "US"):
+        example = value if isinstance(value, str) else np.unique(value)[0].item()
+        raise DataError(
+            f"{where} is text, such as {example!r}; number the classes with numpy.unique(y, return_inverse=True), and "
+            "give their names as class_names"
+        )
     targets = as_tensor(value, where)
     if kind == "classes":
         if targets.is_floating_point() or targets.is_complex():
@@ -132,6 +138,27 @@ def check_targets(targets: Tensor, kind: Kind, ignore_index: int | None, *, num_
     if high == 0:
         raise DataError("all targets are of class 0; classification needs at least two classes")
     return high + 1
+
+
+def check_given_classes(targets: Tensor, count: int, ignore_index: int | None) -> None:
+    """Check that the splits that are given beside the training data have no classes above its classes.
+
+    Args:
+        targets: classes; the first ones are of the training data, the others of the given splits.
+        count: number of samples of the training data.
+        ignore_index: the class number of targets that do not count.
+
+    Raises:
+        DataError: they have one.
+    """
+    known, given = targets[:count], targets[count:]
+    if ignore_index is not None:
+        known, given = known[known != ignore_index], given[given != ignore_index]
+    if known.numel() and given.numel() and given.max() > known.max():
+        raise DataError(
+            f"a given split contains the class number {int(given.max())}, and the training data only classes up to "
+            f"{int(known.max())}; remove these samples, or set num_classes if the network is to have an output for them"
+        )
 
 
 def _check_finite(values: Tensor, where: str) -> None:

@@ -19,7 +19,7 @@ from automl_nas.evaluation.task import SPLITS, Batch, Task
 from automl_nas.evaluation.tasks.losses import Loss, LossFunction, balanced_weights, make_loss
 from automl_nas.evaluation.tasks.metrics import Metrics, make_metrics
 from automl_nas.evaluation.tasks.resident import ResidentSource, Source
-from automl_nas.evaluation.tasks.samples import check_targets
+from automl_nas.evaluation.tasks.samples import check_given_classes, check_targets
 from automl_nas.evaluation.tasks.splits import hold_out
 from automl_nas.evaluation.tasks.supervised import RESAMPLES, SupervisedTask
 
@@ -150,6 +150,8 @@ class SplitTask(SupervisedTask):
         plain = make_loss(judging.loss, ignore_index=judging.ignore_index)
         count = check_targets(targets, plain.kind, judging.ignore_index, num_classes=judging.num_classes)
         names = judging.class_names
+        if plain.kind == "classes" and judging.num_classes is None and names is None:
+            check_given_classes(targets, sizes.train, judging.ignore_index)
         if names is not None and len(names) != count:
             raise ConfigurationError(f"there are {len(names)} names for {count} classes", path="task.class_names")
         labels = targets[: sizes.train].numpy() if plain.kind == "classes" and targets.dim() == 1 else None

@@ -215,6 +215,8 @@ ONE = (np.zeros(3), 0), (np.ones(3), 1)
         (lambda: TensorTask(X, CLASSES * 2), "3 different class numbers from 0 to 4; renumber them"),
         (lambda: TensorTask(X, CLASSES * 0), "all targets are of class 0"),
         (lambda: TensorTask(X, CLASSES, num_classes=2), "class number 2, but num_classes is 2"),
+        (lambda: TensorTask(X, CLASSES, test=(X, CLASSES + 1)), "contains the class number 3, .* up to 2; .*num_class"),
+        (lambda: TensorTask(X, np.array(["b", "a"] * 30)), r"y is text, such as 'a'; number the classes with numpy"),
         (lambda: TensorTask(X, LABELS[:, 0], loss="binary_cross_entropy"), r"shape \(samples, labels\), not \(60,\)"),
         (lambda: TensorTask(X, CLASSES[:, None], loss="binary_cross_entropy"), "must be 0 or 1"),
         (lambda: TensorTask(X[:6], CLASSES[:6]), "class 0 has 2 samples, too few|class . has . sample"),
