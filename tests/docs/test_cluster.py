@@ -31,6 +31,8 @@ URL = "postgresql://me:secret@host/searches"
 # Programs that print what they were called with; automl-nas ends on SIGTERM, as the real one does.
 STUBS = {
     "srun": 'exec "$@"',
+    "torchrun": """printf '%s\\n' "$(IFS='|'; echo "$*")" >> "$CALLS\"""",
+    "scontrol": "printf 'gpu1\\ngpu2\\n'",
     "nvidia-smi": "printf '0\\n1\\n'",
     "automl-nas": """printf '%s\\n' "$(IFS='|'; echo "$*")" >> "$CALLS"
 if [ -n "${HANG:-}" ]; then trap 'sleep 0.3; echo ended >> "$CALLS"; exit 130' TERM; touch "$HANG.$$"; \
@@ -63,12 +65,12 @@ def parsed(words: list[str]) -> click.Context:
 
 @pytest.mark.process
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_valid_bash_and_need_the_storage(script: Path, environment: dict[str, str]) -> None:
+def test_scripts_are_valid_bash_and_name_what_they_lack(script: Path, environment: dict[str, str]) -> None:
     assert bash(environment, "-n", str(script)).returncode == 0
     del environment["STORAGE"]
-    result = bash(environment, str(script), "config.yaml", "run")
+    result = bash(environment, str(script))
     assert result.returncode != 0
-    assert "set STORAGE to the URL" in result.stderr
+    assert ("usage: " if "torchrun" in script.name else "set STORAGE to the URL") in result.stderr
 
 
 @pytest.mark.process
@@ -83,6 +85,34 @@ def test_the_same_job_begins_and_resumes_a_run(tmp_path: Path, environment: dict
     for call in calls(environment):
         parsed(call)
     assert "usage: " in bash(environment, script).stderr
+
+
+@pytest.mark.process
+def test_torchrun_has_a_rank_for_each_gpu_and_meets_at_the_first_node(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    environment |= {"SLURM_JOB_ID": "65537", "SLURM_JOB_NODELIST": "gpu[1-2]", "SLURM_NNODES": "2"}
+    environment["SLURM_GPUS_ON_NODE"] = "4"
+    run, script, config = tmp_path / "run", str(FOLDER / "slurm_torchrun.sh"), str(FOLDER / "search.yaml")
+    assert bash(environment, script, config, str(run)).returncode == 0
+    run.mkdir()
+    (run / "config.yaml").touch()
+    assert bash(environment, script, config, str(run)).returncode == 0
+    (launched, begun), (again, resumed) = (torchrun(call) for call in calls(environment))
+    assert parsed(begun).params["out"] == run
+    assert resumed == ["resume", str(run)]
+    assert (launched.nnodes, launched.nproc_per_node, launched.rdzv_backend) == ("2", "4", "c10d")
+    assert launched.rdzv_endpoint == again.rdzv_endpoint == "gpu1:25537"
+    assert launched.no_python
+
+
+def torchrun(call: list[str]) -> tuple[Any, list[str]]:
+    """Return the arguments of torchrun, parsed by itself, and the command of ``automl-nas``."""
+    from torch.distributed.run import get_args_parser
+
+    arguments = get_args_parser().parse_args(call)
+    assert arguments.training_script == "automl-nas"
+    return arguments, arguments.training_script_args
 
 
 @pytest.mark.process
