@@ -278,7 +278,7 @@ class Enas(Strategy):
                 self._draws.draw(stream(self._seed, "sample", self._steps * self._samples + number))
                 for number in range(self._samples)
             ]
-            # The controller does not learn from random architectures, which stand in where it finds none in the limits.
+            # The controller does not learn from random architectures, which replace draws outside the limits.
             own = [architecture for architecture, by_policy in drawn if architecture is not None and by_policy]
             if own:
                 rewards = self._reward(own, self._steps)

@@ -128,8 +128,8 @@ class PolicySearch(AskTellStrategy):
         if architecture is None:
             return None
         key = self._space.canonical(architecture)
-        known = key in self._rewards
-        repeated = known and not self._duplicates
+        in_memory = key in self._rewards
+        repeated = in_memory and not self._duplicates
         if not own:
             if repeated:
                 return None
@@ -184,14 +184,14 @@ class PolicySearch(AskTellStrategy):
 
     def _forget(self, key: Architecture) -> None:
         """Remove the first sample of an architecture without a reward, and those that repeat it."""
-        kept: list[_Sample] = []
+        others: list[_Sample] = []
         removed = False
         for sample in self._batch:
             if sample.key == key and sample.reward is None and not (sample.own and removed):
                 removed = removed or sample.own
             else:
-                kept.append(sample)
-        self._batch = kept
+                others.append(sample)
+        self._batch = others
 
     def _learn(self) -> bool:
         """Make the steps of a full batch; return False if a reward is missing."""
