@@ -50,10 +50,11 @@ class TestPpo(AskTellContract):
     exhaustive = False
     several_objectives = False
     trials = 40
+    search_length = 80
 
     def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
         return Ppo(
-            space, problem, seed=seed, samples=4, policy=PolicySettings(hidden=4), learner=FAST, passes=2, repeats=200
+            space, problem, seed=seed, samples=4, policy=PolicySettings(hidden=2), learner=FAST, passes=2, repeats=200
         )
 
 
