@@ -308,7 +308,7 @@ def test_a_run_with_enas_and_one_with_reinforce(tmp_path: Path, caplog: pytest.L
     nested = {
         "strategy": {"name": "reinforce", "samples": 2},
         "evaluator": {"name": "train", "train": {"epochs": 1}},
-        "trials": 3,
+        "budget": {"trials": 3},
     }
     result = automl_nas.search({**common, "stages": [{"name": "search", **nested}]}, out=tmp_path / "reinforce")
     assert result.best is not None
