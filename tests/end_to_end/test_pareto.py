@@ -98,6 +98,7 @@ class Interrupts(Exporter):
         return [path]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_between_two_networks_ends_the_same(tmp_path: Path) -> None:
     mark = tmp_path / "go_on"
     raw = settings(

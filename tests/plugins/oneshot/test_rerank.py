@@ -150,6 +150,7 @@ def settings(**changes: Any) -> dict[str, Any]:
     return config(stages=[search, look], final=final)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_in_the_second_look_ends_the_same(tmp_path: Path) -> None:
     """Interrupted after two of its trials, the run has the trials, the metrics and the files of an undisturbed one."""
     from automl_nas.plugin import TrialFinished
