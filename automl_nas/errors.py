@@ -23,7 +23,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -134,6 +133,8 @@ class Pruned(Exception):  # noqa: N818 - control flow, not an error
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the most similar of ``names``, or a list of all if none is similar."""
+    import difflib  # every program imports this module, and few need this
+
     sorted_names = sorted(set(names))
     similar = difflib.get_close_matches(name, sorted_names, n=1, cutoff=0.6)
     if similar:

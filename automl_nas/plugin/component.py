@@ -11,14 +11,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from automl_nas.errors import PluginError
 from automl_nas.plugin.error_text import with_place
 from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS, Kind, derives, produced_class
-from automl_nas.plugin.signature import Signature
+
+if TYPE_CHECKING:
+    from automl_nas.plugin.signature import Signature
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
 """The names of components."""
@@ -120,6 +122,8 @@ class Component:
         Raises:
             PluginError: the component cannot be imported, or its constructor's signature is invalid.
         """
+        from automl_nas.plugin.signature import Signature  # discovery of plugins does not need it
+
         loaded = self.load()
         # Other callables may not be hashable.
         by_name = _signatures.setdefault(loaded, {}) if isinstance(loaded, type | FunctionType) else {}

@@ -29,9 +29,12 @@ STRICT_PLUGINS = "AUTOML_NAS_STRICT_PLUGINS"
 FIRST_PARTY = "automl-nas"
 """The distribution whose plugins are loaded first, so that no other plugin can register their names."""
 
-HOOKS = frozenset(
-    name for name in vars(hookspecs) if pluggy.PluginManager(PROJECT).parse_hookspec_opts(hookspecs, name) is not None
-)
+_parser = pluggy.PluginManager(PROJECT)
+_SPECIFICATIONS = {
+    name: options for name in vars(hookspecs) if (options := _parser.parse_hookspec_opts(hookspecs, name)) is not None
+}
+
+HOOKS = frozenset(_SPECIFICATIONS)
 """The names of all hooks."""
 
 
@@ -111,6 +114,22 @@ def discover() -> list[InstalledPlugin]:
     return sorted(installed, key=order)
 
 
+class _OnePlugin(pluggy.PluginManager):
+    """A pluggy manager that looks at each name of its plugin once: registering looks at all of them again."""
+
+    def __init__(self, project_name: str) -> None:
+        super().__init__(project_name)
+        self._options: dict[str, pluggy.HookimplOpts | None] = {}
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if name not in self._options:
+            self._options[name] = super().parse_hookimpl_opts(plugin, name)
+        return self._options[name]
+
+    def parse_hookspec_opts(self, module_or_class: object, name: str) -> pluggy.HookspecOpts | None:
+        return _SPECIFICATIONS.get(name)
+
+
 def load_single(module: Any, source: Source) -> pluggy.PluginManager:
     """Return a pluggy manager with this plugin only, so that its hooks are called without those of other plugins.
 
@@ -122,7 +141,7 @@ def load_single(module: Any, source: Source) -> pluggy.PluginManager:
         PluginError: a marked function is not a hook, a hook is not marked or has wrong arguments, or the module
             implements no hook.
     """
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _OnePlugin(PROJECT)
     manager.add_hookspecs(hookspecs)
     hooks = 0
     for name in dir(module):
