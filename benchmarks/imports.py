@@ -3,7 +3,7 @@
 Each time is that of a new process. The processes are interleaved, so that other load on the machine affects them all.
 Times are medians, and ratios are medians over rounds. All files are read once before, so that disk access is not timed.
 
-The last lines are the discovery of all installed plugins and their registration, after the import of the plugin manager,
+The last lines are the discovery and registration of all installed plugins, after the import of the plugin manager,
 and the same with that import, less the time of the libraries that it needs (pluggy, click, importlib.metadata and its
 reading of all entry points). The processes with and without it are compared round by round, in processor time, which
 depends less on other load.

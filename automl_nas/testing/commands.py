@@ -103,7 +103,7 @@ class CommandContract(Contract):
             for option in [None, *(p for p in part.params if isinstance(p, click.Option) and not p.is_flag)]:
                 if option is None and not values:
                     continue
-                extra = [] if option is None else [option.opts[0], "\x00no-such-value"]
+                extra = [] if option is None else [option.opts[0], "/dev/null/no-such-value"]  # no user can create it
                 result = _run(part, [*extra, *values])
                 error = result.exception
                 expected = error is None or isinstance(error, SystemExit | AutoMLNASError | click.ClickException)

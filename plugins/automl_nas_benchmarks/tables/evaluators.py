@@ -209,9 +209,9 @@ class TabularEvaluator(Evaluator):
                 yield self._answers(request)
 
     @classmethod
-    def metric_names(cls, task: Task | None) -> frozenset[str]:
-        """Return no names: the metrics are a setting, so a problem's names cannot be checked against them."""
-        return frozenset()
+    def metric_names(cls, task: Task | None) -> frozenset[str] | None:
+        """Return None: the metrics are a setting, so a problem's names cannot be checked against them."""
+        return None
 
 
 def _lookup(table: Table, column: str, path: str) -> Lookup:

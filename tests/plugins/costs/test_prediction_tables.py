@@ -151,6 +151,15 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+class TestDeviceTableContract(CostModelContract):
+    def make_space(self) -> SearchSpace:
+        return SPACE
+
+    def make(self, space: SearchSpace) -> CostModel:
+        path = write(self.folder() / "a.csv", "block,mean_ms\nfirst,0.25\nc3,1.5\nc5,2.5\n")
+        return DeviceTable(space, path=path, rows=dict(ROWS), fixed=("first",))
+
+
 def test_a_device_table_is_added_up(tmp_path: Path) -> None:
     listed = write(tmp_path / "a.csv.gz", "block,count,mean_ms\nfirst,3,0.25\nc3,5,1.5\nc5,5,2.5\n")
     mapped = write(tmp_path / "a.json", '{"first": 0.25, "c3": 1.5, "c5": 2.5}')

@@ -12,9 +12,12 @@ import pytest
 from torch import nn
 
 from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
+from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.modules.choice import OneOf
 from automl_nas.space.modules.space import ModuleSpace
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing.costs import CostModelContract
 from automl_nas_costs.blocks.structure import block_structure
 from automl_nas_costs.latency.model import LatencyMs
 from automl_nas_costs.latency.options import LatencyOptions
@@ -152,19 +155,38 @@ def test_the_next_predictor_rests_on_it_too(tmp_path: Path) -> None:
     assert "predicted from 10 networks of this session by" in predictor(None).note()
 
 
+class Constant(MeasuredCost):
+    """Every network takes a millisecond."""
+
+    metric, unit, exported_suffix = "constant_ms", "ms", ".bin"
+
+    def breakdown(self, architecture: Architecture) -> dict[str, float]:
+        return {"": 1.0}
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        return [Measurement(1.0, 1.0, 1.0) for _ in networks]
+
+    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
+        return [Measurement(1.0, 1.0, 1.0) for _ in paths]
+
+
+class Sized(Constant):
+    """A network takes a time that depends on its parameters."""
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        sizes = [1.0 + sum(p.numel() for p in network.parameters()) for network in networks]
+        return [Measurement(size, size, size) for size in sizes]
+
+
+class TestLatencyPredictorContract(CostModelContract):
+    def make_space(self) -> SearchSpace:
+        return SPACE
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return LatencyPredictor(space, samples=10, latency=Sized(), model="additive", folds=2)
+
+
 def test_a_measuring_cost_of_another_kind_keeps_nothing(tmp_path: Path) -> None:
-    class Constant(MeasuredCost):
-        metric, unit, exported_suffix = "constant_ms", "ms", ".bin"
-
-        def breakdown(self, architecture: Architecture) -> dict[str, float]:
-            return {"": 1.0}
-
-        def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
-            return [Measurement(1.0, 1.0, 1.0) for _ in networks]
-
-        def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
-            return [Measurement(1.0, 1.0, 1.0) for _ in paths]
-
     model = LatencyPredictor(SPACE, samples=10, latency=Constant(), model="additive", learned=str(tmp_path))
     model.learn([(some(1)[0], Measurement(1.0, 1.0, 1.0))])
     assert "learned" not in model.note()

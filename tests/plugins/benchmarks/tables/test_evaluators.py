@@ -57,6 +57,17 @@ class TestNASBenchMacro(EvaluatorContract):
         return NASBenchMacroEvaluator(space, run="seed")
 
 
+class TestTabular(EvaluatorContract):
+    def make_space(self) -> SearchSpace:
+        path = self.folder() / "results.csv"
+        rows = [f"{width},{depth},{width * depth / 100}" for width in (8, 16, 24) for depth in (1, 2)]
+        path.write_text("\n".join(["width,depth,accuracy", *rows]), encoding="utf-8")
+        return table_space(path)
+
+    def make_evaluator(self, space: SearchSpace) -> Evaluator:
+        return TabularEvaluator(space, metrics={"acc": "accuracy"})
+
+
 @pytest.mark.parametrize(
     ("settings", "accuracy"),
     [
