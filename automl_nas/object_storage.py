@@ -37,9 +37,9 @@ _ATTEMPTS = 2
 _CHUNK = 1 << 20
 
 
-def is_url(text: object) -> bool:
-    """Whether a text is a URL and not a path."""
-    return isinstance(text, str) and _URL.match(text) is not None
+def is_url(value: object) -> bool:
+    """Whether a value is a URL and not a path."""
+    return isinstance(value, str) and _URL.match(value) is not None
 
 
 def cache_folder() -> Path:
@@ -114,11 +114,11 @@ class RemoteFolder:
         """
         try:
             self._files.invalidate_cache()
-            found = self._files.find(self._root)
+            files = self._files.find(self._root)
         except Exception as error:
             raise self._error(_reason(error)) from error
         root = self._root.rstrip("/")
-        return sorted(name.removeprefix(root).lstrip("/") for name in found if name != root)
+        return sorted(name.removeprefix(root).lstrip("/") for name in files if name != root)
 
     def copied(self, names: Iterable[str], optional: Iterable[str] = ()) -> Path:
         """Return a folder on this machine with copies of some files, under their names.
