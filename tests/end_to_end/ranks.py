@@ -125,8 +125,16 @@ def one_stage(strategy: Mapping[str, Any], space: object = space, **settings: An
 RUNS: dict[str, dict[str, Any]] = {
     "darts": one_stage({"name": "darts", "train": {**TRAIN, "epochs": 2}, "order": "second"}),
     "dso": one_stage(
-        {"name": "dso", "train": {**TRAIN, "epochs": 4}, "pretrain_epochs": 1, "gamma": "auto"}, space_of_edges
+        {
+            "name": "dso",
+            "train": {**TRAIN, "epochs": 8},
+            "pretrain_epochs": 1,
+            "sparsity": {"edges": 0.6},
+            "prune_epochs": 1,
+        },
+        space_of_edges,
     ),
+    "fair": one_stage({"name": "single_path", "train": TRAIN, "paths": "fair", "ema": 0.9}),
     "together": one_stage(
         {"name": "random"}, evaluator={"name": "train", "train": TRAIN, "together": True}, budget={"trials": 2}
     ),
