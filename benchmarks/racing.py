@@ -1,13 +1,15 @@
 """Races of candidates with inherited weights: the time that they save, and what they keep of the ranking.
 
-Evolution proposes generations of candidates. Each is evaluated on the whole split, and by a race (the strategy
-`race`): on a part first, then on the whole split if fewer than ``--keep`` others are significantly better there. Both
-sides evaluate candidates together, in turns (AB, then BA), and evolution continues with the scores of the whole split.
-Printed are processor times and their ratio, the share of candidates that are finished, Kendall's tau between the losses
-on the part and on the whole split, and how many of the best ``--keep`` of a generation the races pruned. At most the
-share ``--error`` of these is expected.
+Evolution proposes generations of candidates of NAS-Bench-Macro's space, whose networks differ in depth. Each generation
+is evaluated on the whole split, and by a race (the strategy `race`): on a part first, then on the whole split if fewer
+than ``--keep`` others are significantly better there. Both sides evaluate candidates together, in turns (AB, then BA),
+and evolution continues with the scores of the whole split. Printed are processor times and their ratio, the share of
+candidates that are finished, Kendall's tau between the losses on the part and on the whole split, and how many of the
+best ``--keep`` of a generation the races pruned. At most the share ``--error`` of these is expected.
 
-    python benchmarks/racing.py [--scored 2048] [--part 256] [--keep 10] [--error 0.05] [--generations 6]
+Races cost time where candidates are too much alike for a decision: all are then scored on the part and on the whole.
+
+    python benchmarks/racing.py [--scored 2048] [--part 512] [--keep 10] [--error 0.05] [--generations 4]
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from shared_evaluation import CLASSES, SEED, make_task, trained
 
 from automl_nas.evaluation import Evaluator, Outcome, Request, Runtime, kendall_tau
 from automl_nas.strategy import Problem, Trial, beaten_by
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_oneshot.supernet_weights import SupernetWeights
-from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
 
 
 def evaluate(evaluator: Evaluator, requests: list[Request]) -> tuple[float, dict[int, Outcome]]:
@@ -40,25 +42,24 @@ def losses(outcomes: Mapping[int, Outcome]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=16, help="height and width of an image")
+    parser.add_argument("--noise", type=float, default=1.0, help="deviation of the noise of images")
     parser.add_argument("--scored", type=int, default=2048, help="images of the whole split")
-    parser.add_argument("--part", type=int, default=256, help="images of the part")
+    parser.add_argument("--part", type=int, default=512, help="images of the part")
     parser.add_argument("--recalibration", type=int, default=128, help="images for the statistics")
     parser.add_argument("--keep", type=int, default=10)
     parser.add_argument("--error", type=float, default=0.05)
-    parser.add_argument("--epochs", type=int, default=20, help="of the supernet, 8 iterations each")
+    parser.add_argument("--epochs", type=int, default=40, help="of the supernet, 8 iterations each")
     parser.add_argument("--population", type=int, default=50)
-    parser.add_argument("--generations", type=int, default=6)
+    parser.add_argument("--generations", type=int, default=4)
     options = parser.parse_args()
-    task, runtime = make_task(options.size, options.scored), Runtime(device="cpu", threads=1)
+    task, runtime = make_task(options.size, options.scored, options.noise), Runtime(device="cpu", threads=1)
     runtime.activate()
-    space = shufflenet_v2(
+    space = NASBenchMacro(
         num_classes=CLASSES,
         input_shape=task.input_shape,  # type: ignore[arg-type]
-        stem_channels=8,
-        stem_stride=1,
-        widths=(16, 32, 64, 128),
-        strides=(1, 2, 2, 2),
-        last_channels=128,
+        channels=8,
+        last_channels=64,
+        affine=False,
     )
     evaluator = SupernetWeights(
         space,

@@ -32,12 +32,12 @@ CLASSES = 10
 BATCH = 128
 
 
-def make_task(size: int, scored: int) -> Task:
+def make_task(size: int, scored: int, noise: float = 4.0) -> Task:
     generator = torch.Generator().manual_seed(SEED)
     count = 8 * BATCH + scored
     means = torch.randn(CLASSES, 3, size, size, generator=generator)
     labels = torch.randint(CLASSES, (count,), generator=generator)
-    images = means[labels] + 4 * torch.randn(count, 3, size, size, generator=generator)
+    images = means[labels] + noise * torch.randn(count, 3, size, size, generator=generator)
     parts = [(images[first:last], labels[first:last]) for first, last in ((0, 8 * BATCH), (8 * BATCH, count))]
     (x, y), search = parts
     return TensorTask(x, y, search=search, test=search, num_classes=CLASSES, batch_size=BATCH)
