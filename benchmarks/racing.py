@@ -9,7 +9,7 @@ best ``--keep`` of a generation the races pruned. At most the share ``--error`` 
 
 Races cost time where candidates are too much alike for a decision: all are then scored on the part and on the whole.
 
-    python benchmarks/racing.py [--scored 2048] [--part 512] [--keep 10] [--error 0.05] [--generations 4]
+    python benchmarks/racing.py [--scored 8192] [--part 512] [--keep 10] [--error 0.05] [--generations 4]
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=16, help="height and width of an image")
     parser.add_argument("--noise", type=float, default=1.0, help="deviation of the noise of images")
-    parser.add_argument("--scored", type=int, default=2048, help="images of the whole split")
+    parser.add_argument("--scored", type=int, default=8192, help="images of the whole split")
     parser.add_argument("--part", type=int, default=512, help="images of the part")
     parser.add_argument("--recalibration", type=int, default=128, help="images for the statistics")
     parser.add_argument("--keep", type=int, default=10)
