@@ -151,13 +151,13 @@ def check_given_classes(targets: Tensor, count: int, ignore_index: int | None) -
     Raises:
         DataError: they have one.
     """
-    known, given = targets[:count], targets[count:]
+    own, others = targets[:count], targets[count:]
     if ignore_index is not None:
-        known, given = known[known != ignore_index], given[given != ignore_index]
-    if known.numel() and given.numel() and given.max() > known.max():
+        own, others = own[own != ignore_index], others[others != ignore_index]
+    if own.numel() and others.numel() and others.max() > own.max():
         raise DataError(
-            f"a given split contains the class number {int(given.max())}, and the training data only classes up to "
-            f"{int(known.max())}; remove these samples, or set num_classes if the network is to have an output for them"
+            f"a given split contains the class number {int(others.max())}, and the training data only classes up to "
+            f"{int(own.max())}; remove these samples, or set num_classes if the network is to have an output for them"
         )
 
 
