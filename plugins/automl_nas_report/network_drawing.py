@@ -82,7 +82,23 @@ def _run_once(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
         else:
             layers.append(replace(layer, kind="other") if layer.kind == "addition" else layer)
 
+    # A module that computes with the weights of its only child instead of calling it, as quantised layers do.
+    owners = {module: child for module in network.modules() if (child := _only_layer(module)) is not None}
+    calls_before = dict.fromkeys(owners, 0)
+
+    def count(module: nn.Module, _: object) -> None:
+        calls_before[module] = numbered[owners[module]]
+
+    def record_child(module: nn.Module, inputs: object, output: object) -> None:
+        child = owners[module]
+        if numbered[child] == calls_before[module]:
+            record(child, inputs, output)
+            note = module.extra_repr()
+            layers[-1] = replace(layers[-1], description=f"{layers[-1].description}{f' ({note})' if note else ''}")
+
     handles = [module.register_forward_hook(record) for module in names]
+    handles += [module.register_forward_pre_hook(count) for module in owners]
+    handles += [module.register_forward_hook(record_child) for module in owners]
     try:
         with torch.no_grad():
             try:
@@ -96,6 +112,14 @@ def _run_once(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
         for handle in handles:
             handle.remove()
     return layers
+
+
+def _only_layer(module: nn.Module) -> nn.Module | None:
+    """Return the only child of a module if it is a convolution or a linear layer."""
+    from torch import nn
+
+    children = list(module.children())
+    return children[0] if len(children) == 1 and isinstance(children[0], nn.modules.conv._ConvNd | nn.Linear) else None
 
 
 def _layer(name: str, module: nn.Module, output: object) -> Layer:

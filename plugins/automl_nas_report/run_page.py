@@ -133,7 +133,7 @@ def _section(stage: StageState, state: RunState) -> Section:
     trials = stage.trials
     best, front = stage.problem.best(trials), stage.problem.pareto(trials)
     costs = list(dict.fromkeys(name for trial in trials for name in trial.costs))
-    others = [name for name in (*costs, *list(stage.problem.objectives)[1:]) if name != metric]
+    others = [name for name in (*list(stage.problem.objectives)[1:], *costs) if name != metric]
     units = _units(state)
     trade_offs = [
         chart
