@@ -99,7 +99,7 @@ class CommandContract(Contract):
         Way out: use `click.Path(exists=True)` and click's types, or raise `UserError` with the reason and the way out.
         """
         for name, part in _all(self.make()):
-            values = ["/no/such/place" for p in part.params if isinstance(p, click.Argument) and p.nargs != 0]
+            values = ["/dev/null/no-such-place" for p in part.params if isinstance(p, click.Argument) and p.nargs != 0]
             for option in [None, *(p for p in part.params if isinstance(p, click.Option) and not p.is_flag)]:
                 if option is None and not values:
                     continue
