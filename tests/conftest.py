@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.process
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,10 @@ _process_starts: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell lets programs in its background ignore SIGINT, and their children inherit that: tests that send it would
+    # wait for minutes.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Child processes are forked from a server that is started once. In each child these imports would take a second.
     process_context(["torch._dynamo", "automl_nas_vision.torchvision_step"])
     sys.addaudithook(_note_process)
