@@ -383,8 +383,8 @@ def test_resuming_on_a_disk_that_is_still_full(
     settings = search_only(evaluator, batch=5)
     read = Ledger.__init__
 
-    def on_full_disk(ledger: Ledger, path: Path, *, writable: bool) -> None:
-        read(ledger, path, writable=writable)
+    def on_full_disk(ledger: Ledger, path: Path, *, writable: bool, follows: bool = False) -> None:
+        read(ledger, path, writable=writable, follows=follows)
         if writable:
             ledger._file = FullDisk(ledger._file, left.pop() if left else 0)  # type: ignore[assignment]
 

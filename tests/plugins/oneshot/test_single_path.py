@@ -254,7 +254,7 @@ def test_wrong_settings_are_refused(make: Callable[..., SinglePath], artifacts: 
 
 
 def test_a_shortened_stage_keeps_its_proportions() -> None:
-    settings = {"train": asdict(Recipe(epochs=120, warmup_epochs=5.0)), "widen_epochs": 40, "split": "train"}
+    settings = {"train": asdict(Recipe(epochs=120, warmup_epochs=5.0)), "widen_epochs": 40, "swa_epochs": 0}
     shortened = SinglePath.shortened(settings, 0.26)
     assert shortened.share == 31 / 120
     assert shortened.settings["train"]["epochs"] == 31
