@@ -22,7 +22,7 @@ from automl_nas.evaluation import (
     shortened_training,
 )
 from automl_nas.space import Architecture, SearchSpace, SupernetSpace
-from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
+from automl_nas.strategy import Problem, Proposal, Services, Strategy
 from automl_nas.streams import stream, stream_seed
 from automl_nas_policy.actions import ActionSequence
 from automl_nas_policy.batch_reward import BatchReward, Reward, Statistics
@@ -58,13 +58,11 @@ class ElementPenalty:
 def check_enas(
     space: SupernetSpace,
     task: Task,
-    runtime: Runtime,
     problem: Problem,
     *,
     seed: int,
     train: Recipe,
     policy: PolicySettings,
-    learner: LearnerSettings,
     controller_steps: int,
     samples: int,
     reward: Reward,
@@ -80,7 +78,6 @@ def check_enas(
         ConfigurationError: a setting is outside its range, or does not fit the task.
         InfeasibleError: no architecture that meets the limits has been found.
     """
-    del learner, runtime
     for name, value, least in (
         ("controller_steps", controller_steps, 1),
         ("samples", samples, 1),
@@ -185,12 +182,10 @@ class Enas(Strategy):
         check_enas(
             space,
             task,
-            runtime,
             problem,
             seed=seed,
             train=train,
             policy=policy,
-            learner=learner,
             controller_steps=controller_steps,
             samples=samples,
             reward=reward,
@@ -223,11 +218,6 @@ class Enas(Strategy):
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks all settings."""
         return check_enas
-
-    @classmethod
-    def phases(cls, settings: Mapping[str, Any]) -> tuple[Phase, ...]:
-        """Return one part; a stage begins with the training of the weights, and progress is in forward passes."""
-        return (Phase(1.0),)
 
     @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
