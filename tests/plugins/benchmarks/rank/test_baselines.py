@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from automl_nas.evaluation import kendall_tau
+from automl_nas.space import Architecture
+from automl_nas.streams import stream
 from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.baselines import (
     TRAINED,
@@ -65,3 +67,22 @@ def test_ridge_improves_with_trained_networks() -> None:
         assert np.mean(taus) == pytest.approx(expected, abs=3 * np.std(taus) / 20**0.5 + 0.02)
     again = ridge_scores(benchmark, architectures[:1])
     assert np.array_equal(again[10][:, 0], scores[10][:, 0]), "the draws do not depend on the sample"
+
+
+def test_ridge_is_the_solution_of_the_normal_equations() -> None:
+    """Penalty 1 on the centred features, with the networks of the same draw (Hoerl and Kennard 1970, equation 2.1)."""
+    benchmark = load_benchmark("nasbench_macro")
+    architectures, truth = distinct_networks(benchmark)
+
+    def encode(architecture: Architecture) -> list[float]:
+        code = benchmark.space.code(architecture)  # type: ignore[attr-defined]
+        return [float(digit == option) for digit in code for option in "012"] + [8.0 - code.count("0")]
+
+    features = np.array([encode(architecture) for architecture in architectures])
+    drawn = stream(0, "ridge", 20).sample(range(len(architectures)), 20)  # the first draw
+    centre, mean = features[drawn].mean(0), truth[drawn].mean()
+    x = features[drawn] - centre
+    weights = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ (truth[drawn] - mean))
+    expected = mean + (features[::100] - centre) @ weights
+    # Both solve a well-conditioned system (penalty 1) in float64.
+    assert ridge_scores(benchmark, architectures[::100])[20][0] == pytest.approx(expected, rel=1e-9)
