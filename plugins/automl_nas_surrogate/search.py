@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -94,7 +95,9 @@ class SurrogateSearch(AskTellStrategy):
         self._featurizer = Featurizer(space, problem, self._sampler if costs else None, seed)
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
-        self._members: list[Member] = []
+        self._all: list[Member] = []
+        self._counts: Counter[float] = Counter()  # fidelity -> number of trials
+        self._members: list[Member] = []  # those of the fidelity that the model uses
         self._proposed = self._since = self._fitted = 0
         self._theta: Theta = PRIOR
 
@@ -115,7 +118,8 @@ class SurrogateSearch(AskTellStrategy):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Learn from trials; see `AskTellStrategy.tell`.
 
-        Only trials of the highest fidelity so far are used; the architectures of the others are not proposed again.
+        The trials of one fidelity are used: the highest with at least ``initial`` trials, or the highest of all if none
+        has so many. The architectures of the others are not proposed again.
 
         Raises:
             SpaceError: a trial that was not asked for has an architecture of another space.
@@ -128,13 +132,21 @@ class SurrogateSearch(AskTellStrategy):
                 key = self._space.canonical(self._space.validate(trial.architecture))
             self._proposed_keys[key] = None
             member = Member.of(self._problem, trial)
-            highest = self._members[0].fidelity if self._members else -math.inf
-            if member.fidelity > highest:
-                self._members, self._since, self._fitted = [], 0, 0
-            if member.fidelity >= highest:
+            self._all.append(member)
+            self._counts[member.fidelity] += 1
+            used = self._fidelity()
+            if self._members and self._members[0].fidelity != used:
+                self._members = [other for other in self._all if other.fidelity == used]
+                self._since = self._fitted = 0
+            elif member.fidelity == used:
                 earlier = [other.scores for other in self._members if other.feasible]
                 self._since = 0 if member.feasible and improved(member.scores, earlier) else self._since + 1
                 self._members.append(member)
+
+    def _fidelity(self) -> float:
+        """Return the fidelity whose trials the model uses; Falkner et al. 2018 (BOHB), section 4.1, choose it so."""
+        enough = [fidelity for fidelity, count in self._counts.items() if count >= self._initial]
+        return max(enough or self._counts)
 
     def _propose(self) -> Proposal | None:
         rng = stream(self._seed, "surrogate", self._proposed)
@@ -225,7 +237,7 @@ class SurrogateSearch(AskTellStrategy):
             "theta": list(self._theta),
             "claimed": [item.key for item in self._proposed_keys],
             "outstanding": [item.key for item in self._outstanding],
-            "members": [member.state() for member in self._members],
+            "members": [member.state() for member in self._all],
         }
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
@@ -235,4 +247,7 @@ class SurrogateSearch(AskTellStrategy):
         self._theta = (decisions, costs, noise)
         self._proposed_keys = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
         self._outstanding = dict.fromkeys(Architecture.from_json(text) for text in state["outstanding"])
-        self._members = [Member.load(item) for item in state["members"]]
+        self._all = [Member.load(item) for item in state["members"]]
+        self._counts = Counter(member.fidelity for member in self._all)
+        used = self._fidelity() if self._all else math.inf
+        self._members = [member for member in self._all if member.fidelity == used]

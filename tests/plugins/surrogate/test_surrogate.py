@@ -17,7 +17,7 @@ from automl_nas.space import Architecture, Choice, Decision, DecisionSpace, Ordi
 from automl_nas.space.operators import encode, sample
 from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
-from automl_nas.strategy.trial import Trial
+from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
@@ -225,15 +225,33 @@ def test_a_stall_makes_it_look_where_it_knows_least() -> None:
     assert origins[4:] == ["uncertain", "model"] * 10
 
 
-def test_a_higher_fidelity_replaces_what_was_learnt_from_a_lower_one() -> None:
-    space, rng = MIXED, random.Random(0)
-    search = SurrogateSearch(space, PROBLEM, seed=0)
-    low = [space.sample(rng) for _ in range(6)]
-    search.tell([trial(number, item, 0.5, fidelity=1.0) for number, item in enumerate(low)])
-    assert search.ask(1)[0].info["origin"] != "random"
-    other = next(item for item in iter(lambda: space.sample(rng), None) if item not in low)
-    search.tell([trial(6, other, 0.5)])
-    assert search.ask(1)[0].info["origin"] == "random"
+def test_the_model_uses_the_highest_fidelity_with_enough_trials() -> None:
+    """Four trials are enough (``initial``). Metrics of the fidelities are opposed: the proposal shows which is used."""
+    space = ToySpace(blocks=12, options=3)
+
+    def proposed(high: int, resumed: bool) -> Proposal:
+        search, rng = SurrogateSearch(space, PROBLEM, seed=0, random=0, parents=1), random.Random(0)
+        for number in range(30):
+            item = space.sample(rng)
+            value = float(sum(encode(item, space.decisions)))
+            if number < 26:
+                search.tell([trial(number, item, value, fidelity=1.0)])
+            elif number < 26 + high:
+                search.tell([trial(number, item, 99 - value, fidelity=9.0)])
+        if resumed:
+            state, search = search.search_state(), SurrogateSearch(space, PROBLEM, seed=0, random=0, parents=1)
+            search.load_search_state(state)
+        return search.ask(1)[0]
+
+    low, still_low, changed = (proposed(high, False) for high in (0, 3, 4))
+    assert low.architecture == still_low.architecture
+    assert changed.architecture != low.architecture
+    assert proposed(4, True) == changed
+    # One trial of a higher fidelity, and none has enough: the next candidate is random.
+    few = SurrogateSearch(space, PROBLEM, seed=0)
+    few.tell([trial(0, space.sample(random.Random(0)), 0.5, fidelity=1.0)])
+    few.tell([trial(1, space.sample(random.Random(1)), 0.5)])
+    assert few.ask(1)[0].info["origin"] == "random"
 
 
 def test_several_objectives_cover_the_front() -> None:
