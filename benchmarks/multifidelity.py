@@ -1,4 +1,4 @@
-"""Regret against epochs spent on NAS-Bench-201: multi-fidelity strategies with full trainings, and with Optuna's Hyperband.
+"""Regret against epochs on NAS-Bench-201: multi-fidelity strategies, full trainings, and Optuna's Hyperband.
 
 A training of 12 epochs costs 12, one of 200 epochs 200; they are separate trainings, so a promoted network costs both.
 All searches receive validation accuracies (CIFAR-100 has none after 200 epochs: there test accuracies), and are judged
@@ -133,18 +133,18 @@ def regrets(label: str, dataset: str, benchmark: Benchmark, seed: int, budget: i
     """Return the regret after each of `POINTS` epochs; a training that would exceed them does not count."""
     search = (optunas if label in OPTUNA else ours)(label, dataset, benchmark, stream_seed(seed, dataset))
     spent, best, incumbent = 0, (0, -math.inf), None
-    found: dict[int, float] = {}
+    curve: dict[int, float] = {}
     for epochs, architecture, fidelity, signal in search:
         for point in POINTS:
-            if spent + epochs > point and point not in found and point <= budget:
-                found[point] = math.nan if incumbent is None else benchmark.regret(incumbent)
+            if spent + epochs > point and point not in curve and point <= budget:
+                curve[point] = math.nan if incumbent is None else benchmark.regret(incumbent)
         if spent + epochs > budget:
-            return found
+            return curve
         spent += epochs
         if (fidelity, signal) > best and signal > -math.inf:
             best, incumbent = (fidelity, signal), architecture
     last = math.nan if incumbent is None else benchmark.regret(incumbent)
-    return {point: found.get(point, last) for point in POINTS if point <= budget}
+    return {point: curve.get(point, last) for point in POINTS if point <= budget}
 
 
 def compare(settings: argparse.Namespace) -> None:
@@ -157,11 +157,11 @@ def compare(settings: argparse.Namespace) -> None:
         print("|---" * (len(points) + 2) + "|")
         for label in labels:
             begun = time.process_time()
-            found = [regrets(label, dataset, benchmark, seed, settings.epochs) for seed in range(settings.seeds)]
+            curve = [regrets(label, dataset, benchmark, seed, settings.epochs) for seed in range(settings.seeds)]
             seconds = (time.process_time() - begun) / settings.seeds
             cells = []
             for point in points:
-                values = [each[point] for each in found]
+                values = [each[point] for each in curve]
                 mean = statistics.mean(values)
                 half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
                 cells.append(f"{mean:.2f} (±{half:.2f})")
@@ -172,7 +172,7 @@ def busy(ahead: int | None, workers: int, trainings: int, seed: int, benchmark: 
     """Return the share of time in which workers are busy, and the trainings of 200 epochs among all.
 
     Args:
-        ahead: outstanding trials under the window rule; None: results are told on arrival, as in the paper.
+        ahead: outstanding trials under the window rule; None: each result is passed on when it arrives.
         workers: their number.
         trainings: how many are simulated.
         seed: of the search.
@@ -183,9 +183,9 @@ def busy(ahead: int | None, workers: int, trainings: int, seed: int, benchmark: 
     running: list[tuple[float, int]] = []  # (end, number)
     done: dict[int, Trial] = {}
     waiting: list[tuple[int, Proposal]] = []
-    proposed, told, now, work, thorough = 0, 0, 0.0, 0.0, 0
+    proposed, passed_on, now, work, thorough = 0, 0, 0.0, 0.0, 0
     while proposed < trainings:
-        room = (workers if ahead is None else ahead) - (proposed - told)
+        room = (workers if ahead is None else ahead) - (proposed - passed_on)
         for proposal in strategy.ask(room):
             waiting.append((proposed, proposal))
             proposed += 1
@@ -198,14 +198,12 @@ def busy(ahead: int | None, workers: int, trainings: int, seed: int, benchmark: 
         now, number = heapq.heappop(running)
         if ahead is None:
             strategy.tell([done.pop(number)])
-            told += 1
+            passed_on += 1
             continue
-        complete = {
-            item for item in done if all(item != other for _, other in running + [(0.0, w) for w, _ in waiting])
-        }
-        while told in complete:
-            strategy.tell([done.pop(told)])
-            told += 1
+        complete = done.keys() - {other for _, other in running}
+        while passed_on in complete:
+            strategy.tell([done.pop(passed_on)])
+            passed_on += 1
     unfinished = sum(end - now for end, _ in running)
     return (work - unfinished) / (now * workers), thorough / proposed
 
@@ -213,11 +211,11 @@ def busy(ahead: int | None, workers: int, trainings: int, seed: int, benchmark: 
 def utilisation(settings: argparse.Namespace) -> None:
     benchmark = load_benchmark("nasbench201-cifar10")
     print(f"{settings.workers} workers, 2,000 trainings of ASHA, {settings.seeds} seeds")
-    print("| results are told | busy | trainings of 200 epochs |\n|---|---|---|")
+    print("| results are passed on | busy | trainings of 200 epochs |\n|---|---|---|")
     for factor in (None, 1, 2, 4, 8, 16):
         ahead = None if factor is None else factor * settings.workers
-        found = [busy(ahead, settings.workers, 2000, seed, benchmark) for seed in range(settings.seeds)]
-        share, thorough = (statistics.mean(values) for values in zip(*found, strict=True))
+        curve = [busy(ahead, settings.workers, 2000, seed, benchmark) for seed in range(settings.seeds)]
+        share, thorough = (statistics.mean(values) for values in zip(*curve, strict=True))
         name = "on arrival (the paper)" if ahead is None else f"in order, ahead {ahead}"
         print(f"| {name} | {share:.0%} | {thorough:.1%} |", flush=True)
 

@@ -18,8 +18,8 @@ class Asha(AskTellStrategy):
     """Promote a candidate as soon as it is among the best of its rung so far (Li et al. 2020, arXiv 1810.05934).
 
     Algorithm 2 of the paper: whenever a candidate is asked for, the highest rung is looked for in which one of the best
-    ``1 / reduction`` of the results has not been promoted; the best such candidate is proposed at the next fidelity. If
-    there is none, a new candidate is proposed at the lowest. No rung is waited for.
+    ``1 / reduction`` of the results has not been promoted; the best such candidate is proposed at the next fidelity.
+    Without one, a new candidate is proposed at the lowest. Nothing waits for a whole rung.
 
     In the paper the results so far depend on when workers finish. Here a stage hands results over in the order in which
     the candidates were proposed, each as soon as it and all before it are there, with at most ``ahead`` outstanding. So

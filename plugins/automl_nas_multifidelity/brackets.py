@@ -89,10 +89,10 @@ class Bracket:
 class BracketSearch(AskTellStrategy):
     """A search in brackets, one after the other.
 
-    A subclass implements `_next_bracket` and calls `_begin` in its constructor. A rung ends when all its trials are
-    told. While it has outstanding trials, the next bracket begins, so no worker waits. Which candidates are promoted
-    follows from the trials of their rung alone: neither the number of workers nor the times at which they finish have
-    an influence.
+    A subclass implements `_next_bracket` and calls `_begin` in its constructor. A rung ends when it has all its trials.
+    While it has outstanding trials, the next bracket begins, so no worker waits. Which candidates are promoted follows
+    from the trials of their rung alone: neither the number of workers nor the times at which they finish have an
+    influence.
     """
 
     @abstractmethod

@@ -95,7 +95,7 @@ class Candidates:
         self._taken: dict[Architecture, None] = {}
 
     def next(self) -> Proposal | None:
-        """Return a new candidate; None: there is none, or the inner strategy waits for trials.
+        """Return a new candidate; None: no candidate is left, or the inner strategy waits for trials.
 
         Raises:
             InfeasibleError: no architecture that meets the constraints has been found.
