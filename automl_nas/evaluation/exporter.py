@@ -106,6 +106,9 @@ class Delivery:
         notes: receives what users should know about the files of an exporter, such as a part that could not be written;
             recorded in the result.
         rehearsal: whether this is a network with fresh weights that is exported before the run, to a temporary folder.
+        shared: what an exporter computed from this network and another one can use, such as a traced program, under a
+            name that begins with that of the plugin. The network it was computed from is a copy of ``network``; whoever
+            replaces ``network`` by another one replaces this, too. Nothing in it is changed.
     """
 
     network: nn.Module
@@ -123,6 +126,7 @@ class Delivery:
     conversions: list[Conversion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rehearsal: bool = False
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Exporter(ABC):

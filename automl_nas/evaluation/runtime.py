@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _SAMPLES = 16
-"""Number of samples of a batch that a sparing runtime computes on the CPU."""
+"""Number of samples of a batch that a sparing runtime computes, or trains on, on the CPU."""
 
 
 class Runtime:
@@ -219,8 +219,8 @@ class Runtime:
         """Return a runtime whose predictors compute the first batches only, for runs that only try what works.
 
         The outputs of further batches repeat those of the first sample, so that whole splits can be scored. On the
-        CPU a large batch is not computed as a whole either: its outputs repeat those of the first samples. On a GPU it
-        is, since the memory may be too small for it.
+        CPU a large batch is not computed as a whole either: its outputs repeat those of the first samples, and of a
+        training batch only the first samples are trained on. On a GPU it is, since the memory may be too small for it.
 
         Args:
             batches: number of batches that each predictor computes, at least 1.
@@ -349,12 +349,17 @@ class Runtime:
     def batches(self, task: Task, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Return the training batches of a task; under torchrun, the part of each batch for this process.
 
+        A sparing runtime on the CPU returns the first samples of each batch only; see `sparing`.
+
         Raises:
             ConfigurationError: the batch size is not a multiple of the number of processes.
         """
         ranks = self.ranks
         if ranks.size == 1:
-            return iter(task.batches(split, epoch, seed, start))
+            batches = iter(task.batches(split, epoch, seed, start))
+            if self._predicted is None or self._kind != "cpu":
+                return batches
+            return ((inputs[:_SAMPLES], targets[:_SAMPLES]) for inputs, targets in batches)
         if not any(each is task for each in self._divided):
             check_divides(len(next(iter(task.batches(split, 0, seed)))[0]), ranks.size)
             self._divided.append(task)

@@ -16,7 +16,7 @@ from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation import Delivery
 from automl_nas_export.int8 import SAMPLES, check_settings, session_of, write_int8
 from automl_nas_export.traced_exporter import Run, TracedExporter
-from automl_nas_export.tracing import causes, module_of, root_cause
+from automl_nas_export.tracing import causes, module_of, no_stack_traces, root_cause
 from automl_nas_export.verify import brief
 
 DATA = "model.onnx.data"
@@ -127,14 +127,15 @@ def convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
         RunFailedError: an operator has no translation to ONNX, or not in this opset; names the operator and its module.
     """
     try:
-        converted = torch.onnx.export(
-            program,
-            dynamo=True,
-            verbose=False,
-            input_names=["input"],
-            output_names=["output"],
-            opset_version=opset,
-        )
+        with no_stack_traces():
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=["input"],
+                output_names=["output"],
+                opset_version=opset,
+            )
     except Exception as error:
         raise RunFailedError(_reason(error, program)) from error
     assert converted is not None

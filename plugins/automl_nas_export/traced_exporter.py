@@ -18,7 +18,7 @@ from automl_nas.evaluation import Delivery, Exporter
 from automl_nas_export.quiet import quiet_tracing
 from automl_nas_export.sizes import free_shapes
 from automl_nas_export.staging import put_in_place, staging
-from automl_nas_export.tracing import trace
+from automl_nas_export.tracing import few_collections, trace
 from automl_nas_export.verify import CHECK_BATCHES, TRACE_BATCH, check_same, run_network
 
 ProgramT = TypeVar("ProgramT")
@@ -66,20 +66,28 @@ class TracedExporter(Exporter, Generic[ProgramT]):
                 program computes other values; or the size is to be dynamic, and the network accepts one size only.
         """
         network, shape, samples = delivery.network, delivery.input_shape, delivery.samples
-        with quiet_tracing(), staging(folder) as stage:
+        with few_collections(), quiet_tracing(), staging(folder) as stage:
             for batch in CHECK_BATCHES:  # before the trace, so that no fault of the network is taken for one of it
                 run_network(network, shape, batch, samples)
             shapes = free_shapes(network, shape, samples) if self._dynamic_size else [shape]
             example, _ = run_network(network, shapes[1 if self._dynamic_size else 0], TRACE_BATCH, samples)
             with torch.no_grad():
-                # A copy: tracers may change modules.
-                traced = trace(copy.deepcopy(network), example, free_size=self._dynamic_size)
-                program = self._convert(traced)
+                program = self._convert(self._traced(delivery, example))
             files = self._write(program, delivery, stage)
             loaded = self._load(stage / self.file)
             for each in shapes:
                 check_same(self.file, network, loaded, each, self._tolerance, samples, each != shape)
             return put_in_place([*files, *self._variants(delivery, stage)], folder)
+
+    def _traced(self, delivery: Delivery, example: Tensor) -> ExportedProgram:
+        """Return the traced network; another format may have traced it before."""
+        key = f"export/traced{'/free size' if self._dynamic_size else ''}"
+        if key not in delivery.shared:
+            # A copy: tracers may change modules.
+            network = copy.deepcopy(delivery.network)
+            delivery.shared[key] = trace(network, example, free_size=self._dynamic_size)
+        program: ExportedProgram = delivery.shared[key]
+        return program
 
     def _variants(self, delivery: Delivery, stage: Path) -> list[Path]:
         """Write files that are made from the checked program, into the same folder; return them (default: none)."""
@@ -87,7 +95,7 @@ class TracedExporter(Exporter, Generic[ProgramT]):
 
     @abstractmethod
     def _convert(self, program: ExportedProgram) -> ProgramT:
-        """Return the traced program as a program of this format.
+        """Return the traced program, which other formats use too, as a program of this format.
 
         Raises:
             RunFailedError: the format lacks an operator of the program.

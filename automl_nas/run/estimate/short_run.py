@@ -28,6 +28,7 @@ from automl_nas.run.notifications import Notifications, run_info
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.stages import stage_artifacts
+from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
 from automl_nas.strategy.base import Strategy
 from automl_nas.strategy.feasible_sampler import FeasibleSampler
@@ -55,6 +56,8 @@ class Shortening:
         seeds: maximum number of repetitions in the final stage; None: all of them.
         trials: maximum number of trials of a stage; None: no maximum.
         scored_batches: number of batches that networks really compute when they are scored; None: all.
+        stand_ins: number of random architectures that are drawn if the search proposes none; the one with the smallest
+            network is evaluated. 1 for estimates, which need an ordinary one.
     """
 
     steps: int | None
@@ -64,6 +67,7 @@ class Shortening:
     seeds: int | None = None
     trials: int | None = None
     scored_batches: int | None = None
+    stand_ins: int = 1
 
     def apply(self, plan: Plan) -> Plan:
         """Return the plan of the short run: evaluations in this process, no observers, no limits on metrics."""
@@ -177,7 +181,7 @@ def short_run(
                 stages = len(short.stages) + (short.final is not None)
                 record = RunRecord(directory, short.digest, _ignore, stages=stages, resumed=False)
                 with component_errors(short.components.registry):
-                    result = ShortDriver(short, record, notifications, stop, clock).drive()
+                    result = ShortDriver(short, record, notifications, stop, clock, shortening.stand_ins).drive()
         except (KeyboardInterrupt, RunInterrupted) as error:
             raise RunInterrupted("interrupted; nothing was written") from error
         finally:
@@ -194,13 +198,20 @@ class ShortDriver(Driver):
         notifications: receive the events.
         stop: whether to stop at the next safe point.
         clock: is stopped at the end of each stage.
+        stand_ins: see `Shortening`.
     """
 
     def __init__(
-        self, plan: Plan, record: RunRecord, notifications: Notifications, stop: StopFlag, clock: StageClock
+        self,
+        plan: Plan,
+        record: RunRecord,
+        notifications: Notifications,
+        stop: StopFlag,
+        clock: StageClock,
+        stand_ins: int = 1,
     ) -> None:
         super().__init__(plan, record, notifications, stop)
-        self._clock = clock
+        self._clock, self._stand_ins = clock, stand_ins
 
     def _run_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
         strategy, number = super()._run_stage(index, gc_tuner)
@@ -228,8 +239,9 @@ class ShortDriver(Driver):
         stage = self._stages[index].plan
         expected = strategy.expected(stream_seed(self._plan.seed, "stand-in"))
         if expected is None or not stage.problem.feasible(expected):
-            sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
-            expected = sampler.sample(stream(self._plan.seed, "stand-in"))
+            sampler, rng = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS), stream(self._plan.seed, "stand-in")
+            drawn = [sampler.sample(rng) for _ in range(self._stand_ins)]
+            expected = drawn[0] if len(drawn) == 1 else min(drawn, key=self._size)
         services = self._services(index)
         try:
             services.begin({"next_number": number})
@@ -239,6 +251,13 @@ class ShortDriver(Driver):
             services.close()
         self._refuse_failures(stage.settings.name)
         return services.next_number
+
+
+    def _size(self, architecture: Architecture) -> tuple[int, int]:
+        """Return the numbers of modules and parameters of a network: tracing takes longer with each module."""
+        with self._plan.runtime.seeded(self._plan.seed, "stand-in"):
+            network = self._plan.space.build(architecture)
+        return sum(1 for _ in network.modules()), sum(parameter.numel() for parameter in network.parameters())
 
 
 def add_weights(directory: RunDirectory, plan: Plan, stage: StagePlan) -> None:

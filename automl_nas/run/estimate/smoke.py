@@ -24,6 +24,7 @@ ONE_STEP = Shortening(
     seeds=1,
     trials=1,
     scored_batches=2,
+    stand_ins=4,
 )
 """The short run of a smoke run."""
 
@@ -53,8 +54,10 @@ def smoke_run(
 
     A step is one trial, or two training iterations if the strategy has a setting ``iterations_per_step``. Every network
     of the final stage is trained for two iterations with one seed, then scored, tested and exported like after a whole
-    run; of each split that it is scored on, it computes two batches. Other networks are not exported: the run rehearses
-    their export before it begins.
+    run; of each split that it is scored on, it computes two batches. On the CPU only the first samples of a batch are
+    trained on and scored, since a configuration for a GPU has batches that take minutes there. Other networks are not
+    exported: the run rehearses their export before it begins. If the search proposes nothing in its first step, the
+    smallest of some random networks takes the place of the found one.
     Evaluations are done in this process; that worker processes can begin is checked. Observers are left out.
 
     Args:
