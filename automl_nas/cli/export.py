@@ -21,7 +21,8 @@ from automl_nas.errors import RunFailedError
     "--format",
     "formats",
     multiple=True,
-    help="A format (default: all; see: automl-nas plugins), or YAML: '{name: onnx, opset: 18}'. May be repeated.",
+    help="A format, or YAML: '{name: onnx, opset: 18}'. May be repeated. Default: all (see: automl-nas plugins) but "
+    "those that add nothing for the network.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The folder to write to (default: DIR/export)."
@@ -80,6 +81,7 @@ def export(
             path="--format",
             replace=force,
             way_out="use another --out, or --force to replace all of it",
+            named=bool(formats),
         )
     for path in paths:
         click.echo(path)

@@ -156,3 +156,14 @@ class Exporter(ABC):
             RunFailedError: the format cannot represent the network, or the file that was read back computes other
                 outputs; the message says by how much they differ.
         """
+
+    def adds_nothing(self, network: nn.Module) -> str | None:
+        """Return in words why this format holds no more of a network than others do; None: it does (default).
+
+        ``automl-nas export`` without a format leaves such formats out and gives the reason; a format that is named is
+        written in any case.
+
+        Args:
+            network: trained, on the CPU, in evaluation mode.
+        """
+        return None

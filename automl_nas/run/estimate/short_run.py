@@ -239,7 +239,8 @@ class ShortDriver(Driver):
         stage = self._stages[index].plan
         expected = strategy.expected(stream_seed(self._plan.seed, "stand-in"))
         if expected is None or not stage.problem.feasible(expected):
-            sampler, rng = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS), stream(self._plan.seed, "stand-in")
+            rng = stream(self._plan.seed, "stand-in")
+            sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
             drawn = [sampler.sample(rng) for _ in range(self._stand_ins)]
             expected = drawn[0] if len(drawn) == 1 else min(drawn, key=self._size)
         services = self._services(index)

@@ -156,24 +156,17 @@ class Conclusion:
         if self._several:
             worse = dominating(self._problem.objectives, self._networks, self._chosen)
             deliveries = [replace(each, dominated_by=worse.get(each.network)) for each in deliveries]
-        main, *others = deliveries
+        main = deliveries[0].network
         return FinalReport(
             metric=self._metric,
-            chosen=main.network,
             networks=tuple(self._networks),
             comparisons=tuple(
-                compare(self._metric, self._networks, main.network, position)
+                compare(self._metric, self._networks, main, position)
                 for position in self._baselines
-                if all(self._metric in (self._networks[place].test or ()) for place in (main.network, position))
+                if all(self._metric in (self._networks[place].test or ()) for place in (main, position))
             ),
             settings=to_json_values(asdict(self._settings)),
-            files=main.files,
-            not_exported=main.not_exported,
-            limits=main.limits,
-            export_notes=main.export_notes,
-            conversions=main.conversions,
-            dominated_by=main.dominated_by,
-            others=tuple(others),
+            deliveries=tuple(deliveries),
         )
 
     def _load(self, position: int) -> torch.nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from automl_nas.run.final.report import FinalNetwork
@@ -13,8 +14,10 @@ def dominating(
 ) -> dict[int, int]:
     """Return position -> position of a network that dominates it, for those that one dominates after the training.
 
-    Objectives are read from costs and test metrics; an objective that a network does not have, such as a metric of
-    an evaluator only, is left out. Of several that dominate a network, the first in ``positions`` is named.
+    Objectives are read from costs and test metrics. One that no network has, such as a metric of an evaluator only, is
+    left out. A network without a value that another one has, such as a test metric that is not defined for its
+    predictions, is not compared: it neither dominates nor is dominated. Of several that dominate a network, the first
+    in ``positions`` is named.
 
     Args:
         objectives: of the search.
@@ -22,12 +25,18 @@ def dominating(
         positions: of those that are compared.
     """
     numbers = {position: {**(networks[position].test or {}), **networks[position].costs} for position in positions}
-    common = [name for name in objectives if all(name in values for values in numbers.values())]
-    signs = {name: 1 if objectives[name] == "maximize" else -1 for name in common}
-    values = {position: [signs[name] * numbers[position][name] for name in common] for position in positions}
+    known = [
+        name for name in objectives if not all(math.isnan(values.get(name, math.nan)) for values in numbers.values())
+    ]
+    signs = [1 if objectives[name] == "maximize" else -1 for name in known]
+    values = {
+        position: [sign * own.get(name, math.nan) for sign, name in zip(signs, known, strict=True)]
+        for position, own in numbers.items()
+    }
     dominators: dict[int, int] = {}
     for position, own in values.items():
         for other, theirs in values.items():
+            # NaN is not >= anything: a network without a value is not compared.
             if own != theirs and all(a >= b for a, b in zip(theirs, own, strict=True)):
                 dominators.setdefault(position, other)
     return dominators

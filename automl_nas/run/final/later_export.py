@@ -24,6 +24,7 @@ def export_delivery(
     path: str,
     replace: bool,
     way_out: str,
+    named: bool = True,
 ) -> tuple[list[Path], list[str]]:
     """Write the delivered network in several formats.
 
@@ -35,6 +36,8 @@ def export_delivery(
         path: of the list of formats, for messages: an argument, or an option of the command line.
         replace: whether exporters replace their older files, a package as a whole.
         way_out: the end of the message if files exist and differ.
+        named: whether the user named the formats. If not, those that add nothing for this network are left out, with a
+            note in ``delivery``.
 
     Returns:
         The files, and the errors of formats that cannot hold the network: they do not keep others from being written.
@@ -54,6 +57,9 @@ def export_delivery(
         place = folder if replace else Path(temporary)
         written: list[Path] = []
         for item in formats:
+            if not named and (reason := item.exporter.adds_nothing(delivery.network)) is not None:
+                delivery.notes.append(f"the format '{item.name}' was left out: {reason}")
+                continue
             try:
                 written += item.export(delivery, place)
             except CannotWriteError:

@@ -150,31 +150,23 @@ class FinalReport:
 
     Attributes:
         metric: of the task; networks are chosen and compared by it.
-        chosen: position of the delivered network in ``networks``; of several delivered ones, of the main one.
         networks: in the order they were trained: those of the search, then the baselines.
         comparisons: of the delivered network with each baseline that was trained.
         settings: the settings of the stage, as plain data.
-        files: exported files, relative to the run directory.
-        not_exported: formats that failed.
-        limits: one for each limit on a cost of the delivered network.
-        export_notes: what users should know about the exported files, such as a part that could not be written.
-        conversions: of exported files that compute other outputs than the network on purpose, such as int8 ones.
-        dominated_by: of the main network; see `DeliveredNetwork`.
-        others: the other delivered networks, with ``choose: pareto``; what precedes concerns the main one.
+        deliveries: the delivered networks with their files and limits, the main one first; more than one with
+            ``choose: pareto`` only.
     """
 
     metric: str
-    chosen: int
     networks: tuple[FinalNetwork, ...]
     comparisons: tuple[BaselineComparison, ...]
     settings: Mapping[str, Any]
-    files: tuple[str, ...]
-    not_exported: tuple[ExportFailure, ...]
-    limits: tuple[LimitCheck, ...]
-    export_notes: tuple[str, ...] = ()
-    conversions: tuple[Conversion, ...] = ()
-    dominated_by: int | None = None
-    others: tuple[DeliveredNetwork, ...] = ()
+    deliveries: tuple[DeliveredNetwork, ...]
+
+    @property
+    def chosen(self) -> int:
+        """The position of the delivered network in ``networks``; of several, of the main one."""
+        return self.deliveries[0].network
 
     @property
     def delivered(self) -> FinalNetwork:
@@ -182,18 +174,34 @@ class FinalReport:
         return self.networks[self.chosen]
 
     @property
-    def deliveries(self) -> tuple[DeliveredNetwork, ...]:
-        """All delivered networks with their files and limits, the main one first."""
-        main = DeliveredNetwork(
-            self.chosen,
-            self.files,
-            self.not_exported,
-            self.limits,
-            self.export_notes,
-            self.conversions,
-            self.dominated_by,
-        )
-        return (main, *self.others)
+    def others(self) -> tuple[DeliveredNetwork, ...]:
+        """The delivered networks besides the main one."""
+        return self.deliveries[1:]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The exported files of the main network, relative to the run directory."""
+        return self.deliveries[0].files
+
+    @property
+    def not_exported(self) -> tuple[ExportFailure, ...]:
+        """The formats that the main network could not be exported in."""
+        return self.deliveries[0].not_exported
+
+    @property
+    def limits(self) -> tuple[LimitCheck, ...]:
+        """One for each limit on a cost of the main network."""
+        return self.deliveries[0].limits
+
+    @property
+    def export_notes(self) -> tuple[str, ...]:
+        """What users should know about the exported files of the main network."""
+        return self.deliveries[0].export_notes
+
+    @property
+    def conversions(self) -> tuple[Conversion, ...]:
+        """What was measured of files of the main network that compute other outputs than it on purpose."""
+        return self.deliveries[0].conversions
 
     @property
     def missed_limits(self) -> tuple[LimitCheck, ...]:
@@ -201,36 +209,26 @@ class FinalReport:
         return tuple(check for delivered in self.deliveries for check in delivered.missed_limits)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the section ``final`` of ``result.json``."""
+        """Return the section ``final`` of ``result.json``; what belongs to the main network is not nested."""
+        main = self.deliveries[0].to_json()
         return {
             "metric": self.metric,
-            "chosen": self.chosen,
+            "chosen": main.pop("network"),
             "networks": [network.to_json() for network in self.networks],
             "comparison": [comparison.to_json() for comparison in self.comparisons],
             "settings": dict(self.settings),
-            "files": list(self.files),
-            "not_exported": [asdict(failure) for failure in self.not_exported],
-            "budget": [check.to_json() for check in self.limits],
-            **({"export_notes": list(self.export_notes)} if self.export_notes else {}),
-            **({"conversions": [each.to_json() for each in self.conversions]} if self.conversions else {}),
-            **({"dominated_by": self.dominated_by} if self.dominated_by is not None else {}),
+            **main,
             **({"others": [delivered.to_json() for delivered in self.others]} if self.others else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FinalReport:
         """Read what `to_json` returned. Earlier versions wrote neither ``not_exported`` nor ``budget``."""
+        main = {"not_exported": (), "budget": (), **data, "network": data["chosen"]}
         return cls(
             metric=data["metric"],
-            chosen=data["chosen"],
             networks=tuple(FinalNetwork.from_json(network) for network in data["networks"]),
             comparisons=tuple(BaselineComparison.from_json(comparison) for comparison in data["comparison"]),
             settings=data["settings"],
-            files=tuple(data["files"]),
-            not_exported=tuple(ExportFailure(**failure) for failure in data.get("not_exported", ())),
-            limits=tuple(LimitCheck.from_json(check) for check in data.get("budget", ())),
-            export_notes=tuple(data.get("export_notes", ())),
-            conversions=tuple(Conversion.from_json(each) for each in data.get("conversions", ())),
-            dominated_by=data.get("dominated_by"),
-            others=tuple(DeliveredNetwork.from_json(each) for each in data.get("others", ())),
+            deliveries=tuple(DeliveredNetwork.from_json(each) for each in (main, *data.get("others", ()))),
         )

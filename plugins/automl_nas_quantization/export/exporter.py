@@ -108,6 +108,10 @@ class QuantizedOnnxExporter(Exporter):
             delivery.notes.append(f"{FILE}: no layer of the network is quantised")
         return [path]
 
+    def adds_nothing(self, network: nn.Module) -> str | None:
+        """See `Exporter.adds_nothing`: without quantised layers the file would be that of the format ``onnx``."""
+        return None if layers_of(network) else "no layer of the network is quantised"
+
     def _compare(self, delivery: Delivery, session: onnxruntime.InferenceSession) -> tuple[list[ConversionValue], str]:
         """Return the metrics of the network and of the file on the test split, and their agreement in words.
 

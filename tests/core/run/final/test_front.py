@@ -89,3 +89,41 @@ def test_what_remains_of_the_front_after_the_training() -> None:
     assert dominating(OBJECTIVES, networks, [0, 4]) == {}  # equal ones do not dominate each other
     objectives: dict[str, Any] = {"score_of_the_evaluator": "maximize", "flops": "minimize"}
     assert dominating(objectives, networks, [0, 2]) == {0: 2}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_dominated_networks_are_those_of_the_definition(seed: int) -> None:
+    """Written out: at least as good in every objective that is known of any network, and better in one.
+
+    Small whole numbers, so that ties are frequent; values are missing at random, and of one objective always.
+    """
+    rng = np.random.default_rng(seed)
+    objectives: dict[str, Any] = {"accuracy": "maximize", "loss": "minimize", "flops": "minimize", "proxy": "maximize"}
+    networks = []
+    for _ in range(9):
+        test = {name: float(rng.integers(3)) for name in ("accuracy", "loss") if rng.random() > 0.2}
+        cost = float(rng.integers(3)) if rng.random() > 0.1 else float("nan")
+        networks.append(FinalNetwork("found", 0, 0, Architecture({"d0": 0}), {"flops": cost}, test=test or None))
+    positions = [int(position) for position in rng.permutation(9)[:6]]
+
+    def value(position: int, name: str) -> float | None:
+        found = networks[position].costs.get(name, (networks[position].test or {}).get(name))
+        return None if found is None or np.isnan(found) else found
+
+    known = [name for name in objectives if any(value(position, name) is not None for position in positions)]
+
+    def dominates(one: int, other: int) -> bool:
+        better = False
+        for name in known:
+            a, b = value(one, name), value(other, name)
+            if a is None or b is None or ((a < b) if objectives[name] == "maximize" else (a > b)):
+                return False
+            better = better or a != b
+        return better
+
+    expected = {
+        position: next(other for other in positions if dominates(other, position))
+        for position in positions
+        if any(dominates(other, position) for other in positions)
+    }
+    assert dominating(objectives, networks, positions) == expected
