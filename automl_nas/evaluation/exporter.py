@@ -106,9 +106,9 @@ class Delivery:
         notes: receives what users should know about the files of an exporter, such as a part that could not be written;
             recorded in the result.
         rehearsal: whether this is a network with fresh weights that is exported before the run, to a temporary folder.
-        shared: what an exporter computed from this network and another one can use, such as a traced program, under a
-            name that begins with that of the plugin. The network it was computed from is a copy of ``network``; whoever
-            replaces ``network`` by another one replaces this, too. Nothing in it is changed.
+        shared: what an exporter computed and another one can use, such as a traced program, under a name that begins
+            with that of the plugin. Whoever uses an entry checks that it was computed from an equal network, and does
+            not change it.
     """
 
     network: nn.Module

@@ -107,10 +107,10 @@ class ExporterContract(Contract):
         Way out: convert `copy.deepcopy(delivery.network)`.
         """
         delivery = self.delivery()
-        before = _network(delivery.network), fingerprint(replace(delivery, network=nn.Identity(), notes=[]))
+        before = _network(delivery.network), fingerprint(replace(delivery, network=nn.Identity(), notes=[], shared={}))
         self.make().export(delivery, self.folder())
         require(_network(delivery.network) == before[0], "the network was changed")
-        after = fingerprint(replace(delivery, network=nn.Identity(), notes=[]))
+        after = fingerprint(replace(delivery, network=nn.Identity(), notes=[], shared={}))
         require(after == before[1], "a field of the delivery was changed")
         require(all(type(note) is str for note in delivery.notes), f"the notes are {delivery.notes}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeAlias, TypeVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from automl_nas.errors import ConfigurationError
@@ -25,6 +25,29 @@ ProgramT = TypeVar("ProgramT")
 
 Run: TypeAlias = Callable[[Tensor], Sequence[Tensor]]
 """Computes the outputs of an exported program, flat."""
+
+
+class _Traced:
+    """A traced network.
+
+    Args:
+        network: the original.
+        program: traced from it.
+    """
+
+    def __init__(self, network: nn.Module, program: ExportedProgram) -> None:
+        self._text, self.program = repr(network), program
+        # Copies: the network may get other weights later.
+        self._state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+    def equals(self, network: nn.Module) -> bool:
+        """Return whether a network has the same modules and weights. What it computes is compared later."""
+        state = network.state_dict()
+        return (
+            repr(network) == self._text
+            and state.keys() == self._state.keys()
+            and all(torch.equal(tensor, self._state[name]) for name, tensor in state.items())
+        )
 
 
 class TracedExporter(Exporter, Generic[ProgramT]):
@@ -80,14 +103,14 @@ class TracedExporter(Exporter, Generic[ProgramT]):
             return put_in_place([*files, *self._variants(delivery, stage)], folder)
 
     def _traced(self, delivery: Delivery, example: Tensor) -> ExportedProgram:
-        """Return the traced network; another format may have traced it before."""
+        """Return the traced network; another format may have traced an equal one before."""
         key = f"export/traced{'/free size' if self._dynamic_size else ''}"
-        if key not in delivery.shared:
+        earlier: _Traced | None = delivery.shared.get(key)
+        if earlier is None or not earlier.equals(delivery.network):
             # A copy: tracers may change modules.
-            network = copy.deepcopy(delivery.network)
-            delivery.shared[key] = trace(network, example, free_size=self._dynamic_size)
-        program: ExportedProgram = delivery.shared[key]
-        return program
+            program = trace(copy.deepcopy(delivery.network), example, free_size=self._dynamic_size)
+            earlier = delivery.shared[key] = _Traced(delivery.network, program)
+        return earlier.program
 
     def _variants(self, delivery: Delivery, stage: Path) -> list[Path]:
         """Write files that are made from the checked program, into the same folder; return them (default: none)."""

@@ -66,7 +66,7 @@ def trace(network: nn.Module, example: Tensor, *, free_size: bool = False) -> Ex
 
 @contextmanager
 def no_stack_traces() -> Iterator[None]:
-    """Let torch record no Python stack for each node of a graph: no export keeps it, and it takes a tenth of the time."""
+    """Let torch record no Python stack for each node of a graph: no export keeps it, and it takes a tenth of one."""
     config: Any = getattr(torch.fx, "config", None)
     before = getattr(config, "do_not_emit_stack_traces", None)
     if before is None:

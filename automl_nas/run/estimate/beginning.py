@@ -18,7 +18,7 @@ from automl_nas.run.notifications import Notifications
 from automl_nas.run.number_text import duration
 from automl_nas.run.trials.rehearsal import rehearse
 
-_MEASURED_SHARE = 0.01
+_MEASURED_SHARE = 0.02
 """Share of a time budget for which each stage is measured."""
 
 

@@ -64,8 +64,9 @@ def share_out(plan: Plan, estimate: RunEstimate, minutes: float, elapsed: float)
     """Share out a time budget among the stages.
 
     All stages do the same share of their work, the largest with which the estimate fits into the budget less a margin
-    (`MARGIN`), as far as their lengths allow: epochs and trials are whole numbers. A search without a length of its own
-    gets an equal part of the time (the time by the number of stages), and what the other stages leave.
+    (`MARGIN`), as far as their lengths allow: epochs and trials are whole numbers. What is then left is used by single
+    stages, first by the one that does the smallest share of its work. A search without a length of its own gets an
+    equal part of the time (the time by the number of stages), and what the other stages leave.
 
     Args:
         plan: as written.
@@ -84,10 +85,15 @@ def share_out(plan: Plan, estimate: RunEstimate, minutes: float, elapsed: float)
     if sum(least.values()) > available:
         raise _too_few(minutes, elapsed, least)
     reserved = sum(max(part.least, available / len(parts)) for part in endless)
-    share = _largest_share(ended, available - reserved)
-    seconds, changes = {part.name: part.seconds(share) for part in ended}, list[Change]()
+    common = _largest_share(ended, available - reserved)
+    shares = {part.name: common for part in ended}
+    seconds, changes = {part.name: part.seconds(common) for part in ended}, list[Change]()
+    for part in [] if endless else sorted(ended, key=lambda part: part.shortened(common)[0]):
+        others = sum(seconds.values()) - seconds[part.name]
+        shares[part.name] = max(common, _largest_share([part], available - others))
+        seconds[part.name] = part.seconds(shares[part.name])
     for part in ended:
-        changes += part.shortened(share)[1]
+        changes += part.shortened(shares[part.name])[1]
     left = available - sum(seconds.values())
     for search in endless:
         seconds[search.name], change = search.within(left / len(endless))

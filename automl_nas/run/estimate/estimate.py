@@ -27,7 +27,7 @@ from automl_nas.strategy.base import Phase, Strategy
 from automl_nas.streams import stream_seed
 
 MEASURING = Shortening(steps=None, seconds=6.0, iterations_per_step=10, training=TrainingLimit(20, seconds=3.0))
-"""The short run from which durations are estimated: every stage works for some seconds, and for two steps at least."""
+"""The short run from which durations are estimated: every stage works for some seconds, and usually for three steps."""
 
 
 @dataclass(frozen=True)

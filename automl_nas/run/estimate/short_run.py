@@ -28,6 +28,7 @@ from automl_nas.run.notifications import Notifications, run_info
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.stages import stage_artifacts
+from automl_nas.run.trials.services import StageServices
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
 from automl_nas.strategy.base import Strategy
@@ -50,7 +51,8 @@ class Shortening:
 
     Attributes:
         steps: maximum number of steps of a strategy; None: no maximum.
-        seconds: time after which a stage begins no further step; None: no limit.
+        seconds: time after which a stage begins no further step, once its speed is known; see `StageClock.suffices`.
+            None: no limit.
         iterations_per_step: maximum number of training iterations in a step.
         training: where each training of the final stage ends.
         seeds: maximum number of repetitions in the final stage; None: all of them.
@@ -213,6 +215,11 @@ class ShortDriver(Driver):
         super().__init__(plan, record, notifications, stop)
         self._clock, self._stand_ins = clock, stand_ins
 
+    def _services(self, index: int) -> StageServices:
+        services = super()._services(index)
+        services.time_ends = self._clock.suffices
+        return services
+
     def _run_stage(self, index: int, gc_tuner: GcTuner) -> tuple[Strategy, int]:
         strategy, number = super()._run_stage(index, gc_tuner)
         self._clock.stop()
@@ -252,7 +259,6 @@ class ShortDriver(Driver):
             services.close()
         self._refuse_failures(stage.settings.name)
         return services.next_number
-
 
     def _size(self, architecture: Architecture) -> tuple[int, int]:
         """Return the numbers of modules and parameters of a network: tracing takes longer with each module."""

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 
 from automl_nas.plugin.events import Handlers, NumbersLogged, ProgressMade, StageFinished, StageStarted
 
+LEAST_REPORTS = 3
+"""The number of reports of progress from which a speed is known: the first one includes the warm-up."""
+
+MOST_TIMES = 5.0
+"""How many times as long as it should a stage may take for `LEAST_REPORTS`."""
+
 
 @dataclass
 class StageTimes:
@@ -65,6 +71,14 @@ class StageClock:
         if self._running:
             self.stages[-1].seconds = time.perf_counter() - self._begun
         self._running = False
+
+    def suffices(self, share: float) -> bool:
+        """Return whether the speed of the present stage is known, or it has taken too long to wait for that.
+
+        Args:
+            share: of the time for which the stage is measured that has passed.
+        """
+        return len(self.stages[-1].marks) >= LEAST_REPORTS or share >= MOST_TIMES
 
     @property
     def handlers(self) -> Handlers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, final
 
@@ -79,6 +79,8 @@ class StageServices(Services):
         self._begun = time.monotonic()
         self.next_number = 0
         self.planned: int | None = None
+        self.time_ends: Callable[[float], bool] = lambda share: True
+        """Whether the budget in seconds ends the stage, given the multiple of it that has passed; at 1 and above."""
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -159,12 +161,16 @@ class StageServices(Services):
     def remaining(self) -> int | None:
         """See `Services.remaining`."""
         budget = self._settings.budget
-        if budget.seconds is not None and self._ranks.agree(self.seconds >= budget.seconds):
+        if budget.seconds is not None and self._ranks.agree(self._time_is_over(budget.seconds)):
             return 0
         for earlier in budget.extended_at:
             if earlier > self._submitted:
                 return earlier - self._submitted
         return None if budget.trials is None else max(0, budget.trials - self._submitted)
+
+    def _time_is_over(self, limit: float) -> bool:
+        passed = self.seconds
+        return passed >= limit and self.time_ends(passed / limit if limit else math.inf)
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """See `Services.submit`."""

@@ -165,9 +165,7 @@ class PackageExporter(Exporter):
             samples = delivery.held_out
         if samples is not None and interface.normalization:
             samples = interface.levels(samples).to(samples.dtype)
-        network = interface.deployed(delivery.network)
-        shared = delivery.shared if network is delivery.network else {}
-        deployed = replace(delivery, network=network, samples=samples, shared=shared)
+        deployed = replace(delivery, network=interface.deployed(delivery.network), samples=samples)
         self._onnx.export(deployed, folder)
         content = json.dumps(interface.to_json(), indent=2, ensure_ascii=False) + "\n"
         (folder / "preprocessing.json").write_text(content, encoding="utf-8")

@@ -274,3 +274,13 @@ def test_a_sparing_runtime_computes_the_first_batches_only() -> None:
     large = torch.arange(40.0).reshape(-1, 1)
     repeated = runtime.sparing(2).predictor(Doubling())(large)
     assert calls == [16] and torch.equal(repeated, 2 * (torch.arange(40.0) % 16).reshape(-1, 1))
+
+
+def test_a_sparing_runtime_trains_on_the_first_samples_of_large_batches() -> None:
+    runtime, task = Runtime(device="cpu"), ToyTask(batch_size=20)
+    whole = list(runtime.batches(task, "train", 0, 3))
+    part = list(runtime.sparing(1).batches(task, "train", 0, 3))
+    assert len(part) == len(whole) > 0
+    for (inputs, targets), (first, labels) in zip(whole, part, strict=True):
+        assert len(inputs) == 20
+        assert torch.equal(first, inputs[:16]) and torch.equal(labels, targets[:16])

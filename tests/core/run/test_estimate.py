@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +20,11 @@ from automl_nas.run.estimate.estimate import MEASURING, estimate_rehearsed, fina
 from automl_nas.run.estimate.feasibility import SAMPLES, feasibility
 from automl_nas.run.estimate.short_run import ShortRun, short_run
 from automl_nas.run.estimate.smoke import ONE_STEP
-from automl_nas.run.estimate.stage_clock import StageTimes
+from automl_nas.run.estimate.stage_clock import StageClock, StageTimes
+from automl_nas.space import Architecture
+from automl_nas.strategy.feasible_sampler import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
+from automl_nas.streams import stream
 from automl_nas.testing.toys import ToyCost, ToySpace
 
 
@@ -120,6 +124,38 @@ def test_a_short_run_trains_candidates_for_one_epoch() -> None:
     epochs: list[object] = []
     short_run(_trained_alone(), ONE_STEP, handlers={TrialFinished: lambda e: epochs.append(e.trial.info["epochs"])})
     assert set(epochs) == {1}
+
+
+@pytest.mark.parametrize(
+    ("share", "reports", "known"), [(1.0, 2, False), (1.0, 3, True), (4.9, 1, False), (5.0, 0, True)]
+)
+def test_a_speed_is_known_after_three_reports_or_five_times_the_time(share: float, reports: int, known: bool) -> None:
+    clock = StageClock()
+    clock.stages.append(StageTimes("search", marks=[(float(n), float(n), 0) for n in range(reports)]))
+    assert clock.suffices(share) is known
+
+
+def test_time_ends_no_stage_before_its_speed_is_known() -> None:
+    # A hundredth of a second: each training takes longer. Five times that may end it after the first one.
+    measured = short_run(_trained_alone(), replace(MEASURING, seconds=0.01)).times[0]
+    assert measured.done < 100
+    assert measured.done >= 3 or measured.seconds >= 0.05
+
+
+def test_a_smoke_run_delivers_the_smallest_of_some_random_networks() -> None:
+    """The strategy proposes nothing in its first step; the draws are repeated with the sampler itself."""
+    settings = config(
+        stages=[{"name": "search", "strategy": {"name": "darts", "train": {"epochs": 2}}}],
+        final={"train": {"epochs": 1}, "export": []},
+    )
+    plan = make_plan(settings, complete_manager().registry)
+    rng, sampler = stream(plan.seed, "stand-in"), FeasibleSampler(plan.space, plan.stages[0].problem, 1000)
+    drawn = [sampler.sample(rng) for _ in range(4)]
+    sizes = [sum(p.numel() for p in plan.space.build(architecture).parameters()) for architecture in drawn]
+    assert len(set(sizes)) > 1
+    result = short_run(plan, ONE_STEP).result
+    found = Architecture(result["final"]["networks"][0]["architecture"])
+    assert sum(p.numel() for p in plan.space.build(found).parameters()) == min(sizes)
 
 
 def test_the_estimate_is_that_of_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:

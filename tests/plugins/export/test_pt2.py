@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery, Exporter
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.exporters import ExporterContract
-from automl_nas_export import traced_exporter
+from automl_nas_export import traced_exporter, tracing
+from automl_nas_export.onnx_format import OnnxExporter
 from automl_nas_export.pt2 import Pt2Exporter
 
 Deliver = Callable[[str], Delivery]
@@ -30,6 +33,39 @@ class TestContract(ExporterContract):
 
     def load(self, paths: Sequence[Path], delivery: Delivery) -> Callable[[Tensor], Tensor]:
         return torch.export.load(paths[0]).module()
+
+
+def test_formats_share_the_traced_program_of_equal_networks(
+    deliver: Deliver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order, each file has the bytes that it has alone; another network is traced anew."""
+    traced: list[nn.Module] = []
+
+    def trace(network: nn.Module, example: Tensor, **options: bool) -> torch.export.ExportedProgram:
+        traced.append(network)
+        return tracing.trace(network, example, **options)
+
+    def written(delivery: Delivery, *exporters: Exporter) -> dict[str, bytes]:
+        # Each exporter receives a copy of the network, as in a run.
+        files = [
+            path
+            for exporter in exporters
+            for path in exporter.export(replace(delivery, network=copy.deepcopy(delivery.network)), tmp_path)
+        ]
+        return {path.name: path.read_bytes() for path in files}
+
+    monkeypatch.setattr(traced_exporter, "trace", trace)
+    base = deliver("shuffled")
+    alone = written(replace(base, shared={}), Pt2Exporter()) | written(replace(base, shared={}), OnnxExporter())
+    assert len(traced) == 2
+    for order in ((Pt2Exporter(), OnnxExporter()), (OnnxExporter(), Pt2Exporter())):
+        assert written(replace(base, shared={}), *order) == alone
+    assert len(traced) == 4
+    Pt2Exporter().export(base, tmp_path)
+    other = copy.deepcopy(base.network)
+    next(module for module in other.modules() if isinstance(module, nn.Conv2d)).weight.data.add_(1.0)
+    Pt2Exporter().export(replace(base, network=other), tmp_path)
+    assert len(traced) == 6
 
 
 ALONE = """
