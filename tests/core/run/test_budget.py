@@ -190,10 +190,10 @@ def slow_machine(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
     def estimate(plan: Plan, *_: Any) -> RunEstimate:
         estimated.append(plan)
-        # 100 s an epoch, 20 s a trial, 100 s an epoch of the final stage.
+        # 100 s an epoch, 100 s a trial, 100 s an epoch of the final stage.
         stages = (
             StageEstimate("supernet", 30, "iterations", 20, 10, 300, 0),
-            StageEstimate("search", 18, "trials", 3, 20, 360, 0),
+            StageEstimate("search", 18, "trials", 3, 100, 1800, 0),
             StageEstimate("final", 40, "iterations", 20, 5, 200, 0),
         )
         return RunEstimate(plan.config, 0, 0, (), 0.0, stages, None, None, "cpu", None)
@@ -204,22 +204,23 @@ def slow_machine(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 def test_a_shortened_run_is_the_run_with_these_lengths(tmp_path: Path, slow_machine: list[Plan]) -> None:
     messages: list[str] = []
-    # 860 s are estimated, and at most 800 s available, whatever passes before: one unit less of each length is 640 s.
+    # 2,300 s are estimated. At most 2,000 s are available, and at least 1,900 s unless 125 s pass before: 2 + 16 + 1
+    # units. The largest common share gives them, and no stage can have a unit more.
     search(
         config(),
         out=tmp_path / "budget",
-        time_limit=1000,
+        time_limit=2500,
         progress="none",
         handlers={MessageSent: lambda event: messages.append(event.text)},
     )
     assert "time budget: stages.supernet.strategy.train.epochs 3 -> 2" in messages
     written = config()
     written["stages"][0]["strategy"]["train"]["epochs"] = 2
-    written["stages"][1]["budget"] = {"trials": 17}
+    written["stages"][1]["budget"] = {"trials": 16}
     written["final"]["train"]["epochs"] = 1
     search(written, out=tmp_path / "written", progress="none")
     (trials,) = [text for text in messages if "budget.trials" in text]
-    assert trials == "time budget: stages.search.budget.trials no limit -> 17"
+    assert trials == "time budget: stages.search.budget.trials no limit -> 16"
     assert len(slow_machine) == 1
     one, other = record(tmp_path / "budget"), record(tmp_path / "written")
     assert one == other
@@ -227,7 +228,7 @@ def test_a_shortened_run_is_the_run_with_these_lengths(tmp_path: Path, slow_mach
 
 def test_a_resumed_run_keeps_its_lengths(tmp_path: Path, slow_machine: list[Plan]) -> None:
     out = tmp_path / "run"
-    whole = search(config(), out=tmp_path / "whole", time_limit=1000, progress="none")
+    whole = search(config(), out=tmp_path / "whole", time_limit=2500, progress="none")
     trials = 0
 
     def interrupt(_: TrialFinished) -> None:
@@ -237,10 +238,10 @@ def test_a_resumed_run_keeps_its_lengths(tmp_path: Path, slow_machine: list[Plan
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(RunInterrupted):
-        search(config(), out=out, time_limit=1000, progress="none", handlers={TrialFinished: interrupt})
+        search(config(), out=out, time_limit=2500, progress="none", handlers={TrialFinished: interrupt})
     assert len(slow_machine) == 2
     with pytest.raises(RunDirectoryError, match="was begun with budget"):
-        search(config(), out=out, resume=True, time_limit=900, progress="none")
-    search(config(), out=out, resume=True, time_limit=1000, progress="none")
+        search(config(), out=out, resume=True, time_limit=2400, progress="none")
+    search(config(), out=out, resume=True, time_limit=2500, progress="none")
     assert len(slow_machine) == 2, "a resumed run was estimated again"
     assert record(out) == record(whole.directory)
