@@ -79,9 +79,11 @@ def register_strategies(register: Any) -> None:
 
 @hookimpl
 def register_commands(cli: Any) -> None:
-    """Add ``automl-nas benchmark`` and ``automl-nas rank``."""
+    """Add ``automl-nas benchmark``, ``automl-nas rank`` and ``automl-nas compare-one-shot``."""
     from automl_nas_benchmarks.comparison.command import benchmark
+    from automl_nas_benchmarks.one_shot.command import compare_one_shot
     from automl_nas_benchmarks.rank.command import rank
 
     cli.add_command(benchmark)
+    cli.add_command(compare_one_shot)
     cli.add_command(rank)

@@ -83,6 +83,7 @@ class SharedEvaluation:
         walk = Walk({number: path for number, path in shortened.items() if path}, room, restore=True)
         if not walk.order:
             return
+        networks = {number: _Network(walk, number) for number in walk.order}
         batches = iter(inputs())
         first = next(batches, None)
         if first is None:
@@ -99,7 +100,7 @@ class SharedEvaluation:
                     for number in walk.order:
                         if not walk.has_failed(number):
                             with _logged():
-                                walk.compute(number, x)
+                                networks[number](x)
 
     def _scores(
         self, paths: Mapping[int, Path], room: float, score: Callable[[Predictor], ScoreT], samples: int
@@ -189,7 +190,7 @@ class _Outputs:
 
 
 class _Network(nn.Module):
-    """One network of a walk; its parts are in evaluation mode already."""
+    """One network of a walk, as a module: hooks see one call for each network. Its parts have the mode they need."""
 
     def __init__(self, walk: Walk, number: int) -> None:
         super().__init__()

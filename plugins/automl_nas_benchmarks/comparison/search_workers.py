@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
 from typing import Any
 
-from automl_nas.errors import EvaluationError
-from automl_nas.run import MAIN_GUARD, PATIENCE, READY, ChildProcess, ProcessDiedError
 from automl_nas_benchmarks.comparison.plan import ComparisonPlan
 from automl_nas_benchmarks.comparison.search import SearchJob, SearchRecord
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass
-class _Worker:
-    child: ChildProcess
-    job: SearchJob | None = None
+from automl_nas_benchmarks.job_workers import run_jobs
 
 
 def run_searches(
@@ -43,49 +30,9 @@ def run_searches(
         for job in jobs:
             yield plan.search(job, stop)
         return
-    pending = deque(jobs)
-    handler = partial(_search_handler, dict(plan.config))
-    search_workers = [
-        _Worker(ChildProcess(handler, name="automl-nas benchmark", environment=_one_thread()))
-        for _ in range(min(workers, len(jobs)))
-    ]
-    try:
-        for worker in search_workers:
-            _assign(worker, pending)
-        while (busy := [worker for worker in search_workers if worker.job is not None]) and not stop():
-            by_connection: dict[object, _Worker] = {worker.child.connection: worker for worker in busy}
-            failure: Exception | None = None
-            for connection in wait([worker.child.connection for worker in busy], PATIENCE):
-                worker = by_connection[connection]
-                try:
-                    answer = worker.child.receive()
-                except ProcessDiedError as death:
-                    failure = EvaluationError(f"the worker process {death} during {worker.job}; {MAIN_GUARD}")
-                    continue
-                if answer == READY:
-                    continue
-                if isinstance(answer, Exception):
-                    failure = answer
-                    continue
-                assert isinstance(answer, SearchRecord)
-                _assign(worker, pending)
-                yield answer
-            if failure is not None:
-                raise failure
-    finally:
-        for worker in search_workers:
-            worker.child.end()
-
-
-def _assign(worker: _Worker, pending: deque[SearchJob]) -> None:
-    worker.job = pending.popleft() if pending else None
-    if worker.job is not None:
-        worker.child.send(worker.job)
-
-
-def _one_thread() -> dict[str, str]:
-    """Return environment variables that limit libraries to one thread; values that the user has set are kept."""
-    return {name: os.environ.get(name, "1") for name in _ONE_THREAD}
+    yield from run_jobs(
+        partial(_search_handler, dict(plan.config)), jobs, workers, name="automl-nas benchmark", stop=stop
+    )
 
 
 def _search_handler(config: dict[str, Any]) -> Callable[[SearchJob], SearchRecord]:

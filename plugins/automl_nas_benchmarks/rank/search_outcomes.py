@@ -11,12 +11,13 @@ from scipy.special import gammaln
 
 from automl_nas.space import Architecture
 from automl_nas_benchmarks.rank.metrics import Values
-from automl_nas_benchmarks.rank.study import Study, trials_of
+from automl_nas_benchmarks.rank.study import Study, known_truth, trials_of
 from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 
 if TYPE_CHECKING:
     from automl_nas.run import Result
     from automl_nas.strategy import Problem
+    from automl_nas_benchmarks.benchmark import Benchmark
 
 RANDOM = (1, 10, 100)
 """Sizes of the random samples whose expected best is reported."""
@@ -63,14 +64,14 @@ def picks(study: Study) -> list[Pick]:
     return [pick for pick in chosen if pick is not None]
 
 
-def feasible_networks(study: Study, problem: Problem) -> dict[Architecture, float]:
+def feasible_networks(benchmark: Benchmark, problem: Problem) -> dict[Architecture, float]:
     """Return the distinct networks of the table that meet the constraints on costs, and their true values."""
-    table = study.benchmark.truth_source.table
+    table = benchmark.truth_source.table
     rows = range(len(table)) if table.representatives is None else np.unique(table.representatives).tolist()
     networks = {}
     for row in rows:
         architecture = table.coding.architecture(table.codes[row])
-        truth = study.truth(architecture)
+        truth = known_truth(benchmark, architecture)
         if truth is not None and problem.feasible(architecture):
             networks[architecture] = truth
     return networks
@@ -99,11 +100,11 @@ def _pick(study: Study, run: Result, stage: str) -> Pick | None:
     benchmark = study.benchmark
     problem = next(each.problem for each in run.plan.stages if each.settings.name == stage)
     trials = trials_of(run, stage)
-    best, feasible = problem.best(trials), feasible_networks(study, problem)
+    best, feasible = problem.best(trials), feasible_networks(benchmark, problem)
     if best is None or not feasible:
         return None
     truths = np.sort(list(feasible.values()))
-    truth = study.truth(best.architecture)
+    truth = known_truth(benchmark, best.architecture)
     rules = {f"largest {name}": model.estimate for name, model in benchmark.costs.items()}
     space = benchmark.space
     if isinstance(space, CodedSpace):

@@ -111,13 +111,6 @@ class Study:
         object.__setattr__(self, "stages", samples)
         object.__setattr__(self, "searches", others)
 
-    def truth(self, architecture: Architecture) -> float | None:
-        """Return the true value of an architecture; None if the table does not have it."""
-        try:
-            return self.benchmark.truth(architecture)
-        except SpaceError:
-            return None
-
     def sample(self) -> Sample:
         """Return the networks that all runs have scored in all of their sample stages.
 
@@ -132,7 +125,7 @@ class Study:
         everywhere = [scores for predictor in scored.values() for scores in predictor]
         union = {architecture for scores in everywhere for architecture in scores}
         # In the order of the first stage; a set has no order.
-        common = [a for a in everywhere[0] if all(a in scores for scores in everywhere) and self.truth(a) is not None]
+        common = [a for a in everywhere[0] if all(a in scores for scores in everywhere) and known_truth(self.benchmark, a) is not None]
         if len(common) < 3:
             raise DataError(
                 f"only {len(common)} networks were scored in every sample stage of every run and have a true value in "
@@ -162,6 +155,14 @@ class Study:
             cut=cut,
             left_out=len(union) - len(common),
         )
+
+
+def known_truth(benchmark: Benchmark, architecture: Architecture) -> float | None:
+    """Return the true value of an architecture; None if the table does not have it."""
+    try:
+        return benchmark.truth(architecture)
+    except SpaceError:
+        return None
 
 
 def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
