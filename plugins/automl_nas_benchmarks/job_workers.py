@@ -47,7 +47,8 @@ def run_jobs(
     """
     pending = deque(jobs)
     job_workers: list[_Worker[JobT]] = [
-        _Worker(ChildProcess(make_handler, name=name, environment=_one_thread())) for _ in range(min(workers, len(jobs)))
+        _Worker(ChildProcess(make_handler, name=name, environment=_one_thread()))
+        for _ in range(min(workers, len(jobs)))
     ]
     try:
         for worker in job_workers:

@@ -33,6 +33,7 @@ TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
 IMAGENET = ROOT / "examples" / "configs" / "spos_imagenet.yaml"  # in test_imagenet_config.py
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
+ONE_SHOT = ROOT / "examples" / "configs" / "one_shot_nasbench201.yaml"  # in plugins/benchmarks/one_shot
 SMALL_SPACE = {
     "name": "shufflenet_v2",
     "stem_stride": 1,
@@ -129,6 +130,7 @@ def test_every_configuration_is_tested_here() -> None:
         FOLDER,
         LATENCY,
         *MIXED,
+        ONE_SHOT,
         QUICKSTART,
         RANKING,
         CHANNELS,

@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison: each is an ordinary run in a directory of its own, which is continued if it exists."""
+"""Runs the cells of a comparison: each is an ordinary run in its own directory, which is continued if it exists."""
 
 from __future__ import annotations
 

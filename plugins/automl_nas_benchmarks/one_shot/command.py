@@ -136,15 +136,15 @@ def _report(
         tables[key] = next(same, None) or FeasibleTable(plan.benchmarks[key[0]], problem)
     cells = plan.cells
     results = results_of(out, cells)
-    found = [outcome(cell, run, tables[cell.space, cell.method]) for cell, run in results.items()]
+    outcomes = [outcome(cell, run, tables[cell.space, cell.method]) for cell, run in results.items()]
     failed = {**failed}
-    for (cell, run), each in zip(results.items(), found, strict=True):
+    for (cell, run), each in zip(results.items(), outcomes, strict=True):
         if each is None:
             failed[str(cell.directory(out))] = "; ".join(map(str, run.shortcomings)) or "it found no feasible network"
     order = {(cell.space, cell.method): place for place, cell in enumerate(cells[: len(problems)])}
-    known = sorted(
-        (each for each in found if each is not None),
+    complete = sorted(
+        (each for each in outcomes if each is not None),
         key=lambda each: (order[each.cell.space, each.cell.method], each.cell.seed),
     )
     first = {label: tables[label, next(iter(plan.methods))] for label in plan.spaces}
-    return Report(known, first, failed, len(cells) - len(results))
+    return Report(complete, first, failed, len(cells) - len(results))

@@ -93,7 +93,7 @@ class FeasibleTable:
 def outcome(cell: Cell, run: Result, table: FeasibleTable) -> Outcome | None:
     """Return what a complete run found; None if it found no feasible network.
 
-    The history is that of the best trial's ``info["history"]``, a list of ``{"epoch": ..., "architecture": ...}``, which
+    The history is the best trial's ``info["history"]``, a list of ``{"epoch": ..., "architecture": ...}``, which
     strategies that derive a network record; otherwise it has the best trial after each trial, or, if trials have
     fidelities, the best trial of each fidelity.
     """
@@ -158,7 +158,7 @@ def _is_derived(entry: Any) -> bool:
 
 
 def _epochs(run: Result) -> int:
-    """Return the number of epochs of the training of the result's stage, if it says so; otherwise 1."""
+    """Return the number of epochs of the training of the result's stage, if its strategy has that setting; otherwise 1."""
     stage = next(stage for stage in run.parts.config["stages"] if stage["name"] == run.data["stage"])
     train = stage["strategy"].get("train")
     epochs = train.get("epochs") if isinstance(train, Mapping) else None

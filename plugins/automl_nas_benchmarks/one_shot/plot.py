@@ -40,9 +40,9 @@ def draw(outcomes: Sequence[Outcome]) -> Figure:
     several = len({space for space, _ in groups}) > 1
     for axes, ((space, method), runs) in zip(panels, groups.items(), strict=False):
         for run in runs:
-            known = [(moment.share, moment.truth) for moment in run.history if moment.truth is not None]
-            shares = [share for share, _ in known] + [1.0]
-            truths = [truth for _, truth in known] + [run.truth if run.truth is not None else float("nan")]
+            points = [(moment.share, moment.truth) for moment in run.history if moment.truth is not None]
+            shares = [share for share, _ in points] + [1.0]
+            truths = [truth for _, truth in points] + [run.truth if run.truth is not None else float("nan")]
             axes.step(shares, truths, where="post", label=f"seed {run.cell.seed}", linewidth=1.2)
         axes.set_title(f"{method} on {space}" if several else method, fontsize=9)
         axes.tick_params(labelsize=7)

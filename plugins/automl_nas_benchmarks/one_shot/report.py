@@ -164,11 +164,11 @@ def as_text(report: Report) -> list[str]:
         lines += table(header, rows) if rows else ["no run is complete"]
         runs = [each for each in report.outcomes if each.cell.space == label]
         if runs:
-            found = [
+            derived = [
                 [each.cell.method, str(each.cell.seed), each.code, _number(each.truth), str(each.rank or "unknown")]
                 for each in runs
             ]
-            lines += ["", *table(["method", "seed", "derived", "true", "rank"], found), ""]
+            lines += ["", *table(["method", "seed", "derived", "true", "rank"], derived), ""]
     lines += [f"failed: {directory}: {reason}" for directory, reason in report.failed.items()]
     if report.missing:
         lines.append(f"{report.missing} runs are not complete")

@@ -138,10 +138,10 @@ _ALONE = "search"
 def _spaces(items: Any) -> dict[str, Entry]:
     if not isinstance(items, Sequence) or isinstance(items, str) or not items:
         raise ConfigurationError("must be a list of spaces, such as [nasbench201, nasbench_macro]", path="spaces")
-    found = entries(items, "spaces")
-    for entry in found:
+    spaces = entries(items, "spaces")
+    for entry in spaces:
         _check_label(entry.label, entry.path)
-    return {entry.label: entry for entry in found}
+    return {entry.label: entry for entry in spaces}
 
 
 def _methods(methods: Any) -> dict[str, list[dict[str, Any]]]:

@@ -104,7 +104,7 @@ class WorkMeter:
 
 
 def recorded_work(file: Path) -> Work:
-    """Return the work of a run from its record; nothing if there is none."""
+    """Return the work of a run from its record; nothing if it does not exist."""
     steps: dict[tuple[str, int | None], Mapping[str, Any]] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         try:

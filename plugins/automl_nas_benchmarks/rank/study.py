@@ -125,7 +125,11 @@ class Study:
         everywhere = [scores for predictor in scored.values() for scores in predictor]
         union = {architecture for scores in everywhere for architecture in scores}
         # In the order of the first stage; a set has no order.
-        common = [a for a in everywhere[0] if all(a in scores for scores in everywhere) and known_truth(self.benchmark, a) is not None]
+        common = [
+            a
+            for a in everywhere[0]
+            if all(a in scores for scores in everywhere) and known_truth(self.benchmark, a) is not None
+        ]
         if len(common) < 3:
             raise DataError(
                 f"only {len(common)} networks were scored in every sample stage of every run and have a true value in "

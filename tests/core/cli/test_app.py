@@ -38,6 +38,7 @@ def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(progr
         "bundle",
         "collect",
         "rank",
+        "compare-one-shot",
         "mirror",
         "worker",
         "workers",
