@@ -158,7 +158,7 @@ def _is_derived(entry: Any) -> bool:
 
 
 def _epochs(run: Result) -> int:
-    """Return the number of epochs of the training of the result's stage, if its strategy has that setting; otherwise 1."""
+    """Return the epochs of the training of the result's stage, if its strategy has that setting; otherwise 1."""
     stage = next(stage for stage in run.parts.config["stages"] if stage["name"] == run.data["stage"])
     train = stage["strategy"].get("train")
     epochs = train.get("epochs") if isinstance(train, Mapping) else None
