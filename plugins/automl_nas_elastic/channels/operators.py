@@ -1,0 +1,446 @@
+"""What each operator of torch says about the axes of its inputs and outputs.
+
+Operators are those that torch dispatches in evaluation mode without gradients, so composite layers (attention, SE,
+window partitions) need no rule of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from automl_nas_elastic.channels.axis import Axis, MismatchError, concatenation, divide, joined, product, split, unify
+
+Axes: TypeAlias = list[Axis]
+
+
+class Recorder(Protocol):
+    """What rules need of a trace."""
+
+    def axes(self, tensor: Tensor) -> Axes:
+        """Return the axes of a tensor, one for each dimension."""
+
+    def same(self, one: Axis, other: Axis) -> None:
+        """State that two axes have the same elements; if they cannot, both are fixed."""
+
+    def attribute(self, kind: type | tuple[type, ...], name: str, axis: Axis | Axes) -> None:
+        """Record that an attribute of the running module, if it is of this kind, has the size of an axis."""
+
+
+Rule: TypeAlias = Callable[[Recorder, Sequence[Any], Tensor], Axes]
+_RULES: dict[str, Rule] = {}
+
+ATTENTION = "the width of an attention head, over which dot products are scaled"
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of operators by their names without overload."""
+
+    def register(function: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def rule_of(func: Any) -> Rule | None:
+    """Return the rule of an operator; None: it has none."""
+    name = func.overloadpacket.__name__
+    found = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+    if found is None and torch.Tag.pointwise in func.tags:
+        return pointwise
+    return found
+
+
+def constants(shape: Sequence[int]) -> Axes:
+    """Return axes of sizes that nobody changes."""
+    return [Axis(size, "") for size in shape]
+
+
+def created(shape: Sequence[int]) -> Axes:
+    """Return axes of a tensor that code makes: its sizes follow whatever the code read them from."""
+    return [Axis(size, None if size > 1 else "") for size in shape]
+
+
+@rule("elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "mish", "_prelu_kernel", "copy", "where", "masked_fill")
+@rule("native_dropout", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh", "_softmax", "_log_softmax")
+@rule("bernoulli", "cumsum", "flip", "silu", "_safe_softmax", "clone")
+def pointwise(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    """Unify the dimensions of all inputs, aligned at the last one; a dimension of size 1 is repeated."""
+    result: list[Axis | None] = [None] * out.dim()
+    for tensor in (each for each in args if isinstance(each, Tensor)):
+        for place, axis in enumerate(reversed(record.axes(tensor))):
+            place = out.dim() - 1 - place
+            if axis.size != out.shape[place]:
+                continue
+            if result[place] is None:
+                result[place] = axis
+            else:
+                record.same(result[place], axis)  # type: ignore[arg-type]
+    return [Axis(size, "") if axis is None else axis for axis, size in zip(result, out.shape, strict=True)]
+
+
+@rule("convolution", "_convolution")
+def _convolution(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    x, weight, bias, transposed, groups = record.axes(args[0]), record.axes(args[1]), args[2], args[6], args[8]
+    inputs, outputs = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
+    channels = x[-weight_dims(args[1])]
+    for axis in (*weight[2:], *x[-weight_dims(args[1]) + 1 :]):
+        axis.pin()
+    kind = torch.nn.modules.conv._ConvNd
+    if groups == 1:
+        record.same(channels, inputs)
+    else:
+        try:
+            count, width = divide(channels, args[0].shape[-weight_dims(args[1])] // groups)
+            if transposed:
+                unify(inputs, product([count, width]))
+                outputs = product([count, outputs])
+            else:
+                unify(inputs, width)
+                unify(outputs, product([count, divide(outputs, args[1].shape[0] // groups)[1]]))
+        except MismatchError as error:
+            for axis in (channels, inputs, outputs):
+                axis.pin(f"the groups of a convolution divide it: {error}")
+            count = Axis(groups, "")
+        record.attribute(kind, "groups", count)
+    record.attribute(kind, "in_channels", channels)
+    record.attribute(kind, "out_channels", outputs)
+    if bias is not None:
+        record.same(record.axes(bias)[0], outputs)
+    spatial = weight_dims(args[1]) - 1
+    return [*x[: -spatial - 1], outputs, *constants(out.shape[-spatial:])]
+
+
+def weight_dims(weight: Tensor) -> int:
+    """Return the number of dimensions of a sample: channels and spatial ones."""
+    return weight.dim() - 1
+
+
+@rule("mm")
+def _mm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    a, b = record.axes(args[0]), record.axes(args[1])
+    record.same(a[1], b[0])
+    record.attribute(torch.nn.Linear, "in_features", b[0])
+    record.attribute(torch.nn.Linear, "out_features", b[1])
+    return [a[0], b[1]]
+
+
+@rule("mv")
+def _mv(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    a, b = record.axes(args[0]), record.axes(args[1])
+    record.same(a[1], b[0])
+    return [a[0]]
+
+
+@rule("addmm")
+def _addmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = _mm(record, args[1:3], out)
+    record.same(record.axes(args[0])[-1], axes[1])
+    return axes
+
+
+@rule("bmm")
+def _bmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    a, b = record.axes(args[0]), record.axes(args[1])
+    record.same(a[0], b[0])
+    record.same(a[2], b[1])
+    # A product of two activations is attention: query and key, then scores and values.
+    for axis in (a[2], b[2]):
+        axis.pin(ATTENTION)
+    return [a[0], a[1], b[2]]
+
+
+@rule("baddbmm")
+def _baddbmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = _bmm(record, args[1:3], out)
+    for own, axis in zip(reversed(record.axes(args[0])), reversed(axes), strict=False):
+        if own.size == axis.size:
+            record.same(own, axis)
+    return axes
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+@rule("_batch_norm_no_update")
+def _batch_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    for tensor in args[1:5]:
+        if isinstance(tensor, Tensor):
+            record.same(axes[1], record.axes(tensor)[0])
+    record.attribute(torch.nn.modules.batchnorm._NormBase, "num_features", axes[1])
+    return axes
+
+
+@rule("native_layer_norm", "_fused_rms_norm")
+def _layer_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes, shape = record.axes(args[0]), args[1]
+    for tensor in args[2:4]:
+        if isinstance(tensor, Tensor):
+            for own, axis in zip(record.axes(tensor), axes[-len(shape) :], strict=True):
+                record.same(own, axis)
+    record.attribute((torch.nn.LayerNorm, torch.nn.RMSNorm), "normalized_shape", axes[-len(shape) :])
+    return axes
+
+
+@rule("native_group_norm")
+def _group_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes, groups = record.axes(args[0]), args[6]
+    for tensor in args[1:3]:
+        if isinstance(tensor, Tensor):
+            record.same(axes[1], record.axes(tensor)[0])
+    try:
+        count, _ = divide(axes[1], args[0].shape[1] // groups)
+    except MismatchError as error:
+        axes[1].pin(f"the groups of a normalisation divide it: {error}")
+        count = Axis(groups, "")
+    record.attribute(torch.nn.GroupNorm, "num_groups", count)
+    record.attribute(torch.nn.GroupNorm, "num_channels", axes[1])
+    return axes
+
+
+@rule("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d", "avg_pool1d", "adaptive_avg_pool1d")
+@rule("adaptive_max_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "max_pool1d_with_indices", "adaptive_avg_pool2d")
+@rule("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d")
+@rule("_upsample_nearest_exact2d", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "constant_pad_nd", "roll")
+def _resized(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    """Keep the axes of all dimensions but those that change and the spatial ones, whose sizes are fixed."""
+    axes = record.axes(args[0])
+    result = []
+    for axis, size in zip(axes, out.shape, strict=True):
+        if axis.size != size:
+            axis.pin("the network pads or resizes it")
+            axis = Axis(size, "")
+        result.append(axis)
+    return result
+
+
+@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "argmax", "argmin", "prod")
+@rule("linalg_vector_norm", "any", "all")
+def _reduction(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    numbers = [arg for arg in args[1:] if isinstance(arg, int | list | tuple) and not isinstance(arg, bool)]
+    if not numbers:
+        return constants(out.shape)
+    dims = [numbers[-1]] if isinstance(numbers[-1], int) else list(numbers[-1])
+    gone = {dim % len(axes) for dim in dims} if dims else set(range(len(axes)))
+    if out.dim() == len(axes):
+        return [Axis(1, "") if place in gone else axis for place, axis in enumerate(axes)]
+    return [axis for place, axis in enumerate(axes) if place not in gone]
+
+
+@rule("t", "numpy_T")
+def _t(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    return record.axes(args[0])[::-1]
+
+
+@rule("transpose")
+def _transpose(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = list(record.axes(args[0]))
+    axes[args[1]], axes[args[2]] = axes[args[2]], axes[args[1]]
+    return axes
+
+
+@rule("permute")
+def _permute(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    return [axes[dim] for dim in args[1]]
+
+
+@rule("unsqueeze")
+def _unsqueeze(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = list(record.axes(args[0]))
+    axes.insert(args[1] % out.dim(), Axis(1, ""))
+    return axes
+
+
+@rule("expand")
+def _expand(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    missing = out.dim() - len(axes)
+    # A repeated dimension follows the tensor that it is added to.
+    new = [Axis(size, None if size > 1 else "") for size in out.shape]
+    for place, axis in enumerate(axes):
+        if axis.size == out.shape[missing + place]:
+            new[missing + place] = axis
+    return new
+
+
+@rule("repeat")
+def _repeat(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes, times = record.axes(args[0]), args[1]
+    axes = [*constants([1] * (len(times) - len(axes))), *axes]
+    return [product([Axis(count, ""), axis]) for axis, count in zip(axes, times, strict=True)]
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "_view_copy")
+def _view(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    sources, result = joined([axis for axis in record.axes(args[0]) if axis.size != 1], "product"), list[Axis]()
+    if any(size == 0 for size in out.shape):
+        return constants(out.shape)
+    for size in reversed(out.shape):
+        inside: Axes = []
+        left = size
+        try:
+            while left > 1:
+                axis = sources.pop()
+                if axis.size > left or left % axis.size:
+                    outer, axis = divide(axis, _common(axis.size, left))
+                    sources.append(outer)
+                inside.insert(0, axis)
+                left //= axis.size
+        except MismatchError as error:
+            for axis in record.axes(args[0]):
+                axis.pin(f"a reshape divides it: {error}")
+            return constants(out.shape)
+        result.insert(0, product(inside))
+    return result
+
+
+def _common(size: int, wanted: int) -> int:
+    """Return how much of an axis a dimension takes; the axis has more elements, or a number that does not divide."""
+    if size > wanted and size % wanted == 0:
+        return wanted
+    raise MismatchError(f"a dimension of {wanted} is not made of rows of {size}")
+
+
+@rule("as_strided")
+def _as_strided(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    if list(out.shape) == [axis.size for axis in axes]:  # another memory format
+        return axes
+    for axis in axes:
+        axis.pin("its memory is read in another order")
+    return constants(out.shape)
+
+
+@rule("slice")
+def _slice(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = list(record.axes(args[0]))
+    dim = (args[1] if len(args) > 1 else 0) % len(axes)
+    size, step = axes[dim].size, args[4] if len(args) > 4 else 1
+    if out.shape[dim] == size:
+        return axes
+    start = min((args[2] or 0) if len(args) > 2 else 0, size)
+    start = start + size if start < 0 else start
+    axes[dim] = _piece(axes[dim], start, out.shape[dim], step)
+    return axes
+
+
+def _piece(axis: Axis, start: int, length: int, step: int = 1) -> Axis:
+    try:
+        if step != 1:
+            raise MismatchError("every other element is taken")
+        sizes = [start, length, axis.size - start - length]
+        pieces = iter(split(axis, [size for size in sizes if size]))
+        return [next(pieces) if size else None for size in sizes][1] or Axis(0, "")
+    except MismatchError as error:
+        axis.pin(f"a slice divides it: {error}")
+        return Axis(length, "")
+
+
+@rule("select")
+def _select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = list(record.axes(args[0]))
+    dim = args[1] % len(axes)
+    axes.pop(dim).pin("single elements of it are read")
+    return axes
+
+
+@rule("cat")
+def _cat(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    dim = (args[1] if len(args) > 1 else 0) % out.dim()
+    parts = [record.axes(tensor) for tensor in args[0] if tensor.dim() == out.dim()]
+    result = list(parts[0])
+    for place in range(out.dim()):
+        if place == dim:
+            result[place] = concatenation([axes[place] for axes in parts])
+        else:
+            for axes in parts[1:]:
+                record.same(result[place], axes[place])
+    return result
+
+
+@rule("stack")
+def _stack(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    dim = (args[1] if len(args) > 1 else 0) % out.dim()
+    parts = [record.axes(tensor) for tensor in args[0]]
+    result = list(parts[0])
+    for axes in parts[1:]:
+        for one, other in zip(result, axes, strict=True):
+            record.same(one, other)
+    result.insert(dim, Axis(len(parts), ""))
+    return result
+
+
+@rule("embedding")
+def _embedding(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    weight = record.axes(args[0])
+    weight[0].pin("the entries of a table")
+    record.attribute(torch.nn.Embedding, "embedding_dim", weight[1])
+    return [*record.axes(args[1]), weight[1]]
+
+
+@rule("index")
+def _index(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes, indices = list(record.axes(args[0])), args[1]
+    places = [place for place, index in enumerate(indices) if index is not None]
+    for place in places:
+        axes[place].pin("the entries of a table")
+    if len(places) == 1:
+        return [*axes[: places[0]], *record.axes(indices[places[0]]), *axes[places[0] + 1 :]]
+    for axis in axes:
+        axis.pin("it is indexed together with other dimensions")
+    return constants(out.shape)
+
+
+@rule("index_select")
+def _index_select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    axes = list(record.axes(args[0]))
+    axes[args[1]].pin("single elements of it are read")
+    axes[args[1]] = Axis(out.shape[args[1]], "")
+    return axes
+
+
+@rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")
+@rule("_scaled_dot_product_efficient_attention", "scaled_dot_product_attention", "_scaled_dot_product_attention_math")
+@rule("_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_cudnn_attention")
+def _attention(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    query, key, value = (record.axes(tensor) for tensor in args[:3])
+    for own in (key, value):
+        for one, other in zip(query[:-2], own[:-2], strict=True):
+            if one.size == other.size:
+                record.same(one, other)
+    record.same(query[-1], key[-1])
+    for axes in (query, value):
+        axes[-1].pin(ATTENTION)
+    return [*query[:-1], value[-1]]
+
+
+@rule("zeros", "ones", "empty", "full", "arange", "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros")
+@rule("new_ones", "new_full", "new_empty", "scalar_tensor", "rand", "randn", "rand_like", "randn_like", "linspace")
+@rule("new_empty_strided", "empty_strided")
+def _created(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+    return created(out.shape)
+
+
+def pieces_of(record: Recorder, name: str, args: Sequence[Any], outs: Sequence[Tensor]) -> list[Axes] | None:
+    """Return the axes of the outputs of an operator that divides a tensor; None: it is not such an operator."""
+    if name in ("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split"):
+        axes = record.axes(args[0])
+        dim = (args[2] if len(args) > 2 else 0) % len(axes)
+        sizes = [out.shape[dim] for out in outs]
+        try:
+            parts = split(axes[dim], sizes)
+        except MismatchError as error:
+            axes[dim].pin(f"a split divides it: {error}")
+            parts = constants(sizes)
+        return [[*axes[:dim], part, *axes[dim + 1 :]] for part in parts]
+    if name == "unbind":
+        axes = list(record.axes(args[0]))
+        dim = (args[1] if len(args) > 1 else 0) % len(axes)
+        axes.pop(dim).pin("single elements of it are read")
+        return [list(axes) for _ in outs]
+    return None

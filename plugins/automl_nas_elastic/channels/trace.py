@@ -1,0 +1,294 @@
+"""One run of a network that records which axes its tensors have: `trace`."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from automl_nas.errors import SpaceError
+from automl_nas_elastic.channels.axis import Axis, MismatchError, divide, unify
+from automl_nas_elastic.channels.operators import Axes, constants, created, pieces_of, rule_of
+
+INPUT = "an input of the network"
+OUTPUT = "an output of the network"
+BATCH = 2  # a batch of one would be a dimension of size 1, which is repeated where sizes differ
+_READS = frozenset(("_local_scalar_dense", "is_nonzero", "equal", "item", "nonzero", "masked_select", "_unique2"))
+
+
+@dataclass
+class Step:
+    """One operator: its name, the path of the module that called it, and the axes of its outputs."""
+
+    name: str
+    path: str
+    outputs: tuple[Axes, ...]
+
+
+@dataclass
+class Call:
+    """One call of a module with one tensor that returned one tensor: their axes."""
+
+    path: str
+    inputs: Axes
+    outputs: Axes
+
+
+@dataclass
+class Trace:
+    """What a run found.
+
+    Attributes:
+        steps: the operators, in order.
+        calls: the calls of modules, in the order in which they returned; only those of one tensor to one tensor.
+        called: path -> how often the module was called.
+        tensors: (path, name) of each parameter and buffer that was used -> its axes.
+        attributes: path -> attribute -> axis or axes whose size it has.
+        seen: path -> axes of the tensors that the module itself computed or passed to its parts.
+        reads: path -> where the module's forward read a value of a tensor.
+        unknown: path -> operators without a rule.
+        on_meta: whether the run needed no data.
+        input: the input of the run.
+        output_shape: shape of the output.
+    """
+
+    input: Tensor
+    on_meta: bool
+    steps: list[Step] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    called: dict[str, int] = field(default_factory=dict)
+    tensors: dict[tuple[str, str], Axes] = field(default_factory=dict)
+    attributes: dict[str, dict[str, Axis | Axes]] = field(default_factory=dict)
+    seen: dict[str, list[Axis]] = field(default_factory=dict)
+    reads: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+    output_shape: tuple[int, ...] = ()
+
+
+def run_traced(network: nn.Module, inputs: Tensor) -> Trace:
+    """Run a network once on inputs in evaluation mode.
+
+    Raises:
+        SpaceError: it does not return one tensor.
+        Exception: whatever the network raises.
+    """
+    result = Trace(inputs, inputs.is_meta)
+    mode = _Mode(result, network)
+    mode.register(inputs, [Axis(inputs.shape[0], ""), *(Axis(size, INPUT) for size in inputs.shape[1:])])
+    with torch.no_grad(), plain_kernels(), mode.watching(), mode:
+        output = network.eval()(inputs)
+    if not isinstance(output, Tensor):
+        raise SpaceError(
+            f"the network returns a {type(output).__name__} in evaluation mode; a network of a space returns one "
+            "tensor: wrap it in a module that selects it"
+        )
+    for axis in mode.axes(output):
+        axis.pin(OUTPUT)
+    result.output_shape = tuple(output.shape)
+    return result
+
+
+class Running:
+    """Knows which module of a network is running.
+
+    Args:
+        network: whose modules are watched.
+
+    Attributes:
+        running: (path, module), the innermost last.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.running: list[tuple[str, nn.Module]] = [("", network)]
+
+    def entered(self, path: str, inputs: tuple[Any, ...]) -> None:
+        """Called before a module's forward."""
+
+    def left(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Called after a module's forward."""
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow the calls of modules."""
+        handles = []
+        for path, module in self.network.named_modules():
+            if path:
+                handles.append(module.register_forward_pre_hook(partial(self._enter, path)))
+                handles.append(module.register_forward_hook(partial(self._leave, path)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.entered(path, inputs)
+        self.running.append((path, module))
+
+    def _leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self.running.pop()
+        self.left(path, module, inputs, output)
+
+
+class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, result: Trace, network: nn.Module) -> None:
+        Running.__init__(self, network)
+        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
+        self.result = result
+        self._axes: dict[int, tuple[Tensor, Axes]] = {}
+        self._owners: dict[int, tuple[str, str]] = {}
+        for path, module in network.named_modules():
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    self._owners.setdefault(id(tensor), (path, name))
+
+    def axes(self, tensor: Tensor) -> Axes:
+        """Return the axes of a tensor."""
+        found = self._axes.get(id(tensor))
+        if found is None:
+            owner = self._owners.get(id(tensor))
+            own = constants(tensor.shape)
+            if owner is not None:
+                if tensor.is_floating_point():
+                    own = [Axis(size, None if size > 1 else "") for size in tensor.shape]
+                self.result.tensors[owner] = own
+            self._axes[id(tensor)] = found = (tensor, own)
+        return found[1]
+
+    def register(self, tensor: Tensor, axes: Axes) -> None:
+        """Set the axes of a tensor."""
+        self._axes[id(tensor)] = (tensor, axes)
+
+    def same(self, one: Axis, other: Axis) -> None:
+        """Unify two axes; fix both if that is impossible."""
+        try:
+            unify(one, other)
+        except MismatchError as error:
+            reason = f"it meets channels that are divided in another way, in '{self.running[-1][0]}': {error}"
+            one.pin(reason)
+            other.pin(reason)
+
+    def attribute(self, kind: type | tuple[type, ...], name: str, axis: Axis | Axes) -> None:
+        """Record an attribute of the running module."""
+        path, module = self.running[-1]
+        if isinstance(module, kind):
+            self.result.attributes.setdefault(path, {})[name] = axis
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        path = self.running[-1][0]
+        name = func.overloadpacket.__name__
+        if name in _READS:
+            self.result.reads.setdefault(path, _line())
+        out = func(*args, **kwargs)
+        outs = list(_tensors([out]))
+        if outs:
+            self._record(func, name, path, [*args, *kwargs.values()] if name != "slice" else list(args), outs)
+        return out
+
+    def _record(self, func: Any, name: str, path: str, args: list[Any], outs: list[Tensor]) -> None:
+        apply = rule_of(func)
+        pieces = pieces_of(self, name, args, outs)
+        if pieces is not None:
+            axes = pieces
+        elif apply is not None:
+            first = apply(self, args, outs[0])
+            # Further outputs are indices, of the same shape, or statistics that nobody reads.
+            axes = [first, *(first if each.shape == outs[0].shape else created(each.shape) for each in outs[1:])]
+        else:
+            self.result.unknown.setdefault(path, set()).add(name)
+            for tensor in _tensors(args):
+                for axis in self.axes(tensor):
+                    axis.pin(f"the operator {name} has no rule")
+            axes = [constants(each.shape) for each in outs]
+        for tensor, own in zip(outs, axes, strict=True):
+            self._axes[id(tensor)] = (tensor, own)
+        self.result.steps.append(Step(name, path, tuple(axes)))
+        self.result.seen.setdefault(path, []).extend(axis for own in axes for axis in own if axis.size > 1)
+
+    def entered(self, path: str, inputs: tuple[Any, ...]) -> None:
+        """Record what a module receives from the module that calls it."""
+        self._passed(inputs)
+
+    def left(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Record what a module returned."""
+        self.result.called[path] = self.result.called.get(path, 0) + 1
+        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            self.result.calls.append(Call(path, self.axes(inputs[0]), self.axes(output)))
+        else:
+            self.result.calls.append(Call(path, [], []))
+        if isinstance(module, nn.MultiheadAttention):
+            self._attention_layer(path, module)
+        self._passed((output,))
+
+    def _passed(self, values: tuple[Any, ...]) -> None:
+        seen = self.result.seen.setdefault(self.running[-1][0], [])
+        for tensor in _tensors(values):
+            seen.extend(axis for axis in self.axes(tensor) if axis.size > 1)
+
+    def _attention_layer(self, path: str, module: nn.MultiheadAttention) -> None:
+        """Tie the width of torch's attention layer to its heads: its forward requires that they are equal."""
+        own = self.result.attributes.setdefault(path, {})
+        weight = module.in_proj_weight
+        if weight is None:
+            for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                for axis in self.axes(getattr(module, name)):
+                    axis.pin("an attention layer whose queries and keys have different widths")
+            return
+        first, width = self.axes(weight)
+        try:
+            unify(divide(first, module.embed_dim)[1], width)
+            heads, _ = divide(width, module.head_dim)
+        except MismatchError as error:
+            for axis in (first, width):
+                axis.pin(f"an attention layer: {error}")
+            return
+        own.update(dict.fromkeys(("embed_dim", "kdim", "vdim"), width), num_heads=heads)
+        self.result.attributes[f"{path}.out_proj"] = {"in_features": width, "out_features": width}
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _line() -> str:
+    """Return file and line of the code outside of torch that is running."""
+    own = str(Path(__file__).parent)
+    libraries = str(Path(torch.__file__).parent)
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith((own, libraries)) and "importlib" not in frame.filename:
+            return f"{Path(frame.filename).name}, line {frame.lineno}"
+    return "an unknown line"
+
+
+@contextlib.contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Switch off the fused kernels of attention layers and LSTMs, which would be one operator."""
+    mkldnn: Any = torch.backends.mkldnn
+    before = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    mkldnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        mkldnn.enabled = before[1]
+
+
+def example_input(input_shape: Sequence[int], network: nn.Module, device: str) -> Tensor:
+    """Return a batch of zeros in the type of the network's parameters."""
+    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return torch.zeros(BATCH, *input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)

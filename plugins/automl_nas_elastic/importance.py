@@ -1,0 +1,68 @@
+"""Which channels stay: the most important ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from automl_nas_elastic.channels.axis import elements
+from automl_nas_elastic.choices import Option, Width
+
+Importance: TypeAlias = Literal["l1", "bn_scale", "taylor"]
+
+
+def orders(
+    network: nn.Module, options: Iterable[Option], importance: Importance, gradients: Mapping[str, Tensor]
+) -> dict[str, NDArray[np.int64]]:
+    """Return name of each width -> its indices, the most important first; ties keep their order.
+
+    Args:
+        network: whose weights decide.
+        options: of the network.
+        importance: ``l1``: the sum of the absolute weights of a channel (Li et al. 2017, arXiv 1608.08710), in all
+            layers that produce or use it, each divided by its mean; ``bn_scale``: the absolute scales of batch
+            normalisation (Liu et al. 2017, arXiv 1708.06519), ``l1`` for channels without any; ``taylor``: the sum of
+            weight times gradient, squared (Molchanov et al. 2019, arXiv 1906.10771, equation 8).
+        gradients: for ``taylor``, name of a parameter -> gradient of the loss.
+    """
+    result = {}
+    for option in options:
+        if isinstance(option, Width):
+            score = _scores(network, option, importance, gradients)
+            result[option.name] = np.argsort(-score, kind="stable")
+    return result
+
+
+def _scores(
+    network: nn.Module, width: Width, importance: Importance, gradients: Mapping[str, Tensor]
+) -> NDArray[np.float64]:
+    weights, scales = np.zeros(width.atom.size), np.zeros(width.atom.size)
+    for owner in width.owners:
+        module = network.get_submodule(owner.path)
+        parameter = module._parameters.get(owner.tensor)
+        if parameter is None:
+            continue
+        values = parameter.detach().abs()
+        if importance == "taylor":
+            gradient = gradients.get(f"{owner.path}.{owner.tensor}".lstrip("."))
+            if gradient is None:
+                continue
+            values = (parameter.detach() * gradient).cpu()
+        others = [dim for dim in range(values.dim()) if dim != owner.dim]
+        own = values.double().sum(others) if others else values.double()
+        element = elements(owner.axis, width.atom)
+        here = element >= 0
+        score = np.bincount(element[here], weights=own.cpu().numpy()[here], minlength=width.atom.size)
+        if importance == "taylor":
+            weights += score  # the sum over all weights of a channel is squared
+        elif isinstance(module, nn.modules.batchnorm._NormBase):
+            scales += score if owner.tensor == "weight" else 0
+        elif parameter.dim() > 1:
+            weights += score / max(score.mean(), 1e-30)
+    if importance == "taylor":
+        return weights**2
+    return scales if importance == "bn_scale" and scales.any() else weights

@@ -1,0 +1,286 @@
+"""Networks with fewer channels, blocks and smaller kernels: the model's own modules with slices of its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from automl_nas.space import Value
+from automl_nas_elastic.channels.axis import Axis, positions, signature, size_of
+from automl_nas_elastic.channels.trace import Trace
+from automl_nas_elastic.choices import Depth, Kernel, Option, Width, normal
+
+
+@dataclass
+class Plan:
+    """What an architecture keeps.
+
+    Attributes:
+        kept: atom -> indices, ascending; atoms that keep all are left out.
+        sizes: atom -> number of these indices.
+        values: atom -> the value of its decision.
+        skipped: paths of blocks that are left out.
+        kernels: path of a convolution -> length of its kernel's sides.
+    """
+
+    kept: dict[Axis, NDArray[np.int64]] = field(default_factory=dict)
+    sizes: dict[Axis, int] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
+    kernels: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """A buffer of a view that is a slice of the supernet's: what to do after a forward pass in training mode."""
+
+    module: nn.Module
+    name: str
+    whole: Tensor
+    indices: tuple[Tensor, ...]
+
+    def write_back(self) -> None:
+        """Copy the slice into the supernet's buffer."""
+        own = self.module._buffers[self.name]
+        if self.module.training and own is not None:
+            self.whole[self.indices] = own.detach()
+
+
+@final
+class Narrowing:
+    """Makes narrower networks of one network.
+
+    Args:
+        network: the whole network, or one of the same structure.
+        trace: of its run.
+        options: what varies.
+        attributes: path -> attribute -> axis whose size it has.
+        orders: name of a width -> its indices, the most important first.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        trace: Trace,
+        options: Iterable[Option],
+        attributes: Mapping[str, Mapping[str, Axis | list[Axis]]],
+        orders: Mapping[str, NDArray[np.int64]],
+    ) -> None:
+        self.options = {option.name: option for option in options}
+        self._orders = dict(orders)
+        varying = {option.atom for option in self.options.values() if isinstance(option, Width)}
+        self._tensors: dict[tuple[str, str], list[tuple[int, Axis]]] = {}
+        for key, axes in trace.tensors.items():
+            own = [(dim, axis) for dim, axis in enumerate(axes) if not varying.isdisjoint(axis.atoms())]
+            if own:
+                self._tensors[key] = own
+        self._attributes: dict[str, list[tuple[str, Axis | list[Axis]]]] = {}
+        for path, named in attributes.items():
+            follows = [(n, a) for n, a in named.items() if any(not varying.isdisjoint(x.atoms()) for x in _listed(a))]
+            if follows:
+                self._attributes[path] = follows
+        self._places = _places(network, self._tensors)
+        self._indices: dict[Any, Tensor | None] = {}
+        self._signatures = {id(axis): signature(axis) for own in self._tensors.values() for _, axis in own}
+
+    def plan(self, values: Mapping[str, Value]) -> Plan:
+        """Return what an architecture keeps."""
+        plan = Plan()
+        for name, option in self.options.items():
+            value = values[name]
+            assert isinstance(value, int)
+            if value == option.decision.options[-1]:
+                continue
+            if isinstance(option, Width):
+                plan.kept[option.atom] = np.sort(self._orders[name][:value])
+                plan.sizes[option.atom] = value
+            elif isinstance(option, Depth):
+                plan.skipped.update(option.blocks[value:])
+            else:
+                plan.kernels[option.path] = value
+        return plan
+
+    def view(self, network: nn.Module, plan: Plan) -> tuple[nn.Module, list[Sliced]]:
+        """Return a network whose weights are slices of the whole network's, and the slices of its buffers."""
+        sliced: list[Sliced] = []
+        copied = _Copies(self, plan, sliced, lambda tensor: tensor).network(network)
+        return copied, sliced
+
+    def extract(self, network: nn.Module, plan: Plan) -> nn.Module:
+        """Return a network with weights of its own."""
+        with torch.no_grad():
+            narrow = _Copies(self, plan, [], _own).network(network)
+            return copy.deepcopy(narrow)
+
+    def tensor_changes(self, path: str, plan: Plan) -> Iterable[tuple[str, list[tuple[int, Axis]]]]:
+        """Yield name and axes of the tensors of a module that a plan makes smaller."""
+        for name, key in self._places.get(path, ()):
+            own = [(dim, axis) for dim, axis in self._tensors[key] if any(atom in plan.sizes for atom in axis.atoms())]
+            if own:
+                yield name, own
+
+    def attribute_changes(self, path: str, plan: Plan) -> Iterable[tuple[str, object]]:
+        """Yield attribute and its new value."""
+        for name, axis in self._attributes.get(path, ()):
+            if isinstance(axis, Axis):
+                yield name, size_of(axis, plan.sizes)
+            else:
+                yield name, tuple(size_of(each, plan.sizes) for each in axis)
+
+    def indices(self, axis: Axis, plan: Plan, device: torch.device) -> Tensor:
+        """Return the indices of an axis that stay."""
+        values = tuple((id(atom), plan.sizes.get(atom)) for atom in axis.atoms())
+        key = self._signatures[id(axis)], values, device
+        found = self._indices.get(key)
+        if found is None:
+            kept = positions(axis, plan.kept)
+            assert kept is not None
+            found = self._indices[key] = torch.from_numpy(kept).to(device)
+        return found
+
+
+class _Copies:
+    """Copies the modules that a plan changes; the others are shared."""
+
+    def __init__(
+        self, narrowing: Narrowing, plan: Plan, sliced: list[Sliced], finish: Callable[[Tensor], Tensor]
+    ) -> None:
+        self._narrowing, self._plan, self._sliced, self._finish = narrowing, plan, sliced, finish
+        self._modules: dict[int, nn.Module] = {}
+        self._tensors: dict[int, Tensor] = {}
+
+    def network(self, network: nn.Module) -> nn.Module:
+        return self._copy("", network)
+
+    def _copy(self, path: str, module: nn.Module) -> nn.Module:
+        done = self._modules.get(id(module))
+        if done is not None:
+            return done
+        plan, children, changed = self._plan, dict[str, nn.Module | None](), False
+        for name, child in module._modules.items():
+            if child is None:
+                children[name] = None
+                continue
+            own = f"{path}.{name}" if path else name
+            if own in plan.skipped:
+                changed = True
+                if not _runs_in_order(module):
+                    children[name] = nn.Identity().train(child.training)
+                continue
+            children[name] = copied = self._copy(own, child)
+            changed |= copied is not child
+        tensors = list(self._narrowing.tensor_changes(path, plan))
+        attributes = [
+            (name, value)
+            for name, value in self._narrowing.attribute_changes(path, plan)
+            if normal(getattr(module, name)) != value
+        ]
+        side = plan.kernels.get(path)
+        if changed or tensors or attributes or side is not None:
+            module = self._changed(module, children, tensors, attributes, side)
+        self._modules[id(module)] = module
+        return module
+
+    def _changed(
+        self,
+        module: nn.Module,
+        children: Mapping[str, nn.Module | None],
+        tensors: Sequence[tuple[str, list[tuple[int, Axis]]]],
+        attributes: Sequence[tuple[str, object]],
+        side: int | None,
+    ) -> nn.Module:
+        twin: nn.Module = object.__new__(type(module))
+        own = twin.__dict__
+        own.update(module.__dict__)
+        own["_modules"], own["_parameters"] = dict(children), module._parameters.copy()
+        own["_buffers"] = module._buffers.copy()
+        for name, value in attributes:
+            own[name] = value
+        for name, axes in tensors:
+            is_buffer = name in module._buffers
+            whole = module._buffers[name] if is_buffer else module._parameters[name]
+            assert whole is not None
+            tensor, indices = whole, []
+            for dim, axis in axes:
+                index = self._narrowing.indices(axis, self._plan, whole.device)
+                indices.append((dim, index))
+                tensor = tensor.index_select(dim, index)
+            tensor = self._same_object(whole, tensor)
+            own["_buffers" if is_buffer else "_parameters"][name] = tensor
+            if is_buffer:
+                self._sliced.append(Sliced(twin, name, whole, _grid(whole, indices)))
+        if side is not None:
+            _crop(twin, side, self._finish)
+        return twin
+
+    def _same_object(self, whole: Tensor, narrow: Tensor) -> Tensor:
+        """Return the tensor of a view; modules that share a tensor share its slice."""
+        found = self._tensors.get(id(whole))
+        if found is None:
+            found = self._finish(narrow) if isinstance(whole, nn.Parameter) else narrow
+            if isinstance(found, nn.Parameter):
+                found.requires_grad_(whole.requires_grad)
+            self._tensors[id(whole)] = found
+        return found
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor.detach())
+
+
+def _listed(axis: Axis | list[Axis]) -> list[Axis]:
+    return [axis] if isinstance(axis, Axis) else axis
+
+
+def _places(
+    network: nn.Module, tensors: Mapping[tuple[str, str], object]
+) -> dict[str, list[tuple[str, tuple[str, str]]]]:
+    """Return path -> name of a tensor and the key in ``tensors`` of the same tensor, which modules may share."""
+    keys = {}
+    for path, name in tensors:
+        module = network.get_submodule(path)
+        keys[id(module._parameters.get(name, module._buffers.get(name)))] = (path, name)
+    places: dict[str, list[tuple[str, tuple[str, str]]]] = {}
+    for path, module in network.named_modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if id(tensor) in keys:
+                places.setdefault(path, []).append((name, keys[id(tensor)]))
+    return places
+
+
+def _runs_in_order(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _grid(tensor: Tensor, indices: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, ...]:
+    """Return the index of a slice: one tensor for each dimension up to the last sliced one, broadcast together."""
+    given = dict(indices)
+    last = max(given)
+    result = []
+    for dim in range(last + 1):
+        index = given.get(dim, torch.arange(tensor.shape[dim], device=tensor.device))
+        result.append(index.reshape(-1, *[1] * (last - dim)))
+    return tuple(result)
+
+
+def _crop(module: nn.Module, side: int, finish: Callable[[Tensor], Tensor]) -> None:
+    """Keep the centre of a convolution's kernel, and the size of its output."""
+    convolution: Any = module
+    weight = convolution._parameters["weight"]
+    border = (convolution.kernel_size[0] - side) // 2
+    middle = (Ellipsis, *[slice(border, border + side)] * (weight.dim() - 2))
+    own = module.__dict__
+    # Contiguous, as the weight of an extracted network: kernels may round other layouts in another way.
+    cropped = finish(weight[middle].contiguous())
+    if isinstance(cropped, nn.Parameter):
+        cropped.requires_grad_(weight.requires_grad)
+    own["_parameters"]["weight"] = cropped
+    own["kernel_size"] = (side,) * len(convolution.kernel_size)
+    own["padding"] = tuple(dilation * (side - 1) // 2 for dilation in convolution.dilation)
+    own["_reversed_padding_repeated_twice"] = [each for pad in reversed(own["padding"]) for each in (pad, pad)]
