@@ -157,7 +157,7 @@ def find(network: nn.Module, trace: Trace, steps: Steps) -> Findings:
         trace: of the run.
         steps: which sizes the decisions have.
     """
-    found = Findings()
+    findings = Findings()
     parameters = {
         (path, name): parameter
         for path, module in network.named_modules()
@@ -167,24 +167,29 @@ def find(network: nn.Module, trace: Trace, steps: Steps) -> Findings:
     names: set[str] = set()
     for atom, owners in owners_of(trace).items():
         weights = [o for o in owners if (o.path, o.tensor) in parameters and parameters[o.path, o.tensor].dim() > 1]
-        producer = next((o for o in weights if o.dim == 0 or o.tensor != "weight"), weights[0] if weights else None)
+        producer = next((o for o in weights if _produces(network, o)), weights[0] if weights else None)
         if producer is None or atom.size < 2:
             continue
         if atom.fixed is not None:
-            if atom.fixed:
-                found.fixed.append(Fixed(str(producer), atom.size, atom.fixed))
+            if atom.fixed and atom.size >= 4:  # fewer are no channels: queries, keys and values, for example
+                findings.fixed.append(Fixed(str(producer), atom.size, atom.fixed))
             continue
         kind, unit = _kind(atom, weights)
         values = sizes(atom.size, steps, unit)
         if len(values) < 2:
-            found.fixed.append(Fixed(str(producer), atom.size, "there are too few to leave some out"))
+            findings.fixed.append(Fixed(str(producer), atom.size, "there are too few to leave some out"))
             continue
-        found.options.append(Width(_free(f"{producer.path}.{kind}", names), Ordinal(values), atom, tuple(owners)))
-    found.options += _depths(network, trace, steps, names)
-    found.options += _kernels(network, trace, names)
+        findings.options.append(Width(_free(f"{producer.path}.{kind}", names), Ordinal(values), atom, tuple(owners)))
+    findings.options += _depths(network, trace, steps, names)
+    findings.options += _kernels(network, trace, names)
     order = {path: number for number, path in enumerate(dict(network.named_modules()))}
-    found.options.sort(key=lambda option: order[option.paths[0]])
-    return found
+    findings.options.sort(key=lambda option: order[option.paths[0]])
+    return findings
+
+
+def _produces(network: nn.Module, owner: Owner) -> bool:
+    """Whether a dimension is the output of a layer."""
+    return owner.dim == (1 if isinstance(network.get_submodule(owner.path), nn.Embedding) else 0)
 
 
 def _free(name: str, names: set[str]) -> str:
@@ -203,7 +208,9 @@ def _kind(atom: Axis, weights: Sequence[Owner]) -> tuple[str, int]:
     beside = [part for owner in weights for part in owner.axis.atoms() if part is not atom]
     if any(part.fixed == ATTENTION for part in beside):
         return "heads", unit
-    return ("groups" if unit > 1 and all(o.axis.root() is not atom for o in weights) else "width"), unit
+    products = [owner.axis.root() for owner in weights if owner.axis.root().form == "product"]
+    outer = [axis for axis in products if axis.parts[0].root() is atom]
+    return ("groups" if outer and all(o.axis.root() is not atom for o in weights) else "width"), unit
 
 
 def sizes(size: int, steps: Steps, unit: int = 1) -> tuple[int, ...]:
@@ -247,7 +254,9 @@ def _depths(network: nn.Module, trace: Trace, steps: Steps, names: set[str]) -> 
 def _holds(network: nn.Module, path: str, skippable: set[str]) -> bool:
     """Whether a module is itself a sequence with blocks that can be skipped."""
     module = network.get_submodule(path)
-    return isinstance(module, nn.Sequential | nn.ModuleList) and any(f"{path}.{n}" in skippable for n in module._modules)
+    return isinstance(module, nn.Sequential | nn.ModuleList) and any(
+        f"{path}.{n}" in skippable for n in module._modules
+    )
 
 
 def _skippable(network: nn.Module, trace: Trace, path: str, call: Call) -> bool:
@@ -262,10 +271,10 @@ def _skippable(network: nn.Module, trace: Trace, path: str, call: Call) -> bool:
     if [axis.size for axis in call.inputs] != [axis.size for axis in call.outputs]:
         return False
     inside = (step for step in trace.steps if step.path == path or step.path.startswith(f"{path}."))
-    wanted = [signature(axis) for axis in call.outputs if not axis.constant]
+    outputs = [signature(axis) for axis in call.outputs if not axis.constant]
     return any(
         step.name in ("add", "add_")
-        and [signature(axis) for axis in step.outputs[0] if not axis.constant] == wanted
+        and [signature(axis) for axis in step.outputs[0] if not axis.constant] == outputs
         and [axis.size for axis in step.outputs[0]] == [axis.size for axis in call.outputs]
         for step in inside
     )
@@ -297,10 +306,10 @@ ATTRIBUTE_WORDS = ("dim", "channel", "width", "feature", "hidden", "head", "embe
 def followed_attributes(network: nn.Module, trace: Trace) -> Mapping[str, Mapping[str, Axis | list[Axis]]]:
     """Return path -> attribute -> axis (axes) whose size it has.
 
-    Layers of torch are known. In other modules it is every whole number whose name speaks of channels and that equals
-    the size of exactly one axis of the tensors that the module computes.
+    Layers of torch are known. In other modules it is every whole number whose name contains a word for channels and
+    that equals the size of exactly one axis of the tensors that the module computes.
     """
-    found: dict[str, dict[str, Axis | list[Axis]]] = {path: dict(own) for path, own in trace.attributes.items()}
+    findings: dict[str, dict[str, Axis | list[Axis]]] = {path: dict(own) for path, own in trace.attributes.items()}
     for path, module in network.named_modules():
         if type(module).__module__.startswith("torch.nn."):
             continue
@@ -309,8 +318,8 @@ def followed_attributes(network: nn.Module, trace: Trace) -> Mapping[str, Mappin
                 continue
             axis = _axis_of_size(trace.seen.get(path, []), value, "head" in name.lower())
             if axis is not None:
-                found.setdefault(path, {})[name] = axis
-    return found
+                findings.setdefault(path, {})[name] = axis
+    return findings
 
 
 def _axis_of_size(axes: Sequence[Axis], size: int, heads: bool) -> Axis | None:

@@ -55,8 +55,8 @@ def _scores(
         others = [dim for dim in range(values.dim()) if dim != owner.dim]
         own = values.double().sum(others) if others else values.double()
         element = elements(owner.axis, width.atom)
-        here = element >= 0
-        score = np.bincount(element[here], weights=own.cpu().numpy()[here], minlength=width.atom.size)
+        inside = element >= 0
+        score = np.bincount(element[inside], weights=own.cpu().numpy()[inside], minlength=width.atom.size)
         if importance == "taylor":
             weights += score  # the sum over all weights of a channel is squared
         elif isinstance(module, nn.modules.batchnorm._NormBase):

@@ -30,22 +30,23 @@ def load_model(name: str, arguments: Mapping[str, Any], num_classes: int | None)
     """
     try:
         if ":" in name:
-            made = _imported(name, arguments)
+            model = _imported(name, arguments)
         elif name.startswith(TIMM):
-            made = _timm(name.removeprefix(TIMM), _with_classes(arguments, num_classes))
+            model = _timm(name.removeprefix(TIMM), _with_classes(arguments, num_classes))
         else:
-            made = _torchvision(name, _with_classes(arguments, num_classes))
+            model = _torchvision(name, _with_classes(arguments, num_classes))
     except AutoMLNASError:
         raise
     except Exception as error:  # of the user's code, or of the library
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigurationError(f"the model '{name}' cannot be made: {type(error).__name__}: {reason}", path="model")
-    if not isinstance(made, nn.Module):
+        message = f"the model '{name}' cannot be made: {type(error).__name__}: {reason}"
+        raise ConfigurationError(message, path="model") from error
+    if not isinstance(model, nn.Module):
         raise ConfigurationError(
-            f"'{name}' is a {type(made).__name__}; name a torch.nn.Module, or a class or function that returns one",
+            f"'{name}' is a {type(model).__name__}; name a torch.nn.Module, or a class or function that returns one",
             path="model",
         )
-    return made
+    return model
 
 
 def _with_classes(arguments: Mapping[str, Any], num_classes: int | None) -> dict[str, Any]:
@@ -54,14 +55,14 @@ def _with_classes(arguments: Mapping[str, Any], num_classes: int | None) -> dict
 
 def _imported(name: str, arguments: Mapping[str, Any]) -> Any:
     try:
-        found = import_reference(name, path="model")
+        loaded = import_reference(name, path="model")
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"cannot import '{name}': {error}", path="model") from error
-    if isinstance(found, nn.Module):
+    if isinstance(loaded, nn.Module):
         if arguments:
             raise ConfigurationError(f"'{name}' is a module, which takes no arguments", path="arguments")
-        return copy.deepcopy(found)
-    return found(**arguments) if callable(found) else found
+        return copy.deepcopy(loaded)
+    return loaded(**arguments) if callable(loaded) else loaded
 
 
 def _timm(name: str, arguments: Mapping[str, Any]) -> Any:

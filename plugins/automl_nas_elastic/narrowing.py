@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from automl_nas.space import Value
 from automl_nas_elastic.channels.axis import Axis, positions, signature, size_of
 from automl_nas_elastic.channels.trace import Trace
-from automl_nas_elastic.choices import Depth, Kernel, Option, Width, normal
+from automl_nas_elastic.choices import Depth, Option, Width, normal
 
 
 @dataclass
@@ -23,14 +23,14 @@ class Plan:
     """What an architecture keeps.
 
     Attributes:
-        kept: atom -> indices, ascending; atoms that keep all are left out.
+        indices: atom -> indices, ascending; atoms that keep all are left out.
         sizes: atom -> number of these indices.
         values: atom -> the value of its decision.
         skipped: paths of blocks that are left out.
         kernels: path of a convolution -> length of its kernel's sides.
     """
 
-    kept: dict[Axis, NDArray[np.int64]] = field(default_factory=dict)
+    indices: dict[Axis, NDArray[np.int64]] = field(default_factory=dict)
     sizes: dict[Axis, int] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     kernels: dict[str, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Narrowing:
             if value == option.decision.options[-1]:
                 continue
             if isinstance(option, Width):
-                plan.kept[option.atom] = np.sort(self._orders[name][:value])
+                plan.indices[option.atom] = np.sort(self._orders[name][:value])
                 plan.sizes[option.atom] = value
             elif isinstance(option, Depth):
                 plan.skipped.update(option.blocks[value:])
@@ -115,8 +115,10 @@ class Narrowing:
     def extract(self, network: nn.Module, plan: Plan) -> nn.Module:
         """Return a network with weights of its own."""
         with torch.no_grad():
-            narrow = _Copies(self, plan, [], _own).network(network)
-            return copy.deepcopy(narrow)
+            copies = _Copies(self, plan, [], _own)
+            narrow = copies.network(network)
+            # What was sliced is already a copy.
+            return copy.deepcopy(narrow, copies.own())
 
     def tensor_changes(self, path: str, plan: Plan) -> Iterable[tuple[str, list[tuple[int, Axis]]]]:
         """Yield name and axes of the tensors of a module that a plan makes smaller."""
@@ -137,12 +139,12 @@ class Narrowing:
         """Return the indices of an axis that stay."""
         values = tuple((id(atom), plan.sizes.get(atom)) for atom in axis.atoms())
         key = self._signatures[id(axis)], values, device
-        found = self._indices.get(key)
-        if found is None:
-            kept = positions(axis, plan.kept)
-            assert kept is not None
-            found = self._indices[key] = torch.from_numpy(kept).to(device)
-        return found
+        cached = self._indices.get(key)
+        if cached is None:
+            own = positions(axis, plan.indices)
+            assert own is not None
+            cached = self._indices[key] = torch.from_numpy(own).to(device)
+        return cached
 
 
 class _Copies:
@@ -157,6 +159,10 @@ class _Copies:
 
     def network(self, network: nn.Module) -> nn.Module:
         return self._copy("", network)
+
+    def own(self) -> dict[int, Any]:
+        """Return a memo for ``copy.deepcopy`` in which the slices are their own copies."""
+        return {id(tensor): tensor for tensor in self._tensors.values()}
 
     def _copy(self, path: str, module: nn.Module) -> nn.Module:
         done = self._modules.get(id(module))
@@ -216,18 +222,18 @@ class _Copies:
             if is_buffer:
                 self._sliced.append(Sliced(twin, name, whole, _grid(whole, indices)))
         if side is not None:
-            _crop(twin, side, self._finish)
+            self._tensors[id(own["_parameters"]["weight"])] = _crop(twin, side, self._finish)
         return twin
 
     def _same_object(self, whole: Tensor, narrow: Tensor) -> Tensor:
         """Return the tensor of a view; modules that share a tensor share its slice."""
-        found = self._tensors.get(id(whole))
-        if found is None:
-            found = self._finish(narrow) if isinstance(whole, nn.Parameter) else narrow
-            if isinstance(found, nn.Parameter):
-                found.requires_grad_(whole.requires_grad)
-            self._tensors[id(whole)] = found
-        return found
+        cached = self._tensors.get(id(whole))
+        if cached is None:
+            cached = self._finish(narrow) if isinstance(whole, nn.Parameter) else narrow
+            if isinstance(cached, nn.Parameter):
+                cached.requires_grad_(whole.requires_grad)
+            self._tensors[id(whole)] = cached
+        return cached
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -260,17 +266,17 @@ def _runs_in_order(module: nn.Module) -> bool:
 
 def _grid(tensor: Tensor, indices: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, ...]:
     """Return the index of a slice: one tensor for each dimension up to the last sliced one, broadcast together."""
-    given = dict(indices)
-    last = max(given)
+    sliced = dict(indices)
+    last = max(sliced)
     result = []
     for dim in range(last + 1):
-        index = given.get(dim, torch.arange(tensor.shape[dim], device=tensor.device))
+        index = sliced.get(dim, torch.arange(tensor.shape[dim], device=tensor.device))
         result.append(index.reshape(-1, *[1] * (last - dim)))
     return tuple(result)
 
 
-def _crop(module: nn.Module, side: int, finish: Callable[[Tensor], Tensor]) -> None:
-    """Keep the centre of a convolution's kernel, and the size of its output."""
+def _crop(module: nn.Module, side: int, finish: Callable[[Tensor], Tensor]) -> Tensor:
+    """Keep the centre of a convolution's kernel, and the size of its output; return the new weight."""
     convolution: Any = module
     weight = convolution._parameters["weight"]
     border = (convolution.kernel_size[0] - side) // 2
@@ -284,3 +290,4 @@ def _crop(module: nn.Module, side: int, finish: Callable[[Tensor], Tensor]) -> N
     own["kernel_size"] = (side,) * len(convolution.kernel_size)
     own["padding"] = tuple(dilation * (side - 1) // 2 for dilation in convolution.dilation)
     own["_reversed_padding_repeated_twice"] = [each for pad in reversed(own["padding"]) for each in (pad, pad)]
+    return cropped

@@ -87,18 +87,18 @@ class ElasticSpace(SupernetSpace):
         trace = traced(meta, self._input_shape)
         _pin_reads(meta, trace)
         runs = meta.to(trace.input.device)
-        found, _ = verified(runs, trace, Steps(tuple(widths), granularity, depths), include, exclude)
-        if not found.options:
-            reasons = dict.fromkeys(f"{each.where}: {each.reason}" for each in found.fixed)
+        findings, _ = verified(runs, trace, Steps(tuple(widths), granularity, depths), include, exclude)
+        if not findings.options:
+            reasons = dict.fromkeys(f"{each.where}: {each.reason}" for each in findings.fixed)
             raise SpaceError(
                 f"nothing can vary in {type(network).__name__}"
                 + (f": {'; '.join([*reasons][:3])}" if reasons else "; do include and exclude leave a decision?")
             )
-        self._fixed = tuple(found.fixed)
-        self._options = tuple(found.options)
-        self._narrowing = _narrowing(self._network, trace, found.options, importance, gradients or {})
+        self._fixed = tuple(findings.fixed)
+        self._options = tuple(findings.options)
+        self._narrowing = _narrowing(self._network, trace, findings.options, importance, gradients or {})
         self._meta = meta.to("meta")
-        self._decisions: dict[str, Decision] = {each.name: each.decision for each in found.options}
+        self._decisions: dict[str, Decision] = {each.name: each.decision for each in findings.options}
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuilt, (self._network, self._settings)

@@ -70,9 +70,7 @@ class ElasticSupernet(Supernet):
         values: dict[str, Value] = {}
         for name, decision in self._decisions.items():
             if name not in selection:
-                raise SpaceError(
-                    f"the selection lacks the decision '{name}'; it must name all {len(self._decisions)}"
-                )
+                raise SpaceError(f"the selection lacks the decision '{name}'; it must name all {len(self._decisions)}")
             try:
                 values[name] = decision.validate(selection[name])
             except SpaceError as error:

@@ -3,17 +3,39 @@ that the axes have."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automl_nas.streams import stream
 from automl_nas_elastic.channels.axis import Axis, MismatchError, signature, size_of, unify
-from automl_nas_elastic.channels.trace import Running, Step, Trace, plain_kernels
-from automl_nas_elastic.choices import Findings, Fixed, Option, Steps, Width, chosen, find, followed_attributes, owners_of
+from automl_nas_elastic.channels.operators import ATTENTION
+from automl_nas_elastic.channels.trace import Running, Step, Trace, plain_kernels, tensors_in
+from automl_nas_elastic.choices import (
+    Depth,
+    Findings,
+    Fixed,
+    Option,
+    Steps,
+    Width,
+    chosen,
+    find,
+    followed_attributes,
+    owners_of,
+)
 from automl_nas_elastic.narrowing import Narrowing, Plan
+
+# Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1.
+_REARRANGE = frozenset(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "expand", "clone"))
+_REARRANGE |= frozenset(("t", "transpose", "permute", "alias", "detach", "as_strided", "as_strided_", "_to_copy"))
+
+
+RANDOM = 2
+"""The number of random networks that are run besides the extreme ones."""
 
 
 class DiffersError(Exception):
@@ -41,7 +63,7 @@ def check(network: nn.Module, trace: Trace, plan: Plan, owned: Mapping[Axis, obj
     Raises:
         DiffersError: an operator is another one, or its output has another shape.
     """
-    steps = iter([step for step in trace.steps if not _skipped(step.path, plan.skipped)])
+    steps = iter([s for s in trace.steps if s.name not in _REARRANGE and not _skipped(s.path, plan.skipped)])
     mode = _Comparison(network, steps, plan, owned)
     try:
         with torch.no_grad(), plain_kernels(), mode.watching(), mode:
@@ -66,10 +88,10 @@ class _Comparison(Running, TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        outs = [out] if isinstance(out, Tensor) else [x for x in out if isinstance(x, Tensor)] if out is not None else []
-        if not outs:
-            return out
+        outs = list(tensors_in([out]))
         name, path = func.overloadpacket.__name__, self.running[-1][0]
+        if not outs or name in _REARRANGE:
+            return out
         step = next(self._steps, None)
         if step is None or step.name != name or len(step.outputs) != len(outs):
             raise DiffersError(path, f"it runs {name} where the whole network runs {step.name if step else 'nothing'}")
@@ -90,7 +112,7 @@ def verified(
 ) -> tuple[Findings, Narrowing]:
     """Return options with which every network runs, and what makes these networks.
 
-    The network with the smallest options is run. Where its code does not follow (a reshape by a number that the code
+    Several networks are run. Where its code does not follow (a reshape by a number that the code
     contains, for example), axes of equal size in that module are tied, which is what attention needs whose width is
     that of its input; if that does not help, the axes of the module are fixed.
 
@@ -102,22 +124,30 @@ def verified(
         exclude: patterns of names of decisions.
     """
     dropped: dict[str, Fixed] = {}
+    tied: set[type] = set()
     while True:
-        found = find(network, trace, steps)
-        found.options = [each for each in chosen(found.options, include, exclude) if each.name not in dropped]
-        found.fixed += dropped.values()
-        narrowing = Narrowing(network, trace, found.options, followed_attributes(network, trace), _first(found.options))
+        findings = find(network, trace, steps)
+        findings.options = [each for each in chosen(findings.options, include, exclude) if each.name not in dropped]
+        findings.fixed += dropped.values()
+        narrowing = Narrowing(
+            network, trace, findings.options, followed_attributes(network, trace), _first(findings.options)
+        )
+        if not findings.options:
+            return findings, narrowing
         try:
-            _run(network, trace, narrowing, found.options)
-            return found, narrowing
+            for values in _probes(findings.options):
+                _run(network, trace, narrowing, values)
+            return findings, narrowing
         except DiffersError as error:
-            if not _tie(network, trace, error.path):
-                for option in _culprits(network, trace, narrowing, found.options, error.path):
+            kind = type(network.get_submodule(error.path))
+            if kind in tied or not _tie(network, trace, error.path):
+                for option in _culprits(network, trace, narrowing, findings.options, error.path):
                     reason = f"the forward of {_named(network, error.path)} does not follow: {error.reason}"
                     if isinstance(option, Width):
                         option.atom.pin(reason)
                     else:
                         dropped[option.name] = Fixed(option.paths[0], len(option.decision.options), reason)
+            tied.add(kind)
 
 
 def _first(options: Iterable[Option]) -> dict[str, Any]:
@@ -127,30 +157,44 @@ def _first(options: Iterable[Option]) -> dict[str, Any]:
     return {option.name: np.arange(option.atom.size) for option in options if isinstance(option, Width)}
 
 
-def _run(network: nn.Module, trace: Trace, narrowing: Narrowing, smallest: Iterable[Option]) -> None:
-    small = {option.name for option in smallest}
-    values = {name: o.decision.options[0 if name in small else -1] for name, o in narrowing.options.items()}
+def _probes(options: Sequence[Option]) -> Iterator[dict[str, int]]:
+    """Yield decisions that differ from the whole network: name -> position of the option.
+
+    Sizes that code takes from each other agree by chance where all are the smallest, so others are run too.
+    """
+    rng = stream(0, "probes")
+    widths = [option for option in options if not isinstance(option, Depth)]
+    yield {option.name: 0 for option in widths}  # blocks that are left out are not checked
+    for first in (0, 1):
+        yield {option.name: 0 for option in widths[first::2]}
+    for _ in range(RANDOM):
+        yield {option.name: rng.randrange(len(option.decision.options)) for option in widths}
+    yield {option.name: 0 for option in options}
+
+
+def _run(network: nn.Module, trace: Trace, narrowing: Narrowing, places: Mapping[str, int]) -> None:
+    values = {name: o.decision.options[places.get(name, -1)] for name, o in narrowing.options.items()}
     plan = narrowing.plan(values)
     check(narrowing.view(network, plan)[0], trace, plan, owners_of(trace))
 
 
 def _tie(network: nn.Module, trace: Trace, path: str) -> bool:
-    """Tie the width inside of a module to that of its input, in all modules of its class; return whether it helped."""
+    """Tie the width inside of attention to that of its input, in all modules of a class; return whether one changed."""
     kind, tied = type(network.get_submodule(path)), False
     for other, module in network.named_modules():
         if type(module) is not kind:
             continue
         axes = {signature(axis): axis for axis in trace.seen.get(other, []) if not axis.constant}
+        beside = [axis for axis in axes.values() if any(atom.fixed == ATTENTION for atom in axis.atoms())]
+        heads = {atom for axis in beside for atom in axis.atoms() if atom.fixed is None}
         for inner in axes.values():
-            if inner.root().form != "product":
+            if inner.root().form != "product" or heads.isdisjoint(inner.atoms()):
                 continue
             for outer in axes.values():
-                if outer.size == inner.size and outer.root().form == "atom" and signature(inner) != signature(outer):
-                    try:
+                if outer.size == inner.size and signature(inner) != signature(outer):
+                    with contextlib.suppress(MismatchError):
                         unify(outer, inner)
-                        tied = True
-                    except MismatchError:  # pragma: no cover - an atom can become any product of its size
-                        continue
+                        tied |= signature(outer) == signature(inner)
     return tied
 
 
@@ -163,7 +207,7 @@ def _culprits(
     alone = []
     for option in near or options:
         try:
-            _run(network, trace, narrowing, [option])
+            _run(network, trace, narrowing, {option.name: 0})
         except DiffersError:
             alone.append(option)
     return alone or near or list(options)

@@ -46,7 +46,7 @@ class Axis:
         while axis._alias is not None:
             axis = axis._alias
         while self._alias is not None:  # the next search is short
-            self._alias, self = axis, self._alias  # noqa: PLW0642
+            self._alias, self = axis, self._alias
         return axis
 
     @property
@@ -197,7 +197,9 @@ def divide(axis: Axis, inner: int) -> tuple[Axis, Axis]:
         return product(outer), product(inside)
     terms = _flat(axis, "sum")
     if any(term.size % inner for term in terms):
-        raise MismatchError(f"a part of {[term.size for term in terms]} elements cannot be divided into rows of {inner}")
+        raise MismatchError(
+            f"a part of {[term.size for term in terms]} elements cannot be divided into rows of {inner}"
+        )
     pieces = [divide(term, inner) for term in terms]
     for _, other in pieces[1:]:
         unify(pieces[0][1], other)
@@ -278,17 +280,17 @@ def size_of(axis: Axis, sizes: Mapping[Axis, int]) -> int:
     return sum(inner) if axis.form == "sum" else prod(inner)
 
 
-def positions(axis: Axis, kept: Kept) -> NDArray[np.int64] | None:
+def positions(axis: Axis, indices: Kept) -> NDArray[np.int64] | None:
     """Return the indices of an axis that stay, ascending; None: all of them."""
-    if not any(atom in kept for atom in axis.atoms()):
+    if not any(atom in indices for atom in axis.atoms()):
         return None
     axis = axis.root()
     if axis.form == "atom":
-        return kept[axis]
+        return indices[axis]
     result = np.zeros(1 if axis.form == "product" else 0, dtype=np.int64)
     offset = 0
     for part in axis.parts:
-        own = positions(part, kept)
+        own = positions(part, indices)
         own = np.arange(part.size) if own is None else own
         if axis.form == "product":
             result = (result[:, None] * part.size + own).reshape(-1)

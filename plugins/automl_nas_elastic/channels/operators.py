@@ -49,10 +49,10 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def rule_of(func: Any) -> Rule | None:
     """Return the rule of an operator; None: it has none."""
     name = func.overloadpacket.__name__
-    found = _RULES.get(name) or _RULES.get(name.rstrip("_"))
-    if found is None and torch.Tag.pointwise in func.tags:
+    own = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+    if own is None and torch.Tag.pointwise in func.tags:
         return pointwise
-    return found
+    return own
 
 
 def constants(shape: Sequence[int]) -> Axes:
@@ -201,10 +201,11 @@ def _group_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     return axes
 
 
-@rule("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d", "avg_pool1d", "adaptive_avg_pool1d")
-@rule("adaptive_max_pool2d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "max_pool1d_with_indices", "adaptive_avg_pool2d")
+@rule("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d")
+@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+@rule("adaptive_avg_pool2d", "replication_pad1d", "replication_pad2d", "reflection_pad1d", "reflection_pad2d")
 @rule("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d")
-@rule("_upsample_nearest_exact2d", "reflection_pad1d", "reflection_pad2d", "replication_pad2d", "constant_pad_nd", "roll")
+@rule("_upsample_nearest_exact2d", "constant_pad_nd", "roll")
 def _resized(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     """Keep the axes of all dimensions but those that change and the spatial ones, whose sizes are fixed."""
     axes = record.axes(args[0])
@@ -299,11 +300,11 @@ def _view(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     return result
 
 
-def _common(size: int, wanted: int) -> int:
+def _common(size: int, dimension: int) -> int:
     """Return how much of an axis a dimension takes; the axis has more elements, or a number that does not divide."""
-    if size > wanted and size % wanted == 0:
-        return wanted
-    raise MismatchError(f"a dimension of {wanted} is not made of rows of {size}")
+    if size > dimension and size % dimension == 0:
+        return dimension
+    raise MismatchError(f"a dimension of {dimension} is not made of rows of {size}")
 
 
 @rule("as_strided")

@@ -153,16 +153,16 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def axes(self, tensor: Tensor) -> Axes:
         """Return the axes of a tensor."""
-        found = self._axes.get(id(tensor))
-        if found is None:
+        entry = self._axes.get(id(tensor))
+        if entry is None:
             owner = self._owners.get(id(tensor))
             own = constants(tensor.shape)
             if owner is not None:
                 if tensor.is_floating_point():
                     own = [Axis(size, None if size > 1 else "") for size in tensor.shape]
                 self.result.tensors[owner] = own
-            self._axes[id(tensor)] = found = (tensor, own)
-        return found[1]
+            self._axes[id(tensor)] = entry = (tensor, own)
+        return entry[1]
 
     def register(self, tensor: Tensor, axes: Axes) -> None:
         """Set the axes of a tensor."""
@@ -190,7 +190,7 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _READS:
             self.result.reads.setdefault(path, _line())
         out = func(*args, **kwargs)
-        outs = list(_tensors([out]))
+        outs = list(tensors_in([out]))
         if outs:
             self._record(func, name, path, [*args, *kwargs.values()] if name != "slice" else list(args), outs)
         return out
@@ -206,7 +206,7 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
             axes = [first, *(first if each.shape == outs[0].shape else created(each.shape) for each in outs[1:])]
         else:
             self.result.unknown.setdefault(path, set()).add(name)
-            for tensor in _tensors(args):
+            for tensor in tensors_in(args):
                 for axis in self.axes(tensor):
                     axis.pin(f"the operator {name} has no rule")
             axes = [constants(each.shape) for each in outs]
@@ -232,7 +232,7 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _passed(self, values: tuple[Any, ...]) -> None:
         seen = self.result.seen.setdefault(self.running[-1][0], [])
-        for tensor in _tensors(values):
+        for tensor in tensors_in(values):
             seen.extend(axis for axis in self.axes(tensor) if axis.size > 1)
 
     def _attention_layer(self, path: str, module: nn.MultiheadAttention) -> None:
@@ -256,12 +256,13 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.result.attributes[f"{path}.out_proj"] = {"in_features": width, "out_features": width}
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists and tuples."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _line() -> str:
