@@ -69,7 +69,9 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> Any:
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:
-        raise ConfigurationError(f"timm cannot be imported: {error}; pip install timm", path="model") from error
+        raise ConfigurationError(
+            f"timm cannot be imported: {error}; pip install 'automl-nas[timm]'", path="model"
+        ) from error
     return timm.create_model(name, **arguments)
 
 

@@ -24,7 +24,7 @@ PACKAGES_OF = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 OPTIONAL = {
     "pytest",
-    *(re.split(r"[<>=~!\[ ;]", item)[0] for name in ("benchmark", "ray", "storage") for item in EXTRAS[name]),
+    *(re.split(r"[<>=~!\[ ;]", item)[0] for name in ("benchmark", "ray", "storage", "timm") for item in EXTRAS[name]),
 }
 # Part of another one's interface.
 INCLUDED = {"pydantic_core", "sqlalchemy"}  # pydantic, optuna
