@@ -1,6 +1,6 @@
 """The plugin `elastic`: search spaces from existing models, with their weights.
 
-`ElasticSpace` is imported from here; it loads on first use.
+`compress` and `ElasticSpace` are imported from here; they load on first use.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 from automl_nas.plugin import Register, hookimpl
 
 if TYPE_CHECKING:
+    import click
+
+    from automl_nas_elastic.compression import Compression, compress
     from automl_nas_elastic.space import ElasticSpace
 
-__all__ = ["ElasticSpace"]
+__all__ = ["Compression", "ElasticSpace", "compress"]
 
-_LAZY = {"ElasticSpace": "automl_nas_elastic.space"}
+_LAZY = {
+    "Compression": "automl_nas_elastic.compression",
+    "ElasticSpace": "automl_nas_elastic.space",
+    "compress": "automl_nas_elastic.compression",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -37,3 +44,11 @@ def register_spaces(register: Register) -> None:
         "automl_nas_elastic.space:from_model",
         summary="a model of torchvision, timm or your own: widths, depths and kernels of it, with its weights",
     )
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add ``automl-nas compress``."""
+    from automl_nas_elastic.command import compress as command
+
+    cli.add_command(command)

@@ -166,7 +166,7 @@ def from_model(
     input_shape: tuple[int, ...],
     num_classes: int | None = None,
     arguments: dict[str, Any] = {},  # noqa: B006 - read only
-    initial_weights: InitialWeights | None = None,
+    checkpoint: str | None = None,
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
     granularity: int = 8,
     depths: float = 0.5,
@@ -184,7 +184,9 @@ def from_model(
         input_shape: the shape of one input without the batch.
         num_classes: number of outputs of a model of torchvision or timm.
         arguments: of the model's class or function, such as ``{weights: DEFAULT}``.
-        initial_weights: the model's weights; null: those that its class or function gives it.
+        checkpoint: the model's weights, a safetensors file, whose path should be absolute; null: those that its class
+            or function gives it. (``initial_weights`` of a space are loaded into its supernet, after the important
+            channels were chosen.)
         widths: shares of channels that can stay.
         granularity: numbers of channels are multiples of it, where a layer has twice as many or more.
         depths: the smallest share of the blocks of a sequence that stay.
@@ -202,8 +204,8 @@ def from_model(
     """
     with Runtime(device="cpu").seeded(seed, "model"):
         network = load_model(model, arguments, num_classes)
-    if initial_weights is not None:
-        initial_weights.load_into(network)
+    if checkpoint is not None:
+        InitialWeights(checkpoint).load_into(network, "checkpoint")
     return ElasticSpace(
         network,
         input_shape=input_shape,

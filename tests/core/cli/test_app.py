@@ -39,6 +39,7 @@ def test_help_lists_commands_in_the_order_of_use_and_those_of_plugins_last(progr
         "collect",
         "rank",
         "compare-one-shot",
+        "compress",
         "mirror",
         "worker",
         "workers",
