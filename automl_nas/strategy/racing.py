@@ -107,6 +107,8 @@ class Race(AskTellStrategy):
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates: first those to finish, then those of the next race."""
+        if n < 1:
+            return []  # not an inner strategy that has no more candidates
         if self._finish:
             proposals, self._finish = self._finish[:n], self._finish[n:]
         elif any(key.endswith("@None") for key in self._running):

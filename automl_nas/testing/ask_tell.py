@@ -9,11 +9,14 @@ Derive a class whose name begins with ``Test`` and implement the abstract method
 
 from __future__ import annotations
 
+import contextlib
 import json
 
-from automl_nas.errors import InfeasibleError
+from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
+from automl_nas.space.decision_space import DecisionSpace
+from automl_nas.space.decisions import Ordinal
 from automl_nas.space.operators import enumerate_all
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Proposal
@@ -21,7 +24,7 @@ from automl_nas.testing.ask_tell_proposals import AskTellProposals
 from automl_nas.testing.ask_tell_repeats import AskTellRepeats
 from automl_nas.testing.ask_tell_searches import LEARNING
 from automl_nas.testing.contract import require
-from automl_nas.testing.services import SimulatedServices, finished
+from automl_nas.testing.services import SimulatedServices
 from automl_nas.testing.toys import ToyCost, toy_metric
 from automl_nas.testing.values import example_value
 
@@ -101,8 +104,35 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
         for problem in problems[: None if self.several_objectives else 1]:
             self._require_search(space, problem, f"the problem {problem.describe()}")
 
+    def test_it_continues_when_no_trial_is_feasible(self) -> None:
+        """When every trial violates a limit on a metric, it proposes candidates until the budget is used up.
+
+        A constructor that raises ConfigurationError for limits on metrics keeps the clause.
+
+        Way out: prefer the smallest violation (`Trial.violations`), or a random candidate, while none is feasible.
+        """
+        space = self.space()
+        problem = Problem({"regret": "minimize"}, [parse_constraint("regret", "<= -1")], {"toy_cost": ToyCost(space)})
+        with contextlib.suppress(ConfigurationError):
+            self.make(space, problem, 1)
+            self._require_search(space, problem, "a limit that no trial meets")
+
+    def test_metrics_of_every_size_are_accepted(self) -> None:
+        """It searches when all metrics are equal, when they are very large and when they are very small.
+
+        Way out: divide by a spread only if it is not 0, and take exponents of differences to the best score.
+        """
+        space = self.space()
+        problem = Problem({"profit": "maximize"}, costs={"toy_cost": ToyCost(space)})
+        for what, scale in (
+            ("equal metrics", lambda value: 0.25),
+            ("metrics of 1e9", lambda value: value * 1e9),
+            ("metrics of 1e-12", lambda value: value * 1e-12),
+        ):
+            self._require_search(space, problem, what, scale)
+
     def test_it_searches_decisions_of_every_kind(self) -> None:
-        """It searches `Choice`, `Ordinal` and `Subset` with options that are text, numbers and truth values.
+        """It searches `Choice`, `Ordinal` and `Subset` of text, numbers and truth values, and a space of one decision.
 
         Way out: use `Decision.sample`, `neighbours`, `encode` and `decode` instead of the options themselves.
         """
@@ -110,6 +140,9 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
         if space is not None:
             problem = Problem({"regret": "minimize"}, costs={"toy_cost": ToyCost(space)})
             self._require_search(space, problem, "decisions of every kind")
+            space = DecisionSpace({"only": Ordinal(tuple(range(30)))})
+            problem = Problem({"regret": "minimize"}, costs={"toy_cost": ToyCost(space)})
+            self._require_search(space, problem, "a single decision")
 
     def test_it_continues_when_all_trials_fail(self) -> None:
         """The strategy proposes candidates until the budget is used up.
@@ -121,7 +154,7 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
         for state in (State.FAILED, State.PRUNED):
             strategy = self.make(space, problem, 1)
             services = SimulatedServices(
-                lambda number, p, state=state: finished(problem, number, p, {}, state, "always"),  # type: ignore[misc]
+                lambda n, p, state=state: self.evaluated(problem, n, p, {}, state, "always"),  # type: ignore[misc]
                 batch=3,
                 ahead=3,
                 budget=self.trials,
@@ -142,7 +175,7 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
         problem = self.problem(space)
         strategy = self.make(space, problem, 1)
         services = SimulatedServices(
-            lambda number, p: finished(problem, number, p, {"accuracy": toy_metric(p.architecture, space)}),
+            lambda number, p: self.evaluated(problem, number, p, {"accuracy": toy_metric(p.architecture, space)}),
             batch=2,
             ahead=4,
             budget=None if self.ends else self.trials,

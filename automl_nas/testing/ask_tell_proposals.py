@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from automl_nas.space.architecture import Architecture
@@ -12,9 +13,11 @@ from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.trial import Proposal
 from automl_nas.testing.ask_tell_searches import AskTellSearches
-from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.checkers import require_checker, require_names, require_phases, require_shortened
 from automl_nas.testing.contract import require
 from automl_nas.testing.handed import fingerprint, require_json
+from automl_nas.testing.services import SimulatedServices
+from automl_nas.testing.states import same, stored
 from automl_nas.testing.values import example_value
 
 
@@ -28,6 +31,53 @@ class AskTellProposals(AskTellSearches):
         """
         space = self.space()
         require_checker(type(self.make(space, self.problem(space), 1)))
+
+    def test_the_class_describes_itself(self) -> None:
+        """`shortened`, `phases`, `artifact_names` and `metric_names` return the declared types, with settings it has.
+
+        Way out: name settings as the constructor does; shares of phases add up to 1; names are a frozenset.
+        """
+        space = self.space()
+        kind = type(self.make(space, self.problem(space), 1))
+        require_shortened(kind)
+        require_phases(kind)
+        require_names(kind.metric_names(None), "metric_names(None)")
+
+    def test_the_expected_architecture_changes_nothing(self) -> None:
+        """`expected` returns None or an architecture of the space, and leaves the strategy as it was.
+
+        Way out: draw from `stream(seed, ...)` with the seed that `expected` receives.
+        """
+        space = self.space()
+        strategy = self.make(space, self.problem(space), 1)
+        before = stored(strategy.search_state())
+        first = strategy.expected(3)
+        require(first is None or space.validate(first) == first, f"expected(3) is {first}")
+        require(strategy.expected(3) == first, "expected(3) returns another architecture the second time")
+        require(same(stored(strategy.search_state()), before), "expected changed the state")
+
+    def test_numbers_of_trials_may_begin_anywhere(self) -> None:
+        """In a run with earlier stages, whose first trial has another number, it makes the same proposals.
+
+        Way out: `tell` looks a trial up by its architecture; its number is not a position in a list.
+        """
+        space = self.space()
+        problem = self.problem(space)
+        evaluate = self.evaluation(space, problem)
+        services = SimulatedServices(
+            lambda number, p: replace(evaluate(number - 1000, p), number=number), batch=3, ahead=6, budget=self.trials
+        )
+        services.first = 1000
+        strategy = self.make(space, problem, 1)
+        for _ in range(10 * self.trials):
+            if not strategy.done and services.remaining:
+                strategy.step(services)
+        # ``info`` may name trials, such as parents.
+        proposed, alone = (
+            [(proposal.architecture, proposal.fidelity) for proposal in proposals]
+            for proposals in (services.submitted, self._whole())
+        )
+        require(proposed == alone[: len(proposed)], "with other numbers of trials it makes other proposals")
 
     def test_every_proposal_is_of_the_space(self) -> None:
         """All values are valid, and in their normal form.
@@ -100,7 +150,10 @@ class AskTellProposals(AskTellSearches):
         """
         for space in (self.space(), _Moot(self.space())):
             proposals = self.run(1, space=space)
-            keys = [space.canonical(p.architecture).key for p in proposals]
+            keys = [
+                (space.canonical(p.architecture).key, p.fidelity if self.several_fidelities else None)
+                for p in proposals
+            ]
             require(self.may_repeat or len(set(keys)) == len(keys), "a network was proposed twice")
 
     def test_asking_for_nothing_changes_nothing(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,9 @@ from automl_nas.space.decisions import Choice, Ordinal, Subset
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Direction, Problem, parse_constraint
+from automl_nas.strategy.racing import BLOCKS
 from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas.streams import stream
 from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.services import Evaluate, SimulatedServices, finished
 from automl_nas.testing.states import stored
@@ -49,6 +52,8 @@ class AskTellSearches(Contract):
     """Whether the strategy may propose the same network twice."""
     may_violate: ClassVar[bool] = False
     """Whether the strategy may propose architectures that violate a constraint on costs."""
+    several_fidelities: ClassVar[bool] = False
+    """Whether the strategy may propose a network once for each of several fidelities."""
     ends: ClassVar[bool] = True
     """Whether the strategy ends when all architectures are proposed."""
     exhaustive: ClassVar[bool] = True
@@ -76,16 +81,45 @@ class AskTellSearches(Contract):
         constraint = parse_constraint("toy_cost", f"<= {value}")
         return Problem({"accuracy": "maximize"}, [constraint], {"toy_cost": ToyCost(space)})
 
+    def evaluated(
+        self,
+        problem: Problem,
+        number: int,
+        proposal: Proposal,
+        metrics: Mapping[str, float],
+        state: State = State.COMPLETE,
+        error: str = "",
+    ) -> Trial:
+        """Return the trial of a proposal: how an evaluator would record these metrics.
+
+        By default an evaluation at a fidelity records the values of 16 blocks of samples, too, as `supernet_weights`
+        does: the metric, with the difficulty of the block and a small deviation of the candidate. Override it for a
+        strategy that needs another ability of an evaluator, for example other ``info``.
+
+        Args:
+            problem: of the search.
+            number: of the trial.
+            proposal: the candidate and its fidelity.
+            metrics: of the evaluation.
+            state: of the trial.
+            error: of a failed evaluation.
+        """
+        trial = finished(problem, number, proposal, metrics, state, error)
+        if proposal.fidelity is None or state is not State.COMPLETE:
+            return trial
+        blocks = {name: _blocks(value, proposal) for name, value in metrics.items()}
+        return replace(trial, info={**trial.info, BLOCKS: blocks})
+
     def evaluation(self, space: SearchSpace, problem: Problem) -> Evaluate:
         """Return the evaluation; a few trials are failed or pruned or have a NaN metric, by their number."""
 
         def evaluate(number: int, proposal: Proposal) -> Trial:
             value = toy_metric(proposal.architecture, space)
             if number % 11 == 7:
-                return finished(problem, number, proposal, {}, State.FAILED, "out of memory")
+                return self.evaluated(problem, number, proposal, {}, State.FAILED, "out of memory")
             if number % 13 == 6:
-                return finished(problem, number, proposal, {"accuracy": value / 2}, State.PRUNED)
-            return finished(problem, number, proposal, {"accuracy": math.nan if number % 17 == 5 else value})
+                return self.evaluated(problem, number, proposal, {"accuracy": value / 2}, State.PRUNED)
+            return self.evaluated(problem, number, proposal, {"accuracy": math.nan if number % 17 == 5 else value})
 
         return evaluate
 
@@ -195,7 +229,7 @@ class AskTellSearches(Contract):
         problem = Problem({"profit": direction}, costs={"toy_cost": ToyCost(space)})
         budget = max(self.trials, LEARNING)
         services = SimulatedServices(
-            lambda number, p: finished(
+            lambda number, p: self.evaluated(
                 problem,
                 number,
                 p,
@@ -212,10 +246,12 @@ class AskTellSearches(Contract):
                 strategy.step(services)
         return [proposal.architecture.key for proposal in services.submitted]
 
-    def _require_search(self, space: SearchSpace, problem: Problem, what: str) -> None:
+    def _require_search(
+        self, space: SearchSpace, problem: Problem, what: str, scale: Callable[[float], float] = float
+    ) -> None:
         def evaluate(number: int, proposal: Proposal) -> Trial:
             value = toy_metric(proposal.architecture, space)
-            return finished(problem, number, proposal, {"regret": 1 - value, "profit": value})
+            return self.evaluated(problem, number, proposal, {"regret": scale(1 - value), "profit": scale(value)})
 
         budget = min(self.trials, 20)
         services = SimulatedServices(evaluate, batch=2, ahead=4, budget=budget)
@@ -230,6 +266,14 @@ class AskTellSearches(Contract):
 
 
 _WHOLE: dict[type, list[Proposal]] = {}
+
+
+def _blocks(value: float, proposal: Proposal) -> list[float]:
+    blocks = []
+    for number in range(16):
+        difficulty = stream(0, "contract-block", number).gauss(0.0, 0.05)
+        blocks.append(value + difficulty + stream(number, proposal.architecture.key).gauss(0.0, 0.01))
+    return blocks
 
 
 def _plain(proposal: Proposal) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 from abc import abstractmethod
@@ -109,6 +110,8 @@ class CommandContract(Contract):
                 expected = error is None or isinstance(error, SystemExit | AutoMLNASError | click.ClickException)
                 place = "" if error is None or expected else traceback.format_exception(error)[-1].strip()
                 require(expected, f"{name} {' '.join(map(repr, extra + values))}: {place}")
+                traced = "Traceback (most recent call last)" in result.output
+                require(not traced, f"{name} {' '.join(map(repr, extra + values))}: it prints a traceback")
 
     def test_the_call_succeeds(self) -> None:
         """The call of the contract ends with the exit code 0, and a second one gives the same output.
@@ -125,6 +128,25 @@ class CommandContract(Contract):
             require(result.exit_code == 0, f"{' '.join(arguments)}: {_ending(result)}")
             outputs.append(result.output.replace(str(folder), "FOLDER"))
         require(outputs[0] == outputs[1], "two calls have different outputs")
+
+    def test_json_is_json(self) -> None:
+        """With ``--json``, if the command has this option, the output of the call is one JSON value.
+
+        Way out: print `json.dumps(data, allow_nan=False)` and nothing else; messages go to the standard error output.
+        """
+        command, arguments = self.make(), self.arguments(self.folder())
+        if arguments is None or "--json" in arguments or not any("--json" in p.opts for p in command.params):
+            return
+        result = _run(command, ["--json", *arguments])
+        require(result.exit_code == 0, f"--json {' '.join(arguments)}: {_ending(result)}")
+        try:
+            json.loads(result.stdout, parse_constant=_no_json)
+        except ValueError as error:
+            raise AssertionError(f"the output is not JSON ({error}): {result.stdout[:200]!r}") from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"JSON has no number {name}")
 
 
 def _all(command: click.Command, prefix: str = "") -> list[tuple[str, click.Command]]:

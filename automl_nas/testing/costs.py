@@ -105,9 +105,10 @@ class CostModelContract(Contract):
             require(math.isclose(total, summed, rel_tol=tolerance), f"the estimate is {total}, the sum is {summed}")
 
     def test_it_depends_on_the_architecture_alone(self) -> None:
-        """Another instance returns the same values, in another order of estimates, and for a second time.
+        """Another instance returns the same values, in another order of estimates and decisions, and a second time.
 
-        Way out: keep nothing from one estimate to the next but a cache by the architecture itself.
+        Way out: keep nothing from one estimate to the next but a cache by the architecture itself, and read decisions
+        by their names: equal architectures may have them in another order.
         """
         space = self.make_space()
         first, second = self.make(space), self.make(self.make_space())
@@ -119,6 +120,12 @@ class CostModelContract(Contract):
         require(reverse == values[::-1], "another instance and order gives other estimates")
         equal = [dict(first.breakdown(a)) for a in architectures] == [dict(second.breakdown(a)) for a in architectures]
         require(equal, "another instance gives another breakdown")
+        for architecture, value in zip(architectures, values, strict=True):
+            turned = Architecture(dict(reversed(list(architecture.items()))))
+            other = self.make(space).estimate(turned)
+            require(other == value, f"the cost is {value}, and {other} with the decisions in another order")
+            remarks = tuple(first.remarks(architecture)), tuple(first.remarks(architecture))
+            require(remarks[0] == remarks[1], f"the remarks are {remarks[0]} and then {remarks[1]}")
 
     def test_networks_have_different_costs(self) -> None:
         """Architectures that together have every option do not all have the same cost.

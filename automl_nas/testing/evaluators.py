@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from automl_nas.errors import Pruned
-from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Reports, Request, State
 from automl_nas.evaluation.task import Task
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
-from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.checkers import default_settings, require_checker, require_shortened
 from automl_nas.testing.clock import fast_clock
 from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.handed import fingerprint, require_json
@@ -106,11 +106,17 @@ class EvaluatorContract(Contract):
         require(list(evaluator.evaluate([])) == [], "without requests there are outcomes")
 
     def test_the_class_describes_itself(self) -> None:
-        """`metric_names` returns a frozenset of names or None, and contains `default_metric`; `stochastic` is a bool.
+        """`metric_names`, `stochastic`, `data_parallel`, `shortened` and `taken_ahead` have the declared types.
 
-        Way out: return `frozenset({"accuracy"})`, without an evaluation.
+        Way out: return `frozenset({"accuracy"})`, without an evaluation; settings are named as in the constructor.
         """
-        kind = type(self.make_evaluator(self.make_space()))
+        evaluator = self.make_evaluator(self.make_space())
+        kind, ahead = type(evaluator), evaluator.taken_ahead
+        require(type(ahead) is int and ahead >= 1, f"taken_ahead is {ahead!r}")
+        require_shortened(kind)
+        defaults = default_settings(kind)
+        parallel = False if defaults is None else kind.data_parallel(defaults[1])
+        require(type(parallel) is bool, f"data_parallel(settings) returns {parallel!r}")
         names = kind.metric_names(self.make_task())
         valid = names is None or (isinstance(names, frozenset) and names and all(type(n) is str for n in names))
         require(valid, f"metric_names() returns {names!r}")
@@ -133,6 +139,38 @@ class EvaluatorContract(Contract):
         require(alone == together[last.number], "evaluated alone, the metrics are other ones")
         (renumbered,) = evaluator.evaluate([replace(last, number=last.number + 1000)])
         require(renumbered.metrics == together[last.number], "with another number, the metrics are other ones")
+
+    def test_equal_candidates_are_each_answered(self) -> None:
+        """An architecture that is requested three times in a row, once with another seed, has three outcomes.
+
+        Way out: keep requests by their number, and caches by architecture, seed and fidelity.
+        """
+        space = self.make_space()
+        first = self.requests(space)[0]
+        other = replace(first, number=first.number + 2, seed=first.seed ^ 1)
+        outcomes = self.make_evaluator(space).evaluate(iter([first, other, replace(first, number=first.number + 1)]))
+        metrics = _metrics(outcomes)
+        require(len(metrics) == 3, f"three requests of an architecture have {len(metrics)} outcomes")
+        require(metrics[first.number] == metrics[first.number + 1], "equal requests have different metrics")
+        alone = _metrics(self.make_evaluator(space).evaluate([other]))[other.number]
+        require(metrics[other.number] == alone, "after a request with another seed, the metrics are other ones")
+
+    def test_other_fidelities_change_nothing(self) -> None:
+        """Requests of another fidelity, before and beside a candidate, leave its metrics as they are.
+
+        Way out: read `Request.fidelity` of each request, and keep it in the key of every cache.
+        """
+        space = self.make_space()
+        request = self.requests(space)[0]
+        (expected,) = _metrics(self.make_evaluator(space).evaluate([request])).values()
+        low = replace(request, number=request.number + 1, fidelity=2.0 if request.fidelity == 1.0 else 1.0)
+        evaluator, outcomes = self.make_evaluator(space), list[Outcome]()
+        with contextlib.suppress(Exception):  # an evaluator may refuse the fidelity
+            outcomes.extend(evaluator.evaluate(iter([low, request])))
+        outcomes.extend(evaluator.evaluate([request]))
+        for outcome in outcomes:
+            same = outcome.number != request.number or dict(outcome.metrics) == expected
+            require(same, f"after the fidelity {low.fidelity} the metrics are {dict(outcome.metrics)}, not {expected}")
 
     def test_metrics_depend_on_the_architecture(self) -> None:
         """Candidates that together have every option do not all have equal metrics.
@@ -277,6 +315,45 @@ class EvaluatorContract(Contract):
         pruned = all(outcome.state is State.PRUNED for outcome in outcomes)
         require(not reports or (reports == 1 and pruned), "it continued after a report raised Pruned")
 
+    def test_a_candidate_that_is_pruned_changes_no_other(self) -> None:
+        """If a report of one candidate raises `Pruned`, others have their own metrics or no outcome yet.
+
+        Way out: an evaluator whose requests share work passes `Pruned` on; the others are then repeated alone.
+        """
+        reports = 0
+
+        def prune(step: int, value: float) -> None:
+            nonlocal reports
+            reports += 1
+            raise Pruned
+
+        space = self.make_space()
+        first, second = self.requests(space)[:2]
+        outcomes: list[Outcome] = []
+        with contextlib.suppress(Pruned):
+            for outcome in self.make_evaluator(space).evaluate(iter([replace(first, report=prune), second])):
+                outcomes.append(outcome)
+        if not reports:
+            return
+        for outcome in outcomes:
+            complete = outcome.number == first.number or outcome.state is State.COMPLETE
+            require(complete, f"trial {outcome.number} is {outcome.state}, since trial {first.number} was pruned")
+
+    def test_reports_are_the_same_each_time(self) -> None:
+        """Two instances report the same numbers at the same steps, which increase.
+
+        Way out: report a metric after each epoch, with the number of the epoch; no duration.
+        """
+        space = self.make_space()
+        request = self.requests(space)[0]
+        reports = [Reports(), Reports()]
+        for each in reports:
+            list(self.make_evaluator(space).evaluate([replace(request, report=each)]))
+        values = [each.values for each in reports]
+        require(values[0] == values[1], f"it reports {values[0][:5]}, and the second time {values[1][:5]}")
+        steps = [step for step, _ in values[0]]
+        require(steps == sorted(set(steps)), f"it reports at the steps {steps}")
+
     def test_an_interruption_passes(self) -> None:
         """An interruption that arrives in a report ends the evaluation: the exception passes through.
 
@@ -303,19 +380,25 @@ class EvaluatorContract(Contract):
         """
         space = self.make_space()
         request = self.requests(space)[0]
-        expected = _metrics(self.make_evaluator(space).evaluate([request]))
-        scratch, reports = self.folder(), 0
+        reported = Reports()
+        expected = _metrics(self.make_evaluator(space).evaluate([replace(request, report=reported)]))
+        count = len(reported.values)
+        for last in sorted({2, count}):
+            scratch, reports = self.folder(), 0
 
-        def stop(step: int, value: float) -> None:
-            nonlocal reports
-            reports += 1
-            if reports == 2:
-                raise _StopError
+            def stop(step: int, value: float, last: int = last) -> None:
+                nonlocal reports
+                reports += 1
+                if reports == last:
+                    raise _StopError
 
-        with contextlib.suppress(_StopError):
-            list(self.make_evaluator(space).evaluate([replace(request, report=stop, scratch=scratch)]))
-        again = _metrics(self.make_evaluator(space).evaluate([replace(request, scratch=scratch)]))
-        require(again == expected, "repeated with the same scratch folder, the metrics are other ones")
+            with contextlib.suppress(_StopError):
+                list(self.make_evaluator(space).evaluate([replace(request, report=stop, scratch=scratch)]))
+            again = _metrics(self.make_evaluator(space).evaluate([replace(request, scratch=scratch)]))
+            text = f"interrupted at report {last} of {count} and repeated with the same scratch folder"
+            require(again == expected, f"{text}, the metrics are other ones")
+            if not count:
+                return
 
     def test_the_checker_has_parameters_of_the_constructor(self) -> None:
         """The checker has some of the constructor's parameters, with the same annotations; see `Evaluator.checker`.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from automl_nas.errors import ConfigurationError
-from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.resolver import make_plan
@@ -115,7 +115,7 @@ class ExecutorContract(Contract):
 
     def _evaluated(self, folder: Path, kinds: Sequence[int]) -> tuple[list[Outcome], list[int]]:
         """Return the outcomes of candidates, in the order of their numbers, and the numbers reported as started."""
-        requests = [Request(3 + n, failing_candidate(kind, n % 4), seed=100 + n) for n, kind in enumerate(kinds)]
+        requests = _requests(kinds)
         source, executor, begun = self.source(folder), self.make(folder), list[int]()
         before = fingerprint(requests)
         executor.open(source, begun.extend, self.timeout if self.stops else None)
@@ -159,15 +159,48 @@ class ExecutorContract(Contract):
         require(numbers == list(range(3, 3 + len(kinds))), f"{len(kinds)} requests have the outcomes {numbers}")
         require(sorted(begun) == numbers, f"reported as started: {begun}")
         evaluator = self.source(folder)()
-        for number, (outcome, kind) in enumerate(zip(outcomes, kinds, strict=True)):
+        for request, outcome, kind in zip(_requests(kinds), outcomes, kinds, strict=True):
             require(outcome.seconds >= 0, f"trial {outcome.number} took {outcome.seconds} s")
             if kind == SLOW:
                 stopped = outcome.state is State.FAILED and f"timeout of {self.timeout:g} s" in outcome.error
                 require(stopped, f"a slow candidate is {outcome.state}: {outcome.error}")
             else:
-                request = Request(outcome.number, failing_candidate(kind, number % 4), seed=100 + number)
                 alone = _plain(evaluate_alone(evaluator, request))
                 require(_plain(outcome) == alone, f"the outcome is {_plain(outcome)}, in this process it is {alone}")
+
+    def test_it_can_be_closed_twice(self) -> None:
+        """`close` of an executor that is closed returns an empty list: a run that fails may close it again.
+
+        Way out: `close` looks at what is open, and leaves the executor as a new one.
+        """
+        folder = self.folder()
+        executor = self.make(folder)
+        with self.workers(folder):
+            executor.open(self.source(folder), lambda numbers: None, None)
+            for _ in range(2):
+                left = executor.close()
+                require(left == [], f"close returns {left}, and no request was submitted")
+
+    def test_an_interruption_passes(self) -> None:
+        """Ctrl-C during an evaluation in this process ends `next`: the exception passes through.
+
+        Way out: catch Exception, never BaseException and never with a bare `except:`.
+        """
+        if self.stops:
+            return  # Ctrl-C does not reach the processes that evaluate
+        folder = self.folder()
+        executor = self.make(folder)
+        executor.open(_Interrupted, lambda numbers: None, None)
+        executor.submit(Request(0, failing_candidate(GOOD), seed=1))
+        try:
+            for _ in range(10):
+                event = executor.next()
+                require(event is None, f"Ctrl-C gives the outcome {event}")
+        except KeyboardInterrupt:
+            return
+        finally:
+            executor.close()
+        raise AssertionError("Ctrl-C during an evaluation is ignored")
 
     def test_a_timeout_is_refused_if_evaluations_cannot_be_stopped(self) -> None:
         """`open` of an executor that cannot stop an evaluation raises ConfigurationError for a timeout.
@@ -217,6 +250,23 @@ class ExecutorContract(Contract):
             require(left == [], f"the second close returns {left}")
         require(later == [10], f"opened again, it reports {later} as started")
         require(len(set(begun)) == len(begun), f"reported as started: {begun}")
+
+
+def _requests(kinds: Sequence[int]) -> list[Request]:
+    """Return requests from number 3 on; the first and the last have the same architecture if they are of one kind."""
+    last = len(kinds) - 1
+    return [
+        Request(3 + n, failing_candidate(kind, 0 if n == last else n % 4), seed=100 + n) for n, kind in enumerate(kinds)
+    ]
+
+
+class _Interrupted(Evaluator):
+    """Is interrupted, as by Ctrl-C."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for _ in requests:
+            raise KeyboardInterrupt
+        yield from ()
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from automl_nas.evaluation.exporter import Delivery, Exporter
+from automl_nas.evaluation.exporter import Conversion, Delivery, Exporter
 from automl_nas.space.architecture import Architecture
 from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.handed import fingerprint
@@ -107,12 +108,24 @@ class ExporterContract(Contract):
         Way out: convert `copy.deepcopy(delivery.network)`.
         """
         delivery = self.delivery()
-        before = _network(delivery.network), fingerprint(replace(delivery, network=nn.Identity(), notes=[], shared={}))
+        before = _network(delivery.network), _rest(delivery)
         self.make().export(delivery, self.folder())
         require(_network(delivery.network) == before[0], "the network was changed")
-        after = fingerprint(replace(delivery, network=nn.Identity(), notes=[], shared={}))
+        after = _rest(delivery)
         require(after == before[1], "a field of the delivery was changed")
         require(all(type(note) is str for note in delivery.notes), f"the notes are {delivery.notes}")
+
+    def test_conversions_are_of_files_that_were_written(self) -> None:
+        """What it appends to `Delivery.conversions` is a `Conversion` of one file that it returns to another.
+
+        Way out: append a `Conversion` after both files are complete, with their names.
+        """
+        delivery = self.delivery()
+        names = {path.name for path in self.make().export(delivery, self.folder())}
+        for conversion in delivery.conversions:
+            require(isinstance(conversion, Conversion), f"a conversion is a {type(conversion).__name__}")
+            named = {conversion.file, conversion.source}
+            require(named <= names, f"a conversion names {sorted(named - names)}; written are {sorted(names)}")
 
     def test_a_second_export_replaces_the_first(self) -> None:
         """The files of a second export, with other weights, have the same names and the new weights.
@@ -158,6 +171,19 @@ class ExporterContract(Contract):
         left = [path.name for path in folder.iterdir()]
         require(not left, f"{', '.join(left)} remain")
 
+    def test_a_disk_that_is_full_leaves_no_files(self) -> None:
+        """If a file cannot be written, export raises an error and no part of it remains.
+
+        Way out: begin the `try` that removes the temporary file before the file is written.
+        """
+        folder, delivery = self.folder(), replace(self.delivery(), rehearsal=True)
+        try:
+            with _small_files():
+                self.make().export(delivery, folder)
+        except Exception:
+            left = [path.name for path in folder.iterdir()]
+            require(not left, f"{', '.join(left)} remain")
+
     def _require_same(self, delivery: Delivery, loaded: Callable[[Tensor], Tensor] | None, x: Tensor) -> None:
         if loaded is None:
             return
@@ -166,6 +192,11 @@ class ExporterContract(Contract):
         require(outputs.shape == expected.shape, f"shape {tuple(outputs.shape)} instead of {tuple(expected.shape)}")
         difference, largest = (outputs - expected).abs().max(), expected.abs().max()
         require(difference <= self.tolerance * largest, f"outputs differ by {difference:.3g} of {largest:.3g}")
+
+
+def _rest(delivery: Delivery) -> Any:
+    """Return the fingerprint of all fields that an exporter only reads."""
+    return fingerprint(replace(delivery, network=nn.Identity(), notes=[], conversions=[], shared={}))
 
 
 def _network(network: nn.Module) -> Any:
@@ -190,6 +221,22 @@ def _full_disk() -> Iterator[None]:
         yield
     finally:
         os.replace, os.rename = before
+
+
+@contextmanager
+def _small_files() -> Iterator[None]:
+    """Let files of this process end after 200 bytes, where the system can do that: writing more is an OSError."""
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def fresh_network() -> nn.Module:

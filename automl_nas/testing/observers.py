@@ -208,6 +208,23 @@ class ObserverContract(Contract):
         require(_timeless(trials) == _timeless(self._trials(folder / "alone")), "the trials are other ones")
         self.seen(observer, trials, folder)
 
+    def test_a_run_without_trials_is_observed(self) -> None:
+        """A run whose only stage has no objectives and no trials is observed without an error, up to its result.
+
+        Way out: no mean and no maximum of an empty list; `run.objectives.get(stage)`, since a stage may have none.
+        """
+        folder = self.folder()
+        directory = folder / "run"
+        directory.mkdir()
+        (directory / "trials.jsonl").touch()
+        run = RunInfo(directory)
+        observer = self.make(failing_space(), folder)
+        observer.search_started(run)
+        for steps in (1, 2):
+            observer.step_finished(run, StepInfo("train", steps, 0))
+        observer.search_finished(run, ResultInfo())
+        observer.close()
+
     def test_check_creates_no_run_directory(self) -> None:
         """`Observer.check` may be called before the run exists and does not create its directory.
 

@@ -52,11 +52,17 @@ class SimulatedServices(Services):
         problem: gives costs and violations to trials that a strategy records itself; None: they have none.
 
     Attributes:
+        first: the number of the first trial (default: 0); set it before a strategy takes a step. A run with earlier
+            stages has other numbers.
+        budget: as the argument.
+        change_recorded: changes each metric that a strategy records, as if the run's record had another value of an
+            earlier measurement; None: trials have the metrics of the strategy.
         submitted: all proposals so far, in order.
         finished: the numbers of the finished trials, in the order in which they finished.
         originals: number -> copy of the trial, made before a strategy received it.
         logged: the logged values, as ``(step, values)``.
         progressed: the reports of progress, as ``(done, total, unit)``.
+        recorded: what strategies recorded themselves, as ``(number, metrics)``.
     """
 
     def __init__(
@@ -70,8 +76,10 @@ class SimulatedServices(Services):
         problem: Problem | None = None,
     ) -> None:
         self._problem = problem
-        self._evaluate, self._batch, self._ahead, self._budget = evaluate, batch, ahead or batch, budget
+        self._evaluate, self._batch, self._ahead, self.budget = evaluate, batch, ahead or batch, budget
         self._rng = None if shuffle is None else stream(shuffle, "completion")
+        self.first = 0
+        self.change_recorded: Callable[[float], float] | None = None
         self._running: list[int] = []
         self._trials: dict[int, Trial] = {}
         self.submitted: list[Proposal] = []
@@ -79,10 +87,12 @@ class SimulatedServices(Services):
         self.originals: dict[int, Trial] = {}
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.progressed: list[tuple[float, float | None, str]] = []
+        self.recorded: list[tuple[int, dict[str, float]]] = []
 
     def submit(self, proposals: Sequence[Proposal]) -> list[int]:
         """Number the proposals; `results` evaluates them."""
-        numbers = list(range(len(self.submitted), len(self.submitted) + len(proposals)))
+        start = self.first + len(self.submitted)
+        numbers = list(range(start, start + len(proposals)))
         self.submitted += proposals
         self._running += numbers
         return numbers
@@ -92,14 +102,17 @@ class SimulatedServices(Services):
         while not all(number in self._trials for number in numbers):
             index = 0 if self._rng is None else self._rng.randrange(len(self._running))
             number = self._running.pop(index)
-            self._keep(self._evaluate(number, self.submitted[number]), number)
+            self._keep(self._evaluate(number, self.submitted[number - self.first]), number)
             self.finished.append(number)
         return [self._trials[number] for number in numbers]
 
     def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
         """Return a complete trial with these metrics; with costs and violations if the services know the problem."""
-        number = len(self.submitted)
+        number = self.first + len(self.submitted)
         self.submitted.append(proposal)
+        self.recorded.append((number, dict(metrics)))
+        if self.change_recorded is not None:
+            metrics = {name: self.change_recorded(value) for name, value in metrics.items()}
         if self._problem is None:
             trial = Trial(number, proposal.architecture, metrics, fidelity=proposal.fidelity, info=proposal.info)
         else:
@@ -138,4 +151,4 @@ class SimulatedServices(Services):
     @property
     def remaining(self) -> int | None:
         """The number of trials that may still be submitted; None: no limit."""
-        return None if self._budget is None else self._budget - len(self.submitted)
+        return None if self.budget is None else self.budget - len(self.submitted)

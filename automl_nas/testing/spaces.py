@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError
 from automl_nas.space import operators
 from automl_nas.space.architecture import Architecture
-from automl_nas.space.decisions import Decision
+from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 from automl_nas.testing.contract import Contract, require
+from automl_nas.testing.devices import require_device
 from automl_nas.testing.handed import digest, fingerprint
 from automl_nas.testing.values import is_valid, valid_covering
 
@@ -141,6 +142,22 @@ class SearchSpaceContract(Contract):
         require(drawn == again, "equal streams give different samples")
         require(len(set(drawn)) > 1 or space.size == 1, "30 streams give one architecture")
 
+    def test_every_option_is_sampled(self) -> None:
+        """Among many samples every option of a decision occurs.
+
+        Way out: do not override `sample`.
+        """
+        space = self.make_space()
+        if space.exclusions:
+            return  # what is rare among the networks that are left
+        drawn = [space.sample(stream(2, "options", number)) for number in range(250)]
+        for name, decision in space.decisions.items():
+            # Of 8 options each is missed by 250 samples with a probability of (7/8)^250 < 1e-14.
+            if len(decision.options) > MOST_OPTIONS or isinstance(decision, Subset):
+                continue
+            missing = set(decision.options) - {architecture[name] for architecture in drawn}
+            require(not missing, f"{len(drawn)} samples have no {name} = {', '.join(map(repr, missing))}")
+
     def test_codes_can_be_read_back(self) -> None:
         """``decode(encode(a)) == a``, and the length of a code is the sum of the decisions' widths.
 
@@ -164,6 +181,18 @@ class SearchSpaceContract(Contract):
             require(space.validate(canonical) == canonical, f"{canonical} is not valid")
             require(space.canonical(canonical) == canonical, f"the canonical of {canonical.key} is another one")
 
+    def test_canonical_does_not_depend_on_what_was_asked_before(self) -> None:
+        """Another instance, asked in another order, returns the same canonical architectures.
+
+        Way out: choose the representative of equal networks by a rule, not by the order in which they were seen.
+        """
+        first, second = self.make_space(), self.make_space()
+        architectures = self.covering(first)
+        canonical = [first.canonical(architecture) for architecture in architectures]
+        for architecture, expected in reversed(list(zip(architectures, canonical, strict=True))):
+            other = second.canonical(architecture)
+            require(other == expected, f"the canonical of {architecture.key} is {expected.key} or {other.key}")
+
     def test_segments_name_every_decision(self) -> None:
         """Every decision is in a segment, and segments contain only names of decisions.
 
@@ -181,7 +210,7 @@ class SearchSpaceContract(Contract):
         Way out: build the network in the test and run it with `torch.randn(4, *space.input_shape)`.
         """
         space = self.make_space()
-        shapes = set()
+        shapes = set[tuple[int, ...]]()
         for architecture in self.covering(space):
             if not space.input_shape:
                 _refused_build(space, architecture)
@@ -198,6 +227,11 @@ class SearchSpaceContract(Contract):
             with torch.no_grad():
                 again = network(self.inputs(space))
             require(torch.equal(again, outputs), f"in evaluation mode {architecture.key} has other outputs each time")
+            if not shapes:
+                recorded = network(self.inputs(space)).detach()
+                # Other kernels may be used when gradients are recorded: some roundings of float32.
+                equal = torch.allclose(recorded, outputs, rtol=1e-4, atol=1e-5)
+                require(equal, f"{architecture.key} has other outputs when gradients are recorded")
             shapes.add(tuple(outputs.shape[1:]))
         require(len(shapes) <= 1, f"outputs have different shapes: {shapes}")
         expected = self.output_shape
@@ -215,6 +249,30 @@ class SearchSpaceContract(Contract):
                 together, alone = network(x), torch.cat([network(x[:1]), network(x[1:])])
             # Other sizes of a batch may use other kernels: some roundings of float32.
             torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+    def test_evaluation_changes_no_weights(self) -> None:
+        """A pass in evaluation mode leaves all parameters and buffers as they were.
+
+        Way out: change buffers in training mode only: `if self.training:`.
+        """
+        space = self.make_space()
+        for architecture in self.architectures(space) if space.input_shape else ():
+            network = _seeded(space.build, architecture).eval()
+            before = {name: digest(tensor) for name, tensor in network.state_dict().items()}
+            with torch.no_grad():
+                network(self.inputs(space))
+            changed = [name for name, tensor in network.state_dict().items() if digest(tensor) != before[name]]
+            require(not changed, f"a pass in evaluation mode changed {', '.join(changed[:3])}")
+
+    def test_networks_run_on_other_devices(self) -> None:
+        """A network that was moved to another device makes no tensor on the CPU (checked on torch's device ``meta``).
+
+        Way out: register constants as buffers, and make tensors in `forward` with ``device=x.device``.
+        """
+        space = self.make_space()
+        for architecture in self.architectures(space) if space.input_shape else ():
+            network = _seeded(space.build, architecture).eval().to("meta")
+            require_device(lambda x, network=network: network(x), self.inputs(space))
 
     def test_options_are_different_networks(self) -> None:
         """Architectures with different canonical architectures are different networks, option by option.

@@ -18,13 +18,13 @@ from automl_nas.space.architecture import Architecture
 from automl_nas.strategy.base import Strategy
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal
-from automl_nas.testing.checkers import require_checker
+from automl_nas.testing.checkers import require_checker, require_names, require_phases, require_shortened
 from automl_nas.testing.clock import fast_clock
 from automl_nas.testing.contract import Contract, require
 from automl_nas.testing.handed import digest, fingerprint, require_json, state_size
 from automl_nas.testing.services import SimulatedServices, finished
 from automl_nas.testing.states import same, stored
-from automl_nas.testing.toys import ToySpace, toy_metric
+from automl_nas.testing.toys import ToySpace, ToyTask, toy_metric
 
 
 class StrategyContract(Contract):
@@ -85,6 +85,7 @@ class StrategyContract(Contract):
             "continued states": [_plain(state) for state in after],
             "logged numbers": [[step, _plain(values)] for step, values in services.logged],
             "proposals": [[p.architecture.key, p.fidelity] for p in services.submitted],
+            "recorded metrics": [[number, _plain(metrics)] for number, metrics in services.recorded],
         }
 
     def test_the_same_seed_gives_the_same_states(self) -> None:
@@ -99,6 +100,7 @@ class StrategyContract(Contract):
             require(same(one, two), f"the states after step {step + 1} differ")
         require(services.submitted == before.submitted, "the proposals differ")
         require(same(_logged(services), _logged(before)), "the logged numbers differ")
+        require(services.recorded == before.recorded, "the recorded metrics differ")
 
     def test_another_seed_gives_another_state(self) -> None:
         """The states of two seeds differ.
@@ -145,6 +147,105 @@ class StrategyContract(Contract):
         """
         require_checker(type(self.make(1)))
 
+    def test_the_class_describes_itself(self) -> None:
+        """`shortened`, `phases`, `artifact_names` and `metric_names` return the declared types, with settings it has.
+
+        Way out: name settings as the constructor does; shares of phases add up to 1; names are a frozenset.
+        """
+        kind = type(self.make(1))
+        require_shortened(kind)
+        require_phases(kind)
+        require_names(kind.metric_names(None), "metric_names(None)")
+
+    def test_the_planned_number_of_trials_is_kept(self) -> None:
+        """`planned` is None or a whole number that is not smaller than the number of proposals made.
+
+        Way out: return the number of proposals of the whole search, or leave the default None.
+        """
+        planned = self.make(1).planned
+        count = len(self._whole()[1].submitted) - len(self.services().submitted)
+        require(planned is None or type(planned) is int, f"planned is {planned!r}")
+        require(planned is None or planned >= count, f"planned is {planned}, and it makes {count} proposals")
+
+    def test_numbers_of_trials_may_begin_anywhere(self) -> None:
+        """In a run with earlier stages, whose first trial has another number, it makes the same proposals.
+
+        Way out: keep the numbers that `Services.submit` returns; they are not positions in a list.
+        """
+        services = self.services()
+        services.first = 1000
+        strategy = self.make(1)
+        self._advance(strategy, services, self.steps)
+        # ``info`` may name trials.
+        proposed, alone = (
+            [(proposal.architecture, proposal.fidelity) for proposal in each.submitted]
+            for each in (services, self._whole()[1])
+        )
+        require(proposed == alone, "with other numbers of trials it makes other proposals")
+
+    def test_the_expected_architecture_changes_nothing(self) -> None:
+        """`expected` returns None or an Architecture, the same for the same seed, and leaves the strategy as it was.
+
+        Way out: draw from `stream(seed, ...)` with the seed that `expected` receives.
+        """
+        strategy = self.make(1)
+        before = stored(strategy.state_dict())
+        first = strategy.expected(3)
+        require(first is None or isinstance(first, Architecture), f"expected(3) returns a {type(first).__name__}")
+        require(strategy.expected(3) == first, "expected(3) returns another architecture the second time")
+        require(same(stored(strategy.state_dict()), before), "expected changed the state")
+
+    def test_recorded_trials_have_the_declared_metrics(self) -> None:
+        """`Services.record` receives plain numbers under the names of `metric_names`.
+
+        Way out: `services.record(Proposal(architecture), {"accuracy": float(value)})`; `metric_names` has every name.
+        """
+        names = self.make(1).metric_names(ToyTask())
+        for number, metrics in self._whole()[1].recorded:
+            require(metrics, f"trial {number} is recorded without metrics")
+            for name, value in metrics.items():
+                plain = type(name) is str and type(value) in (int, float)
+                require(plain, f"trial {number} is recorded with {name!r} = {value!r}, a {type(value).__name__}")
+            unknown = set() if names is None else set(metrics) - names
+            require(not unknown, f"it records {', '.join(unknown)}; metric_names has {', '.join(names or ())}")
+
+    def test_it_records_at_most_what_remains(self) -> None:
+        """A step records no more trials than `Services.remaining` says; at 0 the driver takes no further step.
+
+        Way out: ask `services.remaining` before each trial, and leave the rest of the step out at 0.
+        """
+        count = len(self._whole()[1].recorded)
+        for budget in sorted({1, count // 2} - {0}) if count else ():
+            services, strategy = self.services(), self.make(1)
+            services.budget = budget
+            for _ in range(self.steps):
+                if not strategy.done and services.remaining != 0:
+                    strategy.step(services)
+            count_made = len(services.submitted)
+            require(count_made <= budget, f"{budget} trials remained, and it made {count_made}")
+
+    def test_it_continues_with_what_was_recorded(self) -> None:
+        """A number that it keeps of a trial it recorded is that of the trial that `Services.record` returned.
+
+        After a crash it measures again what it had measured, perhaps with another result; the record counts.
+
+        Way out: `trial = services.record(...)`, then read `trial.metrics`, not the metrics that were passed.
+        """
+        whole, before = self._whole()
+        if not before.recorded:
+            return
+        services = self.services()
+        services.change_recorded = lambda value: value + _CHANGE
+        changed = _numbers(self._advance(self.make(1), services, self.steps)[-1])
+        numbers = _numbers(whole[-1])
+        for (_, own), (number, metrics) in zip(services.recorded, before.recorded, strict=False):
+            if own != metrics:  # the record changed what came after
+                return
+            for value in (value for value in own.values() if not _is_share(value)):
+                ignored = [path for path, item in numbers.items() if item == value == changed.get(path)]
+                text = f"the state keeps {value!r}, which it measured for trial {number}: {', '.join(ignored)}"
+                require(not ignored, f"{text}; the record has {value + _CHANGE!r}")
+
     def test_it_resumes_at_every_step(self) -> None:
         """Stopped after any step and resumed from a stored state, it has a bit-equal state at the end.
 
@@ -160,6 +261,7 @@ class StrategyContract(Contract):
             after = self._advance(resumed, services, self.steps - stop)
             require(same(after[-1], whole[-1]), f"resuming after step {stop} of {self.steps} changed the result")
             require(services.submitted == before.submitted, f"resuming after step {stop} changed the proposals")
+            require(services.recorded == before.recorded, f"resuming after step {stop} changed the recorded metrics")
         services, strategy = self.services(), self.make(1)
         for step in range(self.steps):
             state = self._advance(strategy, services, 1)[-1]
@@ -259,6 +361,25 @@ class StrategyContract(Contract):
 
 
 _WHOLE: dict[type, tuple[list[Any], SimulatedServices]] = {}
+_CHANGE = 0.0137
+"""By which the recorded metrics differ from those that a strategy measured."""
+
+
+def _numbers(state: Any, path: str = "") -> dict[str, float]:
+    """Return place -> number, of all numbers of a state that are not in tensors."""
+    items: Any = ()
+    if isinstance(state, Mapping):
+        items = state.items()
+    elif isinstance(state, list | tuple):
+        items = enumerate(state)
+    elif type(state) is float:
+        return {path: state}
+    return {place: value for name, item in items for place, value in _numbers(item, f"{path}[{name!r}]").items()}
+
+
+def _is_share(value: float) -> bool:
+    """Whether a number is a share of a small count, such as an accuracy: others may be equal to it by chance."""
+    return abs(value * 5040 - round(value * 5040)) < 1e-9
 
 
 def _logged(services: SimulatedServices) -> list[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture, Scalar, Value
@@ -21,6 +21,7 @@ from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.space.supernet import Supernet
 from automl_nas.streams import stream_seed
 from automl_nas.testing.contract import require
+from automl_nas.testing.devices import require_device
 from automl_nas.testing.handed import digest
 from automl_nas.testing.spaces import SearchSpaceContract, _seeded, _storage
 
@@ -188,22 +189,51 @@ class SupernetContract(SearchSpaceContract):
             require(torch.equal(supernet(x, architecture), outputs), "the outputs changed")
             for name, decision in supernet.decisions.items():
                 require(set(decision.options) == set(live[name]), f"{name} has the options {decision.options}")
+            parts = x
+            for segment in supernet.segments():
+                parts = segment.run(parts, architecture)
+            require(torch.equal(parts, outputs), "the last segment of a restricted supernet has other outputs")
+
+    def test_a_removed_option_is_refused(self) -> None:
+        """After `restrict`, `forward` raises an error for an option that was removed.
+
+        Way out: look the option up among the live ones, without a default.
+        """
+        space = self.make_space()
+        supernet, x = space.build_supernet().eval(), self.inputs(space)
+        for name, decision in space.decisions.items():
+            if isinstance(decision, Subset) or len(decision.options) < 2:
+                continue
+            first, *others = self.covering(space)
+            removed = next((other for other in others if other[name] != first[name]), None)
+            if removed is None:
+                continue
+            supernet.restrict({name: _live(first)[name]})
+            selection = {**first, name: removed[name]}
+            try:
+                supernet(x, selection)
+            except (SpaceError, KeyError):
+                return
+            raise AssertionError(f"{name} = {removed[name]!r} was removed, and is computed")
 
     def test_restrict_refuses_unknown_decisions_and_options(self) -> None:
-        """The error is a SpaceError that names them.
+        """The error is a SpaceError that names them, and nothing was removed.
 
-        Way out: check names and options before anything is removed.
+        Way out: check all names and options before anything is removed.
         """
         space = self.make_space()
         supernet = space.build_supernet()
-        name = next(iter(space.decisions))
-        for live in ({"no-such-decision": [0]}, {name: ["no-such-option"]}):
+        name, decision = next(iter(space.decisions.items()))
+        some: Mapping[str, Collection[Scalar]] = {name: decision.options[:1]}
+        for live in ({"no-such-decision": [0]}, {name: ["no-such-option"]}, {**some, "no-such-decision": [0]}):
             try:
                 supernet.restrict(live)
             except SpaceError as error:
                 require("no-such-" in str(error), f"the error is: {error}")
             else:
                 raise AssertionError(f"restrict accepts {live}")
+            options = supernet.decisions[name].options
+            require(options == decision.options, f"restrict refuses {live}, and leaves {name} the options {options}")
 
     def test_segments_make_up_the_forward(self) -> None:
         """The output of the last segment is bit-equal to that of the supernet, and segments depend on their decisions.
@@ -249,16 +279,39 @@ class SupernetContract(SearchSpaceContract):
         """
         space = self.make_space()
         supernet = space.build_supernet()
-        owned = {_storage(tensor) for tensor in supernet.state_dict().values() if tensor.numel()}
+        owned = {_storage(tensor) for tensor in _tensors(supernet) if tensor.numel()}
         for architecture in self.architectures(space):
             before = torch.get_rng_state()
             network = supernet.extract(architecture)
             require(torch.equal(torch.get_rng_state(), before), "extract draws random numbers")
-            shared = {_storage(tensor) for tensor in network.state_dict().values() if tensor.numel()} & owned
+            shared = {_storage(tensor) for tensor in _tensors(network) if tensor.numel()} & owned
             require(not shared, f"it shares {len(shared)} tensors with the supernet")
             kinds = {type(module) for module in network.modules()}
             foreign = [kind.__qualname__ for kind in kinds if kind.__module__.partition(".")[0] == "automl_nas"]
             require(not foreign, f"it contains {', '.join(foreign)}")
+
+    def test_an_extracted_network_can_be_trained(self) -> None:
+        """Its parameters require gradients if those of the supernet do, and have none yet.
+
+        Way out: copy the modules; no `requires_grad_(False)` and no `detach()` in `extract`.
+        """
+        space = self.make_space()
+        supernet = space.build_supernet()
+        if not all(parameter.requires_grad for parameter in supernet.parameters()):
+            return
+        for architecture in self.architectures(space):
+            frozen = [n for n, p in supernet.extract(architecture).named_parameters() if not p.requires_grad]
+            require(not frozen, f"{', '.join(frozen[:3])} of an extracted network do not require gradients")
+
+    def test_the_supernet_runs_on_other_devices(self) -> None:
+        """A supernet that was moved to another device makes no tensor on the CPU (checked on torch's device ``meta``).
+
+        Way out: register constants as buffers, and make tensors in `forward` with ``device=x.device``.
+        """
+        space = self.make_space()
+        supernet = space.build_supernet().eval().to("meta")
+        for architecture in self.architectures(space):
+            require_device(lambda x, selection=architecture: supernet(x, selection), self.inputs(space))
 
     def test_extracted_and_built_networks_exchange_weights(self) -> None:
         """For every option their weights have the same names and shapes, and with equal weights equal outputs.
@@ -335,6 +388,11 @@ def _weighted(
         weights.append(weight)
         selection[name] = weight if form == "tensor" else Weighted(value, weight)
     return selection, weights
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Return parameters and buffers, also those that the state does not have."""
+    return [*module.parameters(), *module.buffers()]
 
 
 def _double(inputs: Tensor) -> Tensor:

@@ -90,6 +90,22 @@ class TaskBatches(TaskUses):
             for start in sorted({0, 1, len(whole) // 2, max(0, len(whole) - 1), len(whole)}):
                 rest = list(self.make_task().batches(split, 2, 5, start))
                 _require_equal(whole[start:], rest, f"{split} with start={start}")
+        for split in ("search", "test"):
+            whole = list(task.batches(split, 2, 5))
+            _require_equal(whole[1:], list(self.make_task().batches(split, 2, 5, 1)), f"{split} with start=1")
+
+    def test_parts_make_up_the_batch(self) -> None:
+        """Part r of n of a batch has every n-th of its samples, from sample r on, also with ``start``.
+
+        Way out: leave the default of `batch_parts`, or take `indices[rank::size]` of each batch.
+        """
+        task = self.make_task()
+        for start in (0, 1):
+            whole = list(islice(task.batches("train", 1, 3, start), 2))
+            for rank in range(3):
+                parts = list(islice(task.batch_parts("train", 1, 3, start, rank=rank, size=3), 2))
+                expected = [(inputs[rank::3], targets[rank::3]) for inputs, targets in whole]
+                _require_equal(expected, parts, f"part {rank} of 3 with start={start}")
 
     def test_batches_do_not_depend_on_what_was_asked_before(self) -> None:
         """They are equal if other iterators are used or abandoned in between, or a network is scored.

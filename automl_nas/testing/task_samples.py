@@ -61,6 +61,22 @@ class TaskSamples(TaskUses):
             text = f"{len(foreign)} of {len(inputs)} images of '{split}' are nearest to those of another split"
             require(len(foreign) <= allowed, text)
 
+    def test_scores_and_batches_have_inputs_of_one_scale(self) -> None:
+        """The numbers of training batches have about the mean and the deviation of those that `score` shows.
+
+        Way out: normalise inputs in the same way in `batches` and in `score`.
+        """
+        task = self.make_task()
+        if self.integers or not task.batches_per_epoch("train"):
+            return
+        trained = torch.cat([inputs for inputs, _ in task.batches("train", 0, 0)])[:MOST].double()
+        scored = self._scored_inputs(task, "train")[:MOST].double()
+        (mean, spread), (usual, expected) = ((float(x.mean()), float(x.std())) for x in (trained, scored))
+        text = f"trained are {mean:.3g} +- {spread:.3g}, scored {usual:.3g} +- {expected:.3g}"
+        # Augmentation changes brightness and contrast and covers parts of images; it does not double their spread.
+        require(expected / 2.5 <= spread <= expected * 2.5, text)
+        require(abs(mean - usual) <= 1.5 * max(spread, expected), text)
+
     def test_a_sample_keeps_its_target(self) -> None:
         """An image has the same target in every epoch, and with every seed.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from automl_nas.errors import UserError
 from automl_nas.evaluation.task import SPLITS, Task
 from automl_nas.testing.contract import require
+from automl_nas.testing.devices import require_device
 from automl_nas.testing.handed import require_json
 from automl_nas.testing.task_base import BASIC, RANGES
 from automl_nas.testing.task_batches import TaskBatches
@@ -117,9 +118,9 @@ class TaskContract(TaskBatches, TaskSamples):
                 raise AssertionError(f"{name} accepts the split 'trian'")
 
     def test_loss_is_a_differentiable_scalar(self) -> None:
-        """Its gradient is finite, and is not zero for random outputs; outputs and targets stay as they are.
+        """Its gradient is finite, and not zero for random outputs; it is a function of outputs and targets alone.
 
-        Way out: return the tensor, not `.item()`; do not detach.
+        Way out: return the tensor, not `.item()`; do not detach; keep nothing from call to call.
         """
         task = self.make_task()
         _, targets = next(task.batches("train", 0, 0))
@@ -134,6 +135,17 @@ class TaskContract(TaskBatches, TaskSamples):
         require(bool((gradient != 0).any()), "the gradient is zero")
         same = torch.equal(outputs.detach(), before[0]) and torch.equal(targets, before[1])
         require(same, "the loss changed outputs or targets")
+        again = task.loss(outputs, targets)
+        require(torch.equal(again, loss), f"the loss is {float(loss.detach())}, and then {float(again.detach())}")
+
+    def test_the_loss_is_computed_on_the_device_of_the_outputs(self) -> None:
+        """Outputs and targets on another device meet no tensor on the CPU (checked on torch's device ``meta``).
+
+        Way out: move what the task keeps, such as weights of classes: `self.weights.to(outputs.device)`.
+        """
+        task = self.make_task()
+        _, targets = next(task.batches("train", 0, 0))
+        require_device(task.loss, self._outputs(task, len(targets)), targets)
 
     def test_loss_falls_along_its_gradient(self) -> None:
         """A small step against the gradient reduces the loss.

@@ -11,7 +11,7 @@ from automl_nas.testing import BrokenClauseError, Contract, Origin, clauses
 from automl_nas.testing.contract import Clause
 
 MODULES = ("searches", "steppers", "evaluators", "costs", "spaces", "supernets", "tasks", "exporters")
-MODULES += ("observers", "executors", "commands", "plugins")
+MODULES += ("recorders", "races", "observers", "executors", "commands", "plugins")
 
 
 T = TypeVar("T")

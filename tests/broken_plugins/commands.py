@@ -145,3 +145,42 @@ def changes_the_directory() -> Any:
         os.chdir(Path(file).parent)
 
     return command(broken)
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("wrong_values_are_errors_of_the_user")
+def prints_the_traceback() -> Any:
+    def broken(file: str, top: int) -> None:
+        import traceback
+
+        try:
+            show(file, top)
+        except Exception:
+            click.echo(traceback.format_exc())
+
+    made = command(broken)
+    next(item for item in made.params if item.name == "file").type = click.STRING
+    return made
+
+
+@CASES.breaks("json_is_json")
+def json_with_a_heading() -> Any:
+    def broken(file: str, top: int, as_json: bool) -> None:
+        click.echo("names:")
+        click.echo('["a"]' if as_json else "a")
+
+    made = command(broken)
+    made.params.append(click.Option(["--json", "as_json"], is_flag=True, help="As JSON."))
+    return made
+
+
+@CASES.breaks("json_is_json")
+def json_with_nan() -> Any:
+    def broken(file: str, top: int, as_json: bool) -> None:
+        click.echo('{"mean": NaN}' if as_json else "nan")
+
+    made = command(broken)
+    made.params.append(click.Option(["--json", "as_json"], is_flag=True, help="As JSON."))
+    return made

@@ -218,3 +218,38 @@ class ListsTheWrongRest(Kernels):
 class AcceptsAnything(Kernels):
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         return {name: float(16 * (1 + int(str(option)))) for name, option in architecture.items()}
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("it_depends_on_the_architecture_alone")
+class ByPlace(Kernels):
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        if set(architecture) != set(self.space.decisions):
+            raise KeyError("another space")
+        values = list(architecture.values())
+        return {name: (1 + n) * self.value(name, values[n]) for n, name in enumerate(self.space.decisions)}
+
+
+@CASES.breaks("it_depends_on_the_architecture_alone")
+class TotalOfTheLastBreakdown(Kernels):
+    last: float | None = None
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        parts = super().breakdown(architecture)
+        self.last = sum(parts.values())
+        return parts
+
+    def estimate(self, architecture: Architecture) -> float:
+        total, self.last = self.last, None
+        return super().estimate(architecture) if total is None else total
+
+
+@CASES.breaks("it_depends_on_the_architecture_alone")
+class RemarksChange(Kernels):
+    calls = 0
+
+    def remarks(self, architecture: Architecture) -> Sequence[str]:
+        self.calls += 1
+        return [f"estimate number {self.calls}"]

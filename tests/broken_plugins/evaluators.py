@@ -359,3 +359,153 @@ class CatchesEverything(Noisy):
             super().report(request, value)
         except BaseException:
             return
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("equal_candidates_are_each_answered")
+class CachesWithoutTheSeed(Noisy):
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.cache: dict[str, float] = {}
+
+    def value(self, request: Request) -> float:
+        return self.cache.setdefault(request.architecture.key, super().value(request))
+
+
+@CASES.breaks("other_fidelities_change_nothing")
+class CachesWithoutTheFidelity(Noisy):
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.cache: dict[str, float] = {}
+
+    def value(self, request: Request) -> float:
+        value = super().value(request) / (2.0 if request.fidelity is not None and request.fidelity < 2 else 1.0)
+        return self.cache.setdefault(f"{request.architecture.key} {request.seed}", value)
+
+
+@CASES.breaks("reports_are_the_same_each_time")
+class ReportsTheDuration(Noisy):
+    def report(self, request: Request, value: float) -> None:
+        request.report(1, time.perf_counter())
+
+
+@CASES.breaks("reports_are_the_same_each_time")
+class ReportsBackwards(Noisy):
+    def report(self, request: Request, value: float) -> None:
+        for step in (3, 2, 1):
+            request.report(step, value / step)
+
+
+@CASES.breaks("an_interrupted_evaluation_can_be_repeated")
+class TrustsALateFile(Noisy):
+    """Writes its half-finished result before the last report."""
+
+    def report(self, request: Request, value: float) -> None:
+        for step in range(1, 4):
+            if step == 3 and request.scratch is not None:
+                (request.scratch / "value.json").write_text(json.dumps(0.5 * value))
+            request.report(step, value * step / 3)
+        if request.scratch is not None:
+            (request.scratch / "value.json").unlink(missing_ok=True)
+
+    def value(self, request: Request) -> float:
+        file = None if request.scratch is None else request.scratch / "value.json"
+        return float(json.loads(file.read_text())) if file is not None and file.exists() else super().value(request)
+
+
+@CASES.breaks("the_class_describes_itself")
+class ShortensAnUnknownSetting(Noisy):
+    @classmethod
+    def shortened(cls, settings: Any, share: float) -> Any:
+        from automl_nas.evaluation import Shortened
+
+        return Shortened(share, {"epochs": 1})
+
+
+@CASES.breaks("the_class_describes_itself")
+class ParallelIsText(Noisy):
+    @classmethod
+    def data_parallel(cls, settings: Any) -> Any:
+        return "no"
+
+
+class Grouped(Noisy):
+    """Evaluates two candidates together."""
+
+    taken_ahead = 2
+
+    def group(self, group: list[Request]) -> Iterator[Outcome]:
+        for request in group:
+            value = self.value(request)
+            self.report(request, value)
+            yield self.outcome(request, value)
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        import itertools
+
+        waiting = iter(requests)
+        while group := list(itertools.islice(waiting, self.taken_ahead)):
+            yield from self.group(group)
+
+
+@CASES.breaks("equal_candidates_are_each_answered")
+class GroupsByArchitecture(Grouped):
+    def group(self, group: list[Request]) -> Iterator[Outcome]:
+        return super().group(list({request.architecture: request for request in group}.values()))
+
+
+@CASES.breaks("equal_candidates_are_each_answered")
+class SeedOfTheFirst(Grouped):
+    def group(self, group: list[Request]) -> Iterator[Outcome]:
+        first = {request.architecture: request.seed for request in reversed(group)}
+        return super().group([replace(request, seed=first[request.architecture]) for request in group])
+
+
+@CASES.breaks("other_fidelities_change_nothing")
+class FidelityOfTheFirst(Grouped):
+    def value(self, request: Request) -> float:
+        return super().value(request) * (1.0 if request.fidelity is None else 0.5 * request.fidelity)
+
+    def group(self, group: list[Request]) -> Iterator[Outcome]:
+        return super().group([replace(request, fidelity=group[0].fidelity) for request in group])
+
+
+@CASES.breaks("a_candidate_that_is_pruned_changes_no_other")
+class PrunesTheGroup(Grouped):
+    def group(self, group: list[Request]) -> Iterator[Outcome]:
+        from automl_nas.errors import Pruned
+
+        try:
+            yield from list(super().group(group))
+        except Pruned:
+            for request in group:
+                yield Outcome(request.number, state=State.PRUNED)
+
+
+@CASES.breaks("metrics_depend_on_architecture_seed_and_fidelity_alone")
+class TunesSharedWeights(Noisy):
+    """Fine-tunes the shared weights themselves, not a copy of them."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.weight = 1.0
+
+    def value(self, request: Request) -> float:
+        self.weight -= 0.01
+        return super().value(request) * self.weight
+
+
+@CASES.breaks("metrics_depend_on_architecture_seed_and_fidelity_alone")
+class KeepsMomentum(Noisy):
+    """One optimiser for all candidates: its momentum is that of the candidate before."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.momentum = 0.0
+
+    def value(self, request: Request) -> float:
+        value = super().value(request)
+        self.momentum = 0.9 * self.momentum + value
+        return value + 1e-3 * self.momentum

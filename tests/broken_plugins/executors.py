@@ -149,3 +149,42 @@ class OpensOnce(OneByOne):
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         if not hasattr(self, "source"):
             super().open(source, starting, timeout)
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("it_can_be_closed_twice")
+class CannotBeClosedTwice(OneByOne):
+    def close(self) -> list[int]:
+        del self.source
+        return super().close()
+
+
+@CASES.breaks("an_interruption_passes")
+class SwallowsInterruptions(OneByOne):
+    def evaluated(self, request: Request) -> Outcome:
+        try:
+            return super().evaluated(request)
+        except BaseException as error:
+            return Outcome(request.number, state=State.FAILED, error=repr(error))
+
+
+@CASES.breaks("every_candidate_has_its_outcome")
+class ForgetsReports(OneByOne):
+    def evaluated(self, request: Request) -> Outcome:
+        outcome = super().evaluated(request)
+        return replace(outcome, info={k: v for k, v in outcome.info.items() if k != "intermediate"})
+
+
+@CASES.breaks("every_candidate_has_its_outcome")
+class CachesByArchitecture(OneByOne):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[str, Outcome] = {}
+
+    def evaluated(self, request: Request) -> Outcome:
+        key = request.architecture.key
+        if key not in self.cache:
+            self.cache[key] = super().evaluated(request)
+        return replace(self.cache[key], number=request.number)

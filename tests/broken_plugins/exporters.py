@@ -245,3 +245,41 @@ class WritesALink(Weights):
         (file,) = super().export(delivery, folder)
         (folder / "link.pt").symlink_to(file)
         return [file, folder / "link.pt"]
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("conversions_are_of_files_that_were_written")
+class ConversionOfAMissingFile(Weights):
+    def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
+        from automl_nas.evaluation import Conversion
+
+        delivery.conversions.append(Conversion("weights-int8.pt", "weights.pt", "int8", ()))
+        return super().export(delivery, folder)
+
+
+@CASES.breaks("a_disk_that_is_full_leaves_no_files")
+class CleansUpAfterRenamingOnly(Weights):
+    """A disk that is full while the file is written leaves the temporary file behind."""
+
+    def write(self, state: Any, file: Path) -> None:
+        temporary = file.with_suffix(".part")
+        torch.save(state, temporary)
+        try:
+            temporary.replace(file)
+        except BaseException:
+            temporary.unlink()
+            raise
+
+
+@CASES.breaks("a_second_export_replaces_the_first")
+class KeepsTheFirstNetwork(Weights):
+    """One instance exports the weights of the first network to every folder."""
+
+    kept: Any = None
+
+    def state(self, delivery: Delivery) -> Any:
+        if self.kept is None or self.kept[0] != delivery.architecture.key:
+            self.kept = delivery.architecture.key, copy.deepcopy(super().state(delivery))
+        return self.kept[1]

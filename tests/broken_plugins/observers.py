@@ -166,3 +166,20 @@ class ChangesTheConfiguration(Tally):
     def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
         file = run.directory / "config.yaml"
         file.write_text(file.read_text() + "note: seen\n")
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("a_run_without_trials_is_observed")
+class MeanOfNothing(Tally):
+    def search_finished(self, run: RunInfo, result: ResultInfo) -> None:
+        assert 1 / self.trials
+
+
+@CASES.breaks("a_run_without_trials_is_observed")
+class NeedsObjectives(Tally):
+    """A stage that trains a supernet has no objectives."""
+
+    def step_finished(self, run: RunInfo, step: StepInfo) -> None:
+        assert run.objectives[step.stage]

@@ -174,3 +174,24 @@ def metric_with_spaces() -> str:
 @CASES.breaks("another_process_gives_the_same")
 def names_by_hash() -> str:
     return GOOD.replace('"toy_cost"', 'f"toy_cost{hash(__name__) % 1000}"')
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("nothing_is_printed")
+def component_seeds_at_import() -> str:
+    return with_component("import random\nrandom.seed(0)\n" + MINE)
+
+
+@CASES.breaks("nothing_is_printed")
+def component_sets_threads_at_import() -> str:
+    return with_component("import torch\ntorch.set_num_threads(1)\ntorch.manual_seed(0)\n" + MINE)
+
+
+@CASES.breaks("it_loads_and_its_components_are_valid")
+def misspelled_hook() -> str:
+    return GOOD + (
+        "\n\n@hookimpl\ndef register_space(register):\n"
+        '    register("toy", "automl_nas.testing.toys:ToySpace", summary="a toy")\n'
+    )

@@ -725,3 +725,101 @@ class ReplacesAMethodOfTheProblem(Climber):
 
 
 _FILES: list[Any] = []
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("numbers_of_trials_may_begin_anywhere")
+class LooksUpByNumber(Climber):
+    """The first trial of a stage has the number 0 in a run with one stage only."""
+
+    def __init__(self, space: SearchSpace, problem: Problem, *, seed: int) -> None:
+        super().__init__(space, problem, seed=seed)
+        self.mine: list[str] = []
+
+    def propose(self, architecture: Architecture) -> Proposal:
+        self.mine.append(architecture.key)
+        return super().propose(architecture)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        super().tell([t for t in trials if t.number >= len(self.mine) or self.mine[t.number] == t.architecture.key])
+        for trial in trials:
+            if trial.number >= len(self.mine):
+                self.best = None
+
+    def search_state(self) -> dict[str, Any]:
+        return {**super().search_state(), "mine": list(self.mine)}
+
+    def load_search_state(self, state: Mapping[str, Any]) -> None:
+        super().load_search_state(state)
+        self.mine = list(state["mine"])
+
+
+@CASES.breaks("it_searches_decisions_of_every_kind")
+class NeedsTwoDecisions(Climber):
+    def ask(self, n: int) -> list[Proposal]:
+        random.Random(0).sample(list(self.space.decisions), 2)
+        return super().ask(n)
+
+
+@CASES.breaks("it_continues_when_no_trial_is_feasible")
+class StopsWithoutAFeasibleTrial(Climber):
+    complete = 0
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        super().tell(trials)
+        self.complete += sum(trial.state is State.COMPLETE for trial in trials)
+
+    def ask(self, n: int) -> list[Proposal]:
+        return [] if self.best is None and self.complete >= 6 else super().ask(n)
+
+    def search_state(self) -> dict[str, Any]:
+        return {**super().search_state(), "complete": self.complete}
+
+    def load_search_state(self, state: Mapping[str, Any]) -> None:
+        super().load_search_state(state)
+        self.complete = state["complete"]
+
+
+@CASES.breaks("metrics_of_every_size_are_accepted")
+class DividesByTheSpread(Climber):
+    """Scores are divided by their spread, which is 0 if all are equal."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        scores = [self.score(t) for t in trials if t.state is State.COMPLETE and t.feasible]
+        finite = [score for score in scores if abs(score) < float("inf")]
+        if len(finite) > 1:
+            spread = max(finite) - min(finite)
+            assert [(score - min(finite)) / spread for score in finite]
+        super().tell(trials)
+
+
+@CASES.breaks("metrics_of_every_size_are_accepted")
+class ExponentOfTheScore(Climber):
+    def score(self, trial: Trial) -> float:
+        import math
+
+        score = super().score(trial)
+        return math.exp(score) if abs(score) < float("inf") else score
+
+
+@CASES.breaks("the_expected_architecture_changes_nothing")
+class ExpectsAnything(Climber):
+    def expected(self, seed: int) -> Architecture | None:
+        return Architecture({"width": 64})
+
+
+@CASES.breaks("the_expected_architecture_changes_nothing")
+class ExpectationDraws(Climber):
+    def expected(self, seed: int) -> Architecture | None:
+        self.asked += 1
+        return self.space.sample(self.rng())
+
+
+@CASES.breaks("the_class_describes_itself")
+class ShortensAnUnknownSetting(Climber):
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Any:
+        from automl_nas.evaluation import Shortened
+
+        return Shortened(share, {"iteration": 1})

@@ -323,3 +323,63 @@ class HiddenModules(Changed):
     def build(self, architecture: Architecture) -> nn.Module:
         hidden = [nn.Linear(4, 4)]
         return Wrapped(Blocks.build(self, architecture), lambda outputs: hidden[0](outputs))
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("canonical_does_not_depend_on_what_was_asked_before")
+class CanonicalIsTheFirstSeen(Blocks):
+    """Of equal networks, the one that was seen first represents all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made["third"] = Choice((1, 3))
+        self.first: dict[str, Architecture] = {}
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        key = f"{architecture['first']} {architecture['second']}"
+        return self.first.setdefault(key, architecture)
+
+    def layer(self, name: str, kernel: Any) -> nn.Module:
+        return super().layer(name, 1 if name == "third" else kernel)
+
+
+@CASES.breaks("every_option_is_sampled")
+class NeverSamplesTheLast(Blocks):
+    def sample(self, rng: random.Random) -> Architecture:
+        values = {name: rng.choice(decision.options[:-1]) for name, decision in self.made.items()}
+        return self.validate({**values, "second": rng.choice((1, 3))})
+
+
+@CASES.breaks("networks_run")
+class DependsOnTheGradientMode(Changed):
+    """Outputs in evaluation mode are other ones if gradients are recorded."""
+
+    def change(self, outputs: Tensor) -> Any:
+        return outputs * 1.5 if torch.is_grad_enabled() else outputs
+
+
+@CASES.breaks("networks_run_on_other_devices")
+class ConstantOnTheCpu(Changed):
+    def change(self, outputs: Tensor) -> Any:
+        return outputs + torch.full((1, 4), 0.5)
+
+
+@CASES.breaks("evaluation_changes_no_weights")
+class CountsCalls(Blocks):
+    """A buffer that every pass changes: exported and measured networks have other states than the saved ones."""
+
+    def head(self) -> nn.Module:
+        return nn.Sequential(super().head(), _Counter())
+
+
+class _Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(self.calls, Tensor)
+        self.calls += 1
+        return x

@@ -317,3 +317,53 @@ class CheckerOfAnother(Trainer):
             return None
 
         return check
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("the_planned_number_of_trials_is_kept")
+class PlansNone(Trainer):
+    @property
+    def planned(self) -> int | None:
+        return 0
+
+
+@CASES.breaks("the_class_describes_itself")
+class PhasesOfTwoWholes(Trainer):
+    @classmethod
+    def phases(cls, settings: Mapping[str, Any]) -> Any:
+        from automl_nas.strategy import Phase
+
+        return (Phase(1.0), Phase(1.0))
+
+
+@CASES.breaks("the_class_describes_itself")
+class ShortensAnUnknownSetting(Trainer):
+    @classmethod
+    def shortened(cls, settings: Mapping[str, Any], share: float) -> Any:
+        from automl_nas.evaluation import Shortened
+
+        return Shortened(share, {"epochs": 1})
+
+
+@CASES.breaks("the_class_describes_itself")
+class ArtifactInAList(Trainer):
+    @classmethod
+    def artifact_names(cls, settings: Mapping[str, Any]) -> Any:
+        return ["weights"]
+
+
+@CASES.breaks("numbers_of_trials_may_begin_anywhere")
+class CountsOnNumberZero(Trainer):
+    def step(self, services: Services) -> None:
+        super().step(services)
+        if self.number:
+            self.best = services.trials(state=None)[self.number[0]].metrics.get("accuracy", 0.0)
+
+
+@CASES.breaks("the_expected_architecture_changes_nothing")
+class ExpectationTrains(Trainer):
+    def expected(self, seed: int) -> Architecture | None:
+        self.iterate()
+        return self.path()

@@ -330,3 +330,71 @@ class ConsumesTheSelection(Shared):
         if isinstance(selection, dict):
             selection.clear()
         return outputs
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("an_extracted_network_can_be_trained")
+class ExtractsFrozen(Shared):
+    def extract(self, selection: Selection) -> nn.Module:
+        return super().extract(selection).requires_grad_(False)
+
+
+@CASES.breaks("an_extracted_network_is_independent")
+class ExtractSharesAConstant(Shared):
+    """A buffer that is not in the state is shared by the supernet and all extracted networks."""
+
+    def __init__(self, decisions: Mapping[str, Decision]) -> None:
+        super().__init__(decisions)
+        self.stem.register_buffer("scale", torch.ones(1), persistent=False)
+
+    def extract(self, selection: Selection) -> nn.Module:
+        network = super().extract(selection)
+        network.stem._buffers["scale"] = self.stem.scale  # type: ignore[union-attr,assignment]
+        return network
+
+
+@CASES.breaks("restrict_refuses_unknown_decisions_and_options")
+class RemovesBeforeItChecks(Shared):
+    def restrict(self, live: Mapping[str, Collection[Scalar]]) -> None:
+        for name, options in live.items():
+            super().restrict({name: options})
+
+
+@CASES.breaks("a_removed_option_is_refused")
+class RunsAnotherOption(Shared):
+    def chosen(self, name: str, selection: Selection) -> tuple[list[nn.Module], Tensor | None]:
+        value = selection.get(name)
+        if not isinstance(value, Tensor | Weighted) and value is not None and value not in self.live[name].options:
+            selection = {**selection, name: self.live[name].options[0]}
+        return super().chosen(name, selection)
+
+
+@CASES.breaks("extract_equals_supernet_for_values")
+class ClampsTheInput(Shared):
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        return super().forward(x.clamp_(-1.0, 1.0), selection)
+
+
+@CASES.breaks("restrict_keeps_the_parameters_and_the_function")
+class SegmentsOfTheFirstForward(Shared):
+    """Segments are made once and run options by their first position."""
+
+    def __init__(self, decisions: Mapping[str, Decision]) -> None:
+        super().__init__(decisions)
+        self.names = tuple(decisions)
+        self.kept = {n: list(m.values()) for n, m in self.options.items()}  # type: ignore[operator]
+
+    def run_all(self, x: Tensor, selection: Selection) -> Tensor:
+        x = self.stem(x)
+        for name in self.names:
+            value: Any = selection[name]
+            hard = not isinstance(value, Tensor | Weighted)
+            place = self.live[name].options.index(value) if hard else 0
+            x = torch.relu(self.kept[name][place](x) if hard else self.block(x, name, selection))
+        outputs: Tensor = self.head(x.mean((2, 3)))
+        return outputs
+
+    def segments(self) -> tuple[Segment, ...]:
+        return (Segment(self.names, self.run_all, part=lambda network: network),)

@@ -425,3 +425,89 @@ class EqualNames(Blobs):
     @property
     def class_names(self) -> tuple[str, ...] | None:
         return ("cat", "cat", "dog")
+
+
+# --- Found by a second attack ----------------------------------------------------------------------------------------
+
+
+@CASES.breaks("scores_and_batches_have_inputs_of_one_scale")
+class ScoresRawImages(Blobs):
+    """Training images are standardised, scored ones are not."""
+
+    def change(self, number: int, inputs: Tensor, targets: Tensor) -> Any:
+        return (inputs - 3.0) / 20.0, targets
+
+
+@CASES.breaks("start_skips_exactly")
+class StartOfSearchIgnored(Blobs):
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        return super().batches(split, epoch, seed, 0 if split == "search" else start)
+
+
+@CASES.breaks("other_modules_are_left_alone")
+class LeavesALoaderThread(Blobs):
+    """A thread that reads ahead waits for ever if the iterator is abandoned."""
+
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        import queue
+        import threading
+
+        self.size(split)
+        source = super().batches(split, epoch, seed, start)
+        ready: queue.Queue[Batch | None] = queue.Queue(maxsize=1)
+
+        def read() -> None:
+            for batch in source:
+                ready.put(batch)
+            ready.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while (batch := ready.get()) is not None:
+            yield batch
+
+
+@CASES.breaks("the_loss_is_computed_on_the_device_of_the_outputs")
+class WeightsOnTheCpu(Blobs):
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(outputs, targets, weight=torch.ones(3))
+
+
+@CASES.breaks("loss_is_a_differentiable_scalar")
+class LossRemembers(Blobs):
+    """A moving average of the loss, kept from call to call."""
+
+    average = 0.0
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        loss = super().loss(outputs, targets)
+        self.average = 0.9 * self.average + 0.1 * float(loss.detach())
+        return loss + 1e-4 * self.average
+
+
+@CASES.breaks("parts_make_up_the_batch")
+class PartsOverlap(Blobs):
+    def batch_parts(
+        self, split: str, epoch: int, seed: int, start: int = 0, *, rank: int, size: int
+    ) -> Iterator[Batch]:
+        for inputs, targets in self.batches(split, epoch, seed, start):
+            yield inputs[rank:], targets[rank:]
+
+
+@CASES.breaks("parts_make_up_the_batch")
+class PartsIgnoreTheStart(Blobs):
+    def batch_parts(
+        self, split: str, epoch: int, seed: int, start: int = 0, *, rank: int, size: int
+    ) -> Iterator[Batch]:
+        for inputs, targets in self.batches(split, epoch, seed):
+            yield inputs[rank::size], targets[rank::size]
+
+
+@CASES.breaks("batches_are_not_shared")
+class ReusesABuffer(Blobs):
+    def batches(self, split: str, epoch: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        buffer = torch.zeros(4, *self.input_shape, dtype=torch.float32)
+        for inputs, targets in super().batches(split, epoch, seed, start):
+            if len(inputs) == len(buffer):
+                yield buffer.copy_(inputs), targets
+            else:
+                yield inputs, targets

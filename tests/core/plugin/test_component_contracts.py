@@ -95,9 +95,7 @@ def used(node: ast.AST, defined: dict[str, ast.stmt], seen: set[str]) -> set[str
     return seen
 
 
-WITHOUT = {"race": "it compares values of blocks, which trials of the contract do not have"}
-"""Component -> why it has no contract test; the tests of its own check the same properties."""
-COMPONENTS = [component for component in complete_manager().registry if component.name not in WITHOUT]
+COMPONENTS = list(complete_manager().registry)
 FOUND = list(contract_tests())
 
 

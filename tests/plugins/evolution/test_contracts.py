@@ -5,6 +5,7 @@ from __future__ import annotations
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.racing import Race
 from automl_nas.strategy.wrappers import Deduplicate, Filter, Retry
 from automl_nas.testing.ask_tell import AskTellContract
 from automl_nas_evolution.evolutionary import EvolutionarySearch
@@ -94,3 +95,15 @@ class TestNestedWrappers(AskTellContract):
         inner = EvolutionarySearch(space, blind, seed=seed, population=10, generations=None, attempts=100)
         filtered = Filter(space, problem, strategy=inner)
         return Retry(space, problem, strategy=Deduplicate(space, problem, strategy=filtered))
+
+
+class TestRace(AskTellContract):
+    """Trials at the fidelity of the part have values of blocks; see `AskTellContract.evaluated`."""
+
+    several_objectives = False
+    several_fidelities = True
+    trials = 40
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        inner = RandomSearch(space, problem, seed=seed, attempts=100)
+        return Race(space, problem, strategy=inner, part=100.0, candidates=6, keep=2)
