@@ -176,7 +176,7 @@ class _Copies:
             own = f"{path}.{name}" if path else name
             if own in plan.skipped:
                 changed = True
-                if not _runs_in_order(module):
+                if not _can_lack(module, name, path, plan.skipped):
                     children[name] = nn.Identity().train(child.training)
                 continue
             children[name] = copied = self._copy(own, child)
@@ -221,6 +221,8 @@ class _Copies:
             own["_buffers" if is_buffer else "_parameters"][name] = tensor
             if is_buffer:
                 self._sliced.append(Sliced(twin, name, whole, _grid(whole, indices)))
+        if isinstance(twin, nn.RNNBase):
+            own["_flat_weights"] = [own["_parameters"][name] for name in twin._flat_weights_names]
         if side is not None:
             self._tensors[id(own["_parameters"]["weight"])] = _crop(twin, side, self._finish)
         return twin
@@ -260,8 +262,12 @@ def _places(
     return places
 
 
-def _runs_in_order(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+def _can_lack(module: nn.Module, name: str, path: str, skipped: set[str]) -> bool:
+    """Whether a child can be removed: from a sequence, or from the end of a list, whose items have positions."""
+    if isinstance(module, nn.Sequential):
+        return type(module).forward is nn.Sequential.forward
+    later = list(module._modules)[list(module._modules).index(name) :]
+    return isinstance(module, nn.ModuleList) and all(f"{path}.{each}".lstrip(".") in skipped for each in later)
 
 
 def _grid(tensor: Tensor, indices: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, ...]:

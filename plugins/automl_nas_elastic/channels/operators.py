@@ -170,7 +170,7 @@ def _batch_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     for tensor in args[1:5]:
         if isinstance(tensor, Tensor):
             record.same(axes[1], record.axes(tensor)[0])
-    record.attribute(torch.nn.modules.batchnorm._NormBase, "num_features", axes[1])
+    record.attribute(torch.nn.modules.batchnorm._BatchNorm, "num_features", axes[1])
     return axes
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import SpaceError
-from automl_nas_elastic.channels.axis import Axis, MismatchError, divide, unify
+from automl_nas_elastic.channels.axis import Axis, MismatchError, unify
+from automl_nas_elastic.channels.layers import stored_sizes
 from automl_nas_elastic.channels.operators import Axes, constants, created, pieces_of, rule_of
 
 INPUT = "an input of the network"
@@ -226,34 +227,14 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.result.calls.append(Call(path, self.axes(inputs[0]), self.axes(output)))
         else:
             self.result.calls.append(Call(path, [], []))
-        if isinstance(module, nn.MultiheadAttention):
-            self._attention_layer(path, module)
+        for place, sizes in stored_sizes(path, module, inputs, self.axes).items():
+            self.result.attributes.setdefault(place, {}).update(sizes)
         self._passed((output,))
 
     def _passed(self, values: tuple[Any, ...]) -> None:
         seen = self.result.seen.setdefault(self.running[-1][0], [])
         for tensor in tensors_in(values):
             seen.extend(axis for axis in self.axes(tensor) if axis.size > 1)
-
-    def _attention_layer(self, path: str, module: nn.MultiheadAttention) -> None:
-        """Tie the width of torch's attention layer to its heads: its forward requires that they are equal."""
-        own = self.result.attributes.setdefault(path, {})
-        weight = module.in_proj_weight
-        if weight is None:
-            for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
-                for axis in self.axes(getattr(module, name)):
-                    axis.pin("an attention layer whose queries and keys have different widths")
-            return
-        first, width = self.axes(weight)
-        try:
-            unify(divide(first, module.embed_dim)[1], width)
-            heads, _ = divide(width, module.head_dim)
-        except MismatchError as error:
-            for axis in (first, width):
-                axis.pin(f"an attention layer: {error}")
-            return
-        own.update(dict.fromkeys(("embed_dim", "kdim", "vdim"), width), num_heads=heads)
-        self.result.attributes[f"{path}.out_proj"] = {"in_features": width, "out_features": width}
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
