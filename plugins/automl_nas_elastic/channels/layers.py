@@ -32,7 +32,7 @@ def stored_sizes(
         return {path: _recurrent(module, axes)}
     if isinstance(module, nn.PReLU):
         return {path: {"num_parameters": axes(module.weight)[0]}}
-    if isinstance(module, nn.modules.instancenorm._InstanceNorm) and inputs[0].dim() > module._get_no_batch_dim():
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
         return {path: {"num_features": axes(inputs[0])[1]}}
     return {}
 
@@ -60,7 +60,7 @@ def _recurrent(module: nn.RNNBase, axes: Callable[[Tensor], Axes]) -> Attributes
     """Tie the hidden sizes of all layers and directions, which the module stores as one number."""
     weights = [name for name in module._parameters if name.startswith("weight_hh")]
     hidden = [axes(getattr(module, name))[1] for name in weights]
-    inputs = axes(module.weight_ih_l0)[1]
+    inputs = axes(module._parameters["weight_ih_l0"])[1]  # type: ignore[arg-type]
     if module.proj_size:
         for axis in (*hidden, inputs):
             axis.pin("a recurrent layer with projections")
