@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -61,3 +65,34 @@ def test_names_of_commands_have_one_form() -> None:
     for name, command in group.commands.items():
         assert command.name == name
         assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+@pytest.mark.slow
+def test_commands_of_a_run_end_with_success(program: Any, finished: Callable[[], Path]) -> None:
+    """One complete run serves them all; with ``--json`` they print one JSON value."""
+    run = finished()
+    calls: dict[str, list[object]] = {
+        "plan": [program.config],
+        "show": [run],
+        "cost": [program.config],
+        "plugins": [],
+        "resume": [run],
+        "report": [run],
+        "export": [run, "--format", "safetensors"],
+        "extend": [run, "--set", "stages.search.budget.trials=14", "--out", program.folder / "extended"],
+        "compare": [run, program.folder / "extended"],
+        "retrain": [run, "--out", program.folder / "retrained"],
+        "new-plugin": ["nas-mine", "--kind", "cost"],
+    }
+    for name, arguments in calls.items():
+        program(name, *arguments)
+        if name in ("plan", "show", "cost", "plugins", "compare") and any(
+            "--json" in parameter.opts for parameter in cli.commands[name].params
+        ):
+            json.loads(program(name, *arguments, "--json").stdout, parse_constant=_refuse)
+    # `run` made the run; `check` has tests of its own, which let it pass and fail.
+    assert set(calls) | {"run", "check"} >= CORE_COMMANDS
