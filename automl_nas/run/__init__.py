@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         Executor as Executor,
         InProcess as InProcess,
         evaluate_alone as evaluate_alone,
+        timed_out as timed_out,
     )
     from automl_nas.run.trials.portable import (
         read_outcome as read_outcome,
@@ -182,6 +183,7 @@ _HOMES = {
         "Executor",
         "InProcess",
         "evaluate_alone",
+        "timed_out",
     ),
     "trials.rehearsal": ("Rehearsal",),
     "trials.portable": ("read_outcome", "read_request", "serialize_outcome", "serialize_request"),

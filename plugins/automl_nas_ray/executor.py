@@ -21,6 +21,7 @@ from automl_nas.run import (
     StageEvaluator,
     read_outcome,
     serialize_request,
+    timed_out,
     worker_name,
 )
 from automl_nas_ray.cluster import Resources, connect, missing, node_is_lost
@@ -271,17 +272,12 @@ class RayExecutor(Executor):
 
     def _timed_out(self) -> Outcome | None:
         """Stop an evaluation that exceeded the timeout, if there is one, and return its outcome."""
-        if self._timeout is None:
-            return None
         for worker in self._workers:
-            spent = time.monotonic() - worker.begun
-            if worker.request is not None and spent > self._timeout:
-                number = worker.request.number
+            outcome = timed_out(worker.request, worker.begun, self._timeout)
+            if outcome is not None:
                 self._end(worker)
-                self._begun.discard(number)
-                return Outcome(
-                    number, state=State.FAILED, error=f"stopped after its timeout of {self._timeout:g} s", seconds=spent
-                )
+                self._begun.discard(outcome.number)
+                return outcome
         return None
 
     def _end(self, worker: _Worker) -> None:

@@ -268,6 +268,21 @@ def evaluate_alone(evaluator: Evaluator, request: Request, *, in_worker: bool = 
     return _completed(outcomes[0], reports, time.perf_counter() - begun)
 
 
+def timed_out(request: Request | None, begun: float, timeout: float | None) -> Outcome | None:
+    """Return the FAILED outcome of an evaluation that takes longer than its timeout; None: it does not.
+
+    Args:
+        request: in evaluation; None: there is no evaluation.
+        begun: when it began, by `time.monotonic`.
+        timeout: in seconds; None: no limit.
+    """
+    spent = time.monotonic() - begun
+    if request is None or timeout is None or spent <= timeout:
+        return None
+    error = f"stopped after its timeout of {timeout:g} s"
+    return Outcome(request.number, state=State.FAILED, error=error, seconds=spent)
+
+
 def _iterator(evaluator: Evaluator, outcomes: object) -> Iterator[Outcome]:
     if not isinstance(outcomes, Iterable):
         raise EvaluationError(

@@ -13,9 +13,9 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, EvaluationError
-from automl_nas.evaluation.evaluator import Outcome, Request, State
+from automl_nas.evaluation.evaluator import Outcome, Request
 from automl_nas.run.trials.child_process import MAIN_GUARD, PATIENCE, ChildProcess, ProcessDiedError
-from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone
+from automl_nas.run.trials.executor import Crash, EvaluatorSource, Executor, evaluate_alone, timed_out
 from automl_nas.run.trials.rehearsal import TOP_LEVEL, Rehearsal
 
 RESTARTS = 2
@@ -137,16 +137,11 @@ class WorkerProcesses(Executor):
 
     def _timed_out(self) -> Outcome | None:
         """Stop an evaluation that exceeded the timeout, if there is one, and return its outcome."""
-        if self._timeout is None:
-            return None
         for worker in self._workers:
-            spent = time.monotonic() - worker.begun
-            if worker.request is not None and spent > self._timeout:
-                number = worker.request.number
+            outcome = timed_out(worker.request, worker.begun, self._timeout)
+            if outcome is not None:
                 self._end(worker)
-                return Outcome(
-                    number, state=State.FAILED, error=f"stopped after its timeout of {self._timeout:g} s", seconds=spent
-                )
+                return outcome
         return None
 
     def _end(self, worker: _Worker) -> None:
