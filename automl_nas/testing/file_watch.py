@@ -92,7 +92,9 @@ def _counts(path: Path, store: Path) -> bool:
         or parts[:2] in (("/", "dev"), ("/", "proc"))
     ):
         return False
-    if path.name.startswith("torchinductor"):  # torch's compiler
+    if any(
+        part.startswith(("torchinductor", "pymp-")) for part in parts
+    ):  # of the compiler of torch, of multiprocessing
         return False
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if path.is_relative_to(cache):

@@ -119,7 +119,10 @@ def process_state() -> ProcessState:
             "torch's use of oneDNN": torch.backends.mkldnn.enabled,
             "the precision of decimal numbers": decimal.getcontext().prec,
             "the default timeout of sockets": socket.getdefaulttimeout(),
-            "the start method of processes": multiprocessing.get_start_method(allow_none=True),
+            # The first one is the default, which is set when it is first needed.
+            "the start method of processes": (
+                multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+            ),
             "the folder of temporary files": tempfile.gettempdir(),
             "the mask of new files": _mask(),
             "the processors of this process": _processors(),
