@@ -1,0 +1,231 @@
+"""Each proxy against a closed form on a tiny network; contracts; bad input."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from automl_nas.errors import ConfigurationError
+from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.evaluator import Evaluator, Request
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.evaluation.task import Task
+from automl_nas.space.space import SearchSpace
+from automl_nas.testing.costs import CostModelContract
+from automl_nas.testing.evaluators import EvaluatorContract
+from automl_nas.testing.toys import ToySpace, ToyTask
+from automl_nas_proxies.cost import ZeroCostScore
+from automl_nas_proxies.evaluator import ZeroCost
+from automl_nas_proxies.measuring import PROXIES
+from automl_nas_proxies.outputs import epe_nas, jacov, nwot, zen
+from automl_nas_proxies.probe import Probe
+from automl_nas_proxies.weights import fisher, grad_norm, grasp, l2_norm, plain, snip, synflow
+
+RUNTIME = Runtime(device="cpu")
+
+
+def square(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Half the squared error: its Hessian in the outputs is the identity, divided by the batch."""
+    return 0.5 * (outputs - targets).square().sum(1).mean()
+
+
+def linear(weight: list[list[float]]) -> nn.Linear:
+    layer = nn.Linear(len(weight[0]), len(weight), bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+    return layer
+
+
+W = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+X = np.array([[1.0, 0.5, -1.0], [2.0, -1.0, 0.0], [0.0, 1.0, 1.0], [-1.0, 2.0, 0.5]])
+Y = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, 2.0], [0.5, 0.5]])
+
+
+@pytest.fixture
+def probe() -> Probe:
+    return Probe(linear(W.tolist()), torch.from_numpy(X), torch.from_numpy(Y), square)
+
+
+def test_proxies_of_a_linear_layer_are_those_of_least_squares(probe: Probe) -> None:
+    """L = |X W' - Y|^2 / 2n: the gradient is E'X / n with E = X W' - Y, and the Hessian of each row of W is X'X / n."""
+    error = X @ W.T - Y
+    gradient, hessian = error.T @ X / 4, X.T @ X / 4
+    assert plain(probe) == pytest.approx((W * gradient).sum())
+    assert snip(probe) == pytest.approx(np.abs(W * gradient).sum())
+    assert grad_norm(probe) == pytest.approx(np.linalg.norm(gradient))
+    assert l2_norm(probe) == pytest.approx(np.linalg.norm(W))
+    assert grasp(probe) == pytest.approx(-(W * (gradient @ hessian)).sum())
+    outputs = X @ W.T
+    assert fisher(probe) == pytest.approx(0.5 * ((outputs * error / 4) ** 2).mean(0).sum())
+    # An input of ones: R is the sum of |W|, and so is the sum of |W| dR/d|W|.
+    assert synflow(probe) == pytest.approx(math.log1p(np.abs(W).sum()))
+
+
+def test_norms_are_summed_over_layers_and_shared_weights_count_once() -> None:
+    layer = linear([[3.0, 4.0], [0.0, 0.0]])
+    network = nn.Sequential(layer, linear([[1.0, 0.0], [0.0, 1.0]]), layer)
+    assert l2_norm(Probe(network, torch.ones(1, 2, dtype=torch.float64))) == pytest.approx(5 + math.sqrt(2))
+
+
+def test_synflow_is_the_sum_over_layers_of_the_product_of_absolute_weights() -> None:
+    """Without biases each layer's sum is R = 1'|V||W|1 (Tanaka et al. 2020, theorem 1), whatever normalisation does."""
+    first, last = linear(W.tolist()), linear([[2.0, -1.0]])
+    network = nn.Sequential(first, nn.BatchNorm1d(2).double(), nn.ReLU(), last)
+    before = [parameter.clone() for parameter in network.parameters()]
+    value = synflow(Probe(network, torch.from_numpy(X)))
+    assert value == pytest.approx(math.log1p(2 * (np.array([[2.0, 1.0]]) @ np.abs(W)).sum()))
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_nwot_counts_units_that_agree(function: bool) -> None:
+    """Codes of four inputs in three units; K is written out pair by pair. In-place and functional ReLUs count, too."""
+
+    class Functional(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x)
+
+    network = Functional() if function else nn.ReLU(inplace=True)
+    inputs = np.array([[1.0, 0.5, -1.0], [2.0, -1.0, 0.0], [-3.0, 1.0, 1.0], [1.0, 2.0, 0.5]])
+    codes = inputs > 0
+    kernel = [[float((one == other).sum()) for other in codes] for one in codes]
+    expected = np.linalg.slogdet(np.array(kernel))
+    assert expected.sign > 0
+    assert nwot(Probe(network, torch.from_numpy(inputs.copy()))) == pytest.approx(expected.logabsdet)
+    same = torch.from_numpy(np.repeat(X[:1], 2, axis=0))
+    assert nwot(Probe(network, same)) == -math.inf
+
+
+def test_jacov_and_epe_nas_from_the_correlations_of_numpy() -> None:
+    """Outputs are sums of squares, so the gradient of input i is 2 x_i, and correlations are those of the inputs."""
+
+    class Squares(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.square().sum(1, keepdim=True)
+
+    correlations = np.corrcoef(X)
+    eigenvalues = np.clip(np.linalg.eigvalsh(correlations), 0, None) + 1e-5
+    labels = torch.tensor([0, 1, 0, 1])
+    probe = Probe(Squares(), torch.from_numpy(X), labels, square)
+    # The smallest eigenvalues are zero up to rounding, so 1 / (0 + 1e-5) is right to about 1e-10.
+    assert jacov(probe) == pytest.approx(-(np.log(eigenvalues) + 1 / eigenvalues).sum(), rel=1e-6)
+    groups = [np.corrcoef(X[[0, 2]]), np.corrcoef(X[[1, 3]])]
+    assert epe_nas(probe) == pytest.approx(sum(abs(np.log(np.abs(group) + 1e-5).sum()) for group in groups))
+    assert math.isnan(jacov(Probe(linear([[0.0, 0.0, 0.0]]), torch.from_numpy(X))))
+
+
+def test_epe_nas_of_many_classes() -> None:
+    """Above 100 classes: mean over pairs of differences (Lopes et al., equation 5); here 101 classes of two inputs."""
+
+    class Squares(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.square().sum(1, keepdim=True)
+
+    inputs = np.random.default_rng(0).normal(size=(202, 4))
+    labels = torch.arange(101).repeat(2)
+    sums = [np.log(np.abs(np.corrcoef(inputs[[c, c + 101]])) + 1e-5).sum() / 2 for c in range(101)]
+    expected = np.abs(np.subtract.outer(sums, sums)).sum() / 101
+    assert epe_nas(Probe(Squares(), torch.from_numpy(inputs), labels, square)) == pytest.approx(expected)
+
+
+def test_zen_undoes_normalisation() -> None:
+    """For f = BN(A x) with batch statistics, |f(x) - f(x + a e)| times the deviation is |A a e|: as without BN.
+
+    A 1x1 convolution with weights from N(0, 1): each of 16 x 16 outputs changes by 0.01 N(0, |w|^2), and for 64 inputs
+    |w| is 8 within 1 / sqrt(128) or 9 %; E|N(0, s^2)| = s sqrt(2 / pi). The mean over 16 channels is within 2.2 %, so
+    0.07 are three deviations. The layer's scale is the root mean square of 16 deviations, which exceeds their mean by
+    half of 0.09^2, or 0.4 %.
+    """
+
+    def score(*after: nn.Module) -> float:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(64, 16, 1, bias=False), *after)
+        return zen(Probe(network, torch.zeros(100, 64, 4, 4)))
+
+    bare = score()
+    assert bare == pytest.approx(math.log(256 * 0.01 * 8 * math.sqrt(2 / math.pi)), abs=0.07)
+    assert score(nn.BatchNorm2d(16)) == pytest.approx(bare, abs=0.02)
+    assert score(nn.BatchNorm2d(16), nn.BatchNorm2d(16)) == pytest.approx(bare, abs=0.02)  # its deviation is 1
+    classes = score(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3, bias=False))
+    assert classes == pytest.approx(bare, abs=0.07)  # features before the pooling; other draws, which come later
+    assert zen(Probe(nn.Sequential(nn.Conv2d(2, 1, 1), nn.Threshold(1e9, 0.0)), torch.zeros(2, 2, 2, 2))) == -math.inf
+
+
+class TestZeroCost(EvaluatorContract):
+    samples = 2
+
+    def make_space(self) -> SearchSpace:
+        return ToySpace(blocks=2)
+
+    def make_task(self) -> Task:
+        return ToyTask()
+
+    def make_evaluator(self, space: SearchSpace) -> Evaluator:
+        return ZeroCost(space, ToyTask(), RUNTIME, proxies=("synflow", "snip", "grasp", "l2_norm"), images=8)
+
+
+class TestZeroCostScore(CostModelContract):
+    samples: int = 3
+    other_dtype: ClassVar[bool] = False  # fresh weights are drawn in the default dtype
+    metric: ClassVar[str] = "zero_cost_score"
+
+    def make_space(self) -> SearchSpace:
+        return ToySpace(blocks=2)
+
+    def make(self, space: SearchSpace) -> CostModel:
+        return ZeroCostScore(space, proxy="synflow")
+
+
+def test_all_proxies_of_a_cell_are_finite_and_repeat() -> None:
+    from automl_nas_benchmarks.spaces.nasbench201 import NASBench201
+    from automl_nas_vision.digits import Digits
+
+    task = Digits(batch_size=16)
+    space = NASBench201(channels=4, cells=1, input_shape=(1, 8, 8))
+    names = tuple(PROXIES)
+
+    def values(number: int, seed: int, draws: int = 1) -> dict[str, float]:
+        evaluator = ZeroCost(space, task, RUNTIME, proxies=names, images=20, draws=draws)  # type: ignore[arg-type]
+        (outcome,) = evaluator.evaluate([Request(number, space.architecture("334131"), seed=seed)])
+        return dict(outcome.metrics)
+
+    first = values(0, 0)
+    assert set(first) == set(PROXIES)
+    assert values(7, 5) == first, "neither the number nor the seed of a trial has an influence"
+    assert values(0, 0, draws=2) != first
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"proxies": ()}, "at least one proxy"),
+        ({"proxies": ("snip",), "images": 1}, "images must be at least 2"),
+        ({"proxies": ("snip",), "draws": 0}, "draws must be at least 1"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ZeroCost(ToySpace(), ToyTask(), RUNTIME, **settings)  # type: ignore[arg-type]
+
+
+def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
+    with pytest.raises(ConfigurationError, match="no activation of the ReLU kind"):
+        nwot(probe)
+    with pytest.raises(ConfigurationError, match="the targets of this task are none"):
+        epe_nas(probe)
+    with pytest.raises(ConfigurationError, match="needs targets"):
+        snip(Probe(linear(W.tolist()), torch.from_numpy(X)))
+    tokens = Probe(nn.Embedding(3, 2), torch.zeros(2, 3, dtype=torch.int64))
+    with pytest.raises(ConfigurationError, match="inputs of this task are integers"):
+        jacov(tokens)
+    with pytest.raises(ConfigurationError, match="inputs of this task are integers"):
+        zen(tokens)
+    evaluator = ZeroCost(ToySpace(), ToyTask(), RUNTIME, proxies=("snip",), images=10**6)
+    with pytest.raises(ConfigurationError, match="fewer than 1000000"):
+        next(iter(evaluator.evaluate([Request(0, ToySpace().sample(random.Random(0)), seed=0)])))
