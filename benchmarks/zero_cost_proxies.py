@@ -45,14 +45,14 @@ def values(space: NASBench201, code: str, batch: Any, task: Npz, runtime: Runtim
     """Return proxy -> value, and "seconds NAME" -> processor time, of one network."""
     with runtime.seeded(seed, "init"):
         network = runtime.place(space.build(space.architecture(code)))
-    found: dict[str, float] = {}
+    computed: dict[str, float] = {}
     for name, proxy in PROXIES.items():
         begun = time.process_time()
         with runtime.seeded(seed, "evaluation"):
             value = proxy(Probe(network, *batch, task.loss))
-        found[name] = value if math.isfinite(value) else FAILED
-        found[f"seconds {name}"] = time.process_time() - begun
-    return found
+        computed[name] = value if math.isfinite(value) else FAILED
+        computed[f"seconds {name}"] = time.process_time() - begun
+    return computed
 
 
 def read(path: Path) -> dict[int, dict[str, str]]:

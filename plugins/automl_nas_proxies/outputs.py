@@ -100,7 +100,9 @@ def epe_nas(probe: Probe) -> float:
     """
     targets = probe.targets
     if targets.dim() != 1 or targets.is_floating_point():
-        raise ConfigurationError("epe_nas compares classes, and the targets of this task are none; use another proxy")
+        raise ConfigurationError(
+            "epe_nas compares classes, and the targets of this task are no classes; use another proxy"
+        )
     if not _varies(probe.jacobian):
         return math.nan
     classes = torch.unique(targets)

@@ -43,7 +43,7 @@ class Probe:
     Args:
         network: with fresh weights.
         inputs: shape ``(batch, *input_shape)``, on the network's device.
-        targets: of the batch; None: there are none, so no loss can be computed.
+        targets: of the batch; None: the batch has no targets, and no loss can be computed.
         loss: of the task; None: as for ``targets``.
     """
 
@@ -58,7 +58,7 @@ class Probe:
         """The targets of the batch.
 
         Raises:
-            ConfigurationError: there are none.
+            ConfigurationError: the batch has no targets.
         """
         if self._targets is None:
             raise ConfigurationError("this proxy needs targets, which exist with a task only; use the evaluator")
@@ -87,10 +87,10 @@ class Probe:
 
         with _hooked(self.network, keep, WEIGHTED):
             loss = self.loss()
-        wanted = [*self.weights, *activations]
-        found = torch.autograd.grad(loss, wanted, allow_unused=True)
-        gradients = _complete(found[: len(self.weights)], self.weights)
-        slopes = _complete(found[len(self.weights) :], activations)
+        variables = [*self.weights, *activations]
+        derivatives = torch.autograd.grad(loss, variables, allow_unused=True)
+        gradients = _complete(derivatives[: len(self.weights)], self.weights)
+        slopes = _complete(derivatives[len(self.weights) :], activations)
         saliences = []
         for activation, slope in zip(activations, slopes, strict=True):
             product = (activation * slope).detach()
@@ -116,8 +116,8 @@ class Probe:
         return (torch.zeros_like(inputs) if gradient is None else gradient).flatten(1).double()
 
 
-def _complete(found: tuple[Tensor | None, ...], like: list[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(b) if a is None else a for a, b in zip(found, like, strict=True)]
+def _complete(derivatives: tuple[Tensor | None, ...], like: list[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(b) if a is None else a for a, b in zip(derivatives, like, strict=True)]
 
 
 @contextmanager

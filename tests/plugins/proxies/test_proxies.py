@@ -217,7 +217,7 @@ def test_settings_out_of_range(settings: dict[str, object], message: str) -> Non
 def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
     with pytest.raises(ConfigurationError, match="no activation of the ReLU kind"):
         nwot(probe)
-    with pytest.raises(ConfigurationError, match="the targets of this task are none"):
+    with pytest.raises(ConfigurationError, match="the targets of this task are no classes"):
         epe_nas(probe)
     with pytest.raises(ConfigurationError, match="needs targets"):
         snip(Probe(linear(W.tolist()), torch.from_numpy(X)))
