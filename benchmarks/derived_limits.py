@@ -48,7 +48,7 @@ def main() -> None:
     every = np.array(list(itertools.product(range(count), repeat=len(names))))
     costs = np.array([cost.estimate(space.architecture("".join(map(str, row)))) for row in every])
     cells = feasible = best = optimal = 0
-    margins, found = [], []
+    margins, accepted = [], []
     for directory in options.runs:
         config = open_run(directory).parts.config["stages"][-1]
         strategy = config["strategy"]["name"]
@@ -74,14 +74,13 @@ def main() -> None:
             best += derived.log_probability >= rejection - 1e-12
             optimal += abs(derived.log_probability - sums[costs <= limit].max()) < 1e-12
             margins.append(derived.log_probability - rejection)
-            found.append(len(within) / options.draws)
-    print(
-        f"{cells} networks derived, under limits of {', '.join(f'{share:.0%}' for share in SHARES)} of the largest FLOPs"
-    )
+            accepted.append(len(within) / options.draws)
+    limits = ", ".join(f"{share:.0%}" for share in SHARES)
+    print(f"{cells} networks derived, under limits of {limits} of the largest FLOPs")
     print(f"feasible: {feasible}; at least as probable as the best of {options.draws:,} rejection draws: {best}")
     print(f"the most probable of all feasible networks: {optimal}")
     print(f"log-probability ahead of the rejection draws: mean {np.mean(margins):.3g}, largest {np.max(margins):.3g}")
-    print(f"share of draws that meet the limit: {np.min(found):.3f} to {np.max(found):.3f}")
+    print(f"share of draws that meet the limit: {np.min(accepted):.3f} to {np.max(accepted):.3f}")
 
 
 if __name__ == "__main__":
