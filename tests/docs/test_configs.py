@@ -33,6 +33,7 @@ TABLE = ROOT / "examples" / "configs" / "csv_wine.yaml"
 IMAGENET = ROOT / "examples" / "configs" / "spos_imagenet.yaml"  # in test_imagenet_config.py
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
+DARTS = ROOT / "examples" / "configs" / "darts_digits.yaml"
 ONE_SHOT = ROOT / "examples" / "configs" / "one_shot_nasbench201.yaml"  # in plugins/benchmarks/one_shot
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -122,10 +123,21 @@ def test_the_small_images_say_true_numbers(config: Path, request: pytest.Fixture
     assert wanted in comments(config)
 
 
+@pytest.mark.slow
+def test_darts_runs_at_toy_size(tmp_path: Path) -> None:
+    """The derived cells meet the limit of the file, which not all networks do, and are drawn."""
+    changes = ["stages.search.strategy.train.epochs=1", "final.train.epochs=1", "final.baselines=[]"]
+    result = automl_nas.search(Configuration.read(DARTS, changes).value, out=tmp_path / "run")
+    assert "at most 6,000 parameters" in comments(DARTS)
+    assert sum(p.numel() for p in result.load_trained().parameters()) <= 6000
+    assert all((tmp_path / "run" / "cells" / f"{cell}.svg").is_file() for cell in ("normal", "reduce"))
+
+
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
     assert found == [
         TABLE,
+        DARTS,
         *DSO,
         FOLDER,
         LATENCY,

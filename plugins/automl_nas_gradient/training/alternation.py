@@ -248,10 +248,12 @@ class Alternation:
             if not bool(values.isfinite().all()):
                 first = int((~values.isfinite()).nonzero()[0])
                 unit = "iteration" if kind == "loss" else "step of alpha"
+                # The cause may be either of the two.
+                other = " or alpha.learning_rate" if self._estimator.alpha.not_finite() else ""
                 raise DivergedError(
                     f"the {'' if kind == 'loss' else 'alpha '}loss became {values[first].item()} at {unit} "
                     f"{steps[first][0]} (epoch {(self.iteration - 1) // self.per_epoch}, learning rate "
-                    f"{self.rate:.3g}); lower train.learning_rate, or set train.clip_norm"
+                    f"{self.rate:.3g}); lower train.learning_rate{other}, or set train.clip_norm"
                 )
             means[kind] = values.mean().item()
         self._losses = []
