@@ -25,12 +25,12 @@ def dominating(
         positions: of those that are compared.
     """
     numbers = {position: {**(networks[position].test or {}), **networks[position].costs} for position in positions}
-    known = [
+    present = [
         name for name in objectives if not all(math.isnan(values.get(name, math.nan)) for values in numbers.values())
     ]
-    signs = [1 if objectives[name] == "maximize" else -1 for name in known]
+    signs = [1 if objectives[name] == "maximize" else -1 for name in present]
     values = {
-        position: [sign * own.get(name, math.nan) for sign, name in zip(signs, known, strict=True)]
+        position: [sign * own.get(name, math.nan) for sign, name in zip(signs, present, strict=True)]
         for position, own in numbers.items()
     }
     dominators: dict[int, int] = {}
