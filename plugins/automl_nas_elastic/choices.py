@@ -323,11 +323,14 @@ def followed_attributes(network: nn.Module, trace: Trace) -> Mapping[str, Mappin
 
 
 def _axis_of_size(axes: Sequence[Axis], size: int, heads: bool) -> Axis | None:
-    candidates = {signature(axis): axis for axis in axes if axis.size == size and not axis.constant}
+    candidates = {signature(axis) if not axis.constant else (): axis for axis in axes if axis.size == size}
     if len(candidates) > 1 and heads:
         outer = {signature(axis.root().parts[0]) for axis in axes if axis.root().form == "product"}
         candidates = {key: axis for key, axis in candidates.items() if key in outer} or candidates
-    return next(iter(candidates.values())) if len(candidates) == 1 else None
+    if len(candidates) != 1:
+        return None
+    (axis,) = candidates.values()
+    return None if axis.constant else axis
 
 
 def normal(value: object) -> object:

@@ -131,7 +131,6 @@ def verified(
         exclude: patterns of names of decisions.
     """
     dropped: dict[str, Fixed] = {}
-    tied: set[type] = set()
     while True:
         findings = find(network, trace, steps)
         findings.options = [each for each in chosen(findings.options, include, exclude) if each.name not in dropped]
@@ -146,15 +145,13 @@ def verified(
                 _run(network, trace, narrowing, values)
             return findings, narrowing
         except DiffersError as error:
-            kind = type(network.get_submodule(error.path))
-            if kind in tied or not _tie(network, trace, error.path):
+            if not _tie(network, trace, error.path):
                 for option in _culprits(network, trace, narrowing, findings.options, error.path):
                     reason = f"the forward of {_named(network, error.path)} does not follow: {error.reason}"
                     if isinstance(option, Width):
                         option.atom.pin(reason)
                     else:
                         dropped[option.name] = Fixed(option.paths[0], len(option.decision.options), reason)
-            tied.add(kind)
 
 
 def _first(options: Iterable[Option]) -> dict[str, Any]:
