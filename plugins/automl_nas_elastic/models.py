@@ -66,6 +66,7 @@ def _imported(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _timm(name: str, arguments: Mapping[str, Any]) -> Any:
+    import_torchvision()  # timm imports it
     try:
         timm = importlib.import_module("timm")
     except ImportError as error:

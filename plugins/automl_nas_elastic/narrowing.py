@@ -206,6 +206,13 @@ class _Copies:
         own.update(module.__dict__)
         own["_modules"], own["_parameters"] = dict(children), module._parameters.copy()
         own["_buffers"] = module._buffers.copy()
+        for name, value in module.__dict__.items():
+            if (
+                type(value) is dict
+                and name not in _TENSORS
+                and all(isinstance(each, Tensor) for each in value.values())
+            ):
+                own[name] = {}  # a cache of tensors that were computed from weights of another size
         for name, value in attributes:
             own[name] = value
         for name, axes in tensors:
@@ -236,6 +243,9 @@ class _Copies:
                 cached.requires_grad_(whole.requires_grad)
             self._tensors[id(whole)] = cached
         return cached
+
+
+_TENSORS = ("_parameters", "_buffers", "_modules")
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import InitialWeights, Runtime
 from automl_nas.space import Architecture, Decision, SupernetSpace, refuses_floats
-from automl_nas_elastic.channels.trace import Trace, example_input, run_traced
+from automl_nas_elastic.channels.trace import Trace, example_input, on_meta, run_traced
 from automl_nas_elastic.choices import Fixed, Option, Steps
 from automl_nas_elastic.importance import Importance, orders
 from automl_nas_elastic.models import load_model
@@ -83,10 +83,9 @@ class ElasticSpace(SupernetSpace):
         self._input_shape = tuple(input_shape)
         self._fresh = weights == "fresh"
         self._network = copy.deepcopy(network).cpu().train()
-        meta = copy.deepcopy(self._network).eval()
-        trace = traced(meta, self._input_shape)
-        _pin_reads(meta, trace)
-        runs = meta.to(trace.input.device)
+        trace = traced(self._network, self._input_shape)
+        _pin_reads(self._network, trace)
+        runs = (on_meta(self._network) if trace.on_meta else copy.deepcopy(self._network)).eval()
         findings, _ = verified(runs, trace, Steps(tuple(widths), granularity, depths), include, exclude)
         if not findings.options:
             reasons = dict.fromkeys(f"{each.where}: {each.reason}" for each in findings.fixed)
@@ -97,7 +96,7 @@ class ElasticSpace(SupernetSpace):
         self._fixed = tuple(findings.fixed)
         self._options = tuple(findings.options)
         self._narrowing = _narrowing(self._network, trace, findings.options, importance, gradients or {})
-        self._meta = meta.to("meta")
+        self._meta = on_meta(self._network)
         self._decisions: dict[str, Decision] = {each.name: each.decision for each in findings.options}
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -223,16 +222,15 @@ def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     """Run a network once in evaluation mode: on meta tensors, or on the CPU if it reads values.
 
     Args:
-        network: on the CPU; it is moved to the device of the run.
+        network: on the CPU; a copy is run.
         input_shape: of one input without the batch.
 
     Raises:
         SpaceError: it does not run on zeros of this shape, or does not return one tensor.
     """
-    whole = copy.deepcopy(network)
     failures: list[Exception] = []
     for device in ("meta", "cpu"):
-        one = copy.deepcopy(whole).to(device)
+        one = on_meta(network) if device == "meta" else copy.deepcopy(network)
         for integers in (False, True):
             inputs = example_input(input_shape, one, device)
             try:

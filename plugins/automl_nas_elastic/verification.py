@@ -30,9 +30,12 @@ from automl_nas_elastic.choices import (
 )
 from automl_nas_elastic.narrowing import Narrowing, Plan
 
-# Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1.
+# Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1, and
+# modules cache what they read from tables.
 _REARRANGE = frozenset(("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "expand", "clone"))
-_REARRANGE |= frozenset(("t", "transpose", "permute", "alias", "detach", "as_strided", "as_strided_", "_to_copy"))
+_REARRANGE |= frozenset(
+    ("index", "t", "transpose", "permute", "alias", "detach", "as_strided", "as_strided_", "_to_copy")
+)
 _PRODUCTS = {"mm", "bmm"}
 
 RANDOM = 2

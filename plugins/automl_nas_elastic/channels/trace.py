@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -274,3 +275,14 @@ def example_input(input_shape: Sequence[int], network: nn.Module, device: str) -
     """Return a batch of zeros in the type of the network's parameters."""
     kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
     return torch.zeros(BATCH, *input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
+
+
+def on_meta(network: nn.Module) -> nn.Module:
+    """Return a copy without data. Modules that share a tensor share it in the copy, unlike after ``to("meta")``."""
+    memo: dict[int, Any] = {}
+    for tensor in (*network.parameters(), *network.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = (
+            nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty.detach()
+        )
+    return copy.deepcopy(network, memo)

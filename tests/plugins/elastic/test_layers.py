@@ -91,6 +91,7 @@ def tokens() -> Tensor:
     return torch.randint(0, 10, (3, 6), generator=torch.Generator().manual_seed(0))
 
 
+@torch.no_grad()
 def compare(network: nn.Module, make: Any, names: list[str], x: Tensor) -> None:
     """Check the names of the decisions, and random networks against ``make`` with the values of ``names``."""
     space = ElasticSpace(network, input_shape=x.shape[1:])
@@ -105,3 +106,49 @@ def compare(network: nn.Module, make: Any, names: list[str], x: Tensor) -> None:
         assert torch.equal(plain(x), narrow(x))
         # As many operations as a network of these sizes: every stored size follows.
         assert repr(plain) == repr(narrow)
+
+
+class Caching(nn.Module):
+    """Keeps what it computed from its weights, as layers with tables of positions do in evaluation mode."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, 3)
+        self.scales = nn.Parameter(torch.arange(1.0, 2 * width + 1).reshape(2, width))
+        self.cache: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "scale" not in self.cache:
+            self.cache["scale"] = self.scales[torch.tensor([1, 0], device=x.device)].sum(0)
+        return self.last(self.first(x) * self.cache["scale"])
+
+
+def test_caches_of_a_module_are_not_those_of_a_narrower_one() -> None:
+    compare(Caching(), Caching, ["first.width"], torch.randn(2, 4))
+
+
+class Tied(nn.Module):
+    """The embedding is also the output layer, so its entries are outputs."""
+
+    def __init__(self, width: int = 16, middle: int = 32) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, width)
+        self.one, self.two = nn.Linear(width, middle), nn.Linear(middle, width)
+        self.head = nn.Linear(width, 10, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.two(torch.relu(self.one(self.embedding(x)))).mean(1))
+
+
+def test_weights_that_two_modules_share_stay_shared() -> None:
+    compare(Tied(), Tied, ["embedding.width", "one.width"], tokens())
+    space = ElasticSpace(Tied(), input_shape=(6,))
+    for network in (space.build(space.largest.replace({"embedding.width": 8})), space.build(space.largest)):
+        assert network.head.weight is network.embedding.weight
+    with torch.no_grad():
+        supernet = space.build_supernet()
+        view, _ = supernet._narrowing.view(
+            supernet.network, supernet._narrowing.plan({**space.largest, "one.width": 8})
+        )
+    assert view.head.weight is supernet.network.embedding.weight
