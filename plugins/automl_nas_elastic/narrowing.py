@@ -239,13 +239,18 @@ class _Copies:
         cached = self._tensors.get(id(whole))
         if cached is None:
             cached = self._finish(narrow) if isinstance(whole, nn.Parameter) else narrow
-            if isinstance(cached, nn.Parameter):
-                cached.requires_grad_(whole.requires_grad)
+            _mark(cached, whole)
             self._tensors[id(whole)] = cached
         return cached
 
 
 _TENSORS = ("_parameters", "_buffers", "_modules")
+
+
+def _mark(narrow: Tensor, whole: Tensor) -> None:
+    """Set whether a slice requires gradients: torch chooses kernels, which round differently, by that."""
+    if (narrow.is_leaf or not whole.requires_grad) and not torch.is_inference_mode_enabled():
+        narrow.requires_grad_(whole.requires_grad)
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -300,8 +305,7 @@ def _crop(module: nn.Module, side: int, finish: Callable[[Tensor], Tensor]) -> T
     own = module.__dict__
     # Contiguous, as the weight of an extracted network: kernels may round other layouts in another way.
     cropped = finish(weight[middle].contiguous())
-    if isinstance(cropped, nn.Parameter):
-        cropped.requires_grad_(weight.requires_grad)
+    _mark(cropped, weight)
     own["_parameters"]["weight"] = cropped
     own["kernel_size"] = (side,) * len(convolution.kernel_size)
     own["padding"] = tuple(dilation * (side - 1) // 2 for dilation in convolution.dilation)
