@@ -13,9 +13,9 @@ from automl_nas.cli.run import (
     RUNS,
     changed_data_option,
     drive,
-    new_directory,
     quiet_option,
     remove_empty,
+    shared_directory,
     workers_option,
 )
 from automl_nas.errors import ConfigurationError
@@ -93,7 +93,7 @@ def _derive(
     for change in changes:
         configuration.set(change)
     has_runs = RUNS.exists()
-    target = out or new_directory(f"{directory.resolve().name}-{command}")
+    target = out or shared_directory(f"{directory.resolve().name}-{command}")
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.derivation import Derivation

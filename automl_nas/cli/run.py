@@ -115,7 +115,7 @@ def run(
         _smoke(configuration, quiet)
         return
     has_runs = RUNS.exists()
-    directory = out or _shared_directory(config.stem)
+    directory = out or shared_directory(config.stem)
 
     def start(handlers: Handlers) -> Session:
         from automl_nas.run.session import Session
@@ -145,15 +145,16 @@ def run(
 def _smoke(configuration: Configuration, quiet: bool) -> None:
     with quiet_libraries():
         from automl_nas.run.estimate.smoke import smoke_run
-        from automl_nas.run.session import refuse_torchrun
 
-        refuse_torchrun("a smoke run")
         working_plugins()
-        message = None if quiet else print_line
+        follows = join_ranks().rank > 0
+        message = None if quiet or follows else print_line
         try:
             smoke = smoke_run(configuration.value, message=message)
         except ConfigurationError as error:
             raise configuration.locate(error) from error
+    if follows:
+        return
     for name, seconds in smoke.stages.items():
         click.echo(f"stage '{name}': passed ({duration(seconds)})")
     for path in smoke.exports:
@@ -245,7 +246,7 @@ def new_directory(name: str) -> Path:
                 raise RunDirectoryError(reason) from error
 
 
-def _shared_directory(name: str) -> Path:
+def shared_directory(name: str) -> Path:
     """Create the run directory with the first free number; under torchrun, rank 0 does."""
     from automl_nas.run.interruption import uninterrupted
 

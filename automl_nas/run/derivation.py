@@ -17,6 +17,7 @@ from automl_nas.errors import ConfigurationError, RunDirectoryError
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.identity_check import compare_data, compare_spaces
+from automl_nas.run.rank_check import check_trained
 from automl_nas.run.record.atomic_files import disk_errors, sha256, write_record, write_whole
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
@@ -86,18 +87,24 @@ class Derivation:
             )
         return config
 
-    def create(self, out: Path, plan: Plan) -> RunDirectory:
+    def create(self, out: Path, plan: Plan, ranks: int = 1) -> RunDirectory:
         """Create and lock the directory of the new run.
 
         Args:
             out: new or empty.
             plan: resolved from `configuration`.
+            ranks: the number of processes of the new run.
 
         Raises:
-            RunDirectoryError: space or data are not those of the complete run.
+            RunDirectoryError: space or data are not those of the complete run, or the trials of a stage that is
+                extended were trained by another number of processes, on which their weights depend.
             ConfigurationError: the best network of the search misses a limit in the new final space.
         """
+        if self.command == "extend":
+            check_trained(self.source, plan, self._stage, ranks)
         identity = self._identity(plan)
+        if ranks > 1:
+            identity["ranks"] = ranks
         self._check_limits(plan)
         stage = self._stage
         return RunDirectory.create(out, plan.config, identity, lambda directory: self._fill(directory, plan, stage))

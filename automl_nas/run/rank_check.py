@@ -17,8 +17,8 @@ from automl_nas.evaluation.task import Task
 from automl_nas.plugin.manager import PluginManager
 from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.configuration.plan import Plan
-from automl_nas.run.configuration.repeatable_costs import is_repeatable
 from automl_nas.run.identity_check import check_worker
+from automl_nas.run.rank_plan import predictions
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.environment import environment
@@ -99,22 +99,23 @@ def _sources(file: Path) -> Iterator[Path]:
     yield from sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 
-def check_ranks(ranks: Ranks, plan: Plan, path: Path) -> None:
+def check_ranks(ranks: Ranks, plan: Plan, path: Path | None) -> None:
     """Check that all ranks can do a run together: its executor, spaces, costs and data, and the run directory.
 
     Args:
         ranks: of the run; nothing is checked if there is one.
         plan: that each rank made.
-        path: the run directory.
+        path: the run directory; None: that of a short run, which checks it.
 
     Raises:
         ConfigurationError: they cannot; the message names the rank and the difference.
     """
     if ranks.size > 1:
         _check_executor(plan)
-        _check_costs(plan)
+        _check_costs(ranks, plan)
         _check_plans(ranks, plan)
-        _check_shared(ranks, path)
+        if path is not None:
+            check_shared(ranks, path, "choose a run directory")
 
 
 def _check_plans(ranks: Ranks, plan: Plan) -> None:
@@ -182,8 +183,17 @@ def _check_executor(plan: Plan) -> None:
         )
 
 
-def _check_shared(ranks: Ranks, path: Path) -> None:
-    """Check that all ranks see the files that rank 0 writes in a run directory."""
+def check_shared(ranks: Ranks, path: Path, way: str) -> None:
+    """Check that all ranks see the files that rank 0 writes in a folder.
+
+    Args:
+        ranks: of the run.
+        path: the folder, which may not exist.
+        way: the beginning of the way out, which ends with the words "on a file system that all machines share".
+
+    Raises:
+        ConfigurationError: they do not.
+    """
     probe = path / f"{ranks.agree(uuid.uuid4().hex)}.part"
 
     def write() -> None:
@@ -196,24 +206,32 @@ def _check_shared(ranks: Ranks, path: Path) -> None:
         ranks.refuse(
             ""
             if seen
-            else f"it does not see what rank 0 writes in {path}; choose a run directory on a file system that all "
-            "machines share"
+            else f"it does not see what rank 0 writes in {path}; {way} on a file system that all machines share"
         )
     finally:
         if ranks.rank == 0:
             probe.unlink(missing_ok=True)
 
 
-def _check_costs(plan: Plan) -> None:
+def _check_costs(ranks: Ranks, plan: Plan) -> None:
     """Check that all ranks get the same costs: what each measures is another number."""
     for key, model in plan.costs.items():
-        if not is_repeatable(model):
+        if model.noisy:
             name = key.partition("/")[0]
             raise ConfigurationError(
-                f"the cost '{name}' is measured, and each rank would measure another value; under torchrun use a cost "
-                "that is computed, or a table of measurements, or start the run without torchrun",
+                f"the cost '{name}' is measured for each candidate, and each rank would measure another value; under "
+                "torchrun use a cost model that is computed, or one that predicts it from measurements before the "
+                "run, or start the run without torchrun",
                 path="problem.costs",
             )
+    first, mine = ranks.agree(predictions(plan)), predictions(plan)
+    different = next((key.partition("/")[0] for key in mine if mine[key] != first.get(key)), None)
+    ranks.refuse(
+        ""
+        if different is None
+        else f"with the same measurements it predicts other values of the cost '{different}' than rank 0; use machines "
+        "with the same processors, or a cost model that is computed"
+    )
 
 
 def check_count(directory: RunDirectory, plan: Plan, ranks: Ranks, *, changed: bool) -> None:
@@ -243,6 +261,31 @@ def check_count(directory: RunDirectory, plan: Plan, ranks: Ranks, *, changed: b
         )
     earlier = [*identity.get("earlier_ranks", ()), before]
     write_record(directory.identity, {**identity, "ranks": ranks.size, "earlier_ranks": earlier})
+
+
+def check_trained(source: RunDirectory, plan: Plan, stage: int, ranks: int) -> None:
+    """Check that a stage whose trials the ranks train together is extended by as many ranks as trained its trials.
+
+    Args:
+        source: the directory of the complete run.
+        plan: of the new run.
+        stage: position of the stage.
+        ranks: the number of processes of the new run.
+
+    Raises:
+        RunDirectoryError: there are other numbers.
+    """
+    identity = source.read_identity() or {}
+    counts = {identity.get("ranks", 1), *identity.get("earlier_ranks", ())}
+    if counts != {ranks} and trains_together(plan, stage):
+        name = plan.stages[stage].settings.name
+        trained = " and ".join(_count(count) for count in sorted(counts))
+        way = "repeat the search in a new run"
+        raise RunDirectoryError(
+            f"the trials of the stage '{name}' of {source.path} were trained by {trained}, and {_count(ranks)} would "
+            "continue it: batch normalisation and dropout see the part of a batch that one rank has, so the trials "
+            f"could not be compared; {f'start it with {trained}, or {way}' if len(counts) == 1 else way}"
+        )
 
 
 def _count(ranks: int) -> str:

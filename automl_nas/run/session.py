@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, RanksEndedError, RunDirectoryError, RunInterrupted
-from automl_nas.evaluation.ranks import join_ranks, started_by_torchrun
+from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
 from automl_nas.plugin.manager import PluginManager
@@ -33,6 +33,7 @@ from automl_nas.run.identity_check import check_data, check_spaces
 from automl_nas.run.interruption import StopFlag, check_interruption, interrupted, interruptible
 from automl_nas.run.notifications import Notifications, make_notifications, run_info
 from automl_nas.run.rank_check import check_alike, check_count, check_ranks
+from automl_nas.run.rank_plan import agreed_plan
 from automl_nas.run.record.atomic_files import write_record
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
@@ -97,26 +98,18 @@ class Session:
                 notifications = make_notifications(run_info(out, plan, resumed=False), plan, plugins, handlers)
                 if progress is not None:
                     notifications.subscribe("progress", progress)
-                plan = prepare(plan, notifications, begun, stop)
-                notifications.run = run_info(out, plan, resumed=False)
-                check_interruption()
-                stop.check()
                 return plan, notifications
 
             ranks.lead(lambda: RunDirectory.check_new(out))
             check_alike(ranks, plugins, raw, out)
-            resolved = ranks.lead(resolve)
-            # Measured before the run exists: it keeps the values that it begins with.
-            shared = ranks.agree(None if resolved is None else [resolved[0].config, resolved[0].measurements()])
-            assert shared is not None
-            config, measurements = shared
-            if resolved is None:
-                _, objects = separate_objects(raw)
-                plan = make_plan(config, plugins.registry, objects, checked=True, measured=measurements)
-                notifications = Notifications(run_info(out, plan, resumed=False))
-            else:
-                plan, notifications = resolved
+            resolved, objects = ranks.lead(resolve), separate_objects(raw)[1]
+            plan = agreed_plan(ranks, resolved and resolved[0], plugins.registry, objects)
+            notifications = resolved[1] if resolved else Notifications(run_info(out, plan, resumed=False))
             check_ranks(ranks, plan, out)
+            plan = prepare(plan, notifications, begun, stop, out, ranks, objects)
+            notifications.run = run_info(out, plan, resumed=False)
+            # Measured before the run exists: it keeps the values that it begins with.
+            measurements = plan.measurements()
             check_interruption()
             stop.check()
             identity = plan.identity if ranks.size == 1 else {**plan.identity, "ranks": ranks.size}
@@ -234,24 +227,33 @@ class Session:
             UserError: a change is invalid, or does not fit the recorded trials; nothing was written.
             RunInterrupted: the run was asked to stop before it began.
         """
-        refuse_torchrun(derivation.command)
         _check_not_imported()
-        RunDirectory.check_new(out)
-        stop = stop or StopFlag()
-        with _beginning(out, stop):
+        ranks, stop, source = join_ranks(), stop or StopFlag(), derivation.source
+        with ranks.guarded(), _beginning(out, stop):
             manager = complete_manager()
-            config, source = derivation.configuration(), derivation.source
-            allowed = frozenset(_texts(config)) - frozenset(_texts(derivation.recorded))
-            with consent(source.path, trust=trust, allowed=allowed):
+
+            def resolve() -> tuple[Plan, Notifications]:
+                config = derivation.configuration()
                 plan = make_plan(config, manager.registry, objects, measured=source.read_measured())
-            notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
-            if derivation.command == "extend":
-                rehearse(plan)
-            rehearse_compilation(plan)
-            rehearse_export(plan, notifications.message, notifications.warn)
+                notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
+                if derivation.command == "extend":
+                    rehearse(plan)
+                rehearse_compilation(plan)
+                rehearse_export(plan, notifications.message, notifications.warn)
+                return plan, notifications
+
+            ranks.lead(lambda: RunDirectory.check_new(out))
+            check_alike(ranks, manager, {"recorded": derivation.recorded, "changed": derivation.changed}, out)
+            allowed = frozenset(_texts(derivation.changed)) - frozenset(_texts(derivation.recorded))
+            with consent(source.path, trust=trust, allowed=allowed):
+                resolved = ranks.lead(resolve)
+                plan = agreed_plan(ranks, resolved and resolved[0], manager.registry, objects or {})
+            notifications = resolved[1] if resolved else Notifications(run_info(out, plan, resumed=False))
+            check_ranks(ranks, plan, out)
             check_interruption()
             stop.check()
-            return cls(derivation.create(out, plan), plan, notifications, stop)
+            directory = ranks.lead(lambda: derivation.create(out, plan, ranks.size)) or RunDirectory(out)
+            return cls(directory, plan, notifications, stop)
 
     def run(self) -> dict[str, Any]:
         """Work until the run is complete; return the content of ``result.json``.
@@ -312,18 +314,6 @@ def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) 
         return dict(raw)  # refused when it is resolved
     runtime = {**asdict(RuntimeSettings()), **settings}
     return {**raw, "runtime": {k: recorded.get(k) if v in (None, "auto") else v for k, v in runtime.items()}}
-
-
-def refuse_torchrun(what: str) -> None:
-    """Check that torchrun did not start several processes, for work that one process does.
-
-    Raises:
-        ConfigurationError: it did.
-    """
-    if started_by_torchrun():
-        raise ConfigurationError(
-            f"{what} works in one process, and torchrun started several; start it without torchrun"
-        )
 
 
 def _check_not_imported() -> None:

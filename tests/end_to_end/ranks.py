@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import automl_nas
 from automl_nas.errors import AutoMLNASError, DataError
 from automl_nas.evaluation import Batch
 from automl_nas.evaluation.ranks import join_ranks
+from automl_nas.run import smoke_run
+from automl_nas.run.configuration.stages import TrainingLimit
+from automl_nas.run.estimate import beginning
 from automl_nas.space import Dag, ModuleSpace, OneOf
 from automl_nas.testing import ToyTask
 
@@ -175,6 +179,15 @@ def main(folder: Path) -> None:
     seen["result"] = automl_nas.search(CONFIG, out=folder / "run", progress="none").data
     for name, configuration in {**RUNS, "registered": REGISTERED}.items():
         seen[name] = automl_nas.search(configuration, out=folder / name, progress="none").data
+    seen["smoke"] = list(smoke_run(CONFIG).stages)
+    # Stages are measured for seconds otherwise.
+    beginning.MEASURING = replace(beginning.MEASURING, seconds=1e-9, training=TrainingLimit(2))
+    budget = {**REGISTERED, "budget": {"minutes": 60}}
+    seen["budget"] = automl_nas.search(budget, out=folder / "budget", progress="none").data
+    seen["retrained"] = automl_nas.retrain(folder / "registered", out=folder / "retrained", progress="none").data
+    stages = {"search": {"budget": {"trials": 5}}}
+    registered, extended = folder / "registered", folder / "extended"
+    seen["extended"] = automl_nas.extend(registered, out=extended, stages=stages, progress="none").data
     seen["failed"] = refusal({**CONFIG, "task": FailsInRank1}, folder / "failed")
     (folder / f"rank{rank}.json").write_text(json.dumps(seen))
 

@@ -84,6 +84,13 @@ def weights(run: Path, name: str) -> dict[str, Tensor]:
     return load_file(run / "artifacts" / f"{name}.safetensors")
 
 
+def same_weights(run: Path, other: Path) -> int:
+    """Check that the artifacts and exports of two runs are equal to the byte; return their number."""
+    files = [file for file in other.rglob("*.safetensors") if "checkpoints" not in file.parts]
+    assert all(file.read_bytes() == (run / file.relative_to(other)).read_bytes() for file in files)
+    return len(files)
+
+
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if key not in ("seconds", "time", "crc")}
@@ -107,7 +114,7 @@ def test_ranks_that_disagree_are_refused_with_the_difference(group: Group) -> No
 
 
 def test_all_ranks_receive_the_result_and_rank_0_writes_it(group: Group) -> None:
-    for name in ("result", *ranks.RUNS):
+    for name in ("result", "budget", "retrained", "extended", *ranks.RUNS):
         written = json.loads((group.folder / name.replace("result", "run") / "result.json").read_text())
         del written["crc"]
         assert group.seen[0][name] == group.seen[1][name] == written
@@ -182,6 +189,42 @@ def test_two_ranks_find_what_one_process_finds(group: Group, tmp_path: Path, nam
             assert one == other
         else:
             assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-3)
+
+
+def test_ranks_that_try_a_run_first_do_the_same_run(group: Group) -> None:
+    assert all(seen["smoke"] == ["supernet", "search", "final"] for seen in group.seen)
+    # A budget of an hour shortens nothing, but all stages are measured before.
+    assert trials(group.folder / "budget") == trials(group.folder / "registered")
+    assert same_weights(group.folder / "budget", group.folder / "registered") == 4
+    assert sorted(path.name for path in group.folder.glob("automl_nas-short-*")) == []
+
+
+def test_ranks_repeat_the_final_stage_and_extend_a_search(group: Group, tmp_path: Path) -> None:
+    registered, extended = group.folder / "registered", group.folder / "extended"
+    # With the same settings, the final stage is that of the run: bit-equal to its own, with as many ranks.
+    assert same_weights(group.folder / "retrained", registered) == 4
+    stages = {"search": {"budget": {"trials": 5}}}
+    automl_nas.extend(registered, out=tmp_path / "alone", stages=stages, progress="none")
+    # Evaluations do not depend on the ranks; those of the first three trials are not repeated.
+    assert trials(extended) == trials(tmp_path / "alone")
+    assert trials(extended)[:3] == trials(registered)
+    assert len(trials(extended)) == 5
+    assert json.loads((extended / "identity.json").read_text())["ranks"] == 2
+
+
+def test_trials_of_other_processes_are_not_continued_where_they_could_not_be_compared(
+    group: Group, tmp_path: Path
+) -> None:
+    with pytest.raises(RunDirectoryError, match=r"'stage' of .* were trained by 2 ranks, and one process would"):
+        automl_nas.extend(
+            group.folder / "together",
+            out=tmp_path / "alone",
+            stages={"stage": {"budget": {"trials": 3}}},
+            space=ranks.space,
+            task=ranks.CONFIG["task"],
+            progress="none",
+        )
+    assert not (tmp_path / "alone").exists()
 
 
 def torchrun(*arguments: str, folder: Path) -> subprocess.Popen[str]:

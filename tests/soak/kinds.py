@@ -132,6 +132,21 @@ def channels(data: Path) -> dict[str, Any]:
     )
 
 
+def shared(data: Path) -> dict[str, Any]:
+    """Twelve candidates that are evaluated together, then a race of them: most of the time is shared evaluation."""
+    evaluator = {"name": "inherited", "weights": "supernet", "recalibration_images": 1024}
+    race = {"name": "race", "strategy": {"name": "random"}, "part": 64, "candidates": 12, "keep": 4}
+    return config(
+        space=small_space(),
+        stages=[
+            supernet(train={"epochs": 1}),
+            stage({"name": "evolution", "population": 12, "generations": 6, "top_k": 4}, evaluator, batch=12),
+            stage(race, {**evaluator, "fidelity": "scored_images"}, budget={"trials": 36}, batch=12),
+        ],
+        final=final(**{"from": "evolution"}, train={"epochs": 1}),
+    )
+
+
 def scratch(data: Path) -> dict[str, Any]:
     """Candidates trained from scratch, with checkpoints of their own, and a table of the user's."""
     evaluator = {"name": "train", "train": {"epochs": 3}, "checkpoint_seconds": 0.0, "iterations_per_chunk": 5}
@@ -281,6 +296,7 @@ KINDS: dict[str, Kind] = {
     "fair": Kind(fair),
     "feasible": Kind(feasible),
     "channels": Kind(channels, weight=0.3),
+    "shared": Kind(shared, weight=0.5),
     "scratch": Kind(scratch),
     "processes": Kind(processes),
     "dso": Kind(dso),

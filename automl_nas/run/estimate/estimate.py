@@ -144,8 +144,19 @@ def estimate_rehearsed(
     message: Callable[[str], object],
     shortening: Shortening,
     stop: StopFlag | None = None,
+    folder: Path | None = None,
 ) -> RunEstimate:
     """Return the estimate of a plan whose workers and exports were rehearsed, which took ``preparation`` seconds.
+
+    Under torchrun all ranks call it, and each returns the durations that it measured.
+
+    Args:
+        plan: of the whole run.
+        preparation: in seconds.
+        message: receives what is about to happen, in words.
+        shortening: how long each stage is measured.
+        stop: whether to stop; None: only a signal stops the measurement.
+        folder: for the temporary directory; see `short_run`.
 
     Raises:
         RunFailedError: a stage or an export fails.
@@ -154,7 +165,7 @@ def estimate_rehearsed(
     _reset_device_memory(plan)
     message("doing the first steps of each stage in a temporary directory")
     stop = stop or StopFlag()
-    short = short_run(plan, shortening, stop=stop)
+    short = short_run(plan, shortening, stop=stop, folder=folder)
     short.refuse_failed_exports()
     times = list(short.times)
     stages = []
@@ -166,8 +177,10 @@ def estimate_rehearsed(
             whole /= evaluation.share
         paces = [(phases[0].share, whole)]
         if phases[0].settings:
-            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0], shortening, stop).pace)
-        paces += [(phase.share, _phase_times(plan, position, phase, shortening, stop).pace) for phase in phases[1:]]
+            paces[0] = (phases[0].share, _phase_times(plan, position, phases[0], shortening, stop, folder).pace)
+        paces += [
+            (phase.share, _phase_times(plan, position, phase, shortening, stop, folder).pace) for phase in phases[1:]
+        ]
         stages.append(stage_estimate(stage, times[position], paces, _parallel(plan, stage)))
     if plan.final is not None:
         stages.append(final_estimate(times[-1]))
@@ -248,7 +261,9 @@ def strategy_class(plan: Plan, stage: StagePlan) -> type[Strategy] | None:
     return strategy if isinstance(strategy, type) else None
 
 
-def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening, stop: StopFlag) -> StageTimes:
+def _phase_times(
+    plan: Plan, position: int, phase: Phase, shortening: Shortening, stop: StopFlag, folder: Path | None
+) -> StageTimes:
     """Return the times of a stage that begins with a phase."""
     stage = plan.stages[position]
     strategy = {**stage.settings.strategy, **phase.settings}
@@ -259,12 +274,15 @@ def _phase_times(plan: Plan, position: int, phase: Phase, shortening: Shortening
         for earlier in plan.stages[:position]:
             add_weights(directory, short, earlier)
 
-    return short_run(alone, shortening, prepare=prepare, stop=stop).times[0]
+    return short_run(alone, shortening, prepare=prepare, stop=stop, folder=folder).times[0]
 
 
 def _parallel(plan: Plan, stage: StagePlan) -> int:
-    """Return the number of evaluations that run at the same time; they were measured one after the other."""
-    if stage.settings.evaluator is None:
+    """Return the number of evaluations that run at the same time; they were measured one after the other.
+
+    Those of ranks were measured as they run.
+    """
+    if stage.settings.evaluator is None or plan.runtime.world_size > 1:
         return 1
     workers = plan.config["executor"].get("workers") or 1
     return max(1, min(workers, stage.settings.ahead or stage.settings.batch, os.cpu_count() or 1))

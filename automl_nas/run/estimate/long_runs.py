@@ -28,7 +28,7 @@ _STEPS, _ENOUGH_SECONDS = 6, 20.0
 """Largest number of timed training steps; after this time there are no more than two."""
 
 
-def may_take_longer(plan: Plan, seconds: float) -> bool:
+def may_take_longer(plan: Plan, seconds: float, ranks: int = 1) -> bool:
     """Return whether a run may take longer than some seconds.
 
     The guess is the number of training iterations, with a part for each batch that a trial is scored on, times the
@@ -40,6 +40,7 @@ def may_take_longer(plan: Plan, seconds: float) -> bool:
     Args:
         plan: of the run.
         seconds: the limit.
+        ranks: the number of processes of the run; a step is timed with the part of a batch that one of them has.
     """
     task = plan.task
     if task is None or not plan.space.input_shape:
@@ -52,7 +53,7 @@ def may_take_longer(plan: Plan, seconds: float) -> bool:
     if not iterations:
         return False
     try:
-        return _slower(plan, task, seconds / (_CAUTION * iterations))
+        return _slower(plan, task, seconds / (_CAUTION * iterations), ranks)
     except Exception:  # the user's network or task; reported where the run needs them
         return False
 
@@ -107,13 +108,17 @@ def _final_iterations(plan: Plan) -> float:
     return float(networks * settings.train.epochs * full_batches(plan.final_task, settings.split))
 
 
-def _slower(plan: Plan, task: Task, seconds: float) -> bool:
+def _slower(plan: Plan, task: Task, seconds: float, ranks: int) -> bool:
     """Return whether every timed training step of a network with as many options as possible takes longer.
 
     The first step includes what happens once in a process. If even that one is faster, it is the only one.
     """
     plan.runtime.activate()  # as in the run: steps on other numbers of threads take other times
-    batch = next(iter(task.batches("train", 0, stream_seed(plan.seed, "length"))))
+    seed = stream_seed(plan.seed, "length")
+    if ranks == 1:
+        batch = next(iter(task.batches("train", 0, seed)))
+    else:
+        batch = next(iter(task.batch_parts("train", 0, seed, rank=0, size=ranks)))
     architecture = covering(plan.space)[0]
     timed, spent = TimedStep(plan.runtime, lambda: plan.space.build(architecture), task, batch, plan.seed), 0.0
     for number in range(_STEPS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
 from automl_nas.evaluation.evaluator import Evaluator, State
+from automl_nas.evaluation.ranks import Ranks
 from automl_nas.evaluation.shortened import Shortened
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.error_text import one_line
@@ -25,6 +27,7 @@ from automl_nas.run.estimate.stage_clock import StageClock, StageTimes
 from automl_nas.run.gc_tuning import GcTuner
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications, run_info
+from automl_nas.run.rank_check import check_shared
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.stages import stage_artifacts
@@ -149,8 +152,9 @@ def short_run(
     handlers: Handlers | None = None,
     prepare: Callable[[RunDirectory, Plan], None] | None = None,
     stop: StopFlag | None = None,
+    folder: Path | None = None,
 ) -> ShortRun:
-    """Do a short run in a temporary directory, which is removed.
+    """Do a short run in a temporary directory, which is removed. Under torchrun all ranks do it together.
 
     A later stage needs what an earlier one would have ended with. If the earlier one ended too soon, it gets stand-ins:
     the fresh weights of a supernet, and a random feasible architecture that is evaluated as a trial.
@@ -159,29 +163,34 @@ def short_run(
         plan: of the whole run.
         shortening: where each stage ends.
         handlers: kind of event -> function.
-        prepare: called with the run directory and the plan of the short run before the first stage.
+        prepare: called with the run directory and the plan of the short run before the first stage, by rank 0.
         stop: whether to stop; None: only a signal stops the short run.
+        folder: in which the directory is created; None: that of the system for temporary files.
 
     Raises:
         AutoMLNASError: a stage failed, as it would in the whole run.
+        ConfigurationError: not all ranks see the directory.
         RunInterrupted: a signal, or what ``stop`` waits for, ended the short run.
     """
     short = shortening.apply(plan)
-    clock = StageClock()
-    with _temporary_directory() as path:
-        directory = RunDirectory.create(path / "run", short.config, plan.identity)
+    clock, ranks = StageClock(), plan.runtime.ranks
+    with _temporary_directory(ranks, folder) as path:
+        if ranks.size > 1:
+            check_shared(ranks, path, "set the environment variable TMPDIR to a folder")
+        run = path / "run"
+        directory = ranks.lead(lambda: RunDirectory.create(run, short.config, plan.identity)) or RunDirectory(run)
         try:
             notifications = Notifications(run_info(directory.path, short, resumed=False), strict=False)
             notifications.subscribe("clock", clock.handlers)
             if handlers:
                 notifications.subscribe("handlers", handlers)
             stop = stop or StopFlag()
-            with stop.listening(_ignore), short.runtime.seeded(short.seed, "short run"):
+            with stop.listening(_ignore, ranks), short.runtime.seeded(short.seed, "short run"):
                 short.runtime.activate()
                 if prepare is not None:
-                    prepare(directory, short)
+                    ranks.lead(functools.partial(prepare, directory, short))
                 stages = len(short.stages) + (short.final is not None)
-                record = RunRecord(directory, short.digest, _ignore, stages=stages, resumed=False)
+                record = RunRecord(directory, short.digest, _ignore, stages=stages, resumed=False, ranks=ranks)
                 with component_errors(short.components.registry):
                     result = ShortDriver(short, record, notifications, stop, clock, shortening.stand_ins).drive()
         except (KeyboardInterrupt, RunInterrupted) as error:
@@ -227,7 +236,7 @@ class ShortDriver(Driver):
         if stage.path == "final":
             return strategy, number
         self._refuse_failures(stage.settings.name)
-        add_weights(self._record.directory, self._plan, stage)
+        self._ranks.lead(lambda: add_weights(self._record.directory, self._plan, stage))
         name = stage.settings.name
         trials = [trial for trial in self._record.ledger.trials.values() if trial.stage == name]
         if name == self._plan.result_stage.settings.name and not stage.problem.comparable(trials):
@@ -321,6 +330,10 @@ def _ignore(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="automl_nas-short-") as folder:
-        yield Path(folder)
+def _temporary_directory(ranks: Ranks, folder: Path | None) -> Iterator[Path]:
+    """Yield a directory of all ranks, which rank 0 creates and removes."""
+    with contextlib.ExitStack() as stack:
+        created = ranks.lead(
+            lambda: stack.enter_context(tempfile.TemporaryDirectory(prefix="automl_nas-short-", dir=folder))
+        )
+        yield Path(ranks.agree(created or ""))

@@ -6,14 +6,19 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.run.configuration.builtin import complete_manager
+from automl_nas.run.configuration.components import separate_objects
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.stages import TrainingLimit
 from automl_nas.run.estimate.estimate import read_configuration
 from automl_nas.run.estimate.short_run import Shortening, short_run
+from automl_nas.run.rank_check import check_alike, check_ranks
+from automl_nas.run.rank_plan import agreed_plan
 from automl_nas.run.trials.rehearsal import rehearse
 
 ONE_STEP = Shortening(
@@ -58,7 +63,8 @@ def smoke_run(
     trained on and scored, since a configuration for a GPU has batches that take minutes there. Other networks are not
     exported: the run rehearses their export before it begins. If the search proposes nothing in its first step, the
     smallest of some random networks takes the place of the found one.
-    Evaluations are done in this process; that worker processes can begin is checked. Observers are left out.
+    Evaluations are done in this process; that worker processes can begin is checked. Observers are left out. In a
+    script that torchrun starts, all processes call it alike, and train with their parts of the batches.
 
     Args:
         config: a configuration: a mapping, or the path of a YAML file.
@@ -70,10 +76,14 @@ def smoke_run(
         RunFailedError: a stage or an export fails.
         RunInterrupted: a signal stopped the smoke run.
     """
-    begun = time.perf_counter()
-    return smoke_plan(
-        make_plan(read_configuration(config, sections), complete_manager().registry), message=message, begun=begun
-    )
+    begun, ranks = time.perf_counter(), join_ranks()
+    with ranks.guarded():
+        raw, manager = read_configuration(config, sections), complete_manager()
+        check_alike(ranks, manager, raw, Path())
+        led = ranks.lead(lambda: make_plan(raw, manager.registry))
+        plan = agreed_plan(ranks, led, manager.registry, separate_objects(raw)[1])
+        check_ranks(ranks, plan, None)
+        return smoke_plan(plan, message=message, begun=begun)
 
 
 def smoke_plan(plan: Plan, *, message: Callable[[str], object] | None = None, begun: float | None = None) -> SmokeRun:
@@ -86,7 +96,7 @@ def smoke_plan(plan: Plan, *, message: Callable[[str], object] | None = None, be
     """
     begun = time.perf_counter() if begun is None else begun
     say = message or (lambda text: None)
-    rehearse(plan)
+    plan.runtime.ranks.lead(lambda: rehearse(plan))
     say("smoke run: one step of each stage in a temporary directory")
     short = short_run(plan, ONE_STEP)
     short.refuse_failed_exports()

@@ -144,11 +144,9 @@ class Final(Strategy):
     def _ends_early(self, fit: Fit) -> bool:
         """Whether the training ends here in a short run."""
         limit = self._training.limit
-        return (
-            limit is not None
-            and fit.iteration >= limit.iterations
-            and time.monotonic() - self._fit_begun >= limit.seconds
-        )
+        if limit is None or fit.iteration < limit.iterations:
+            return False
+        return self._training.runtime.ranks.agree(time.monotonic() - self._fit_begun >= limit.seconds)
 
     @property
     def _entries(self) -> list[Entry]:
