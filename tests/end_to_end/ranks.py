@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from torch import nn
 
 import automl_nas
 from automl_nas.errors import AutoMLNASError, DataError
-from automl_nas.evaluation import Batch
+from automl_nas.evaluation import Batch, MeasuredCost, Measurement
 from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.run import smoke_run
 from automl_nas.run.configuration.stages import TrainingLimit
 from automl_nas.run.estimate import beginning
-from automl_nas.space import Dag, ModuleSpace, OneOf
+from automl_nas.space import Architecture, Dag, ModuleSpace, OneOf
 from automl_nas.testing import ToyTask
 
 
@@ -157,6 +157,65 @@ class FailsInRank1(ToyTask):
         return super().batches(split, epoch, seed, start)
 
 
+class OfProcess(MeasuredCost):
+    """A cost that is fitted to what one process measures, here its number, and has the same value ever after."""
+
+    metric = "process"
+    unit = "processes"
+    exported_suffix = ".onnx"
+
+    def __init__(self) -> None:
+        self._measured: int | None = None
+
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the number of the process that measured."""
+        self._measured = self._measured or os.getpid()
+        return float(self._measured)
+
+    def breakdown(self, architecture: Architecture) -> dict[str, float]:
+        """Return the cost."""
+        return {"": self.estimate(architecture)}
+
+    def measure(self, networks: Sequence[nn.Module], input_shape: Sequence[int]) -> list[Measurement]:
+        """Nothing limits the cost."""
+        raise NotImplementedError
+
+    def measure_files(self, paths: Sequence[Path]) -> list[Measurement]:
+        """Nothing limits the cost."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number."""
+        return {"measured": self._measured}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the number."""
+        self._measured = state["measured"]
+
+
+class MeasuredEachTime(OfProcess):
+    """The same, but measured for each candidate."""
+
+    noisy = True
+
+
+class KeptByEachRank(OfProcess):
+    """The same, but a process does not hand on what it measured."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load nothing."""
+
+
+def with_cost(cost: type[MeasuredCost]) -> dict[str, Any]:
+    """Return a run that evaluates a cost only."""
+    problem = {"objectives": {"process": "minimize"}, "costs": {"process": cost}}
+    return {**one_stage({"name": "random"}, budget={"trials": 2}), "problem": problem}
+
+
 def refusal(configuration: Mapping[str, Any], out: Path) -> str:
     """Return the error of a run."""
     try:
@@ -174,11 +233,15 @@ def main(folder: Path) -> None:
         "data": refusal({**CONFIG, "task": OtherData}, folder / "refused"),
         "batch": refusal({**CONFIG, "task": {**CONFIG["task"], "batch_size": 9}}, folder / "refused"),
         "executor": refusal({**CONFIG, "executor": "processes"}, folder / "refused"),
+        "noisy": refusal(with_cost(MeasuredEachTime), folder / "refused"),
+        "unlike": refusal(with_cost(KeptByEachRank), folder / "refused"),
         "written": (folder / "refused" / "config.yaml").exists(),
     }
     seen["result"] = automl_nas.search(CONFIG, out=folder / "run", progress="none").data
     for name, configuration in {**RUNS, "registered": REGISTERED}.items():
         seen[name] = automl_nas.search(configuration, out=folder / name, progress="none").data
+    seen["fitted"] = automl_nas.search(with_cost(OfProcess), out=folder / "fitted", progress="none").data
+    seen["process"] = os.getpid()
     seen["smoke"] = list(smoke_run(CONFIG).stages)
     # Stages are measured for seconds otherwise.
     beginning.MEASURING = replace(beginning.MEASURING, seconds=1e-9, training=TrainingLimit(2))

@@ -110,7 +110,15 @@ def test_ranks_that_disagree_are_refused_with_the_difference(group: Group) -> No
         )
         assert "a batch of 9 does not divide among 2 processes" in seen["batch"]
         assert "the ranks themselves evaluate candidates, and the executor is 'processes'" in seen["executor"]
+        assert "the cost 'process' is measured for each candidate" in seen["noisy"]
+        assert "rank 1 cannot take part: with the same measurements it predicts other values of" in seen["unlike"]
         assert not seen["written"]
+
+
+def test_a_cost_that_is_fitted_before_the_run_is_that_of_rank_0(group: Group) -> None:
+    (measured,) = {trial["costs"]["process"] for trial in trials(group.folder / "fitted")}
+    assert measured == group.seen[0]["process"] != group.seen[1]["process"]
+    assert group.seen[0]["fitted"] == group.seen[1]["fitted"]
 
 
 def test_all_ranks_receive_the_result_and_rank_0_writes_it(group: Group) -> None:
