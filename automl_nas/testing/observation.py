@@ -73,10 +73,10 @@ def _observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
                 observation.values = _plain(use(store))
             except Exception as error:
                 observation.error = error
-            observation.changes = differences(before, process_state())
+            observation.changes = differences(before, process_state(before))
             if observation.changes:
                 before.restore()
-                observation.lasting = differences(before, process_state())
+                observation.lasting = differences(before, process_state(before))
         observation.printed, observation.files = captured.text, files
     finally:
         os.chdir(directory)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import automl_nas.run
 from automl_nas.cli import cli
 from automl_nas.evaluation import full_batches
+from automl_nas.plugin import Registry
 from automl_nas.run import complete_manager, make_plan, parse_yaml, smoke_run
 
 
@@ -24,8 +27,38 @@ def _init(*arguments: object, code: int = 0) -> Result:
     return result
 
 
+_written: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the plan that the command makes, for `_plan`: building networks a second time would check nothing."""
+    _written.clear()
+
+    def kept(config: Mapping[str, Any], registry: Registry) -> Any:
+        plan = make_plan(config, registry)
+        _written.update(config=config, plan=plan)
+        return plan
+
+    monkeypatch.setattr(automl_nas.run, "make_plan", kept)
+
+
+@pytest.fixture
+def task_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Construct only the task of a configuration, where others of the same kind of data are planned as a whole."""
+
+    def plan(config: Mapping[str, Any], registry: Registry) -> Any:
+        task = registry.construct("tasks", config["task"], path="task")
+        _written.update(config=config, plan=SimpleNamespace(task=task, config=config))
+        return _written["plan"]
+
+    monkeypatch.setattr(automl_nas.run, "make_plan", plan)
+
+
 def _plan(file: Path) -> Any:
-    return make_plan(parse_yaml(file.read_text(), str(file)).value, complete_manager().registry)
+    """Return the plan of the written configuration."""
+    assert parse_yaml(file.read_text(), str(file)).value == _written["config"]
+    return _written["plan"]
 
 
 @pytest.fixture
@@ -68,6 +101,7 @@ def test_an_npz_file_with_the_names_of_keras(folder: Path) -> None:
     assert (plan.task.input_shape, plan.task.num_classes, plan.task.size("test")) == ((1, 12, 12), 3, 20)
 
 
+@pytest.mark.usefixtures("task_alone")
 @pytest.mark.parametrize(
     ("shape", "augment"), [((60, 28, 28), "shift"), ((60, 32, 32, 3), "crop_flip"), ((60, 8, 8, 3), "shift")]
 )
@@ -162,6 +196,7 @@ def _listed(folder: Path, header: str, rows: Callable[[int, str], str], count: i
     return folder / "data" / "list.csv"
 
 
+@pytest.mark.usefixtures("task_alone")
 @pytest.mark.parametrize(
     ("header", "rows", "arguments", "classes", "labels"),
     [
@@ -186,7 +221,8 @@ def test_a_csv_file_of_images_from_any_working_directory(
     _init("data/list.csv", *arguments)
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")
-    task = _plan(folder / "list.yaml").task
+    config = parse_yaml((folder / "list.yaml").read_text(), "list.yaml").value
+    task = complete_manager().registry.construct("tasks", config["task"], path="task")
     assert task.class_names == classes
     _, targets = next(task.scored_batches("test"))
     assert targets.dim() == labels

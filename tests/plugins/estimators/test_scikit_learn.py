@@ -16,8 +16,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from automl_nas_estimators import NASClassifier, NASRegressor
 
-# Shorter trainings than the chosen ones; a network must still learn blobs and a line.
-CHECKED = [NASClassifier(progress="none", sections=fast(15, 20)), NASRegressor(progress="none", sections=fast(15, 20))]
+# Shorter trainings of smaller networks than the chosen ones; a network must still learn blobs and a line.
+SPACE = {"name": "mlp", "width": 16, "blocks": 1, "hidden_widths": [16, 32], "activations": ["relu", "tanh"]}
+SECTIONS = {**fast(5, 20), "space": SPACE}
+CHECKED = [NASClassifier(progress="none", sections=SECTIONS), NASRegressor(progress="none", sections=SECTIONS)]
 
 
 @pytest.mark.slow
