@@ -18,6 +18,7 @@ from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.evaluation.task import Direction
+from automl_nas.evaluation.tasks import number_errors
 from automl_nas.evaluation.tasks.bootstrap import percentile_interval
 from automl_nas.evaluation.tasks.losses import Kind, Loss
 from automl_nas.evaluation.tasks.outputs import check_class_outputs, check_label_targets, check_same_shape
@@ -29,6 +30,7 @@ Metrics: TypeAlias = Sequence[str | OwnMetrics] | OwnMetrics
 """Names, and mappings from a name to ``(function, direction)``."""
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+_ArrayFunction: TypeAlias = Callable[[Floats, Floats, Floats], float]
 
 
 class Collected(ABC):
@@ -161,10 +163,15 @@ def _totals(numbers: Ints, weights: NDArray[Any], size: int) -> Floats:
 
 
 class _ArrayMetric(Collected):
-    """A metric of whole arrays: ``function(targets, outputs, weights)``, targets and outputs of shape (samples, k)."""
+    """A metric of whole arrays.
 
-    def __init__(self, function: Callable[[Floats, Floats, Floats], float]) -> None:
-        self._function = function
+    Args:
+        function: targets, outputs, weights -> the metric; targets and outputs have the shape ``(samples, k)``.
+        resampled: the same function for the resamples of an interval, if there is a faster one for finite arrays.
+    """
+
+    def __init__(self, function: _ArrayFunction, resampled: _ArrayFunction | None = None) -> None:
+        self._function, self._resampled = function, resampled
         self._parts: list[tuple[Floats, Floats]] = []
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
@@ -179,10 +186,12 @@ class _ArrayMetric(Collected):
     def interval(self, weights: Iterable[Floats]) -> tuple[float, float] | None:
         """See `Collected.interval`."""
         targets, outputs = self._arrays
+        fast = self._resampled if np.isfinite(targets).all() and np.isfinite(outputs).all() else None
         values = []
         for w in weights:
             present = w > 0
-            values.append(_quiet(self._function, targets[present], outputs[present], w[present]))
+            arrays = targets[present], outputs[present], w[present]
+            values.append(_quiet(self._function, *arrays) if fast is None else fast(*arrays))
         return percentile_interval(self.value(), values)
 
     @property
@@ -326,10 +335,10 @@ def _named(name: str, loss: Loss, ignore_index: int | None) -> Metric:
     def check(outputs: Tensor, targets: Tensor) -> None:
         check_same_shape(outputs, targets, what=name)
 
-    functions = {"rmse": _rmse, "mae": _mae}
+    functions = {"rmse": (_rmse, number_errors.rmse), "mae": (_mae, number_errors.mae)}
     if name == "r2":
-        return Metric("maximize", lambda _: _ArrayMetric(_r2), check, least_samples=2)
-    return Metric("minimize", lambda _: _ArrayMetric(functions[name]), check)
+        return Metric("maximize", lambda _: _ArrayMetric(_r2, number_errors.r2), check, least_samples=2)
+    return Metric("minimize", lambda _: _ArrayMetric(*functions[name]), check)
 
 
 def _of_classes(name: str, ignore_index: int | None) -> Metric:
