@@ -18,7 +18,7 @@ from automl_nas_estimators import NASClassifier, NASRegressor
 
 # Shorter trainings of smaller networks than the chosen ones; a network must still learn blobs and a line.
 SPACE = {"name": "mlp", "width": 16, "blocks": 1, "hidden_widths": [16, 32], "activations": ["relu", "tanh"]}
-SECTIONS = {**fast(5, 20), "space": SPACE}
+SECTIONS = {**fast(2, 12), "space": SPACE}
 CHECKED = [NASClassifier(progress="none", sections=SECTIONS), NASRegressor(progress="none", sections=SECTIONS)]
 
 
