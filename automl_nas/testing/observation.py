@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import json
 import os
@@ -54,6 +55,7 @@ def observe(use: Callable[[Path], Mapping[str, Any]]) -> Observation:
     """
     observation = _observe(use)
     if observation.changes and observation.error is None:
+        gc.collect()  # so that no file is closed on the way that garbage of the first use holds open
         lasting = {kind: changes for kind, changes in observation.lasting.items() if kind != "module"}
         observation.changes = {**_observe(use).changes, **lasting}
     return observation
