@@ -176,12 +176,16 @@ class _Maker:
             self.factory, self.target.settings, [*collaborators, *more], seed, registry=self._registry
         )
 
-    def space(self) -> SearchSpace:
-        """Return the space of the checks: that of ``--space``, or a built-in one with a supernet."""
+    def space(self, *, skip: bool = False) -> SearchSpace:
+        """Return the space of the checks: that of ``--space``, or a built-in one with a supernet.
+
+        Args:
+            skip: whether networks of the built-in one differ in their number of layers.
+        """
         from automl_nas.testing import toy_supernet_space
 
         if not self.target.space:
-            return toy_supernet_space()
+            return toy_supernet_space(skip=skip)
         maker = _Maker(Target("spaces", self.target.space), self._registry)
         space: SearchSpace = maker.make()
         return space
@@ -210,7 +214,7 @@ def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
         }
     if kind == "cost_models":
         return testing.CostModelContract, {
-            "make_space": lambda self: maker.space(),
+            "make_space": lambda self: maker.space(skip=True),  # a cost may be the number of layers
             "make": lambda self, space: make(space),
         }
     if kind == "tasks":
