@@ -127,14 +127,14 @@ def plain(environment: Environment, folder: Path) -> Cost:
 def scaffold(environment: Environment, kind: str, folder: Path) -> Mapping[str, Cost]:
     """Write, install, list and test a plugin, then check it in the two other ways."""
     name = f"automl-nas-try-{kind}"
-    here = folder / name
+    plugin = folder / name
     return {
         "new-plugin": environment.automl_nas("new-plugin", name, "--kind", kind, folder=folder),
-        "pip install": environment.install(here),
-        "plugins": environment.automl_nas("plugins", f"try_{kind.replace('-', '_')}", folder=here),
-        "pytest": environment.module("pytest", "-q", folder=here),
-        "mypy": environment.module("mypy", folder=here),
-        "check": environment.automl_nas("check", name, folder=here),
+        "pip install": environment.install(plugin),
+        "plugins": environment.automl_nas("plugins", f"try_{kind.replace('-', '_')}", folder=plugin),
+        "pytest": environment.module("pytest", "-q", folder=plugin),
+        "mypy": environment.module("mypy", folder=plugin),
+        "check": environment.automl_nas("check", name, folder=plugin),
     }
 
 
