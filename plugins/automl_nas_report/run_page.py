@@ -31,6 +31,7 @@ from automl_nas.strategy import Trial
 from automl_nas_report import charts
 from automl_nas_report.curves_data import logged_lines
 from automl_nas_report.network_drawing import MOST_LAYERS, found_layers
+from automl_nas_report.pictures import found_pictures
 from automl_nas_report.tallies import as_text, tally
 from automl_nas_report.writing import render
 
@@ -93,6 +94,7 @@ def run_page(path: Path) -> str:
     final = None if result is None else result.final
     sections = [_section(stage, state) for stage in state.stages if stage.trials]
     layers, drawn_from = ([], "") if result is None or not result.found else found_layers(result)
+    pictures, more_pictures = found_pictures(path)
     return render(
         "run.html",
         title=path.resolve().name,
@@ -121,6 +123,8 @@ def run_page(path: Path) -> str:
         else None,
         drawn_from=drawn_from,
         more_layers=max(0, len(layers) - MOST_LAYERS),
+        pictures=pictures,
+        more_pictures=more_pictures,
         config=_cut(dump_yaml(config), MOST_CHARACTERS),
         environment=_environment(directory),
         seconds=sum(trial.seconds for stage in state.stages for trial in stage.trials),

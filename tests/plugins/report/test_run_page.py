@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -19,6 +21,9 @@ from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryErro
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture
 from automl_nas.strategy import Trial
+from automl_nas_gradient import DartsSpace, search_finished
+from automl_nas_gradient.space import PUBLISHED
+from automl_nas_report.pictures import MOST_BYTES, MOST_PICTURES
 from automl_nas_report.run_page import run_page
 from automl_nas_report.tallies import tally
 from automl_nas_report.writing import write_page
@@ -109,6 +114,34 @@ def test_runs_with_nothing_to_show(tmp_path: Path) -> None:
 
 
 HOSTILE = "</title></svg><script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}{% raw %}\x00\u2028"
+
+
+def test_derived_cells_are_drawn(tmp_path: Path) -> None:
+    """The page holds the files themselves, which name every operation of the published cells."""
+    path = written_run(tmp_path / "run", [trial(0, 0.5, 1.0)])
+    genotype = PUBLISHED["DARTS_V2"]
+    best = SimpleNamespace(architecture=DartsSpace().architecture(genotype))
+    run = SimpleNamespace(directory=path, config={"space": {"name": "darts_cells"}})
+    search_finished(run, SimpleNamespace(best=best))  # type: ignore[arg-type]
+    images = [attrs for tag, attrs in _page(path).tags if tag == "img"]
+    assert [attrs["alt"] for attrs in images] == ["cells/normal.svg", "cells/reduce.svg"]
+    for attrs, plan in zip(images, (genotype.normal, genotype.reduce), strict=True):
+        content = base64.b64decode(str(attrs["src"]).partition(",")[2])
+        assert content == (path / str(attrs["alt"])).read_bytes()
+        assert all(f">{name}<" in content.decode() for node in plan.nodes for name, _ in node)
+
+
+def test_pictures_are_limited(tmp_path: Path) -> None:
+    path = written_run(tmp_path / "run", [trial(0, 0.5, 1.0)])
+    assert "Pictures" not in _page(path).words
+    (path / "lambda" / "a.svg").mkdir(parents=True)
+    (path / "lambda" / "b.svg").write_bytes(b" " * (MOST_BYTES + 1))
+    for number in range(MOST_PICTURES + 1):
+        (path / "lambda" / f"c{number}<script>.svg").write_text("<svg><script>alert(1)</script></svg>")
+    page = _page(path)
+    assert page.count("img") == MOST_PICTURES
+    assert "3 more pictures are left out" in page.words
+    assert "alert" not in page.html
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
