@@ -1,12 +1,12 @@
 """The time of an iteration of each differentiable strategy, compared with a PyTorch loop written by hand.
 
 An iteration is a step of the weights and a step of alpha. Both sides train supernets of equal size, on the same
-batches, in turns of a few iterations (ABBA). All options of a block cost the same, so that draws do not change the
+batches, in short turns (ABBA), so that changes of the machine's speed meet both. All options of a block cost the same, so that draws do not change the
 time. DARTS is deterministic: there both sides must end with bit-equal weights. The script prints the milliseconds per
 iteration of both sides, and the median of the paired ratios with a bootstrap interval. The goal is an upper end of at
 most 1.1.
 
-    python benchmarks/gradient_step.py [--methods darts gdas] [--width 16] [--blocks 4] [--pairs 20]
+    python benchmarks/gradient_step.py [--methods darts gdas] [--width 16] [--blocks 4] [--pairs 100]
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--width", type=int, default=16, help="number of channels")
     parser.add_argument("--blocks", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--iterations", type=int, default=5, help="iterations of each turn")
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=1, help="iterations of each turn")
     options = parser.parse_args()
     print(f"{options.blocks} blocks x {OPTIONS} options, {options.width} channels, {torch.get_num_threads()} threads")
     print(f"{'method':<20} {'by hand, ms':>12} {'automl_nas, ms':>15} {'ratio':>7}  95 % interval")

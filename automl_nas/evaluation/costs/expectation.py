@@ -40,6 +40,7 @@ def expected(
 
     constant = base
     weighted: list[Tensor] = []
+    numbers: list[float] = []
     for name, decision in decisions.items():
         if name not in selection:
             raise SpaceError(f"the selection lacks the decision '{name}'")
@@ -56,8 +57,11 @@ def expected(
             continue
         if weights.numel() != len(costs):
             raise SpaceError(f"decision '{name}' needs {len(costs)} weights, not {weights.numel()}")
-        precise = weights.reshape(-1).to(torch.promote_types(weights.dtype, torch.float32))
-        weighted.append((precise * torch.tensor(costs, dtype=precise.dtype, device=precise.device)).sum())
+        weighted.append(weights.reshape(-1))
+        numbers.extend(costs)
     if not weighted:
         return torch.tensor(float(constant), dtype=torch.float64)
-    return torch.stack(weighted).sum() + float(constant)
+    # One product for all decisions: a search computes it in each step.
+    joined = torch.cat(weighted)
+    joined = joined.to(torch.promote_types(joined.dtype, torch.float32))
+    return (joined * joined.new_tensor(numbers)).sum() + float(constant)

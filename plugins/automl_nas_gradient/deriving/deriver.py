@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
-from automl_nas.evaluation import CostInterval, CostModel, NotAdditiveError, TabulatedCost
+from automl_nas.evaluation import CostInterval, CostModel, CostTable, NotAdditiveError, TabulatedCost
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import Problem
+from automl_nas.strategy import Constraint, Problem
+from automl_nas_gradient.deriving.expected import GroupedExpectation
 from automl_nas_gradient.deriving.items import make_items
 from automl_nas_gradient.deriving.ranked import in_order, k_best_under_limits
 
@@ -73,6 +74,7 @@ class Deriver:
     def __init__(self, space: SearchSpace, problem: Problem, settings: DeriveSettings) -> None:
         self._space, self._problem, self._settings = space, problem, settings
         self._items = make_items(space, settings.exclude, top=settings.top)
+        self._tables: dict[str, CostTable] = {}
         self._limits = self._make_limits() if settings.method == "exact" else []
         # The limits alone, whatever the probabilities: that nothing meets them is an error before the training.
         if self._limits:
@@ -92,6 +94,30 @@ class Deriver:
             return self._in_order(scores)
         optima = k_best_under_limits(self._items.decisions, scores, self._limits, self._settings.top)
         return [Derived(self._items.architecture(each.architecture), each.score, each.exact) for each in optima]
+
+    def expectation(self, metric: str) -> GroupedExpectation:
+        """Return the expectation of a cost over the derived networks of a `GroupedSpace`.
+
+        Args:
+            metric: the name of a cost of the problem.
+
+        Raises:
+            NotAdditiveError: the cost is not a sum over the parts, or it is measured.
+        """
+        assert self._items.values is not None
+        tabulated = self._tabulated(self._problem.cost_models[metric])
+        if tabulated.noisy:
+            raise NotAdditiveError(tabulated.reason)
+        return GroupedExpectation(self._space.decisions, self._items.values, self._table(metric, tabulated))
+
+    def _tabulated(self, model: CostModel) -> TabulatedCost:
+        return model if isinstance(model, TabulatedCost) else TabulatedCost(model, self._space)
+
+    def _table(self, metric: str, tabulated: TabulatedCost) -> CostTable:
+        """Return the table of a cost over the parts, made once."""
+        if metric not in self._tables:
+            self._tables[metric] = self._items.table(tabulated.model)
+        return self._tables[metric]
 
     def _in_order(self, scores: Mapping[str, Sequence[float]]) -> list[Derived]:
         results: list[Derived] = []
@@ -116,22 +142,21 @@ class Deriver:
             model = self._problem.cost_models.get(constraint.metric)
             if model is None:
                 continue  # a metric, which is known after the evaluation only
-            text = f"{constraint.metric} {constraint.text}"
-            limits.append(self._interval(model, constraint.low, constraint.high, text))
+            limits.append(self._interval(self._tabulated(model), constraint))
         return limits
 
-    def _interval(self, model: CostModel, low: float, high: float, text: str) -> CostInterval:
-        tabulated = model if isinstance(model, TabulatedCost) else TabulatedCost(model, self._space)
+    def _interval(self, tabulated: TabulatedCost, constraint: Constraint) -> CostInterval:
         reason = tabulated.reason if self._items.values is None or tabulated.noisy else ""
         if not reason:
             try:
-                table = tabulated.table if self._items.values is None else self._items.table(tabulated.model)
+                table = tabulated.table if self._items.values is None else self._table(constraint.metric, tabulated)
                 assert table is not None
-                return CostInterval(table, low, high)
+                return CostInterval(table, constraint.low, constraint.high)
             except NotAdditiveError as error:
                 reason = str(error)
         raise ConfigurationError(
-            f"the most probable network under the limit '{text}' cannot be computed exactly ({reason}); set derive: "
+            f"the most probable network under the limit '{constraint.metric} {constraint.text}' cannot be computed "
+            f"exactly ({reason}); set derive: "
             "{method: in_order}, which looks at architectures in the order of their probability until one meets all "
             "limits",
             path="derive.method",

@@ -111,15 +111,15 @@ class Items:
         if not isinstance(self.space, GroupedSpace) or self.values is None:
             return CostTable.build(_ItemCost(model, self), _ItemSpace(self.decisions))
         differences = part_differences(self.space, self.values, lambda chosen: self._cost(model, chosen))
-        table = CostTable.build(_SumCost(model, differences), _ItemSpace(self.decisions))
+        total = _SumCost(model, differences)
         for number in range(_CHECKS):
             chosen = sample(self.decisions, stream(0, "costs of parts", number))
-            value, expected = self._cost(model, chosen), table.estimate(chosen)
+            value, expected = self._cost(model, chosen), total.estimate(chosen)
             if abs(value - expected) > _ROUNDING * abs(value):
                 raise NotAdditiveError(
                     f"{self.architecture(chosen).key} costs {value:,}, and the sum of its parts is {expected:,}"
                 )
-        return table
+        return CostTable.build(total, _ItemSpace(self.decisions))
 
     def _cost(self, model: CostModel, chosen: Mapping[str, object]) -> float:
         return model.estimate(self.architecture(chosen))

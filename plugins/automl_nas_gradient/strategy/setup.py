@@ -120,7 +120,7 @@ class GradientSetup:
     @cached_property
     def cost_in_loss(self) -> CostInLoss | None:
         """The cost in the loss of alpha; None: it has none."""
-        expectation = expectation_of(self.space, self.problem)
+        expectation = expectation_of(self.space, self.problem, self.deriver)
         return make_cost(self.cost, self.problem, expectation, uniform_selection(self.space.decisions))
 
     def parameters(self) -> ArchitectureParameters:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from automl_nas.errors import ConfigurationError, SpaceError
+from automl_nas.errors import SpaceError
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.training.auxiliary_heads import training_form
 from automl_nas.space.architecture import Architecture
@@ -297,6 +297,17 @@ def test_derived_cells_meet_a_limit_and_are_the_most_probable_ones() -> None:
         if table.estimate(Architecture(places)) <= 3000:
             best = max(best, sum(sums[name][place] for name, place in places.items()))
     assert first.log_probability >= best > -math.inf
+    # The expectation of the same cost is that of one network if each edge has one operation or none.
+    active = space.active(free.architecture)
+    weights = {name: torch.ones(len(decision.options)).double() for name, decision in space.decisions.items()}
+    for name, decision in space.decisions.items():
+        if ">" in name:
+            weights[name] = nn.functional.one_hot(
+                torch.tensor(decision.position(active.get(name, "none"))), len(decision.options)
+            ).double()
+    expected = deriver.expectation("params")(weights)
+    assert expected.item() == pytest.approx(model.estimate(free.architecture), rel=1e-9)
+    assert model.calls < 400  # the table of the limit was used again
 
 
 def test_genotypes_and_architectures_are_inverse() -> None:
@@ -337,16 +348,6 @@ def test_a_search(make: Any, run: Any, kind: Any) -> None:
     derived = space.genotype(proposal.architecture)
     assert isinstance(derived, Genotype)
     assert all(name != "none" for cell in (derived.normal, derived.reduce) for node in cell.nodes for name, _ in node)
-
-
-def test_a_cost_in_the_loss_is_refused(make: Any) -> None:
-    from automl_nas.evaluation.costs.tabulated import TabulatedCost
-    from automl_nas_gradient.training.settings import CostTerm
-
-    space = DartsSpace(**{**SMALL, "input_shape": (1, 4, 4)})
-    problem = Problem({"accuracy": "maximize"}, [], {"params": TabulatedCost(Parameters(space), space)})
-    with pytest.raises(ConfigurationError, match="a limit on 'params' is met by the derived network without it"):
-        make(Darts, space=space, problem=problem, cost=CostTerm("params"))
 
 
 @pytest.mark.parametrize(
