@@ -1,10 +1,10 @@
 """The time of an iteration of each differentiable strategy, compared with a PyTorch loop written by hand.
 
 An iteration is a step of the weights and a step of alpha. Both sides train supernets of equal size, on the same
-batches, in short turns (ABBA), so that changes of the machine's speed meet both. All options of a block cost the same, so that draws do not change the
-time. DARTS is deterministic: there both sides must end with bit-equal weights. The script prints the milliseconds per
-iteration of both sides, and the median of the paired ratios with a bootstrap interval. The goal is an upper end of at
-most 1.1.
+batches, in short turns (ABBA), so that changes of the machine's speed meet both. All options of a block cost the same,
+so that draws do not change the time. DARTS is deterministic: there both sides must end with bit-equal weights. The
+script prints the milliseconds per iteration of both sides, and the median of the paired ratios with a bootstrap
+interval. The goal is an upper end of at most 1.1.
 
     python benchmarks/gradient_step.py [--methods darts gdas] [--width 16] [--blocks 4] [--pairs 100]
 """

@@ -211,6 +211,24 @@ def gradient(data: Path) -> dict[str, Any]:
     )
 
 
+def policy(data: Path) -> dict[str, Any]:
+    """ENAS, and REINFORCE and PPO by ask and tell: in batches from its supernet, and from scratch."""
+    enas = {"name": "enas", "controller_steps": 4, "samples": 3, "candidates": 2, "final_candidates": 3}
+    inherited = {"name": "inherited", "weights": "enas", "recalibration_images": 128}
+    trained = {"name": "train", "train": {"epochs": 1}}
+    return config(
+        space={"name": "nasbench201", "channels": 2, "cells": 1, "affine": False},
+        task={"name": "digits", "batch_size": 128, "search_fraction": 0.5},
+        problem={"constraints": {"flops": "<= 0.5 * largest"}},
+        stages=[
+            {"name": "enas", "strategy": {**enas, "train": TRAIN, "iterations_per_step": 2}},
+            stage({"name": "reinforce", "samples": 3}, inherited, budget={"trials": 12}, batch=3),
+            stage({"name": "ppo", "samples": 4, "passes": 2}, trained, budget={"trials": 12}, ahead=4),
+        ],
+        final=final(**{"from": "enas"}, space={"affine": True}),
+    )
+
+
 def table(data: Path) -> dict[str, Any]:
     """Thousands of trials from a table, without a final stage."""
     return config(
@@ -301,6 +319,7 @@ KINDS: dict[str, Kind] = {
     "processes": Kind(processes),
     "dso": Kind(dso),
     "gradient": Kind(gradient),
+    "policy": Kind(policy),
     "table": Kind(table),
     "exports": Kind(exports),
     "measured": Kind(measured, masked=MEASURED),

@@ -110,7 +110,7 @@ def test_the_expectation_and_its_gradient() -> None:
 
 
 def test_descent_along_the_cost_alone_derives_cheap_cells() -> None:
-    """In float32, without edge weights. The choice between edges falls early, so the cheapest cells need not be reached."""
+    """In float32, without edge weights. Edges are chosen early, so the cheapest cells need not be reached."""
     model = EdgeCost()
     deriver = Deriver(SPACE, problem_with(model), DeriveSettings())
     expectation = deriver.expectation("edges")
