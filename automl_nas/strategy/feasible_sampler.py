@@ -36,9 +36,9 @@ class FeasibleSampler:
 
     Rejection comes first: up to ``attempts`` uniform draws. If one of them is feasible and not taken, the result is
     exactly uniform over all such architectures. Otherwise a small space is enumerated, which is also uniform and finds
-    the last architecture. In a large space, infeasible draws are repaired: single decisions are changed such that the
-    sum of violations falls most. Then the neighbourhood of the repaired architecture is searched for one that is not
-    taken. That is not uniform, and it may miss architectures.
+    the last architecture. In a large space, infeasible draws are repaired: the decisions, in a random order, take the
+    options with the smallest sum of violations. Then the neighbourhood of the repaired architecture is searched for one
+    that is not taken. That is not uniform, and it may miss architectures.
 
     If a constraint can only be met by architectures that a cost lists (`CostModel.listing`, such as the rows of a
     table) and so few are listed that uniform draws would not meet one, all draws are from these, uniformly.
@@ -98,8 +98,10 @@ class FeasibleSampler:
         infeasible = [item for item in map(decode, drawn) if not self._problem.feasible(item)]
         any_feasible = len(infeasible) < len(drawn)
         for start in infeasible[:_REPAIRS]:
-            repaired = self._repair(start)
+            repaired = self._repair(start, rng)
             if not self._problem.feasible(repaired):
+                if repaired in still_infeasible:
+                    break  # further repairs of a cost that grows with every decision end there, too
                 still_infeasible.append(repaired)
                 continue
             any_feasible = True
@@ -171,16 +173,24 @@ class FeasibleSampler:
             raise self._infeasible(enumerate_all(self._decisions), self._space.size, "in the space")
         return self._all
 
-    def _repair(self, start: Architecture) -> Architecture:
+    def _repair(self, start: Architecture, rng: random.Random) -> Architecture:
+        # One decision after the other, since the steepest of all single changes would need the costs of all neighbours
+        # for each change: a cost without a table takes milliseconds.
         current, violation = start, self._total_violation(start)
-        while violation > 0:
-            best, least = current, violation
-            for other in neighbours(current, self._decisions):
-                if (total := self._total_violation(other)) < least:
-                    best, least = other, total
-            if best is current:
-                break
-            current, violation = best, least
+        names = list(self._decisions)
+        rng.shuffle(names)
+        improved = True
+        while improved and violation > 0:
+            improved = False
+            for name in names:
+                best = current
+                for option in self._decisions[name].neighbours(current[name]):
+                    other = current.replace({name: option})
+                    if (total := self._total_violation(other)) < violation:
+                        best, violation, improved = other, total, True
+                current = best
+                if violation <= 0:
+                    break
         return current
 
     def _around(self, start: Architecture, rng: random.Random, taken: Container[Architecture]) -> Architecture | None:

@@ -148,6 +148,7 @@ class Problem:
         self._signs = {name: 1.0 if way == "maximize" else -1.0 for name, way in self.objectives.items()}
         described = [(f"{constraint.metric} {constraint.text}", constraint) for constraint in self.constraints]
         self._cost_constraints = tuple(item for item in described if item[1].metric in self.cost_models)
+        self._limited = tuple(name for name in self.cost_models if any(c.metric == name for c in self.constraints))
         self._metric_constraints = tuple(item for item in described if item[1].metric not in self.cost_models)
         self.exclusions = exclusions or None
         self._judged = bool(self._cost_constraints) or self.exclusions is not None
@@ -164,11 +165,9 @@ class Problem:
             return cached
         excluded = 0 if self.exclusions is None else len(self.exclusions.matched(architecture))
         costs: dict[str, float] = dict.fromkeys(self.cost_models, math.nan) if excluded else {}
-        for name, model in () if excluded else self.cost_models.items():
-            cost = model.estimate(architecture)
-            if not (type(cost) in _NUMBERS and 0 <= cost < math.inf):
-                cost = checked_cost(cost, name, model, architecture)
-            costs[name] = cost if cost != math.inf else math.nan  # as the ledger returns it
+        # The other costs, if they are asked for: rejected candidates would cost several times as much time.
+        for name in () if excluded else self._limited:
+            costs[name] = self._cost(name, architecture)
         violations: dict[str, float] = {}
         feasible = True
         for text, constraint in self._cost_constraints:
@@ -182,9 +181,25 @@ class Problem:
         judgement = self._judgements[id(architecture)] = _Judgement(architecture, costs, violations, feasible)
         return judgement
 
+    def _cost(self, name: str, architecture: Architecture) -> float:
+        model = self.cost_models[name]
+        cost = model.estimate(architecture)
+        if not (type(cost) in _NUMBERS and 0 <= cost < math.inf):
+            cost = checked_cost(cost, name, model, architecture)
+        return cost if cost != math.inf else math.nan  # as the ledger returns it
+
     def costs(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the value of every cost model; NaN, which violates every limit, where a model returns infinity."""
-        return self._judge(architecture).costs if self.cost_models else {}
+        if not self.cost_models:
+            return {}
+        costs = self._judge(architecture).costs
+        if len(costs) < len(self.cost_models):
+            every = {
+                name: costs[name] if name in costs else self._cost(name, architecture) for name in self.cost_models
+            }
+            costs.clear()  # in the order of the cost models
+            costs.update(every)
+        return costs
 
     def violations(self, architecture: Architecture, metrics: Mapping[str, float] | None = None) -> dict[str, float]:
         """Return constraint text -> by how much the constraint is missed, at most 0 if it is met.

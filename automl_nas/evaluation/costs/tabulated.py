@@ -190,6 +190,11 @@ class TabulatedCost(CostModel):
         exact = self.table is not None or self._space.size <= ENUMERABLE or self._model.listing() is not None
         return self.extremes() if exact else None
 
+    def ends(self) -> list[Architecture]:
+        """Return the architectures of the first and of the last options that the space does not exclude."""
+        decisions = self._space.decisions
+        return [*allowed([corner(decisions, first=True), corner(decisions, first=False)], self._space.exclusions)]
+
     def _find_extremes(self) -> Extremes:
         if self.table is not None:
             return Extremes(*self.table.smallest, *self.table.largest, exact=True)
@@ -233,8 +238,7 @@ class TabulatedCost(CostModel):
             cost = self.estimate(architecture)
             return sign * cost if math.isfinite(cost) else -math.inf  # a network that does not run is not an extreme
 
-        corners = [corner(decisions, first=True), corner(decisions, first=False)]
-        starts = [*allowed(corners, self._space.exclusions)]
+        starts = self.ends()
         starts += [self._space.sample(stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
         best, best_score = starts[0], -math.inf
         for architecture in starts:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, InfeasibleError, did_you_mean
+from automl_nas.errors import ConfigurationError, InfeasibleError, SpaceError, did_you_mean
+from automl_nas.evaluation.costs.joint_counting import CostSampler
+from automl_nas.evaluation.costs.knapsack import CostInterval
 from automl_nas.evaluation.costs.measured import MeasuredCost
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.plugin.settings import from_config
@@ -153,6 +155,8 @@ class ProblemBuilder:
                 if model.noisy:
                     _warn_of_measured(constraint, model, models.values())
             constraints.append(constraint)
+        if not self._context.checked:
+            check_possible_together(constraints, models, path)
         for name in settings.objectives:
             if name not in settings.costs:
                 self._check_name(name, settings, metrics, f"{path}.objectives.{name}")
@@ -192,6 +196,7 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
     """
     extremes = model.exact_extremes()
     if extremes is None:
+        _warn_of_ends(constraint, model)
         return
     name = constraint.metric
     where = f"{path}.constraints.{name}: " if path else ""
@@ -206,6 +211,56 @@ def check_possible(constraint: Constraint, model: TabulatedCost, path: str) -> N
             f"{where}no network can meet '{name} {constraint.text}': the largest one has "
             f"{extremes.largest_value:,.6g} {model.unit}, {constraint.low - extremes.largest_value:,.6g} less than the "
             f"limit; lower the limit to at most {extremes.largest_value:,.6g}"
+        )
+
+
+def check_possible_together(constraints: Sequence[Constraint], models: Mapping[str, TabulatedCost], path: str) -> None:
+    """Check that some architecture has all costs in their intervals, as far as the costs have tables.
+
+    `check_possible` compares each limit with the smallest and the largest cost; between them, an interval may have no
+    architecture, and limits that can be met alone may exclude each other.
+
+    Args:
+        constraints: of the problem.
+        models: cost name -> model.
+        path: of the section.
+
+    Raises:
+        InfeasibleError: no architecture meets these limits; the message names the nearest costs.
+    """
+    intervals = []
+    for constraint in constraints:
+        model = models.get(constraint.metric)
+        if model is not None and not model.noisy and model.table is not None:
+            intervals.append(CostInterval(model.table, constraint.low, constraint.high))
+    if len(intervals) < 2 and not any(math.isfinite(each.low) and math.isfinite(each.high) for each in intervals):
+        return  # checked already
+    try:
+        CostSampler(intervals)
+    except SpaceError:
+        return  # too many distinct costs
+    except InfeasibleError as error:
+        where = f"{path}.constraints: " if path else ""
+        raise InfeasibleError(f"{where}{error}; change a limit") from None
+
+
+def _warn_of_ends(constraint: Constraint, model: TabulatedCost) -> None:
+    """Warn if the networks of the first and of the last options both miss a limit on the same side.
+
+    Where options are sizes in increasing order, they are the cheapest and the most expensive network. It is no error,
+    since the order of options may mean nothing.
+    """
+    costs = [model.estimate(architecture) for architecture in model.ends() if not model.noisy]
+    costs = [cost for cost in costs if math.isfinite(cost)]
+    if costs and (min(costs) > constraint.high or max(costs) < constraint.low):
+        _log.warning(
+            "the limit '%s %s' may be impossible: the networks of the first and of the last options have %.4g and %.4g "
+            "%s",
+            constraint.metric,
+            constraint.text,
+            costs[0],
+            costs[-1],
+            model.unit,
         )
 
 

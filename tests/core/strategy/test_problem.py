@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.operators import enumerate_all
+from automl_nas.space.space import SearchSpace
+from automl_nas.strategy.feasible_sampler import FeasibleSampler
 from automl_nas.strategy.problem import Constraint, Problem, parse_constraint
 from automl_nas.strategy.trial import Trial
 from automl_nas.testing.toys import ToyCost, ToySpace
@@ -231,3 +234,40 @@ def test_a_cost_without_an_expectation_is_named() -> None:
         problem.expected_cost("toy_cost", {})
     with pytest.raises(ConfigurationError, match="'product' has no expectation: it is not the sum"):
         problem.expected_cost("product", {})
+
+
+class CountedCost(ToyCost):
+    """The toy cost; counts its estimates."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.estimates = 0
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        self.estimates += 1
+        return super().breakdown(architecture)
+
+
+def test_costs_without_a_limit_are_estimated_when_they_are_asked_for() -> None:
+    space = ToySpace()
+    free, limited = CountedCost(space), CountedCost(space)
+    problem = Problem(
+        {"accuracy": "maximize"}, [parse_constraint("limited", "<= 3")], {"free": free, "limited": limited}
+    )
+    architecture = Architecture({"d0": 2, "d1": 1, "d2": 0, "d3": 1})
+    assert not problem.feasible(architecture)
+    assert (free.estimates, limited.estimates) == (0, 1)
+    assert list(problem.costs(architecture).items()) == [("free", 4.0), ("limited", 4.0)]
+    assert problem.costs(architecture) == {"free": 4.0, "limited": 4.0}
+    assert (free.estimates, limited.estimates) == (1, 1)
+
+
+def test_an_impossible_limit_without_a_table_needs_few_repairs() -> None:
+    space = ToySpace(blocks=20)  # 3.5e9 architectures: not enumerated
+    cost = CountedCost(space)
+    problem = Problem({"accuracy": "maximize"}, [parse_constraint("cost", "<= -1")], {"cost": cost})
+    with pytest.raises(InfeasibleError, match=r"the nearest misses 'cost <= -1'"):
+        FeasibleSampler(space, problem, attempts=10).draw(random.Random(0), ())
+    # Ten draws; two repairs that end at the same architecture, each in two passes over 20 decisions with two other
+    # options, and a last one that finds no improvement. The start, the end and the message are judged again.
+    assert cost.estimates <= 10 + 2 * 3 * 20 * 2 + 20

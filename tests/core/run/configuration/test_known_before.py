@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import pytest
 from torch import nn
 
 import automl_nas
-from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.errors import ConfigurationError, InfeasibleError, PluginError
 from automl_nas.evaluation import CostModel, MeasuredCost, Measurement
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.resolver import make_plan
@@ -80,6 +81,38 @@ def test_a_measured_limit_below_the_cheapest_network(limit: str, warns: bool, ca
     costs = {"toy": {"name": ToyCost}, "slow": {"name": Slow}}
     plan(problem={"objectives": {"accuracy": "maximize"}, "constraints": {"slow": limit}, "costs": costs})
     message = "the limit 'slow <= 4' may be impossible: the networks with the lowest other costs have 5 ms"
+    assert (message in caplog.text) == warns
+
+
+class Sparse(ToyCost):
+    """Ten times the toy cost: 0, 10, 20, ... 80."""
+
+    metric: ClassVar[str] = "sparse"
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {name: 10 * value for name, value in super().breakdown(architecture).items()}
+
+
+def test_an_interval_between_two_costs() -> None:
+    problem = {"objectives": {"accuracy": "maximize"}, "costs": {"sparse": {"name": Sparse}}}
+    plan(problem={**problem, "constraints": {"sparse": "41..50"}})
+    with pytest.raises(InfeasibleError, match=r"nearest cost below is 40 .*; the nearest cost above is 50 .*change a"):
+        plan(problem={**problem, "constraints": {"sparse": "41..49"}})
+
+
+class Product(ToyCost):
+    """1 more than the product of all numbers of a code, which is no sum over decisions: 1 to 257."""
+
+    def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
+        return {"all": 1.0 + math.prod(super().breakdown(architecture).values())}
+
+
+@pytest.mark.parametrize(("limit", "warns"), [("<= 0.5", True), (">= 300", True), ("<= 2", False), (">= 200", False)])
+def test_a_limit_beyond_both_ends_of_a_large_space(limit: str, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    problem = {"objectives": {"accuracy": "maximize"}, "costs": {"product": {"name": Product}}}
+    space = {"name": ToySpace, "blocks": 8}  # 6,561 architectures: too many to enumerate for their extremes
+    plan(space=space, problem={**problem, "constraints": {"product": limit}})
+    message = f"'product {limit}' may be impossible: the networks of the first and of the last options have 1 and 257"
     assert (message in caplog.text) == warns
 
 
