@@ -247,7 +247,7 @@ def check_possible_together(constraints: Sequence[Constraint], models: Mapping[s
 def _warn_of_ends(constraint: Constraint, model: TabulatedCost) -> None:
     """Warn if the networks of the first and of the last options both miss a limit on the same side.
 
-    Where options are sizes in increasing order, they are the cheapest and the most expensive network. It is no error,
+    Where options are sizes in increasing order, they are the cheapest and the most expensive network. The run goes on,
     since the order of options may mean nothing.
     """
     costs = [model.estimate(architecture) for architecture in model.ends() if not model.noisy]
