@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -64,6 +65,17 @@ class PluginContract(Contract):
 
     def use(self, store: Path) -> Mapping[str, Any]:
         """Load the plugin and all its components, and resolve their defaults."""
+        remarks = _Remarks()
+        log = logging.getLogger(Component.__module__)
+        log.addHandler(remarks)
+        propagate, log.propagate = log.propagate, False  # nothing is to be printed
+        try:
+            return {**self._registered(), "remarks": remarks.messages}
+        finally:
+            log.removeHandler(remarks)
+            log.propagate = propagate
+
+    def _registered(self) -> dict[str, Any]:
         components = self.components()
         registered = [[item.kind, item.name, item.reference, item.summary] for item in components]
         settings = [
@@ -116,6 +128,16 @@ class PluginContract(Contract):
         require(not report["changed"], f"it changes {', '.join(report['changed'])}")
         require(not files, f"it writes {', '.join(files)}")
 
+    def test_imports_of_components_have_no_effects(self) -> None:
+        """Importing the modules of components prints nothing and changes no setting of the process.
+
+        If the modules were imported before, `test_another_process_gives_the_same` finds the difference.
+
+        Way out: seeds, threads and other settings belong to the run; what a component needs is done when it is used.
+        """
+        remarks = self._observed().values.get("remarks", [])
+        require(not remarks, "; ".join(remarks))
+
     def test_everything_is_described(self) -> None:
         """Each component has a summary in one line, and each setting is described in the docstring's ``Args``.
 
@@ -157,6 +179,17 @@ class PluginContract(Contract):
             metric = getattr(component.load(), "metric", None)
             plain = metric is None or isinstance(metric, property) or (type(metric) is str and metric.isidentifier())
             require(plain, f"{component} has the metric {metric!r}")
+
+
+class _Remarks(logging.Handler):
+    """Keeps messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
 
 
 @cache

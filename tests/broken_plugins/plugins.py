@@ -179,12 +179,12 @@ def names_by_hash() -> str:
 # --- Found by a second attack ----------------------------------------------------------------------------------------
 
 
-@CASES.breaks("nothing_is_printed")
+@CASES.breaks("imports_of_components_have_no_effects")
 def component_seeds_at_import() -> str:
     return with_component("import random\nrandom.seed(0)\n" + MINE)
 
 
-@CASES.breaks("nothing_is_printed")
+@CASES.breaks("imports_of_components_have_no_effects")
 def component_sets_threads_at_import() -> str:
     return with_component("import torch\ntorch.set_num_threads(1)\ntorch.manual_seed(0)\n" + MINE)
 
