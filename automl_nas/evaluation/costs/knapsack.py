@@ -127,8 +127,8 @@ def best_under_limits(
             state = int(np.argmax(np.where(fits, complete, -np.inf)))
             if best is None or complete[state] > best[0]:
                 best = float(complete[state]), layer, state
-        if layer == len(items.names):
-            break
+        if layer == len(items.names) or not len(items.limits):
+            break  # without limits, the best value of each decision is the best architecture
         unpadded = np.flatnonzero(np.isfinite(items.scores[layer]))
         parent, value = np.repeat(np.arange(len(scores)), len(unpadded)), np.tile(unpadded, len(scores))
         scores, costs = scores[parent] + items.scores[layer, value], costs[parent] + items.costs[layer, value]

@@ -28,6 +28,7 @@ from automl_nas.run.final.delivery import described
 from automl_nas.run.final.report import FinalNetwork
 from automl_nas.space import Architecture
 from automl_nas.testing.exporters import ExporterContract
+from automl_nas_export.package import exporter as package_exporter
 from automl_nas_export.package.exporter import FILES, PackageExporter
 from automl_nas_tabular.csv_task import csv_task
 from automl_nas_vision.digits import Digits, read_digits
@@ -48,6 +49,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.slow
 class TestContract(ExporterContract):
     tolerance = 1e-6
+
+    @pytest.fixture(autouse=True)
+    def _no_check_in_another_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The check imports torch in a process for each of a dozen exports; the other tests of this file have it.
+        monkeypatch.setattr(package_exporter, "check_torch", lambda *_: [])
 
     def make(self) -> Exporter:
         return PackageExporter()
