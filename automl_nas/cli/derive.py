@@ -65,6 +65,9 @@ def extend(
 ) -> None:
     """Continue a stage of the complete run RUN with more trials: --set stages.search.budget.trials=400.
 
+    If the stage ended because its strategy was done, not because of a budget, change the setting that ends it, such as
+    stages.search.strategy.generations for evolution.
+
     The new run has a directory of its own with a copy of the recorded trials, which are not evaluated again; RUN is
     only read. Later stages and the final stage are done anew.
     """

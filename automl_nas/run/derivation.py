@@ -172,7 +172,7 @@ class Derivation:
         if before["strategy"] == now["strategy"] and not limited and old.get("trials") != count:
             raise ConfigurationError(
                 f"the stage ended after {count} trials because its strategy '{before['strategy']['name']}' was done, "
-                "not because of its budget: change a setting of the strategy that ends the search",
+                f"not because of its budget: change the setting of the strategy that ends the search{_numbers(before)}",
                 path=f"{path}.budget",
             )
         now["budget"] = {**new, "extended_at": [*(old.get("extended_at") or ()), count]}
@@ -238,6 +238,14 @@ class Derivation:
 
 def _name(stage: Any) -> str:
     return str(stage.get("name")) if isinstance(stage, Mapping) else ""
+
+
+def _numbers(stage: Mapping[str, Any]) -> str:
+    """Return in words the settings of a stage's strategy that may end its search; empty if it has no such settings."""
+    numbers = [f"{name} {value}" for name, value in stage["strategy"].items() if type(value) is int]
+    if not numbers:
+        return ""
+    return f", --set stages.{_name(stage)}.strategy.SETTING=VALUE (its whole numbers: {', '.join(numbers)})"
 
 
 def _section(config: Mapping[str, Any], key: str) -> Any:

@@ -76,25 +76,28 @@ def arrays(
     chosen = ("cross_entropy" if targets.dtype.kind == "i" else "mse") if loss == "auto" else loss
     labels = targets if chosen == "cross_entropy" and targets.ndim == 1 else None
     _check_fractions(search_fraction, test_fraction)
-    splits = make_splits(labels, len(inputs), test_fraction, search_fraction, split_seed)
-    inputs, preprocessing = _preprocessed(inputs, splits["train"], normalize, feature_names, y)
-    parts = {split: (inputs[rows], targets[rows]) for split, rows in splits.items()}
-    return TensorTask(
-        *parts["train"],
-        search=parts["search"],
-        test=parts["test"],
-        loss=chosen,
-        metrics=metrics,
-        num_classes=len(class_names) if labels is not None and class_names else None,
-        class_names=class_names,
-        batch_size=batch_size,
-        score_batch_size=score_batch_size,
-        label_smoothing=label_smoothing,
-        class_weights=class_weights,
-        sampler=sampler,
-        standardize_targets=chosen in ("mse", "mae", "huber"),
-        preprocessing=preprocessing,
-    )
+    try:
+        splits = make_splits(labels, len(inputs), test_fraction, search_fraction, split_seed)
+        inputs, preprocessing = _preprocessed(inputs, splits["train"], normalize, feature_names, y)
+        parts = {split: (inputs[rows], targets[rows]) for split, rows in splits.items()}
+        return TensorTask(
+            *parts["train"],
+            search=parts["search"],
+            test=parts["test"],
+            loss=chosen,
+            metrics=metrics,
+            num_classes=len(class_names) if labels is not None and class_names else None,
+            class_names=class_names,
+            batch_size=batch_size,
+            score_batch_size=score_batch_size,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            sampler=sampler,
+            standardize_targets=chosen in ("mse", "mae", "huber"),
+            preprocessing=preprocessing,
+        )
+    except DataError as error:
+        raise DataError(f"{file.path}, '{x}' and '{y}': {error}") from error
 
 
 def normalization(preprocessing: Mapping[str, Any] | None, dimensions: int) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -92,7 +92,8 @@ def list_csv(path: Path, root: Path, columns: Columns, classes: Sequence[str] | 
     numbers = {name: number for number, name in enumerate(names)}
     used = [k for k, value in enumerate(values) if value in numbers]
     labels = np.array([numbers[values[k]] for k in used], dtype=np.int64)
-    return _listing(root, [files[k] for k in used], [splits[k] for k in used], labels, names)
+    where = f"{path}, column '{targets[0]}'"
+    return Listing(root, tuple(files[k] for k in used), tuple(splits[k] for k in used), labels, names, where)
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:

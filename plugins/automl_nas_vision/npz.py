@@ -15,6 +15,7 @@ from automl_nas_vision.augment import Augment
 from automl_nas_vision.images import Images, ImageTask, MemoryImages, class_settings
 
 _SEARCH = ("search_images", "search_labels")
+_NAMES = "class_names"
 
 
 class Npz(ImageTask):
@@ -34,7 +35,8 @@ class Npz(ImageTask):
         search_labels: name of the array of their labels.
         test_images: name of the array of test images.
         test_labels: name of the array of their labels.
-        class_names: the names of the classes 0, 1, ...; None: they have none.
+        class_names: the names of the classes 0, 1, ...; None: the strings in the array ``class_names`` of the file, if
+            it has one.
         batch_size: images in a training batch.
         search_fraction: share of the training images that is held out for the search, if the file has no images for it.
         test_fraction: share of the training images to hold out as the test split, first, if the file has no test
@@ -80,7 +82,9 @@ class Npz(ImageTask):
         self._file = file
         pixels, labels = file.pair(train_images, train_labels)
         num_classes = _count_classes(labels, f"{file.path}: '{train_labels}'")
-        if class_names is not None and len(class_names) != num_classes:
+        if class_names is None:
+            class_names = file.class_names(num_classes)
+        elif len(class_names) != num_classes:
             raise ConfigurationError(
                 f"there are {len(class_names)} names for {num_classes} classes", path="task.class_names"
             )
@@ -147,6 +151,18 @@ class _File:
     def has(self, names: Sequence[str]) -> bool:
         return any(name in self.names for name in names)
 
+    def class_names(self, num_classes: int) -> tuple[str, ...] | None:
+        """Return the names of the classes in the file; None: it has none."""
+        if _NAMES not in self.names:
+            return None
+        array = self._file.read(_NAMES)
+        if array.dtype.kind != "U" or array.shape != (num_classes,):
+            raise DataError(
+                f"{self.path}: '{_NAMES}' is {array.dtype} of shape {array.shape}, but the labels have {num_classes} "
+                f"classes, so it must hold {num_classes} strings; save it anew, or set task.class_names"
+            )
+        return tuple(array.tolist())
+
     def require_test(self, images: str, labels: str) -> None:
         if images not in self.names and labels not in self.names:
             raise DataError(
@@ -180,7 +196,8 @@ class _File:
         array = self._file.read(name)
         description = f"{self.path}: '{name}' is {array.dtype} of shape {array.shape}"
         if array.dtype.kind not in "iu":
-            raise DataError(f"{description}, but labels must be integers")
+            way = "; number them with numpy.unique(labels, return_inverse=True)" if array.dtype.kind in "US" else ""
+            raise DataError(f"{description}, but labels must be integers{way}")
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:

@@ -32,6 +32,7 @@ class Listing:
         splits: ``train``, ``search`` or ``test`` of each image; images of train are split further if a split is absent.
         labels: classes, int64, shape ``(images,)``; or labels 0 and 1, float32, shape ``(images, labels)``.
         names: of the classes or labels.
+        where: what has the labels, for messages; empty: the root.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class Listing:
     splits: tuple[str, ...]
     labels: NDArray[np.int64] | NDArray[np.float32]
     names: tuple[str, ...]
+    where: str = ""
 
     def chosen(self, places: Sequence[int]) -> Listing:
         """Return the listing of some of the images."""
@@ -48,6 +50,7 @@ class Listing:
             tuple(self.splits[k] for k in places),
             self.labels[np.array(places, dtype=np.int64)],
             self.names,
+            self.where,
         )
 
 

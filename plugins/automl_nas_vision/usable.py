@@ -86,25 +86,26 @@ def _of_large_classes(listing: Listing, least: int) -> Listing:
     names = tuple(name for name, keep in zip(listing.names, large, strict=True) if keep)
     chosen = listing.chosen(_places(listing, least).tolist())
     numbers = np.cumsum(large) - 1
-    return Listing(chosen.root, chosen.files, chosen.splits, numbers[chosen.labels.astype(np.int64)], names)
+    labels = numbers[chosen.labels.astype(np.int64)]
+    return Listing(chosen.root, chosen.files, chosen.splits, labels, names, chosen.where)
 
 
 def _too_small(listing: Listing, splitting: SplitSettings) -> str:
     """Return which classes are too small for the splits, and the way out; empty if none is."""
-    root = shown(str(listing.root))
+    where = listing.where or shown(str(listing.root))
     if len(listing.names) < 2:
         return (
-            f"{root}: {len(listing.names)} classes have enough images, and classification needs at least two; lower "
+            f"{where}: {len(listing.names)} classes have enough images, and classification needs at least two; lower "
             "task.min_class_images"
         )
     counts = _counts(listing)
     empty = [name for name, count in zip(listing.names, counts, strict=True) if not count]
-    texts = [f"{root}: without a readable training image: {_names(empty)}"] if empty else []
+    texts = [f"{where}: without a readable training image: {_names(empty)}"] if empty else []
     if reason := _split_error(listing, splitting):
-        texts.append(f"{root}: {reason}")
+        texts.append(f"{where}: {reason}")
     if not texts:
         return ""
-    way = "add images, remove the folder, or list the other classes in task.classes"
+    way = f"add images, {'' if listing.where else 'remove the folder, '}or list the other classes in task.classes"
     for least in np.unique(counts[counts > 0]).tolist():
         left = _of_large_classes(listing, least)
         if len(left.names) > 1 and len(left.names) < len(listing.names) and not _split_error(left, splitting):

@@ -216,8 +216,9 @@ def test_an_extension_by_generations_keeps_the_trials(tmp_path: Path) -> None:
     automl_nas.search(raw, out=tmp_path / "old")
     count = len(record(tmp_path / "old")["trials"])
     extend = partial(automl_nas.extend, tmp_path / "old", out=tmp_path / "new", **objects)
-    with pytest.raises(ConfigurationError, match=rf"ended after {count} trials because its strategy 'evolution' was"):
+    with pytest.raises(ConfigurationError, match=rf"ended after {count} trials because its strategy") as caught:
         extend(stages={"search": {"budget": {"trials": 100}}})
+    assert "--set stages.search.strategy.SETTING=VALUE" in str(caught.value) and "generations 2" in str(caught.value)
     with pytest.raises(ReplayError, match="asks for"):
         extend(stages={"search": {"strategy": {"population": 7, "generations": 4}}})
     automl_nas.extend(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,7 +175,13 @@ def test_consent_to_leave_broken_files_and_small_classes_out(folder: Path) -> No
     _photographs(folder / "photos", side=8, count=12)
     (folder / "photos" / "class 0" / "text.png").write_text("x")
     (folder / "photos" / "empty").mkdir()
+    os.mkfifo(folder / "photos" / "class 1" / "pipe.png")  # whoever opens it waits for ever
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)  # 3.6 billion pixels, which Pillow refuses
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(b"0")), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts]
+    (folder / "photos" / "class 1" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     output = _init("photos", code=2).output
+    assert "pipe.png: it is not an ordinary file" in output and "bomb.png: DecompressionBombError" in output
     assert "task.skip_broken: true" in output and "task.min_class_images: 12" in output
     assert not (folder / "photos.yaml").exists()
     output = _init("photos", "--set", "task.skip_broken=true", "--set", "task.min_class_images=2").output

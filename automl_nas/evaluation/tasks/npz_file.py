@@ -90,7 +90,10 @@ class NpzFile:
         shape, _, dtype = _READERS[version](file)
         promised, held = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
         if dtype.hasobject:
-            raise DataError(f"{where} holds Python objects, which are not read since that could execute code")
+            raise DataError(
+                f"{where} holds Python objects, which are not read since that could execute code; save an array of "
+                "numbers or strings, e.g. numpy.array(values.tolist())"
+            )
         if promised != held:
             raise DataError(f"{where} is damaged: its header promises {promised:,} bytes, and the file holds {held:,}")
         if held > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):

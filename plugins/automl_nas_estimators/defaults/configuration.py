@@ -70,6 +70,13 @@ def choose_configuration(
     sizes = ", ".join(f"{task.size(split):,} {split}" for split in ("train", "search", "test"))
     written: dict[str, list[str]] = {
         "seed": [f"seed: {seed}"],
+        "runtime": [
+            *comment(
+                "The number of CPU threads; as it is, that of the cores. Fewer leave cores to other programs. Sums are "
+                "rounded by it, so the same number is needed for the same result on another machine."
+            ),
+            "# runtime: {threads: 2}",
+        ],
         "task": [
             f"# {_kind(task)}; samples: {sizes}.",
             "# Networks are compared on the search split; the test split is used once, for the final report.",

@@ -109,16 +109,18 @@ _FLIP = "mirrors images: set shift or none if left and right differ, as in writi
 
 def _shorter_sides(files: Sequence[Path]) -> list[int]:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError:
         return []
     sides = []
     for file in files:
+        if not file.is_file():  # a pipe would block for ever
+            continue
         try:
             with Image.open(file) as image:
                 sides.append(min(image.size))
-        except (OSError, UnidentifiedImageError, ValueError):
-            continue  # the task names broken files
+        except Exception:  # Pillow raises errors of many classes for damaged content; the task names broken files
+            continue
     return sides
 
 

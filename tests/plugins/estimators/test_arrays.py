@@ -121,8 +121,9 @@ def test_too_few_samples_are_refused_with_the_number_that_is_needed(classes: int
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, values: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         arrays(path=save(tmp_path, **values))
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_python_objects_are_not_read(tmp_path: Path) -> None:

@@ -221,6 +221,15 @@ def test_columns_of_labels(small: Path) -> None:
     assert targets.sum(0).tolist() == [5, 5]
 
 
+def test_too_small_classes_of_a_csv_file_are_named_with_their_column(small: Path) -> None:
+    rows = [f"cat/{k}.png,{'rare' if k == 0 else 'ab'[k % 2]}" for k in range(10)]
+    (small / "list.csv").write_text("\n".join(["path,weather", *rows]), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"list\.csv, column 'weather': class .*\nadd images, or list the other classes"
+    ):
+        make(small / "list.csv")
+
+
 def test_broken_files_are_named_at_once_and_skipped_by_consent(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = (small / "cat" / "0.png").read_bytes()
     (small / "cat" / "cut.png").write_bytes(whole[: len(whole) // 2])

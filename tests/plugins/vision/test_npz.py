@@ -100,6 +100,9 @@ def test_a_home_folder_and_a_relative_path(tmp_path: Path, monkeypatch: pytest.M
         ({"train_images": np.zeros((40, 3, 8, 8), np.uint8)}, {}, r"channels first; save it with \.transpose"),
         ({"train_labels": np.arange(39) % 4}, {}, "has 40 images, but 'train_labels' has 39 labels"),
         ({"train_labels": np.arange(40) % 4 * 1.0}, {}, "is float64 .* labels must be integers"),
+        ({"train_labels": np.array(list("abcd") * 10)}, {}, "labels must be integers; number them with .*inverse"),
+        ({"class_names": np.array(["a", "b"])}, {}, "'class_names' is <U1 of shape .*have 4 classes.* 4 strings"),
+        ({"class_names": np.arange(4)}, {}, "'class_names' is int64 .* must hold 4 strings"),
         ({"train_labels": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, "one class number for each image"),
         ({"train_labels": np.arange(40) % 4 + 1}, {}, r"the classes 0 .. k - 1.*return_inverse"),
         ({"train_labels": np.zeros(40, int)}, {}, "one class only"),
@@ -257,6 +260,12 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
         return Npz(path=tmp_path / "data.npz").fingerprint()
 
     assert fingerprint(1) == fingerprint(1) != fingerprint(2)
+
+
+def test_a_file_may_have_the_names_of_its_classes(tmp_path: Path) -> None:
+    path = save(tmp_path, class_names=np.array(["ant", "bee", "cat", "dog"]))
+    assert Npz(path=path).class_names == ("ant", "bee", "cat", "dog")
+    assert Npz(path=path, class_names=("a", "b", "c", "d")).class_names == ("a", "b", "c", "d")
 
 
 def test_a_file_may_have_its_own_search_split(tmp_path: Path) -> None:
