@@ -176,8 +176,9 @@ class TabulatedCost(CostModel):
         They are exact for an additive cost, for a space of at most `ENUMERABLE` architectures, and for a cost that
         lists architectures (`CostModel.listing`). If the cost is a sum over pairs of decisions, as the costs of widths
         are, few architectures of such a space are estimated (`pairwise_costs`). Otherwise extremes are the results of
-        deterministic local searches, which start at the first options, the last options and two random architectures
-        and change one decision at a time while that improves the cost; ``exact`` is then False.
+        deterministic local searches, which start at the first and at the last options and change one decision at a
+        time while that improves the cost; if both end with different costs, two more start at random architectures.
+        ``exact`` is then False.
         """
         if self._extremes is None:
             self._extremes = self._find_extremes()
@@ -238,10 +239,7 @@ class TabulatedCost(CostModel):
             cost = self.estimate(architecture)
             return sign * cost if math.isfinite(cost) else -math.inf  # a network that does not run is not an extreme
 
-        starts = self.ends()
-        starts += [self._space.sample(stream(self._seed, "extremes", number)) for number in range(_RANDOM_STARTS)]
-        best, best_score = starts[0], -math.inf
-        for architecture in starts:
+        def climbed(architecture: Architecture) -> tuple[float, Architecture]:
             current = score(architecture)
             improved = True
             while improved:
@@ -251,6 +249,10 @@ class TabulatedCost(CostModel):
                         neighbour = architecture.replace({name: option})
                         if (neighbour_score := score(neighbour)) > current:
                             architecture, current, improved = neighbour, neighbour_score, True
-            if current > best_score:
-                best, best_score = architecture, current
-        return best
+            return current, architecture
+
+        results = [climbed(end) for end in self.ends()]
+        if len({cost for cost, _ in results}) != 1:  # a cost that grows with every option has one extreme
+            rngs = (stream(self._seed, "extremes", number) for number in range(_RANDOM_STARTS))
+            results += [climbed(self._space.sample(rng)) for rng in rngs]
+        return max(results, key=lambda result: result[0])[1]

@@ -53,6 +53,7 @@ class ProblemBuilder:
         self._named = bool(section.objectives)
         self.models: dict[str, TabulatedCost] = {}
         self.measured: dict[str, MeasuredCost] = {}
+        self._announced: set[str] = set()
         registered = self._components.registry.names("cost_models")
         default_costs = [name for name in DEFAULT_COSTS if name in registered and context.final_space.input_shape]
         costs = self._costs(section, "problem", default=default_costs, top_costs=())
@@ -149,7 +150,7 @@ class ProblemBuilder:
             elif name not in settings.costs:
                 self._check_name(name, settings, metrics, f"{path}.constraints.{name}")
             model = models.get(key)
-            constraint = parse_constraint(key, text, _bounds(model) if model is not None else None)
+            constraint = parse_constraint(key, text, _bounds(model, self._announced) if model is not None else None)
             if model is not None and not self._context.checked:
                 check_possible(constraint, model, path)
                 if model.noisy:
@@ -301,8 +302,13 @@ def _limit(name: str, limit: Any, path: str) -> tuple[str, str]:
     return limit["limit"], of
 
 
-def _bounds(model: TabulatedCost) -> Callable[[], tuple[float, float]]:
-    """Return a function that computes the smallest and the largest cost, which relative limits refer to."""
+def _bounds(model: TabulatedCost, announced: set[str]) -> Callable[[], tuple[float, float]]:
+    """Return a function that computes the smallest and the largest cost, which relative limits refer to.
+
+    Args:
+        model: of the cost.
+        announced: the metrics whose search was announced; the function adds that of the model.
+    """
 
     def bounds() -> tuple[float, float]:
         if model.noisy:
@@ -311,7 +317,17 @@ def _bounds(model: TabulatedCost) -> Callable[[], tuple[float, float]]:
                 f"measured; write the limit in {model.unit}",
                 path=f"problem.constraints.{model.metric}",
             )
-        extremes = model.extremes()
+        extremes = model.exact_extremes()
+        if extremes is None:
+            if model.metric not in announced:
+                announced.add(model.metric)
+                _log.warning(
+                    "a limit on %s is relative to the space, and the cost has no table: its smallest and largest value "
+                    "are searched now, which takes minutes in a large space; a limit in %s needs no search",
+                    model.metric,
+                    model.unit,
+                )
+            extremes = model.extremes()
         return extremes.smallest_value, extremes.largest_value
 
     return bounds

@@ -116,6 +116,13 @@ def test_a_limit_beyond_both_ends_of_a_large_space(limit: str, warns: bool, capl
     assert (message in caplog.text) == warns
 
 
+def test_a_search_for_extremes_is_announced_once(caplog: pytest.LogCaptureFixture) -> None:
+    problem = {"objectives": {"accuracy": "maximize"}, "costs": {"product": {"name": Product}}}
+    stage = {**STAGE, "problem": {"constraints": {"product": "<= 0.5 * largest"}}}
+    plan(space={"name": ToySpace, "blocks": 8}, problem=problem, stages=[stage, {**stage, "name": "again"}])
+    assert caplog.text.count("a limit on toy_cost is relative to the space, and the cost has no table") == 1
+
+
 class AsksTooMuch(AskTellStrategy):
     """Returns one proposal more than it was asked for."""
 
