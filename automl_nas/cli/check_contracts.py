@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from automl_nas.cli.references import import_from_command_line
@@ -16,7 +16,7 @@ from automl_nas.plugin.kinds import KINDS, kind_of, produced_class
 if TYPE_CHECKING:
     from automl_nas.plugin import PluginManager
     from automl_nas.space import SearchSpace
-    from automl_nas.testing import Contract
+    from automl_nas.testing import AskTellContract, Contract
 
 COMMANDS, PLUGINS = "commands", "plugins"
 
@@ -203,7 +203,11 @@ def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
         base: Any = testing.SupernetContract if is_supernet else testing.SearchSpaceContract
         return base, {"make_space": lambda self: make()}
     if kind == "strategies" and issubclass(maker.produced, AskTellStrategy):
-        return testing.AskTellContract, {"make": lambda self, space, problem, seed: make(space, problem, seed=seed)}
+        # In a clause and not before: whatever the strategy does is then observed.
+        return testing.AskTellContract, {
+            "make": lambda self, space, problem, seed: make(space, problem, seed=seed),
+            "trials": property(cache(_trials)),
+        }
     if kind == "strategies":
         return testing.StrategyContract, _stepping(maker)
     if kind == "evaluators":
@@ -224,6 +228,22 @@ def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
     if kind == "executors":
         return testing.ExecutorContract, {"make": lambda self, folder: make(), "stops": _stops(make())}
     return testing.ObserverContract, {"make": lambda self, space, folder: make(space)}
+
+
+def _trials(contract: AskTellContract) -> int:
+    """Return the number of trials of most clauses: as many with results as without.
+
+    A strategy that proposes a whole population before it needs a result learns only from then on.
+    """
+    from automl_nas.testing import AskTellContract
+
+    space, count = contract.space(), 0
+    strategy = contract.make(space, contract.problem(space), 1)
+    while count < contract.search_length and (proposals := strategy.ask(1)):
+        count += len(proposals)
+    # One that needs no result at all is not asked for more.
+    needed = 2 * count if count < contract.search_length else 0
+    return max(AskTellContract.trials, needed)
 
 
 def _stepping(maker: _Maker) -> dict[str, Any]:

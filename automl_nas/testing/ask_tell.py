@@ -82,7 +82,7 @@ class AskTellContract(AskTellRepeats, AskTellProposals):
             values = [
                 toy_metric(Architecture(json.loads(key)), space)
                 for seed in range(1, 4)
-                for key in self._directed(direction, seed=seed)[LEARNING // 3 :]
+                for key in self._directed(direction, seed=seed)[max(self.trials, LEARNING) // 3 :]
             ]
             means[direction] = sum(values) / max(1, len(values))
         text = ", ".join(f"{mean:.4f} with {direction}" for direction, mean in means.items())

@@ -161,10 +161,17 @@ class SupernetContract(SearchSpaceContract):
         """
         space = self.make_space()
         for architecture in self.architectures(space):
-            supernet = space.build_supernet()
+            supernet, canonical = space.build_supernet(), space.canonical(architecture)
             _seeded(supernet, self.inputs(space), architecture).sum().backward()
             parameters = list(supernet.parameters())
-            supernet.restrict(_live(space.canonical(architecture)))
+            # An equal network may be one with the weights of other options, such as an isomorphic cell. Fresh biases
+            # are zero: with them, outputs are equal too often.
+            with torch.no_grad():
+                for parameter in parameters:
+                    parameter.add_(0.1)
+                outputs = [_seeded(supernet, self.inputs(space), each) for each in (architecture, canonical)]
+            same = torch.equal(*outputs)
+            supernet.restrict(_live(canonical if same else architecture))
             remaining = {id(parameter) for parameter in supernet.parameters()}
             removed = [parameter for parameter in parameters if id(parameter) not in remaining]
             require(all(p.grad is None for p in removed), "a parameter that was not selected has a gradient")
