@@ -137,3 +137,13 @@ def test_wrong_usage_is_explained(arguments: tuple[str, ...], message: str) -> N
         assert message in str(shown.exception)
     else:
         assert message in shown.output
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, 200), ({"population": 30}, 60), ({"population": 8}, 45)])
+def test_a_search_is_as_long_with_results_as_without(settings: dict[str, Any], expected: int) -> None:
+    """Regularised evolution learns nothing before its population, 100 by default, is complete."""
+    contract = contract_for("strategies", "regularized_evolution", settings, "", {})
+    assert isinstance(contract, AskTellContract)
+    assert contract.trials == expected
+    declared = contract_for("strategies", "regularized_evolution", settings, "", {"trials": 50})
+    assert isinstance(declared, AskTellContract) and declared.trials == 50
