@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ElasticConv2d as ElasticConv2d,
         ElasticLinear as ElasticLinear,
     )
+    from automl_nas.space.modules.repeat import Repeat as Repeat
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
     from automl_nas.space.modules.supernet import ModuleSupernet as ModuleSupernet
     from automl_nas.space.operators import (
@@ -96,6 +97,7 @@ _HOMES = {
         "ElasticConv2d",
         "ElasticLinear",
     ),
+    "modules.repeat": ("Repeat",),
     "modules.dag.module": ("Dag",),
     "modules.dag.graph": (
         "OUTPUT",

@@ -223,7 +223,7 @@ class OneOf(ChoiceModule):
         names = plain_options([option for option, _ in items], owner)
         self._decision = Choice(names)
         for option, (_, module) in zip(names, items, strict=True):
-            _check_module(f"the option {option!r} of {owner}", module)
+            check_module(f"the option {option!r} of {owner}", module)
             self.add_module(self._free_key(option, owner), module)
 
     def decisions(self) -> Mapping[str, Decision]:
@@ -286,7 +286,7 @@ def _submodule(option: Scalar) -> str:
     return str(option).replace(".", "_")
 
 
-def _check_module(where: str, module: object) -> None:
+def check_module(where: str, module: object) -> None:
     """Raise an error if an option is not a module that can be called.
 
     Raises:

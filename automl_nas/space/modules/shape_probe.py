@@ -20,6 +20,7 @@ from automl_nas.streams import stream
 
 # Two, so that no module squeezes the batch dimension.
 _BATCH = 2
+_ATTEMPTS = 200  # architectures among which one is looked for that reaches a decision inside other choices
 
 
 def check_extremes(
@@ -105,9 +106,9 @@ def input_shapes(tree: ChoiceTree, input_shape: tuple[int, ...], choices: Mappin
 def weighable(tree: ChoiceTree, input_shape: tuple[int, ...], exclusions: Exclusions) -> frozenset[str]:
     """Return the decisions that can be weighted: those for which the network runs with all options at once."""
     device = _device(tree.root)
-    unweighted = {name: ResolvedChoice(_as_tuple(value)) for name, value in _end(tree, 0, exclusions).items()}
 
-    def runs_with(names: frozenset[str]) -> bool:
+    def runs_with(names: frozenset[str], architecture: Architecture) -> bool:
+        unweighted = {name: ResolvedChoice(_as_tuple(value)) for name, value in architecture.items()}
         weighted = {
             name: ResolvedChoice(
                 tree.decisions[name].options, torch.ones(len(tree.decisions[name].options), device=device)
@@ -120,8 +121,23 @@ def weighable(tree: ChoiceTree, input_shape: tuple[int, ...], exclusions: Exclus
             return False
         return True
 
-    names = frozenset(unweighted)
-    return names if runs_with(names) else frozenset(name for name in unweighted if runs_with(frozenset([name])))
+    names = frozenset(tree.decisions)
+    if runs_with(names, _end(tree, 0, exclusions)):
+        return names
+    return frozenset(name for name in names if runs_with(frozenset([name]), _reaching(tree, name, exclusions)))
+
+
+def _reaching(tree: ChoiceTree, name: str, exclusions: Exclusions) -> Architecture:
+    """Return an architecture in which a decision makes a difference; the smallest one if none is found."""
+    smallest = _end(tree, 0, exclusions)
+    last = _extreme(tree.decisions[name], -1)
+    rng = stream(0, "reaching", 0)
+    for attempt in range(_ATTEMPTS):
+        ends = {0: smallest, 1: _end(tree, -1, exclusions)}
+        architecture = ends.get(attempt) or exclusions.sample(rng)
+        if tree.canonical(architecture.replace({name: last}))[name] == last:
+            return architecture
+    return smallest
 
 
 def _as_tuple(value: Value) -> tuple[Any, ...]:

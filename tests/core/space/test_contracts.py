@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from automl_nas.space.modules.choice import OneOf
 from automl_nas.space.modules.dag.module import Dag
 from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from automl_nas.space.modules.repeat import Repeat
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SupernetSpace
 from automl_nas.testing.supernets import SupernetContract
@@ -149,3 +150,23 @@ class TestElastic(SupernetContract):
         assert isinstance(space, ModuleSpace)
         assert space.weighable == {"block"}
         return space.weighable
+
+
+class TestRepeat(SupernetContract):
+    """Depth with choices and widths inside, a Repeat inside a Repeat, and a depth of zero."""
+
+    def make_space(self) -> ModuleSpace:
+        def stage(position: int) -> nn.Module:
+            narrow = ElasticConv2d(4, [2, 4], 3, padding=1)
+            return nn.Sequential(
+                narrow,
+                ElasticBatchNorm2d(4),
+                OneOf([nn.ReLU(), nn.ELU()]),
+                ElasticConv2d(4, 4, 1),
+                Repeat(unit(4, 3), 0, 2),
+            )
+
+        def make() -> nn.Module:
+            return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Repeat(stage, 1, 2), *head(4))
+
+        return ModuleSpace(make, input_shape=(2, 5, 5))

@@ -191,6 +191,15 @@ def test_weighted_branches_of_one_width() -> None:
     assert torch.equal(supernet.extract(selection)(x), supernet(x, selection))
 
 
+def test_a_width_inside_an_option_that_is_not_the_first_takes_no_weights() -> None:
+    def nested() -> nn.Module:
+        wide = nn.Sequential(ElasticConv2d(3, [2, 4], 1, name="width"), ElasticConv2d(4, 3, 1))
+        options = {"skip": nn.Identity(), "wide": wide, "relu": nn.ReLU()}
+        return nn.Sequential(OneOf(options, name="outer"), nn.Flatten(), nn.Linear(48, 2))
+
+    assert ModuleSpace(nested, input_shape=(3, 4, 4)).weighable == {"outer"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
