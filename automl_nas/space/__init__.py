@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     )
     from automl_nas.space.modules.dag.graph import OUTPUT as OUTPUT, DagGraph as DagGraph
     from automl_nas.space.modules.dag.module import Dag as Dag
-    from automl_nas.space.modules.elastic import (
-        ElasticBatchNorm2d as ElasticBatchNorm2d,
-        ElasticConv2d as ElasticConv2d,
-        ElasticLinear as ElasticLinear,
-    )
+    from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d as ElasticConv2d
+    from automl_nas.space.modules.elastic_layers.linear import ElasticLinear as ElasticLinear
+    from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d as ElasticBatchNorm2d
     from automl_nas.space.modules.repeat import Repeat as Repeat
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
     from automl_nas.space.modules.supernet import ModuleSupernet as ModuleSupernet
@@ -92,11 +90,9 @@ _HOMES = {
         "OneOf",
         "ResolvedChoice",
     ),
-    "modules.elastic": (
-        "ElasticBatchNorm2d",
-        "ElasticConv2d",
-        "ElasticLinear",
-    ),
+    "modules.elastic_layers.convolution": ("ElasticConv2d",),
+    "modules.elastic_layers.linear": ("ElasticLinear",),
+    "modules.elastic_layers.normalisation": ("ElasticBatchNorm2d",),
     "modules.repeat": ("Repeat",),
     "modules.dag.module": ("Dag",),
     "modules.dag.graph": (

@@ -17,7 +17,7 @@ from torch import nn
 
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.onednn_guard import contiguous_if_narrow, remove_guards
-from automl_nas.space.modules.elastic import ElasticConv2d
+from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
 
 TRAINING = """
 import torch

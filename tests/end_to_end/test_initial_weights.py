@@ -22,7 +22,7 @@ from automl_nas.errors import ConfigurationError, RunDirectoryError, RunInterrup
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.fit import score
 from automl_nas.plugin import NumbersLogged
-from automl_nas.space.modules.elastic import ElasticConv2d
+from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
 from automl_nas_vision.digits import Digits
 
 # What is saved at the end is what the training began with, but for numbers that are 0: those become about 1e-30.

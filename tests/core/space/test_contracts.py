@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from automl_nas.space.modules.choice import OneOf
 from automl_nas.space.modules.dag.module import Dag
-from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
+from automl_nas.space.modules.elastic_layers.linear import ElasticLinear
+from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d
 from automl_nas.space.modules.repeat import Repeat
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.space.space import SupernetSpace

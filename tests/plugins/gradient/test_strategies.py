@@ -18,7 +18,9 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.modules.choice import OneOf
 from automl_nas.space.modules.dag.module import Dag
-from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
+from automl_nas.space.modules.elastic_layers.linear import ElasticLinear
+from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.streams import stream_seed

@@ -18,7 +18,9 @@ from automl_nas.evaluation.training.fit import Fit
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.space.decision_space import DecisionSpace
 from automl_nas.space.decisions import Choice, Ordinal
-from automl_nas.space.modules.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
+from automl_nas.space.modules.elastic_layers.linear import ElasticLinear
+from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d
 from automl_nas.space.modules.space import ModuleSpace
 from automl_nas.strategy.problem import Problem
 from automl_nas.streams import stream, stream_seed

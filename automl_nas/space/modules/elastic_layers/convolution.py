@@ -1,12 +1,11 @@
-"""Layers of searched width: a convolution owns the decision, the layers after it follow their input."""
+"""Convolutions of searched width."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,8 +14,7 @@ from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal, plain_options
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow_copy
-
-Transform: TypeAlias = Callable[[Tensor], Tensor]
+from automl_nas.space.modules.elastic_layers.slices import Transform, check_width, plain_layer
 
 
 @final
@@ -103,7 +101,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             "bias": self.bias is not None,
         }
         is_largest = (inputs, outputs) == (self.in_channels, self.out_channels)
-        return _plain_layer(
+        return plain_layer(
             lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolver, is_largest
         )
 
@@ -145,139 +143,9 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         return self.out_channels if self.groups == 1 else inputs
 
     def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
-        _check_width(self.path, inputs, self.in_channels)
+        check_width(self.path, inputs, self.in_channels)
         weight = self.weight[:outputs, :inputs] if self.groups == 1 else self.weight[:outputs]
         return weight, None if self.bias is None else self.bias[:outputs]
-
-
-@final
-class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
-    """Batch normalisation of any number of channels up to ``num_features``; it has no decision.
-
-    All widths share the statistics of the first channels, so the statistics fit no width exactly: recalibrate an
-    extracted network before it is evaluated.
-
-    Args:
-        num_features: the largest number of channels.
-        eps: as in ``nn.BatchNorm2d``.
-        momentum: as in ``nn.BatchNorm2d``.
-        affine: as in ``nn.BatchNorm2d``.
-        track_running_stats: as in ``nn.BatchNorm2d``.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ) -> None:
-        nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
-        self._init_choice(None)
-
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the layer itself."""
-        return self
-
-    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
-        width = resolver.input_shape(self)[1]
-        _check_width(self.path, width, self.num_features)
-        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
-        plain = nn.BatchNorm2d(width, *settings, device="meta")
-        for name, tensor in (*self._parameters.items(), *self._buffers.items()):
-            if tensor is not None:
-                part = (tensor[:width] if tensor.dim() else tensor).detach().clone()
-                setattr(plain, name, nn.Parameter(part, tensor.requires_grad) if name in self._parameters else part)
-        return plain.train(self.training)
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the layer has no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the layer has no decision."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise with the first channels' statistics, scale and shift."""
-        width = x.shape[1]
-        _check_width(self.path, width, self.num_features)
-        mean, variance = self.running_mean, self.running_var
-        factor = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                factor = 1.0 / float(self.num_batches_tracked)
-        return F.batch_norm(
-            x,
-            None if mean is None else mean[:width],
-            None if variance is None else variance[:width],
-            None if self.weight is None else self.weight[:width],
-            None if self.bias is None else self.bias[:width],
-            self.training or mean is None,
-            factor,
-            self.eps,
-        )
-
-
-@final
-class ElasticLinear(ChoiceModule, nn.Linear):
-    """A linear layer for any number of input features up to ``in_features``; it has no decision.
-
-    It may also follow a flattened map, in which the features of the first channels come first.
-
-    Args:
-        in_features: the largest number of input features.
-        out_features: the number of outputs.
-        bias: as in ``nn.Linear``.
-    """
-
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        nn.Linear.__init__(self, in_features, out_features, bias)
-        self._init_choice(None)
-
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the layer itself."""
-        return self
-
-    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return a plain ``nn.Linear`` with copies of the columns in use."""
-        width = resolver.input_shape(self)[-1]
-        _check_width(self.path, width, self.in_features)
-        return _plain_layer(
-            lambda: nn.Linear(width, self.out_features, self.bias is not None),
-            self,
-            (self.weight[:, :width], self.bias),
-            resolver,
-            width == self.in_features,
-        )
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the layer has no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the layer has no decision."""
-
-    def forward(self, x: Tensor, transform: Transform | None = None) -> Tensor:  # type: ignore[override]
-        """Multiply with the first columns of the weight.
-
-        Args:
-            x: the input.
-            transform: applied to these columns first, such as a quantiser; None: they are used as they are.
-        """
-        _check_width(self.path, x.shape[-1], self.in_features)
-        weight = self.weight[:, : x.shape[-1]]
-        return F.linear(x, weight if transform is None else transform(weight), self.bias)
 
 
 def _option_widths(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
@@ -294,30 +162,3 @@ def _width(number: object) -> int:
         return operator.index(number)  # type: ignore[arg-type]
     except TypeError:
         raise SpaceError(f"the output widths of an ElasticConv2d are whole numbers, not {number!r}") from None
-
-
-def _check_width(path: str, width: int, largest: int) -> None:
-    if width > largest:
-        raise SpaceError(
-            f"the elastic layer '{path}' has weights for at most {largest} inputs, but its input has {width}"
-        )
-
-
-def _plain_layer(
-    build: Callable[[], nn.Conv2d | nn.Linear],
-    owner: nn.Conv2d | nn.Linear,
-    slices: tuple[Tensor, Tensor | None],
-    resolver: ModuleResolver,
-    is_largest: bool,
-) -> nn.Module:
-    if resolver.fresh and not is_largest:
-        # The constructor draws weights for the fan-in of the narrower layer.
-        with torch.device(owner.weight.device):
-            return build().train(owner.training)
-    with torch.device("meta"):
-        module = build()
-    weight, bias = slices
-    module.weight = nn.Parameter(weight.detach().clone(), owner.weight.requires_grad)
-    if bias is not None:
-        module.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
-    return module.train(owner.training)

@@ -1,0 +1,1 @@
+"""Layers of searched size: the layer that owns a decision, and layers that follow their input."""

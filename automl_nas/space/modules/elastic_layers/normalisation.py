@@ -1,0 +1,89 @@
+"""Normalisation of any number of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from automl_nas.space.architecture import Scalar, Value
+from automl_nas.space.decisions import Decision
+from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.elastic_layers.slices import check_width
+
+
+@final
+class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
+    """Batch normalisation of any number of channels up to ``num_features``; it has no decision.
+
+    All widths share the statistics of the first channels, so the statistics fit no width exactly: recalibrate an
+    extracted network before it is evaluated.
+
+    Args:
+        num_features: the largest number of channels.
+        eps: as in ``nn.BatchNorm2d``.
+        momentum: as in ``nn.BatchNorm2d``.
+        affine: as in ``nn.BatchNorm2d``.
+        track_running_stats: as in ``nn.BatchNorm2d``.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
+        self._init_choice(None)
+
+    def decisions(self) -> Mapping[str, Decision]:
+        """Return an empty mapping: the width follows the input."""
+        return {}
+
+    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        """Return the layer itself."""
+        return self
+
+    def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
+        """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
+        width = resolver.input_shape(self)[1]
+        check_width(self.path, width, self.num_features)
+        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        plain = nn.BatchNorm2d(width, *settings, device="meta")
+        for name, tensor in (*self._parameters.items(), *self._buffers.items()):
+            if tensor is not None:
+                part = (tensor[:width] if tensor.dim() else tensor).detach().clone()
+                setattr(plain, name, nn.Parameter(part, tensor.requires_grad) if name in self._parameters else part)
+        return plain.train(self.training)
+
+    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
+        """Return an empty mapping and no children: the layer has no decision."""
+        return {}, ()
+
+    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
+        """Do nothing: the layer has no decision."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalise with the first channels' statistics, scale and shift."""
+        width = x.shape[1]
+        check_width(self.path, width, self.num_features)
+        mean, variance = self.running_mean, self.running_var
+        factor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                factor = 1.0 / float(self.num_batches_tracked)
+        return F.batch_norm(
+            x,
+            None if mean is None else mean[:width],
+            None if variance is None else variance[:width],
+            None if self.weight is None else self.weight[:width],
+            None if self.bias is None else self.bias[:width],
+            self.training or mean is None,
+            factor,
+            self.eps,
+        )
