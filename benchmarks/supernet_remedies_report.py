@@ -1,0 +1,172 @@
+"""How well the supernets of `supernet_remedies.py` rank: the tables of its records.
+
+    python benchmarks/supernet_remedies_report.py OUT/records.jsonl [--resamples 200] [--derived]
+
+A row is a set of weights: the mean over its seeds of Kendall's tau (mean over the orders of tied networks) over all
+networks, in the true top half, and within fifths and tenths of like FLOPs; precision and best rank at 10. The second
+table has the same of the sum of the ranks of the score and of the number of layers, which needs no true value. With
+several seeds, taus have 95 % intervals, bootstrap over networks and seeds.
+
+``--derived`` adds scores that are computed from the recorded ones: accuracy, the loss at the best scale of the outputs,
+an additive model fitted to the losses (and one with pairs of consecutive layers), and, where all networks were scored,
+the mean loss of networks that are equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from automl_nas.evaluation import kendall_tau
+from automl_nas_benchmarks.benchmark import load_benchmark
+from automl_nas_benchmarks.rank.baselines import free_predictors, ridge_scores, top_half
+from automl_nas_benchmarks.rank.metrics import best_rank_at, bootstrap, mean_ranks, precision_at
+from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
+
+Values: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = NDArray[np.int64]
+COLUMNS = ("overall", "top half", "fifths", "tenths", "precision at 10", "best rank at 10")
+
+
+class Networks:
+    """What can be said of the networks of a record without a supernet.
+
+    Args:
+        codes: their codes.
+    """
+
+    def __init__(self, codes: Sequence[str]) -> None:
+        self.codes = list(codes)
+        self.space = NASBenchMacro()
+        self.benchmark = load_benchmark("nasbench_macro")
+        self.architectures = [self.space.architecture(code) for code in codes]
+        self.truth = np.array([self.benchmark.truth(each) for each in self.architectures])
+        self.free = free_predictors(self.benchmark, self.architectures)
+
+    def measures(self, scores: Values, rows: Rows | None = None) -> list[float]:
+        """Return the values of `COLUMNS`; the networks of ``rows`` only, if they are given."""
+        rows = np.arange(len(self.codes)) if rows is None else rows
+        scores, truth, flops = scores[rows], self.truth[rows], self.free["flops"][rows]
+        best = top_half(truth)
+        within = [_within(scores, truth, flops, parts) for parts in (5, 10)]
+        overall = [kendall_tau(scores, truth), kendall_tau(scores[best], truth[best])]
+        return [*overall, *within, precision_at(10)(scores, truth), best_rank_at(10)(scores, truth)]
+
+    def with_layers(self, scores: Values) -> Values:
+        """Return the sum of the ranks of the scores and of the number of layers."""
+        return mean_ranks(scores) + mean_ranks(self.free["layers"])
+
+    def additive(self, scores: Values, pairs: bool = False) -> Values:
+        """Return the fit of an additive model of the digits to the scores; with pairs of consecutive layers as well."""
+        digits = [list(code) for code in self.codes]
+        names = [[f"{place}={digit}" for place, digit in enumerate(code)] for code in digits]
+        if pairs:
+            names = [[*own, *(f"{a}&{b}" for a, b in pairwise(own))] for own in names]
+        columns = {name: number for number, name in enumerate(sorted({name for own in names for name in own}))}
+        features = np.zeros((len(names), len(columns)))
+        for row, own in enumerate(names):
+            features[row, [columns[name] for name in own]] = 1
+        fitted: Values = Ridge(alpha=1.0).fit(features, scores).predict(features)
+        return fitted
+
+    def mean_of_equal(self, scores: Values) -> Values:
+        """Return the mean score of all networks of the record that are equal to each network."""
+        groups = [self.space.canonical_code(code) for code in self.codes]
+        sums: dict[str, list[float]] = {}
+        for group, score in zip(groups, scores.tolist(), strict=True):
+            sums.setdefault(group, []).append(score)
+        return np.array([float(np.mean(sums[group])) for group in groups])
+
+
+def _within(scores: Values, truth: Values, flops: Values, parts: int) -> float:
+    order = np.argsort(flops, kind="stable")
+    groups = [order[len(order) * part // parts : len(order) * (part + 1) // parts] for part in range(parts)]
+    return float(np.mean([kendall_tau(scores[rows], truth[rows]) for rows in groups]))
+
+
+def grouped(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Yield the name of each setting and its records, one of each seed."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        name = f"{record['remedy']}, {record['weights']}, {record['epochs']} epochs, {record['images']:,} images"
+        if record["split"] != "search":
+            name += f" of {record['split']}"
+        if record["recalibration"] != 1024:
+            name += f", recalibrated on {record['recalibration']:,}"
+        groups.setdefault(f"{name}, {record['networks']:,} networks", []).append(record)
+    yield from groups.items()
+
+
+def row(name: str, networks: Networks, scores: Sequence[Values], resamples: int) -> str:
+    """Return a line of the table: the means over the seeds, with intervals if there are several."""
+    values = np.mean([networks.measures(one) for one in scores], axis=0)
+    cells = [f"{value:.2f}" for value in values[:5]] + [f"{values[5]:.1f}"]
+    if len(scores) > 1 and resamples:
+        for column in range(4):
+            low, high = bootstrap(
+                lambda run, rows, column=column: networks.measures(scores[run], rows)[column],  # type: ignore[misc]
+                runs=len(scores),
+                size=len(networks.codes),
+                resamples=resamples,
+                seed=0,
+            )
+            cells[column] += f" ({low:.2f} to {high:.2f})"
+    return f"| {name} | {' | '.join(cells)} | {len(scores)} |"
+
+
+def report(records: Sequence[Mapping[str, Any]], resamples: int, derived: bool) -> None:
+    """Print the tables."""
+    head = f"| | {' | '.join(COLUMNS)} | seeds |\n|---{'|---' * (len(COLUMNS) + 1)}|"
+    samples: dict[tuple[str, ...], Networks] = {}
+    rows: dict[str, tuple[Networks, list[Values]]] = {}
+    for name, group in grouped(records):
+        codes = tuple(group[0]["codes"])
+        networks = samples.setdefault(codes, Networks(codes)) if codes not in samples else samples[codes]
+        losses = [-np.array(record["loss"]) for record in group]
+        rows[name] = networks, losses
+        if derived:
+            changed: dict[str, Callable[[Values], Values]] = {
+                "additive model": networks.additive,
+                "pairwise model": lambda scores, networks=networks: networks.additive(scores, pairs=True),  # type: ignore[misc]
+            }
+            if len(codes) == networks.space.size:
+                changed["mean of equal networks"] = networks.mean_of_equal
+            rows[f"{name}: accuracy"] = networks, [np.array(record["accuracy"]) for record in group]
+            rows[f"{name}: scaled loss"] = networks, [-np.array(record["scaled"]) for record in group]
+            for label, change in changed.items():
+                rows[f"{name}: {label}"] = networks, [change(one) for one in losses]
+    for title, with_layers in (("score", False), ("ranks of score and layers added", True)):
+        print(f"\n{title}\n\n{head}")
+        for name, (networks, scores) in rows.items():
+            shown = [networks.with_layers(one) for one in scores] if with_layers else scores
+            print(row(name, networks, shown, resamples), flush=True)
+    print(f"\nrivals\n\n{head}")
+    for networks in samples.values():
+        count = f"{len(networks.codes):,} networks"
+        for name, values in networks.free.items():
+            print(row(f"{name}, {count}", networks, [values], 0))
+        for trained, drawn in ridge_scores(networks.benchmark, networks.architectures).items():
+            print(row(f"ridge, {trained} trained, {count}", networks, list(drawn), 0))
+
+
+def main() -> None:
+    """Read the records and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("records", type=Path, nargs="+")
+    parser.add_argument("--resamples", type=int, default=200, help="bootstrap resamples of an interval; 0: none")
+    parser.add_argument("--derived", action="store_true", help="also scores computed from the recorded ones")
+    arguments = parser.parse_args()
+    lines = [line for file in arguments.records for line in file.read_text(encoding="utf-8").splitlines()]
+    report([json.loads(line) for line in lines], arguments.resamples, arguments.derived)
+
+
+if __name__ == "__main__":
+    main()
