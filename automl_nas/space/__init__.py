@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from automl_nas.space.modules.elastic_layers.linear import ElasticLinear as ElasticLinear
     from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d as ElasticBatchNorm2d
     from automl_nas.space.modules.repeat import Repeat as Repeat
+    from automl_nas.space.modules.replacement import KEEP as KEEP, replace as replace
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
     from automl_nas.space.modules.supernet import ModuleSupernet as ModuleSupernet
     from automl_nas.space.operators import (
@@ -94,6 +95,10 @@ _HOMES = {
     "modules.elastic_layers.linear": ("ElasticLinear",),
     "modules.elastic_layers.normalisation": ("ElasticBatchNorm2d",),
     "modules.repeat": ("Repeat",),
+    "modules.replacement": (
+        "KEEP",
+        "replace",
+    ),
     "modules.dag.module": ("Dag",),
     "modules.dag.graph": (
         "OUTPUT",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import InitialWeights, Runtime
-from automl_nas.space import Architecture, Decision, SupernetSpace, refuses_floats
+from automl_nas.space import Architecture, ChoiceModule, Decision, SupernetSpace, refuses_floats
 from automl_nas_elastic.channels.trace import Trace, example_input, on_meta, run_traced
 from automl_nas_elastic.choices import Fixed, Option, Steps
 from automl_nas_elastic.importance import Importance, orders
@@ -50,7 +50,8 @@ class ElasticSpace(SupernetSpace):
             ``reset_parameters`` of each layer (other parameters keep the network's).
 
     Raises:
-        SpaceError: the network does not run on inputs of this shape, does not return one tensor, or nothing can vary.
+        SpaceError: the network contains choices, does not run on inputs of this shape, does not return one tensor, or
+            nothing can vary.
         ConfigurationError: a setting is out of its range.
     """
 
@@ -80,6 +81,7 @@ class ElasticSpace(SupernetSpace):
             "weights": weights,
         }
         _check(widths, granularity, depths, importance, gradients)
+        _refuse_choices(network)
         self._input_shape = tuple(input_shape)
         self._fresh = weights == "fresh"
         self._network = copy.deepcopy(network).cpu().train()
@@ -246,6 +248,17 @@ def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
         f"{type(network).__name__} does not run on an input of shape {tuple(input_shape)}: {type(reason).__name__}: "
         f"{(str(reason).splitlines() or [''])[0]}; set input_shape to the shape of one input without the batch"
     ) from reason
+
+
+def _refuse_choices(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if isinstance(module, ChoiceModule):
+            raise SpaceError(
+                f"the network contains choices already ({type(module).__name__} at '{path or '(root)'}'), so it is not "
+                "one network; choose first, with build or extract of its ModuleSpace, or search widths and choices "
+                "together: elastic layers beside them in the ModuleSpace (automl_nas.space.replace puts both into a "
+                "network)"
+            )
 
 
 def _pin_reads(network: nn.Module, trace: Trace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import final
@@ -13,6 +12,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice, check_module
+from automl_nas.space.modules.fresh_copies import drawn_anew
 
 
 @final
@@ -107,7 +107,8 @@ def _modules(
     module: nn.Module | Sequence[nn.Module] | Callable[[int], nn.Module], count: int, owner: str
 ) -> list[nn.Module]:
     if isinstance(module, nn.Module):
-        return [module, *(_drawn_anew(module, owner) for _ in range(count - 1))]
+        way_out = "Repeat(lambda position: ..., minimum, maximum)"
+        return [module, *(drawn_anew(module, owner, way_out) for _ in range(count - 1))]
     if isinstance(module, Sequence):
         if len(module) != count:
             raise SpaceError(f"{owner} has {len(module)} modules, but its largest depth is {count}")
@@ -115,27 +116,6 @@ def _modules(
     if isinstance(module, type) or not callable(module):
         check_module(f"the module of {owner}", module)
     return [module(position) for position in range(count)]
-
-
-def _drawn_anew(module: nn.Module, owner: str) -> nn.Module:
-    """Return a copy whose weights are drawn anew.
-
-    Raises:
-        SpaceError: a layer has Parameters and no ``reset_parameters``.
-    """
-    twin = copy.deepcopy(module)
-    for path, layer in twin.named_modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
-        elif layer._parameters:
-            kind = type(layer).__name__
-            raise SpaceError(
-                f"{owner} cannot draw weights for a copy of its module: {kind} {path!r} has Parameters and no "
-                "reset_parameters; pass a function that returns a new module: Repeat(lambda position: ..., "
-                "minimum, maximum)"
-            )
-    return twin
 
 
 def _depth(number: object, owner: str) -> int:

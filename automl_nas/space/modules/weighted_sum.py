@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, fx, nn
 
+from automl_nas.errors import SpaceError
+
 
 def weighted_sum(values: Sequence[Tensor], weights: Tensor | None) -> Tensor:
     """Return ``sum_i weights[i] * values[i]``, or the plain sum, from left to right, without reading any value.
@@ -32,8 +34,26 @@ class WeightedSum(nn.Module):
         self._weights = (weights,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run all options and return the weighted sum of their outputs."""
-        return weighted_sum([option(x) for option in self.options], self._weights[0])
+        """Run all options and return the weighted sum of their outputs.
+
+        Raises:
+            SpaceError: an option changes its input, which the other options read, too.
+        """
+        outputs = []
+        version = _version(x)
+        for option in self.options:
+            outputs.append(option(x))
+            if len(self.options) > 1 and _version(x) != version:
+                raise SpaceError(
+                    f"an option of a choice, {type(option).__name__}, changes its input in place, so it cannot be "
+                    "weighted beside others that read the same input; construct its first layer with inplace=False"
+                )
+        return weighted_sum(outputs, self._weights[0])
+
+
+def _version(x: Tensor) -> int:
+    """Return how many operations changed a tensor in place; 0 where torch does not count them."""
+    return 0 if x.is_inference() else x._version
 
 
 def emit_sum(graph: fx.Graph, values: Sequence[fx.Node], buffer: str | None) -> fx.Node:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.space import Architecture, SupernetSpace
+from automl_nas.space import Architecture, OneOf, SupernetSpace
 from automl_nas.testing.supernets import SupernetContract
 from automl_nas_elastic import ElasticSpace
 from automl_nas_elastic.space import from_model
@@ -242,3 +242,8 @@ def test_bad_models(network: nn.Module, shape: tuple[int, ...], text: str) -> No
 def test_bad_settings(settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigurationError, match=text):
         from_model(**{**RESNET, "seed": 0, **settings})
+
+
+def test_a_network_with_choices_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"OneOf at '1'.*choose first"):
+        ElasticSpace(nn.Sequential(nn.Conv2d(3, 8, 1), OneOf([nn.ReLU(), nn.GELU()])), input_shape=IMAGES)
