@@ -14,10 +14,12 @@ from automl_nas.space import Architecture, SearchSpace, SupernetSpace
 from automl_nas.strategy import Phase, Problem, Proposal, Services, Strategy
 from automl_nas.streams import stream
 from automl_nas_dso.gamma.edge_factors import FactorSchedule, MacReference
+from automl_nas_dso.gamma.penalty_shape import PenaltyShape
 from automl_nas_dso.gamma.penalty_travel import penalty_travel
+from automl_nas_dso.gamma.sensitivity_pruner import SensitivityPruner
 from automl_nas_dso.optimiser import Nonnegative, alive
 from automl_nas_dso.strategy.progress import LiveHistory, advice, warn_if_missed
-from automl_nas_dso.strategy.setup import CheckedSetup, SearchSetup, Split
+from automl_nas_dso.strategy.setup import CheckedSetup, Ranking, SearchSetup, Split
 from automl_nas_dso.strategy.training import Alternation, fix_scales, fresh_supernet, whole_weights
 
 
@@ -61,6 +63,11 @@ class DSO(Strategy):
         latency: the name of the problem's cost that ``adaptive_latency`` uses. A measured cost is measured once.
         sparsity: a target instead of gamma. ``{flops: 0.4}``: a controller sets gamma so that 40 % of the blocks'
             FLOPs remain; the other measures are ``memory_access`` and ``edges``.
+        penalty: ``l1`` (paper): gamma times the L1 norm; ``hoyer``: gamma times the Hoyer ratio of the edges into each
+            node, which does not change when all of them shrink together; see `HoyerRatio`.
+        ranking: which edges a sparsity target removes. ``size``: those that its penalty moves to 0; ``sensitivity``:
+            those whose removal changes the loss least to first order, without a penalty; see `SensitivityPruner`.
+        lambda_weight_decay: weight decay of lambda (paper: none).
         nonnegative: whether lambda may become negative. ``none``: it may; ``prox`` and ``clamp``: it stays at 0 or
             above (exactly, or as in the authors' code).
         clip: largest absolute value of each element of the gradients of weights and lambda (authors' code); null:
@@ -106,6 +113,9 @@ class DSO(Strategy):
         mac_reference: MacReference = "block",
         latency: str = "latency_ms",
         sparsity: dict[str, float] | None = None,
+        penalty: PenaltyShape = "l1",
+        ranking: Ranking = "size",
+        lambda_weight_decay: float = 0.0,
         nonnegative: Nonnegative = "prox",
         clip: float | None = 2.0,
         fix_scale: bool = True,
@@ -131,6 +141,9 @@ class DSO(Strategy):
             mac_reference=mac_reference,
             latency=latency,
             sparsity=sparsity,
+            penalty=penalty,
+            ranking=ranking,
+            lambda_weight_decay=lambda_weight_decay,
             nonnegative=nonnegative,
             clip=clip,
             prune_epochs=prune_epochs,
@@ -239,13 +252,16 @@ class DSO(Strategy):
         return self._structure.live(self._gates.sources_where(mask))
 
     def _living(self) -> Tensor:
-        """Return which edges are alive; after a sparsity target was reached, all that have not been removed."""
-        if self._controller is not None and self._controller.reached:
+        """Return which edges are alive; all that have not been removed, if lambda has no penalty."""
+        if self._controller is not None and (self._controller.reached or self._training.pruner is not None):
             return self._gates.present
         return self._sizes() > 0
 
     def _penalise(self) -> None:
-        """Set the penalty of every edge."""
+        """Set the penalty of every edge, or remove the edges to which the loss is least sensitive."""
+        if self._training.pruner is not None:
+            self._prune_by_sensitivity(self._training.pruner)
+            return
         sizes = self._sizes()
         factors = self._setup.factors(self._live(sizes > 0)).clone()
         # No penalty on the largest option of a decision that requires one: this option remains.
@@ -261,7 +277,22 @@ class DSO(Strategy):
                 share=lambda living: self._structure.count(self._live(living)).shares[controller.measure],
             )
             self._prune(controller.lasting)
-        training.penalised.set_gamma(self._gates.values, self._gamma * factors.to(self._gates.values))
+        training.penalties = self._gamma * factors.to(self._gates.values)
+
+    def _prune_by_sensitivity(self, pruner: SensitivityPruner) -> None:
+        controller, training = self._controller, self._training
+        assert controller is not None  # a sensitivity needs a target
+
+        def share(living: Tensor) -> float:
+            return self._structure.count(self._live(living)).shares[controller.measure]
+
+        self._gamma = 0.0
+        if controller.reached or training.lambda_steps == 0:
+            return
+        values = training.penalised.iterate(self._gates.values)
+        limit = controller.plan(training.lambda_steps)
+        self._prune(pruner.survivors(values, self._gates.present, share, limit))
+        controller.reached = share(self._gates.present) <= controller.share
 
     def _end_epoch(self, services: Services) -> None:
         training = self._training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -11,12 +12,14 @@ from automl_nas.evaluation import InitialWeights, Recipe, Runtime, Task, full_ba
 from automl_nas.space import SupernetSpace
 from automl_nas.strategy import Problem
 from automl_nas_dso.gamma.edge_factors import EdgeFactors, FactorSchedule, MacReference, make_factors
+from automl_nas_dso.gamma.penalty_shape import HoyerRatio, PenaltyShape
 from automl_nas_dso.gamma.penalty_travel import automatic, check_reach
 from automl_nas_dso.gamma.sparsity_controller import SparsityController
 from automl_nas_dso.gates import Gates
 from automl_nas_dso.live_structure import LiveStructure
 from automl_nas_dso.optimiser import Nonnegative
 
+Ranking: TypeAlias = Literal["size", "sensitivity"]
 Split: TypeAlias = Literal["search", "train", "train+search"]
 
 
@@ -47,6 +50,9 @@ class SearchSetup:
     mac_reference: MacReference
     latency: str
     sparsity: dict[str, float] | None
+    penalty: PenaltyShape
+    ranking: Ranking
+    lambda_weight_decay: float
     nonnegative: Nonnegative
     clip: float | None
     prune_epochs: int | None
@@ -85,6 +91,17 @@ class SearchSetup:
         for name, number in (("lambda_learning_rate", self.lambda_learning_rate), ("clip", self.clip)):
             if number is not None and not number > 0:
                 raise ConfigurationError(f"must be positive, not {number}", path=name)
+        if not 0 <= self.lambda_weight_decay < math.inf:
+            raise ConfigurationError(
+                f"must be finite and at least 0, not {self.lambda_weight_decay}", path="lambda_weight_decay"
+            )
+        if self.ranking == "sensitivity" and self.sparsity is None:
+            raise ConfigurationError(
+                "sensitivity orders the edges that a sparsity target removes: set sparsity, such as {flops: 0.4}",
+                path="ranking",
+            )
+        if self.ranking == "sensitivity" and self.penalty != "l1":
+            raise ConfigurationError("ranking: sensitivity has no penalty: remove the setting penalty", path="penalty")
         if not 0 <= self.lambda_momentum < 1:
             raise ConfigurationError(
                 f"must be at least 0 and below 1, not {self.lambda_momentum}", path="lambda_momentum"
@@ -94,6 +111,14 @@ class SearchSetup:
     def gates(self) -> Gates:
         """Lambda, on the runtime's device."""
         return Gates(self.space.decisions, self.runtime.device)
+
+    @cached_property
+    def ratio(self) -> HoyerRatio | None:
+        """The penalty of relative sizes; None: the L1 norm."""
+        if self.penalty == "l1":
+            return None
+        numbers = {name: number for number, name in enumerate(self.space.decisions)}
+        return HoyerRatio([numbers[name] for name, _ in self.gates.edges])
 
     @cached_property
     def structure(self) -> LiveStructure:

@@ -12,6 +12,7 @@ from automl_nas.errors import DivergedError
 from automl_nas.evaluation import NumberedBatches, Runtime, batch_norms, learning_rate, make_optimizer
 from automl_nas.space import Dag, Selection, Supernet, SupernetSpace
 from automl_nas.streams import stream_seed
+from automl_nas_dso.gamma.sensitivity_pruner import SensitivityPruner
 from automl_nas_dso.optimiser import APGNAG
 from automl_nas_dso.strategy.setup import SearchSetup
 
@@ -33,6 +34,8 @@ class Alternation:
         per_epoch: iterations in an epoch.
         iterations: the number of steps of the weights in both phases.
         penalised: the optimiser of lambda.
+        penalties: gamma of each edge, shape ``(number of edges,)``, on the device of lambda; set by the strategy.
+        pruner: what ranks edges by sensitivity; None: they are ranked by size.
         lambda_rate: the learning rate of lambda at the last step of the weights.
     """
 
@@ -54,6 +57,8 @@ class Alternation:
         self.penalised = APGNAG(
             [setup.gates.values], setup.rates[0], momentum=setup.lambda_momentum, nonnegative=setup.nonnegative
         )
+        self.penalties = torch.zeros_like(setup.gates.values)
+        self.pruner = SensitivityPruner(len(setup.gates.edges)) if setup.ranking == "sensitivity" else None
         self.lambda_rate = setup.rates[0]
         self._losses: list[tuple[str, int, Tensor]] = []
 
@@ -92,7 +97,7 @@ class Alternation:
         return due
 
     def advance_lambda(self) -> None:
-        """Make one step of lambda with the penalties that were set in `penalised`."""
+        """Make one step of lambda with the present `penalties`."""
         runtime, values = self._runtime, self._gates.values
         runtime.reseed(self._seed, f"lambda{self._suffix}", self.lambda_steps)
         inputs, targets = self._search.take(self.lambda_steps)
@@ -102,6 +107,16 @@ class Alternation:
         runtime.reduce([gradient])
         if self._setup.clip is not None:
             gradient.clamp_(-self._setup.clip, self._setup.clip)
+        if self.pruner is not None:
+            self.pruner.observe(gradient)
+        if self._setup.lambda_weight_decay:
+            gradient.add_(values.detach(), alpha=self._setup.lambda_weight_decay)
+        if self._setup.ratio is None:
+            self.penalised.set_gamma(values, self.penalties)
+        else:
+            thresholds, pull = self._setup.ratio.terms(values, self.penalties)
+            self.penalised.set_gamma(values, thresholds)
+            gradient.add_(pull)
         values.grad = gradient
         self.penalised.param_groups[0]["lr"] = self.lambda_rate
         self.penalised.step()
@@ -170,6 +185,8 @@ class Alternation:
             "optimizer": self._optimizer.state_dict(),
             "lambda": self._gates.values.detach(),
             "lambda_optimizer": self.penalised.state_dict(),
+            "penalties": self.penalties,
+            "pruner": None if self.pruner is None else self.pruner.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -179,6 +196,9 @@ class Alternation:
         with torch.no_grad():
             self._gates.values.copy_(state["lambda"])
         self.penalised.load_state_dict(state["lambda_optimizer"])
+        self.penalties = state["penalties"].to(self._gates.values)
+        if self.pruner is not None:
+            self.pruner.load_state_dict(state["pruner"])
         self.iteration, self.lambda_steps = state["iteration"], state["lambda_steps"]
         self._weights.rewind()
         self._search.rewind()

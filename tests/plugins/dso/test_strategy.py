@@ -146,6 +146,11 @@ class TestContractWithATarget(TestContract):
         return doomed(make(one_block(), seed=seed, sparsity={"edges": 0.9}))
 
 
+class TestContractBySensitivity(TestContract):
+    def make(self, seed: int) -> DSO:
+        return make(one_block(), seed=seed, sparsity={"edges": 0.6}, ranking="sensitivity", gamma_every=1)
+
+
 class TestContractWithoutBlocks(TestContract):
     def make(self, seed: int) -> DSO:
         return doomed(make(graph_space(), seed=seed, gamma=0, lambda_split="train", nonnegative="none"))
@@ -373,6 +378,28 @@ def test_a_target_is_reached_and_kept() -> None:
     assert logged(simulated, "gamma")[-1] == 0
 
 
+def test_a_target_is_reached_by_removing_the_least_sensitive_edges() -> None:
+    simulated = run(make(sparsity={"edges": 0.5}, ranking="sensitivity", gamma_every=1))
+    left = [1 - value for value in logged(simulated, "sparsity")]
+    assert 0 < left[-1] <= 0.5
+    assert left == sorted(left, reverse=True)
+    assert set(logged(simulated, "gamma")) == {0}
+
+
+def test_a_relative_penalty_removes_edges_and_continues_where_it_was() -> None:
+    settings: dict[str, Any] = {"space": one_block(), "prune_epochs": 1, "gamma": 0, "penalty": "hoyer"}
+    whole = doomed(make(**settings))
+    simulated, states = services(), []
+    while not whole.done:
+        whole.step(simulated)
+        states.append(stored(whole.state_dict()))
+    assert 0 < simulated.submitted[0].info["live_edges"] < simulated.submitted[0].info["edges"]
+    resumed = make(**settings)
+    resumed.load_state_dict(states[len(states) // 2])
+    run(resumed)
+    assert same(stored(resumed.state_dict()), states[-1])
+
+
 def test_a_target_that_is_missed_is_said(caplog: pytest.LogCaptureFixture) -> None:
     controller = SparsityController({"edges": 0.5}, steps=100, momentum=0.9)
     for edges in (10, 12):
@@ -463,6 +490,9 @@ def _chain() -> ModuleSpace:
         ({"lambda_learning_rate": 0.0}, "lambda_learning_rate", "positive"),
         ({"lambda_momentum": 1.0}, "lambda_momentum", "below 1"),
         ({"clip": 0.0}, "clip", "positive"),
+        ({"lambda_weight_decay": -1.0}, "lambda_weight_decay", "at least 0"),
+        ({"ranking": "sensitivity"}, "ranking", "set sparsity"),
+        ({"ranking": "sensitivity", "penalty": "hoyer", "sparsity": {"edges": 0.5}}, "penalty", "has no penalty"),
         ({"task": ToyTask(train=80, search=15)}, "task.batch_size", "'search'"),
     ],
 )
