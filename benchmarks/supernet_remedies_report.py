@@ -9,7 +9,9 @@ several seeds, taus have 95 % intervals, bootstrap over networks and seeds.
 
 ``--derived`` adds scores that are computed from the recorded ones: accuracy, the loss at the best scale of the outputs,
 an additive model fitted to the losses (and one with pairs of consecutive layers), and, where all networks were scored,
-the mean loss of networks that are equal.
+the mean loss of networks that are equal. Then for the additive model: how well it orders all 3,969 distinct networks
+when it is fitted to some of the scored ones, and the network that it picks under limits on FLOPs, beside the networks
+with the most FLOPs and with the most layers.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,10 +31,15 @@ from automl_nas.evaluation import kendall_tau
 from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.baselines import free_predictors, ridge_scores, top_half
 from automl_nas_benchmarks.rank.metrics import best_rank_at, bootstrap, mean_ranks, precision_at
-from automl_nas_benchmarks.spaces.nasbench_macro import NASBenchMacro
+from automl_nas_benchmarks.spaces.nasbench_macro import LAYERS, NASBenchMacro
+from automl_nas_oneshot.supernet_effects import AdditiveModel, features
 
 Values: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
+DRAWS = 20
+"""Draws of the networks to which an additive model is fitted."""
+LIMITS = (45.6, 55.4, 65.5)
+"""Limits on FLOPs in millions: quarters of the table."""
 COLUMNS = ("overall", "top half", "fifths", "tenths", "precision at 10", "best rank at 10")
 
 
@@ -64,6 +71,11 @@ class Networks:
         """Return the sum of the ranks of the scores and of the number of layers."""
         return mean_ranks(scores) + mean_ranks(self.free["layers"])
 
+    def effects(self, scores: Values, rows: Rows) -> AdditiveModel:
+        """Return the additive model of the scores of some of the networks."""
+        chosen = [self.architectures[place] for place in rows.tolist()]
+        return AdditiveModel.fit(features(chosen, self.space.decisions), scores[rows])
+
     def additive(self, scores: Values, pairs: bool = False) -> Values:
         """Return the fit of an additive model of the digits to the scores; with pairs of consecutive layers as well."""
         digits = [list(code) for code in self.codes]
@@ -90,6 +102,11 @@ def _within(scores: Values, truth: Values, flops: Values, parts: int) -> float:
     order = np.argsort(flops, kind="stable")
     groups = [order[len(order) * part // parts : len(order) * (part + 1) // parts] for part in range(parts)]
     return float(np.mean([kendall_tau(scores[rows], truth[rows]) for rows in groups]))
+
+
+def all_codes() -> Iterator[str]:
+    """Yield the codes of all 6,561 networks."""
+    yield from map("".join, product("012", repeat=len(LAYERS)))
 
 
 def grouped(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
@@ -122,6 +139,38 @@ def row(name: str, networks: Networks, scores: Sequence[Values], resamples: int)
     return f"| {name} | {' | '.join(cells)} | {len(scores)} |"
 
 
+def additive_report(runs: Sequence[tuple[Networks, Values]], everything: Networks) -> None:
+    """Print how an additive model of some of the losses orders all distinct networks, and what it picks."""
+    inputs = features(everything.architectures, everything.space.decisions)
+    print(f"| scored networks | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
+    for count in (25, 50, 100, 200, 500):
+        values = []
+        for seed, (networks, losses) in enumerate(runs):
+            for draw in range(DRAWS if count < len(losses) else 1):
+                rows = np.random.default_rng([seed, draw]).permutation(len(losses))[:count]
+                values.append(everything.measures(networks.effects(losses, rows).predict(inputs)))
+        means = np.mean(values, axis=0)
+        print(f"| {count} | {' | '.join(f'{mean:.2f}' for mean in means[:5])} | {means[5]:.1f} |", flush=True)
+    print(
+        "\n| FLOPs | seed | picked: true accuracy, rank | best loss of the sample | most FLOPs | most layers | best |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    flops, layers, truth = everything.free["flops"], everything.free["layers"], everything.truth
+    for limit in LIMITS:
+        allowed = np.flatnonzero(flops <= limit * 1e6)
+        trivial = [truth[allowed[np.argmax(flops[allowed])]]]
+        deepest = allowed[layers[allowed] == layers[allowed].max()]
+        trivial += [truth[deepest].mean(), truth[allowed].max()]  # of the deepest: the mean over the ties
+        for seed, (networks, losses) in enumerate(runs):
+            predicted = networks.effects(losses, np.arange(len(losses))).predict(inputs)
+            picked = truth[allowed[np.argmax(predicted[allowed])]]
+            rank = 1 + int((truth[allowed] > picked).sum())
+            sampled = np.flatnonzero(networks.free["flops"] <= limit * 1e6)
+            best = networks.truth[sampled[np.argmax(losses[sampled])]]
+            shown = " | ".join(f"{value:.2f}" for value in (best, *trivial))
+            print(f"| <= {limit}M | {seed} | {picked:.2f}, {rank} of {len(allowed)} | {shown} |")
+
+
 def report(records: Sequence[Mapping[str, Any]], resamples: int, derived: bool) -> None:
     """Print the tables."""
     head = f"| | {' | '.join(COLUMNS)} | seeds |\n|---{'|---' * (len(COLUMNS) + 1)}|"
@@ -143,6 +192,12 @@ def report(records: Sequence[Mapping[str, Any]], resamples: int, derived: bool) 
             rows[f"{name}: scaled loss"] = networks, [-np.array(record["scaled"]) for record in group]
             for label, change in changed.items():
                 rows[f"{name}: {label}"] = networks, [change(one) for one in losses]
+    if derived:
+        everything = Networks(sorted(set(map(NASBenchMacro().canonical_code, all_codes()))))
+        for name, (networks, scores) in rows.items():
+            if ": " not in name and len(networks.codes) < networks.space.size:
+                print(f"\n{name}: additive model, all {len(everything.codes):,} distinct networks\n")
+                additive_report([(networks, one) for one in scores], everything)
     for title, with_layers in (("score", False), ("ranks of score and layers added", True)):
         print(f"\n{title}\n\n{head}")
         for name, (networks, scores) in rows.items():

@@ -34,6 +34,11 @@ def register_evaluators(register: Register) -> None:
         summary="alias of supernet_weights",
     )
     register(
+        "supernet_effects",
+        "automl_nas_oneshot.supernet_effects:SupernetEffects",
+        summary="predict scores from the effects of single decisions on the scores of random networks with a supernet",
+    )
+    register(
         "train",
         "automl_nas_oneshot.from_scratch:TrainFromScratch",
         summary="train each candidate from scratch; the fidelity is the number of epochs",
