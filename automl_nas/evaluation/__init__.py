@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         recalibrating as recalibrating,
         recalibration_inputs as recalibration_inputs,
     )
+    from automl_nas.evaluation.training.distillation import Distillation as Distillation
     from automl_nas.evaluation.training.fit import (
         Fit as Fit,
         Progress as Progress,
@@ -168,6 +169,7 @@ _HOMES = {
         "InitialWeights",
         "check_initial_weights",
     ),
+    "training.distillation": ("Distillation",),
     "training.recipe": ("Recipe",),
     "training.shortened_training": ("shortened_training",),
     "training.weight_states": (

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import (
     Artifacts,
+    Distillation,
     Fit,
     InitialWeights,
     Recipe,
@@ -36,6 +37,12 @@ from automl_nas_oneshot.paths import (
 PathRule: TypeAlias = Literal["uniform", "feasible", "bins", "fair", "sandwich"]
 """How the paths of a training are drawn; see `SinglePath`."""
 
+Teacher: TypeAlias = Literal["largest", "initial"]
+"""Whose outputs paths learn; see `SinglePath`."""
+
+TEACHER_WEIGHT, TEMPERATURE = 0.5, 4.0
+"""Of the distillation from the initial network: the defaults of ``final.distill``."""
+
 
 def choose_paths(
     space: SupernetSpace,
@@ -49,6 +56,7 @@ def choose_paths(
     widen_epochs: int,
     sandwich_paths: int,
     distill: bool,
+    teacher: Teacher,
     iterations_per_step: int,
     split: Literal["train", "train+search"],
     max_draws: int,
@@ -87,6 +95,8 @@ def choose_paths(
         )
     if distill:
         _check_distillation(task, paths)
+    elif teacher != "largest":
+        raise ConfigurationError("only distill: true has a teacher; set both", path="teacher")
     chosen: Paths
     if widen_epochs:
         chosen = WideningPaths(space, seed, widen_epochs * batches)
@@ -161,8 +171,12 @@ class SinglePath(Strategy):
         widen_epochs: for ``paths: uniform`` in a space with `Ordinal` decisions, such as widths: the number of epochs
             until all of their options are sampled; the training begins with the largest options.
         sandwich_paths: for ``paths: sandwich``, the number of random paths in each batch.
-        distill: for ``paths: sandwich``: whether the other paths of a batch learn the outputs of the largest one, not
-            the targets (in-place distillation, section 3.3 of the same paper).
+        distill: for ``paths: sandwich``: whether paths learn the outputs of a teacher.
+        teacher: for ``distill``. ``largest``: the largest path of the batch, which learns the targets itself; the
+            others learn its outputs only (in-place distillation, section 3.3 of the same paper). ``initial``: the
+            largest network with the weights that the training begins with, such as those of a trained model; all paths
+            learn the targets and its outputs, as with the defaults of ``final.distill``, and each batch goes through
+            it, too.
         iterations_per_step: iterations between two points at which a checkpoint can be written or the run
             interrupted; a step should take well under a minute.
         split: the split to train on.
@@ -197,6 +211,7 @@ class SinglePath(Strategy):
         widen_epochs: int = 0,
         sandwich_paths: int = 2,
         distill: bool = False,
+        teacher: Teacher = "largest",
         iterations_per_step: int = 50,
         split: Literal["train", "train+search"] = "train",
         max_draws: int = 1000,
@@ -215,6 +230,7 @@ class SinglePath(Strategy):
             widen_epochs=widen_epochs,
             sandwich_paths=sandwich_paths,
             distill=distill,
+            teacher=teacher,
             iterations_per_step=iterations_per_step,
             split=split,
             max_draws=max_draws,
@@ -228,6 +244,10 @@ class SinglePath(Strategy):
             supernet = space.build_supernet()
         if initial_weights is not None:
             initial_weights.load_into(supernet)
+        distillation = None
+        if distill and teacher == "initial":
+            initial = supernet.extract(self._paths(0))  # a copy, made again when a run is resumed
+            distillation = Distillation(runtime.place(initial), TEACHER_WEIGHT, TEMPERATURE)
         self._supernet = runtime.place(supernet)
         self._averages: dict[str, WeightAverage | WeightMean] = {}
         if ema is not None:
@@ -244,7 +264,8 @@ class SinglePath(Strategy):
             split=split,
             forward=self._forward,
             passes=self._paths.passes,
-            in_place=distill,
+            distillation=distillation,
+            in_place=distill and distillation is None,
             averages=self._averages,
         )
 

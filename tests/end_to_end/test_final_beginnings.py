@@ -15,6 +15,7 @@ from torch import nn
 
 import automl_nas
 from automl_nas.errors import ConfigurationError, RunInterrupted
+from automl_nas.evaluation import Distillation
 from automl_nas.plugin import NumbersLogged
 from automl_nas.run.configuration.final_section import DistillSettings
 from automl_nas.run.final.teacher import load_teacher
@@ -70,6 +71,36 @@ def test_the_largest_network_is_trained_first_and_teaches(tmp_path: Path) -> Non
             interrupted += 1
     assert interrupted > 10
     assert record(tmp_path / "parts") == record(tmp_path / "taught")
+
+
+def test_the_largest_network_teaches_as_it_was_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers: list[dict[str, torch.Tensor]] = []
+    build = ToySpace.build
+
+    def taught(self: Distillation, inputs: torch.Tensor) -> torch.Tensor:
+        teachers.append({name: tensor.clone() for name, tensor in self.teacher.state_dict().items()})
+        return outputs(self, inputs)
+
+    outputs = Distillation.outputs
+    monkeypatch.setattr(Distillation, "outputs", taught)
+    monkeypatch.setattr(ToySpace, "build", lambda space, architecture: filled(build(space, architecture)))
+    result = automl_nas.search(config(distill={"teacher": "built"}), out=tmp_path / "run")
+    assert result.final is not None
+    assert [network.role for network in result.final.networks] == ["found"]  # the teacher is neither trained nor tested
+    space = ToySpace(blocks=3)
+    largest = max(enumerate_all(space.decisions), key=ToyCost(space).estimate)
+    expected = filled(space.build(largest)).state_dict()
+    assert teachers
+    for each in teachers:
+        assert each.keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in each.items())
+
+
+def filled(network: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(0.1)
+    return network
 
 
 def five_classes() -> nn.Module:

@@ -13,6 +13,12 @@ from automl_nas.evaluation.training.recipe import Recipe
 LARGEST = "largest"
 """The teacher that the final stage trains itself."""
 
+BUILT = "built"
+"""The largest network as a teacher, with the weights that the space builds it with."""
+
+OF_SPACE = (LARGEST, BUILT)
+"""The teachers that are networks of the space."""
+
 
 @dataclass(frozen=True)
 class DistillSettings:
@@ -20,8 +26,9 @@ class DistillSettings:
 
     Attributes:
         teacher: ``largest``: the largest network of the space, whatever the limits, which is trained first by the same
-            recipe; or the directory of a run, whose delivered network is the teacher; or ``package.module:function``,
-            a function without arguments that returns a network.
+            recipe; ``built``: the same network with the weights that the space builds it with, for spaces of a trained
+            model such as ``from_model``; or the directory of a run, whose delivered network is the teacher; or
+            ``package.module:function``, a function without arguments that returns a network.
         weights: safetensors file with the weights of the network of such a function; null: it has its weights.
         weight: share of the teacher in the loss, ``(1 - weight) * loss + weight * T^2 * KL(teacher || network)``.
         temperature: T, by which logits are divided.

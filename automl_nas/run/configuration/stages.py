@@ -13,7 +13,7 @@ from automl_nas.evaluation.runtime import Runtime
 from automl_nas.object_storage import is_url
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.context import RunContext
-from automl_nas.run.configuration.final_section import LARGEST, DistillSettings, FinalSettings
+from automl_nas.run.configuration.final_section import OF_SPACE, DistillSettings, FinalSettings
 from automl_nas.run.configuration.problem import ProblemBuilder
 from automl_nas.run.configuration.sections import DEFAULT_EXPORT, ProblemSettings, StageSettings, read_settings
 from automl_nas.run.configuration.weight_files import SETTING, with_initial_weights
@@ -305,7 +305,7 @@ def final_settings(section: Mapping[str, Any]) -> FinalSettings:
 
 def _with_absolute_paths(distill: DistillSettings) -> DistillSettings:
     """Return the settings with absolute paths, since a run may be resumed from another folder."""
-    is_run = distill.teacher != LARGEST and ":" not in distill.teacher
+    is_run = distill.teacher not in OF_SPACE and ":" not in distill.teacher
     teacher = _absolute(distill.teacher) if is_run else distill.teacher
     weights = None if distill.weights is None else _absolute(distill.weights)
     return replace(distill, teacher=teacher, weights=weights)

@@ -8,7 +8,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.object_storage import is_url, local_file
-from automl_nas.run.configuration.final_section import LARGEST
+from automl_nas.run.configuration.final_section import LARGEST, OF_SPACE
 from automl_nas.run.record.atomic_files import sha256
 
 SETTING = "initial_weights"
@@ -62,7 +62,7 @@ def _of_teacher(distill: Mapping[str, Any]) -> Iterator[str]:
     if (weights := distill.get("weights")) is not None:
         yield weights
     teacher = distill.get("teacher", LARGEST)
-    if teacher != LARGEST and ":" not in teacher:
+    if teacher not in OF_SPACE and ":" not in teacher:
         yield str(Path(teacher) / "artifacts" / "final" / "weights.safetensors")
 
 

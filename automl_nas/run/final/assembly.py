@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import nn
 
 from automl_nas.errors import RunFailedError
-from automl_nas.run.configuration.final_section import LARGEST
+from automl_nas.run.configuration.final_section import BUILT, LARGEST
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import FinalPlan
 from automl_nas.run.final.baselines import baseline, largest_feasible
@@ -15,6 +16,7 @@ from automl_nas.run.final.candidates import TEACHER, FinalCandidate, no_feasible
 from automl_nas.run.final.delivery import RunExporter, formats_of
 from automl_nas.run.final.measured_limits import MeasuredLimits, limits_of
 from automl_nas.run.final.stage import Final
+from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
@@ -62,6 +64,7 @@ def make_final(plan: Plan, ledger: Ledger, artifacts: RunArtifacts, directory: R
             seed=seed,
             inherit=_inherit(plan, artifacts),
             limit=plan.final.limit,
+            teacher=_teacher(plan, plan.final, source.problem, seed),
         ),
         candidates=[*candidates, *baselines],
         problem=source.problem,
@@ -80,12 +83,32 @@ def _baselines(plan: Plan, final: FinalPlan, problem: Problem, best: Architectur
             candidates.append(_candidate(plan, problem, role, architecture, None))
     distill = final.settings.distill
     if distill is not None and distill.teacher == LARGEST:
-        # Limits are for the delivered network: the teacher has none, and no width is fitted for it.
-        unlimited = Problem(problem.objectives, (), problem.cost_models, problem.exclusions)
-        largest = largest_feasible(plan.space, unlimited, seed)
-        assert largest is not None  # the plan has a cost
-        candidates.append(FinalCandidate(TEACHER, largest, plan.final_space, unlimited.costs(largest)))
+        candidates.append(_largest(plan, problem, seed))
     return candidates
+
+
+def _largest(plan: Plan, problem: Problem, seed: int) -> FinalCandidate:
+    """Return the teacher. Limits are for the delivered network: it has none, and no width is fitted for it."""
+    unlimited = Problem(problem.objectives, (), problem.cost_models, problem.exclusions)
+    largest = largest_feasible(plan.space, unlimited, seed)
+    assert largest is not None  # the plan has a cost
+    return FinalCandidate(TEACHER, largest, plan.final_space, unlimited.costs(largest))
+
+
+def _teacher(plan: Plan, final: FinalPlan, problem: Problem, seed: int) -> Callable[[], nn.Module] | None:
+    """Return the function that makes a teacher which is not trained in this stage."""
+    distill = final.settings.distill
+    if distill is None or distill.teacher == LARGEST:
+        return None
+    if distill.teacher != BUILT:
+        return partial(load_teacher, distill)
+
+    def build() -> nn.Module:
+        candidate = _largest(plan, problem, seed)
+        with plan.runtime.seeded(seed, "teacher"):
+            return candidate.space.build(candidate.architecture)
+
+    return build
 
 
 def _candidate(

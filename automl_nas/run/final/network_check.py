@@ -8,7 +8,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training.distillation import check_teacher
 from automl_nas.evaluation.training.initial_weights import check_initial_weights
-from automl_nas.run.configuration.final_section import LARGEST, FinalSettings
+from automl_nas.run.configuration.final_section import OF_SPACE, FinalSettings
 from automl_nas.run.final.teacher import PATH, load_teacher
 from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
@@ -30,13 +30,14 @@ def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace
         check_initial_weights(space, initial, "final.initial_weights")
     if distill is None:
         return
-    if distill.teacher == LARGEST and not problem.cost_models:
+    own = distill.teacher in OF_SPACE
+    if own and not problem.cost_models:
         raise ConfigurationError("the largest network is that of the largest cost, and the problem has none", path=PATH)
     inputs, _ = next(iter(task.batches(settings.split, 0, 0)))
     covering = list(allowed(cover_options(space.decisions, 2), space.exclusions))
     with torch.no_grad():
         outputs = space.build(covering[0]).eval()(inputs[:2])
-        teacher = space.build(covering[-1]) if distill.teacher == LARGEST else load_teacher(distill)
+        teacher = space.build(covering[-1]) if own else load_teacher(distill)
         try:
             taught = teacher.eval()(inputs[:2])
         except Exception as error:  # the teacher's code, for inputs of another shape

@@ -11,13 +11,11 @@ import torch
 
 from automl_nas.errors import DamagedError, DivergedError
 from automl_nas.evaluation.training.fit import Fit, Progress
-from automl_nas.run.configuration.final_section import LARGEST
 from automl_nas.run.final.candidates import TEACHER, FinalCandidate
 from automl_nas.run.final.conclusion import Conclusion, Entry
 from automl_nas.run.final.delivery import RunExporter
 from automl_nas.run.final.measured_limits import MeasuredLimits
 from automl_nas.run.final.report import FinalNetwork, FinalReport, finite
-from automl_nas.run.final.teacher import load_teacher
 from automl_nas.run.final.training import FinalTraining
 from automl_nas.run.record.contents import FINAL_STATE
 from automl_nas.run.record.shapes import problem_of
@@ -220,8 +218,8 @@ class Final(Strategy):
         if distill is None or entry.candidate.role == TEACHER:
             return self._training.start(entry.candidate, entry.repetition)
         if self._teacher is None:
-            own = distill.teacher == LARGEST
-            self._teacher = self._load(0) if own else self._training.runtime.place(load_teacher(distill))
+            make = self._training.teacher
+            self._teacher = self._load(0) if make is None else self._training.runtime.place(make())
         return self._training.start(entry.candidate, entry.repetition, self._teacher)
 
     def _new_record(self) -> FinalNetwork:

@@ -15,7 +15,7 @@ from automl_nas.plugin.error_text import one_line
 from automl_nas.plugin.references import consent, import_reference
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import Components
-from automl_nas.run.configuration.final_section import LARGEST, DistillSettings
+from automl_nas.run.configuration.final_section import OF_SPACE, DistillSettings
 from automl_nas.run.configuration.space import make_space
 from automl_nas.run.final.report import FinalReport
 from automl_nas.run.record.artifacts import load_into
@@ -47,7 +47,7 @@ def load_teacher(settings: DistillSettings) -> nn.Module:
     Raises:
         ConfigurationError: there is no such run, function or file, or the weights do not fit the network.
     """
-    assert settings.teacher != LARGEST
+    assert settings.teacher not in OF_SPACE
     function = import_teacher(settings)
     if function is not None:
         try:

@@ -34,6 +34,7 @@ class FinalTraining:
         inherit: returns the network of an architecture with the supernet's weights, for ``weights: inherited``; None:
             networks are trained from fresh weights.
         limit: where trainings end in a short run; None: at the end of their recipe.
+        teacher: returns the network that the others learn from, on the CPU; None: none, or the stage trains it.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class FinalTraining:
     seed: int
     inherit: Callable[[Architecture], nn.Module] | None
     limit: TrainingLimit | None = None
+    teacher: Callable[[], nn.Module] | None = None
 
     def build(self, candidate: FinalCandidate, repetition: int) -> nn.Module:
         """Return a network with fresh weights. All candidates draw them from the same stream of a repetition."""

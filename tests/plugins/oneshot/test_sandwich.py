@@ -106,15 +106,42 @@ def test_the_supernet_is_what_a_hand_written_loop_trains(
         torch.testing.assert_close(saved.stored["weights"][name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_resume_is_bit_equal(task: ToyTask, services: SimulatedServices) -> None:
+def test_the_initial_network_teaches_all_paths(task: ToyTask, services: SimulatedServices) -> None:
+    """Hinton et al. (2015): (1 - w) CE + w T^2 KL, with w = 0.5 and T = 4; the teacher does not change."""
+    saved = MemoryArtifacts()
+    complete(strategy(saved, task, teacher="initial", sandwich_paths=1), services)
+    with RUNTIME.seeded(5, "init"):
+        supernet = RUNTIME.place(SPACE.build_supernet()).train()
+    teacher = supernet.extract({"width": 8}).eval()
+    optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
+    iteration = 0
+    for epoch in range(2):
+        for inputs, targets in task.batches("train", epoch, stream_seed(5, "data")):
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 - iteration / 10)
+            optimizer.zero_grad()
+            with torch.no_grad():
+                soft = F.softmax(teacher(inputs) / 4, 1)
+            for width in (8, 2, SPACE.sample(stream(5, "path", 3 * iteration + 2))["width"]):
+                outputs = supernet(inputs, {"width": width})
+                divergence = (soft * (soft.log() - F.log_softmax(outputs / 4, 1))).sum(1).mean()
+                loss = 0.5 * F.cross_entropy(outputs, targets) + 0.5 * 16 * divergence
+                loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            iteration += 1
+    for name, value in supernet.state_dict().items():
+        torch.testing.assert_close(saved.stored["weights"][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("teacher", ["largest", "initial"])
+def test_resume_is_bit_equal(teacher: str, task: ToyTask, services: SimulatedServices) -> None:
     whole, parts = MemoryArtifacts(), MemoryArtifacts()
-    complete(strategy(whole, task), services)
-    first = strategy(parts, task)
+    complete(strategy(whole, task, teacher=teacher), services)
+    first = strategy(parts, task, teacher=teacher)
     first.step(services)
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
-    second = strategy(parts, task)
+    second = strategy(parts, task, teacher=teacher)
     second.load_state_dict(torch.load(file, weights_only=True))
     complete(second, services)
     assert all(torch.equal(value, parts.stored["weights"][name]) for name, value in whole.stored["weights"].items())
@@ -138,6 +165,8 @@ def test_what_makes_no_sense_is_refused(
         strategy(MemoryArtifacts(), task, paths="uniform")
     with pytest.raises(ConfigurationError, match=r"distill: .* outputs of this task are numbers"):
         strategy(MemoryArtifacts(), Numbers())
+    with pytest.raises(ConfigurationError, match="teacher: only distill: true has a teacher"):
+        strategy(MemoryArtifacts(), task, distill=False, teacher="initial")
     supernet = SPACE.build_supernet()
     with pytest.raises(ConfigurationError, match=r"in_place: .* several passes"):
         Fit(supernet, task, RUNTIME, RECIPE, seed=1, in_place=True)
