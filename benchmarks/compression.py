@@ -1,0 +1,352 @@
+"""Compressed networks: `compress` beside uniform widths from scratch, Torch-Pruning, and random networks of equal cost.
+
+    pip install torch-pruning==1.6.1
+    python benchmarks/compression.py DATA.npz OUT [--models resnet20 mobilenet_v2] [--seeds 0 1 2] [--limits 0.5 0.25]
+    python benchmarks/compression_report.py OUT
+
+DATA.npz has 28 x 28 images (train_images, train_labels, test_images, test_labels, as of Fashion-MNIST). The protocol
+is in docs/results.md. A result is a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of
+`compress` continues. Two processes may work on two models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from automl_nas.evaluation import Distillation, Fit, Recipe, Runtime, report
+from automl_nas.run import search
+from automl_nas_elastic.compression import configuration
+from automl_nas_vision.npz import Npz
+
+SHAPE = (1, 14, 14)
+TRAIN, SEARCH = 5_000, 1_000
+ORIGINAL, SUPERNET, FINAL, TRIALS, RECALIBRATION = 15, 1, 11, 30, 256
+TEACHER = 1 / 3  # of a pass forward and backward
+LIMITS = (0.5, 0.25)
+SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
+
+
+class Basic(nn.Module):
+    """A block of ResNet-20."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of the block."""
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self.shortcut(x))
+
+
+class Inverted(nn.Module):
+    """A block of MobileNetV2."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, stride: int, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        layers: list[nn.Module] = []
+        if hidden != inputs:
+            layers += [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()]
+        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False), nn.BatchNorm2d(hidden)]
+        layers += [nn.ReLU6(), nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of the block."""
+        out: Tensor = self.layers(x)
+        return x + out if self.residual else out
+
+
+def _network(layers: Sequence[nn.Module], width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def resnet20(scale: float = 1.0) -> nn.Sequential:
+    """Return the ResNet-20 of He et al. (2016, section 4.2) with 1x1 convolutions as shortcuts."""
+    widths = [round(width * scale) for width in (16, 32, 64)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(SHAPE[0], widths[0], 3, 1, 1, bias=False),
+        nn.BatchNorm2d(widths[0]),
+        nn.ReLU(),
+    ]
+    inputs = widths[0]
+    for stage, width in enumerate(widths):
+        for number in range(3):
+            layers.append(Basic(inputs, width, 2 if stage and not number else 1))
+            inputs = width
+    return _network(layers, inputs)
+
+
+def mobilenet_v2(scale: float = 1.0) -> nn.Sequential:
+    """Return a MobileNetV2 of eight blocks."""
+    inputs, last = round(16 * scale), round(128 * scale)
+    layers: list[nn.Module] = [nn.Conv2d(SHAPE[0], inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU6()]
+    for expansion, width, count, stride in ((1, 16, 1, 1), (4, 24, 2, 2), (4, 40, 3, 2), (4, 64, 2, 1)):
+        outputs = round(width * scale)
+        for number in range(count):
+            first = number == 0
+            residual = inputs == outputs and (stride == 1 or not first)
+            hidden, own_stride = inputs * expansion, stride if first else 1
+            layers.append(Inverted(inputs, hidden, outputs, own_stride, residual=residual))
+            inputs = outputs
+    layers += [nn.Conv2d(inputs, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU6()]
+    return _network(layers, last)
+
+
+MODELS: dict[str, Callable[..., nn.Sequential]] = {"resnet20": resnet20, "mobilenet_v2": mobilenet_v2}
+
+
+class Study:
+    """The cells of one model: each result is a line of a file.
+
+    Attributes:
+        name: of the model.
+        out: the folder of results, weights and runs.
+        settings: of each method, see `SETTINGS`.
+    """
+
+    def __init__(self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        self.name, self.out, self.settings = name, out, settings
+        out.mkdir(parents=True, exist_ok=True)
+        self.task = Npz(path=prepared(data, out), augment=[{"name": "crop", "padding": 2}, "flip"], label_smoothing=0.0)
+        self.runtime = Runtime(device="cpu", threads=1)
+        self.runtime.activate()
+        self.file = out / f"results-{name}.jsonl"
+        self.done = {} if not self.file.exists() else {key(each): each for each in map(json.loads, self.file.open())}
+
+    def record(self, seed: int, limit: float, method: str, compute: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """Compute the networks of a cell and write them, unless they are there."""
+        cell = {"model": self.name, "seed": seed, "limit": limit, "method": method}
+        if key(cell) in self.done:
+            return
+        begun = time.process_time()
+        line = {**cell, "networks": list(compute()), "seconds": round(time.process_time() - begun, 1)}
+        with self.file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.done[key(cell)] = line
+        print(json.dumps(line), flush=True)
+
+    def figures(self, network: nn.Module) -> dict[str, Any]:
+        """Return accuracies and costs of a trained network."""
+        test, search = (report(network, self.task, self.runtime, split) for split in ("test", "search"))
+        return {
+            "accuracy": test.metrics["accuracy"],
+            "search_accuracy": search.metrics["accuracy"],
+            "search_loss": search.metrics["loss"],
+            "flops": flops(network),
+            "params": sum(parameter.numel() for parameter in network.parameters()),
+        }
+
+    def trained(self, network: nn.Module, seed: int, recipe: Recipe, teacher: nn.Module | None) -> dict[str, Any]:
+        """Train a network and return its figures."""
+        network = self.runtime.place(network)
+        distillation = None if teacher is None else Distillation(self.runtime.place(teacher), 0.5, 4.0)
+        fit = Fit(network, self.task, self.runtime, recipe, seed=seed, distillation=distillation)
+        fit.advance(fit.iterations)
+        return self.figures(network)
+
+    def fresh(self, seed: int, scale: float = 1.0) -> nn.Sequential:
+        """Return the model with new weights."""
+        with self.runtime.seeded(seed, "study"):
+            return MODELS[self.name](scale)
+
+    def original(self, seed: int) -> nn.Module:
+        """Return the trained original; train it if it is not there."""
+        weights, network = self.out / f"{self.name}-{seed}.safetensors", self.fresh(seed)
+
+        def train() -> list[dict[str, Any]]:
+            recipe = Recipe(epochs=ORIGINAL, learning_rate=0.1, weight_decay=5e-4)
+            figures = self.trained(network, seed, recipe, None)
+            save_file({name: each.contiguous() for name, each in network.state_dict().items()}, weights)
+            return [figures]
+
+        self.record(seed, 1.0, "original", train)
+        network.load_state_dict(load_file(weights))
+        return network.eval()
+
+    def ours(self, seed: int, limit: float, folder: str = "ours") -> list[dict[str, Any]]:
+        """Compress the original; train also random networks of the same cost, with the same weights and recipe."""
+        settings = self.settings["ours"]
+        rate, space = settings["learning_rate"], {**SPACE, **settings["space"]}
+        raw = configuration(
+            self.original(seed),
+            self.task,
+            limits={"flops": f"<= {int(limit * flops(self.original(seed)))}"},
+            space=space,
+            supernet_epochs=SUPERNET,
+            trials=TRIALS,
+            final_epochs=FINAL,
+            learning_rate=rate,
+            seed=seed,
+        )
+        stages, final = raw["stages"], raw["final"]
+        stages[0]["strategy"] |= settings["supernet"]
+        stages[1]["evaluator"] |= {"recalibration_images": RECALIBRATION}
+        stages[1]["strategy"] = {"name": "surrogate", "neighbourhood": 20, "random": 20}
+        for section in (stages[0]["strategy"], final):
+            section["train"] |= {"weight_decay": 5e-4}
+        final |= {"data": "train", "export": [], "baselines": ["equal"] * settings["random"], **settings["final"]}
+        trained = self.out / f"{folder}-{self.name}-{seed}-{max(LIMITS)}"
+        if limit < max(LIMITS):  # the same seed would train the same supernet
+            stages.pop(0)
+            stages[0]["evaluator"]["weights"] = f"{trained}:supernet"
+        raw["runtime"] = {"device": "cpu", "threads": 1}
+        out = self.out / f"{folder}-{self.name}-{seed}-{limit}"
+        result = search(raw, out=out, resume=True, progress="none")
+        assert result.final is not None
+        return [
+            {
+                "role": each.role,
+                "accuracy": each.test["accuracy"],
+                "search_accuracy": each.search["accuracy"],
+                "search_loss": each.search["loss"],
+                "flops": each.costs["flops"],
+                "params": sum(p.numel() for p in result.plan.space.build(each.architecture).parameters()),
+                "architecture": dict(each.architecture),
+            }
+            for each in result.final.networks
+        ]
+
+    def pruned(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Prune the original by Torch-Pruning and fine-tune it."""
+        settings = self.settings["pruned"]
+        original = self.original(seed)
+        network = torch_pruned(copy.deepcopy(original), limit, global_pruning=settings["global_pruning"])
+        epochs = math.ceil(budget(self.settings["ours"]) / (1 + TEACHER * settings["teacher"]))
+        recipe = Recipe(epochs=epochs, learning_rate=settings["learning_rate"], weight_decay=5e-4)
+        return [self.trained(network, seed, recipe, original if settings["teacher"] else None)]
+
+    def uniform(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Train the model with uniformly scaled widths from scratch."""
+        settings = self.settings["uniform"]
+        epochs = ORIGINAL + budget(self.settings["ours"])
+        epochs = math.ceil(epochs / (1 + TEACHER * settings["teacher"]))
+        recipe = Recipe(epochs=epochs, learning_rate=settings["learning_rate"], weight_decay=5e-4)
+        most = limit * flops(self.fresh(seed))
+        scale = max(each / 64 for each in range(16, 64) if flops(self.fresh(seed, each / 64)) <= most)
+        teacher = self.original(seed) if settings["teacher"] else None
+        return [self.trained(self.fresh(seed, scale), seed, recipe, teacher)]
+
+
+def budget(settings: Mapping[str, Any]) -> float:
+    """Return what ours costs, in epochs of the training images forward and backward."""
+    initial = settings["supernet"].get("teacher") == "initial"
+    taught = "distill" in settings["final"]
+    search = TRIALS * (RECALIBRATION + SEARCH) * TEACHER / TRAIN
+    return SUPERNET * (4 + TEACHER * initial) + search + FINAL * (1 + TEACHER * taught)
+
+
+def key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what identifies a cell."""
+    return cell["model"], cell["seed"], cell["limit"], cell["method"]
+
+
+def flops(network: nn.Module) -> int:
+    """Return the multiply-adds of a network."""
+    copied = copy.deepcopy(network).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copied(torch.zeros(1, *SHAPE))
+    return counter.get_total_flops() // 2
+
+
+def prepared(data: Path, out: Path) -> Path:
+    """Write the images of the study: means of 2 x 2 pixels, the first images for training, the next ones for search."""
+    file = out / "images.npz"
+    if not file.exists():
+        with np.load(data) as arrays:
+            train, test = (
+                arrays[f"{name}_images"].reshape(-1, 14, 2, 14, 2, 1).mean((2, 4)).round().astype(np.uint8)
+                for name in ("train", "test")
+            )
+            labels, test_labels = arrays["train_labels"], arrays["test_labels"]
+        end = TRAIN + SEARCH
+        np.savez(
+            out / "writing.npz",
+            train_images=train[:TRAIN],
+            train_labels=labels[:TRAIN],
+            search_images=train[TRAIN:end],
+            search_labels=labels[TRAIN:end],
+            test_images=test,
+            test_labels=test_labels,
+        )
+        (out / "writing.npz").rename(file)
+    return file
+
+
+def torch_pruned(network: nn.Sequential, limit: float, *, global_pruning: bool) -> nn.Module:
+    """Return a network cut by the group-norm pruner of Torch-Pruning in small steps until it meets the limit."""
+    import torch_pruning
+
+    steps, most = 200, limit * flops(network)
+    pruner = torch_pruning.pruner.GroupNormPruner(
+        network,
+        torch.zeros(1, *SHAPE),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=global_pruning,
+        pruning_ratio=0.98,
+        max_pruning_ratio=0.9,
+        iterative_steps=steps,
+        ignored_layers=[network[-1]],
+    )
+    for _ in range(steps):
+        pruner.step()
+        if flops(network) <= most:
+            return network
+    raise RuntimeError("the pruner does not reach the limit")
+
+
+METHODS = ("uniform", "pruned", "ours")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ours": {
+        "learning_rate": 0.1,
+        "space": {},
+        "supernet": {"distill": False},
+        "final": {},
+        "random": 1,
+    },
+    "pruned": {"learning_rate": 0.1, "global_pruning": False, "teacher": False},
+    "uniform": {"learning_rate": 0.1, "teacher": False},
+}
+
+
+def main() -> None:
+    """Compute the cells that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--limits", nargs="+", type=float, default=list(LIMITS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    arguments = parser.parse_args()
+    for name in arguments.models:
+        study = Study(name, arguments.data, arguments.out, SETTINGS)
+        for seed in arguments.seeds:
+            study.original(seed)
+            for limit in arguments.limits:
+                for method in arguments.methods:
+                    study.record(seed, limit, method, partial(getattr(study, method), seed, limit))
+
+
+if __name__ == "__main__":
+    main()
