@@ -1,11 +1,13 @@
 """automl_nas: plugin-based neural architecture search for PyTorch.
 
-Importing this package imports neither torch nor any plugin; names load on first use.
+Importing this package imports neither torch nor any plugin; names load on first use. Functions of plugins, such as
+``compress``, are attributes, too: the first use of a name that is not one of the core's loads the plugins.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from automl_nas._lazy import lazy_names
 from automl_nas._version import __version__ as __version__
@@ -41,4 +43,13 @@ _HOMES = {
     "space.modules.choice": ("OneOf",),
 }
 
-__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__all__, _own, __dir__ = lazy_names(__name__, _HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    # The import system looks for submodules here first, and inspection for names with underscores.
+    if name in __all__ or name.startswith("_") or find_spec(f"{__name__}.{name}") is not None:
+        return _own(name)
+    from automl_nas.plugin.manager import default_manager
+
+    return default_manager().function(name)

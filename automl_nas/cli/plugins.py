@@ -81,6 +81,7 @@ def _plugin(plugin: Plugin) -> list[str]:
     lines = [str(plugin.source)]
     rows = [[KINDS[component.kind].noun, component.name, component.summary] for component in plugin.components]
     rows += [["command", name, command.get_short_help_str(80)] for name, command in sorted(plugin.commands.items())]
+    rows += [["function", f"automl_nas.{name}", each.summary] for name, each in sorted(plugin.functions.items())]
     if plugin.observers:
         rows.append(["observer", ", ".join(plugin.observers), ""])
     return [*lines, *table(["", "", ""], rows, left=3, indent="  ")[1:], ""]
@@ -134,6 +135,7 @@ def _as_json(
                     for c in plugin.components
                 ],
                 "commands": sorted(plugin.commands),
+                "functions": sorted(plugin.functions),
                 "observers": list(plugin.observers),
             }
             for plugin in chosen

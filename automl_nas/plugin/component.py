@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*")
 """The names of components."""
 
-_REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""References to objects of modules."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Staging:
             raise PluginError(
                 f"{name!r} is not a valid name: use lower case letters, digits, '_' and '-', starting with a letter"
             )
-        if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
+        if not isinstance(reference, str) or not REFERENCE.fullmatch(reference):
             raise PluginError(f"'{name}': the reference must be a string 'package.module:Object', not {reference!r}")
         if not isinstance(summary, str) or "\n" in summary:
             raise PluginError(f"'{name}': the summary must be one line, a string, not {summary!r}")

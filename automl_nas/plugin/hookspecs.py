@@ -68,6 +68,14 @@ def register_commands(cli: click.Group) -> None:
 
 
 @hookspec
+def register_functions(register: Register) -> None:
+    """Register functions that Python programs call as ``automl_nas.NAME``; they are imported when they are first used.
+
+    Register what a user calls directly, and what no configuration can name.
+    """
+
+
+@hookspec
 def search_started(run: RunInfo) -> None:
     """Called when a run begins or is resumed (``run.resumed``), once in each process that drives it."""
 

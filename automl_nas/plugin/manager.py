@@ -15,6 +15,7 @@ from automl_nas.plugin.component import Component, Source, Staging
 from automl_nas.plugin.discovery import ONLY, EnvironmentFilter, InstalledPlugin, discover, load_single
 from automl_nas.plugin.error_text import one_line, with_place
 from automl_nas.plugin.failures import PluginFailure
+from automl_nas.plugin.functions import FunctionStaging, PluginFunction, names_of_core
 from automl_nas.plugin.hook_observers import HookObservers
 from automl_nas.plugin.import_effects import noticing
 from automl_nas.plugin.kinds import KINDS
@@ -35,12 +36,14 @@ class Plugin:
         source: its name, module and distribution.
         components: the components it registered.
         commands: the commands it added, by name.
+        functions: the functions it offers as ``automl_nas.NAME``, by name.
         observers: the names of the observer hooks it implements.
     """
 
     source: Source
     components: tuple[Component, ...] = ()
     commands: Mapping[str, click.Command] = field(default_factory=dict)
+    functions: Mapping[str, PluginFunction] = field(default_factory=dict)
     observers: tuple[str, ...] = ()
 
 
@@ -157,14 +160,34 @@ class PluginManager:
             for name, command in plugin.commands.items():
                 cli.add_command(command, name)
 
+    def function(self, name: str) -> Any:
+        """Return what a plugin offers as ``automl_nas.NAME``.
+
+        Raises:
+            AttributeError: no plugin offers it; the error lists the plugins that are not loaded.
+            PluginError: it cannot be imported.
+        """
+        functions = {own: function for plugin in self.plugins for own, function in plugin.functions.items()}
+        if name in functions:
+            return functions[name].load()
+        message = f"module 'automl_nas' has no attribute '{name}'"
+        if absent := self._absent():
+            message += "; a plugin that is not loaded may offer it: " + "; ".join(absent)
+        raise AttributeError(message)
+
     def check(self) -> list[PluginFailure]:
-        """Import all registered components and check their signatures; return all failures, also of broken plugins."""
+        """Import all components and functions and check signatures; return all failures, also of broken plugins."""
         failures = list(self.broken)
         for component in self.registry:
             try:
                 component.signature().verify(registry=self.registry)
             except PluginError as error:
                 failures.append(PluginFailure(component.source, str(error), error, component))
+        for function in (function for plugin in self.plugins for function in plugin.functions.values()):
+            try:
+                function.load()
+            except PluginError as error:
+                failures.append(PluginFailure(function.source, str(error), error))
         return failures
 
     def _load_plugin(self, source: Source, load: Callable[[], Any]) -> None:
@@ -176,6 +199,7 @@ class PluginManager:
                 remarks += filter(None, [check_version(getattr(module, DECLARATION, None))])
                 components = self._stage_components(hooks, source)
                 commands = self._stage_commands(hooks, source)
+                functions = self._stage_functions(hooks, source)
             self._remark(source, remarks)
             self.registry.commit(components)
         except KeyboardInterrupt as error:  # Ctrl-C, or raised by the plugin itself
@@ -186,7 +210,9 @@ class PluginManager:
             self._fail(source, error)
             return
         self._broken.pop(source, None)
-        self._plugins[source] = Plugin(source, tuple(components), commands, self.observers.add(source, hooks))
+        self._plugins[source] = Plugin(
+            source, tuple(components), commands, functions, self.observers.add(source, hooks)
+        )
 
     def _stage_components(self, hooks: pluggy.PluginManager, source: Source) -> list[Component]:
         components = []
@@ -208,6 +234,15 @@ class PluginManager:
                 if name in plugin.commands:
                     raise PluginError(f"the command '{name}' of {source} is already registered by {plugin.source}")
         return dict(staging.commands)
+
+    def _stage_functions(self, hooks: pluggy.PluginManager, source: Source) -> dict[str, PluginFunction]:
+        if not hooks.hook.register_functions.get_hookimpls():
+            return {}
+        taken: dict[str, object] = dict.fromkeys(names_of_core(), "automl_nas itself")
+        taken |= {name: plugin.source for plugin in self.plugins for name in plugin.functions}
+        staging = FunctionStaging(source, taken)
+        _call(hooks, "register_functions", register=staging)
+        return staging.functions
 
     def _withdraw(self, source: Source) -> None:
         del self._plugins[source]

@@ -47,6 +47,16 @@ def register_spaces(register: Register) -> None:
 
 
 @hookimpl
+def register_functions(register: Register) -> None:
+    """Offer ``automl_nas.compress``."""
+    register(
+        "compress",
+        "automl_nas_elastic.compression:compress",
+        summary="Make a trained model smaller under limits, and compare both.",
+    )
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
     """Add ``automl-nas compress``."""
     from automl_nas_elastic.command import compress as command

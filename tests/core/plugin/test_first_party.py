@@ -34,7 +34,7 @@ def test_folders_packages_entry_points_and_import_contracts_agree() -> None:
 
 
 def test_every_kind_has_its_hook() -> None:
-    assert {f"register_{kind}" for kind in KINDS} | {"register_commands"} == {
+    assert {f"register_{kind}" for kind in KINDS} | {"register_commands", "register_functions"} == {
         hook for hook in HOOKS if hook.startswith("register_")
     }
 
