@@ -5,7 +5,8 @@
 
 DATA.npz is CIFAR-10 as ``examples/prepare_cifar10.py`` writes it (``--size 16``; ``--size 32`` for the remedy
 ``large``). `REMEDIES` lists the remedies; docs/results.md explains them. Each trains a supernet with as many passes as
-uniform paths need for ``--epochs`` epochs, and scores the 500 networks that `survey` draws, or all with ``--all``.
+uniform paths need for ``--epochs`` epochs, and scores the first 500 networks that `survey` draws (``--networks``), or
+all with ``--all``.
 
 OUT/records.jsonl gets one record for each remedy, seed and set of weights, with the scores of all networks. What is
 there is skipped, and a training that was interrupted continues at its last checkpoint.
@@ -427,6 +428,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["search", "train"], default="search", help="whose images are scored")
     parser.add_argument("--recalibration", type=int, default=1024, help="images for the statistics")
     parser.add_argument("--last", action="store_true", help="do not score averages of the weights")
+    parser.add_argument("--networks", type=int, default=500, help="number of networks that are scored")
     parser.add_argument("--all", action="store_true", help="score all 6,561 networks")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -436,7 +438,7 @@ def main() -> None:
     for seed, name in itertools.product(arguments.seeds, arguments.remedies):
         file = arguments.out / f"{name}-e{arguments.epochs}-s{seed}.pt"
         training = Training(name, arguments.epochs, seed, arguments.data, runtime, file)
-        codes = sampled_codes(training.space, None if arguments.all else 500)
+        codes = sampled_codes(training.space, None if arguments.all else arguments.networks)
         for weights, network_of in training.run().items():
             key = {
                 "remedy": name,
