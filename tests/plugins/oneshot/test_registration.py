@@ -46,6 +46,7 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
             "widen_epochs",
             "sandwich_paths",
             "distill",
+            "teacher",
             "initial_weights",
             "ema",
             "swa_epochs",
