@@ -7,7 +7,8 @@ import copy
 import inspect
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 _SAMPLES = 16
-"""Number of samples of a batch that a sparing runtime computes, or trains on, on the CPU."""
+"""Number of samples of a batch that a sparing runtime computes or trains on, on the CPU."""
 
 
 class Runtime:
@@ -221,6 +222,7 @@ class Runtime:
         The outputs of further batches repeat those of the first sample, so that whole splits can be scored. On the
         CPU a large batch is not computed as a whole either: its outputs repeat those of the first samples, and of a
         training batch only the first samples are trained on. On a GPU it is, since the memory may be too small for it.
+        Statistics of batch normalisation are recalibrated on as many batches, too (`first_batches`).
 
         Args:
             batches: number of batches that each predictor computes, at least 1.
@@ -228,6 +230,16 @@ class Runtime:
         runtime = copy.copy(self)
         runtime._predicted = batches
         return runtime
+
+    def first_batches(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
+        """Return batches of inputs; of a sparing runtime the first ones, on the CPU their first samples; see `sparing`.
+
+        No further batch is read.
+        """
+        if self._predicted is None:
+            return batches
+        first = islice(batches, self._predicted)
+        return (inputs[:_SAMPLES] for inputs in first) if self._kind == "cpu" else first
 
     @contextlib.contextmanager
     def seeded(self, seed: int, purpose: str, counter: int = 0) -> Iterator[None]:

@@ -94,13 +94,17 @@ def _write(file: Path, text: str, *, overwrite: bool) -> None:
     """Write the file; a file that appeared meanwhile is kept unless it may be replaced."""
     from automl_nas.run import cannot_write, write_whole
 
+    elsewhere, created = "free some space, or write to another disk with --out", False
     try:
         if overwrite:
-            write_whole(file, lambda stream: stream.write(text.encode()))
+            write_whole(file, lambda stream: stream.write(text.encode()), full=elsewhere)
             return
         with file.open("x", encoding="utf-8") as stream:
+            created = True
             stream.write(text)
     except FileExistsError:
         raise ConfigurationError(f"{file} exists; use another --out, or --overwrite") from None
     except OSError as error:
-        raise cannot_write(file, error) from error
+        if created:
+            file.unlink(missing_ok=True)  # a part of it
+        raise cannot_write(file, error, elsewhere) from error

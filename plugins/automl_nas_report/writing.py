@@ -53,4 +53,6 @@ def write_page(path: Path, page: str) -> None:
     if not path.parent.is_dir():
         raise ConfigurationError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     # A name that was not UTF-8 has surrogates, which no file in UTF-8 can hold.
-    write_text(path, page.encode("utf-8", "replace").decode())
+    write_text(
+        path, page.encode("utf-8", "replace").decode(), full="free some space, or write to another disk with --out"
+    )

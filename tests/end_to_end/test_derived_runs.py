@@ -275,6 +275,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr("automl_nas.run.derivation._copy_lines", full)
-        with pytest.raises(RunFailedError, match="the disk is full"):
+        with pytest.raises(RunFailedError, match="the disk is full; free some space and begin again: nothing was left"):
             automl_nas.retrain(tmp_path / "old", out=tmp_path / "new", **objects)
     automl_nas.retrain(tmp_path / "old", out=tmp_path / "new", **objects)  # the folder can be used again

@@ -149,6 +149,13 @@ def test_the_delivered_network_of_a_run_is_the_teacher(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, trained[name]) for name, tensor in teacher.state_dict().items())
     raw["final"]["distill"] = {"teacher": str(tmp_path / "first")}
     assert automl_nas.search(raw, out=tmp_path / "second").final is not None
+    # The classes are called b and c: class 0 of the task is class 1 of the teacher.
+    table.write_text(table.read_text().replace(",a\n", ",c\n"))
+    with pytest.raises(
+        ConfigurationError, match=r"with other names: class 0 is 'a', and that of the task 'b'"
+    ) as caught:
+        automl_nas.search(raw, out=tmp_path / "third")
+    assert caught.value.path == "final.distill.teacher" and not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize(

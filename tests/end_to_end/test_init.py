@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -278,6 +279,30 @@ def test_an_existing_file_is_kept(folder: Path) -> None:
     assert (folder / "digits.yaml").read_text() == "mine"
     _init("--overwrite")
     assert _plan(folder / "digits.yaml").config["task"]["name"] == "digits"
+
+
+@pytest.mark.usefixtures("task_alone")
+def test_a_file_that_cannot_be_written_whole_is_not_there(folder: Path) -> None:
+    """Files may have 1,000 bytes, less than the configuration has."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (folder / "old.yaml").write_text("mine")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        outputs = [_init("--out", "new.yaml", code=1).output, _init("--out", "old.yaml", "--overwrite", code=1).output]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot write new.yaml: File too large" in outputs[0] and "cannot write old.yaml" in outputs[1]
+    assert [path.name for path in folder.iterdir()] == ["old.yaml"]
+    assert (folder / "old.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("line", ["# runtime: {threads: 2}"])
+def test_the_commented_settings_are_valid(folder: Path, line: str) -> None:
+    _init()
+    text = (folder / "digits.yaml").read_text()
+    assert text.count(f"\n{line}\n") == 1 and "runtime" not in _written["config"]
+    plan = make_plan(parse_yaml(text.replace(line, line[2:]), "digits.yaml").value, complete_manager().registry)
+    assert plan.runtime.threads == 2
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,9 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
 
 
 def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tensor]) -> None:
-    """Recompute the statistics as `recalibrate` does, from given batches of inputs."""
+    """Recompute the statistics as `recalibrate` does, from given batches of inputs; `Runtime.sparing` says of how many."""
     with recalibrating(network), torch.no_grad(), runtime.autocast():
-        for inputs in batches:
+        for inputs in runtime.first_batches(batches):
             network(runtime.tensor(inputs))
 
 

@@ -93,5 +93,13 @@ def _read(file: str, path: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(copy)
     except Exception as error:  # of the operating system, or of the library for a file of another format
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigurationError(f"cannot read {file} as safetensors: {reason}", path=path) from error
+        reason, way_out = (str(error).splitlines() or [type(error).__name__])[0], ""
+        if copy.is_dir():
+            reason = "it is a folder"
+            way_out = "; name the file: of a run, FOLDER/artifacts/final/weights.safetensors"
+        elif copy.is_file():
+            way_out = (
+                "; convert a file of torch.save with safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+                "NEW_FILE)"
+            )
+        raise ConfigurationError(f"cannot read {file} as safetensors: {reason}{way_out}", path=path) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from automl_nas.errors import RunDirectoryError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery
 from automl_nas.run.final.delivery import make_formats
 from automl_nas.run.parts import RunParts
-from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
+from automl_nas.run.record.atomic_files import ELSEWHERE, CannotWriteError, disk_errors
 from automl_nas.streams import stream_seed
 
 
@@ -44,16 +45,17 @@ def export_delivery(
 
     Raises:
         RunDirectoryError: the folder cannot be created, or it has files that differ or would be left.
+        CannotWriteError: the disk is full.
     """
     seed = stream_seed(parts.config["seed"], "final")
     formats = make_formats(parts.components, specs, parts.exporter_collaborators(), seed, path)
     failures: list[str] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
     # Exporters replace existing files. Without consent they write to a temporary folder, from which files are moved.
-    with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+    with (
+        _folder(folder),
+        disk_errors(folder, ELSEWHERE),
+        tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary,
+    ):
         place = folder if replace else Path(temporary)
         written: list[Path] = []
         for item in formats:
@@ -70,6 +72,22 @@ def export_delivery(
             check_kept(place, folder, way_out)
             written = _moved(dict.fromkeys(written), place, folder)
     return list(dict.fromkeys(written)), failures
+
+
+@contextlib.contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder; at the end, remove those that were made and are still empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot make the folder {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it has files
+            for path in made:
+                path.rmdir()
 
 
 def check_kept(new: Path, folder: Path, way_out: str) -> None:

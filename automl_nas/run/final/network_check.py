@@ -9,7 +9,7 @@ from automl_nas.evaluation.task import Task
 from automl_nas.evaluation.training.distillation import check_teacher
 from automl_nas.evaluation.training.initial_weights import check_initial_weights
 from automl_nas.run.configuration.final_section import OF_SPACE, FinalSettings
-from automl_nas.run.final.teacher import PATH, load_teacher
+from automl_nas.run.final.teacher import PATH, check_classes, load_teacher
 from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 from automl_nas.strategy.problem import Problem
@@ -44,3 +44,5 @@ def check_final_networks(settings: FinalSettings, task: Task, space: SearchSpace
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigurationError(f"the teacher does not accept samples of the task: {reason}", path=PATH) from error
     check_teacher(outputs, taught, PATH)
+    if not own:
+        check_classes(distill, task.class_names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,43 @@ def load_teacher(settings: DistillSettings) -> nn.Module:
         raise ConfigurationError(f"no teacher can be loaded from this run: {error}", path=PATH) from error
 
 
-def _delivered(run: RunDirectory) -> nn.Module:
-    """Return the delivered network of a run, with its weights. No component but its space is constructed."""
-    result, config = run.read_result(), run.read_config()
+def check_classes(settings: DistillSettings, names: Sequence[str] | None) -> None:
+    """Check that a teacher of another run was trained with the classes of the task, in the same order.
+
+    Args:
+        settings: they name a run that `load_teacher` has read, whose network has an output for each class of the task.
+        names: of the classes of the task; None: it has none, and nothing is compared.
+
+    Raises:
+        ConfigurationError: the classes have other names or another order.
+    """
+    if names is None or ":" in settings.teacher:
+        return
+    classes = _report(RunDirectory.open(Path(settings.teacher))).delivered.details.get("classes")
+    # A task without names of classes records their numbers.
+    if classes is None or classes in (list(names), [str(number) for number in range(len(classes))]):
+        return
+    number, (one, other) = next(
+        (k, pair) for k, pair in enumerate(zip(classes, names, strict=True)) if len(set(pair)) > 1
+    )
+    reason = "in another order" if sorted(classes) == sorted(names) else "with other names"
+    raise ConfigurationError(
+        f"the teacher was trained with classes {reason}: class {number} is '{one}', and that of the task '{other}'; use "
+        "a teacher of the same classes",
+        path=PATH,
+    )
+
+
+def _report(run: RunDirectory) -> FinalReport:
+    result = run.read_result()
     if result is None or result["final"] is None:
         raise RunDirectoryError(f"{run.path} has no trained network: it is not complete, or has no final stage")
-    delivered = FinalReport.from_json(result["final"]).delivered
+    return FinalReport.from_json(result["final"])
+
+
+def _delivered(run: RunDirectory) -> nn.Module:
+    """Return the delivered network of a run, with its weights. No component but its space is constructed."""
+    delivered, config = _report(run).delivered, run.read_config()
     spec = delivered.space or config["final"].get("space") or config["space"]
     with consent(run.path, trust=False), Runtime(device="cpu").seeded(config["seed"], "result"):
         components = Components(complete_manager().registry, {})

@@ -23,19 +23,29 @@ class CannotWriteError(RunFailedError):
     """A file of the run cannot be written. The run ends: no component and no candidate is the cause."""
 
 
+RESUME = "free some space and resume the run: nothing recorded is lost"
+"""The way out of a full disk while a run writes its record."""
+
+ELSEWHERE = "free some space, or write to another disk"
+"""The way out for what can be written again, such as an export of a complete run."""
+
+AGAIN = "free some space and begin again: nothing was left"
+"""The way out where a run directory could not be made."""
+
+
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a CannotWriteError that names the file and the way out."""
+def disk_errors(path: Path, full: str = RESUME) -> Iterator[None]:
+    """Turn an OSError into a CannotWriteError that names the file and the way out; ``full`` is that of a full disk."""
     try:
         yield
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, full) from error
 
 
-def cannot_write(path: Path, error: OSError) -> CannotWriteError:
-    """Return the error that names the file and the way out."""
+def cannot_write(path: Path, error: OSError, full: str = RESUME) -> CannotWriteError:
+    """Return the error that names the file and the way out; ``full`` is that of a full disk."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason = "the disk is full; free some space and resume the run: nothing recorded is lost"
+        reason = f"the disk is full; {full}"
     else:
         reason = error.strerror or str(error)
     return CannotWriteError(f"cannot write {path}: {reason}")
@@ -50,16 +60,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object], check: Callable[[Path], object] | None = None) -> None:
+def write_whole(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    check: Callable[[Path], object] | None = None,
+    *,
+    full: str = RESUME,
+) -> None:
     """Write a temporary file in the same folder, flush it to the disk, check it, and rename it.
 
     Args:
         path: of the file; its folder exists.
         write: writes the content to an open binary file.
         check: reads the temporary file back; if it raises, the old file is kept.
+        full: the way out if the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with disk_errors(path):
+    with disk_errors(path, full):
         try:
             with temporary.open("wb") as file:
                 write(file)
@@ -91,9 +108,9 @@ def _is_alive(process: int) -> bool:
     return process != os.getpid()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file with text in UTF-8 atomically."""
-    write_whole(path, lambda file: file.write(text.encode()))
+def write_text(path: Path, text: str, *, full: str = RESUME) -> None:
+    """Write a file with text in UTF-8 atomically; ``full`` is the way out if the disk is full."""
+    write_whole(path, lambda file: file.write(text.encode()), full=full)
 
 
 def write_json(path: Path, value: Any) -> None:

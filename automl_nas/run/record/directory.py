@@ -17,6 +17,9 @@ from typing import Any, BinaryIO
 from automl_nas.errors import AutoMLNASError, DamagedError, RunDirectoryError
 from automl_nas.run.hints import way_to_resume
 from automl_nas.run.record.atomic_files import (
+    AGAIN,
+    CannotWriteError,
+    cannot_write,
     disk_errors,
     present,
     read_record,
@@ -106,18 +109,20 @@ class RunDirectory:
         except RunDirectoryError:
             directory.unlock()
             raise
-        write_record(directory.environment, environment())
-        if identity is not None:
-            write_record(directory.identity, identity)
         try:
+            write_record(directory.environment, environment())
+            if identity is not None:
+                write_record(directory.identity, identity)
             if fill is not None:
                 fill(directory)
             # Written last: a folder with a configuration is a run that can be resumed.
             text = dump_yaml(config)
             write_text(directory.config, f"{text}# crc {zlib.crc32(text.encode()):08x}\n")
-        except BaseException:
+        except BaseException as error:
             directory._remove_record()
             directory.unlock()
+            if isinstance(error, CannotWriteError) and isinstance(error.__cause__, OSError):
+                raise cannot_write(path, error.__cause__, AGAIN) from error.__cause__
             raise
         return directory
 

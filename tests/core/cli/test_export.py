@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,21 @@ def test_a_folder_of_choice_gets_the_trained_weights(program: Any, finished: Cal
         "architecture.json",
         "model.safetensors",
     ]
+
+
+def test_a_full_disk_leaves_no_folder(
+    program: Any, finished: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    directory = finished()
+    with monkeypatch.context() as patched:
+        patched.setattr("automl_nas_export.staging.os.fsync", full)
+        shown = program("export", directory, "--format", "safetensors", "--out", "new/place", code=1)
+    assert "cannot write new/place: the disk is full; free some space, or write to another disk" in shown.stderr
+    assert not (program.folder / "new").exists()
+    program("export", directory, "--format", "safetensors", "--out", "new/place")
 
 
 def test_nothing_is_replaced_unless_it_is_the_same_or_forced(program: Any, finished: Callable[[], Path]) -> None:

@@ -17,6 +17,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.training import autotune
 from automl_nas.evaluation.training.autotune import tune
+from automl_nas.evaluation.training.batch_norm import recalibrate_on
 from automl_nas.evaluation.training.fit import Fit
 from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.testing.toys import ToyTask
@@ -284,3 +285,21 @@ def test_a_sparing_runtime_trains_on_the_first_samples_of_large_batches() -> Non
     for (inputs, targets), (first, labels) in zip(whole, part, strict=True):
         assert len(inputs) == 20
         assert torch.equal(first, inputs[:16]) and torch.equal(labels, targets[:16])
+
+
+def test_a_sparing_runtime_recalibrates_on_the_first_samples_of_the_first_batches() -> None:
+    """The statistics are those of 2 x 16 samples; the third batch is not read."""
+    runtime, read = Runtime(device="cpu"), list[int]()
+    batches = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+
+    def reading() -> Iterator[Tensor]:
+        for number, batch in enumerate(batches):
+            read.append(number)
+            yield batch
+
+    norm = nn.BatchNorm1d(5)
+    recalibrate_on(norm, runtime.sparing(2), reading())
+    torch.testing.assert_close(norm.running_mean, batches[:2, :16].mean((0, 1)))
+    assert read == [0, 1]
+    recalibrate_on(norm, runtime, reading())
+    torch.testing.assert_close(norm.running_mean, batches.mean((0, 1)))

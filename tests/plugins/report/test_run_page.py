@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from plugins.report.pages import Page
 
 import automl_nas
 from automl_nas.cli import cli
-from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError
+from automl_nas.errors import ConfigurationError, DamagedError, RunDirectoryError, RunFailedError
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture
 from automl_nas.strategy import Trial
@@ -237,13 +238,21 @@ def test_a_space_that_is_not_registered_is_not_imported(tmp_path: Path, complete
     assert page.count("rect", "layer conv") > 3
 
 
-def test_where_the_file_goes(tmp_path: Path) -> None:
+def test_where_the_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="is a folder"):
         write_page(tmp_path, "")
     with pytest.raises(ConfigurationError, match="does not exist; create it first"):
         write_page(tmp_path / "no" / "page.html", "")
     write_page(tmp_path / "page.html", "caf\udce9")
     assert (tmp_path / "page.html").read_text() == "caf?"
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("automl_nas.run.record.atomic_files.os.fsync", full)
+    with pytest.raises(RunFailedError, match=r"the disk is full; free some space, or write to another disk with --out"):
+        write_page(tmp_path / "page.html", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", "caf?")]
 
 
 def test_tallies_are_counts_and_means() -> None:

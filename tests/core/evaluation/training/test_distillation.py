@@ -125,8 +125,10 @@ def test_files_that_do_not_hold_the_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot read"):
         InitialWeights(str(tmp_path / "missing.safetensors")).load_into(net)
     (tmp_path / "weights.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ConfigurationError, match="as safetensors"):
+    with pytest.raises(ConfigurationError, match=r"as safetensors: .*; convert a file of torch\.save with"):
         InitialWeights(str(tmp_path / "weights.safetensors")).load_into(net)
+    with pytest.raises(ConfigurationError, match=r"it is a folder; name the file: of a run, .*/weights\.safetensors"):
+        InitialWeights(str(tmp_path)).load_into(net)
     file = saved({"other": torch.zeros(2)}, tmp_path)
     with pytest.raises(ConfigurationError, match="0 of 9 tensors fit"):
         InitialWeights(file, strict=False).load_into(net)
