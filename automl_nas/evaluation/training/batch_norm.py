@@ -59,7 +59,7 @@ def recalibration_inputs(task: Task, *, images: int, seed: int, split: str, star
 
 
 def recalibrate_on(network: nn.Module, runtime: Runtime, batches: Iterable[Tensor]) -> None:
-    """Recompute the statistics as `recalibrate` does, from given batches of inputs; `Runtime.sparing` says of how many."""
+    """Recompute the statistics as `recalibrate` does, from given batches of inputs; see `Runtime.first_batches`."""
     with recalibrating(network), torch.no_grad(), runtime.autocast():
         for inputs in runtime.first_batches(batches):
             network(runtime.tensor(inputs))

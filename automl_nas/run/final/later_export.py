@@ -76,8 +76,8 @@ def export_delivery(
 
 @contextlib.contextmanager
 def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder; at the end, remove those that were made and are still empty."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    """Make a folder; at the end, remove those that were missing and are still empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +86,7 @@ def _folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # it has files
-            for path in made:
+            for path in missing:
                 path.rmdir()
 
 

@@ -86,8 +86,8 @@ def check_classes(settings: DistillSettings, names: Sequence[str] | None) -> Non
     )
     reason = "in another order" if sorted(classes) == sorted(names) else "with other names"
     raise ConfigurationError(
-        f"the teacher was trained with classes {reason}: class {number} is '{one}', and that of the task '{other}'; use "
-        "a teacher of the same classes",
+        f"the teacher was trained with classes {reason}: class {number} is '{one}', and that of the task '{other}'; "
+        "use a teacher of the same classes",
         path=PATH,
     )
 

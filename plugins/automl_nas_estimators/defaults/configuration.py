@@ -72,8 +72,8 @@ def choose_configuration(
         "seed": [f"seed: {seed}"],
         "runtime": [
             *comment(
-                "The number of CPU threads; as it is, that of the cores. Fewer leave cores to other programs, and small "
-                "networks are often as fast with 1. The rounding of sums depends on it: another machine needs the same "
+                "The number of CPU threads; as it is, that of the cores. Fewer leave cores to other programs, and "
+                "small networks are often as fast with 1. The rounding of sums depends on it: another machine needs the same "
                 "number for the same result."
             ),
             "# runtime: {threads: 2}",
