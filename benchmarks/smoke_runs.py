@@ -4,8 +4,8 @@
 
 Without arguments all example configurations that `automl-nas run` accepts are measured. Their data are made here, with
 random images in the number, the size and the format that each configuration expects; for spos_imagenet they are JPEG
-files of about 500 x 375 pixels in ten classes, since the 1.3 million files of ImageNet are read once before any run. The
-seconds are those of the user and of the system, of the process and of its children.
+files of about 500 x 375 pixels in ten classes, since the 1.3 million files of ImageNet are read once before any run.
+The seconds are those of the user and of the system, of the process and of its children.
 """
 
 from __future__ import annotations
