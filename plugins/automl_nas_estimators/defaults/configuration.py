@@ -73,8 +73,8 @@ def choose_configuration(
         "runtime": [
             *comment(
                 "The number of CPU threads; as it is, that of the cores. Fewer leave cores to other programs, and "
-                "small networks are often as fast with 1. The rounding of sums depends on it: another machine needs the "
-                "same number for the same result."
+                "small networks are often as fast with 1. The rounding of sums depends on it: another machine needs "
+                "the same number for the same result."
             ),
             "# runtime: {threads: 2}",
         ],
