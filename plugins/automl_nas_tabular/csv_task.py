@@ -93,7 +93,11 @@ def csv_task(
     values, class_names = _targets(table, targets, chosen)
     groups = values if chosen == "classification" else np.zeros(len(values), dtype=np.int64)
     names_of_groups = class_names if chosen == "classification" else None
-    splits = _splits(groups, names_of_groups, test_fraction, search_fraction, split_seed)
+    try:
+        splits = _splits(groups, names_of_groups, test_fraction, search_fraction, split_seed)
+    except DataError as error:
+        columns = f"column{'s' if len(names) > 1 else ''} " + ", ".join(f"'{name}'" for name in names)
+        raise DataError(f"{table.path}, {columns}: {error}") from error
     features = make_features(
         table, [table.columns[name] for name in inputs], splits["train"], most_categories=most_categories
     )

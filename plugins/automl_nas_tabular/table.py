@@ -82,6 +82,13 @@ def read_table(path: Path, separator: str, missing_values: Sequence[str], text_c
     path = Path(path).expanduser()
     rows: list[list[str]] = []
     lines: list[int] = []
+    if not path.exists():
+        raise DataError(
+            f"{path.absolute()} does not exist; set path to a CSV file (a relative path starts at the current "
+            "directory)"
+        )
+    if not path.is_file():  # a pipe would block for ever, and the file is read more than once
+        raise DataError(f"{path.absolute()} is not an ordinary file; set path to a CSV file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)

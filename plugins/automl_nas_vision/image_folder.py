@@ -218,6 +218,8 @@ def _listing(
             f"{shown(str(path.absolute()))} does not exist; set task.path to a folder of images or a CSV file (a "
             "relative path starts at the current directory)"
         )
+    if not path.is_dir() and not path.is_file():  # a pipe would block for ever
+        raise DataError(f"{shown(str(path.absolute()))} is neither a folder nor an ordinary file")
     settings = {
         "images": images,
         "image_column": columns.image,

@@ -189,9 +189,17 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path, ignored: list[str]) -> list[Path]:
-    """Return the image files below a folder, sorted; links to folders are not followed, since they may be circular."""
+    """Return the image files below a folder, sorted; links to folders are not followed, since they may be circular.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{shown(str(error.filename))} cannot be listed: {error.strerror}") from error
+
     images = []
-    for parent, below, names in os.walk(folder):
+    for parent, below, names in os.walk(folder, onerror=fail):
         below[:] = sorted(name for name in below if not name.startswith((".", "__")))
         for name in sorted(names):
             if name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini"):

@@ -177,6 +177,8 @@ def read_record(path: Path, shape: Shape, way_out: str = "restore it from a copy
     try:
         content = read_json(path)
     except DamagedError as error:
+        if isinstance(error.__cause__, PermissionError):  # the file may be whole
+            raise
         raise DamagedError(f"{error}; {way_out}") from error
     if isinstance(content, dict) and "crc" in content:
         crc = content.pop("crc")

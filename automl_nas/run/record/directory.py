@@ -139,13 +139,21 @@ class RunDirectory:
         """Check that a new run may be created at a path, without changing anything.
 
         Raises:
-            RunDirectoryError: the folder is not empty, or cannot be read.
+            RunDirectoryError: the folder is not empty, cannot be read, or cannot be written to.
         """
         directory = cls(path)
         try:
             names = [entry.name for entry in path.iterdir()] if path.exists() else []
+            parent = next(each for each in (path, *path.absolute().parents) if each.exists())
+            writable = os.access(parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
         except OSError as error:
             raise RunDirectoryError(f"cannot create the run directory {path}: {error.strerror}") from error
+        if not parent.is_dir():
+            raise RunDirectoryError(f"cannot create the run directory {path}: {parent} is not a folder")
+        if not writable:
+            raise RunDirectoryError(
+                f"cannot create the run directory {path}: this user may not write to {parent}; choose another --out"
+            )
         # A process that is killed while it creates a run directory leaves these; the configuration is written last.
         ours = {directory.environment.name, directory.identity.name, "lock"}
         if any(name not in ours and not name.endswith(".part") for name in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -210,6 +211,26 @@ def test_the_splits_of_a_csv_file(small: Path) -> None:
     expected = [np.asarray(Image.open(small / f"{name}/{k}.png")) for name in ("dog", "cat") for k in (3, 7)]
     assert pixels(task, "test") == pytest.approx(np.stack(expected).transpose(0, 3, 1, 2) / 255, abs=1e-6)
     assert torch.cat([targets for _, targets in task.scored_batches("test")]).tolist() == [1, 1, 0, 0]
+
+
+def test_a_pipe_is_neither_a_folder_nor_a_list(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.csv")  # whoever opens it waits for ever
+    with pytest.raises(DataError, match=r"list\.csv is neither a folder nor an ordinary file"):
+        make(tmp_path / "list.csv")
+
+
+def test_a_class_folder_that_cannot_be_listed_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that is only unreadable must not look like an empty one."""
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"/dog cannot be listed: Permission denied"):
+        make(small)
 
 
 def test_columns_of_labels(small: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -124,6 +125,9 @@ def test_a_bad_file_is_described(tmp_path: Path, changes: Any, settings: Any, me
 
 def test_a_missing_file_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe.npz")  # whoever opens it waits for ever
+    with pytest.raises(DataError, match=r"pipe\.npz is not an ordinary file; set task\.path"):
+        Npz(path=tmp_path / "pipe.npz")
     with pytest.raises(DataError, match=r"nowhere.* does not exist; set task\.path") as raised:
         Npz(path="nowhere.npz")
     assert str(tmp_path / "nowhere.npz") in str(raised.value)

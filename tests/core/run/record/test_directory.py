@@ -209,6 +209,28 @@ def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
         RunDirectory.create(tmp_path / "file" / "run", {})
 
 
+def test_a_place_without_permission_is_refused_before_work_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunDirectoryError, match=r"file is not a folder"):
+        RunDirectory.check_new(tmp_path / "file" / "run")
+    RunDirectory.check_new(tmp_path / "new" / "run")
+    monkeypatch.setattr(os, "access", lambda *arguments, **settings: False)
+    with pytest.raises(RunDirectoryError, match=r"this user may not write to .*; choose another --out"):
+        RunDirectory.check_new(tmp_path / "new" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_record_without_permission_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DamagedError, match=r"result\.json cannot be read: Permission denied$"):
+        read_record(tmp_path / "result.json", {}, "delete it and resume")
+
+
 def test_the_lock_names_its_owner_and_ends_with_it(tmp_path: Path) -> None:
     first = RunDirectory.create(tmp_path / "run", {})
     second = RunDirectory.open(tmp_path / "run")
