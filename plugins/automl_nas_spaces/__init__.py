@@ -1,4 +1,4 @@
-"""Search spaces: those of published papers for images, and convolutional networks for signals and tokens."""
+"""Search spaces: those of published papers for images, and networks for signals, tokens and tables."""
 
 from __future__ import annotations
 
@@ -27,4 +27,9 @@ def register_spaces(register: Register) -> None:
         "token_cnn",
         "automl_nas_spaces.sequences:token_cnn",
         summary="convolutional networks for sequences of integer tokens: kernel, hidden width and depth",
+    )
+    register(
+        "mlp",
+        "automl_nas_spaces.mlp:mlp",
+        summary="residual multilayer perceptrons for tables: widths, depth, activation, normalisation",
     )

@@ -1,4 +1,4 @@
-"""Tables: a task for CSV files, and a search space of multilayer perceptrons."""
+"""Tables: a task for CSV files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,3 @@ def register_tasks(register: Register) -> None:
     register(
         "csv", "automl_nas_tabular.csv_task:csv_task", summary="classification or regression of the rows of a CSV file"
     )
-
-
-@hookimpl
-def register_spaces(register: Register) -> None:
-    """Register ``mlp``."""
-    register("mlp", "automl_nas_tabular.mlp:mlp", summary="residual multilayer perceptrons: widths, depth, activation")

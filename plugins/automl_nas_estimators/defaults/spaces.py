@@ -84,8 +84,8 @@ def _table(features: int) -> list[str]:
     hidden = [width // 2, width, 2 * width]
     return [
         *comment(
-            f"Residual perceptrons of width {width} for {features} features: for each of 3 blocks a hidden width or "
-            "skip, and one activation."
+            f"Residual perceptrons of width {width} for {features} features: 0 to 3 blocks with a hidden width each, "
+            "and one activation."
         ),
         f"space: {{name: mlp, width: {width}, blocks: 3, hidden_widths: {hidden}}}",
     ]

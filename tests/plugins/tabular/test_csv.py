@@ -1,4 +1,4 @@
-"""The task `csv` and the space `mlp`: what is inferred, standardised and refused."""
+"""The task `csv`: what is inferred, standardised and refused."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 
 import automl_nas
-from automl_nas.errors import ConfigurationError, DataError, SpaceError
+from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation import Task
-from automl_nas.space import SearchSpace
-from automl_nas.testing import SupernetContract, TaskContract
+from automl_nas.testing import TaskContract
 from automl_nas_tabular.csv_task import csv_task
-from automl_nas_tabular.mlp import mlp
 
 
 def write(folder: Path, text: str) -> Path:
@@ -43,13 +41,6 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestCsv(TaskContract):
     def make_task(self) -> Task:
         return csv_task(path=write_wine(self.folder()), target="kind", kind="classification", batch_size=16)
-
-
-class TestMlp(SupernetContract):
-    def make_space(self) -> SearchSpace:
-        return mlp(
-            input_shape=(5,), num_classes=3, width=8, blocks=2, hidden_widths=(4, 8), activations=("relu", "tanh")
-        )
 
 
 def test_numbers_are_standardised_by_the_training_split_as_scikit_learn_does(wine: Path) -> None:
@@ -148,22 +139,6 @@ def test_a_missing_file_and_binary_content_are_refused(tmp_path: Path) -> None:
         csv_task(path=tmp_path / "table.csv", target="a")
     with pytest.raises(ConfigurationError, match="separator one character"):
         csv_task(path=write(tmp_path, SMALL), target="label", separator=", ")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"width": 0},
-        {"blocks": 0},
-        {"hidden_widths": ()},
-        {"hidden_widths": (4, 4)},
-        {"dropout": 1.0},
-        {"activations": ()},
-    ],
-)
-def test_the_space_refuses_settings_out_of_range(settings: dict[str, Any]) -> None:
-    with pytest.raises(SpaceError, match=next(iter(settings))):
-        mlp(**settings)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Linear layers whose sizes follow their input."""
+"""Linear layers of searched width."""
 
 from __future__ import annotations
 
@@ -11,59 +11,92 @@ from torch.nn import functional as F
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.copying import shallow_copy
 from automl_nas.space.modules.elastic_layers.slices import Transform, check_width, plain_layer
+from automl_nas.space.modules.elastic_layers.widths import OutputWidth
 
 
 @final
 class ElasticLinear(ChoiceModule, nn.Linear):
-    """A linear layer for any number of input features up to ``in_features``; it has no decision.
+    """A linear layer whose output width may be searched and whose input width follows its input.
 
-    It may also follow a flattened map, in which the features of the first channels come first.
+    The weight has the largest widths; the first rows and columns are used. The layer may also follow a flattened map,
+    in which the features of the first channels come first.
 
     Args:
         in_features: the largest number of input features.
-        out_features: the number of outputs.
+        out_features: a number: no decision; an increasing sequence of numbers: an `Ordinal` of these widths; option ->
+            number: an `Ordinal` of the options, such as numbers of heads.
         bias: as in ``nn.Linear``.
+        name: the name of the decision; None: the module's path. Layers of the same name have tied widths, as layers
+            whose outputs are added must.
+        times_input: whether the numbers in ``out_features`` are multiples of the number of features that the layer
+            receives, such as the ratio of a transformer's hidden layer; products are rounded down.
+
+    Raises:
+        SpaceError: a width is missing, not a whole number, or below 1.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        nn.Linear.__init__(self, in_features, out_features, bias)
-        self._init_choice(None)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: float | Sequence[float] | Mapping[Scalar, float],
+        bias: bool = True,
+        name: str | None = None,
+        times_input: bool = False,
+    ) -> None:
+        width = OutputWidth(out_features, "an ElasticLinear", in_features if times_input else None)
+        nn.Linear.__init__(self, in_features, width.largest, bias)
+        self._init_choice(name)
+        self._output = width
+        self._active = width.fixed
 
     def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
+        """Return the decision about the width, if there are several widths."""
+        return self._output.decisions()
 
     def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the layer itself."""
-        return self
+        """Return the layer with its output width set."""
+        if self._output.fixed is not None:
+            return self
+        twin = shallow_copy(self)
+        assert isinstance(twin, ElasticLinear)
+        twin._active = self._output.number(choices, self.path)
+        return twin
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return a plain ``nn.Linear`` with copies of the columns in use."""
-        width = resolver.input_shape(self)[-1]
-        check_width(self.path, width, self.in_features)
+        """Return a plain ``nn.Linear`` with copies of the rows and columns in use."""
+        inputs = resolver.input_shape(self)[-1]
+        outputs = self._output.of(self._output.number(choices, self.path), inputs)
         return plain_layer(
-            lambda: nn.Linear(width, self.out_features, self.bias is not None),
+            lambda: nn.Linear(inputs, outputs, self.bias is not None),
             self,
-            (self.weight[:, :width], self.bias),
+            self._slices(inputs, outputs),
             resolver,
-            width == self.in_features,
+            (inputs, outputs) == (self.in_features, self.out_features),
         )
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the layer has no decision."""
-        return {}, ()
+        """Return the width."""
+        return values, ()
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the layer has no decision."""
+        """Remove widths from the decision; the weights keep their shape, so that they stay the same Parameters."""
+        self._output.prune_to(live)
 
     def forward(self, x: Tensor, transform: Transform | None = None) -> Tensor:  # type: ignore[override]
-        """Multiply with the first columns of the weight.
+        """Multiply with the first rows and columns of the weight.
 
         Args:
             x: the input.
-            transform: applied to these columns first, such as a quantiser; None: they are used as they are.
+            transform: applied to these rows and columns first, such as a quantiser; None: they are used as they are.
         """
-        check_width(self.path, x.shape[-1], self.in_features)
-        weight = self.weight[:, : x.shape[-1]]
-        return F.linear(x, weight if transform is None else transform(weight), self.bias)
+        if self._active is None:
+            self.raise_unresolved()
+        inputs = x.shape[-1]
+        weight, bias = self._slices(inputs, self._output.of(self._active, inputs))
+        return F.linear(x, weight if transform is None else transform(weight), bias)
+
+    def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
+        check_width(self.path, inputs, self.in_features)
+        return self.weight[:outputs, :inputs], None if self.bias is None else self.bias[:outputs]
