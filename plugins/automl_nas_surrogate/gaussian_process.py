@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, final
 
 import numpy as np
@@ -13,15 +14,20 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 Array: TypeAlias = NDArray[np.float64]
-Theta: TypeAlias = tuple[float, float, float]
-"""Hyper-parameters: the logarithms of the length scales of decisions (l1) and costs (l2) and of the noise variance."""
+Theta: TypeAlias = tuple[float, ...]
+"""Hyper-parameters: the logarithms of the length scales of decisions (l1) and costs (l2), of the noise variance, and of
+the weight of each column of evidence (w)."""
 
 PRIOR: Theta = (math.log(0.5), 0.0, math.log(0.05))
-"""Prior means of the hyper-parameters: architectures that differ in half of their decisions, or by one standard
-deviation of the costs, are still correlated; a twentieth of the variance is noise. The prior standard deviations are
-`SPREAD`; they are large, so the prior only matters for fits to few points."""
+"""Prior means of the hyper-parameters without evidence: architectures that differ in half of their decisions, or by one
+standard deviation of the costs, are still correlated; a twentieth of the variance is noise. The prior standard
+deviations are `SPREAD`; they are large, so the prior only matters for fits to few points."""
 
 SPREAD: Theta = (1.0, 1.0, 1.5)
+
+EVIDENCE_SPREAD = 1.0
+"""Prior standard deviation of the logarithm of a weight, whose mean is one over the number of columns: architectures
+that differ by one standard deviation in all columns are still correlated."""
 
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
@@ -46,31 +52,65 @@ def normal_scores(ranked: Sequence[object]) -> Array:
     return standard
 
 
-def kernel(decisions: Array, costs: Array, theta: Theta) -> Array:
-    """Return ``exp(-decisions / l1 - costs / l2^2)``.
-
-    The first factor is a kernel of Hamming distances (a product over decisions, each equal or not), the second a
-    Gaussian kernel of the costs.
+def prior(columns: int) -> tuple[Theta, Theta]:
+    """Return prior means and standard deviations of the hyper-parameters.
 
     Args:
-        decisions: distances of decisions, 0 to 1, shape ``(n, m)``.
-        costs: squared distances of costs, of the same shape.
+        columns: number of columns of evidence.
+    """
+    means = PRIOR + (-math.log(max(columns, 1)),) * columns
+    return means, SPREAD + (EVIDENCE_SPREAD,) * columns
+
+
+@final
+@dataclass(frozen=True)
+class Distances:
+    """Distances of n architectures from m architectures.
+
+    Attributes:
+        decisions: 0 to 1, shape ``(n, m)``.
+        costs: squared, shape ``(n, m)``.
+        evidence: squared, one matrix for each column of evidence, shape ``(columns, n, m)``; None: no evidence.
+    """
+
+    decisions: Array
+    costs: Array
+    evidence: Array | None = None
+
+    @property
+    def columns(self) -> int:
+        """The number of columns of evidence."""
+        return 0 if self.evidence is None else len(self.evidence)
+
+
+def kernel(distances: Distances, theta: Theta) -> Array:
+    """Return ``exp(-decisions / l1 - costs / l2^2 - sum of w evidence)``.
+
+    The first factor is a kernel of Hamming distances (a product over decisions, each equal or not), the others are
+    Gaussian kernels of the costs and of each column of evidence. Evidence that does not predict gets a weight of
+    nearly 0.
+
+    Args:
+        distances: distances of n architectures from m.
         theta: hyper-parameters.
 
     Returns:
         The covariances, shape ``(n, m)``.
     """
-    return np.exp(-decisions * math.exp(-theta[0]) - costs * math.exp(-2 * theta[1]))
+    exponent = -distances.decisions * math.exp(-theta[0]) - distances.costs * math.exp(-2 * theta[1])
+    if distances.evidence is not None and len(distances.evidence):
+        exponent -= np.tensordot(np.exp(theta[3:]), distances.evidence, 1)
+    covariances: Array = np.exp(exponent, out=exponent)
+    return covariances
 
 
-def negative_log_posterior(decisions: Array, costs: Array, values: Array, theta: Theta) -> float:
+def negative_log_posterior(distances: Distances, values: Array, theta: Theta) -> float:
     """Return ``-log p(theta | values)`` up to a constant, maximised over the amplitude.
 
     Rasmussen and Williams 2006, section 5.4.
 
     Args:
-        decisions: distances of decisions between the architectures, shape ``(n, n)``.
-        costs: squared distances of costs, of the same shape.
+        distances: distances between n architectures.
         values: the scores of the architectures, shape ``(n,)``.
         theta: hyper-parameters.
 
@@ -78,22 +118,23 @@ def negative_log_posterior(decisions: Array, costs: Array, values: Array, theta:
         Infinity if the covariance matrix is not positive definite.
     """
     try:
-        lower = _factor(decisions, costs, theta)
+        lower = _factor(distances, theta)
     except LinAlgError:
         return math.inf
     white = solve_triangular(lower, values, lower=True, check_finite=False)
     count = len(values)
     fit = 0.5 * count * math.log(max(float(white @ white) / count, 1e-12)) + float(np.log(np.diag(lower)).sum())
-    return fit + sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta, PRIOR, SPREAD, strict=True))
+    means, spreads = prior(distances.columns)
+    return fit + sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta, means, spreads, strict=True))
 
 
-def fit(decisions: Array, costs: Array, values: Array) -> Theta:
+def fit(distances: Distances, values: Array) -> Theta:
     """Return the hyper-parameters with the largest posterior, by a coordinate search from the prior means."""
 
     def objective(theta: Theta) -> float:
-        return negative_log_posterior(decisions, costs, values, theta)
+        return negative_log_posterior(distances, values, theta)
 
-    return _minimise(objective, PRIOR)
+    return _minimise(objective, prior(distances.columns)[0])
 
 
 def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
@@ -103,7 +144,7 @@ def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
             for sign in (1.0, -1.0):
                 moved = [*best]
                 moved[axis] += sign * steps[axis]
-                candidate: Theta = (moved[0], moved[1], moved[2])
+                candidate = tuple(moved)
                 if (value := objective(candidate)) < smallest:
                     best, smallest = candidate, value
                     steps[axis] *= 1.5
@@ -113,8 +154,8 @@ def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
     return best
 
 
-def _factor(decisions: Array, costs: Array, theta: Theta) -> Array:
-    matrix = kernel(decisions, costs, theta)
+def _factor(distances: Distances, theta: Theta) -> Array:
+    matrix = kernel(distances, theta)
     matrix[np.diag_indices_from(matrix)] += math.exp(theta[2]) + 1e-8
     lower: Array = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
     return np.tril(lower)
@@ -125,25 +166,23 @@ class GaussianProcess:
     """The posterior of a Gaussian process, given values.
 
     Args:
-        decisions: distances of decisions between the n architectures, shape ``(n, n)``.
-        costs: squared distances of costs, of the same shape.
+        distances: distances between the n architectures.
         values: the scores of the architectures, mean 0, shape ``(n,)``.
         theta: hyper-parameters.
     """
 
-    def __init__(self, decisions: Array, costs: Array, values: Array, theta: Theta) -> None:
-        self._theta, self._lower = theta, _factor(decisions, costs, theta)
+    def __init__(self, distances: Distances, values: Array, theta: Theta) -> None:
+        self._theta, self._lower = theta, _factor(distances, theta)
         self._white = solve_triangular(self._lower, values, lower=True, check_finite=False)
         self._amplitude = max(float(self._white @ self._white) / len(values), 1e-12)
 
-    def predict(self, decisions: Array, costs: Array) -> tuple[Array, Array]:
+    def predict(self, distances: Distances) -> tuple[Array, Array]:
         """Return means and standard deviations (without noise) of m architectures, each of shape ``(m,)``.
 
         Args:
-            decisions: distances of decisions from the n architectures, shape ``(n, m)``.
-            costs: squared distances of costs, of the same shape.
+            distances: distances of the n architectures from the m.
         """
-        half = solve_triangular(self._lower, kernel(decisions, costs, self._theta), lower=True, check_finite=False)
+        half = solve_triangular(self._lower, kernel(distances, self._theta), lower=True, check_finite=False)
         share = np.maximum(1.0 - np.einsum("ij,ij->j", half, half), 1e-9)
         return half.T @ self._white, np.sqrt(self._amplitude * share)
 

@@ -5,29 +5,58 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
+from automl_nas.evaluation import Evaluator, Task
 from automl_nas.space import Architecture, SearchSpace, sample_neighbours
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
 from automl_nas.streams import stream
-from automl_nas_surrogate.features import Features, Featurizer
-from automl_nas_surrogate.fitness import Fitness, Member, fitness, improved
-from automl_nas_surrogate.gaussian_process import (
-    PRIOR,
-    Array,
-    GaussianProcess,
-    Theta,
-    fit,
-    log_expected_improvement,
-    normal_scores,
-)
+from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.features import Featurizer
+from automl_nas_surrogate.fitness import Member, fitness, improved
+from automl_nas_surrogate.gaussian_process import Array, log_expected_improvement, normal_scores
+from automl_nas_surrogate.model import Described, Model
+from automl_nas_surrogate.screening import Screening
 
-_REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
-_ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
+
+def check_settings(
+    space: SearchSpace,
+    problem: Problem,
+    *,
+    initial: int,
+    parents: int,
+    neighbourhood: int,
+    random: int,
+    patience: int,
+    period: int,
+    memory: int,
+    attempts: int,
+    pool: int,
+    screened: int,
+) -> None:
+    """Check the settings that are numbers.
+
+    Raises:
+        ConfigurationError: a setting is outside its range.
+    """
+    for name, value, low in (
+        ("initial", initial, 2),
+        ("parents", parents, 1),
+        ("neighbourhood", neighbourhood, 1),
+        ("random", random, 0),
+        ("patience", patience, 1),
+        ("period", period, 1),
+        ("memory", memory, 4),
+        ("pool", pool, 2),
+        ("screened", screened, 0),
+    ):
+        if value < low:
+            raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=name)
+    FeasibleSampler(space, problem, attempts)
 
 
 @final
@@ -43,9 +72,16 @@ class SurrogateSearch(AskTellStrategy):
     a constraint on a cost are not proposed; those that violated a constraint on a metric, or failed, have a lower
     fitness than all others. Outstanding trials enter the model with their predicted results.
 
+    ``evidence`` names cheap evaluators, such as zero-cost proxies or the weights of a supernet. They measure candidates
+    before one is proposed, in this process, and the model compares candidates by these numbers, too: each counts as
+    much as it has helped to predict results. ``pool`` random candidates are measured when the search begins, which
+    takes one step; the first trials are those with the best sum of ranks. Then ``screened`` more are measured for each
+    proposal. The numbers are recorded as the trial's info ``evidence``.
+
     Args:
         space: the search space; no two proposals have the same ``canonical`` architecture.
         problem: objectives and constraints.
+        task: which metrics of evidence are better if they are smaller; a search without a task needs none.
         seed: of the run.
         initial: number of random candidates at the beginning.
         parents: number of the best trials whose neighbours are candidates.
@@ -56,6 +92,9 @@ class SurrogateSearch(AskTellStrategy):
         costs: whether costs are compared.
         memory: number of trials in the model: half of them the best, the others the latest.
         attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
+        evidence: evaluators, each of which measures candidates before they are proposed.
+        pool: number of random candidates that are measured for evidence before the first proposal.
+        screened: largest number of other candidates that are measured for evidence for each proposal.
 
     Raises:
         ConfigurationError: a setting is outside its range.
@@ -65,6 +104,7 @@ class SurrogateSearch(AskTellStrategy):
         self,
         space: SearchSpace,
         problem: Problem,
+        task: Task | None = None,
         *,
         seed: int,
         initial: int = 4,
@@ -76,30 +116,42 @@ class SurrogateSearch(AskTellStrategy):
         costs: bool = True,
         memory: int = 300,
         attempts: int = 1000,
+        evidence: list[Evaluator] = [],  # noqa: B006 - a default of the configuration, never changed
+        pool: int = 200,
+        screened: int = 20,
     ) -> None:
-        for name, value, low in (
-            ("initial", initial, 2),
-            ("parents", parents, 1),
-            ("neighbourhood", neighbourhood, 1),
-            ("random", random, 0),
-            ("patience", patience, 1),
-            ("period", period, 1),
-            ("memory", memory, 4),
-        ):
-            if value < low:
-                raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=name)
+        check_settings(
+            space,
+            problem,
+            initial=initial,
+            parents=parents,
+            neighbourhood=neighbourhood,
+            random=random,
+            patience=patience,
+            period=period,
+            memory=memory,
+            attempts=attempts,
+            pool=pool,
+            screened=screened,
+        )
         self._space, self._problem, self._seed = space, problem, seed
         self._initial, self._parents, self._random, self._memory = initial, parents, random, memory
         self._neighbourhood, self._patience, self._period = neighbourhood, patience, period
         self._sampler = FeasibleSampler(space, problem, attempts)
-        self._featurizer = Featurizer(space, problem, self._sampler if costs else None, seed)
+        self._evidence = Evidence(problem, task, evidence, seed)
+        self._model = Model(Featurizer(space, problem, self._sampler if costs else None, seed), self._evidence)
+        self._screening = Screening(space, self._sampler, self._evidence, seed, pool, screened)
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._all: list[Member] = []
         self._counts: Counter[float] = Counter()  # fidelity -> number of trials
         self._members: list[Member] = []  # those of the fidelity that the model uses
-        self._proposed = self._since = self._fitted = 0
-        self._theta: Theta = PRIOR
+        self._proposed = self._since = 0
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        """Return the function that checks the numbers; evaluators of evidence may need weights of an earlier stage."""
+        return check_settings
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates; see `AskTellStrategy.ask`.
@@ -137,7 +189,8 @@ class SurrogateSearch(AskTellStrategy):
             used = self._fidelity()
             if self._members and self._members[0].fidelity != used:
                 self._members = [other for other in self._all if other.fidelity == used]
-                self._since = self._fitted = 0
+                self._since = 0
+                self._model.restart()
             elif member.fidelity == used:
                 earlier = [other.scores for other in self._members if other.feasible]
                 self._since = 0 if member.feasible and improved(member.scores, earlier) else self._since + 1
@@ -150,19 +203,34 @@ class SurrogateSearch(AskTellStrategy):
 
     def _propose(self) -> Proposal | None:
         rng = stream(self._seed, "surrogate", self._proposed)
+        self._screening.fill()
         if len(self._members) >= self._initial:
             values = fitness(self._members, rng)
             order = sorted(range(len(values)), key=lambda index: values[index], reverse=True)  # stable: ties by time
-            if candidates := self._candidates([self._members[index].architecture for index in order], rng):
-                utilities, origin = self._utilities(list(candidates), self._remembered(order), values)
-                return Proposal(list(candidates.values())[int(np.argmax(utilities))], info={"origin": origin})
+            candidates = self._candidates([self._members[index].architecture for index in order], rng)
+            remembered = self._remembered(order)
+            scores = normal_scores([values[index] for index in remembered])
+            if candidates and (proposal := self._best(candidates, remembered, scores)) is not None:
+                return proposal
+        elif (architecture := self._screening.first(self._proposed_keys)) is not None:
+            return self._proposal(architecture, "evidence")
         try:
             architecture = self._sampler.draw(rng, self._proposed_keys)
         except InfeasibleError:
             if self._proposed_keys:
                 return None
             raise
-        return None if architecture is None else Proposal(architecture, info={"origin": "random"})
+        return None if architecture is None else self._proposal(architecture, "random")
+
+    def _proposal(self, architecture: Architecture, origin: str) -> Proposal:
+        info: dict[str, object] = {"origin": origin}
+        if self._evidence:
+            key = self._space.canonical(architecture)
+            self._evidence.measure([key])
+            info["evidence"] = dict(self._evidence.of(key))
+            if origin in ("model", "uncertain"):
+                info["weights"] = self._model.weights
+        return Proposal(architecture, info=info)
 
     def _candidates(self, best: Sequence[Architecture], rng: random.Random) -> dict[Architecture, Architecture]:
         """Return canonical form -> architecture of the candidates that may be proposed.
@@ -191,63 +259,55 @@ class SurrogateSearch(AskTellStrategy):
         latest = [index for index in range(len(order)) if index not in best][-(self._memory - len(best)) :]
         return sorted(best.union(latest))
 
-    def _utilities(
-        self, candidates: Sequence[Architecture], remembered: Sequence[int], fitness_values: Sequence[Fitness]
-    ) -> tuple[Array, str]:
-        """Return the utility of each candidate, shape ``(m,)``, and the origin of the proposal.
+    def _best(
+        self, candidates: Mapping[Architecture, Architecture], remembered: Sequence[int], scores: Array
+    ) -> Proposal | None:
+        """Return the candidate with the largest utility.
 
         Args:
-            candidates: m architectures in canonical form.
+            candidates: canonical form -> architecture.
             remembered: indices of the members in the model.
-            fitness_values: the fitness of all members.
+            scores: their scores.
         """
         canonical = self._space.canonical
-        features = self._featurizer([canonical(self._members[index].architecture) for index in remembered])
-        values = normal_scores([fitness_values[index] for index in remembered])
-        decisions, costs = features.distances(features)
-        count = len(self._members)
-        if count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH:
-            self._theta, self._fitted = fit(decisions, costs, values), count
-        process = GaussianProcess(decisions, costs, values, self._theta)
-        best = float(values.max())
-        if self._outstanding:
-            process = self._with_outstanding(features, values, process)
-            features = features.concatenated(self._featurizer(list(self._outstanding)))
-        mean, deviation = process.predict(*features.distances(self._featurizer(candidates)))
-        if self._since >= self._patience and not self._proposed % self._period:
-            return deviation, "uncertain"
-        return log_expected_improvement(mean, deviation, best), "model"
+        members = [canonical(self._members[index].architecture) for index in remembered]
+        if self._evidence:
+            self._evidence.measure(members)
+        self._model.learn(members, scores, list(self._outstanding), len(self._members))
+        best, uncertain = float(scores.max()), self._since >= self._patience and not self._proposed % self._period
 
-    def _with_outstanding(self, features: Features, values: Array, process: GaussianProcess) -> GaussianProcess:
-        """Return the model with predicted means as the values of outstanding trials.
+        def utility(described: Described) -> Array:
+            mean, deviation = self._model.predict(described)
+            return deviation if uncertain else log_expected_improvement(mean, deviation, best)
 
-        This is the "kriging believer" of Ginsbourger et al. 2010, section 4.2.
-        """
-        outstanding = self._featurizer(list(self._outstanding))
-        expected, _ = process.predict(*features.distances(outstanding))
-        together = features.concatenated(outstanding)
-        return GaussianProcess(*together.distances(together), np.concatenate([values, expected]), self._theta)
+        if self._evidence:
+            candidates = self._screening.measured(candidates, self._proposed_keys, self._model, utility)
+            if not candidates:
+                return None
+        utilities = utility(self._model.describe(list(candidates)))
+        architecture = list(candidates.values())[int(np.argmax(utilities))]
+        return self._proposal(architecture, "uncertain" if uncertain else "model")
 
     def search_state(self) -> dict[str, Any]:
         """Return counters, hyper-parameters, architectures and their results as plain data."""
         return {
             "proposed": self._proposed,
             "since": self._since,
-            "fitted": self._fitted,
-            "theta": list(self._theta),
+            "model": self._model.state(),
             "claimed": [item.key for item in self._proposed_keys],
             "outstanding": [item.key for item in self._outstanding],
             "members": [member.state() for member in self._all],
+            "screening": self._screening.state(),
         }
 
     def load_search_state(self, state: Mapping[str, Any]) -> None:
         """Load what `search_state` returned."""
-        self._proposed, self._since, self._fitted = state["proposed"], state["since"], state["fitted"]
-        decisions, costs, noise = state["theta"]
-        self._theta = (decisions, costs, noise)
+        self._proposed, self._since = state["proposed"], state["since"]
+        self._model.load(state["model"])
         self._proposed_keys = dict.fromkeys(Architecture.from_json(text) for text in state["claimed"])
         self._outstanding = dict.fromkeys(Architecture.from_json(text) for text in state["outstanding"])
         self._all = [Member.load(item) for item in state["members"]]
         self._counts = Counter(member.fidelity for member in self._all)
         used = self._fidelity() if self._all else math.inf
         self._members = [member for member in self._all if member.fidelity == used]
+        self._screening.load(state["screening"])

@@ -1,0 +1,182 @@
+"""Evidence: cheap measurements of candidates, made before a strategy decides which of them to evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from scipy.special import ndtri
+
+from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
+from automl_nas.space import Architecture
+from automl_nas.strategy import Problem
+from automl_nas.streams import stream_seed
+from automl_nas_surrogate.gaussian_process import Array
+
+_LOG = logging.getLogger(__name__)
+
+
+@final
+class Evidence:
+    """Measures candidates with cheap evaluators, and remembers what was measured.
+
+    An evaluator with a metric by which its candidates are compared contributes that metric: an objective of the
+    problem, its ``default_metric``, or the first metric of the task. One whose metrics are not known before contributes
+    all of them, such as each proxy of ``zero_cost``. Larger is better unless the problem or the task says otherwise.
+
+    All requests have the same seed, so that candidates are compared under the same random numbers. A measurement that
+    fails is missing, which neither favours a candidate nor speaks against it.
+
+    Args:
+        problem: the directions of objectives.
+        task: the directions of other metrics; None: there is no task.
+        evaluators: each measures every candidate.
+        seed: of the run.
+    """
+
+    def __init__(self, problem: Problem, task: Task | None, evaluators: Sequence[Evaluator], seed: int) -> None:
+        self._evaluators, self._seed = list(evaluators), seed
+        directions = dict(task.metrics) if task is not None else {}
+        directions.update(problem.objectives)
+        self._smaller = {name for name, way in directions.items() if way == "minimize"}
+        self._only = [_compared(evaluator, problem, task) for evaluator in self._evaluators]
+        self._known: dict[Architecture, dict[str, float]] = {}
+        self._sorted: dict[str, Array] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is any evidence."""
+        return bool(self._evaluators)
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        """Whether an architecture was measured."""
+        return architecture in self._known
+
+    def of(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return what was measured of an architecture: name -> value; empty if it was not measured."""
+        return self._known.get(architecture, {})
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all that was measured, in the order in which they came up."""
+        return list(self._reference())
+
+    def measure(self, architectures: Sequence[Architecture]) -> None:
+        """Measure the architectures that were not measured before.
+
+        Args:
+            architectures: in canonical form, by which measurements are remembered.
+        """
+        new = [item for item in dict.fromkeys(architectures) if item not in self._known]
+        if not new:
+            return
+        values: list[dict[str, float]] = [{} for _ in new]
+        for place, (evaluator, only) in enumerate(zip(self._evaluators, self._only, strict=True)):
+            for number, metrics in enumerate(self._measured(evaluator, place, new)):
+                for metric, value in metrics.items():
+                    if only in (None, metric) and math.isfinite(value):
+                        name = metric if len(self._evaluators) == 1 else f"{place + 1}/{metric}"
+                        values[number][name] = float(value)
+        self._known.update(zip(new, values, strict=True))
+        self._sorted = None
+
+    def _measured(self, evaluator: Evaluator, place: int, new: Sequence[Architecture]) -> list[Mapping[str, float]]:
+        seed = stream_seed(self._seed, "evidence", place)
+        requests = [Request(number, architecture, seed) for number, architecture in enumerate(new)]
+        metrics: list[Mapping[str, float]] = [{} for _ in new]
+        waiting = dict(enumerate(requests))
+        try:
+            self._collect(evaluator, requests, metrics, waiting)
+        except Exception:
+            # Requests that shared work are repeated alone, so that one of them does not take the others with it.
+            for request in list(waiting.values()):
+                try:
+                    self._collect(evaluator, [request], metrics, waiting)
+                except Exception as error:
+                    _LOG.warning("no evidence of %s: %s: %s", request.architecture.key, type(error).__name__, error)
+        return metrics
+
+    @staticmethod
+    def _collect(
+        evaluator: Evaluator,
+        requests: Sequence[Request],
+        metrics: list[Mapping[str, float]],
+        waiting: dict[int, Request],
+    ) -> None:
+        with _seeded(evaluator) as reseed:
+
+            def each() -> Iterator[Request]:
+                for request in requests:
+                    reseed(request.seed)
+                    yield request
+
+            outcome: Outcome
+            for outcome in evaluator.evaluate(each()):
+                waiting.pop(outcome.number, None)
+                if outcome.state is State.COMPLETE:
+                    metrics[outcome.number] = outcome.metrics
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Array:
+        """Return normal quantiles of the ranks among all measured architectures; larger is better.
+
+        Args:
+            architectures: in canonical form.
+
+        Returns:
+            One column for each of `names`, shape ``(n, names)``; 0, the median, where a value is missing.
+        """
+        reference = self._reference()
+        scores = np.zeros((len(architectures), len(reference)))
+        rows = [self._known.get(item, {}) for item in architectures]
+        for column, (name, ascending) in enumerate(reference.items()):
+            values = np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
+            measured = ~np.isnan(values)
+            below = np.searchsorted(ascending, values[measured], side="left")
+            above = np.searchsorted(ascending, values[measured], side="right")
+            quantiles = ndtri((below + above) / (2 * len(ascending)))
+            scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
+        return scores
+
+    def _reference(self) -> dict[str, Array]:
+        """Return name -> the sorted values of all measured architectures."""
+        if self._sorted is None:
+            columns: dict[str, list[float]] = {}
+            for row in self._known.values():
+                for name, value in row.items():
+                    columns.setdefault(name, []).append(value)
+            self._sorted = {name: np.sort(np.array(values)) for name, values in columns.items()}
+        return self._sorted
+
+    def state(self) -> list[Any]:
+        """Return all measurements as plain data."""
+        return [[architecture.key, dict(values)] for architecture, values in self._known.items()]
+
+    def load(self, state: Sequence[Any]) -> None:
+        """Invert `state`."""
+        self._known = {Architecture.from_json(key): dict(values) for key, values in state}
+        self._sorted = None
+
+
+def _compared(evaluator: Evaluator, problem: Problem, task: Task | None) -> str | None:
+    """Return the metric by which candidates of an evaluator are compared; None: all of its metrics are evidence."""
+    names = type(evaluator).metric_names(task)
+    if names is None:
+        return None
+    preferred = [evaluator.default_metric, *problem.objectives, *(task.metrics if task is not None else ())]
+    return next((name for name in preferred if name in names), None)
+
+
+@contextlib.contextmanager
+def _seeded(evaluator: Evaluator) -> Iterator[Any]:
+    """Yield a function that sets the global generators from a seed, and restore them afterwards."""
+    if not evaluator.stochastic:
+        yield lambda seed: None
+        return
+    from automl_nas.evaluation import Runtime  # not needed for tables, and it imports torch
+
+    runtime = Runtime(needed=False)
+    with runtime.seeded(0, "evidence"):
+        yield lambda seed: runtime.reseed(seed, "evidence")

@@ -1,0 +1,140 @@
+"""The model of the results so far: `Model`, a Gaussian process over decisions, costs and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from automl_nas.space import Architecture
+from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.features import Features, Featurizer
+from automl_nas_surrogate.gaussian_process import PRIOR, Array, Distances, GaussianProcess, Theta, fit
+
+_REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
+_ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
+
+
+@final
+@dataclass(frozen=True)
+class Described:
+    """What the model knows of n architectures before they are evaluated.
+
+    Attributes:
+        features: their decisions and costs.
+        evidence: normal quantiles, shape ``(n, columns)``.
+    """
+
+    features: Features
+    evidence: Array
+
+    def distances(self, other: Described) -> Distances:
+        """Return the distances from m other architectures."""
+        decisions, costs = self.features.distances(other.features)
+        if not self.evidence.shape[1]:
+            return Distances(decisions, costs)
+        return Distances(decisions, costs, (self.evidence.T[:, :, None] - other.evidence.T[:, None, :]) ** 2)
+
+    def concatenated(self, other: Described) -> Described:
+        """Return these architectures followed by the other ones."""
+        return Described(self.features.concatenated(other.features), np.concatenate([self.evidence, other.evidence]))
+
+
+@final
+class Model:
+    """Fits a Gaussian process to trials and predicts candidates.
+
+    Args:
+        featurizer: computes decisions and costs as numbers.
+        evidence: the measurements of candidates.
+    """
+
+    def __init__(self, featurizer: Featurizer, evidence: Evidence) -> None:
+        self._featurizer, self._evidence = featurizer, evidence
+        self._theta: Theta = PRIOR
+        self._fitted = 0
+        self._process: GaussianProcess | None = None
+        self._known: Described | None = None
+        self._learnt: tuple[Sequence[Architecture], Array, Sequence[Architecture]] | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each column of evidence, 1 for the mean of the prior."""
+        names = self._evidence.names if len(self._theta) > len(PRIOR) else []
+        weights = np.exp(self._theta[len(PRIOR) :]) * max(len(names), 1)
+        return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+
+    def describe(self, architectures: Sequence[Architecture], evidence: Array | None = None) -> Described:
+        """Return what is known of architectures in canonical form.
+
+        Args:
+            architectures: n of them.
+            evidence: shape ``(n, columns)``; None: as measured.
+        """
+        measured = self._evidence(architectures) if evidence is None else evidence
+        return Described(self._featurizer(architectures), measured)
+
+    def features(self, architectures: Sequence[Architecture]) -> Features:
+        """Return decisions and costs of architectures in canonical form."""
+        return self._featurizer(architectures)
+
+    def learn(
+        self, architectures: Sequence[Architecture], values: Array, outstanding: Sequence[Architecture], count: int
+    ) -> None:
+        """Fit the process to results.
+
+        Outstanding trials enter with predicted means as their values: the "kriging believer" of Ginsbourger et al.
+        2010, section 4.2.
+
+        Args:
+            architectures: with results, in canonical form.
+            values: their scores.
+            outstanding: architectures without results, in canonical form.
+            count: the number of all trials, which decides whether the hyper-parameters are fitted again.
+        """
+        self._learnt = architectures, values, outstanding
+        described = self.describe(architectures)
+        distances = described.distances(described)
+        if (
+            count < _ALWAYS_REFIT
+            or count >= self._fitted * _REFIT_GROWTH
+            or len(self._theta) != len(PRIOR) + distances.columns
+        ):
+            self._theta, self._fitted = fit(distances, values), count
+        self._condition(described, distances)
+
+    def refresh(self) -> None:
+        """Compute the process again after further candidates were measured, which changes the ranks of evidence."""
+        assert self._learnt is not None
+        described = self.describe(self._learnt[0])
+        self._condition(described, described.distances(described))
+
+    def _condition(self, described: Described, distances: Distances) -> None:
+        assert self._learnt is not None
+        _, values, outstanding = self._learnt
+        process = GaussianProcess(distances, values, self._theta)
+        if outstanding:
+            waiting = self.describe(outstanding)
+            expected, _ = process.predict(described.distances(waiting))
+            described = described.concatenated(waiting)
+            process = GaussianProcess(described.distances(described), np.concatenate([values, expected]), self._theta)
+        self._process, self._known = process, described
+
+    def predict(self, candidates: Described) -> tuple[Array, Array]:
+        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
+        assert self._process is not None and self._known is not None
+        return self._process.predict(self._known.distances(candidates))
+
+    def restart(self) -> None:
+        """Fit the hyper-parameters again, because the results are other ones."""
+        self._fitted = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the hyper-parameters as plain data."""
+        return {"fitted": self._fitted, "theta": list(self._theta)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Invert `state`."""
+        self._fitted, self._theta = state["fitted"], tuple(state["theta"])

@@ -1,0 +1,217 @@
+"""Evidence: what is measured, how much it counts, and that it is measured once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, final
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
+from automl_nas.evaluation.task import Task
+from automl_nas.space import Architecture, Choice, DecisionSpace, SearchSpace
+from automl_nas.space.operators import encode, enumerate_all
+from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas.testing import AskTellContract, ToySpace
+from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.gaussian_process import Distances, fit, kernel, prior
+from automl_nas_surrogate.search import SurrogateSearch
+
+PROBLEM = Problem({"accuracy": "maximize"})
+SPACE = DecisionSpace({f"d{place}": Choice((0, 1, 2)) for place in range(5)})
+"""243 architectures."""
+
+
+def total(architecture: Architecture) -> float:
+    return float(sum(encode(architecture, SPACE.decisions)))
+
+
+@final
+class Sum(Evaluator):
+    """Metrics of the sum of the decisions: itself, its negative and noise; counts the requests."""
+
+    stochastic: ClassVar[bool] = False
+
+    def __init__(self, *names: str, broken: frozenset[Architecture] = frozenset(), raises: bool = False) -> None:
+        self._names, self._broken, self._raises = names or ("sum",), broken, raises
+        self.requests: list[Request] = []
+
+    @classmethod
+    def metric_names(cls, task: Task | None) -> frozenset[str] | None:
+        return None
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            self.requests.append(request)
+            if request.architecture in self._broken:
+                if self._raises:
+                    raise ArithmeticError("no gradient")
+                yield Outcome(request.number, state=State.FAILED, error="broken")
+                continue
+            value = sum(code for code in encode_any(request.architecture))
+            noise = random.Random(request.architecture.key).gauss(0, 1)
+            values = {"sum": value, "loss": -value, "noise": noise, "infinite": math.inf}
+            yield Outcome(request.number, {name: float(values[name]) for name in self._names})
+
+
+def encode_any(architecture: Architecture) -> list[int]:
+    return [int(str(value)) if str(value).isdigit() else len(str(value)) for value in architecture.values()]
+
+
+@final
+class Drawn(Evaluator):
+    """A metric from the global generators, which a stage sets before each evaluation."""
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            yield Outcome(request.number, {"accuracy": random.random() + np.random.random()})
+
+    @classmethod
+    def metric_names(cls, task: Task | None) -> frozenset[str]:
+        return frozenset({"accuracy", "loss"})
+
+
+class TestSurrogateWithEvidence(AskTellContract):
+    search_length = 60
+    trials = 45
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> SurrogateSearch:
+        return SurrogateSearch(
+            space, problem, seed=seed, evidence=[Sum(), Drawn()], pool=20, screened=5, random=20, neighbourhood=10
+        )
+
+
+def drive(search: SurrogateSearch, trials: int) -> list[Proposal]:
+    proposals = []
+    for number in range(trials):
+        (proposal,) = search.ask(1)
+        proposals.append(proposal)
+        value = total(proposal.architecture)
+        search.tell([Trial(number, proposal.architecture, {"accuracy": value}, {})])
+    return proposals
+
+
+def rows(count: int) -> list[Architecture]:
+    return list(enumerate_all(SPACE.decisions))[:count]
+
+
+def test_perfect_evidence_finds_the_best_at_once() -> None:
+    search = SurrogateSearch(SPACE, PROBLEM, seed=0, evidence=[Sum()], pool=243)
+    (proposal,) = search.ask(1)
+    assert total(proposal.architecture) == 10
+    assert proposal.info == {"origin": "evidence", "evidence": {"sum": 10.0}}
+
+
+def test_smaller_is_better_where_the_problem_says_so() -> None:
+    problem = Problem({"loss": "minimize"})
+    (proposal,) = SurrogateSearch(SPACE, problem, seed=0, evidence=[Sum("loss")], pool=243).ask(1)
+    assert total(proposal.architecture) == 10
+
+
+def test_scores_are_normal_quantiles_of_ranks() -> None:
+    evidence = Evidence(PROBLEM, None, [Sum()], 0)
+    measured = rows(9)  # sums 0, 1, 2, 1, 2, 3, 2, 3, 4
+    evidence.measure(measured)
+    quantiles = norm.ppf(np.array([0.5, 2, 4.5, 2, 4.5, 7, 4.5, 7, 8.5]) / 9)
+    np.testing.assert_allclose(evidence(measured)[:, 0], quantiles, atol=1e-12)
+
+
+def test_what_is_not_known_is_the_median() -> None:
+    measured = rows(9)
+    evidence = Evidence(PROBLEM, None, [Sum("sum", broken=frozenset(measured[:2])), Sum("infinite")], 0)
+    evidence.measure(measured)
+    assert evidence.names == ["1/sum"]
+    np.testing.assert_array_equal(evidence(measured)[:2], [[0.0], [0.0]])
+    assert evidence.of(measured[0]) == {}
+    assert measured[0] in evidence
+
+
+def test_an_exception_takes_no_other_candidate_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    measured = rows(6)
+    evidence = Evidence(PROBLEM, None, [Sum(broken=frozenset(measured[2:3]), raises=True)], 0)
+    with caplog.at_level(logging.WARNING):
+        evidence.measure(measured)
+    assert [bool(evidence.of(row)) for row in measured] == [True, True, False, True, True, True]
+    assert "no gradient" in caplog.text
+
+
+def test_random_numbers_are_those_of_the_request_and_the_generators_are_restored() -> None:
+    random.seed(5)
+    np.random.seed(5)
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    evidence = Evidence(PROBLEM, None, [Drawn()], 0)
+    evidence.measure(rows(4))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index, union-attr]
+    # The same seed for all: they are compared under the same random numbers.
+    assert len({evidence.of(row)["accuracy"] for row in rows(4)}) == 1
+    assert evidence.names == ["accuracy"]  # the metric by which candidates are compared, without the loss
+
+
+def test_kernel_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    x, decisions = rng.normal(size=(6, 3)), rng.random((6, 6))
+    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
+    theta = (0.3, 0.1, -2.0, 0.5, -1.0, -3.0)
+    expected = [
+        [
+            math.exp(-decisions[i, j] / math.exp(0.3) - sum(math.exp(w) * (x[i, k] - x[j, k]) ** 2 for k, w in weights))
+            for j in range(6)
+        ]
+        for i in range(6)
+        for weights in [list(enumerate(theta[3:]))]
+    ]
+    np.testing.assert_allclose(kernel(Distances(decisions, np.zeros((6, 6)), squares), theta), expected, rtol=1e-12)
+
+
+def test_noise_gets_no_weight() -> None:
+    """Values are a function of the first of two columns; the prior gives both the same weight."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 2))
+    values = np.sin(1.5 * x[:, 0])
+    nothing = np.zeros((40, 40))
+    theta = fit(Distances(nothing, nothing, (x.T[:, :, None] - x.T[:, None, :]) ** 2), values - values.mean())
+    start = prior(2)[0][3]
+    # A column without influence is limited by the prior alone: e^-2 is two of its standard deviations.
+    assert theta[4] < start - 2 < start - 0.5 < theta[3]
+
+
+def test_measurements_are_limited_and_recorded_and_not_repeated() -> None:
+    evaluator = Sum("sum", "noise")
+    space = ToySpace(blocks=12, options=4)
+    search = SurrogateSearch(space, PROBLEM, seed=0, evidence=[evaluator], pool=30, screened=4)
+    for number in range(15):
+        (proposal,) = search.ask(1)
+        assert set(proposal.info["evidence"]) == {"sum", "noise"}  # type: ignore[call-overload]
+        search.tell([Trial(number, proposal.architecture, {"accuracy": number % 7}, {})])
+    # Four random trials need none: they are from the pool.
+    assert len(evaluator.requests) <= 30 + 11 * 4
+    keys = [request.architecture.key for request in evaluator.requests]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_resumed_search_measures_nothing_again_and_proposes_the_same() -> None:
+    whole = SurrogateSearch(SPACE, PROBLEM, seed=3, evidence=[Sum("sum", "noise")], pool=30, screened=5)
+    first = drive(whole, 9)
+    state = whole.search_state()
+    evaluator = Sum("sum", "noise")
+    resumed = SurrogateSearch(SPACE, PROBLEM, seed=3, evidence=[evaluator], pool=30, screened=5)
+    resumed.load_search_state(state)
+    assert [p.architecture for p in drive(resumed, 8)] == [p.architecture for p in drive(whole, 8)]
+    assert not {request.architecture for request in evaluator.requests} & {p.architecture for p in first}
+    assert len(evaluator.requests) <= 8 * 5
+
+
+def test_trials_of_others_are_measured() -> None:
+    evaluator = Sum()
+    search = SurrogateSearch(SPACE, PROBLEM, seed=0, evidence=[evaluator], pool=2, screened=0)
+    foreign = rows(6)
+    search.tell([Trial(number, row, {"accuracy": total(row)}, {}) for number, row in enumerate(foreign)])
+    (proposal,) = search.ask(1)
+    assert proposal.info["origin"] == "model"
+    assert {row.key for row in foreign} <= {request.architecture.key for request in evaluator.requests}
