@@ -19,6 +19,7 @@ from automl_nas.space.operators import Decisions
 
 _BYTE = 8
 _WORD = 32
+_MANY = 16  # from this number of decisions on, drawing all at once is faster than one after the other
 
 
 @final
@@ -65,6 +66,7 @@ class IntegerCodec:
             (name, {value: number for number, value in enumerate(values)})
             for name, values in zip(self._names, self._values, strict=True)
         )
+        self._bulk = _bulk_draws(draws) if small and len(draws) >= _MANY else None
         self._free = tuple(draw for draw, decision in zip(draws, decisions.values(), strict=True) if decision.size > 1)
         self._low = int.from_bytes(bytes([1]) * len(self._names), "little")
         self._field = (1 << width) - 1
@@ -100,6 +102,15 @@ class IntegerCodec:
     def sample(self, rng: random.Random) -> int:
         """Draw every decision uniformly and independently."""
         bits_of = rng.getrandbits
+        if self._bulk is not None:
+            # A call of getrandbits for at most 32 bits takes the highest bits of one word of the generator, and one for
+            # many words takes the words in order: here the highest byte of each. No word is taken that is not needed.
+            table, rejected = self._bulk
+            accepted, count = b"", len(self._names)
+            while missing := count - len(accepted):
+                words = bits_of(_WORD * missing).to_bytes(_WORD // 8 * missing, "little")
+                accepted += words[3::4].translate(table, rejected)
+            return int.from_bytes(accepted, "little")
         if self._width == _BYTE:
             indices = []
             for _, bits, count, _ in self._draws:
@@ -185,6 +196,19 @@ class IntegerCodec:
 
 _Draw = tuple[int, int, int, Callable[[random.Random], int] | None]
 """How a field is drawn: its first bit, the number of bits to draw, the number of options; or a function that draws."""
+
+
+def _bulk_draws(draws: Sequence[_Draw]) -> tuple[bytes, bytes] | None:
+    """Return highest byte of a random word -> index, and the bytes for which another word is drawn.
+
+    None if the numbers of options differ, or an index needs more bits than a byte has.
+    """
+    if len({(bits, count) for _, bits, count, _ in draws}) != 1 or draws[0][1] > _BYTE:
+        return None
+    _, bits, count, _ = draws[0]
+    indices = [byte >> (_BYTE - bits) for byte in range(256)]
+    rejected = bytes(byte for byte, index in enumerate(indices) if index >= count)
+    return bytes(indices), rejected
 
 
 def _draw_number(rng: random.Random, bits: int, count: int, sample: Callable[[random.Random], int] | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import getitem
 from typing import final
 
 import numpy as np
@@ -36,14 +37,15 @@ class Features:
     ordered: Array
     costs: Array
 
-    def distances(self, other: Features) -> tuple[Array, Array]:
+    def distances(self, other: Features) -> tuple[Array, Array | None]:
         """Return the shares of decisions that differ, and squared distances of costs; each of shape ``(n, m)``.
+
+        Without costs the second is None.
 
         Two options of an `Ordinal` differ by the distance of their positions.
         """
         count = self.unordered.shape[1] + self.ordered.shape[1]
-        shape = (len(self.unordered), len(other.unordered))
-        different = np.zeros(shape)
+        different = np.zeros((len(self.unordered), len(other.unordered)))
         width = self.unordered.shape[1]
         options = 1 + int(max(self.unordered.max(initial=0), other.unordered.max(initial=0)))
         if options > _FEW_OPTIONS:
@@ -51,12 +53,16 @@ class Features:
         elif width:
             # The number of equal decisions is a product of one-hot codes; 32 bits hold it exactly. Dividing and
             # multiplying rounds as the other branch does.
-            same = _one_hot(self.unordered, options) @ _one_hot(other.unordered, options).T
-            different += (width - same.astype(np.float64)) / width * width
+            own = _one_hot(self.unordered, options)
+            same = (own @ (own if other is self else _one_hot(other.unordered, options)).T).astype(np.float64)
+            np.subtract(width, same, out=same)
+            same /= width
+            same *= width
+            different = same
         if self.ordered.shape[1]:
             different += cdist(self.ordered, other.ordered, "cityblock")
-        costs = cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else np.zeros(shape)
-        return different / max(count, 1), costs
+        different /= max(count, 1)
+        return different, cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else None
 
     def concatenated(self, other: Features) -> Features:
         """Return the features of these architectures followed by the other ones."""
@@ -65,8 +71,11 @@ class Features:
 
 
 def _one_hot(codes: Array, options: int) -> NDArray[np.float32]:
-    hot = codes[:, :, None] == np.arange(options)
-    one_hot: NDArray[np.float32] = hot.reshape(len(codes), -1).astype(np.float32)
+    count, width = codes.shape
+    one_hot = np.zeros((count, width * options), dtype=np.float32)
+    places = codes.astype(np.intp)
+    places += np.arange(width) * options
+    one_hot[np.arange(count)[:, None], places] = 1.0
     return one_hot
 
 
@@ -97,12 +106,15 @@ class Featurizer:
         self._lengths = np.array([length for order, length in ordered if order], dtype=np.float64)
         self._cache: dict[Architecture, tuple[Array, list[float]]] = {}
         # Without a Subset, and with options that also differ in Python (1 and True do not), a code is a few look-ups.
-        self._tables: list[tuple[str, dict[Value, int]]] | None = None
+        self._tables: list[dict[Value, int]] | None = None
+        self._decisions = list(space.decisions)
+        self._small = all(
+            isinstance(decision, Choice) and decision.size <= 256 for decision in space.decisions.values()
+        )
         choices = {name: decision for name, decision in space.decisions.items() if isinstance(decision, Choice)}
         if len(choices) == len(space.decisions) and all(len({*c.options}) == c.size for c in choices.values()):
             self._tables = [
-                (name, {option: place for place, option in enumerate(decision.options)})
-                for name, decision in choices.items()
+                {option: place for place, option in enumerate(decision.options)} for decision in choices.values()
             ]
         self._names: list[str] = []
         self._center = self._scale = self._largest = np.zeros(0)
@@ -134,7 +146,10 @@ class Featurizer:
     def _code(self, architecture: Architecture) -> Array:
         if self._tables is None:
             return np.array(encode(architecture, self._space.decisions), dtype=np.float64)
-        return np.array([places[architecture[name]] for name, places in self._tables], dtype=np.float64)
+        ordered = list(architecture) == self._decisions
+        values = architecture.values() if ordered else [architecture[name] for name in self._decisions]
+        codes = list(map(getitem, self._tables, values))
+        return np.frombuffer(bytes(codes), np.uint8) if self._small else np.array(codes, dtype=np.float64)
 
     def _encode(self, architecture: Architecture) -> tuple[Array, list[float]]:
         encoded = self._cache.get(architecture)

@@ -69,12 +69,12 @@ class Distances:
 
     Attributes:
         decisions: 0 to 1, shape ``(n, m)``.
-        costs: squared, shape ``(n, m)``.
+        costs: squared, shape ``(n, m)``; None: no costs.
         evidence: squared, one matrix for each column of evidence, shape ``(columns, n, m)``; None: no evidence.
     """
 
     decisions: Array
-    costs: Array
+    costs: Array | None = None
     evidence: Array | None = None
 
     @property
@@ -97,7 +97,9 @@ def kernel(distances: Distances, theta: Theta) -> Array:
     Returns:
         The covariances, shape ``(n, m)``.
     """
-    exponent = -distances.decisions * math.exp(-theta[0]) - distances.costs * math.exp(-2 * theta[1])
+    exponent = distances.decisions * -math.exp(-theta[0])
+    if distances.costs is not None:
+        exponent -= distances.costs * math.exp(-2 * theta[1])
     if distances.evidence is not None and len(distances.evidence):
         exponent -= np.tensordot(np.exp(theta[3:]), distances.evidence, 1)
     covariances: Array = np.exp(exponent, out=exponent)
@@ -158,7 +160,7 @@ def _factor(distances: Distances, theta: Theta) -> Array:
     matrix = kernel(distances, theta)
     matrix[np.diag_indices_from(matrix)] += math.exp(theta[2]) + 1e-8
     lower: Array = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
-    return np.tril(lower)
+    return lower  # what lies above the diagonal is never read
 
 
 @final

@@ -12,6 +12,10 @@ from automl_nas.space import Architecture, Choice, Decision, Ordinal, Subset, op
 from automl_nas.space.integer_codec import IntegerCodec
 
 SPACES: dict[str, Mapping[str, Decision]] = {
+    "many of as many options": {f"d{place}": Choice(("a", "b", "c")) for place in range(40)},
+    "many of one option": {f"d{place}": Choice((7,)) for place in range(20)} | {"free": Choice((1, 2))},
+    "many of 255 options": {f"d{place}": Choice(tuple(range(255))) for place in range(17)},
+    "many of 256 options": {f"d{place}": Choice(tuple(range(256))) for place in range(17)},
     "choices": {f"d{place}": Choice(("none", "skip", "conv3", "conv5", "pool")) for place in range(6)},
     "of sizes": {"one": Choice(("only",)), "two": Choice((8, 16)), "many": Ordinal(tuple(range(256)))},
     "more than a byte": {"wide": Ordinal(tuple(range(257))), "flag": Choice((True, False))},
