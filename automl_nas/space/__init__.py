@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from automl_nas.space.modules.elastic_layers.linear import ElasticLinear as ElasticLinear
     from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d as ElasticBatchNorm2d
     from automl_nas.space.modules.elastic_layers.parameter import ElasticParameter as ElasticParameter
+    from automl_nas.space.modules.elastic_layers.squeeze_excitation import (
+        ElasticSqueezeExcitation as ElasticSqueezeExcitation,
+    )
     from automl_nas.space.modules.repeat import Repeat as Repeat
     from automl_nas.space.modules.replacement import KEEP as KEEP, replace as replace
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
@@ -100,6 +103,7 @@ _HOMES = {
     "modules.elastic_layers.linear": ("ElasticLinear",),
     "modules.elastic_layers.normalisation": ("ElasticBatchNorm2d",),
     "modules.elastic_layers.parameter": ("ElasticParameter",),
+    "modules.elastic_layers.squeeze_excitation": ("ElasticSqueezeExcitation",),
     "modules.repeat": ("Repeat",),
     "modules.replacement": (
         "KEEP",

@@ -33,3 +33,8 @@ def register_spaces(register: Register) -> None:
         "automl_nas_spaces.mlp:mlp",
         summary="residual multilayer perceptrons for tables: widths, depth, activation, normalisation",
     )
+    register(
+        "mobilenet_v3",
+        "automl_nas_spaces.mobile.mobilenet_v3:mobilenet_v3",
+        summary="once-for-all: MobileNetV3 with a kernel and an expansion for every block and a depth for every stage",
+    )

@@ -34,6 +34,7 @@ IMAGENET = ROOT / "examples" / "configs" / "spos_imagenet.yaml"  # in test_image
 FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 DARTS = ROOT / "examples" / "configs" / "darts_digits.yaml"
+MOBILE = ROOT / "examples" / "configs" / "mobilenet_v3_digits.yaml"
 ONE_SHOT = ROOT / "examples" / "configs" / "one_shot_nasbench201.yaml"  # in plugins/benchmarks/one_shot
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -142,6 +143,7 @@ def test_every_configuration_is_tested_here() -> None:
         FOLDER,
         LATENCY,
         *MIXED,
+        MOBILE,
         ONE_SHOT,
         QUICKSTART,
         RANKING,
@@ -191,6 +193,17 @@ def test_blocks_and_channels_run_at_toy_size(tmp_path: Path) -> None:
     (block,) = [name for name in result.plan.space.decisions if name == "stage1.block1.scale"]
     assert result.best.architecture[block] in (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
     assert result.plan.stages[1].problem.feasible(result.best.architecture)
+
+
+@pytest.mark.slow
+def test_once_for_all_runs_at_toy_size(tmp_path: Path) -> None:
+    changes = ["space.widths=[8, 8]", "space.depths=[1, 2]", "space.last_channels=[16, 16]", "final.train.epochs=1"]
+    changes += ["stages.supernet.strategy.train={epochs: 1}", "stages.search.evaluator.recalibration_images=64"]
+    changes += [f"stages.search.strategy.{key}=2" for key in ("population", "generations", "top_k")]
+    changes += ["problem.constraints.flops=<= 0.9 * largest", "final.baselines=[random]"]
+    result = automl_nas.search(Configuration.read(MOBILE, changes).value, out=tmp_path / "run")
+    assert result.plan.stages[1].problem.feasible(result.best.architecture)
+    assert {"model.safetensors", "model.onnx", "model.pt2"} < {path.name for path in result.files}
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Convolutions of searched width."""
+"""Convolutions of searched width and kernel."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,38 +14,52 @@ from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal, plain_options
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow_copy
+from automl_nas.space.modules.elastic_layers.kernels import KernelTransformation, centre, check_kernels
 from automl_nas.space.modules.elastic_layers.slices import Transform, check_width, plain_layer
+
+WidthRule: TypeAlias = Callable[[int], int]
+"""Number of input channels -> number of output channels; it must not decrease."""
+
+KERNEL = "kernel"
+"""The last part of the name of a decision about a kernel."""
 
 
 @final
 class ElasticConv2d(ChoiceModule, nn.Conv2d):
-    """A convolution whose output width may be searched and whose input width follows its input.
+    """A convolution whose output width and kernel may be searched and whose input width follows its input.
 
-    The weight has the largest widths; the first rows and columns are used (SPOS channel search; once-for-all). It is an
-    ``nn.Conv2d``, so code that initialises layers by type initialises it too.
+    The weight has the largest widths; the first rows and columns are used (SPOS channel search; once-for-all), and of a
+    kernel its centre. It is an ``nn.Conv2d``, so code that initialises layers by type initialises it too.
 
     Args:
         in_channels: the largest number of input channels.
-        out_channels: a number: no decision; an increasing sequence of numbers: an `Ordinal` of these widths; option ->
-            number: an `Ordinal` of the options, such as scales that are tied among layers of different widths. A
-            depthwise convolution (``groups == in_channels == out_channels``) follows its input and has no decision.
+        out_channels: a number: no decision; a function of the number of input channels, such as ``lambda n: 4 * n``:
+            no decision, the width follows the input; an increasing sequence of numbers: an `Ordinal` of these widths;
+            option -> number or function: an `Ordinal` of the options, such as scales that are tied among layers of
+            different widths. A depthwise convolution (``groups == in_channels == out_channels``) follows its input and
+            has no decision about its width.
         kernel_size: as in ``nn.Conv2d``.
         stride: as in ``nn.Conv2d``.
-        padding: as in ``nn.Conv2d``.
+        padding: as in ``nn.Conv2d``; that of a smaller kernel is as much smaller that the output has the same size.
         dilation: as in ``nn.Conv2d``.
         groups: 1, or ``in_channels`` for a depthwise convolution.
         bias: as in ``nn.Conv2d``.
-        name: the name of the decision; None: the module's path. Layers of the same name have tied widths, as layers
-            whose outputs are added must.
+        name: the name of the decision about the width; None: the module's path. Layers of the same name have tied
+            widths, as layers whose outputs are added must.
+        kernels: sides of square kernels, increasing, the last of which is ``kernel_size``: an `Ordinal` of the name
+            ``<name>.kernel``; empty: no decision.
+        kernel_transformation: whether trained matrices make smaller kernels of the centre of larger ones; see
+            `KernelTransformation`.
 
     Raises:
-        SpaceError: ``groups`` is neither 1 nor that of a depthwise convolution, or a width is missing or below 1.
+        SpaceError: ``groups`` is neither 1 nor that of a depthwise convolution, a width is missing or below 1, or
+            kernels do not fit to ``kernel_size`` and ``padding``.
     """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int | Sequence[int] | Mapping[Scalar, int],
+        out_channels: int | WidthRule | Sequence[int] | Mapping[Scalar, int | WidthRule],
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] | str = 0,
@@ -53,16 +67,18 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         groups: int = 1,
         bias: bool = True,
         name: str | None = None,
+        kernels: Sequence[int] = (),
+        kernel_transformation: bool = False,
     ) -> None:
         if not isinstance(out_channels, Iterable):
             out_channels = _width(out_channels)
         options = _option_widths(out_channels)
-        widths = tuple(options.values())
+        widths = [_largest(width, in_channels) for width in options.values()]
         if not widths:
             raise SpaceError("an ElasticConv2d needs at least one output width")
         if min(widths) < 1:
             raise SpaceError(f"the output widths of an ElasticConv2d must be at least 1, not {min(widths)}")
-        if groups != 1 and (groups != in_channels or widths != (in_channels,)):
+        if groups != 1 and (groups != in_channels or widths != [in_channels] or callable(out_channels)):
             raise SpaceError(
                 "an ElasticConv2d needs groups=1, or must be depthwise without a decision (groups == in_channels == "
                 f"out_channels), not groups={groups} with {in_channels} -> {out_channels}"
@@ -71,94 +87,150 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         self._init_choice(name)
         self._options = options
         self._widths = (
-            None if isinstance(out_channels, int) else Ordinal(plain_options(out_channels, "an ElasticConv2d"))
+            Ordinal(plain_options(out_channels, "an ElasticConv2d")) if isinstance(out_channels, Iterable) else None
         )
-        self._active: int | None = None
+        self._kernels: Ordinal | None = None
+        self.transformation: KernelTransformation | None = None
+        if kernels:
+            check_kernels(kernels, self.kernel_size, self.dilation, self.padding)
+            self._kernels = Ordinal(tuple(kernels))
+            if kernel_transformation:
+                self.transformation = KernelTransformation(kernels)
+        elif kernel_transformation:
+            raise SpaceError("the kernel transformation of an ElasticConv2d needs kernels to choose from")
+        # Of a view: what was selected. A width that follows the input is known when the input is.
+        self._active_width: int | WidthRule | None = None
+        self._active_kernel: int | None = None
 
     def decisions(self) -> Mapping[str, Decision]:
-        """Return the decision about the width, if there are several widths."""
-        return {} if self._widths is None else {"": self._widths}
+        """Return the decisions about the width and the kernel, if there are several."""
+        decisions: dict[str, Decision] = {}
+        if self._widths is not None:
+            decisions[""] = self._widths
+        if self._kernels is not None:
+            decisions[KERNEL] = self._kernels
+        return decisions
 
     def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the convolution with its output width set."""
-        if self._widths is None:
-            return self
-        twin = shallow_copy(self)
-        assert isinstance(twin, ElasticConv2d)
-        twin._active = self._width(choices)
-        return twin
+        """Return the convolution with its output width and its kernel set."""
+        return self._selected(choices)
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return a plain ``nn.Conv2d`` with copies of the rows and columns in use."""
+        """Return a plain ``nn.Conv2d`` with copies of the rows, columns and kernels in use."""
         inputs = resolver.input_shape(self)[1]
-        outputs = self._width(choices) if self._widths is not None else self._following_width(inputs)
+        selected = self._selected(choices)
+        outputs, kernel = selected._outputs(inputs), selected._active_kernel
+        weight, bias = selected._slices(inputs, outputs)
         settings: dict[str, Any] = {
-            "kernel_size": self.kernel_size,
+            "kernel_size": self.kernel_size if kernel is None else kernel,
             "stride": self.stride,
-            "padding": self.padding,
+            "padding": selected._padding(),
             "dilation": self.dilation,
             "groups": 1 if self.groups == 1 else inputs,
             "bias": self.bias is not None,
         }
-        is_largest = (inputs, outputs) == (self.in_channels, self.out_channels)
-        return plain_layer(
-            lambda: nn.Conv2d(inputs, outputs, **settings), self, self._slices(inputs, outputs), resolver, is_largest
-        )
+        is_largest = weight.shape == self.weight.shape
+        return plain_layer(lambda: nn.Conv2d(inputs, outputs, **settings), self, (weight, bias), resolver, is_largest)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return the width."""
+        """Return the width and the kernel."""
         return values, ()
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Remove widths from the decision; the weights keep their shape, so that they stay the same Parameters."""
+        """Remove options from the decisions; the weights keep their shape, so that they stay the same Parameters."""
         if self._widths is not None:
             self._widths = Ordinal(live[""])
+        if self._kernels is not None:
+            self._kernels = Ordinal(live[KERNEL])
 
     def forward(self, x: Tensor, transform: Transform | None = None) -> Tensor:  # type: ignore[override]
-        """Convolve with the first rows and columns of the weight.
+        """Convolve with the first rows and columns of the weight, and the centre of its kernels.
 
         Args:
             x: the input.
-            transform: applied to these rows and columns first, such as a quantiser; None: they are used as they are.
+            transform: applied to these weights first, such as a quantiser; None: they are used as they are.
         """
-        if self._widths is not None and self._active is None:
+        undecided = self._widths is not None and self._active_width is None
+        if undecided or (self._kernels is not None and self._active_kernel is None):
             self.raise_unresolved()
         inputs = x.shape[1]
-        weight, bias = self._slices(inputs, self._following_width(inputs) if self._active is None else self._active)
+        weight, bias = self._slices(inputs, self._outputs(inputs))
         if transform is not None:
             weight = transform(weight)
         groups = 1 if self.groups == 1 else inputs
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        return F.conv2d(x, weight, bias, self.stride, self._padding(), self.dilation, groups)
 
-    def _width(self, choices: Mapping[str, ResolvedChoice]) -> int:
-        width = choices[""]
-        if width.weights is not None:
-            raise SpaceError(
-                f"the width '{self.path}' takes values only, since outputs of different widths cannot be weighted "
-                "(ModuleSpace.weighable contains the decisions that can)"
-            )
-        return self._options[width.options[0]]
+    def _selected(self, choices: Mapping[str, ResolvedChoice]) -> ElasticConv2d:
+        """Return a view: itself if nothing is decided."""
+        for key, choice in choices.items():
+            if choice.weights is not None:
+                what, name = ("kernel", f"{self.path}.{KERNEL}") if key else ("width", self.path)
+                raise SpaceError(
+                    f"the {what} '{name}' takes values only, since "
+                    + ("kernels share their weights" if key else "outputs of different widths cannot be weighted")
+                    + " (ModuleSpace.weighable contains the decisions that can)"
+                )
+        if not choices:
+            return self
+        twin = shallow_copy(self)
+        assert isinstance(twin, ElasticConv2d)
+        if "" in choices:
+            twin._active_width = self._options[choices[""].options[0]]
+        if KERNEL in choices:
+            kernel = choices[KERNEL].options[0]
+            assert isinstance(kernel, int)
+            twin._active_kernel = kernel
+        return twin
 
-    def _following_width(self, inputs: int) -> int:
-        return self.out_channels if self.groups == 1 else inputs
+    def _outputs(self, inputs: int) -> int:
+        if self.groups != 1:
+            return inputs
+        width = self._active_width
+        if width is None:
+            (width,) = self._options.values()
+        return width(inputs) if callable(width) else width
 
     def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
         check_width(self.path, inputs, self.in_channels)
+        if outputs > self.out_channels:
+            raise SpaceError(
+                f"the elastic layer '{self.path}' has weights for at most {self.out_channels} outputs, but its rule "
+                f"returns {outputs} for {inputs} inputs; a rule must not decrease"
+            )
         weight = self.weight[:outputs, :inputs] if self.groups == 1 else self.weight[:outputs]
+        if self._active_kernel is not None:
+            if self.transformation is None:
+                weight = centre(weight, self._active_kernel)
+            else:
+                weight = self.transformation(weight, self._active_kernel)
         return weight, None if self.bias is None else self.bias[:outputs]
 
+    def _padding(self) -> tuple[int, ...] | str:
+        if self._active_kernel is None or isinstance(self.padding, str):
+            return self.padding
+        less = (self.kernel_size[0] - self._active_kernel) // 2
+        return tuple(pad - less * step for pad, step in zip(self.padding, self.dilation, strict=True))
 
-def _option_widths(out_channels: int | Sequence[int] | Mapping[Scalar, int]) -> dict[Scalar, int]:
-    """Return option of the decision -> number of output channels."""
-    if isinstance(out_channels, int):
-        return {out_channels: out_channels}
+
+def _option_widths(
+    out_channels: int | WidthRule | Sequence[int] | Mapping[Scalar, int | WidthRule],
+) -> dict[Scalar, int | WidthRule]:
+    """Return option of the decision -> number of output channels, or the rule; one entry if nothing is decided."""
+    if not isinstance(out_channels, Iterable):
+        return {0: out_channels}
     options = plain_options(out_channels, "an ElasticConv2d")
     widths = out_channels.values() if isinstance(out_channels, Mapping) else out_channels
     return dict(zip(options, map(_width, widths), strict=True))
 
 
-def _width(number: object) -> int:
+def _width(number: object) -> int | WidthRule:
+    if callable(number):
+        return number
     try:
         return operator.index(number)  # type: ignore[arg-type]
     except TypeError:
         raise SpaceError(f"the output widths of an ElasticConv2d are whole numbers, not {number!r}") from None
+
+
+def _largest(width: int | WidthRule, inputs: int) -> int:
+    return width(inputs) if callable(width) else width
