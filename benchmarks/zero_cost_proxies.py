@@ -2,15 +2,17 @@
 
 Published are the values of Krishnakumar et al. 2022 (arXiv 2210.03230) for CIFAR-10: one batch of 64 augmented training
 images, fresh weights of another seed, and networks whose cells have batch normalisation without weights. Both sides are
-compared on the same random networks with distinct functions: Spearman's correlation of our values with theirs, of both
-with the test accuracy after 200 epochs, and with our own values for other weights and images, which says what noise
-allows. Then processor seconds per network for each proxy.
+compared on the same random networks with distinct functions: Spearman's correlation of our values with theirs (with
+its 95 % interval, by bootstrap over the networks), of our own values for two draws of weights and images, which says
+what noise allows, of their mean with the published values, and of both with the test accuracy after 200 epochs. Then
+processor seconds per network for each proxy alone (in the others, proxies share a backward pass).
 
     python benchmarks/zero_cost_proxies.py VALUES.csv.gz CODES.csv.gz IMAGES.npz [--networks 300] [--record FILE]
 
 VALUES has a row for each network: its index in NAS-Bench-201 and columns such as ``c10_synflow``. CODES has the columns
 ``index`` and ``ops``, the six digits of the cell. IMAGES has CIFAR-10 as the task `npz` reads it. With `--record FILE`,
-the values of each network are a line of FILE, and the same command computes the missing ones only.
+the values of each network are a line of FILE, and the same command computes the missing ones only; `--show` computes
+none, and prints what the record has.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +43,27 @@ from automl_nas_vision.npz import Npz
 FAILED = -1e8
 """What the published file has instead of a value that is not finite."""
 
+TIMED = 20
+"""Number of networks for which each proxy computes alone."""
 
-def values(space: NASBench201, code: str, batch: Any, task: Npz, runtime: Runtime, seed: int) -> dict[str, float]:
-    """Return proxy -> value, and "seconds NAME" -> processor time, of one network."""
+RESAMPLES = 1000
+
+
+def values(
+    space: NASBench201, code: str, batch: Any, task: Npz, runtime: Runtime, seed: int, timed: bool
+) -> dict[str, float]:
+    """Return proxy -> value of one network, and "seconds NAME" -> processor time if it is timed."""
     with runtime.seeded(seed, "init"):
         network = runtime.place(space.build(space.architecture(code)))
     computed: dict[str, float] = {}
+    shared = Probe(network, *batch, task.loss)
     for name, proxy in PROXIES.items():
         begun = time.process_time()
         with runtime.seeded(seed, "evaluation"):
-            value = proxy(Probe(network, *batch, task.loss))
+            value = proxy(Probe(network, *batch, task.loss) if timed else shared)
         computed[name] = value if math.isfinite(value) else FAILED
-        computed[f"seconds {name}"] = time.process_time() - begun
+        if timed:
+            computed[f"seconds {name}"] = time.process_time() - begun
     return computed
 
 
@@ -61,8 +73,16 @@ def read(path: Path) -> dict[int, dict[str, str]]:
         return {int(row["index"]): row for row in csv.DictReader(file)}
 
 
-def spearman(one: list[float], other: list[float]) -> float:
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     return float(stats.spearmanr(one, other).statistic)
+
+
+def interval(one: list[float], other: list[float]) -> str:
+    """Return the 95 % interval of Spearman's correlation, by bootstrap over the networks."""
+    generator, pairs = np.random.default_rng(0), np.array([one, other])
+    drawn = (pairs[:, generator.integers(0, len(one), len(one))] for _ in range(RESAMPLES))
+    low, high = np.quantile([spearman(*each) for each in drawn], [0.025, 0.975])
+    return f"{spearman(one, other):.3f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
@@ -73,37 +93,57 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=300)
     parser.add_argument("--repeated", type=int, default=100, help="networks that are computed with a second seed")
     parser.add_argument("--record", type=Path, help="the file that stores the values")
+    parser.add_argument("--show", action="store_true", help="print what the record has")
     settings = parser.parse_args()
     torch.set_num_threads(1)
     published, codes = read(settings.values), read(settings.codes)
     rows = random.Random(0).sample(sorted(published), len(published))[: settings.networks]
-    task = Npz(path=settings.images, batch_size=64, label_smoothing=0.0)
     space, truth = NASBench201(affine=False), load_table("nasbench201").lookup("cifar10_test_200")
-    runtime = Runtime(device="cpu")
     recorded: dict[str, dict[str, float]] = {}
     if settings.record and settings.record.exists():
         recorded = dict(json.loads(line) for line in settings.record.read_text(encoding="utf-8").splitlines())
+    if not settings.show:
+        compute(rows, codes, space, settings, recorded)
+    rows = [row for row in rows if f"{row}/0" in recorded]
+    twice = [row for row in rows if f"{row}/1" in recorded]
+    print(f"{len(rows)} networks, {len(twice)} of them with two draws, CIFAR-10; Spearman's correlations")
+    print("| proxy | ours and published | two draws | their mean and published | accuracy: ours | published | s |")
+    print("|---|---|---|---|---|---|---|")
+    accuracy = [truth(space.architecture(codes[row]["ops"])) for row in rows]
+    for name in PROXIES:
+        ours, again = ({row: recorded[f"{row}/{draw}"][name] for row in some} for draw, some in ((0, rows), (1, twice)))
+        theirs = {row: float(published[row][f"c10_{name}"]) for row in rows}
+        times = [record[f"seconds {name}"] for record in recorded.values() if f"seconds {name}" in record]
+        cells = (
+            spearman([ours[row] for row in twice], list(again.values())),
+            spearman([ours[row] + again[row] for row in twice], [theirs[row] for row in twice]),
+            spearman(list(ours.values()), accuracy),
+            spearman(list(theirs.values()), accuracy),
+        )
+        agreement = interval(list(ours.values()), list(theirs.values()))
+        shown = " | ".join(f"{cell:.3f}" for cell in cells)
+        print(f"| `{name}` | {agreement} | {shown} | {float(np.median(times)):.2f} |")
+
+
+def compute(
+    rows: list[int],
+    codes: dict[int, dict[str, str]],
+    space: NASBench201,
+    settings: argparse.Namespace,
+    recorded: dict[str, dict[str, float]],
+) -> None:
+    """Add the values that `recorded` does not have, in the order of the networks."""
+    task, runtime = Npz(path=settings.images, batch_size=64, label_smoothing=0.0), Runtime(device="cpu")
     batches = {seed: first_batch(task, 64, stream_seed(seed, "zero-cost")) for seed in (0, 1)}
     for number, row in enumerate(rows):
         for seed in (0, 1)[: 2 if number < settings.repeated else 1]:
             if (key := f"{row}/{seed}") in recorded:
                 continue
-            recorded[key] = values(space, codes[row]["ops"], batches[seed], task, runtime, seed)
+            timed = number < TIMED and not seed
+            recorded[key] = values(space, codes[row]["ops"], batches[seed], task, runtime, seed, timed)
             if settings.record:
                 with settings.record.open("a", encoding="utf-8") as file:
                     file.write(json.dumps([key, recorded[key]]) + "\n")
-    print(f"{len(rows)} networks, CIFAR-10; Spearman's correlations")
-    print("| proxy | ours and published | ours: two seeds | accuracy: ours | accuracy: published | s per network |")
-    print("|---|---|---|---|---|---|")
-    accuracy = [truth(space.architecture(codes[row]["ops"])) for row in rows]
-    for name in PROXIES:
-        ours = [recorded[f"{row}/0"][name] for row in rows]
-        theirs = [float(published[row][f"c10_{name}"]) for row in rows]
-        again = [recorded[f"{row}/1"][name] for row in rows[: settings.repeated]]
-        seconds = float(np.median([recorded[f"{row}/0"][f"seconds {name}"] for row in rows]))
-        cells = (spearman(ours, theirs), spearman(ours[: len(again)], again))
-        cells += (spearman(ours, accuracy), spearman(theirs, accuracy))
-        print(f"| `{name}` | {' | '.join(f'{cell:.3f}' for cell in cells)} | {seconds:.2f} |")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ CONTRACTS: dict[str, type[testing.Contract]] = {
     "AskTellContract": testing.AskTellContract,
     "StrategyContract": testing.StrategyContract,
     "EvaluatorContract": testing.EvaluatorContract,
+    "PrunerContract": testing.PrunerContract,
     "CostModelContract": testing.CostModelContract,
     "TaskContract": testing.TaskContract,
     "ExporterContract": testing.ExporterContract,

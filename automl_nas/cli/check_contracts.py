@@ -216,6 +216,8 @@ def _component(maker: _Maker) -> tuple[Any, dict[str, Any]]:
             "make_task": lambda self: testing.ToyTask(),
             "make_evaluator": lambda self, space: make(space, _weights(space)),
         }
+    if kind == "pruners":
+        return testing.PrunerContract, {"make": lambda self, problem: make(problem)}
     if kind == "cost_models":
         return testing.CostModelContract, {
             "make_space": lambda self: maker.space(skip=True),  # a cost may be the number of layers

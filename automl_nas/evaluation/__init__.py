@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from automl_nas.evaluation.costs.table import CostTable as CostTable, NotAdditiveError as NotAdditiveError
     from automl_nas.evaluation.costs.tabulated import Extremes as Extremes, TabulatedCost as TabulatedCost
     from automl_nas.evaluation.evaluator import (
+        Earlier as Earlier,
+        EarlierTrial as EarlierTrial,
         Evaluator as Evaluator,
         Outcome as Outcome,
         Request as Request,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         Delivery as Delivery,
         Exporter as Exporter,
     )
+    from automl_nas.evaluation.pruner import Judge as Judge, Pruner as Pruner
     from automl_nas.evaluation.rank_correlation import kendall_tau as kendall_tau
     from automl_nas.evaluation.runtime import Runtime as Runtime
     from automl_nas.evaluation.sampling import (
@@ -153,10 +156,16 @@ _HOMES = {
     "shortened": ("Shortened",),
     "statistics": ("wilson_interval",),
     "evaluator": (
+        "Earlier",
+        "EarlierTrial",
         "Evaluator",
         "Outcome",
         "Request",
         "State",
+    ),
+    "pruner": (
+        "Judge",
+        "Pruner",
     ),
     "artifacts": ("Artifacts",),
     "exporter": (

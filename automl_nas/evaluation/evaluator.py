@@ -48,6 +48,38 @@ class Reports:
 
 
 @dataclass(frozen=True)
+class EarlierTrial:
+    """A trial of a stage as its pruner sees it when it judges a later one.
+
+    Attributes:
+        number: the position of the trial in its stage, from 0.
+        state: COMPLETE, PRUNED or FAILED.
+        value: the first objective; None unless it is COMPLETE.
+        reports: (step, value) of its intermediate values, in order.
+        notes: what its judge noted.
+    """
+
+    number: int
+    state: State
+    value: float | None
+    reports: tuple[tuple[int, float], ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a pruner compares a trial with.
+
+    Attributes:
+        number: the position of the trial in its stage, from 0.
+        trials: those of the stage with the same fidelity that its strategy had received when the trial was proposed.
+    """
+
+    number: int
+    trials: tuple[EarlierTrial, ...]
+
+
+@dataclass(frozen=True)
 class Request:
     """One candidate to evaluate.
 
@@ -58,8 +90,10 @@ class Request:
         seed: the only source of randomness of the evaluation.
         scratch: a folder that is kept until the outcome is recorded, also after a crash; None: the evaluation cannot be
             resumed.
-        report: ``report(step, value)`` reports an intermediate value. It may raise `Pruned`, which the evaluator passes
-            on or turns into an outcome with state PRUNED.
+        report: ``report(step, value)`` reports an intermediate value of the first objective (the evaluator finds it in
+            `Problem`), or of the first metric of the task if the objective is not measured. It may raise `Pruned`,
+            which the evaluator passes on or turns into an outcome with state PRUNED.
+        earlier: what the pruner of the stage compares the trial with; None: the stage has no pruner.
     """
 
     number: int
@@ -68,6 +102,7 @@ class Request:
     fidelity: float | None = None
     scratch: LazyPath = LazyPath()  # noqa: RUF009 - a descriptor, one for the class
     report: Callable[[int, float], None] = field(default_factory=Reports, compare=False, repr=False)
+    earlier: Earlier | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

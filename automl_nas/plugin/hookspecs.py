@@ -33,6 +33,11 @@ def register_evaluators(register: Register) -> None:
 
 
 @hookspec
+def register_pruners(register: Register) -> None:
+    """Register pruners, which stop evaluations early: classes derived from `Pruner`."""
+
+
+@hookspec
 def register_cost_models(register: Register) -> None:
     """Register cost models: classes derived from `CostModel`. The name is that of the metric in constraints."""
 

@@ -32,6 +32,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "spaces": Kind("space", "automl_nas.space.space:SearchSpace"),
         "strategies": Kind("strategy", "automl_nas.strategy.base:Strategy"),
         "evaluators": Kind("evaluator", "automl_nas.evaluation.evaluator:Evaluator"),
+        "pruners": Kind("pruner", "automl_nas.evaluation.pruner:Pruner"),
         "cost_models": Kind("cost model", "automl_nas.evaluation.costs.model:CostModel"),
         "tasks": Kind("task", "automl_nas.evaluation.task:Task"),
         "exporters": Kind("exporter", "automl_nas.evaluation.exporter:Exporter"),

@@ -138,7 +138,11 @@ def _component_code(plan: Plan) -> dict[str, str]:
     registry = plan.components.registry
     parts: list[object] = [plan.space, plan.final_space, plan.task, plan.final_task, *plan.components.objects.values()]
     for stage in plan.stages:
-        for kind, spec in (("strategies", stage.settings.strategy), ("evaluators", stage.settings.evaluator)):
+        for kind, spec in (
+            ("strategies", stage.settings.strategy),
+            ("evaluators", stage.settings.evaluator),
+            ("pruners", stage.settings.pruner),
+        ):
             if spec is not None and spec["name"] not in registry.names(kind):
                 parts.append(plan.components.class_of(kind, spec["name"], stage.path))
     digests = {}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from automl_nas.testing.exporters import ExporterContract as ExporterContract
     from automl_nas.testing.observers import ObserverContract as ObserverContract
     from automl_nas.testing.plugins import PluginContract as PluginContract
+    from automl_nas.testing.pruners import PrunerContract as PrunerContract
     from automl_nas.testing.second_process import Origin as Origin
     from automl_nas.testing.services import SimulatedServices as SimulatedServices, finished as finished
     from automl_nas.testing.spaces import SearchSpaceContract as SearchSpaceContract
@@ -58,6 +59,7 @@ _HOMES = {
     "exporters": ("ExporterContract",),
     "observers": ("ObserverContract",),
     "plugins": ("PluginContract",),
+    "pruners": ("PrunerContract",),
     "spaces": ("SearchSpaceContract",),
     "supernets": ("SupernetContract",),
     "strategies": ("StrategyContract",),

@@ -1,8 +1,8 @@
 """The toys as a plugin, for tests with configurations that hold only names, such as tests with several processes.
 
 The plugin is not installed. A test loads it with ``PluginManager.register_module``; `installed_toys` makes it available
-in other processes. It registers the spaces ``toy`` and ``failing``, the evaluators ``toy``, ``failing`` and
-``event_log``, the strategy ``random_proposals`` and the cost model ``toy_cost``.
+in other processes. It registers the spaces ``toy`` and ``failing``, the evaluators ``toy``, ``failing``,
+``curves`` and ``event_log``, the strategy ``random_proposals`` and the cost model ``toy_cost``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators."""
     register("toy", "automl_nas.testing.toys:ToyEvaluator", summary="an accuracy in closed form")
     register("failing", "automl_nas.testing.failing_candidates:FailingEvaluator", summary="fails, prunes or takes long")
+    register("curves", "automl_nas.testing.toy_curves:ToyCurves", summary="learning curves in closed form")
     register("event_log", "automl_nas.testing.event_log:LoggingEvaluator", summary="sleeps, and logs begin and end")
 
 

@@ -32,6 +32,7 @@ from automl_nas.evaluation import (
 )
 from automl_nas.run import write_whole
 from automl_nas.space import SearchSpace
+from automl_nas.strategy import Problem
 
 _LOG = logging.getLogger(__name__)
 _CHECKPOINT = "training.pt"
@@ -42,14 +43,15 @@ class TrainFromScratch(Evaluator):
 
     The fidelity is the number of epochs of a complete schedule: the first 10 of 20 epochs differ from a training of 10
     epochs, because the learning rate ends at its final value in both. Weights, batches and dropout are functions of the
-    request's seed. The main metric is reported every ``report_epochs``; a candidate that is pruned keeps its last
-    metrics. If the request has a scratch folder, the training is checkpointed in it; after a crash it continues
-    bit-equally.
+    request's seed. The first objective is reported every ``report_epochs``, or the first metric of the task if the
+    objective is not one of its metrics; a candidate that is pruned keeps its last metrics. If the request has a
+    scratch folder, the training is checkpointed in it; after a crash it continues bit-equally.
 
     Args:
         space: builds the candidates.
         task: batches, loss and score.
         runtime: where the training runs.
+        problem: its first objective is reported; None: the first metric of the task is.
         train: the recipe; a request's fidelity replaces its ``epochs``.
         data: the split to train on.
         split: the split to score on.
@@ -72,6 +74,7 @@ class TrainFromScratch(Evaluator):
         space: SearchSpace,
         task: Task,
         runtime: Runtime,
+        problem: Problem | None = None,
         *,
         train: Recipe = Recipe(epochs=10),  # noqa: B008 - frozen
         data: Literal["train", "train+search"] = "train",
@@ -102,7 +105,8 @@ class TrainFromScratch(Evaluator):
         if initial_weights is not None:
             with runtime.seeded(0, "initial weights"):
                 check_initial_weights(space, initial_weights)
-        self._main = next(iter(task.metrics))
+        measured = () if problem is None else (name for name in problem.objectives if name in task.metrics)
+        self._reported = next(iter(measured), next(iter(task.metrics)))
 
     @classmethod
     def checker(cls) -> Callable[..., object]:
@@ -160,7 +164,7 @@ class TrainFromScratch(Evaluator):
         not_finite = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
         if not_finite:
             raise DivergedError(f"after {epoch} epochs {', '.join(not_finite)}; lower learning_rate or set clip_norm")
-        request.report(epoch, metrics[self._main])
+        request.report(epoch, metrics[self._reported])
 
     def _recipe_for(self, request: Request) -> Recipe:
         if request.fidelity is None:

@@ -83,6 +83,23 @@ def register_strategies(register: Register) -> None:
 
 
 @hookimpl
+def register_pruners(register: Register) -> None:
+    """Register Optuna's pruners by their short names, and ``optuna`` for any other class."""
+    module = "automl_nas_optuna.pruning.pruners"
+    for name, class_name, summary in (
+        ("median", "Median", "stops trials that are worse than the median of the others at the same step"),
+        ("percentile", "Percentile", "stops trials that are not among the best per cent at the same step"),
+        ("successive_halving", "SuccessiveHalving", "stops trials that are not among the best at a rung"),
+        ("hyperband", "Hyperband", "successive halving with several brackets"),
+        ("threshold", "Threshold", "stops trials with a value outside of limits"),
+        ("patient", "Patient", "stops trials that do not get better, or has another pruner decide about them"),
+        ("wilcoxon", "Wilcoxon", "stops trials that a signed-rank test finds worse than the best one"),
+        ("optuna", "AnyPruner", "any other pruner of Optuna, by its class"),
+    ):
+        register(name, f"{module}:{class_name}", summary=summary)
+
+
+@hookimpl
 def register_observers(register: Register) -> None:
     """Register the observer that mirrors runs."""
     register(

@@ -30,10 +30,12 @@ class LossPass:
         gradients: of the weights in the order of `Probe.weights`; zeros for a weight that has no influence.
         saliences: for each weighted layer and each of its calls the sum over positions of activation times gradient,
             shape ``(batch, channels)``.
+        filters: for each of them the number of weights of an output channel.
     """
 
     gradients: list[Tensor]
     saliences: list[Tensor]
+    filters: list[int]
 
 
 @final
@@ -81,9 +83,12 @@ class Probe:
     def loss_pass(self) -> LossPass:
         """The gradients of the loss, computed once."""
         activations: list[Tensor] = []
+        filters: list[int] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             activations.append(output)
+            weight = module.weight
+            filters.append(weight[0].numel() if isinstance(weight, Tensor) else 0)
 
         with _hooked(self.network, keep, WEIGHTED):
             loss = self.loss()
@@ -96,7 +101,7 @@ class Probe:
             product = (activation * slope).detach()
             # Axis 1 has the channels of a convolution; those of a linear layer are the last axis.
             saliences.append(product.flatten(2).sum(2) if product.dim() > 2 else product)
-        return LossPass(gradients, saliences)
+        return LossPass(gradients, saliences, filters)
 
     @cached_property
     def jacobian(self) -> Tensor:

@@ -66,13 +66,19 @@ def grasp(probe: Probe) -> float:
 
 
 def fisher(probe: Probe) -> float:
-    """Return the sum over channels c of ``1 / (2 N) sum_n (sum_x A_ncx dL/dA_ncx)^2``.
+    """Return the sum over channels c of ``w_c / (2 N) sum_n (sum_x A_ncx dL/dA_ncx)^2``.
 
     Fisher pruning: Theis et al. 2018, arXiv 1801.05787, equation 8, as in Turner et al. 2020 (BlockSwap, arXiv
     1906.04113, equations 2 and 3), with the activations A of convolutions and linear layers. L is the mean loss of the
-    batch of N samples, not the sum.
+    batch of N samples, not the sum. w_c is the number of weights of the channel's filter: the published values
+    (Abdelfattah et al.; NAS-Bench-Suite-Zero) give the saliency of a channel to each of its weights, and sum over
+    weights.
     """
-    return sum(float(0.5 * s.double().square().mean(0).sum()) for s in probe.loss_pass.saliences)
+    forward = probe.loss_pass
+    return sum(
+        0.5 * filter_size * float(salience.double().square().mean(0).sum())
+        for salience, filter_size in zip(forward.saliences, forward.filters, strict=True)
+    )
 
 
 def synflow(probe: Probe) -> float:

@@ -13,11 +13,13 @@ from plugins.vision import odd_images
 
 import automl_nas
 from automl_nas.cli.overrides import Configuration
+from automl_nas.evaluation import State
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
+from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.record.yaml import parse_yaml
 from automl_nas.space import Architecture
 from automl_nas_costs.models import Flops
@@ -35,6 +37,8 @@ FOLDER = ROOT / "examples" / "configs" / "image_folder.yaml"
 RANKING = ROOT / "examples" / "configs" / "rank_macro_cifar10.yaml"  # runs in plugins/benchmarks/rank/test_study.py
 DARTS = ROOT / "examples" / "configs" / "darts_digits.yaml"
 MOBILE = ROOT / "examples" / "configs" / "mobilenet_v3_digits.yaml"
+PROMOTED = ROOT / "examples" / "configs" / "promoted_digits.yaml"
+PRUNED = ROOT / "examples" / "configs" / "pruned_digits.yaml"
 ONE_SHOT = ROOT / "examples" / "configs" / "one_shot_nasbench201.yaml"  # in plugins/benchmarks/one_shot
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -134,6 +138,30 @@ def test_darts_runs_at_toy_size(tmp_path: Path) -> None:
     assert all((tmp_path / "run" / "cells" / f"{cell}.svg").is_file() for cell in ("normal", "reduce"))
 
 
+@pytest.mark.slow
+def test_trainings_are_stopped_at_toy_size(tmp_path: Path) -> None:
+    changes = [*TOY, "final.baselines=[]", "final.export=[safetensors]"]
+    changes += ["stages.search.budget.trials=6", "stages.search.pruner.n_startup_trials=2"]
+    changes += ["stages.search.pruner.n_warmup_steps=0", "stages.search.evaluator.train.epochs=2"]
+    result = automl_nas.search(Configuration.read(PRUNED, changes).value, out=tmp_path / "run")
+    assert result.plan.space.size == 5**6 and "15,625" in comments(PRUNED)
+    trials = Ledger(tmp_path / "run" / "trials.jsonl", writable=False).trials.values()
+    assert {trial.state for trial in trials} == {State.COMPLETE, State.PRUNED}
+
+
+@pytest.mark.slow
+def test_candidates_are_promoted_at_toy_size(tmp_path: Path) -> None:
+    changes = [*TOY, "final.baselines=[]", "final.export=[safetensors]", "stages.search.strategy.candidates=4"]
+    changes += ["stages.search.strategy.reduction=2", "stages.search.budget.trials=7"]
+    changes += ["stages.supernet.strategy.train.epochs=1", "stages.search.evaluator.evaluators[2].train.epochs=1"]
+    changes += ["stages.search.evaluator.evaluators[1].train.epochs=1"]
+    result = automl_nas.search(Configuration.read(PROMOTED, changes).value, out=tmp_path / "run")
+    trials = list(Ledger(tmp_path / "run" / "trials.jsonl", writable=False).trials.values())
+    levels = [[trial.architecture for trial in trials if trial.info.get("level") == level] for level in (1, 2, 3)]
+    assert list(map(len, levels)) == [4, 2, 1]
+    assert set(levels[2]) <= set(levels[1]) <= set(levels[0]) and result.best.architecture == levels[2][0]
+
+
 def test_every_configuration_is_tested_here() -> None:
     found = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
     assert found == [
@@ -145,6 +173,8 @@ def test_every_configuration_is_tested_here() -> None:
         *MIXED,
         MOBILE,
         ONE_SHOT,
+        PROMOTED,
+        PRUNED,
         QUICKSTART,
         RANKING,
         CHANNELS,

@@ -104,6 +104,7 @@ class StageSettings:
         name: unique in the run; not ``final``, which is the name of the final stage.
         strategy: a component: what proposes architectures or trains a supernet.
         evaluator: a component: what measures candidates; null: trials record costs only.
+        pruner: a component: what stops evaluations whose intermediate values are poor; null: nothing.
         problem: merged over the top-level problem.
         budget: when the stage ends before its strategy is done.
         batch: number of trials that the strategy receives at once.
@@ -115,6 +116,7 @@ class StageSettings:
     name: str
     strategy: Any
     evaluator: Any = None
+    pruner: Any = None
     problem: dict[str, Any] = field(default_factory=dict)
     budget: BudgetSettings = BudgetSettings()
     batch: int = 1

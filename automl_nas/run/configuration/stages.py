@@ -107,7 +107,9 @@ def resolve_stage(
             own, section = preferred, replace(section, problem={**section.problem, "objectives": preferred.objectives})
     problem_settings = problems.merged(own, f"{path}.problem")
     problem = problems.build(problem_settings, metrics, f"{path}.problem" if section.problem else "problem")
-    return StagePlan(replace(section, strategy=strategy, evaluator=evaluator), problem, path, problem_settings)
+    pruner = None if section.pruner is None else _pruner(section, problem, f"{path}.pruner", context)
+    settings = replace(section, strategy=strategy, evaluator=evaluator, pruner=pruner)
+    return StagePlan(settings, problem, path, problem_settings)
 
 
 def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
@@ -148,6 +150,28 @@ def _evaluator(
     return evaluator, metrics or frozenset()
 
 
+def _pruner(section: StageSettings, problem: Problem, path: str, context: RunContext) -> dict[str, Any]:
+    """Resolve a pruner; check that the stage measures one objective, which it can judge."""
+    components = context.components
+    pruner = components.resolve("pruners", section.pruner, path)
+    components.check_collaborators("pruners", pruner["name"], _collaborator_types(context), path)
+    if section.evaluator is None:
+        raise ConfigurationError("a pruner stops evaluations, and this stage has no evaluator; add one", path=path)
+    names = list(problem.objectives)
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"a pruner judges one objective, and this stage has {len(names)}: {', '.join(names)}; make the others "
+            "constraints, or leave the pruner out",
+            path=path,
+        )
+    if names[0] in problem.cost_models:
+        raise ConfigurationError(
+            f"the objective '{names[0]}' is a cost, which is known before an evaluation; leave the pruner out",
+            path=path,
+        )
+    return pruner
+
+
 def _resolved(kind: str, spec: Any, path: str, context: RunContext) -> dict[str, Any]:
     """Resolve a strategy or an evaluator; its initial weights are by default those of the space."""
     component = context.components.resolve(kind, with_initial_weights(spec), path)
@@ -162,7 +186,7 @@ def _collaborator_types(context: RunContext) -> list[type]:
 
 
 def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None:
-    """Call the checkers of a stage's strategy and evaluator: they raise what the constructors would raise.
+    """Call the checkers of a stage's strategy, evaluator and pruner: they raise what the constructors would raise.
 
     Args:
         stage: the resolved stage.
@@ -176,7 +200,11 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
     _check_comparable(stage, context)
     name = stage.settings.name
     collaborators = context.collaborators(runtime, stage.problem)
-    for kind, key, purpose in (("strategies", "strategy", name), ("evaluators", "evaluator", f"{name}/evaluator")):
+    for kind, key, purpose in (
+        ("strategies", "strategy", name),
+        ("evaluators", "evaluator", f"{name}/evaluator"),
+        ("pruners", "pruner", f"{name}/pruner"),
+    ):
         spec, path = getattr(stage.settings, key), f"{stage.path}.{key}"
         if spec is not None:
             checker = context.components.class_of(kind, spec["name"], path).checker()

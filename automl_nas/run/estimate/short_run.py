@@ -303,14 +303,14 @@ def shortened_evaluation(plan: Plan, stage: StagePlan) -> Shortened | None:
 
 
 def _copies(components: Components) -> Components:
-    """Return components whose constructed strategies and evaluators are copies: the run begins with fresh ones.
+    """Return components whose constructed strategies, evaluators and pruners are copies: a run begins with new ones.
 
     Raises:
         ConfigurationError: one of them cannot be copied.
     """
     objects = dict(components.objects)
     for name, value in objects.items():
-        if is_constructed(value, "strategies") or is_constructed(value, "evaluators"):
+        if any(is_constructed(value, kind) for kind in ("strategies", "evaluators", "pruners")):
             try:
                 objects[name] = copy.deepcopy(value)
             except Exception as error:

@@ -202,6 +202,7 @@ _STAGE = Fields(
     {"name": str, "strategy": _COMPONENT},
     {
         "evaluator": (_COMPONENT, None),
+        "pruner": (_COMPONENT, None),
         "problem": (_PROBLEM, None),
         "budget": (Fields({}, {"trials": (at_least(1), None)}), None),
     },

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias, final
 
 from automl_nas.errors import ConfigurationError, EvaluationError, ReplayError, RunInterrupted
-from automl_nas.evaluation.evaluator import Outcome, Reports, Request, State
+from automl_nas.evaluation.evaluator import Earlier, Outcome, Reports, Request, State
 from automl_nas.fast_dataclass import new_frozen
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.notifications import Notifications
@@ -26,6 +27,7 @@ STARTS = 10
 """Number of evaluations of a candidate that may begin without an end before its trial is FAILED, even if no crash was
 seen: a run that takes the whole machine down each time must not be retried for ever."""
 
+NOTHING: Mapping[int, Earlier] = MappingProxyType({})
 
 Evaluated: TypeAlias = tuple[Proposal, Request, Outcome]
 """A proposal of the strategy, the request that the evaluator received, and its outcome."""
@@ -70,8 +72,14 @@ class EvaluationDispatcher:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, proposals: Iterable[tuple[int, Proposal]]) -> Iterator[list[Evaluated]]:
+    def add(
+        self, proposals: Iterable[tuple[int, Proposal]], earlier: Mapping[int, Earlier] = NOTHING
+    ) -> Iterator[list[Evaluated]]:
         """Have proposals, each with the number of its trial, evaluated in the background.
+
+        Args:
+            proposals: with their numbers.
+            earlier: number -> what the pruner of the stage compares the trial with; empty without a pruner.
 
         Returns:
             The outcomes of those that are not evaluated any more, in batches. The next one is computed when the caller
@@ -86,6 +94,7 @@ class EvaluationDispatcher:
                 "fidelity": proposal.fidelity,
                 "_scratch": f"{scratch}/{number}",
                 "report": Reports(),
+                "earlier": earlier.get(number),
             }
             request = new_frozen(Request, fields)
             jobs[number] = proposal, request

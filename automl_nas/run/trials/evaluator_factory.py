@@ -9,6 +9,7 @@ from typing import Any
 
 from automl_nas._version import __version__
 from automl_nas.evaluation.evaluator import Evaluator
+from automl_nas.evaluation.pruner import Pruner
 from automl_nas.plugin.registry import Registry
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
@@ -16,6 +17,7 @@ from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.identity_check import check_versions, check_worker
 from automl_nas.run.record.artifacts import RunArtifacts
 from automl_nas.run.record.directory import RunDirectory
+from automl_nas.run.trials.pruning import PrunedEvaluator
 from automl_nas.run.trials.rehearsal import Rehearsal
 from automl_nas.streams import stream_seed
 
@@ -66,13 +68,14 @@ class StageEvaluator:
         return complete_manager().registry if self._plan is None else self._plan.components.registry
 
     def _component_versions(self, registry: Registry) -> dict[str, str]:
-        """Return distribution -> version of the core, and of the space, task and evaluator of the stage."""
+        """Return distribution -> version of the core, and of the space, task, evaluator and pruner of the stage."""
         versions = {"automl-nas": __version__}
         stage = self._config["stages"][self._stage]
         for kind, spec in (
             ("spaces", self._config["space"]),
             ("tasks", self._config.get("task")),
             ("evaluators", stage["evaluator"]),
+            ("pruners", stage.get("pruner")),
         ):
             if spec is not None:
                 component = registry.get(kind, spec["name"])
@@ -97,7 +100,7 @@ class StageEvaluator:
         return {**self.__dict__, "_plan": None}
 
     def __call__(self) -> Evaluator:
-        """Return the evaluator.
+        """Return the evaluator, under the pruner of the stage if it has one.
 
         Raises:
             ConfigurationError: spaces, data or plugins are not those of the run's process.
@@ -133,7 +136,13 @@ class StageEvaluator:
                 seed,
                 f"{stage.path}.evaluator",
             )
-        return evaluator
+        spec = stage.settings.pruner
+        if spec is None:
+            return evaluator
+        pruner_seed = stream_seed(plan.seed, f"{stage.settings.name}/pruner")
+        collaborators = plan.collaborators(stage.problem, artifacts)
+        pruner: Pruner = plan.components.construct("pruners", spec, collaborators, pruner_seed, f"{stage.path}.pruner")
+        return PrunedEvaluator(evaluator, pruner, next(iter(stage.problem.objectives)))
 
 
 def data_parallel(plan: Plan, stage: int) -> bool:

@@ -257,7 +257,7 @@ def evaluate_alone(evaluator: Evaluator, request: Request, *, in_worker: bool = 
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and not in_worker:
             raise
-        return _failure(request, error, begun)
+        return _failure(replace(request, report=reports), error, begun)
     for outcome in outcomes:
         if not isinstance(outcome, Outcome):
             raise _not_an_outcome(evaluator, outcome)
@@ -313,6 +313,6 @@ def _completed(outcome: Outcome, report: Callable[[int, float], None], spent: fl
 def _failure(request: Request, error: BaseException, begun: float) -> Outcome:
     seconds = time.perf_counter() - begun
     if isinstance(error, Pruned):
-        return Outcome(request.number, state=State.PRUNED, seconds=seconds)
+        return _completed(Outcome(request.number, state=State.PRUNED, seconds=seconds), request.report, seconds)
     line = " ".join(f"{type(error).__name__}: {error}".split())
     return Outcome(request.number, state=State.FAILED, error=line[:500], seconds=seconds)

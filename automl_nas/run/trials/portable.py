@@ -8,6 +8,7 @@ from typing import Any
 
 from automl_nas.evaluation.evaluator import Outcome, Request, State
 from automl_nas.run.record.json_values import to_json_values
+from automl_nas.run.trials.pruning import read_earlier, serialize_earlier
 from automl_nas.space.architecture import Architecture
 
 
@@ -18,13 +19,16 @@ def serialize_request(request: Request, stage: int) -> dict[str, Any]:
         request: of the run.
         stage: position of the stage in the run.
     """
-    return {
+    data = {
         "number": request.number,
         "stage": stage,
         "architecture": request.architecture.to_dict(),
         "seed": request.seed,
         "fidelity": request.fidelity,
     }
+    if request.earlier is not None:
+        data["earlier"] = serialize_earlier(request.earlier)
+    return data
 
 
 def read_request(data: Mapping[str, Any], scratch: Path | None) -> Request:
@@ -35,7 +39,8 @@ def read_request(data: Mapping[str, Any], scratch: Path | None) -> Request:
         scratch: the folder for intermediate files of this evaluation.
     """
     architecture = Architecture(data["architecture"])
-    request = Request(data["number"], architecture, data["seed"], data["fidelity"])
+    earlier = read_earlier(data["earlier"]) if "earlier" in data else None
+    request = Request(data["number"], architecture, data["seed"], data["fidelity"], earlier=earlier)
     vars(request)["_scratch"] = scratch
     return request
 

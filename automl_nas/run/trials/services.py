@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, final
 
 from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, RunDirectoryError
-from automl_nas.evaluation.evaluator import Outcome, State
+from automl_nas.evaluation.evaluator import Earlier, Outcome, State
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.ranks import SOLO, Ranks
 from automl_nas.plugin.events import NumbersLogged, ProgressMade, TrialFinished, deep_freeze, frozen_trial
@@ -21,6 +21,7 @@ from automl_nas.run.record.replay import check_replay
 from automl_nas.run.record.run_record import RunRecord
 from automl_nas.run.trials.dispatch import Evaluated, EvaluationDispatcher
 from automl_nas.run.trials.failure_patterns import failure_pattern
+from automl_nas.run.trials.pruning import StageHistory
 from automl_nas.run.trials.recording import Recorder
 from automl_nas.run.trials.trial_seeds import trial_seed
 from automl_nas.space.architecture import Architecture
@@ -65,6 +66,7 @@ class StageServices(Services):
         self._ranks = ranks
         self._stage, self._settings, self._path = stage, stage.settings, stage.path
         self._space, self._recorder = space, Recorder(stage, notifications.warn)
+        self._history = StageHistory(stage, notifications.warn)
         self._seed, self._dispatcher, self._notifications = seed, dispatcher, notifications
         self._ledger, self._metrics, self._changed_packages = record.ledger, record.metrics, record.changed_packages
         self._uncollected: set[int] = set()  # submitted, but not returned by `results`
@@ -98,6 +100,7 @@ class StageServices(Services):
                     "architecture": p.architecture.to_dict(),
                     "fidelity": p.fidelity,
                     "info": dict(p.info),
+                    **self._history.state(number),
                 }
                 for number, p in (self._dispatcher.outstanding if self._dispatcher else {}).items()
             ],
@@ -128,7 +131,8 @@ class StageServices(Services):
             if item["number"] not in trials:
                 assert self._dispatcher is not None
                 proposal = Proposal(Architecture(item["architecture"]), item["fidelity"], item["info"])
-                self._record_evaluated(self._dispatcher.add([(item["number"], proposal)]))
+                earlier = self._earlier(item["number"], proposal, item.get("unseen", ()))
+                self._record_evaluated(self._dispatcher.add([(item["number"], proposal)], earlier))
 
     @property
     def seconds(self) -> float:
@@ -178,6 +182,7 @@ class StageServices(Services):
         recorded_trials, checked = self._ledger.trials, self._checked
         costs_only: list[Trial] = []
         to_evaluate: list[tuple[int, Proposal]] = []
+        earlier: dict[int, Earlier] = {}
         for number, proposal in enumerate(proposals, start=first):
             proposal = checked(proposal, number)
             self.next_number += 1
@@ -192,11 +197,16 @@ class StageServices(Services):
                 costs_only.append(self._recorder.trial(proposal, Outcome(number), seed, was_measured=False))
             else:
                 to_evaluate.append((number, proposal))
+                earlier |= self._earlier(number, proposal, self._uncollected)
         if costs_only:
             self._record(costs_only)
         if self._dispatcher is not None and to_evaluate:
-            self._record_evaluated(self._dispatcher.add(to_evaluate))
+            self._record_evaluated(self._dispatcher.add(to_evaluate, earlier))
         return list(range(first, self.next_number))
+
+    def _earlier(self, number: int, proposal: Proposal, unseen: Iterable[int]) -> dict[int, Earlier]:
+        first = self.next_number - self._submitted
+        return self._history.earlier(number, proposal.fidelity, first, self._collected, unseen)
 
     def record(self, proposal: Proposal, metrics: Mapping[str, float]) -> Trial:
         """See `Services.record`."""
@@ -315,6 +325,7 @@ class StageServices(Services):
             try:
                 for proposal, request, outcome in batch:
                     trials.append(make_trial(proposal, outcome, request.seed))
+                    self._history.finished(outcome)
             finally:  # if one cannot be recorded, those before it are
                 if trials:
                     self._record(trials)

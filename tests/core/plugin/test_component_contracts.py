@@ -18,6 +18,7 @@ CONTRACTS = {
     "spaces": {"SearchSpaceContract", "SupernetContract"},
     "strategies": {"StrategyContract", "AskTellContract"},
     "evaluators": {"EvaluatorContract"},
+    "pruners": {"PrunerContract"},
     "cost_models": {"CostModelContract"},
     "tasks": {"TaskContract"},
     "exporters": {"ExporterContract"},

@@ -1,0 +1,1 @@
+"""Optuna's pruners for the trials of runs."""
