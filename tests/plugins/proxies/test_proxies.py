@@ -138,8 +138,8 @@ def test_epe_nas_of_many_classes() -> None:
 def test_zen_undoes_normalisation() -> None:
     """For f = BN(A x) with batch statistics, |f(x) - f(x + a e)| times the deviation is |A a e|: as without BN.
 
-    The scale is the root of the running variance, which is 0.81 + 0.19 var after two passes with almost the same variance
-    (to 2 a per cent): 64 for the first layer, 1 for the second.
+    The scale is the root of the running variance, which is 0.81 + 0.19 var after two passes
+    with the same variance to 1 %: 64 for the first layer, 1 for the second.
 
     A 1x1 convolution with weights from N(0, 1): each of 16 x 16 outputs changes by 0.01 N(0, |w|^2), and for 64 inputs
     |w| is 8 within 1 / sqrt(128) or 9 %; E|N(0, s^2)| = s sqrt(2 / pi). The mean over 16 channels is within 2.2 %, so
