@@ -1,4 +1,4 @@
-"""Regret against epochs on NAS-Bench-201: multi-fidelity strategies, full trainings, and Optuna's Hyperband.
+"""Regret against epochs on NAS-Bench-201: multi-fidelity strategies, full trainings, Optuna's Hyperband, and NePS.
 
 A training of 12 epochs costs 12, one of 200 epochs 200; they are separate trainings, so a promoted network costs both.
 All searches receive validation accuracies (CIFAR-100 has none after 200 epochs: there test accuracies), and are judged
@@ -8,6 +8,9 @@ epochs. A search that has no network yet, since the table lacks those that it ch
 
     python benchmarks/multifidelity.py [--seeds 50] [--epochs 10000] [--datasets cifar10,...] [--only LABEL;...]
 
+NePS is left out, with a message, unless it is installed (pip install 'neural-pipeline-search==0.17.*', best in a virtual
+environment of its own, since it brings PyTorch-based models). It takes 5 to 15 ms a proposal.
+
 `--utilisation` prints how busy workers are under the window rule, by the number of outstanding trials (`ahead`), beside
 ASHA of the paper, which learns from each result when it arrives. The time of a training is its number of epochs.
 """
@@ -16,11 +19,16 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import importlib.util
+import logging
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import optuna
 
 from automl_nas.evaluation import Request, State
@@ -63,6 +71,12 @@ STRATEGIES: dict[str, Maker] = {
     ),
 }
 OPTUNA = ("Optuna Hyperband, random", "Optuna Hyperband, TPE")
+NEPS: dict[str, tuple[str, int]] = {
+    "NePS Hyperband, eta 16": ("hyperband", 16),
+    "NePS Hyperband, eta 3": ("hyperband", 3),
+    "NePS ASHA, eta 16": ("asha", 16),
+}
+"""Label -> algorithm and eta. 200 / 12 is 16.7 and eta a whole number; 3 is the default."""
 
 
 def evaluator(dataset: str, benchmark: Benchmark) -> NASBench201Evaluator:
@@ -129,9 +143,36 @@ def optunas(label: str, dataset: str, benchmark: Benchmark, seed: int) -> Iterat
             study.tell(asked, high)
 
 
+def neps_search(label: str, dataset: str, benchmark: Benchmark, seed: int) -> Iterator[Spent]:
+    """NePS has two rungs, 1 and eta, that stand for 12 and 200 epochs; a training without a value is an error."""
+    import neps
+    import torch
+    from neps.optimizers import algorithms
+
+    logging.getLogger("neps").setLevel(logging.ERROR)
+    for set_seed in (torch.manual_seed, random.seed, np.random.seed):  # it draws from the global generators
+        set_seed(seed % 2**32)
+    algorithm, eta = NEPS[label]
+    decisions = benchmark.space.decisions
+    parameters: dict[str, Any] = {
+        name: neps.HPOCategorical(list(decision.options))  # type: ignore[attr-defined]
+        for name, decision in decisions.items()
+    }
+    space = neps.SearchSpace({**parameters, "rung": neps.HPOInteger(1, eta, is_fidelity=True)})
+    search, table = neps.AskAndTell(getattr(algorithms, algorithm)(space, eta=eta)), evaluator(dataset, benchmark)
+    while True:
+        asked = search.ask()
+        architecture = benchmark.space.validate(Architecture({name: asked.config[name] for name in decisions}))
+        epochs = LOW if asked.config["rung"] == 1 else HIGH
+        signal = measured(table, architecture, epochs)
+        yield epochs, architecture, epochs, -math.inf if signal is None else signal
+        search.tell(asked, RuntimeError("not in the table") if signal is None else -signal)
+
+
 def regrets(label: str, dataset: str, benchmark: Benchmark, seed: int, budget: int) -> dict[int, float]:
     """Return the regret after each of `POINTS` epochs; a training that would exceed them does not count."""
-    search = (optunas if label in OPTUNA else ours)(label, dataset, benchmark, stream_seed(seed, dataset))
+    start = optunas if label in OPTUNA else neps_search if label in NEPS else ours
+    search = start(label, dataset, benchmark, stream_seed(seed, dataset))
     spent, best, incumbent = 0, (0, -math.inf), None
     curve: dict[int, float] = {}
     without = benchmark.optimum - statistics.mean(benchmark.truths.tolist())
@@ -149,7 +190,10 @@ def regrets(label: str, dataset: str, benchmark: Benchmark, seed: int, budget: i
 
 
 def compare(settings: argparse.Namespace) -> None:
-    labels = settings.only.split(";") if settings.only else [*STRATEGIES, *OPTUNA]
+    labels = settings.only.split(";") if settings.only else [*STRATEGIES, *OPTUNA, *NEPS]
+    if importlib.util.find_spec("neps") is None and NEPS.keys() & labels:
+        print("NePS is not installed and is left out: pip install 'neural-pipeline-search==0.17.*'")
+        labels = [label for label in labels if label not in NEPS]
     points = [point for point in POINTS if point <= settings.epochs]
     for dataset in settings.datasets.split(","):
         benchmark = load_benchmark(f"nasbench201-{dataset}")
