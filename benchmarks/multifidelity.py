@@ -8,8 +8,8 @@ epochs. A search that has no network yet, since the table lacks those that it ch
 
     python benchmarks/multifidelity.py [--seeds 50] [--epochs 10000] [--datasets cifar10,...] [--only LABEL;...]
 
-NePS is left out, with a message, unless it is installed (pip install 'neural-pipeline-search==0.17.*', best in a virtual
-environment of its own, since it brings PyTorch-based models). It takes 5 to 15 ms a proposal.
+NePS is left out, with a message, unless it is installed (pip install 'neural-pipeline-search==0.17.*', in a virtual
+environment of its own, since it brings other versions of libraries). It takes 5 to 15 ms a proposal.
 
 `--utilisation` prints how busy workers are under the window rule, by the number of outstanding trials (`ahead`), beside
 ASHA of the paper, which learns from each result when it arrives. The time of a training is its number of epochs.
