@@ -34,8 +34,8 @@ from automl_nas_elastic.compression import configuration
 from automl_nas_vision.npz import Npz
 
 SHAPE = (1, 14, 14)
-TRAIN, SEARCH = 5_000, 1_000
-ORIGINAL, SUPERNET, FINAL, TRIALS, RECALIBRATION = 15, 1, 11, 30, 256
+TRAIN, SEARCH = 2_500, 1_000
+ORIGINAL, SUPERNET, FINAL, TRIALS, RECALIBRATION = 15, 1, 11, 20, 256
 TEACHER = 1 / 3  # of a pass forward and backward
 LIMITS = (0.5, 0.25)
 SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
@@ -128,7 +128,8 @@ class Study:
     def __init__(self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
         self.name, self.out, self.settings = name, out, settings
         out.mkdir(parents=True, exist_ok=True)
-        self.task = Npz(path=prepared(data, out), augment=[{"name": "crop", "padding": 2}, "flip"], label_smoothing=0.0)
+        augment = [{"name": "crop", "padding": 2}, "flip"]
+        self.task = Npz(path=prepared(data, out), batch_size=64, augment=augment, label_smoothing=0.0)
         self.runtime = Runtime(device="cpu", threads=1)
         self.runtime.activate()
         self.file = out / f"results-{name}.jsonl"

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from automl_nas_elastic.compression import Compression, compress
     from automl_nas_elastic.space import ElasticSpace
+    from automl_nas_elastic.taylor import loss_products
 
-__all__ = ["Compression", "ElasticSpace", "compress"]
+__all__ = ["Compression", "ElasticSpace", "compress", "loss_products"]
 
 _LAZY = {
     "Compression": "automl_nas_elastic.compression",
     "ElasticSpace": "automl_nas_elastic.space",
     "compress": "automl_nas_elastic.compression",
+    "loss_products": "automl_nas_elastic.taylor",
 }
 
 

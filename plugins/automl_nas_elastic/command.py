@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from automl_nas.cli import Configuration, Logs, Override, debug_option, quiet_libraries, working_plugins
 from automl_nas.errors import ConfigurationError, RunDirectoryError
+
+if TYPE_CHECKING:
+    from automl_nas_elastic.compression import Teacher
 
 
 @click.command(short_help="Make a trained model smaller under limits, and compare both.")
@@ -30,6 +33,21 @@ from automl_nas.errors import ConfigurationError, RunDirectoryError
 )
 @click.option("--weights", metavar="FILE", help="The model's weights, a safetensors file.")
 @click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Pixels of a side, for a folder.")
+@click.option(
+    "--importance",
+    type=click.Choice(["l1", "bn_scale", "taylor"]),
+    default="l1",
+    show_default=True,
+    help="Which channels stay: those of the largest weights or scales of batch normalisation, or those whose removal "
+    "changes the loss most.",
+)
+@click.option(
+    "--teacher",
+    type=click.Choice(["largest", "original", "none"]),
+    default="largest",
+    show_default=True,
+    help="Whose outputs narrower networks learn in the first stage: the whole network's in training, or the MODEL's.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory (default: <MODEL>-compressed).")
 @click.option(
     "--set",
@@ -47,6 +65,8 @@ def compress(
     limits: tuple[str, ...],
     weights: str | None,
     size: int,
+    importance: str,
+    teacher: Teacher,
     out: Path | None,
     overrides: tuple[str, ...],
     again: bool,
@@ -68,16 +88,18 @@ def compress(
     working_plugins()
     with quiet_libraries(), Logs(lambda text: click.echo(f"warning: {text}", err=True)):
         from automl_nas.run import Document
-        from automl_nas_elastic.compression import configuration, run
+        from automl_nas_elastic.compression import configuration, run, with_gradients
 
-        settings: dict[str, Any] = {} if weights is None else {"checkpoint": str(Path(weights).absolute())}
-        changed = Configuration(
-            configuration(model, task, limits=constraints, space=settings), Document(None, "the command line")
-        )
+        settings: dict[str, Any] = {"importance": importance}
+        if weights is not None:
+            settings["checkpoint"] = str(Path(weights).absolute())
+        plain = configuration(model, task, limits=constraints, space=settings, teacher=teacher)
+        changed = Configuration(plain, Document(None, "the command line"))
         for override in map(Override.parse, overrides):
             changed.set(override)
         try:
-            compression = run(changed.value, out=directory, resume=again, progress="none" if quiet else "auto")
+            raw = with_gradients(changed.value, directory)
+            compression = run(raw, out=directory, resume=again, progress="none" if quiet else "auto")
         except ConfigurationError as error:
             raise changed.locate(error) from error
     click.echo(str(compression))

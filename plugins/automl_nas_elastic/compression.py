@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
+from safetensors.torch import save_file
 from torch import nn
 
-from automl_nas.cli import table
 from automl_nas.errors import ConfigurationError, RunFailedError
-from automl_nas.evaluation import Task, report
+from automl_nas.evaluation import Runtime, Task
 from automl_nas.run import Result, complete_manager, search
+from automl_nas.streams import stream_seed
+from automl_nas_elastic.comparison import ComparedNetwork, compared, text
 from automl_nas_elastic.space import ElasticSpace
+from automl_nas_elastic.taylor import loss_products
 
-
-@dataclass(frozen=True)
-class ComparedNetwork:
-    """A row of the final table.
-
-    Attributes:
-        name: ``original``, or the role of a network of the final stage: ``found``, or that of a baseline.
-        metrics: metric -> value on the test split.
-        intervals: metric -> 95 % interval of the value, where the task computes one.
-        costs: cost -> value.
-    """
-
-    name: str
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    costs: Mapping[str, float]
+Teacher: TypeAlias = Literal["largest", "original", "none"]
+"""Whose outputs narrower networks learn in the first stage; see `compress`."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +42,7 @@ class Compression:
         return self.result.load_trained().eval()
 
     def __str__(self) -> str:
-        metrics = list(dict.fromkeys(name for each in self.networks for name in each.metrics))
-        costs = list(dict.fromkeys(name for each in self.networks for name in each.costs))
-        rows = []
-        for each in self.networks:
-            cells = [_metric(each, name) for name in metrics]
-            rows.append([each.name, *cells, *(_number(each.costs.get(name)) for name in costs)])
-        return "\n".join(table(["network", *metrics, *costs], rows))
+        return text(self.networks)
 
 
 def compress(
@@ -70,6 +55,7 @@ def compress(
     trials: int = 100,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
+    teacher: Teacher = "largest",
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -78,9 +64,9 @@ def compress(
 ) -> Compression:
     """Search, train and test a smaller network of a trained one; the original is the first row of the table.
 
-    Three stages: the model and narrower networks in it are trained together (sandwich rule; the narrower networks learn
-    the outputs of the whole one, where outputs are logits of classes); a search guided by a surrogate finds the best
-    network under the limits, with inherited weights; that network is trained further and packaged.
+    Three stages: the model and narrower networks in it are trained together (sandwich rule); a search guided by a
+    surrogate finds the best network under the limits, with inherited weights; that network is trained further and
+    packaged. With ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
 
     Args:
         model: a module with trained weights, or the name of a model; see `from_model`.
@@ -91,6 +77,9 @@ def compress(
         trials: networks that the search scores.
         final_epochs: of the last stage.
         learning_rate: of both trainings.
+        teacher: whose outputs narrower networks learn in the first stage, where outputs are logits of classes:
+            ``largest``: those of the whole network in training, and not the targets; ``original``: those of the model
+            as it was given, and the targets; ``none``: the targets.
         seed: of the run.
         out: the run directory; None: a temporary one.
         resume: whether a run in ``out`` with the same arguments is continued.
@@ -111,9 +100,10 @@ def compress(
         trials=trials,
         final_epochs=final_epochs,
         learning_rate=learning_rate,
+        teacher=teacher,
         seed=seed,
     )
-    return run(raw | dict(sections or {}), out=out, resume=resume, progress=progress)
+    return run(with_gradients(raw | dict(sections or {}), out), out=out, resume=resume, progress=progress)
 
 
 def configuration(
@@ -126,6 +116,7 @@ def configuration(
     trials: int = 100,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
+    teacher: Teacher = "largest",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return the configuration of the run of `compress`, which has the same arguments.
@@ -139,6 +130,8 @@ def configuration(
     settings = dict(space or {})
     if isinstance(model, nn.Module):
         settings.setdefault("input_shape", own_task.input_shape)
+        if settings.get("importance") == "taylor" and "gradients" not in settings:
+            settings["gradients"] = loss_products(model, own_task, Runtime(), seed=seed)
         of_model: Any = ElasticSpace(model, **settings)
     else:
         of_model = {"name": "from_model", "model": model, **settings}
@@ -155,7 +148,8 @@ def configuration(
                 "strategy": {
                     "name": "single_path",
                     "paths": "sandwich",
-                    "distill": classes,
+                    "distill": classes and teacher != "none",
+                    "teacher": "initial" if classes and teacher == "original" else "largest",
                     "train": {"epochs": supernet_epochs, **train},
                 },
             },
@@ -170,6 +164,39 @@ def configuration(
     }
 
 
+def with_gradients(raw: Mapping[str, Any], out: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Return a configuration with the gradients that the importance ``taylor`` of a model with a name needs.
+
+    They are computed on the task, and written to a file beside the run directory, or in a temporary folder.
+
+    Args:
+        raw: the configuration.
+        out: the run directory; None: a temporary one.
+
+    Raises:
+        ConfigurationError: task or space cannot be constructed, or the model has no gradients.
+    """
+    space = raw["space"]
+    if not isinstance(space, Mapping) or space.get("importance") != "taylor" or space.get("gradients") is not None:
+        return dict(raw)
+    registry, seed = complete_manager().registry, raw["seed"]
+    task = raw["task"]
+    if not isinstance(task, Task):
+        task = registry.construct("tasks", task, seed=seed, path="task")
+    defaults: dict[str, Any] = {"input_shape": list(task.input_shape)}
+    if task.num_classes is not None:
+        defaults["num_classes"] = task.num_classes
+    spec = {**defaults, **space, "importance": "l1"}
+    whole = registry.construct("spaces", spec, seed=stream_seed(seed, "space"), path="space")
+    if out is None:
+        file = Path(tempfile.mkdtemp(prefix="automl_nas-")) / "gradients.safetensors"
+    else:
+        file = Path(out).absolute().with_name(f"{Path(out).name}-gradients.safetensors")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(loss_products(whole.build(whole.largest), task, Runtime(), seed=seed), file)
+    return {**raw, "space": {**space, "gradients": str(file)}}
+
+
 def run(
     raw: Mapping[str, Any], *, out: str | os.PathLike[str] | None, resume: bool = False, progress: Any = "auto"
 ) -> Compression:
@@ -182,46 +209,4 @@ def run(
     result = search(raw, out=out, resume=resume, progress=progress)
     if result.final is None:
         raise RunFailedError("the run has no final stage, so no network was trained; leave final in sections")
-    return Compression(result, (original(result), *trained(result)))
-
-
-def original(result: Result) -> ComparedNetwork:
-    """Return the row of the model itself, with the weights that it had before the run.
-
-    Raises:
-        ConfigurationError: the space of the run is not one of a model.
-    """
-    plan = result.plan
-    space, task, runtime = plan.space, plan.final_task or plan.task, plan.runtime
-    if not isinstance(space, ElasticSpace):
-        raise ConfigurationError(f"the space of the run is a {type(space).__name__}, not one of a model", path="space")
-    assert task is not None  # the run has a final stage
-    with runtime.seeded(plan.seed, "original"):
-        scores = report(runtime.place(space.build(space.largest)), task, runtime, "test")
-    models = plan.result_stage.problem.cost_models
-    costs = {name: model.estimate(space.largest) for name, model in models.items()}
-    return ComparedNetwork("original", scores.metrics, scores.intervals, costs)
-
-
-def trained(result: Result) -> list[ComparedNetwork]:
-    """Return the rows of the networks that the final stage trained and tested."""
-    assert result.final is not None
-    return [
-        ComparedNetwork(each.role, each.test, each.test_interval, each.costs)
-        for each in result.final.networks
-        if each.test is not None
-    ]
-
-
-def _metric(network: ComparedNetwork, name: str) -> str:
-    if name not in network.metrics:
-        return "-"
-    interval = network.intervals.get(name)
-    text = f"{network.metrics[name]:.4f}"
-    return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return Compression(result, compared(result))

@@ -45,7 +45,8 @@ class ElasticSpace(SupernetSpace):
         include: patterns (``layer1.*``) of names of decisions; the others are left out.
         exclude: patterns of names of decisions that are left out.
         importance: which channels stay; see `automl_nas_elastic.importance.orders`.
-        gradients: for ``taylor``, name of a parameter -> gradient of the loss.
+        gradients: for ``taylor``, what `automl_nas_elastic.loss_products` returns, or name of a parameter -> gradient
+            of the loss.
         weights: ``own``: networks have the network's weights; ``fresh``: new weights, drawn for their own size by the
             ``reset_parameters`` of each layer (other parameters keep the network's).
 
@@ -173,7 +174,8 @@ def from_model(
     depths: float = 0.5,
     include: tuple[str, ...] = ("*",),
     exclude: tuple[str, ...] = (),
-    importance: Literal["l1", "bn_scale"] = "l1",
+    importance: Importance = "l1",
+    gradients: str | None = None,
     weights: Weights = "own",
     seed: int,
 ) -> ElasticSpace:
@@ -194,7 +196,9 @@ def from_model(
         include: patterns (``layer1.*``) of names of decisions; the others are left out.
         exclude: patterns of names of decisions that are left out.
         importance: which channels stay. ``l1``: those with the largest absolute weights; ``bn_scale``: those with the
-            largest scale of batch normalisation.
+            largest scale of batch normalisation; ``taylor``: those whose removal changes the loss most, to first order.
+        gradients: for ``taylor``, a safetensors file of what `automl_nas_elastic.loss_products` returns, whose path
+            should be absolute; `compress` writes it.
         weights: ``own``: networks have the model's weights; ``fresh``: new weights, drawn by the ``reset_parameters``
             of each layer.
         seed: of the weights of a model whose class or function draws them.
@@ -216,8 +220,19 @@ def from_model(
         include=include,
         exclude=exclude,
         importance=importance,
+        gradients=None if gradients is None else _read(gradients),
         weights=weights,
     )
+
+
+def _read(file: str) -> dict[str, Tensor]:
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(file)
+    except Exception as error:  # of the operating system, or of the library for a file of another format
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigurationError(f"cannot read {file} as safetensors: {reason}", path="gradients") from error
 
 
 def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
@@ -292,7 +307,10 @@ def _check(
     if not 0 <= depths <= 1:
         raise ConfigurationError(f"must be between 0 and 1, not {depths}", path="depths")
     if (importance == "taylor") != (gradients is not None):
-        raise ConfigurationError("importance taylor and gradients belong together", path="importance")
+        raise ConfigurationError(
+            "importance taylor needs gradients (`compress` computes them), and other importances have none",
+            path="importance",
+        )
 
 
 def _reset(network: nn.Module) -> None:

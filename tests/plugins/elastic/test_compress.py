@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from torch import nn
 
 from automl_nas.cli import cli
 from automl_nas.errors import ConfigurationError, InfeasibleError, UserError
-from automl_nas_elastic import compress
+from automl_nas.evaluation import Runtime
+from automl_nas.run import complete_manager
+from automl_nas.testing.toys import ToyTask
+from automl_nas_elastic import ElasticSpace, compress, loss_products
+from automl_nas_elastic.comparison import ComparedNetwork, text
 from automl_nas_vision.digits import Digits
 
 SECTIONS: dict[str, Any] = {"runtime": {"device": "cpu", "threads": 1}}
@@ -101,3 +106,83 @@ def test_the_weights_of_a_model_must_fit(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "run"), "--quiet"])
     assert done.exit_code != 0
     assert "does not hold the weights of the network" in done.output + str(done.exception)
+
+
+class Two(nn.Module):
+    """Two linear layers, of which the first channels of the hidden layer do not matter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 16), nn.Linear(16, 3)
+        with torch.no_grad():
+            self.last.weight[:, :8] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x.flatten(1))))
+
+
+def test_products_of_weights_and_gradients_and_what_stays() -> None:
+    """Without consumers, the first eight channels have the gradient 0; against autograd on each batch by itself."""
+    network, task = Two(), ToyTask()
+    products = loss_products(network, task, Runtime(device="cpu"), seed=3, batches=2)
+    batches = list(islice(task.batches("train", 0, 3), 2))
+    for number, (x, y) in enumerate(batches):
+        gradients = torch.autograd.grad(task.loss(network(x), y), list(network.parameters()))
+        for (name, parameter), gradient in zip(network.named_parameters(), gradients, strict=True):
+            product = parameter.detach() * gradient
+            torch.testing.assert_close(
+                products[f"{name}:0"][number], product.flatten(1).sum(1) if product.dim() > 1 else product
+            )
+            if product.dim() > 1:
+                torch.testing.assert_close(products[f"{name}:1"][number], product.sum(0))
+    assert all(parameter.grad is None for parameter in network.parameters())
+    space = ElasticSpace(network, input_shape=(1, 4, 4), widths=(0.5, 1.0), importance="taylor", gradients=products)
+    narrow = space.build(space.largest.replace({"first.width": 8}))
+    assert torch.equal(narrow.last.weight, network.last.weight[:, 8:])
+
+
+def test_the_importance_of_a_model_with_a_name_is_a_file_beside_the_run(tmp_path: Path) -> None:
+    from automl_nas_elastic.compression import configuration, with_gradients
+
+    model = "plugins.elastic.networks:SmallResNet"
+    settings = {**SPACE, "arguments": {"inputs": 1, "classes": 10}, "importance": "taylor"}
+    raw = configuration(model, "digits", limits={"flops": "<= 1M"}, space=settings)
+    with pytest.raises(ConfigurationError, match="importance taylor needs gradients"):
+        make_space({**raw["space"], "input_shape": [1, 8, 8]})
+    done = with_gradients(raw, tmp_path / "run")
+    assert done["space"]["gradients"] == str(tmp_path / "run-gradients.safetensors")
+    first = (tmp_path / "run-gradients.safetensors").read_bytes()
+    assert with_gradients(raw, tmp_path / "run") == done
+    assert (tmp_path / "run-gradients.safetensors").read_bytes() == first  # so a resumed run has the same space
+    assert isinstance(make_space({**done["space"], "input_shape": [1, 8, 8]}), ElasticSpace)
+    assert with_gradients({**raw, "space": "resnet"}, None)["space"] == "resnet"
+
+
+def make_space(spec: dict[str, Any]) -> Any:
+    return complete_manager().registry.construct("spaces", spec, seed=0)
+
+
+def test_the_teacher_of_narrower_networks() -> None:
+    from automl_nas_elastic.compression import configuration
+
+    for teacher, distill, strategy_teacher in (
+        ("largest", True, "largest"),
+        ("original", True, "initial"),
+        ("none", False, "largest"),
+    ):
+        raw = configuration(digits_network(), "digits", limits={"flops": "<= 1M"}, space=SPACE, teacher=teacher)  # type: ignore[arg-type]
+        strategy = raw["stages"][0]["strategy"]
+        assert (strategy["distill"], strategy["teacher"]) == (distill, strategy_teacher)
+
+
+def test_measured_costs_have_intervals() -> None:
+    rows = [
+        ComparedNetwork(
+            "original", {"accuracy": 0.5}, {"accuracy": (0.4, 0.6)}, {"flops": 1000, "ms": 2.5}, {"ms": (2, 3)}
+        ),
+        ComparedNetwork("random", {}, {}, {"flops": 500}),
+    ]
+    lines = text(rows).splitlines()
+    assert lines[0].split() == ["network", "accuracy", "flops", "ms"]
+    assert lines[1].split() == ["original", "0.5000", "[0.4000,", "0.6000]", "1,000", "2.5", "[2,", "3]"]
+    assert lines[2].split() == ["random", "-", "500", "-"]
