@@ -19,6 +19,7 @@ from automl_nas.streams import stream_seed
 from automl_nas_elastic.comparison import ComparedNetwork, compared, text
 from automl_nas_elastic.space import ElasticSpace
 from automl_nas_elastic.taylor import loss_products
+from automl_nas_elastic.usable import usable
 
 Teacher: TypeAlias = Literal["largest", "original", "none"]
 """Whose outputs narrower networks learn in the first stage; see `compress`."""
@@ -128,7 +129,8 @@ def configuration(
         raise ConfigurationError("give a limit, such as flops: <= 0.5 * largest: without one, the largest network wins")
     own_task: Task = task if isinstance(task, Task) else complete_manager().registry.construct("tasks", task, seed=seed)
     settings = dict(space or {})
-    if isinstance(model, nn.Module):
+    if not isinstance(model, str):
+        model = usable(model)
         settings.setdefault("input_shape", own_task.input_shape)
         if settings.get("importance") == "taylor" and "gradients" not in settings:
             settings["gradients"] = loss_products(model, own_task, Runtime(), seed=seed)

@@ -80,4 +80,5 @@ def _taylor(network: nn.Module, width: Width, gradients: Mapping[str, Tensor]) -
 def _by_channel(values: Tensor, owner: Owner, width: Width) -> NDArray[np.float64]:
     element = elements(owner.axis, width.atom)
     inside = element >= 0
-    return np.bincount(element[inside], weights=values.cpu().numpy()[inside], minlength=width.atom.size)
+    weights: NDArray[np.float64] = values.double().cpu().numpy()[inside]
+    return np.bincount(element[inside], weights=weights, minlength=width.atom.size).astype(np.float64, copy=False)

@@ -18,6 +18,7 @@ from automl_nas_elastic.importance import Importance, orders
 from automl_nas_elastic.models import load_model
 from automl_nas_elastic.narrowing import Narrowing
 from automl_nas_elastic.supernet import ElasticSupernet
+from automl_nas_elastic.usable import checked_shape, usable
 from automl_nas_elastic.verification import verified
 
 Weights = Literal["own", "fresh"]
@@ -37,7 +38,8 @@ class ElasticSpace(SupernetSpace):
     - ``PATH.kernel``: the side of a convolution's kernel, whose centre stays.
 
     Args:
-        network: any module that takes one tensor and returns one in evaluation mode; it is copied.
+        network: any module that takes one tensor and returns one in evaluation mode, with float32 parameters; it is
+            copied. Of a compiled or data-parallel module, the module inside is used.
         input_shape: the shape of one input without the batch.
         widths: shares of channels that can stay.
         granularity: numbers of channels are multiples of it, where a layer has twice as many or more.
@@ -51,9 +53,9 @@ class ElasticSpace(SupernetSpace):
             ``reset_parameters`` of each layer (other parameters keep the network's).
 
     Raises:
-        SpaceError: the network contains choices, does not run on inputs of this shape, does not return one tensor, or
-            nothing can vary.
-        ConfigurationError: a setting is out of its range.
+        SpaceError: the network contains choices, does not run on inputs of this shape, does not return one tensor, its
+            parameters cannot be sliced, or nothing can vary.
+        ConfigurationError: a setting is out of its range, or the network is not a module.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class ElasticSpace(SupernetSpace):
         gradients: Mapping[str, Tensor] | None = None,
         weights: Weights = "own",
     ) -> None:
+        network, input_shape = usable(network), checked_shape(input_shape)
         self._settings: dict[str, Any] = {
-            "input_shape": tuple(input_shape),
+            "input_shape": input_shape,
             "widths": tuple(widths),
             "granularity": granularity,
             "depths": depths,
@@ -83,7 +86,7 @@ class ElasticSpace(SupernetSpace):
         }
         _check(widths, granularity, depths, importance, gradients)
         _refuse_choices(network)
-        self._input_shape = tuple(input_shape)
+        self._input_shape = input_shape
         self._fresh = weights == "fresh"
         self._network = copy.deepcopy(network).cpu().train()
         trace = traced(self._network, self._input_shape)
@@ -95,6 +98,7 @@ class ElasticSpace(SupernetSpace):
             raise SpaceError(
                 f"nothing can vary in {type(network).__name__}"
                 + (f": {'; '.join([*reasons][:3])}" if reasons else "; do include and exclude leave a decision?")
+                + ("; a branch in a module of its own fixes only what that module touches" if "" in trace.reads else "")
             )
         self._fixed = tuple(findings.fixed)
         self._options = tuple(findings.options)
@@ -259,9 +263,12 @@ def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
                 if not refuses_floats(error):
                     break
     reason = failures[-1]
+    way_out = "set input_shape to the shape of one input without the batch"
+    if isinstance(reason, TypeError) and "argument" in str(reason):
+        way_out = "a network of a space takes one tensor: wrap it in a module that adds the other arguments"
     raise SpaceError(
         f"{type(network).__name__} does not run on an input of shape {tuple(input_shape)}: {type(reason).__name__}: "
-        f"{(str(reason).splitlines() or [''])[0]}; set input_shape to the shape of one input without the batch"
+        f"{(str(reason).splitlines() or [''])[0]}; {way_out}"
     ) from reason
 
 
@@ -281,7 +288,8 @@ def _pin_reads(network: nn.Module, trace: Trace) -> None:
     for path, line in trace.reads.items():
         name = type(network.get_submodule(path)).__name__
         for axis in trace.seen.get(path, []):
-            axis.pin(f"the forward of '{path}' ({name}) reads values of a tensor ({line}), and may run another branch")
+            where = f"'{path}'" if path else "the network"
+            axis.pin(f"the forward of {where} ({name}) reads values of a tensor ({line}), and may run another branch")
 
 
 def _narrowing(
