@@ -19,6 +19,11 @@ def register_spaces(register: Register) -> None:
         summary="the joint search of blocks and channels of SPOS: a candidate and a width for every block",
     )
     register(
+        "resnet",
+        "automl_nas_spaces.resnet.space:resnet",
+        summary="ResNets with searched widths, bottlenecks and depths: the ResNet-50 space of once-for-all, and others",
+    )
+    register(
         "signal_cnn",
         "automl_nas_spaces.sequences:signal_cnn",
         summary="convolutional networks for signals (channels, length): kernel, hidden width and depth",

@@ -39,6 +39,7 @@ DARTS = ROOT / "examples" / "configs" / "darts_digits.yaml"
 MOBILE = ROOT / "examples" / "configs" / "mobilenet_v3_digits.yaml"
 PROMOTED = ROOT / "examples" / "configs" / "promoted_digits.yaml"
 PRUNED = ROOT / "examples" / "configs" / "pruned_digits.yaml"
+RESNET = ROOT / "examples" / "configs" / "resnet_digits.yaml"
 ONE_SHOT = ROOT / "examples" / "configs" / "one_shot_nasbench201.yaml"  # in plugins/benchmarks/one_shot
 SMALL_SPACE = {
     "name": "shufflenet_v2",
@@ -177,6 +178,7 @@ def test_every_configuration_is_tested_here() -> None:
         PRUNED,
         QUICKSTART,
         RANKING,
+        RESNET,
         CHANNELS,
         SMALL_IMAGES,
         FASHION,
@@ -234,6 +236,19 @@ def test_once_for_all_runs_at_toy_size(tmp_path: Path) -> None:
     result = automl_nas.search(Configuration.read(MOBILE, changes).value, out=tmp_path / "run")
     assert result.plan.stages[1].problem.feasible(result.best.architecture)
     assert {"model.safetensors", "model.onnx", "model.pt2"} < {path.name for path in result.files}
+
+
+@pytest.mark.slow
+def test_a_resnet_of_searched_sizes_runs_at_toy_size(tmp_path: Path) -> None:
+    plan = make_plan(Configuration.read(RESNET, []).value, registry(), checked=True)
+    largest = plan.space.validate({name: decision.options[-1] for name, decision in plan.space.decisions.items()})
+    assert f"Half of the {Flops(plan.space).estimate(largest):,} multiply-adds" in comments(RESNET)
+    changes = ["space.widths=[8, 16]", "space.max_depths=[1, 2]", "space.stem_width=8", "final.train.epochs=1"]
+    changes += ["stages.supernet.strategy.train={epochs: 1}", "stages.search.evaluator.recalibration_images=64"]
+    changes += [f"stages.search.strategy.{key}=2" for key in ("population", "generations", "top_k")]
+    changes += ["final.baselines=[random]", "final.export=[safetensors]"]
+    result = automl_nas.search(Configuration.read(RESNET, changes).value, out=tmp_path / "run")
+    assert result.plan.stages[1].problem.feasible(result.best.architecture)
 
 
 def test_the_small_images_run_at_toy_size(images: Path, tmp_path: Path) -> None:

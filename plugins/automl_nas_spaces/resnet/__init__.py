@@ -1,0 +1,1 @@
+"""ResNets with searched widths, bottlenecks and depths."""
