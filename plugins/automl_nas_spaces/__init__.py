@@ -39,7 +39,32 @@ def register_spaces(register: Register) -> None:
         summary="residual multilayer perceptrons for tables: widths, depth, activation, normalisation",
     )
     register(
+        "efficientnet",
+        "automl_nas_spaces.mobile.efficientnet:efficientnet",
+        summary="EfficientNet-B0 with a kernel and an expansion for every block and a depth for every stage",
+    )
+    register(
+        "fbnet",
+        "automl_nas_spaces.mobile.fbnet:fbnet",
+        summary="FBNet: nine candidates for every block, with weights of their own",
+    )
+    register(
+        "mobilenet_v2",
+        "automl_nas_spaces.mobile.mobilenet_v2:mobilenet_v2",
+        summary="MobileNetV2 with a kernel and an expansion for every block, a depth and a width for every stage",
+    )
+    register(
         "mobilenet_v3",
         "automl_nas_spaces.mobile.mobilenet_v3:mobilenet_v3",
         summary="once-for-all: MobileNetV3 with a kernel and an expansion for every block and a depth for every stage",
+    )
+    register(
+        "proxylessnas",
+        "automl_nas_spaces.mobile.proxylessnas:proxylessnas",
+        summary="the paper's space: seven candidates for every block, with weights of their own",
+    )
+    register(
+        "proxylessnas_elastic",
+        "automl_nas_spaces.mobile.proxylessnas_elastic:proxylessnas_elastic",
+        summary="once-for-all's space of ProxylessNAS: kernels, expansions and depths that share weights",
     )

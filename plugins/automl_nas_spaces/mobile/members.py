@@ -63,6 +63,12 @@ TORCHVISION: Mapping[str, Member] = {
             ((5, 6), (5, 6), (5, 6)),
         ),
     ),
+    "mobilenet_v2": Member("mobilenet_v2", {}, tuple(((3, 6),) * depth for depth in (2, 3, 4, 3, 3, 1))),
+    "efficientnet_b0": Member(
+        "efficientnet",
+        {},
+        tuple(((kernel, 6),) * depth for kernel, depth in ((3, 2), (5, 2), (3, 3), (5, 3), (5, 4), (3, 1))),
+    ),
 }
 """Name of a model of torchvision -> where it is in the spaces."""
 

@@ -23,6 +23,7 @@ from automl_nas.space import (
     Value,
 )
 from automl_nas_spaces.mobile.blocks import Activation, Block, Norm, Squeeze, activation, convolution
+from automl_nas_spaces.mobile.rules import Expanded
 
 
 @final
@@ -172,6 +173,28 @@ class Outline:
         parts["classifier"] = nn.Linear(width, self.num_classes)
         return nn.Sequential(parts)
 
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Set widths and expansions that round to the same number of channels to the first of them.
+
+        Args:
+            architecture: decisions of blocks that the depths leave out stay as they are.
+        """
+        changed: dict[str, Value] = {}
+        inputs = self.first.width
+        for number, stage in enumerate(self.stages, start=1):
+            name = f"stage{number}"
+            width = stage.widths[_number(architecture, f"{name}.width", next(iter(stage.widths)))]
+            if f"{name}.width" in architecture:
+                changed[f"{name}.width"] = next(scale for scale, each in stage.widths.items() if each == width)
+            for position in range(int(_number(architecture, f"{name}.depth", stage.max_depth))):
+                key = f"{name}.block{position + 1}.expansion"
+                if key in architecture:
+                    hidden = Expanded(_number(architecture, key, 1))(inputs)
+                    changed[key] = next(ratio for ratio in stage.expansions if Expanded(ratio)(inputs) == hidden)
+                inputs = width
+        changed = {name: value for name, value in changed.items() if value != architecture[name]}
+        return architecture.replace(changed) if changed else architecture
+
     def _searched_block(self, name: str, stage: Stage, inputs: int, position: int) -> nn.Module:
         return self._block(stage, inputs, position).searched(f"{name}.block{position + 1}", f"{name}.width")
 
@@ -240,8 +263,12 @@ class StagedSpace(SupernetSpace):
         return self._whole.build_supernet()
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Set decisions about blocks that the depths leave out to their first value."""
-        return self._whole.canonical(architecture)
+        """Set decisions that make no difference to their first value.
+
+        These are the decisions about blocks that the depths leave out, and options that give the same numbers of
+        channels after rounding.
+        """
+        return self._outline.canonical(self._whole.canonical(architecture))
 
     @property
     def weighable(self) -> frozenset[str]:
@@ -310,7 +337,7 @@ def from_lists(
     """Return the architecture for the lists with which the code of once-for-all names a network.
 
     Args:
-        space: a space of stages of blocks, such as `mobilenet_v3`.
+        space: `mobilenet_v3`, `mobilenet_v2`, `proxylessnas_elastic` or `efficientnet`.
         kernels: of all blocks whose kernel is searched, also of those that the depths leave out.
         expansions: of all blocks whose expansion is searched, likewise.
         depths: of all stages whose depth is searched.
