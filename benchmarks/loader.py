@@ -2,7 +2,8 @@
 
 Both read the same images with a random crop, a random flip and normalisation, by the same number of loader workers. One
 epoch of each is measured in turn, in the order A B B A; the table shows the median of the paired ratios and its 95 %
-bootstrap interval. Above 1 the task is faster.
+bootstrap interval. Above 1 the task is faster. With loader workers an epoch must be much longer than the turns of the
+scheduler (0.1 s with `chrt -r`), so take more images on a fast machine.
 
     python benchmarks/loader.py [--images 2000] [--size 64] [--repeats 8] [--workers 0 2]
 """
