@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -104,6 +104,30 @@ class Signature:
         return {
             name: to_json(value) for name, value in self._checked(settings, path, registry or NO_COMPONENTS).items()
         }
+
+    def nested(
+        self, settings: Mapping[str, Any], path: str = "", *, registry: ComponentResolver | None = None
+    ) -> list[Nested]:
+        """Return the specifications of the components inside settings, not of those inside these components.
+
+        Args:
+            settings: as for `validate`.
+            path: the place of the settings in the configuration.
+            registry: resolves the components.
+
+        Raises:
+            ConfigurationError: as in `validate`.
+            PluginError: as in `validate`.
+        """
+
+        def walk(value: Any) -> Iterator[Nested]:
+            if isinstance(value, Nested):
+                yield value
+            elif isinstance(value, list | tuple | dict):
+                for item in value.values() if isinstance(value, dict) else value:
+                    yield from walk(item)
+
+        return list(walk(self._checked(settings, path, registry or NO_COMPONENTS)))
 
     def construct(
         self,

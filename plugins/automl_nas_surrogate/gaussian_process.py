@@ -25,9 +25,10 @@ deviations are `SPREAD`; they are large, so the prior only matters for fits to f
 
 SPREAD: Theta = (1.0, 1.0, 1.5)
 
-EVIDENCE_SPREAD = 1.0
-"""Prior standard deviation of the logarithm of a weight, whose mean is one over the number of columns: architectures
-that differ by one standard deviation in all columns are still correlated."""
+EVIDENCE: tuple[float, float] = (math.log(0.2), 1.5)
+"""Prior mean and standard deviation of the logarithm of a weight times the number of columns. By the mean,
+architectures that differ by one standard deviation in all columns are nearly equal: a column that is noise disturbs the
+first fits little, and one that predicts needs few results to get a larger weight."""
 
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
@@ -58,8 +59,8 @@ def prior(columns: int) -> tuple[Theta, Theta]:
     Args:
         columns: number of columns of evidence.
     """
-    means = PRIOR + (-math.log(max(columns, 1)),) * columns
-    return means, SPREAD + (EVIDENCE_SPREAD,) * columns
+    mean, spread = EVIDENCE
+    return PRIOR + (mean - math.log(max(columns, 1)),) * columns, SPREAD + (spread,) * columns
 
 
 @final

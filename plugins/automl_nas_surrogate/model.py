@@ -11,7 +11,7 @@ import numpy as np
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Features, Featurizer
-from automl_nas_surrogate.gaussian_process import PRIOR, Array, Distances, GaussianProcess, Theta, fit
+from automl_nas_surrogate.gaussian_process import PRIOR, Array, Distances, GaussianProcess, Theta, fit, prior
 
 _REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
 _ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
@@ -60,10 +60,15 @@ class Model:
         self._learnt: tuple[Sequence[Architecture], Array, Sequence[Architecture]] | None = None
 
     @property
+    def members(self) -> Sequence[Architecture]:
+        """The architectures whose results the model has learnt, in canonical form."""
+        return self._learnt[0] if self._learnt is not None else ()
+
+    @property
     def weights(self) -> dict[str, float]:
-        """The weight of each column of evidence, 1 for the mean of the prior."""
+        """The weight of each column of evidence, divided by the mean of its prior: above 1 if it helps to predict."""
         names = self._evidence.names if len(self._theta) > len(PRIOR) else []
-        weights = np.exp(self._theta[len(PRIOR) :]) * max(len(names), 1)
+        weights = np.exp(np.subtract(self._theta, prior(len(names))[0]))[len(PRIOR) :]
         return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
 
     def describe(self, architectures: Sequence[Architecture], evidence: Array | None = None) -> Described:
@@ -95,25 +100,20 @@ class Model:
             count: the number of all trials, which decides whether the hyper-parameters are fitted again.
         """
         self._learnt = architectures, values, outstanding
-        described = self.describe(architectures)
-        distances = described.distances(described)
-        if (
-            count < _ALWAYS_REFIT
-            or count >= self._fitted * _REFIT_GROWTH
-            or len(self._theta) != len(PRIOR) + distances.columns
-        ):
-            self._theta, self._fitted = fit(distances, values), count
-        self._condition(described, distances)
+        self._condition(count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH, count)
 
     def refresh(self) -> None:
         """Compute the process again after further candidates were measured, which changes the ranks of evidence."""
-        assert self._learnt is not None
-        described = self.describe(self._learnt[0])
-        self._condition(described, described.distances(described))
+        self._condition(False, self._fitted)
 
-    def _condition(self, described: Described, distances: Distances) -> None:
+    def _condition(self, refit: bool, count: int) -> None:
         assert self._learnt is not None
-        _, values, outstanding = self._learnt
+        architectures, values, outstanding = self._learnt
+        described = self.describe(architectures)
+        distances = described.distances(described)
+        # The first measurement of a metric adds a column.
+        if refit or len(self._theta) != len(PRIOR) + distances.columns:
+            self._theta, self._fitted = fit(distances, values), count
         process = GaussianProcess(distances, values, self._theta)
         if outstanding:
             waiting = self.describe(outstanding)

@@ -80,7 +80,8 @@ class Screening:
         """Return the candidates that may be proposed, each with measured evidence: canonical form -> architecture.
 
         If more candidates than the limit were not measured, those with the largest utility are. For that they get the
-        mean evidence of the nearest architectures of the pool.
+        mean evidence of the nearest architectures of the pool and the trials: a neighbour of a trial gets that of the
+        trial.
 
         Args:
             candidates: canonical form -> architecture.
@@ -99,11 +100,9 @@ class Screening:
         return free | {key: candidate for key, candidate in candidates.items() if key in self._evidence}
 
     def _expected(self, new: Sequence[Architecture], model: Model) -> Array:
-        pool = list(self._pool)
-        measured = self._evidence(pool)
-        if not pool:
-            return np.zeros((len(new), len(self._evidence.names)))
-        apart, _ = model.features(new).distances(model.features(pool))
+        others = list(dict.fromkeys([*self._pool, *model.members]))
+        measured = self._evidence(others)
+        apart, _ = model.features(new).distances(model.features(others))
         nearest = (apart <= apart.min(axis=1, keepdims=True) + 1e-12).astype(np.float64)
         expected: Array = nearest @ measured / nearest.sum(axis=1, keepdims=True)
         return expected

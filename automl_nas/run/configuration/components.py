@@ -8,6 +8,7 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from automl_nas.errors import ConfigurationError, PluginError
+from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.plugin.component import unfit
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.kinds import KINDS, derives, produced_class
@@ -136,7 +137,8 @@ class Components:
         """Call the checker of a component's class with the arguments that the constructor will get.
 
         The checker is skipped if the component is an object that is constructed already, if a function makes it, or if
-        a collaborator that the checker requires does not exist yet.
+        a collaborator that the checker requires does not exist yet. It is also skipped if a component inside its
+        settings requires artifacts, which exist in a run only.
 
         Args:
             kind: of the component.
@@ -165,8 +167,30 @@ class Components:
                 f"{path}: the checker of '{name}' asks for '{unknown[0]}', which is not a setting of its constructor"
             )
         settings = {setting: spec[setting] for setting in names}
+        inner = signature.nested(settings, path, registry=self.registry)
+        if any(self.needs_artifacts(item.kind, item.spec, path) for item in inner):
+            return
         with component_errors(self.registry, self.describe(kind, name), path=path):
             signature.construct(checker, settings, collaborators, seed, path=path, registry=self.registry)
+
+    def needs_artifacts(self, kind: str, spec: Mapping[str, Any], path: str) -> bool:
+        """Whether a component, or one inside its settings, cannot be constructed without artifacts.
+
+        Args:
+            kind: of the component.
+            spec: its resolved configuration.
+            path: of the component in the configuration.
+        """
+        settings = dict(spec)
+        name = settings.pop("name")
+        factory = self.factory(kind, name, path)
+        if is_constructed(factory, kind):
+            return False
+        signature = Signature.of(factory, name=name)
+        if any(item.type is Artifacts and not item.optional for item in signature.collaborators):
+            return True
+        inner = signature.nested(settings, path, registry=self.registry)
+        return any(self.needs_artifacts(item.kind, item.spec, path) for item in inner)
 
     def _object(self, name: str, kind: str, path: str) -> Any:
         if name not in self.objects:

@@ -79,7 +79,11 @@ def _trials(plan: Plan, stage: StagePlan) -> float:
     planned, searches = None, isinstance(strategy, AskTellStrategy)
     if isinstance(strategy, type):
         searches = issubclass(strategy, AskTellStrategy)
-        if issubclass(strategy, AskTellStrategy) and strategy.checker() is strategy:
+        if (
+            issubclass(strategy, AskTellStrategy)
+            and strategy.checker() is strategy
+            and not plan.components.needs_artifacts("strategies", settings.strategy, path)
+        ):
             # Constructing it is cheap and has no side effects: that is what its checker says.
             seed = stream_seed(plan.seed, settings.name)
             with plan.runtime.seeded(seed, "length"):
