@@ -68,3 +68,18 @@ def register_spaces(register: Register) -> None:
         "automl_nas_spaces.mobile.proxylessnas_elastic:proxylessnas_elastic",
         summary="once-for-all's space of ProxylessNAS: kernels, expansions and depths that share weights",
     )
+    register(
+        "vit",
+        "automl_nas_spaces.vit:vit",
+        summary="vision transformers of AutoFormer (tiny, small, base): embedding, heads, hidden widths, depth",
+    )
+    register(
+        "convnext",
+        "automl_nas_spaces.convnext:convnext",
+        summary="ConvNeXt: width and depth of each stage, kernel and hidden width of each block",
+    )
+    register(
+        "token_transformer",
+        "automl_nas_spaces.token_transformer:token_transformer",
+        summary="transformers for sequences of integer tokens: embedding, heads, hidden widths, depth",
+    )
