@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
+import torch
 from torch import nn
 
 from automl_nas.errors import SpaceError
@@ -15,14 +16,16 @@ from automl_nas.space import (
     Architecture,
     Decision,
     ModuleSpace,
+    ModuleSupernet,
     Repeat,
+    ResolvedChoice,
     Scalar,
     SearchSpace,
     Supernet,
     SupernetSpace,
     Value,
 )
-from automl_nas_spaces.mobile.blocks import Activation, Block, Norm, Squeeze, activation, convolution
+from automl_nas_spaces.mobile.blocks import Activation, Block, Norm, Squeeze, activation, convolution, input_width
 from automl_nas_spaces.mobile.rules import Expanded
 
 
@@ -260,7 +263,16 @@ class StagedSpace(SupernetSpace):
 
     def build_supernet(self) -> Supernet:
         """Return the supernet, with fresh weights."""
-        return self._whole.build_supernet()
+        # The supernet of the `ModuleSpace` finds the widths of layers by a pass through the network at each extraction.
+        return ModuleSupernet(self._outline.network(), self._input_shapes)
+
+    def _input_shapes(self, choices: Mapping[str, ResolvedChoice]) -> Mapping[str, tuple[int, ...]]:
+        """Return path of a layer -> batch and channels of its input; elastic layers read no more of its shape."""
+        values = {name: choice.options[0] for name, choice in choices.items()}
+        with torch.device("meta"):
+            network = self._outline.network(values)
+        widths = {path: input_width(module) for path, module in network.named_modules()}
+        return {path: (1, width) for path, width in widths.items() if width is not None}
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Set decisions that make no difference to their first value.

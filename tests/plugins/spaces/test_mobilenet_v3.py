@@ -12,7 +12,7 @@ from plugins.spaces.mobile import TOY, counted, equal_outputs, supernet_paramete
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
-from automl_nas.space import SupernetSpace, enumerate_all
+from automl_nas.space import ModuleSpace, SupernetSpace, enumerate_all
 from automl_nas.testing.supernets import SupernetContract
 from automl_nas.torchvision_import import import_torchvision
 from automl_nas_costs.models import Flops, Params
@@ -188,3 +188,16 @@ def test_a_supernet_starts_with_the_centre_of_kernels() -> None:
         assert not name.endswith("matrix_5to3") or math.isclose(float(parameter.detach().trace()), 9)
     # Products with zeros are added.
     torch.testing.assert_close(supernet(x, largest), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_extracted_layers_have_the_widths_that_a_pass_finds() -> None:
+    """A `ModuleSpace` of the same module finds them by running the network on tensors without data."""
+    with torch.device("meta"):
+        space = mobilenet_v3(**SMALL)
+        supernet = space.build_supernet()
+        found = ModuleSpace(lambda: supernet.get_submodule("network"), input_shape=(3, 12, 12)).build_supernet()
+    for position in (0, -1):
+        selection = {name: decision.options[position] for name, decision in space.decisions.items()}
+        one, other = supernet.extract(selection), found.extract(selection)
+        shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (one, other)]
+        assert shapes[0] == shapes[1]
