@@ -88,7 +88,8 @@ def compress(
     working_plugins()
     with quiet_libraries(), Logs(lambda text: click.echo(f"warning: {text}", err=True)):
         from automl_nas.run import Document
-        from automl_nas_elastic.compression import configuration, run, with_gradients
+        from automl_nas_elastic.compression import configuration, run
+        from automl_nas_elastic.preparation import prepared
 
         settings: dict[str, Any] = {"importance": importance}
         if weights is not None:
@@ -97,8 +98,13 @@ def compress(
         changed = Configuration(plain, Document(None, "the command line"))
         for override in map(Override.parse, overrides):
             changed.set(override)
+        if ":" not in model and weights is None and not changed.value["space"].get("arguments"):
+            text = (
+                f"{model} has random weights, and nothing trained is compressed; give its weights with --weights FILE"
+            )
+            click.echo(f"warning: {text}", err=True)
         try:
-            raw = with_gradients(changed.value, directory)
+            raw = prepared(changed.value, directory)
             compression = run(raw, out=directory, resume=again, progress="none" if quiet else "auto")
         except ConfigurationError as error:
             raise changed.locate(error) from error

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from safetensors.torch import save_file
 from torch import nn
 
 from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas.evaluation import Runtime, Task
 from automl_nas.run import Result, complete_manager, search
-from automl_nas.streams import stream_seed
 from automl_nas_elastic.comparison import ComparedNetwork, compared, text
+from automl_nas_elastic.preparation import prepared
 from automl_nas_elastic.space import ElasticSpace
 from automl_nas_elastic.taylor import loss_products
 from automl_nas_elastic.usable import usable
@@ -104,7 +101,7 @@ def compress(
         teacher=teacher,
         seed=seed,
     )
-    return run(with_gradients(raw | dict(sections or {}), out), out=out, resume=resume, progress=progress)
+    return run(prepared(raw | dict(sections or {}), out), out=out, resume=resume, progress=progress)
 
 
 def configuration(
@@ -164,39 +161,6 @@ def configuration(
         ],
         "final": {"weights": "inherited", "train": {"epochs": final_epochs, **train}, "export": ["package"]},
     }
-
-
-def with_gradients(raw: Mapping[str, Any], out: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Return a configuration with the gradients that the importance ``taylor`` of a model with a name needs.
-
-    They are computed on the task, and written to a file beside the run directory, or in a temporary folder.
-
-    Args:
-        raw: the configuration.
-        out: the run directory; None: a temporary one.
-
-    Raises:
-        ConfigurationError: task or space cannot be constructed, or the model has no gradients.
-    """
-    space = raw["space"]
-    if not isinstance(space, Mapping) or space.get("importance") != "taylor" or space.get("gradients") is not None:
-        return dict(raw)
-    registry, seed = complete_manager().registry, raw["seed"]
-    task = raw["task"]
-    if not isinstance(task, Task):
-        task = registry.construct("tasks", task, seed=seed, path="task")
-    defaults: dict[str, Any] = {"input_shape": list(task.input_shape)}
-    if task.num_classes is not None:
-        defaults["num_classes"] = task.num_classes
-    spec = {**defaults, **space, "importance": "l1"}
-    whole = registry.construct("spaces", spec, seed=stream_seed(seed, "space"), path="space")
-    if out is None:
-        file = Path(tempfile.mkdtemp(prefix="automl_nas-")) / "gradients.safetensors"
-    else:
-        file = Path(out).absolute().with_name(f"{Path(out).name}-gradients.safetensors")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(loss_products(whole.build(whole.largest), task, Runtime(), seed=seed), file)
-    return {**raw, "space": {**space, "gradients": str(file)}}
 
 
 def run(

@@ -19,6 +19,7 @@ from automl_nas.run import complete_manager
 from automl_nas.testing.toys import ToyTask
 from automl_nas_elastic import ElasticSpace, compress, loss_products
 from automl_nas_elastic.comparison import ComparedNetwork, text
+from automl_nas_elastic.preparation import prepared
 from automl_nas_vision.digits import Digits
 
 SECTIONS: dict[str, Any] = {"runtime": {"device": "cpu", "threads": 1}}
@@ -87,6 +88,7 @@ def test_bad_limits() -> None:
         (["resnet81", "--data", "digits", "--limit", "flops <= 1"], "did you mean"),
         (["resnet18", "--data", "digits", "--limit", "flops <= 1", "--set", "space.widht=3"], "widths"),
         (["resnet18", "--data", "digits", "--limit", "flops <= 1"], "does not run on an input of shape"),
+        (["resnet18", "--data", "digits", "--limit", "flops <= 1"], "resnet18 has random weights"),
     ],
 )
 def test_bad_command_lines(arguments: list[str], text: str, tmp_path: Path) -> None:
@@ -142,20 +144,20 @@ def test_products_of_weights_and_gradients_and_what_stays() -> None:
 
 
 def test_the_importance_of_a_model_with_a_name_is_a_file_beside_the_run(tmp_path: Path) -> None:
-    from automl_nas_elastic.compression import configuration, with_gradients
+    from automl_nas_elastic.compression import configuration
 
     model = "plugins.elastic.networks:SmallResNet"
     settings = {**SPACE, "arguments": {"inputs": 1, "classes": 10}, "importance": "taylor"}
     raw = configuration(model, "digits", limits={"flops": "<= 1M"}, space=settings)
     with pytest.raises(ConfigurationError, match="importance taylor needs gradients"):
         make_space({**raw["space"], "input_shape": [1, 8, 8]})
-    done = with_gradients(raw, tmp_path / "run")
+    done = prepared(raw, tmp_path / "run")
     assert done["space"]["gradients"] == str(tmp_path / "run-gradients.safetensors")
     first = (tmp_path / "run-gradients.safetensors").read_bytes()
-    assert with_gradients(raw, tmp_path / "run") == done
+    assert prepared(raw, tmp_path / "run") == done
     assert (tmp_path / "run-gradients.safetensors").read_bytes() == first  # so a resumed run has the same space
     assert isinstance(make_space({**done["space"], "input_shape": [1, 8, 8]}), ElasticSpace)
-    assert with_gradients({**raw, "space": "resnet"}, None)["space"] == "resnet"
+    assert prepared({**raw, "space": "resnet"}, None)["space"] == "resnet"
 
 
 def make_space(spec: dict[str, Any]) -> Any:
@@ -186,3 +188,22 @@ def test_measured_costs_have_intervals() -> None:
     assert lines[0].split() == ["network", "accuracy", "flops", "ms"]
     assert lines[1].split() == ["original", "0.5000", "[0.4000,", "0.6000]", "1,000", "2.5", "[2,", "3]"]
     assert lines[2].split() == ["random", "-", "500", "-"]
+
+
+def test_relative_limits_are_those_of_the_original(tmp_path: Path) -> None:
+    """The multiply-adds of the original by torch's counter, which counts two operations for each."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from automl_nas_elastic.compression import configuration
+
+    network = digits_network().eval()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 1, 8, 8))
+    flops = counter.get_total_flops() // 2
+    limits = {"flops": "<= 0.5 * largest", "params": "<= 3000", "latency_ms": "<= 0.5*largest"}
+    raw = configuration(network, "digits", limits=limits, space=SPACE)
+    done = prepared(raw, None)["problem"]["constraints"]
+    assert done == {**limits, "flops": f"<= {0.5 * flops:.10g}"}
+    model = {"name": "from_model", "model": "plugins.elastic.networks:SmallResNet"}
+    named = {**raw, "space": {**model, "arguments": {"inputs": 1, "classes": 10}, **SPACE}}
+    assert prepared(named, None)["problem"]["constraints"] == done
