@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from automl_nas.space.modules.dag.graph import OUTPUT as OUTPUT, DagGraph as DagGraph
     from automl_nas.space.modules.dag.module import Dag as Dag
     from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d as ElasticConv2d
+    from automl_nas.space.modules.elastic_layers.convolution1d import ElasticConv1d as ElasticConv1d
     from automl_nas.space.modules.elastic_layers.embedding import ElasticEmbedding as ElasticEmbedding
     from automl_nas.space.modules.elastic_layers.layer_norm import ElasticLayerNorm as ElasticLayerNorm
     from automl_nas.space.modules.elastic_layers.linear import ElasticLinear as ElasticLinear
-    from automl_nas.space.modules.elastic_layers.normalisation import ElasticBatchNorm2d as ElasticBatchNorm2d
+    from automl_nas.space.modules.elastic_layers.normalisation import (
+        ElasticBatchNorm1d as ElasticBatchNorm1d,
+        ElasticBatchNorm2d as ElasticBatchNorm2d,
+    )
     from automl_nas.space.modules.elastic_layers.parameter import ElasticParameter as ElasticParameter
     from automl_nas.space.modules.elastic_layers.squeeze_excitation import (
         ElasticSqueezeExcitation as ElasticSqueezeExcitation,
@@ -98,10 +102,14 @@ _HOMES = {
         "ResolvedChoice",
     ),
     "modules.elastic_layers.convolution": ("ElasticConv2d",),
+    "modules.elastic_layers.convolution1d": ("ElasticConv1d",),
     "modules.elastic_layers.embedding": ("ElasticEmbedding",),
     "modules.elastic_layers.layer_norm": ("ElasticLayerNorm",),
     "modules.elastic_layers.linear": ("ElasticLinear",),
-    "modules.elastic_layers.normalisation": ("ElasticBatchNorm2d",),
+    "modules.elastic_layers.normalisation": (
+        "ElasticBatchNorm1d",
+        "ElasticBatchNorm2d",
+    ),
     "modules.elastic_layers.parameter": ("ElasticParameter",),
     "modules.elastic_layers.squeeze_excitation": ("ElasticSqueezeExcitation",),
     "modules.repeat": ("Repeat",),

@@ -29,6 +29,11 @@ def register_spaces(register: Register) -> None:
         summary="convolutional networks for signals (channels, length): kernel, hidden width and depth",
     )
     register(
+        "conv1d",
+        "automl_nas_spaces.conv1d:conv1d",
+        summary="convolutional networks for signals that share one set of weights: kernel, dilation, width and depth",
+    )
+    register(
         "token_cnn",
         "automl_nas_spaces.sequences:token_cnn",
         summary="convolutional networks for sequences of integer tokens: kernel, hidden width and depth",

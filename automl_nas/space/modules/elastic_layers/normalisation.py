@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision
@@ -14,12 +16,8 @@ from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, Resolv
 from automl_nas.space.modules.elastic_layers.slices import check_width
 
 
-@final
-class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
-    """Batch normalisation of any number of channels up to ``num_features``; it has no decision.
-
-    All widths share the statistics of the first channels, so the statistics fit no width exactly: recalibrate an
-    extracted network before it is evaluated.
+class ElasticBatchNorm(ChoiceModule, _BatchNorm):
+    """What `ElasticBatchNorm1d` and `ElasticBatchNorm2d` have in common. Abstract.
 
     Args:
         num_features: the largest number of channels.
@@ -37,8 +35,12 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        nn.BatchNorm2d.__init__(self, num_features, eps, momentum, affine, track_running_stats)
+        _BatchNorm.__init__(self, num_features, eps, momentum, affine, track_running_stats)
         self._init_choice(None)
+
+    @abstractmethod
+    def plain(self, width: int) -> nn.Module:
+        """Return the plain layer of a width with the settings of this one, on the meta device."""
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return an empty mapping: the width follows the input."""
@@ -49,11 +51,10 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
         return self
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return a plain ``nn.BatchNorm2d`` with copies of the channels in use."""
+        """Return a plain layer of torch with copies of the channels in use."""
         width = resolver.input_shape(self)[1]
         check_width(self.path, width, self.num_features)
-        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
-        plain = nn.BatchNorm2d(width, *settings, device="meta")
+        plain = self.plain(width)
         for name, tensor in (*self._parameters.items(), *self._buffers.items()):
             if tensor is not None:
                 part = (tensor[:width] if tensor.dim() else tensor).detach().clone()
@@ -87,3 +88,42 @@ class ElasticBatchNorm2d(ChoiceModule, nn.BatchNorm2d):
             factor,
             self.eps,
         )
+
+
+@final
+class ElasticBatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):
+    """An `ElasticBatchNorm2d` for inputs of shape ``(batch, channels, length)`` or ``(batch, channels)``.
+
+    Args:
+        num_features: the largest number of channels.
+        eps: as in ``nn.BatchNorm1d``.
+        momentum: as in ``nn.BatchNorm1d``.
+        affine: as in ``nn.BatchNorm1d``.
+        track_running_stats: as in ``nn.BatchNorm1d``.
+    """
+
+    def plain(self, width: int) -> nn.Module:
+        """Return an ``nn.BatchNorm1d``."""
+        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        return nn.BatchNorm1d(width, *settings, device="meta")
+
+
+@final
+class ElasticBatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):
+    """Batch normalisation of any number of channels up to ``num_features``; it has no decision.
+
+    All widths share the statistics of the first channels, so the statistics fit no width exactly: recalibrate an
+    extracted network before it is evaluated.
+
+    Args:
+        num_features: the largest number of channels.
+        eps: as in ``nn.BatchNorm2d``.
+        momentum: as in ``nn.BatchNorm2d``.
+        affine: as in ``nn.BatchNorm2d``.
+        track_running_stats: as in ``nn.BatchNorm2d``.
+    """
+
+    def plain(self, width: int) -> nn.Module:
+        """Return an ``nn.BatchNorm2d``."""
+        settings = (self.eps, self.momentum, self.affine, self.track_running_stats)
+        return nn.BatchNorm2d(width, *settings, device="meta")

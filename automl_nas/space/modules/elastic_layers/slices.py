@@ -27,8 +27,8 @@ def check_width(path: str, width: int, largest: int) -> None:
 
 
 def plain_layer(
-    build: Callable[[], nn.Conv2d | nn.Linear],
-    owner: nn.Conv2d | nn.Linear,
+    build: Callable[[], nn.Conv1d | nn.Conv2d | nn.Linear],
+    owner: nn.Conv1d | nn.Conv2d | nn.Linear,
     slices: tuple[Tensor, Tensor | None],
     resolver: ModuleResolver,
     is_largest: bool,
