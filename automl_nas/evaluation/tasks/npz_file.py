@@ -34,7 +34,8 @@ class NpzFile:
     def __init__(self, path: Path) -> None:
         self.path = Path(path).expanduser()
         if self.path.exists() and not self.path.is_file():  # a pipe would block for ever
-            raise DataError(f"{self.path} is not an ordinary file; set task.path to an .npz file")
+            kind = "a folder" if self.path.is_dir() else "not an ordinary file"
+            raise DataError(f"{self.path} is not a readable .npz file: it is {kind}; set task.path to an .npz file")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 self._members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}

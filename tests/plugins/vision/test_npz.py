@@ -126,7 +126,7 @@ def test_a_bad_file_is_described(tmp_path: Path, changes: Any, settings: Any, me
 def test_a_missing_file_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "pipe.npz")  # whoever opens it waits for ever
-    with pytest.raises(DataError, match=r"pipe\.npz is not an ordinary file; set task\.path"):
+    with pytest.raises(DataError, match=r"pipe\.npz is not a readable .*: it is not an ordinary file; set task\.path"):
         Npz(path=tmp_path / "pipe.npz")
     with pytest.raises(DataError, match=r"nowhere.* does not exist; set task\.path") as raised:
         Npz(path="nowhere.npz")
