@@ -25,10 +25,10 @@ deviations are `SPREAD`; they are large, so the prior only matters for fits to f
 
 SPREAD: Theta = (1.0, 1.0, 1.5)
 
-EVIDENCE: tuple[float, float] = (math.log(0.2), 1.5)
-"""Prior mean and standard deviation of the logarithm of a weight times the number of columns. By the mean,
-architectures that differ by one standard deviation in all columns are nearly equal: a column that is noise disturbs the
-first fits little, and one that predicts needs few results to get a larger weight."""
+EVIDENCE: tuple[float, float] = (1.5, 4.0)
+"""Prior standard deviations of the logarithm of a weight above and below its mean, which is one over the number of
+columns: architectures that differ by one standard deviation in all columns are still correlated. Small weights are
+hardly less likely, so that a few results suffice to ignore a column that does not predict."""
 
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
@@ -53,14 +53,13 @@ def normal_scores(ranked: Sequence[object]) -> Array:
     return standard
 
 
-def prior(columns: int) -> tuple[Theta, Theta]:
-    """Return prior means and standard deviations of the hyper-parameters.
+def prior(columns: int) -> Theta:
+    """Return the prior means of the hyper-parameters.
 
     Args:
         columns: number of columns of evidence.
     """
-    mean, spread = EVIDENCE
-    return PRIOR + (mean - math.log(max(columns, 1)),) * columns, SPREAD + (spread,) * columns
+    return PRIOR + (-math.log(max(columns, 1)),) * columns
 
 
 @final
@@ -127,8 +126,10 @@ def negative_log_posterior(distances: Distances, values: Array, theta: Theta) ->
     white = solve_triangular(lower, values, lower=True, check_finite=False)
     count = len(values)
     fit = 0.5 * count * math.log(max(float(white @ white) / count, 1e-12)) + float(np.log(np.diag(lower)).sum())
-    means, spreads = prior(distances.columns)
-    return fit + sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta, means, spreads, strict=True))
+    penalty = sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta[:3], PRIOR, SPREAD, strict=True))
+    for at, mean in zip(theta[3:], prior(distances.columns)[3:], strict=True):
+        penalty += 0.5 * ((at - mean) / EVIDENCE[at < mean]) ** 2
+    return fit + penalty
 
 
 def fit(distances: Distances, values: Array) -> Theta:
@@ -137,7 +138,7 @@ def fit(distances: Distances, values: Array) -> Theta:
     def objective(theta: Theta) -> float:
         return negative_log_posterior(distances, values, theta)
 
-    return _minimise(objective, prior(distances.columns)[0])
+    return _minimise(objective, prior(distances.columns))
 
 
 def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:

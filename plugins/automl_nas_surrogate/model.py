@@ -68,7 +68,7 @@ class Model:
     def weights(self) -> dict[str, float]:
         """The weight of each column of evidence, divided by the mean of its prior: above 1 if it helps to predict."""
         names = self._evidence.names if len(self._theta) > len(PRIOR) else []
-        weights = np.exp(np.subtract(self._theta, prior(len(names))[0]))[len(PRIOR) :]
+        weights = np.exp(np.subtract(self._theta, prior(len(names))))[len(PRIOR) :]
         return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
 
     def describe(self, architectures: Sequence[Architecture], evidence: Array | None = None) -> Described:

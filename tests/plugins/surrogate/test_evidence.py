@@ -176,7 +176,7 @@ def test_noise_gets_no_weight() -> None:
     values = np.sin(1.5 * x[:, 0])
     nothing = np.zeros((40, 40))
     theta = fit(Distances(nothing, nothing, (x.T[:, :, None] - x.T[:, None, :]) ** 2), values - values.mean())
-    start = prior(2)[0][3]
+    start = prior(2)[3]
     # A column without influence is limited by the prior alone: e^-2 is two of its standard deviations.
     assert theta[4] < start - 2 < start - 0.5 < theta[3]
 
