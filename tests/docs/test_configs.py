@@ -141,7 +141,7 @@ def test_darts_runs_at_toy_size(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_trainings_are_stopped_at_toy_size(tmp_path: Path) -> None:
-    changes = [*TOY, "final.baselines=[]", "final.export=[safetensors]"]
+    changes = ["final.train.epochs=1", "final.baselines=[]", "final.export=[safetensors]"]
     changes += ["stages.search.budget.trials=6", "stages.search.pruner.n_startup_trials=2"]
     changes += ["stages.search.pruner.n_warmup_steps=0", "stages.search.evaluator.train.epochs=2"]
     result = automl_nas.search(Configuration.read(PRUNED, changes).value, out=tmp_path / "run")
@@ -152,7 +152,8 @@ def test_trainings_are_stopped_at_toy_size(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_candidates_are_promoted_at_toy_size(tmp_path: Path) -> None:
-    changes = [*TOY, "final.baselines=[]", "final.export=[safetensors]", "stages.search.strategy.candidates=4"]
+    changes = ["final.train.epochs=1", "final.baselines=[]", "final.export=[safetensors]"]
+    changes += ["stages.search.strategy.candidates=4"]
     changes += ["stages.search.strategy.reduction=2", "stages.search.budget.trials=7"]
     changes += ["stages.supernet.strategy.train.epochs=1", "stages.search.evaluator.evaluators[2].train.epochs=1"]
     changes += ["stages.search.evaluator.evaluators[1].train.epochs=1"]
