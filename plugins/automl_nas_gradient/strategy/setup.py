@@ -87,8 +87,8 @@ class GradientSetup:
             more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
             raise ConfigurationError(
                 f"{self.owner} weights the outputs of options, but '{refused[0]}'{more} takes values only, as do "
-                "widths, options of other shapes and options that change their input in place; search such a space "
-                "with single_path and evolution",
+                "depths, widths, options of other shapes and those that change their input in place; search such a "
+                "space with single_path and evolution",
                 path="space",
             )
 

@@ -256,7 +256,7 @@ def test_widths_are_refused(make: Make) -> None:
         )
 
     space = ModuleSpace(network, input_shape=(1, 4, 4))
-    with pytest.raises(ConfigurationError, match=r"'width' takes values only, as do widths.*single_path"):
+    with pytest.raises(ConfigurationError, match=r"'width' takes values only, as do depths, widths.*single_path"):
         make(Darts, space=space)
 
 
