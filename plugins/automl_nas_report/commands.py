@@ -18,7 +18,7 @@ def report(directory: Path, out: Path | None) -> None:
     """Write one self-contained HTML file about the run directory RUN, complete or not.
 
     The file needs neither a network nor scripts. The run directory is only read, apart from the file itself, and
-    nothing that only the run directory names is imported. A file that exists is replaced.
+    nothing that only the run directory names is imported. An older report is replaced, any other file is not.
     """
     from automl_nas_report.run_page import run_page
     from automl_nas_report.writing import write_page

@@ -243,8 +243,10 @@ def test_where_the_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_page(tmp_path, "")
     with pytest.raises(ConfigurationError, match="does not exist; create it first"):
         write_page(tmp_path / "no" / "page.html", "")
-    write_page(tmp_path / "page.html", "caf\udce9")
-    assert (tmp_path / "page.html").read_text() == "caf?"
+    generator = '<meta name="generator" content="automl_nas report">'
+    write_page(tmp_path / "page.html", generator)
+    write_page(tmp_path / "page.html", f"{generator}caf\udce9")
+    assert (tmp_path / "page.html").read_text() == f"{generator}caf?"
 
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -252,7 +254,11 @@ def test_where_the_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("automl_nas.run.record.atomic_files.os.fsync", full)
     with pytest.raises(RunFailedError, match=r"the disk is full; free some space, or write to another disk with --out"):
         write_page(tmp_path / "page.html", "new")
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", "caf?")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", f"{generator}caf?")]
+    (tmp_path / "page.html").write_text("<html>my own page</html>")
+    with pytest.raises(ConfigurationError, match="exists and is not a report"):
+        write_page(tmp_path / "page.html", generator)
+    assert (tmp_path / "page.html").read_text() == "<html>my own page</html>"
 
 
 def test_tallies_are_counts_and_means() -> None:
