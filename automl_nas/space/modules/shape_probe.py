@@ -129,15 +129,14 @@ def weighable(tree: ChoiceTree, input_shape: tuple[int, ...], exclusions: Exclus
 
 def _reaching(tree: ChoiceTree, name: str, exclusions: Exclusions) -> Architecture:
     """Return an architecture in which a decision makes a difference; the smallest one if none is found."""
-    smallest = _end(tree, 0, exclusions)
+    ends = [_end(tree, 0, exclusions), _end(tree, -1, exclusions)]
     last = _extreme(tree.decisions[name], -1)
     rng = stream(0, "reaching", 0)
     for attempt in range(_ATTEMPTS):
-        ends = {0: smallest, 1: _end(tree, -1, exclusions)}
-        architecture = ends.get(attempt) or exclusions.sample(rng)
+        architecture = ends[attempt] if attempt < len(ends) else exclusions.sample(rng)
         if tree.canonical(architecture.replace({name: last}))[name] == last:
             return architecture
-    return smallest
+    return ends[0]
 
 
 def _as_tuple(value: Value) -> tuple[Any, ...]:
