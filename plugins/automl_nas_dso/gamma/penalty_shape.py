@@ -32,13 +32,15 @@ class HoyerRatio:
 
     Args:
         nodes: for each edge, the number of its node, ``0 .. count - 1``.
+        device: of lambda.
     """
 
-    def __init__(self, nodes: Sequence[int]) -> None:
+    def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
         count = max(nodes) + 1
         # A dense matrix instead of scattered additions, whose order of addition is not defined on a GPU.
         self._members = torch.zeros(count, len(nodes), dtype=torch.float64)
         self._members[list(nodes), range(len(nodes))] = 1.0
+        self._members = self._members.to(device)
         self._roots = self._members.sum(1).sqrt()
 
     def terms(self, values: Tensor, penalties: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,12 +54,11 @@ class HoyerRatio:
             Two tensors of the same shape, in the precision and on the device of ``values``. Edges of a node without any
             scale other than 0 keep their gamma and have no gradient.
         """
-        members = self._members.to(values.device)
+        members, roots = self._members, self._roots
         lambdas, gammas = values.detach().double(), penalties.double()
         norms = (members @ lambdas.square()).sqrt()
         is_dead = norms < _SMALLEST_NORM
         norms = norms.clamp_min(_SMALLEST_NORM)
-        roots = self._roots.to(values.device)
         weighted = members @ (gammas * lambdas.abs())
         thresholds = torch.where(is_dead, 1.0, roots / norms) @ members * gammas
         pull = torch.where(is_dead, 0.0, -roots * weighted / norms**3) @ members * lambdas

@@ -277,7 +277,7 @@ class DSO(Strategy):
                 share=lambda living: self._structure.count(self._live(living)).shares[controller.measure],
             )
             self._prune(controller.lasting)
-        training.penalties = self._gamma * factors.to(self._gates.values)
+        training.penalise(self._gamma * factors.to(self._gates.values))
 
     def _prune_by_sensitivity(self, pruner: SensitivityPruner) -> None:
         controller, training = self._controller, self._training

@@ -118,7 +118,7 @@ class SearchSetup:
         if self.penalty == "l1":
             return None
         numbers = {name: number for number, name in enumerate(self.space.decisions)}
-        return HoyerRatio([numbers[name] for name, _ in self.gates.edges])
+        return HoyerRatio([numbers[name] for name, _ in self.gates.edges], self.runtime.device)
 
     @cached_property
     def structure(self) -> LiveStructure:

@@ -34,7 +34,6 @@ class Alternation:
         per_epoch: iterations in an epoch.
         iterations: the number of steps of the weights in both phases.
         penalised: the optimiser of lambda.
-        penalties: gamma of each edge, shape ``(number of edges,)``, on the device of lambda; set by the strategy.
         pruner: what ranks edges by sensitivity; None: they are ranked by size.
         lambda_rate: the learning rate of lambda at the last step of the weights.
     """
@@ -57,7 +56,7 @@ class Alternation:
         self.penalised = APGNAG(
             [setup.gates.values], setup.rates[0], momentum=setup.lambda_momentum, nonnegative=setup.nonnegative
         )
-        self.penalties = torch.zeros_like(setup.gates.values)
+        self._penalties = torch.zeros_like(setup.gates.values)
         self.pruner = SensitivityPruner(len(setup.gates.edges)) if setup.ranking == "sensitivity" else None
         self.lambda_rate = setup.rates[0]
         self._losses: list[tuple[str, int, Tensor]] = []
@@ -71,6 +70,12 @@ class Alternation:
     def rate(self) -> float:
         """The learning rate of the weights at the next iteration."""
         return learning_rate(self._setup.train, min(self.iteration, self.iterations - 1), self.per_epoch)
+
+    def penalise(self, penalties: Tensor) -> None:
+        """Set gamma of each edge, shape and device of lambda, from the next step of lambda on."""
+        self._penalties = penalties
+        if self._setup.ratio is None:  # a ratio sets other thresholds at each step
+            self.penalised.set_gamma(self._gates.values, self._penalties)
 
     def advance_weights(self) -> bool:
         """Make one step of the weights; return whether a step of lambda is due."""
@@ -97,7 +102,7 @@ class Alternation:
         return due
 
     def advance_lambda(self) -> None:
-        """Make one step of lambda with the present `penalties`."""
+        """Make one step of lambda with the penalties of the last call of `penalise`."""
         runtime, values = self._runtime, self._gates.values
         runtime.reseed(self._seed, f"lambda{self._suffix}", self.lambda_steps)
         inputs, targets = self._search.take(self.lambda_steps)
@@ -111,10 +116,8 @@ class Alternation:
             self.pruner.observe(gradient)
         if self._setup.lambda_weight_decay:
             gradient.add_(values.detach(), alpha=self._setup.lambda_weight_decay)
-        if self._setup.ratio is None:
-            self.penalised.set_gamma(values, self.penalties)
-        else:
-            thresholds, pull = self._setup.ratio.terms(values, self.penalties)
+        if self._setup.ratio is not None:
+            thresholds, pull = self._setup.ratio.terms(values, self._penalties)
             self.penalised.set_gamma(values, thresholds)
             gradient.add_(pull)
         values.grad = gradient
@@ -185,7 +188,7 @@ class Alternation:
             "optimizer": self._optimizer.state_dict(),
             "lambda": self._gates.values.detach(),
             "lambda_optimizer": self.penalised.state_dict(),
-            "penalties": self.penalties,
+            "penalties": self._penalties,
             "pruner": None if self.pruner is None else self.pruner.state_dict(),
         }
 
@@ -196,7 +199,7 @@ class Alternation:
         with torch.no_grad():
             self._gates.values.copy_(state["lambda"])
         self.penalised.load_state_dict(state["lambda_optimizer"])
-        self.penalties = state["penalties"].to(self._gates.values)
+        self._penalties = state["penalties"].to(self._gates.values)
         if self.pruner is not None:
             self.pruner.load_state_dict(state["pruner"])
         self.iteration, self.lambda_steps = state["iteration"], state["lambda_steps"]
