@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.choice import ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.elastic_layers.following import FollowingLayer
 from automl_nas.space.modules.elastic_layers.slices import check_width
 
 
 @final
-class ElasticLayerNorm(ChoiceModule, nn.LayerNorm):
+class ElasticLayerNorm(FollowingLayer, nn.LayerNorm):
     """Layer normalisation over the last dimension, of any width up to ``features``; it has no decision.
 
     Mean and variance are those of the features that are there, so extracted networks need no recalibration.
@@ -32,14 +31,6 @@ class ElasticLayerNorm(ChoiceModule, nn.LayerNorm):
         nn.LayerNorm.__init__(self, features, eps, elementwise_affine, bias)
         self._init_choice(None)
 
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the layer itself."""
-        return self
-
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.LayerNorm`` with copies of the features in use."""
         width = resolver.input_shape(self)[-1]
@@ -50,13 +41,6 @@ class ElasticLayerNorm(ChoiceModule, nn.LayerNorm):
             if part is not None:
                 setattr(plain, name, nn.Parameter(part.detach().clone(), part.requires_grad))
         return plain.train(self.training)
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the layer has no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the layer has no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise over the last dimension, with the first scales and shifts."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.choice import ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.elastic_layers.following import FollowingLayer
 from automl_nas.space.modules.elastic_layers.slices import check_width
 
 
-class ElasticBatchNorm(ChoiceModule, _BatchNorm):
+class ElasticBatchNorm(FollowingLayer, _BatchNorm):
     """What `ElasticBatchNorm1d` and `ElasticBatchNorm2d` have in common. Abstract.
 
     Args:
@@ -42,14 +41,6 @@ class ElasticBatchNorm(ChoiceModule, _BatchNorm):
     def plain(self, width: int) -> nn.Module:
         """Return the plain layer of a width with the settings of this one, on the meta device."""
 
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the layer itself."""
-        return self
-
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain layer of torch with copies of the channels in use."""
         width = resolver.input_shape(self)[1]
@@ -60,13 +51,6 @@ class ElasticBatchNorm(ChoiceModule, _BatchNorm):
                 part = (tensor[:width] if tensor.dim() else tensor).detach().clone()
                 setattr(plain, name, nn.Parameter(part, tensor.requires_grad) if name in self._parameters else part)
         return plain.train(self.training)
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the layer has no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the layer has no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise with the first channels' statistics, scale and shift."""

@@ -8,15 +8,14 @@ from typing import final
 import torch
 from torch import Tensor, fx, nn
 
-from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.choice import ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.elastic_layers.following import FollowingLayer
 from automl_nas.space.modules.elastic_layers.slices import check_width
 from automl_nas.space.modules.weighted_sum import finish
 
 
 @final
-class ElasticParameter(ChoiceModule):
+class ElasticParameter(FollowingLayer):
     """A learned tensor for an input of any width: positions, a class token, scales of features. It has no decision.
 
     Called with the input, it returns its first entries along the last dimension, as many as the input has, and leaves
@@ -42,14 +41,6 @@ class ElasticParameter(ChoiceModule):
         """Set the first values."""
         self.initial(self.weight)
 
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the width follows the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the module itself."""
-        return self
-
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a graph that returns a copy of the entries in use."""
         part = self._slice(resolver.input_shape(self)[-1])
@@ -59,13 +50,6 @@ class ElasticParameter(ChoiceModule):
         graph.placeholder("x")
         graph.output(graph.create_node("get_attr", "weight"))
         return finish(root, graph, self.training)
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: the module has no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: the module has no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Return the first entries, as many as the last dimension of the input has."""

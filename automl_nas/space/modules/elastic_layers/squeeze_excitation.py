@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -10,16 +10,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
-from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision
-from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
+from automl_nas.space.modules.choice import ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.elastic_layers.convolution import WidthRule
+from automl_nas.space.modules.elastic_layers.following import FollowingLayer
 from automl_nas.space.modules.elastic_layers.slices import check_width, plain_layer
 from automl_nas.space.modules.weighted_sum import call_module, finish
 
 
 @final
-class ElasticSqueezeExcitation(ChoiceModule):
+class ElasticSqueezeExcitation(FollowingLayer):
     """Squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507) of any number of channels; it has no decision.
 
     ``x * gate(expand(activation(reduce(mean of x over the positions))))``, where ``reduce`` and ``expand`` are 1x1
@@ -54,14 +53,6 @@ class ElasticSqueezeExcitation(ChoiceModule):
         self.expand = nn.Conv2d(most, channels, 1)
         self.gate = nn.Hardsigmoid() if gate is None else gate
 
-    def decisions(self) -> Mapping[str, Decision]:
-        """Return an empty mapping: the widths follow the input."""
-        return {}
-
-    def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
-        """Return the module itself."""
-        return self
-
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a graph of two plain ``nn.Conv2d`` with copies of the rows and columns in use."""
         width = resolver.input_shape(self)[1]
@@ -80,13 +71,6 @@ class ElasticSqueezeExcitation(ChoiceModule):
             scale = call_module(graph, name, scale)
         graph.output(graph.call_function(torch.mul, (x, scale)))
         return finish(root, graph, self.training)
-
-    def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
-        """Return an empty mapping and no children: there is no decision."""
-        return {}, ()
-
-    def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Do nothing: there is no decision."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Scale every channel."""
