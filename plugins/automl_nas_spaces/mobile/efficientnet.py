@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from automl_nas.errors import SpaceError
 from automl_nas.space import SupernetSpace
 from automl_nas_spaces.mobile.blocks import Squeeze
 from automl_nas_spaces.mobile.outline import FirstBlock, Outline, Stage, StagedSpace, check_lengths
-from automl_nas_spaces.mobile.rules import divisible8
+from automl_nas_spaces.mobile.rules import Multiplied
 
 
 def efficientnet(
@@ -59,11 +58,7 @@ def efficientnet(
         SpaceError: settings contradict each other, or images are too small for the strides.
     """
     check_lengths(depths=depths, widths=widths, strides=strides)
-    if not width_multiplier > 0:
-        raise SpaceError(f"width_multiplier must be above 0, not {width_multiplier}")
-
-    def scaled(channels: int) -> int:
-        return divisible8(channels * width_multiplier)
+    scaled = Multiplied(width_multiplier)
 
     outline = Outline(
         num_classes=num_classes,

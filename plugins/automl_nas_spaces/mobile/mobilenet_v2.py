@@ -8,7 +8,7 @@ from __future__ import annotations
 from automl_nas.errors import SpaceError
 from automl_nas.space import SupernetSpace
 from automl_nas_spaces.mobile.outline import FirstBlock, Outline, Stage, StagedSpace, check_lengths
-from automl_nas_spaces.mobile.rules import divisible8
+from automl_nas_spaces.mobile.rules import Multiplied
 
 
 def mobilenet_v2(
@@ -61,13 +61,9 @@ def mobilenet_v2(
         SpaceError: settings contradict each other, or images are too small for the strides.
     """
     check_lengths(depths=depths, widths=widths, strides=strides)
-    if not width_multiplier > 0:
-        raise SpaceError(f"width_multiplier must be above 0, not {width_multiplier}")
+    scaled = Multiplied(width_multiplier)
     if not scales or list(scales) != sorted(set(scales)) or scales[0] <= 0:
         raise SpaceError(f"scales must be increasing numbers above 0, not {scales}")
-
-    def scaled(channels: float) -> int:
-        return divisible8(channels * width_multiplier)
 
     outline = Outline(
         num_classes=num_classes,
@@ -88,7 +84,7 @@ def mobilenet_v2(
             )
             for width, stride, depth in zip(widths, strides, depths, strict=True)
         ),
-        last_channels=divisible8(last_channels * max(1.0, width_multiplier)),
+        last_channels=scaled.last(last_channels),
         dropout=dropout,
         kernel_transformation=kernel_transformation,
     )

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from automl_nas.errors import SpaceError
 from automl_nas.space import SupernetSpace
 from automl_nas_spaces.mobile.blocks import Activation, Norm, Squeeze
 from automl_nas_spaces.mobile.outline import FirstBlock, Outline, Stage, StagedSpace, check_lengths
-from automl_nas_spaces.mobile.rules import Squeezed, divisible8
+from automl_nas_spaces.mobile.rules import Multiplied, Squeezed
 
 
 def mobilenet_v3(
@@ -74,11 +73,7 @@ def mobilenet_v3(
         SpaceError: settings contradict each other, or images are too small for the strides.
     """
     check_lengths(depths=depths, widths=widths, strides=strides, activations=activations, squeeze=squeeze)
-    if not width_multiplier > 0:
-        raise SpaceError(f"width_multiplier must be above 0, not {width_multiplier}")
-
-    def scaled(channels: int) -> int:
-        return divisible8(channels * width_multiplier)
+    scaled = Multiplied(width_multiplier)
 
     stages = zip(widths, strides, depths, activations, squeeze, strict=True)
     stem = scaled(stem_channels)

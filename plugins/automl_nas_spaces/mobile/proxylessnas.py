@@ -10,7 +10,7 @@ from automl_nas.space import SupernetSpace
 from automl_nas_spaces.mobile.blocks import Norm
 from automl_nas_spaces.mobile.candidates import Candidate, CandidateOutline, CandidateSpace
 from automl_nas_spaces.mobile.outline import check_lengths
-from automl_nas_spaces.mobile.rules import divisible8
+from automl_nas_spaces.mobile.rules import Multiplied
 
 
 def proxylessnas(
@@ -56,15 +56,11 @@ def proxylessnas(
         SpaceError: settings contradict each other, or images are too small for the strides.
     """
     check_lengths(widths=widths, repeats=repeats, strides=strides)
-    if not width_multiplier > 0:
-        raise SpaceError(f"width_multiplier must be above 0, not {width_multiplier}")
+    scaled = Multiplied(width_multiplier)
     if not kernels or not expansions or min(expansions) < 1:
         raise SpaceError(f"kernels and expansions need numbers from 1 on, not {kernels} and {expansions}")
     if even := [kernel for kernel in kernels if kernel < 1 or kernel % 2 == 0]:
         raise SpaceError(f"a kernel must be odd, so that sizes are kept, not {even[0]}")
-
-    def scaled(channels: int) -> int:
-        return divisible8(channels * width_multiplier)
 
     outline = CandidateOutline(
         num_classes=num_classes,
@@ -75,7 +71,7 @@ def proxylessnas(
         widths=tuple(scaled(width) for width in widths),
         repeats=repeats,
         strides=strides,
-        last_channels=divisible8(last_channels * max(1.0, width_multiplier)),
+        last_channels=scaled.last(last_channels),
         candidates={
             f"k{kernel}_e{expansion}": Candidate(kernel, expansion, expand_at_one=False)
             for kernel in kernels

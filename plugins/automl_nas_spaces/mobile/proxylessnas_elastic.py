@@ -5,11 +5,10 @@ The second space in the code of "Once-for-All", Cai et al. 2020, arXiv 1908.0979
 
 from __future__ import annotations
 
-from automl_nas.errors import SpaceError
 from automl_nas.space import SupernetSpace
 from automl_nas_spaces.mobile.blocks import Norm
 from automl_nas_spaces.mobile.outline import FirstBlock, Outline, Stage, StagedSpace, check_lengths
-from automl_nas_spaces.mobile.rules import divisible8
+from automl_nas_spaces.mobile.rules import Multiplied
 
 
 def proxylessnas_elastic(
@@ -58,11 +57,7 @@ def proxylessnas_elastic(
         SpaceError: settings contradict each other, or images are too small for the strides.
     """
     check_lengths(depths=depths, widths=widths, strides=strides)
-    if not width_multiplier > 0:
-        raise SpaceError(f"width_multiplier must be above 0, not {width_multiplier}")
-
-    def scaled(channels: int) -> int:
-        return divisible8(channels * width_multiplier)
+    scaled = Multiplied(width_multiplier)
 
     outline = Outline(
         num_classes=num_classes,
@@ -83,7 +78,7 @@ def proxylessnas_elastic(
             )
             for width, stride, depth in zip(widths, strides, depths, strict=True)
         ),
-        last_channels=divisible8(last_channels * max(1.0, width_multiplier)),
+        last_channels=scaled.last(last_channels),
         dropout=dropout,
         norm=Norm(1e-3),
         kernel_transformation=kernel_transformation,
