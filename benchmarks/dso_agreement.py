@@ -26,21 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dso_quality import PROBLEM, Experiment
 from torch import Tensor
 
 from automl_nas.errors import RunFailedError
-from automl_nas.evaluation import NumberedBatches, Recipe, Runtime
+from automl_nas.evaluation import NumberedBatches
 from automl_nas.space import Architecture
-from automl_nas.strategy import Problem
 from automl_nas.streams import stream_seed
-from automl_nas.testing import MemoryArtifacts, SimulatedServices, finished
-from automl_nas_dso.gamma.penalty_travel import automatic
-from automl_nas_dso.space import DsoSpace
+from automl_nas.testing import SimulatedServices, finished
 from automl_nas_dso.strategy import DSO
 from automl_nas_vision.npz import Npz
 
-PROBLEM = Problem({"accuracy": "maximize"})
-RATE, MOMENTUM, BATCH = 0.1, 0.9, 128
 PROBED_BATCHES = 16
 PROBED = (0.0, 0.3, 0.6, 0.9)
 """Shares of phase 2 at which the gradient of lambda is looked at."""
@@ -62,49 +58,11 @@ def make(options: argparse.Namespace, rule: Mapping[str, Any], seed: int) -> tup
     """Return the strategy of a search at its start, and its task."""
     settings = dict(rule)
     first, second = options.epochs
-    second *= settings.pop("longer", 1)
-    task = Npz(
-        path=options.data,
-        batch_size=BATCH,
-        search_fraction=0.5,
-        augment=[{"name": "crop", "padding": 2}, "flip"],
-        label_smoothing=0.0,
-    )
-    runtime = Runtime(device="cpu", threads=1)
-    runtime.activate()
-    space = DsoSpace(
-        stem_strides=tuple(options.stem_strides),
-        input_shape=task.input_shape,
-        width=8,
-        blocks=(1, 1, 1),
-        sharing="full",
-        variant="search",
-    )
-    recipe = Recipe(
-        epochs=first + second,
-        learning_rate=RATE,
-        schedule="constant",
-        nesterov=True,
-        momentum=MOMENTUM,
-        weight_decay=1e-4,
-    )
+    epochs = (first, second * settings.pop("longer", 1), 0)
+    experiment = Experiment(options.data, options.out, tuple(options.stem_strides), epochs)
     if "k" in settings:
-        steps = second * task.batches_per_epoch("train")
-        settings["gamma"] = settings.pop("k") / 2 * automatic([RATE] * steps, MOMENTUM)  # `automatic` uses k = 2
-    strategy = DSO(
-        space,
-        task,
-        runtime,
-        MemoryArtifacts(),
-        PROBLEM,
-        seed=seed,
-        train=recipe,
-        pretrain_epochs=first,
-        prune_epochs=1,
-        iterations_per_step=task.batches_per_epoch("train"),
-        **settings,
-    )
-    return strategy, task
+        settings["gamma"] = experiment.gamma(settings.pop("k"))
+    return experiment.dso(seed, **settings), experiment.task
 
 
 def search(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:

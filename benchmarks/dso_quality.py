@@ -44,6 +44,8 @@ MIDDLE = 2.0
 SEEDS = 3
 WIDTHS = (4, 6, 8, 10)
 TOLERANCE = 0.03
+RATE, MOMENTUM = 0.1, 0.9
+"""Of the training in a search."""
 PROBLEM = Problem({"accuracy": "maximize"})
 
 
@@ -108,15 +110,22 @@ class Experiment:
 
     def strategy(self, row: Row) -> DSO:
         """Return the strategy of a search, at its start."""
+        return self.dso(row.seed, gamma=self.gamma(row.k), gamma_schedule=row.schedule)
+
+    def gamma(self, k: float) -> float:
+        """Return the penalty of a strength."""
+        steps = self.epochs[1] * self.task.batches_per_epoch("train")
+        return k / 2 * automatic([RATE] * steps, MOMENTUM)  # `automatic` uses k = 2
+
+    def dso(self, seed: int, **settings: Any) -> DSO:
+        """Return the strategy with these settings, at its start."""
         first, second, _ = self.epochs
-        rate, momentum = 0.1, 0.9
-        steps = second * self.task.batches_per_epoch("train")
         recipe = Recipe(
             epochs=first + second,
-            learning_rate=rate,
+            learning_rate=RATE,
             schedule="constant",
             nesterov=True,
-            momentum=momentum,
+            momentum=MOMENTUM,
             weight_decay=1e-4,
         )
         return DSO(
@@ -125,13 +134,12 @@ class Experiment:
             self.runtime,
             DiscardedArtifacts(),
             PROBLEM,
-            seed=row.seed,
+            seed=seed,
             train=recipe,
             pretrain_epochs=first,
-            gamma=row.k / 2 * automatic([rate] * steps, momentum),  # `automatic` uses k = 2
-            gamma_schedule=row.schedule,  # type: ignore[arg-type]
             prune_epochs=1,
             iterations_per_step=self.task.batches_per_epoch("train"),
+            **settings,
         )
 
     def search(self, row: Row) -> dict[str, Any]:

@@ -27,7 +27,6 @@ import json
 import math
 import multiprocessing
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -35,11 +34,11 @@ from typing import ClassVar, final
 
 import numpy as np
 from surrogate_record import Record, Task
-from surrogate_search import CLEAN, NOISY, TOP
+from surrogate_search import CLEAN, NOISY, TOP, until_found
 
 from automl_nas.evaluation import Evaluator, Outcome, Request, State
 from automl_nas.space import Architecture
-from automl_nas.strategy import Deduplicate, Problem, Trial
+from automl_nas.strategy import Deduplicate, Problem
 from automl_nas.streams import stream_seed
 from automl_nas_benchmarks.benchmark import Benchmark, load_benchmark
 from automl_nas_surrogate.search import SurrogateSearch
@@ -153,21 +152,8 @@ def arrival(task: Task) -> tuple[Task, Outcomes]:
         benchmark.space, problem, seed=stream_seed(seed, name), evidence=list(evaluators), **settings
     )
     search = Deduplicate(benchmark.space, problem, strategy=inner)
-    spent = 0.0
-    for number in range(budget):
-        begun = time.process_time()
-        proposals = search.ask(1)
-        spent += time.process_time() - begun
-        if not proposals:
-            break
-        architecture = proposals[0].architecture
-        if benchmark.truth(architecture) >= threshold:
-            return task, (number + 1, spent, number + 1, sum(item.measured for item in evaluators))
-        metrics = {"accuracy": benchmark.signal(architecture)}
-        begun = time.process_time()
-        search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
-        spent += time.process_time() - begun
-    return task, (None, spent, number + 1, sum(item.measured for item in evaluators))
+    outcome = until_found(search, benchmark, problem, threshold, budget)
+    return task, (*outcome, sum(item.measured for item in evaluators))
 
 
 def ratio(own: np.ndarray, other: np.ndarray) -> str:

@@ -28,7 +28,7 @@ from surrogate_record import Record, Task
 from automl_nas.space import SearchSpace
 from automl_nas.strategy import AskTellStrategy, Deduplicate, Problem, Trial
 from automl_nas.streams import stream_seed
-from automl_nas_benchmarks.benchmark import load_benchmark
+from automl_nas_benchmarks.benchmark import Benchmark, load_benchmark
 from automl_nas_evolution.evolutionary import EvolutionarySearch
 from automl_nas_evolution.local_search import LocalSearch
 from automl_nas_evolution.random_search import RandomSearch
@@ -73,6 +73,11 @@ def arrival(task: Task) -> tuple[Task, Outcome]:
     threshold = truths[math.ceil(TOP * len(truths)) - 1]
     inner = STRATEGIES[label](benchmark.space, problem, stream_seed(seed, name))
     search = Deduplicate(benchmark.space, problem, strategy=inner)
+    return task, until_found(search, benchmark, problem, threshold, budget)
+
+
+def until_found(search: Deduplicate, benchmark: Benchmark, problem: Problem, threshold: float, budget: int) -> Outcome:
+    """Let a strategy evaluate one candidate after the other until the true value of one is at least the threshold."""
     spent = 0.0
     for number in range(budget):
         begun = time.process_time()
@@ -82,12 +87,12 @@ def arrival(task: Task) -> tuple[Task, Outcome]:
             break
         architecture = proposals[0].architecture
         if benchmark.truth(architecture) >= threshold:
-            return task, (number + 1, spent, number + 1)
+            return number + 1, spent, number + 1
         metrics = {"accuracy": benchmark.signal(architecture)}
         begun = time.process_time()
         search.tell([Trial(number, architecture, metrics, problem.costs(architecture))])
         spent += time.process_time() - begun
-    return task, (None, spent, number + 1)
+    return None, spent, number + 1
 
 
 def count(value: float) -> str:
