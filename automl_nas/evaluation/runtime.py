@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-_SAMPLES = 16
+_SAMPLES = 8
 """Number of samples of a batch that a sparing runtime computes or trains on, on the CPU."""
 
 

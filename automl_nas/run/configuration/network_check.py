@@ -14,7 +14,7 @@ from automl_nas.space.modules.shape_probe import running_module
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
-SAMPLES = 8
+SAMPLES = 4
 """The largest number of samples that the network is run on: enough for batch normalisation, and fast."""
 
 

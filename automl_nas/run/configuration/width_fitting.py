@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,12 @@ DEFAULT_START = 8
 
 MAX_DISTANCE = 1024
 """Maximum distance between a value that the space refuses and the value that is tried instead."""
+
+_WIDTH_POWER = 2.0
+"""The power of a width with which FLOPs and parameters grow, as long as only one value was tried."""
+
+_MAX_FACTOR = 8.0
+"""How many times larger or smaller the next value is at most."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,9 @@ def separate_fit(spec: Any, path: str) -> tuple[Any, FittedSetting | None]:
 def _next_value(low: int, high: int, shares: Mapping[int, float]) -> int:
     """Return the value to try next, strictly between two: the larger the network, the longer it takes to construct.
 
-    Costs grow about as a power of the value, so it is where a straight line through the logarithms of both reaches the
-    limit. Every third value halves the interval instead, whatever the costs are.
+    Costs grow about as a power of the value. With values on both sides of the limit, the next one is where a straight
+    line through the logarithms of the nearest two reaches it; every third value halves the interval instead, whatever
+    the costs are. With values on one side only, the next one is just beyond the place where the power reaches the limit.
 
     Args:
         low: the largest value that meets the limits; 0: none does so far.
@@ -105,11 +112,31 @@ def _next_value(low: int, high: int, shares: Mapping[int, float]) -> int:
         shares: value -> its cost as a share of the limit, for each value that was tried.
     """
     if high == MAX_VALUE:
-        return 2 * low
-    if low and 0 < shares[low] < shares[high] < math.inf and len(shares) % 3:
+        factor = _factor(sorted(shares)[-2:], shares)
+        return min(max(int(low * factor) + 1, low + 1), MAX_VALUE)
+    if not low:
+        factor = _factor(sorted(shares)[:2][::-1], shares)
+        return min(max(int(high / factor), 1), high - 1)
+    if 0 < shares[low] < shares[high] < math.inf and (len(shares) % 3 or len(shares) == 3):
         share = math.log(1 / shares[low]) / math.log(shares[high] / shares[low])
         return min(max(int(low * (high / low) ** share), low + 1), high - 1)
     return (low + high) // 2
+
+
+def _factor(values: Sequence[int], shares: Mapping[int, float]) -> float:
+    """Return how many times larger or smaller the value at the limit is, from 1 to 8, than the last of those tried.
+
+    Args:
+        values: the last one or two that were tried, the nearest to the limit last.
+        shares: see `_next_value`.
+    """
+    power = _WIDTH_POWER
+    if len(values) > 1 and all(0 < shares[value] < math.inf for value in values):
+        power = math.log(shares[values[1]] / shares[values[0]]) / math.log(values[1] / values[0])
+    share = shares[values[-1]]
+    if power <= 0 or not 0 < share < math.inf:
+        return 2.0
+    return math.exp(min(abs(math.log(share)) / power, math.log(_MAX_FACTOR)))
 
 
 class WidthFitter:
@@ -149,7 +176,7 @@ class WidthFitter:
             )
         self._constraints = [self._constraint(name, limit) for name, limit in setting.limits.items()]
         first_cost = next(iter(setting.limits))
-        if isinstance(self._models(context.space)[first_cost], MeasuredCost):
+        if isinstance(self._model(first_cost, context.space), MeasuredCost):
             raise ConfigurationError(
                 f"a setting is fitted to exact costs, and {first_cost} is measured; limit it in problem.constraints",
                 path=setting.path,
@@ -204,8 +231,9 @@ class WidthFitter:
         low, high = 0, MAX_VALUE
         value = self._first
         costs, shares = dict[int, dict[str, float]](), dict[int, float]()
+        limited = [constraint.metric for constraint in self._constraints]
         while (accepted := self._accepted(value, low, high)) is not None:
-            costs[accepted] = self._cost(accepted, architecture)
+            costs[accepted] = self._cost(accepted, architecture, limited)
             violation = max(each.violation(costs[accepted][each.metric]) for each in self._constraints)
             shares[accepted] = 1 + violation
             if violation <= 0:
@@ -228,7 +256,9 @@ class WidthFitter:
             )
         space = self._space(low)
         assert space is not None
-        return FittedSpace(low, {**self._spec, self._setting: low}, space, costs[low])
+        others = [name for name in self._costs if name not in limited]
+        every = costs[low] | self._cost(low, architecture, others)
+        return FittedSpace(low, {**self._spec, self._setting: low}, space, {name: every[name] for name in self._costs})
 
     def _limits_text(self) -> str:
         return " and ".join(f"{c.metric} {c.text}" for c in self._constraints)
@@ -243,21 +273,20 @@ class WidthFitter:
                 break
         return None
 
-    def _cost(self, value: int, architecture: Architecture) -> dict[str, float]:
+    def _cost(self, value: int, architecture: Architecture, names: Collection[str]) -> dict[str, float]:
         space = self._space(value)
         assert space is not None
+        models = {name: self._model(name, space) for name in names}
         return {
             name: checked_cost(model.estimate(architecture), name, model, architecture)
-            for name, model in self._models(space).items()
+            for name, model in models.items()
         }
 
-    def _models(self, space: SearchSpace) -> dict[str, CostModel]:
-        return {
-            name: self._context.components.construct(
-                "cost_models", spec, [space], stream_seed(self._context.seed, f"cost/{name}"), f"problem.costs.{name}"
-            )
-            for name, spec in self._costs.items()
-        }
+    def _model(self, name: str, space: SearchSpace) -> CostModel:
+        seed = stream_seed(self._context.seed, f"cost/{name}")
+        spec, path = self._costs[name], f"problem.costs.{name}"
+        model: CostModel = self._context.components.construct("cost_models", spec, [space], seed, path)
+        return model
 
     def _space(self, value: int) -> SearchSpace | None:
         if value not in self._spaces:

@@ -61,8 +61,8 @@ class Shortening:
         seeds: maximum number of repetitions in the final stage; None: all of them.
         trials: maximum number of trials of a stage; None: no maximum.
         scored_batches: number of batches that networks really compute when they are scored; None: all.
-        stand_ins: number of random architectures that are drawn if the search proposes none; the one with the smallest
-            network is evaluated. 1 for estimates, which need an ordinary one.
+        stand_ins: number of architectures, the one that the strategy expects and random ones, of which the one with the
+            smallest network is evaluated if the search proposes none. 1 for estimates, which need an ordinary one.
     """
 
     steps: int | None
@@ -254,15 +254,15 @@ class ShortDriver(Driver):
         """Evaluate the architecture that a strategy expects, or a random one; return the number of the next trial."""
         stage = self._stages[index].plan
         expected = strategy.expected(stream_seed(self._plan.seed, "stand-in"))
-        if expected is None or not stage.problem.feasible(expected):
-            rng = stream(self._plan.seed, "stand-in")
-            sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
-            drawn = [sampler.sample(rng) for _ in range(self._stand_ins)]
-            expected = drawn[0] if len(drawn) == 1 else min(drawn, key=self._size)
+        known = [] if expected is None or not stage.problem.feasible(expected) else [expected]
+        rng = stream(self._plan.seed, "stand-in")
+        sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
+        candidates = known + [sampler.sample(rng) for _ in range(self._stand_ins - len(known))]
+        chosen = candidates[0] if len(candidates) == 1 else min(candidates, key=self._size)
         services = self._services(index)
         try:
             services.begin({"next_number": number})
-            services.evaluate([Proposal(expected)])
+            services.evaluate([Proposal(chosen)])
             services.settle()
         finally:
             services.close()

@@ -274,7 +274,7 @@ def test_a_sparing_runtime_computes_the_first_batches_only() -> None:
     calls.clear()
     large = torch.arange(40.0).reshape(-1, 1)
     repeated = runtime.sparing(2).predictor(Doubling())(large)
-    assert calls == [16] and torch.equal(repeated, 2 * (torch.arange(40.0) % 16).reshape(-1, 1))
+    assert calls == [8] and torch.equal(repeated, 2 * (torch.arange(40.0) % 8).reshape(-1, 1))
 
 
 def test_a_sparing_runtime_trains_on_the_first_samples_of_large_batches() -> None:
@@ -284,11 +284,11 @@ def test_a_sparing_runtime_trains_on_the_first_samples_of_large_batches() -> Non
     assert len(part) == len(whole) > 0
     for (inputs, targets), (first, labels) in zip(whole, part, strict=True):
         assert len(inputs) == 20
-        assert torch.equal(first, inputs[:16]) and torch.equal(labels, targets[:16])
+        assert torch.equal(first, inputs[:8]) and torch.equal(labels, targets[:8])
 
 
 def test_a_sparing_runtime_recalibrates_on_the_first_samples_of_the_first_batches() -> None:
-    """The statistics are those of 2 x 16 samples; the third batch is not read."""
+    """The statistics are those of 2 x 8 samples; the third batch is not read."""
     runtime, read = Runtime(device="cpu"), list[int]()
     batches = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
 
@@ -299,7 +299,7 @@ def test_a_sparing_runtime_recalibrates_on_the_first_samples_of_the_first_batche
 
     norm = nn.BatchNorm1d(5)
     recalibrate_on(norm, runtime.sparing(2), reading())
-    torch.testing.assert_close(norm.running_mean, batches[:2, :16].mean((0, 1)))
+    torch.testing.assert_close(norm.running_mean, batches[:2, :8].mean((0, 1)))
     assert read == [0, 1]
     recalibrate_on(norm, runtime, reading())
     torch.testing.assert_close(norm.running_mean, batches.mean((0, 1)))
