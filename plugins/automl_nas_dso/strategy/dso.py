@@ -196,7 +196,7 @@ class DSO(Strategy):
         return Shortened(shortened.share, {**shortened.settings, "gamma": settings["gamma"] * factor})
 
     def expected(self, seed: int) -> Architecture | None:
-        """Return an architecture with the share of edges or costs of the target, or else of what gamma is likely to leave.
+        """Return an architecture with the share of edges or costs of the target, or else with what gamma is to leave.
 
         With the penalty travel k, 1 / k^2 of the edges, and at least 4 %: searches on CIFAR-10 left 24 % with k = 2 and
         4 % with k = 5 (docs/results.md), and none were measured with a larger k.
