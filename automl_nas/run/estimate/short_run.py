@@ -254,10 +254,10 @@ class ShortDriver(Driver):
         """Evaluate the architecture that a strategy expects, or a random one; return the number of the next trial."""
         stage = self._stages[index].plan
         expected = strategy.expected(stream_seed(self._plan.seed, "stand-in"))
-        known = [] if expected is None or not stage.problem.feasible(expected) else [expected]
+        candidates = [] if expected is None or not stage.problem.feasible(expected) else [expected]
         rng = stream(self._plan.seed, "stand-in")
         sampler = FeasibleSampler(self._plan.space, stage.problem, _ATTEMPTS)
-        candidates = known + [sampler.sample(rng) for _ in range(self._stand_ins - len(known))]
+        candidates += [sampler.sample(rng) for _ in range(self._stand_ins - len(candidates))]
         chosen = candidates[0] if len(candidates) == 1 else min(candidates, key=self._size)
         services = self._services(index)
         try:
