@@ -28,15 +28,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from automl_nas.evaluation import Distillation, Fit, Recipe, Runtime, report
+from automl_nas.evaluation import Fit, Recipe, Runtime, report
 from automl_nas.run import search
 from automl_nas_elastic.compression import configuration
 from automl_nas_vision.npz import Npz
 
 SHAPE = (1, 14, 14)
-TRAIN, SEARCH = 2_500, 1_000
-ORIGINAL, SUPERNET, FINAL, TRIALS, RECALIBRATION = 15, 1, 11, 20, 256
-TEACHER = 1 / 3  # of a pass forward and backward
+TRAIN, SEARCH, CHOICE = 5_000, 1_000, 5_000  # images
+ORIGINAL, FINAL, TRIALS, RECALIBRATION = 30, 17, 30, 256
+FORWARD = 1 / 3  # of a pass forward and backward
+BUDGET = TRIALS * (RECALIBRATION + SEARCH) * FORWARD / TRAIN + FINAL  # of ours, in epochs forward and backward
 LIMITS = (0.5, 0.25)
 SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
 
@@ -125,11 +126,13 @@ class Study:
         settings: of each method, see `SETTINGS`.
     """
 
-    def __init__(self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]], *, choice: bool
+    ) -> None:
         self.name, self.out, self.settings = name, out, settings
         out.mkdir(parents=True, exist_ok=True)
         augment = [{"name": "crop", "padding": 2}, "flip"]
-        self.task = Npz(path=prepared(data, out), batch_size=64, augment=augment, label_smoothing=0.0)
+        self.task = Npz(path=prepared(data, out, choice=choice), batch_size=64, augment=augment, label_smoothing=0.0)
         self.runtime = Runtime(device="cpu", threads=1)
         self.runtime.activate()
         self.file = out / f"results-{name}.jsonl"
@@ -158,11 +161,10 @@ class Study:
             "params": sum(parameter.numel() for parameter in network.parameters()),
         }
 
-    def trained(self, network: nn.Module, seed: int, recipe: Recipe, teacher: nn.Module | None) -> dict[str, Any]:
+    def trained(self, network: nn.Module, seed: int, recipe: Recipe) -> dict[str, Any]:
         """Train a network and return its figures."""
         network = self.runtime.place(network)
-        distillation = None if teacher is None else Distillation(self.runtime.place(teacher), 0.5, 4.0)
-        fit = Fit(network, self.task, self.runtime, recipe, seed=seed, distillation=distillation)
+        fit = Fit(network, self.task, self.runtime, recipe, seed=seed)
         fit.advance(fit.iterations)
         return self.figures(network)
 
@@ -177,7 +179,7 @@ class Study:
 
         def train() -> list[dict[str, Any]]:
             recipe = Recipe(epochs=ORIGINAL, learning_rate=0.1, weight_decay=5e-4)
-            figures = self.trained(network, seed, recipe, None)
+            figures = self.trained(network, seed, recipe)
             save_file({name: each.contiguous() for name, each in network.state_dict().items()}, weights)
             return [figures]
 
@@ -185,35 +187,27 @@ class Study:
         network.load_state_dict(load_file(weights))
         return network.eval()
 
-    def ours(self, seed: int, limit: float, folder: str = "ours") -> list[dict[str, Any]]:
-        """Compress the original; train also random networks of the same cost, with the same weights and recipe."""
+    def ours(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Compress the original; train also random networks of the same cost, with the same recipe."""
         settings = self.settings["ours"]
-        rate, space = settings["learning_rate"], {**SPACE, **settings["space"]}
+        original = self.original(seed)
         raw = configuration(
-            self.original(seed),
+            original,
             self.task,
-            limits={"flops": f"<= {int(limit * flops(self.original(seed)))}"},
-            space=space,
-            supernet_epochs=SUPERNET,
+            limits={"flops": f"<= {int(limit * flops(original))}"},
+            space={**SPACE, **settings["space"]},
+            supernet_epochs=0,
             trials=TRIALS,
             final_epochs=FINAL,
-            learning_rate=rate,
+            learning_rate=settings["learning_rate"],
             seed=seed,
         )
-        stages, final = raw["stages"], raw["final"]
-        stages[0]["strategy"] |= settings["supernet"]
-        stages[1]["evaluator"] |= {"recalibration_images": RECALIBRATION}
-        stages[1]["strategy"] = {"name": "surrogate", "neighbourhood": 20, "random": 20}
-        for section in (stages[0]["strategy"], final):
-            section["train"] |= {"weight_decay": 5e-4}
-        final |= {"data": "train", "export": [], "baselines": ["equal"] * settings["random"], **settings["final"]}
-        trained = self.out / f"{folder}-{self.name}-{seed}-{max(LIMITS)}"
-        if limit < max(LIMITS):  # the same seed would train the same supernet
-            stages.pop(0)
-            stages[0]["evaluator"]["weights"] = f"{trained}:supernet"
+        (search_stage,), final = raw["stages"], raw["final"]
+        search_stage["evaluator"] |= {"recalibration_images": RECALIBRATION}
+        final["train"] |= {"weight_decay": 5e-4}
+        final |= {"data": "train", "export": [], "baselines": ["equal"] * settings["random"]}
         raw["runtime"] = {"device": "cpu", "threads": 1}
-        out = self.out / f"{folder}-{self.name}-{seed}-{limit}"
-        result = search(raw, out=out, resume=True, progress="none")
+        result = search(raw, out=self.out / f"ours-{self.name}-{seed}-{limit}", resume=True, progress="none")
         assert result.final is not None
         return [
             {
@@ -231,30 +225,19 @@ class Study:
     def pruned(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Prune the original by Torch-Pruning and fine-tune it."""
         settings = self.settings["pruned"]
-        original = self.original(seed)
-        network = torch_pruned(copy.deepcopy(original), limit, global_pruning=settings["global_pruning"])
-        epochs = math.ceil(budget(self.settings["ours"]) / (1 + TEACHER * settings["teacher"]))
-        recipe = Recipe(epochs=epochs, learning_rate=settings["learning_rate"], weight_decay=5e-4)
-        return [self.trained(network, seed, recipe, original if settings["teacher"] else None)]
+        original = copy.deepcopy(self.original(seed))
+        network = torch_pruned(original, limit, global_pruning=settings["global_pruning"])
+        rate = settings["learning_rate"]
+        recipe = Recipe(epochs=math.ceil(BUDGET), learning_rate=rate, weight_decay=5e-4)
+        return [self.trained(network, seed, recipe)]
 
     def uniform(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Train the model with uniformly scaled widths from scratch."""
-        settings = self.settings["uniform"]
-        epochs = ORIGINAL + budget(self.settings["ours"])
-        epochs = math.ceil(epochs / (1 + TEACHER * settings["teacher"]))
-        recipe = Recipe(epochs=epochs, learning_rate=settings["learning_rate"], weight_decay=5e-4)
         most = limit * flops(self.fresh(seed))
         scale = max(each / 64 for each in range(16, 64) if flops(self.fresh(seed, each / 64)) <= most)
-        teacher = self.original(seed) if settings["teacher"] else None
-        return [self.trained(self.fresh(seed, scale), seed, recipe, teacher)]
-
-
-def budget(settings: Mapping[str, Any]) -> float:
-    """Return what ours costs, in epochs of the training images forward and backward."""
-    initial = settings["supernet"].get("teacher") == "initial"
-    taught = "distill" in settings["final"]
-    search = TRIALS * (RECALIBRATION + SEARCH) * TEACHER / TRAIN
-    return SUPERNET * (4 + TEACHER * initial) + search + FINAL * (1 + TEACHER * taught)
+        rate = self.settings["uniform"]["learning_rate"]
+        recipe = Recipe(epochs=math.ceil(ORIGINAL + BUDGET), learning_rate=rate, weight_decay=5e-4)
+        return [self.trained(self.fresh(seed, scale), seed, recipe)]
 
 
 def key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -270,8 +253,8 @@ def flops(network: nn.Module) -> int:
     return counter.get_total_flops() // 2
 
 
-def prepared(data: Path, out: Path) -> Path:
-    """Write the images of the study: means of 2 x 2 pixels, the first images for training, the next ones for search."""
+def prepared(data: Path, out: Path, *, choice: bool) -> Path:
+    """Write the images of the study, means of 2 x 2 pixels: the first for training, the next for search and choices."""
     file = out / "images.npz"
     if not file.exists():
         with np.load(data) as arrays:
@@ -280,7 +263,9 @@ def prepared(data: Path, out: Path) -> Path:
                 for name in ("train", "test")
             )
             labels, test_labels = arrays["train_labels"], arrays["test_labels"]
-        end = TRAIN + SEARCH
+        end, last = TRAIN + SEARCH, TRAIN + SEARCH + CHOICE
+        if choice:  # instead of the test images
+            test, test_labels = train[end:last], labels[end:last]
         np.savez(
             out / "writing.npz",
             train_images=train[:TRAIN],
@@ -318,15 +303,9 @@ def torch_pruned(network: nn.Sequential, limit: float, *, global_pruning: bool) 
 
 METHODS = ("uniform", "pruned", "ours")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ours": {
-        "learning_rate": 0.1,
-        "space": {},
-        "supernet": {"distill": False},
-        "final": {},
-        "random": 1,
-    },
-    "pruned": {"learning_rate": 0.1, "global_pruning": False, "teacher": False},
-    "uniform": {"learning_rate": 0.1, "teacher": False},
+    "ours": {"learning_rate": 0.03, "space": {}, "random": 1},
+    "pruned": {"learning_rate": 0.01, "global_pruning": False},
+    "uniform": {"learning_rate": 0.1},
 }
 
 
@@ -339,9 +318,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limits", nargs="+", type=float, default=list(LIMITS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--choice", action="store_true", help="test on training images that are not used otherwise")
     arguments = parser.parse_args()
     for name in arguments.models:
-        study = Study(name, arguments.data, arguments.out, SETTINGS)
+        study = Study(name, arguments.data, arguments.out, SETTINGS, choice=arguments.choice)
         for seed in arguments.seeds:
             study.original(seed)
             for limit in arguments.limits:

@@ -62,20 +62,22 @@ def compress(
 ) -> Compression:
     """Search, train and test a smaller network of a trained one; the original is the first row of the table.
 
-    Three stages: the model and narrower networks in it are trained together (sandwich rule); a search guided by a
-    surrogate finds the best network under the limits, with inherited weights; that network is trained further and
-    packaged. With ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
+    A search guided by a surrogate finds the best network under the limits, with the weights of the model; that network
+    is trained further and packaged. With ``supernet_epochs`` the model and narrower networks in it are first trained
+    together (sandwich rule), and the search and the network begin with these weights. With
+    ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
 
     Args:
         model: a module with trained weights, or the name of a model; see `from_model`.
         task: a task, or its configuration.
         limits: cost -> limit, such as ``{"flops": "<= 0.5 * largest", "latency_ms": "<= 3"}``.
         space: settings of the space, such as ``{"exclude": ["*.kernel"]}``; see `from_model`.
-        supernet_epochs: of the first stage.
+        supernet_epochs: of the training of all networks together before the search; 0: none. In a study with small
+            networks the search found better networks without it (docs/results.md).
         trials: networks that the search scores.
         final_epochs: of the last stage.
         learning_rate: of both trainings.
-        teacher: whose outputs narrower networks learn in the first stage, where outputs are logits of classes:
+        teacher: whose outputs narrower networks learn in that first training, where outputs are logits of classes:
             ``largest``: those of the whole network in training, and not the targets; ``original``: those of the model
             as it was given, and the targets; ``none``: the targets.
         seed: of the run.
@@ -134,32 +136,36 @@ def configuration(
         of_model: Any = ElasticSpace(model, **settings)
     else:
         of_model = {"name": "from_model", "model": model, **settings}
+    if supernet_epochs < 0:
+        raise ConfigurationError(f"must be at least 0, not {supernet_epochs}", path="supernet_epochs")
     classes = (own_task.outputs() or {"kind": "classes"}).get("kind") == "classes"
     train = {"learning_rate": learning_rate}
+    supernet = {
+        "name": "supernet",
+        "strategy": {
+            "name": "single_path",
+            "paths": "sandwich",
+            "distill": classes and teacher != "none",
+            "teacher": "initial" if classes and teacher == "original" else "largest",
+            "train": {"epochs": supernet_epochs, **train},
+        },
+    }
+    trained = supernet_epochs > 0
+    found = {
+        "name": "search",
+        "strategy": "surrogate",
+        "evaluator": {"name": "supernet_weights", "weights": "supernet" if trained else None},
+        "budget": {"trials": trials},
+    }
+    # A space of a model builds its networks with the weights of the model.
+    weights = "inherited" if trained else "scratch"
     return {
         "seed": seed,
         "task": task,
         "space": of_model,
         "problem": {"constraints": dict(limits)},
-        "stages": [
-            {
-                "name": "supernet",
-                "strategy": {
-                    "name": "single_path",
-                    "paths": "sandwich",
-                    "distill": classes and teacher != "none",
-                    "teacher": "initial" if classes and teacher == "original" else "largest",
-                    "train": {"epochs": supernet_epochs, **train},
-                },
-            },
-            {
-                "name": "search",
-                "strategy": "surrogate",
-                "evaluator": {"name": "supernet_weights", "weights": "supernet"},
-                "budget": {"trials": trials},
-            },
-        ],
-        "final": {"weights": "inherited", "train": {"epochs": final_epochs, **train}, "export": ["package"]},
+        "stages": [supernet, found] if trained else [found],
+        "final": {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]},
     }
 
 

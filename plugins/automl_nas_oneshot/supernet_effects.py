@@ -172,7 +172,7 @@ class SupernetEffects(Evaluator):
         runtime: Runtime,
         artifacts: Artifacts,
         *,
-        weights: str = "supernet",
+        weights: str | None = "supernet",
         networks: int = 500,
         recalibration_images: int = 1024,
         split: Literal["search", "train"] = "search",

@@ -103,7 +103,8 @@ class SupernetWeights(Evaluator):
         runtime: where the evaluation runs.
         artifacts: the weights are loaded from it.
         weights: the artifact: the name of a stage of this run, or ``RUN:stage`` for another run; ``stage/ema`` and
-            ``stage/swa`` for the averages that `single_path` keeps beside the weights.
+            ``stage/swa`` for the averages that `single_path` keeps beside the weights. null: the weights that the space
+            builds its supernet with, for spaces of a trained model such as `from_model`.
         recalibration_images: training images for the statistics of batch normalisation, in whole batches; 0: use the
             supernet's running statistics, which are averages over many paths. (The paper uses 20,000 of ImageNet.)
         split: the split on which candidates are scored; held out of training.
@@ -138,7 +139,7 @@ class SupernetWeights(Evaluator):
         runtime: Runtime,
         artifacts: Artifacts,
         *,
-        weights: str = "supernet",
+        weights: str | None = "supernet",
         recalibration_images: int = 1024,
         split: Literal["search", "train"] = "search",
         cache_megabytes: float = 512.0,
@@ -167,14 +168,15 @@ class SupernetWeights(Evaluator):
         self._batch: int | None = None
         with runtime.seeded(_SEED, "init"):
             self._supernet = space.build_supernet()
-        try:
-            self._supernet.load_state_dict(artifacts.load(weights))
-        except RuntimeError as error:
-            detail = str(error).splitlines()[-1].strip()
-            raise ConfigurationError(
-                f"the weights '{weights}' do not fit the supernet ({detail}); set the space of their training",
-                path="weights",
-            ) from None
+        if weights is not None:
+            try:
+                self._supernet.load_state_dict(artifacts.load(weights))
+            except RuntimeError as error:
+                detail = str(error).splitlines()[-1].strip()
+                raise ConfigurationError(
+                    f"the weights '{weights}' do not fit the supernet ({detail}); set the space of their training",
+                    path="weights",
+                ) from None
         runtime.place(self._supernet)
         limit = (_MEGABYTES if share_megabytes is None else share_megabytes) * 1e6
         self._shared = SharedEvaluation(self._supernet, runtime, limit)
