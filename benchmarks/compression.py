@@ -232,11 +232,18 @@ class Study:
         return [self.trained(network, seed, recipe)]
 
     def uniform(self, seed: int, limit: float) -> list[dict[str, Any]]:
-        """Train the model with uniformly scaled widths from scratch."""
+        """Train the model with uniformly scaled widths from scratch, for the epochs of the original and of ours."""
+        return self._scaled(seed, limit, math.ceil(ORIGINAL + BUDGET))
+
+    def uniform_short(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Train the model with uniformly scaled widths from scratch, for as many epochs as the original."""
+        return self._scaled(seed, limit, ORIGINAL)
+
+    def _scaled(self, seed: int, limit: float, epochs: int) -> list[dict[str, Any]]:
         most = limit * flops(self.fresh(seed))
         scale = max(each / 64 for each in range(16, 64) if flops(self.fresh(seed, each / 64)) <= most)
         rate = self.settings["uniform"]["learning_rate"]
-        recipe = Recipe(epochs=math.ceil(ORIGINAL + BUDGET), learning_rate=rate, weight_decay=5e-4)
+        recipe = Recipe(epochs=epochs, learning_rate=rate, weight_decay=5e-4)
         return [self.trained(self.fresh(seed, scale), seed, recipe)]
 
 
@@ -301,7 +308,7 @@ def torch_pruned(network: nn.Sequential, limit: float, *, global_pruning: bool) 
     raise RuntimeError("the pruner does not reach the limit")
 
 
-METHODS = ("uniform", "pruned", "ours")
+METHODS = ("uniform", "pruned", "ours", "uniform_short")
 SETTINGS: dict[str, dict[str, Any]] = {
     "ours": {"learning_rate": 0.03, "space": {}, "random": 1},
     "pruned": {"learning_rate": 0.01, "global_pruning": False},

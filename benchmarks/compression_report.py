@@ -36,7 +36,7 @@ def print_report(out: Path) -> None:
                 roles.setdefault(role, []).append(network)
             for role, networks in roles.items():
                 cells.setdefault((line["model"], line["limit"], role), {})[line["seed"]] = networks
-    order = ("original", "ours", "random", "pruned", "uniform")
+    order = ("original", "ours", "random", "pruned", "uniform", "uniform_short")
     keys = sorted(cells, key=lambda each: (each[0], -each[1], order.index(each[2])))
     print("| model | limit | method | accuracy of each seed | mean | multiply-adds | parameters |")
     print("|---|---|---|---|---|---|---|")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Container, Iterable, Sequence
 from functools import cache
@@ -20,6 +21,8 @@ from automl_nas.strategy.problem import Problem
 # If rejection fails, a space of at most this many raw assignments is enumerated: a fraction of a second, once.
 _ENUMERABLE = 1 << 15
 _log = logging.getLogger(__name__)
+# A search that takes longer says so.
+_QUIET_SECONDS = 10.0
 # Number of infeasible draws that are repaired; in spaces with additive costs the first repair succeeds.
 _REPAIRS = 8
 
@@ -83,7 +86,11 @@ class FeasibleSampler:
         sample, decode = self.codec.sample, self.codec.decode
         rejected = set() if rejected is None else rejected
         drawn: list[int] = []
-        for _ in range(self._attempts):
+        begun = time.monotonic()
+        for attempt in range(self._attempts):
+            if attempt and time.monotonic() - begun > _QUIET_SECONDS:
+                self._report_slow_search(attempt)
+                begun = math.inf
             code = sample(rng)
             if code not in rejected:
                 candidate = decode(code)
@@ -110,6 +117,14 @@ class FeasibleSampler:
         if not any_feasible:
             raise self._infeasible(still_infeasible, self._attempts, "tried")
         return None
+
+    def _report_slow_search(self, drawn: int) -> None:
+        limits = " and ".join(f"{constraint.metric} {constraint.text}" for constraint in self._problem.constraints)
+        _warn_once(
+            f"few networks meet {limits}: none of {drawn} random ones so far, of at most {self._attempts:,} before a "
+            "network that misses the limits is changed until it meets them; this takes long, since each cost is counted "
+            "anew. A looser limit, a narrower space or fewer attempts shorten it"
+        )
 
     def sample(self, rng: random.Random) -> Architecture:
         """Return an architecture that may miss limits: uniform over the space, or over listed architectures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Mapping
@@ -271,3 +272,20 @@ def test_an_impossible_limit_without_a_table_needs_few_repairs() -> None:
     # Ten draws; two repairs that end at the same architecture, each in two passes over 20 decisions with two other
     # options, and a last one that finds no improvement. The start, the end and the message are judged again.
     assert cost.estimates <= 10 + 2 * 3 * 20 * 2 + 20
+
+
+def test_a_long_search_for_a_feasible_network_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Costs are counted in milliseconds or more, so a search of a thousand networks can take minutes."""
+    space = ToySpace()
+    cost = ToyCost(space)
+    values = sorted({cost.estimate(architecture) for architecture in enumerate_all(space.decisions)})
+    problem = Problem({"accuracy": "maximize"}, [parse_constraint("cost", f"<= {values[0]}")], {"cost": cost})
+    clock = itertools.count(step=6.0)
+    monkeypatch.setattr("automl_nas.strategy.feasible_sampler.time.monotonic", lambda: next(clock))
+    found = FeasibleSampler(space, problem, 1000).draw(random.Random(1), set())
+    assert found is not None and cost.estimate(found) == values[0]
+    (record,) = caplog.records
+    assert f"few networks meet cost <= {values[0]}" in record.getMessage()
+    assert "none of 2 random ones so far, of at most 1,000" in record.getMessage()

@@ -10,16 +10,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 from plugins.elastic.networks import SmallResNet
+from plugins.oneshot.conftest import MemoryArtifacts
 from torch import nn
 
 from automl_nas.cli import cli
 from automl_nas.errors import ConfigurationError, InfeasibleError, UserError
-from automl_nas.evaluation import Runtime
+from automl_nas.evaluation import Request, Runtime
 from automl_nas.run import complete_manager
 from automl_nas.testing.toys import ToyTask
 from automl_nas_elastic import ElasticSpace, compress, loss_products
 from automl_nas_elastic.comparison import ComparedNetwork, text
+from automl_nas_elastic.compression import configuration
 from automl_nas_elastic.preparation import prepared
+from automl_nas_oneshot.supernet_weights import SupernetWeights
 from automl_nas_vision.digits import Digits
 
 SECTIONS: dict[str, Any] = {"runtime": {"device": "cpu", "threads": 1}}
@@ -68,6 +71,53 @@ def test_a_model_is_compressed(tmp_path: Path) -> None:
     lines = str(done).splitlines()
     assert lines[0].split()[:2] == ["network", "accuracy"]
     assert [line.split()[0] for line in lines[1:]] == ["original", "found"]
+
+
+@pytest.mark.slow
+def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
+    """Without a supernet the scores are those of the model's cut channels, which the network is trained from."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = digits_network()
+    done = compress(
+        network,
+        Digits(batch_size=64),
+        limits={"flops": "<= 0.8 * largest"},
+        space=SPACE,
+        supernet_epochs=0,
+        trials=3,
+        final_epochs=1,
+        out=tmp_path / "run",
+        progress="none",
+        sections={
+            **SECTIONS,
+            # So small a learning rate leaves the weights where they began.
+            "final": {"weights": "scratch", "train": {"epochs": 1, "learning_rate": 1e-12}, "rehearse": False},
+        },
+    )
+    result, space = done.result, ElasticSpace(network, input_shape=(1, 8, 8), **SPACE)
+    assert [stage.settings.name for stage in result.plan.stages] == ["search"]
+    built, trained = space.build(result.best.architecture), done.network
+    for name, parameter in built.named_parameters():
+        torch.testing.assert_close(trained.get_parameter(name), parameter, rtol=0, atol=1e-6)
+    runtime = Runtime(device="cpu", threads=1)
+    evaluator = SupernetWeights(space, Digits(), runtime, MemoryArtifacts(), weights=None, recalibration_images=0)
+    (outcome,) = evaluator.evaluate([Request(0, result.best.architecture, seed=0)])
+    with torch.no_grad():
+        scores = Digits().score(built.eval(), "search")
+    assert outcome.metrics["loss"] == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def test_without_a_supernet_there_is_one_stage() -> None:
+    settings: dict[str, Any] = {"limits": {"flops": "<= 0.8 * largest"}, "space": SPACE}
+    raw = configuration(digits_network(), "digits", supernet_epochs=0, **settings)
+    assert [stage["name"] for stage in raw["stages"]] == ["search"]
+    assert raw["stages"][0]["evaluator"]["weights"] is None and raw["final"]["weights"] == "scratch"
+    raw = configuration(digits_network(), "digits", supernet_epochs=2, **settings)
+    assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search"]
+    assert raw["stages"][1]["evaluator"]["weights"] == "supernet" and raw["final"]["weights"] == "inherited"
+    with pytest.raises(ConfigurationError, match="at least 0"):
+        configuration(digits_network(), "digits", supernet_epochs=-1, **settings)
 
 
 def test_bad_limits() -> None:
