@@ -21,7 +21,7 @@ from automl_nas.strategy.problem import Problem
 # If rejection fails, a space of at most this many raw assignments is enumerated: a fraction of a second, once.
 _ENUMERABLE = 1 << 15
 _log = logging.getLogger(__name__)
-# A search that takes longer says so.
+# After this time a search warns that it takes long.
 _QUIET_SECONDS = 10.0
 # Number of infeasible draws that are repaired; in spaces with additive costs the first repair succeeds.
 _REPAIRS = 8
@@ -122,8 +122,8 @@ class FeasibleSampler:
         limits = " and ".join(f"{constraint.metric} {constraint.text}" for constraint in self._problem.constraints)
         _warn_once(
             f"few networks meet {limits}: none of {drawn} random ones so far, of at most {self._attempts:,} before a "
-            "network that misses the limits is changed until it meets them; this takes long, since each cost is counted "
-            "anew. A looser limit, a narrower space or fewer attempts shorten it"
+            "network that misses the limits is changed until it meets them; this takes long, since each cost is "
+            "counted anew. A looser limit, a narrower space or fewer attempts shorten it"
         )
 
     def sample(self, rng: random.Random) -> Architecture:

@@ -42,11 +42,19 @@ if TYPE_CHECKING:
     "changes the loss most.",
 )
 @click.option(
+    "--supernet-epochs",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Epochs in which all networks are trained together before the search; 0: the search scores them with MODEL's "
+    "weights.",
+)
+@click.option(
     "--teacher",
     type=click.Choice(["largest", "original", "none"]),
     default="largest",
     show_default=True,
-    help="Whose outputs narrower networks learn in the first stage: the whole network's in training, or the MODEL's.",
+    help="With --supernet-epochs: whose outputs narrower networks learn, the whole network's in training, or MODEL's.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory (default: <MODEL>-compressed).")
 @click.option(
@@ -66,6 +74,7 @@ def compress(
     weights: str | None,
     size: int,
     importance: str,
+    supernet_epochs: int,
     teacher: Teacher,
     out: Path | None,
     overrides: tuple[str, ...],
@@ -94,7 +103,9 @@ def compress(
         settings: dict[str, Any] = {"importance": importance}
         if weights is not None:
             settings["checkpoint"] = str(Path(weights).absolute())
-        plain = configuration(model, task, limits=constraints, space=settings, teacher=teacher)
+        plain = configuration(
+            model, task, limits=constraints, space=settings, supernet_epochs=supernet_epochs, teacher=teacher
+        )
         changed = Configuration(plain, Document(None, "the command line"))
         for override in map(Override.parse, overrides):
             changed.set(override)

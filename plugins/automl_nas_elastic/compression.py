@@ -49,7 +49,7 @@ def compress(
     *,
     limits: Mapping[str, str],
     space: Mapping[str, Any] | None = None,
-    supernet_epochs: int = 10,
+    supernet_epochs: int = 0,
     trials: int = 100,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
@@ -112,7 +112,7 @@ def configuration(
     *,
     limits: Mapping[str, str],
     space: Mapping[str, Any] | None = None,
-    supernet_epochs: int = 10,
+    supernet_epochs: int = 0,
     trials: int = 100,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
@@ -151,7 +151,7 @@ def configuration(
         },
     }
     trained = supernet_epochs > 0
-    found = {
+    scored = {
         "name": "search",
         "strategy": "surrogate",
         "evaluator": {"name": "supernet_weights", "weights": "supernet" if trained else None},
@@ -164,7 +164,7 @@ def configuration(
         "task": task,
         "space": of_model,
         "problem": {"constraints": dict(limits)},
-        "stages": [supernet, found] if trained else [found],
+        "stages": [supernet, scored] if trained else [scored],
         "final": {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]},
     }
 

@@ -215,14 +215,13 @@ def make_space(spec: dict[str, Any]) -> Any:
 
 
 def test_the_teacher_of_narrower_networks() -> None:
-    from automl_nas_elastic.compression import configuration
-
+    settings: dict[str, Any] = {"limits": {"flops": "<= 1M"}, "space": SPACE, "supernet_epochs": 1}
     for teacher, distill, strategy_teacher in (
         ("largest", True, "largest"),
         ("original", True, "initial"),
         ("none", False, "largest"),
     ):
-        raw = configuration(digits_network(), "digits", limits={"flops": "<= 1M"}, space=SPACE, teacher=teacher)  # type: ignore[arg-type]
+        raw = configuration(digits_network(), "digits", teacher=teacher, **settings)  # type: ignore[arg-type]
         strategy = raw["stages"][0]["strategy"]
         assert (strategy["distill"], strategy["teacher"]) == (distill, strategy_teacher)
 
