@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,10 @@ def _hint(value: Any, expected: Sequence[str]) -> str:
         if "true or false" in expected and value.lower() in ("yes", "no", "on", "off", "true", "false"):
             return "; write true or false, without quotes"
         try:
-            float(value)
+            number = float(value)
         except ValueError:
             return ""
-        return "; remove the quotes" if any("number" in each for each in expected) else ""
+        # YAML reads nan and inf without quotes as text, too.
+        numeric = math.isfinite(number) and any("number" in each for each in expected)
+        return "; remove the quotes" if numeric else ""
     return ""

@@ -254,6 +254,14 @@ def test_errors_name_place_and_reason(settings: dict[str, Any], where: str, mess
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_text_that_is_no_number_without_quotes_either(text: str) -> None:
+    """YAML reads these without quotes as text, too."""
+    with pytest.raises(ConfigurationError) as caught:
+        Signature.of(Everything).validate({"count": 1, "rate": text}, "stage")
+    assert caught.value.message == f"must be a number, not '{text}'"
+
+
 def test_settings_that_are_not_a_mapping() -> None:
     with pytest.raises(ConfigurationError, match=r"^space: .*must be a mapping"):
         Signature.of(ToySpace).validate([1], "space")  # type: ignore[arg-type]
