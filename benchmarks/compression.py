@@ -124,11 +124,19 @@ class Study:
         name: of the model.
         out: the folder of results, weights and runs.
         settings: of each method, see `SETTINGS`.
+
+    Args:
+        name: see above.
+        data: the images.
+        out: see above; choices of settings have a folder of their own in it.
+        settings: see above.
+        choice: whether settings are chosen: then the networks are tested on training images that nothing else uses.
     """
 
     def __init__(
         self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]], *, choice: bool
     ) -> None:
+        out = out / "choice" if choice else out
         self.name, self.out, self.settings = name, out, settings
         out.mkdir(parents=True, exist_ok=True)
         augment = [{"name": "crop", "padding": 2}, "flip"]
@@ -325,7 +333,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limits", nargs="+", type=float, default=list(LIMITS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--choice", action="store_true", help="test on training images that are not used otherwise")
+    parser.add_argument("--choice", action="store_true", help="test on other training images, in OUT/choice")
     arguments = parser.parse_args()
     for name in arguments.models:
         study = Study(name, arguments.data, arguments.out, SETTINGS, choice=arguments.choice)

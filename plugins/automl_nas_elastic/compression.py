@@ -122,10 +122,12 @@ def configuration(
     """Return the configuration of the run of `compress`, which has the same arguments.
 
     Raises:
-        ConfigurationError: there is no limit, or the task cannot be constructed.
+        ConfigurationError: there is no limit, ``supernet_epochs`` is negative, or the task cannot be constructed.
     """
     if not limits:
         raise ConfigurationError("give a limit, such as flops: <= 0.5 * largest: without one, the largest network wins")
+    if supernet_epochs < 0:
+        raise ConfigurationError(f"must be at least 0, not {supernet_epochs}", path="supernet_epochs")
     own_task: Task = task if isinstance(task, Task) else complete_manager().registry.construct("tasks", task, seed=seed)
     settings = dict(space or {})
     if not isinstance(model, str):
@@ -136,35 +138,29 @@ def configuration(
         of_model: Any = ElasticSpace(model, **settings)
     else:
         of_model = {"name": "from_model", "model": model, **settings}
-    if supernet_epochs < 0:
-        raise ConfigurationError(f"must be at least 0, not {supernet_epochs}", path="supernet_epochs")
-    classes = (own_task.outputs() or {"kind": "classes"}).get("kind") == "classes"
     train = {"learning_rate": learning_rate}
-    supernet = {
-        "name": "supernet",
-        "strategy": {
+    stages: list[dict[str, Any]] = []
+    # A space of a model builds its networks with the weights of the model.
+    artifact, weights = None, "scratch"
+    if supernet_epochs:
+        classes = (own_task.outputs() or {"kind": "classes"}).get("kind") == "classes"
+        strategy = {
             "name": "single_path",
             "paths": "sandwich",
             "distill": classes and teacher != "none",
             "teacher": "initial" if classes and teacher == "original" else "largest",
             "train": {"epochs": supernet_epochs, **train},
-        },
-    }
-    trained = supernet_epochs > 0
-    scored = {
-        "name": "search",
-        "strategy": "surrogate",
-        "evaluator": {"name": "supernet_weights", "weights": "supernet" if trained else None},
-        "budget": {"trials": trials},
-    }
-    # A space of a model builds its networks with the weights of the model.
-    weights = "inherited" if trained else "scratch"
+        }
+        stages.append({"name": "supernet", "strategy": strategy})
+        artifact, weights = "supernet", "inherited"
+    evaluator = {"name": "supernet_weights", "weights": artifact}
+    stages.append({"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}})
     return {
         "seed": seed,
         "task": task,
         "space": of_model,
         "problem": {"constraints": dict(limits)},
-        "stages": [supernet, scored] if trained else [scored],
+        "stages": stages,
         "final": {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]},
     }
 

@@ -103,8 +103,8 @@ def _next_value(low: int, high: int, shares: Mapping[int, float]) -> int:
     """Return the value to try next, strictly between two: the larger the network, the longer it takes to construct.
 
     Costs grow about as a power of the value. With values on both sides of the limit, the next one is where a straight
-    line through the logarithms of the nearest two reaches it; every third value halves the interval instead, whatever
-    the costs are. With values on one side only, the next one is just beyond where the power reaches the limit.
+    line through the logarithms of the nearest two reaches it; every third value from the sixth on halves the interval
+    instead, whatever the costs are. With values on one side only, it is just beyond where the power reaches the limit.
 
     Args:
         low: the largest value that meets the limits; 0: none does so far.

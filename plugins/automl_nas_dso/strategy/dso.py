@@ -201,9 +201,11 @@ class DSO(Strategy):
         With the penalty travel k, 1 / k^2 of the edges, and at least 4 %: searches on CIFAR-10 left 24 % with k = 2 and
         4 % with k = 5 (docs/results.md), and none were measured with a larger k.
         """
-        controller, travel = self._controller, self._travel()
-        measure, limit = ("edges", max(_LEAST_SHARE, min(1.0, travel**-2 if travel else 1.0)))
-        if controller is not None:
+        controller = self._controller
+        if controller is None:
+            # Where k is below 1, no edge that the loss does not depend on reaches 0.
+            measure, limit = "edges", max(_LEAST_SHARE, max(1.0, self._travel()) ** -2)
+        else:
             measure, limit = controller.measure, controller.share
         order = list(range(len(self._gates.edges)))
         stream(seed, "expected").shuffle(order)

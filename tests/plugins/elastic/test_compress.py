@@ -20,7 +20,7 @@ from automl_nas.run import complete_manager
 from automl_nas.testing.toys import ToyTask
 from automl_nas_elastic import ElasticSpace, compress, loss_products
 from automl_nas_elastic.comparison import ComparedNetwork, text
-from automl_nas_elastic.compression import configuration
+from automl_nas_elastic.compression import Compression, configuration
 from automl_nas_elastic.preparation import prepared
 from automl_nas_oneshot.supernet_weights import SupernetWeights
 from automl_nas_vision.digits import Digits
@@ -33,23 +33,31 @@ def digits_network() -> nn.Module:
     return SmallResNet(inputs=1, classes=10)
 
 
-@pytest.mark.slow
-def test_a_model_is_compressed(tmp_path: Path) -> None:
+def compressed(
+    task: Digits | str, out: Path, *, supernet_epochs: int, trials: int, weights: str, **train: float
+) -> tuple[nn.Module, Compression]:
+    """Compress a network for digits to 80 % of its FLOPs; return it and what `compress` returns."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = digits_network()
     done = compress(
         network,
-        "digits",
+        task,
         limits={"flops": "<= 0.8 * largest"},
         space=SPACE,
-        supernet_epochs=1,
-        trials=2,
+        supernet_epochs=supernet_epochs,
+        trials=trials,
         final_epochs=1,
-        out=tmp_path / "run",
+        out=out,
         progress="none",
-        sections={**SECTIONS, "final": {"weights": "inherited", "train": {"epochs": 1}, "rehearse": False}},
+        sections={**SECTIONS, "final": {"weights": weights, "train": {"epochs": 1, **train}, "rehearse": False}},
     )
+    return network, done
+
+
+@pytest.mark.slow
+def test_a_model_is_compressed(tmp_path: Path) -> None:
+    network, done = compressed("digits", tmp_path / "run", supernet_epochs=1, trials=2, weights="inherited")
     original, small = done.networks
     assert (original.name, small.name) == ("original", "found")
     assert small.costs["flops"] <= 0.8 * original.costs["flops"]
@@ -76,24 +84,9 @@ def test_a_model_is_compressed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
     """Without a supernet the scores are those of the model's cut channels, which the network is trained from."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = digits_network()
-    done = compress(
-        network,
-        Digits(batch_size=64),
-        limits={"flops": "<= 0.8 * largest"},
-        space=SPACE,
-        supernet_epochs=0,
-        trials=3,
-        final_epochs=1,
-        out=tmp_path / "run",
-        progress="none",
-        sections={
-            **SECTIONS,
-            # So small a learning rate leaves the weights where they began.
-            "final": {"weights": "scratch", "train": {"epochs": 1, "learning_rate": 1e-12}, "rehearse": False},
-        },
+    # So small a learning rate leaves the weights where they began.
+    network, done = compressed(
+        Digits(batch_size=64), tmp_path / "run", supernet_epochs=0, trials=3, weights="scratch", learning_rate=1e-12
     )
     result, space = done.result, ElasticSpace(network, input_shape=(1, 8, 8), **SPACE)
     assert [stage.settings.name for stage in result.plan.stages] == ["search"]
@@ -194,8 +187,6 @@ def test_products_of_weights_and_gradients_and_what_stays() -> None:
 
 
 def test_the_importance_of_a_model_with_a_name_is_a_file_beside_the_run(tmp_path: Path) -> None:
-    from automl_nas_elastic.compression import configuration
-
     model = "plugins.elastic.networks:SmallResNet"
     settings = {**SPACE, "arguments": {"inputs": 1, "classes": 10}, "importance": "taylor"}
     raw = configuration(model, "digits", limits={"flops": "<= 1M"}, space=settings)
@@ -242,8 +233,6 @@ def test_measured_costs_have_intervals() -> None:
 def test_relative_limits_are_those_of_the_original(tmp_path: Path) -> None:
     """The multiply-adds of the original by torch's counter, which counts two operations for each."""
     from torch.utils.flop_counter import FlopCounterMode
-
-    from automl_nas_elastic.compression import configuration
 
     network = digits_network().eval()
     with FlopCounterMode(display=False) as counter:
