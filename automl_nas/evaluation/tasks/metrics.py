@@ -18,7 +18,7 @@ from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.statistics import wilson_interval
 from automl_nas.evaluation.task import Direction
-from automl_nas.evaluation.tasks import number_errors
+from automl_nas.evaluation.tasks import class_scores, number_errors
 from automl_nas.evaluation.tasks.bootstrap import percentile_interval
 from automl_nas.evaluation.tasks.losses import Kind, Loss
 from automl_nas.evaluation.tasks.outputs import check_class_outputs, check_label_targets, check_same_shape
@@ -30,6 +30,7 @@ Metrics: TypeAlias = Sequence[str | OwnMetrics] | OwnMetrics
 """Names, and mappings from a name to ``(function, direction)``."""
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+_PairFunction: TypeAlias = Callable[[Ints, Ints, Floats], float]
 _ArrayFunction: TypeAlias = Callable[[Floats, Floats, Floats], float]
 
 
@@ -133,10 +134,16 @@ class Pairs:
 
 
 class _PairMetric(Collected):
-    """A metric of targets and predicted classes: ``function(targets, predictions, weights)``."""
+    """A metric of targets and predicted classes.
 
-    def __init__(self, function: Callable[[Ints, Ints, Floats], float], ignore_index: int | None) -> None:
-        self._function, self._pairs = function, Pairs(ignore_index)
+    Args:
+        function: targets, predictions, weights -> the metric.
+        resampled: the same function for the resamples of an interval, which is faster.
+        ignore_index: the class number of targets that do not count.
+    """
+
+    def __init__(self, function: _PairFunction, resampled: _PairFunction, ignore_index: int | None) -> None:
+        self._function, self._resampled, self._pairs = function, resampled, Pairs(ignore_index)
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """See `Collected.add`."""
@@ -145,17 +152,18 @@ class _PairMetric(Collected):
     def value(self) -> float:
         """See `Collected.value`."""
         targets, predictions, _, numbers, counts = self._pairs.entries
-        return self._of(targets, predictions, _totals(numbers, counts, len(targets)))
+        return _quiet(self._function, targets, predictions, _totals(numbers, counts, len(targets)))
 
     def interval(self, weights: Iterable[Floats]) -> tuple[float, float] | None:
         """See `Collected.interval`."""
         targets, predictions, samples, numbers, counts = self._pairs.entries
-        values = [self._of(targets, predictions, _totals(numbers, w[samples] * counts, len(targets))) for w in weights]
+        values = []
+        for w in weights:
+            totals = _totals(numbers, w[samples] * counts, len(targets))
+            present = totals > 0  # so that classes which only other resamples contain do not count
+            arrays = targets[present], predictions[present], totals[present]
+            values.append(self._resampled(*arrays) if present.any() else math.nan)
         return percentile_interval(self.value(), values)
-
-    def _of(self, targets: Ints, predictions: Ints, weights: Floats) -> float:
-        present = weights > 0  # so that classes which only other resamples contain do not count
-        return _quiet(self._function, targets[present], predictions[present], weights[present])
 
 
 def _totals(numbers: Ints, weights: NDArray[Any], size: int) -> Floats:
@@ -167,10 +175,10 @@ class _ArrayMetric(Collected):
 
     Args:
         function: targets, outputs, weights -> the metric; targets and outputs have the shape ``(samples, k)``.
-        resampled: the same function for the resamples of an interval, if there is a faster one for finite arrays.
+        resampled: the same function for the resamples of an interval, which is faster, for finite arrays.
     """
 
-    def __init__(self, function: _ArrayFunction, resampled: _ArrayFunction | None = None) -> None:
+    def __init__(self, function: _ArrayFunction, resampled: _ArrayFunction) -> None:
         self._function, self._resampled = function, resampled
         self._parts: list[tuple[Floats, Floats]] = []
 
@@ -358,8 +366,12 @@ def _of_classes(name: str, ignore_index: int | None) -> Metric:
             return float(hits.sum()), float(counts.sum())
 
         return Metric("maximize", lambda resampled: _Terms(correct, total, proportion=True, resampled=resampled), check)
-    functions = {"balanced_accuracy": _balanced_accuracy, "macro_f1": _macro_f1, "mean_iou": _mean_iou}
-    return Metric("maximize", lambda _: _PairMetric(functions[name], ignore_index), check)
+    functions = {
+        "balanced_accuracy": (_balanced_accuracy, class_scores.balanced_accuracy),
+        "macro_f1": (_macro_f1, class_scores.macro_f1),
+        "mean_iou": (_mean_iou, class_scores.mean_iou),
+    }
+    return Metric("maximize", lambda _: _PairMetric(*functions[name], ignore_index), check)
 
 
 def _hits(outputs: Tensor, targets: Tensor, ranks: int, ignore_index: int | None) -> tuple[Tensor, Tensor]:
@@ -389,8 +401,11 @@ def _of_labels(name: str) -> Metric:
             return same, np.ones(len(same))
 
         return Metric("maximize", lambda resampled: _Terms(matches, proportion=True, resampled=resampled), check)
-    functions = {"multilabel_f1": _multilabel_f1, "average_precision": _average_precision}
-    return Metric("maximize", lambda _: _ArrayMetric(functions[name]), check)
+    functions = {
+        "multilabel_f1": (_multilabel_f1, class_scores.multilabel_f1),
+        "average_precision": (_average_precision, class_scores.average_precision),
+    }
+    return Metric("maximize", lambda _: _ArrayMetric(*functions[name]), check)
 
 
 # Mathematics of scikit-learn, which is imported on first use: that takes a second.
