@@ -1,7 +1,8 @@
 """A second process that uses a component under other circumstances: `second_process`.
 
-One server process is started for all contracts of a process; it imports torch once, and each contract gets a fork of
-it. Where there is no fork, each contract gets a server of its own. As a program, this module is the server.
+One server process is started for all contracts of a process; it imports torch and other large packages once, as soon
+as the process of the contracts has them, and each contract gets a fork of it. Where there is no fork, each contract
+gets a server of its own. As a program, this module is the server.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from typing import Any, ClassVar, Protocol
 PATIENCE = 600.0
 """Seconds that a component may take in the second process."""
 
-_PRELOADED = ("pytest", "scipy", "sklearn", "pandas", "optuna", "torchvision", "onnx", "onnxruntime", "torch._dynamo")
+_PRELOADED = (
+    *("pytest", "numpy.typing", "scipy.optimize", "scipy.stats", "sklearn", "pandas", "sympy", "yaml", "optuna"),
+    *("torchvision", "onnx", "onnxruntime", "torch._dynamo", "torch.fx.experimental.symbolic_shapes"),
+)
 _CLOCK = 40.5 * 24 * 3600
 
 
@@ -97,6 +101,7 @@ def second_process(contract: Made, store: Path) -> dict[str, Any]:
             "given": str(store),
             "reply": str(reply),
             "folder": folder,
+            "preload": [name for name in _PRELOADED if name in sys.modules],
             "path": [str(Path(entry).resolve()) for entry in sys.path],
             "environment": dict(os.environ),
             "dtype": "float64" if contract.other_dtype else "float32",
@@ -117,10 +122,9 @@ def _ask(request: str) -> None:
     global _server
     if _server is None or _server[0] != os.getpid() or _server[1].poll() is not None:
         seed = "20817" if os.environ.get("PYTHONHASHSEED") != "20817" else "20818"
-        preload = ",".join(name for name in _PRELOADED if name in sys.modules)
         path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
         server = subprocess.Popen(
-            [sys.executable, "-m", __name__, preload],
+            [sys.executable, "-m", __name__],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -200,7 +204,7 @@ def _other_circumstances(request: Mapping[str, Any]) -> None:
         torch.set_num_threads(request["threads"])
 
 
-def _serve(preload: str) -> None:
+def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as nothing:  # noqa: PTH123 - devnull is a device
         os.dup2(nothing.fileno(), 1)
@@ -208,12 +212,16 @@ def _serve(preload: str) -> None:
 
     from automl_nas.torchvision_import import import_torchvision
 
-    for name in filter(None, preload.split(",")):
-        # Preloading only saves time: what cannot be imported here fails again where it is used, with its own message.
-        with contextlib.suppress(Exception):
-            import_torchvision() if name == "torchvision" else importlib.import_module(name)
+    tried: set[str] = set()
     for line in sys.stdin:
         request = json.loads(line)
+        for name in request["preload"]:
+            # Preloading only saves time: what cannot be imported here fails again where it is used, with its own
+            # message, and would take its time again for every contract if it were tried more than once.
+            if name not in tried:
+                tried.add(name)
+                with contextlib.suppress(Exception):
+                    import_torchvision() if name == "torchvision" else importlib.import_module(name)
         if hasattr(os, "fork"):
             child = os.fork()
             if child == 0:
@@ -229,4 +237,4 @@ def _serve(preload: str) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1] if len(sys.argv) > 1 else "")
+    _serve()
