@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     type=click.Choice(["largest", "original", "none"]),
     default="largest",
     show_default=True,
-    help="With --supernet-epochs: whose outputs narrower networks learn, the whole network's in training, or MODEL's.",
+    help="Whose outputs smaller networks learn: MODEL's, in all trainings, or those of the whole network, which is in "
+    "training with --supernet-epochs.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory (default: <MODEL>-compressed).")
 @click.option(

@@ -77,9 +77,10 @@ def compress(
         trials: networks that the search scores.
         final_epochs: of the last stage.
         learning_rate: of both trainings.
-        teacher: whose outputs narrower networks learn in that first training, where outputs are logits of classes:
-            ``largest``: those of the whole network in training, and not the targets; ``original``: those of the model
-            as it was given, and the targets; ``none``: the targets.
+        teacher: whose outputs smaller networks learn, where outputs are logits of classes. ``original``: those of the
+            model as it was given, beside the targets, in both trainings (``final.distill`` with its defaults).
+            ``largest``: in the training before the search those of the whole network in training, and not the targets;
+            in the last stage the targets. ``none``: the targets.
         seed: of the run.
         out: the run directory; None: a temporary one.
         resume: whether a run in ``out`` with the same arguments is continued.
@@ -139,11 +140,11 @@ def configuration(
     else:
         of_model = {"name": "from_model", "model": model, **settings}
     train = {"learning_rate": learning_rate}
+    classes = (own_task.outputs() or {"kind": "classes"}).get("kind") == "classes"
     stages: list[dict[str, Any]] = []
     # A space of a model builds its networks with the weights of the model.
     artifact, weights = None, "scratch"
     if supernet_epochs:
-        classes = (own_task.outputs() or {"kind": "classes"}).get("kind") == "classes"
         strategy = {
             "name": "single_path",
             "paths": "sandwich",
@@ -153,6 +154,9 @@ def configuration(
         }
         stages.append({"name": "supernet", "strategy": strategy})
         artifact, weights = "supernet", "inherited"
+    final: dict[str, Any] = {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]}
+    if classes and teacher == "original":
+        final["distill"] = {"teacher": "built"}
     evaluator = {"name": "supernet_weights", "weights": artifact}
     stages.append({"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}})
     return {
@@ -161,7 +165,7 @@ def configuration(
         "space": of_model,
         "problem": {"constraints": dict(limits)},
         "stages": stages,
-        "final": {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]},
+        "final": final,
     }
 
 

@@ -215,6 +215,20 @@ def test_the_teacher_of_narrower_networks() -> None:
         raw = configuration(digits_network(), "digits", teacher=teacher, **settings)  # type: ignore[arg-type]
         strategy = raw["stages"][0]["strategy"]
         assert (strategy["distill"], strategy["teacher"]) == (distill, strategy_teacher)
+        assert raw["final"].get("distill") == ({"teacher": "built"} if teacher == "original" else None)
+
+
+def test_the_original_teaches_without_a_supernet() -> None:
+    """Regression: without a training before the search the teacher was ignored."""
+    raw = configuration(digits_network(), "digits", limits={"flops": "<= 1M"}, space=SPACE, teacher="original")
+    assert raw["final"]["distill"] == {"teacher": "built"}
+
+    class Labels(Digits):
+        def outputs(self) -> dict[str, Any]:
+            return {"kind": "labels"}
+
+    raw = configuration(digits_network(), Labels(), limits={"flops": "<= 1M"}, space=SPACE, teacher="original")
+    assert "distill" not in raw["final"]  # its loss compares logits of exclusive classes
 
 
 def test_measured_costs_have_intervals() -> None:
