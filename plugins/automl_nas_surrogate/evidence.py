@@ -130,6 +130,8 @@ class Evidence:
         """
         reference = self._reference()
         scores = np.zeros((len(architectures), len(reference)))
+        if not reference:
+            return scores
         rows = [self._known.get(item, {}) for item in architectures]
         for column, (name, ascending) in enumerate(reference.items()):
             values = np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)

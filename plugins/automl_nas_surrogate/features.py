@@ -64,6 +64,10 @@ class Features:
         different /= max(count, 1)
         return different, cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else None
 
+    def of(self, places: NDArray[np.intp]) -> Features:
+        """Return the features of some of these architectures: their indices."""
+        return Features(self.unordered[places], self.ordered[places], self.costs[places])
+
     def concatenated(self, other: Features) -> Features:
         """Return the features of these architectures followed by the other ones."""
         pairs = ((self.unordered, other.unordered), (self.ordered, other.ordered), (self.costs, other.costs))
@@ -135,6 +139,12 @@ class Featurizer:
 
     def __call__(self, architectures: Sequence[Architecture]) -> Features:
         """Return the features of architectures in canonical form."""
+        if self._small and self._tables is not None and not self._names:
+            # Faster than looking rows up: neither a hash nor an array for each architecture.
+            rows = b"".join([bytes(self._places(self._tables, architecture)) for architecture in architectures])
+            codes = np.frombuffer(rows, np.uint8).reshape(len(architectures), len(self._tables))
+            empty = np.zeros((len(architectures), 0))
+            return Features(codes, empty, empty)
         encoded = [self._encode(architecture) for architecture in architectures]
         codes = np.array([code for code, _ in encoded]).reshape(len(encoded), -1)
         costs = np.array([cost for _, cost in encoded], dtype=np.float64).reshape(len(encoded), len(self._names))
@@ -146,10 +156,13 @@ class Featurizer:
     def _code(self, architecture: Architecture) -> Array:
         if self._tables is None:
             return np.array(encode(architecture, self._space.decisions), dtype=np.float64)
+        codes = self._places(self._tables, architecture)
+        return np.frombuffer(bytes(codes), np.uint8) if self._small else np.array(codes, dtype=np.float64)
+
+    def _places(self, tables: Sequence[dict[Value, int]], architecture: Architecture) -> list[int]:
         ordered = list(architecture) == self._decisions
         values = architecture.values() if ordered else [architecture[name] for name in self._decisions]
-        codes = list(map(getitem, self._tables, values))
-        return np.frombuffer(bytes(codes), np.uint8) if self._small else np.array(codes, dtype=np.float64)
+        return list(map(getitem, tables, values))
 
     def _encode(self, architecture: Architecture) -> tuple[Array, list[float]]:
         encoded = self._cache.get(architecture)

@@ -12,6 +12,7 @@ from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.gaussian_process import PRIOR, Array, Distances, GaussianProcess, Theta, fit, prior
+from automl_nas_surrogate.remembered import Remembered
 
 _REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
 _ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
@@ -32,10 +33,14 @@ class Described:
 
     def distances(self, other: Described) -> Distances:
         """Return the distances from m other architectures."""
-        decisions, costs = self.features.distances(other.features)
+        return Distances(*self.features.distances(other.features), self.evidence_distances(other))
+
+    def evidence_distances(self, other: Described) -> Array | None:
+        """Return squared distances of evidence, shape ``(columns, n, m)``; None: there is no evidence."""
         if not self.evidence.shape[1]:
-            return Distances(decisions, costs)
-        return Distances(decisions, costs, (self.evidence.T[:, :, None] - other.evidence.T[:, None, :]) ** 2)
+            return None
+        distances: Array = (self.evidence.T[:, :, None] - other.evidence.T[:, None, :]) ** 2
+        return distances
 
     def concatenated(self, other: Described) -> Described:
         """Return these architectures followed by the other ones."""
@@ -53,6 +58,7 @@ class Model:
 
     def __init__(self, featurizer: Featurizer, evidence: Evidence) -> None:
         self._featurizer, self._evidence = featurizer, evidence
+        self._remembered = Remembered(featurizer)
         self._theta: Theta = PRIOR
         self._fitted = 0
         self._process: GaussianProcess | None = None
@@ -109,8 +115,9 @@ class Model:
     def _condition(self, refit: bool, count: int) -> None:
         assert self._learnt is not None
         architectures, values, outstanding = self._learnt
-        described = self.describe(architectures)
-        distances = described.distances(described)
+        features, decisions, costs = self._remembered(architectures)
+        described = Described(features, self._evidence(architectures))
+        distances = Distances(decisions, costs, described.evidence_distances(described))
         # The first measurement of a metric adds a column.
         if refit or len(self._theta) != len(PRIOR) + distances.columns:
             self._theta, self._fitted = fit(distances, values), count

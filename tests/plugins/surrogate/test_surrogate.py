@@ -21,6 +21,7 @@ from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
+from automl_nas_surrogate.remembered import Remembered
 from automl_nas_surrogate.search import SurrogateSearch
 
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -127,6 +128,28 @@ def test_distances_are_those_of_a_comparison_decision_by_decision(decisions: dic
                 ordered = isinstance(decision, Ordinal)
                 expected += sum(abs(a - b) / (decision.size - 1) if ordered else float(a != b) for a, b in codes)
             assert distances[place, other_place] == pytest.approx(expected / width, abs=1e-15)
+
+
+@pytest.mark.parametrize("with_costs", [True, False])
+def test_remembered_distances_are_those_of_a_computation_from_nothing(with_costs: bool) -> None:
+    problem = Problem({"accuracy": "maximize"}, (), {"width": Width()} if with_costs else {})
+    make = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0)
+    remembered, rng = Remembered(make), random.Random(0)
+    known: list[Architecture] = []
+    for step in range(40):
+        known += [sample(MIXED.decisions, rng) for _ in range(rng.randrange(3))]
+        if step % 4 == 3:  # some are forgotten, also the last
+            known = [each for each in known if rng.random() < 0.7]
+        features, decisions, costs = remembered(known)
+        expected = make(known) if known else features
+        np.testing.assert_array_equal(features.unordered, expected.unordered)
+        np.testing.assert_array_equal(features.ordered, expected.ordered)
+        np.testing.assert_array_equal(features.costs, expected.costs)
+        decisions_expected, costs_expected = expected.distances(expected)
+        np.testing.assert_array_equal(decisions, decisions_expected)
+        assert (costs is None) == (costs_expected is None) == (not with_costs)
+        if costs is not None and costs_expected is not None:
+            np.testing.assert_array_equal(costs, costs_expected)
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
