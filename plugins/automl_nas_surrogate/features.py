@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import getitem
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Features:
         costs: standardised costs, shape ``(n, c)``.
     """
 
-    unordered: Array
+    unordered: NDArray[Any]
     ordered: Array
     costs: Array
 
@@ -74,7 +74,7 @@ class Features:
         return Features(*(np.concatenate(pair) for pair in pairs))
 
 
-def _one_hot(codes: Array, options: int) -> NDArray[np.float32]:
+def _one_hot(codes: NDArray[Any], options: int) -> NDArray[np.float32]:
     count, width = codes.shape
     one_hot = np.zeros((count, width * options), dtype=np.float32)
     places = codes.astype(np.intp)
