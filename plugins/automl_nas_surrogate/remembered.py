@@ -35,21 +35,21 @@ class Remembered:
         own = list(architectures)
         count = len(self._architectures)
         if own[:count] == self._architectures:
-            kept = np.arange(count)
+            reused = np.arange(count)
         else:
             before = {architecture: place for place, architecture in enumerate(self._architectures)}
-            places = [before.get(architecture) for architecture in own]
-            # What is known comes first, as it does when the oldest are forgotten and the latest are added.
-            known = next((place for place, index in enumerate(places) if index is None), len(own))
-            kept = np.array(places[:known], dtype=np.intp)
-        if self._features is None or not len(kept):
+            indices = [before.get(architecture) for architecture in own]
+            # The earlier ones come first, as it does when the oldest are forgotten and the latest are added.
+            first_new = next((place for place, index in enumerate(indices) if index is None), len(own))
+            reused = np.array(indices[:first_new], dtype=np.intp)
+        if self._features is None or not len(reused):
             features = self._featurize(own)
             decisions, costs = features.distances(features)
-        elif len(kept) == len(own):
-            features, decisions, costs = self._part(kept)
+        elif len(reused) == len(own):
+            features, decisions, costs = self._part(reused)
         else:
-            earlier, decisions, costs = self._part(kept)
-            fresh = self._featurize(own[len(kept) :])
+            earlier, decisions, costs = self._part(reused)
+            fresh = self._featurize(own[len(reused) :])
             features = earlier.concatenated(fresh)
             rows, cost_rows = fresh.distances(features)
             decisions = _extended(decisions, rows)
