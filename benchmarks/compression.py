@@ -1,12 +1,16 @@
 """Compressed networks: `compress` beside uniform widths from scratch, Torch-Pruning, and random networks of equal cost.
 
     pip install torch-pruning==1.6.1
-    python benchmarks/compression.py DATA.npz OUT [--models resnet20 mobilenet_v2] [--seeds 0 1 2] [--limits 0.5 0.25]
+    python benchmarks/compression.py cifar10_16.npz OUT [--models resnet20 mobilenet_v2] [--seeds 0 1 2]
+        [--limits 0.5 0.25]
+    python benchmarks/compression.py fashion.npz OUT --study second
     python benchmarks/compression_report.py OUT
 
-DATA.npz has 28 x 28 images (train_images, train_labels, test_images, test_labels, as of Fashion-MNIST). The protocol
-is in docs/results.md. A result is a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of
-`compress` continues. Two processes may work on two models.
+The data has train_images, train_labels, test_images and test_labels: for the third study those of CIFAR-10 at 16 x 16
+pixels (``examples/prepare_cifar10.py --size 16``), for the second those of Fashion-MNIST at 28 x 28 pixels
+(``examples/prepare_fashion_mnist.py``), which it averages to 14 x 14. The protocols are in docs/results.md. A result is
+a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of `compress` continues. Two processes may
+work on two models.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +38,61 @@ from automl_nas.run import search
 from automl_nas_elastic.compression import configuration
 from automl_nas_vision.npz import Npz
 
-SHAPE = (1, 14, 14)
-TRAIN, SEARCH, CHOICE = 5_000, 1_000, 5_000  # images
-ORIGINAL, FINAL, TRIALS, RECALIBRATION = 30, 17, 30, 256
+SEARCH, CHOICE = 1_000, 5_000  # images
+TRIALS, RECALIBRATION = 30, 256
 FORWARD = 1 / 3  # of a pass forward and backward
-BUDGET = TRIALS * (RECALIBRATION + SEARCH) * FORWARD / TRAIN + FINAL  # of ours, in epochs forward and backward
 LIMITS = (0.5, 0.25)
 SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What differs between the studies.
+
+    Attributes:
+        shape: of an image: channels, height, width.
+        train: training images.
+        epochs: of the training of the original.
+        final_epochs: of the fine-tuning of ours.
+        settings: of each method.
+    """
+
+    shape: tuple[int, int, int]
+    train: int
+    epochs: int
+    final_epochs: int
+    settings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def budget(self) -> float:
+        """What ours costs, in epochs forward and backward."""
+        return TRIALS * (RECALIBRATION + SEARCH) * FORWARD / self.train + self.final_epochs
+
+
+PROTOCOLS = {
+    "second": Protocol(
+        (1, 14, 14),
+        5_000,
+        30,
+        17,
+        {
+            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False},
+            "pruned": {"learning_rate": 0.01, "global_pruning": False},
+            "uniform": {"learning_rate": 0.1},
+        },
+    ),
+    "third": Protocol(
+        (3, 16, 16),
+        5_000,
+        40,
+        17,
+        {
+            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False},
+            "pruned": {"learning_rate": 0.03, "global_pruning": False},
+            "uniform": {"learning_rate": 0.1},
+        },
+    ),
+}
 
 
 class Basic(nn.Module):
@@ -82,11 +135,11 @@ def _network(layers: Sequence[nn.Module], width: int) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
-def resnet20(scale: float = 1.0) -> nn.Sequential:
+def resnet20(channels: int, scale: float = 1.0) -> nn.Sequential:
     """Return the ResNet-20 of He et al. (2016, section 4.2) with 1x1 convolutions as shortcuts."""
     widths = [round(width * scale) for width in (16, 32, 64)]
     layers: list[nn.Module] = [
-        nn.Conv2d(SHAPE[0], widths[0], 3, 1, 1, bias=False),
+        nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False),
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(),
     ]
@@ -98,10 +151,10 @@ def resnet20(scale: float = 1.0) -> nn.Sequential:
     return _network(layers, inputs)
 
 
-def mobilenet_v2(scale: float = 1.0) -> nn.Sequential:
+def mobilenet_v2(channels: int, scale: float = 1.0) -> nn.Sequential:
     """Return a MobileNetV2 of eight blocks."""
     inputs, last = round(16 * scale), round(128 * scale)
-    layers: list[nn.Module] = [nn.Conv2d(SHAPE[0], inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU6()]
+    layers: list[nn.Module] = [nn.Conv2d(channels, inputs, 3, 1, 1, bias=False), nn.BatchNorm2d(inputs), nn.ReLU6()]
     for expansion, width, count, stride in ((1, 16, 1, 1), (4, 24, 2, 2), (4, 40, 3, 2), (4, 64, 2, 1)):
         outputs = round(width * scale)
         for number in range(count):
@@ -123,24 +176,24 @@ class Study:
     Attributes:
         name: of the model.
         out: the folder of results, weights and runs.
-        settings: of each method, see `SETTINGS`.
+        protocol: of the study.
 
     Args:
         name: see above.
         data: the images.
         out: see above; choices of settings have a folder of their own in it.
-        settings: see above.
+        protocol: see above.
         choice: whether settings are chosen: then the networks are tested on training images that nothing else uses.
     """
 
-    def __init__(
-        self, name: str, data: Path, out: Path, settings: Mapping[str, Mapping[str, Any]], *, choice: bool
-    ) -> None:
+    def __init__(self, name: str, data: Path, out: Path, protocol: Protocol, *, choice: bool) -> None:
         out = out / "choice" if choice else out
-        self.name, self.out, self.settings = name, out, settings
+        self.name, self.out, self.protocol, self.settings = name, out, protocol, protocol.settings
         out.mkdir(parents=True, exist_ok=True)
         augment = [{"name": "crop", "padding": 2}, "flip"]
-        self.task = Npz(path=prepared(data, out, choice=choice), batch_size=64, augment=augment, label_smoothing=0.0)
+        self.task = Npz(
+            path=prepared(data, out, protocol, choice=choice), batch_size=64, augment=augment, label_smoothing=0.0
+        )
         self.runtime = Runtime(device="cpu", threads=1)
         self.runtime.activate()
         self.file = out / f"results-{name}.jsonl"
@@ -165,7 +218,7 @@ class Study:
             "accuracy": test.metrics["accuracy"],
             "search_accuracy": search.metrics["accuracy"],
             "search_loss": search.metrics["loss"],
-            "flops": flops(network),
+            "flops": self.flops(network),
             "params": sum(parameter.numel() for parameter in network.parameters()),
         }
 
@@ -176,17 +229,21 @@ class Study:
         fit.advance(fit.iterations)
         return self.figures(network)
 
+    def flops(self, network: nn.Module) -> int:
+        """Return the multiply-adds of a network."""
+        return flops(network, self.protocol.shape)
+
     def fresh(self, seed: int, scale: float = 1.0) -> nn.Sequential:
         """Return the model with new weights."""
         with self.runtime.seeded(seed, "study"):
-            return MODELS[self.name](scale)
+            return MODELS[self.name](self.protocol.shape[0], scale)
 
     def original(self, seed: int) -> nn.Module:
         """Return the trained original; train it if it is not there."""
         weights, network = self.out / f"{self.name}-{seed}.safetensors", self.fresh(seed)
 
         def train() -> list[dict[str, Any]]:
-            recipe = Recipe(epochs=ORIGINAL, learning_rate=0.1, weight_decay=5e-4)
+            recipe = Recipe(epochs=self.protocol.epochs, learning_rate=0.1, weight_decay=5e-4)
             figures = self.trained(network, seed, recipe)
             save_file({name: each.contiguous() for name, each in network.state_dict().items()}, weights)
             return [figures]
@@ -202,11 +259,11 @@ class Study:
         raw = configuration(
             original,
             self.task,
-            limits={"flops": f"<= {int(limit * flops(original))}"},
+            limits={"flops": f"<= {int(limit * self.flops(original))}"},
             space={**SPACE, **settings["space"]},
             supernet_epochs=0,
             trials=TRIALS,
-            final_epochs=FINAL,
+            final_epochs=self.protocol.final_epochs,
             learning_rate=settings["learning_rate"],
             seed=seed,
         )
@@ -214,6 +271,8 @@ class Study:
         search_stage["evaluator"] |= {"recalibration_images": RECALIBRATION}
         final["train"] |= {"weight_decay": 5e-4}
         final |= {"data": "train", "export": [], "baselines": ["equal"] * settings["random"]}
+        if settings["teacher"]:
+            final["distill"] = {"teacher": "built"}
         raw["runtime"] = {"device": "cpu", "threads": 1}
         result = search(raw, out=self.out / f"ours-{self.name}-{seed}-{limit}", resume=True, progress="none")
         assert result.final is not None
@@ -234,22 +293,22 @@ class Study:
         """Prune the original by Torch-Pruning and fine-tune it."""
         settings = self.settings["pruned"]
         original = copy.deepcopy(self.original(seed))
-        network = torch_pruned(original, limit, global_pruning=settings["global_pruning"])
+        network = torch_pruned(original, limit, self.protocol.shape, global_pruning=settings["global_pruning"])
         rate = settings["learning_rate"]
-        recipe = Recipe(epochs=math.ceil(BUDGET), learning_rate=rate, weight_decay=5e-4)
+        recipe = Recipe(epochs=math.ceil(self.protocol.budget), learning_rate=rate, weight_decay=5e-4)
         return [self.trained(network, seed, recipe)]
 
     def uniform(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Train the model with uniformly scaled widths from scratch, for the epochs of the original and of ours."""
-        return self._scaled(seed, limit, math.ceil(ORIGINAL + BUDGET))
+        return self._scaled(seed, limit, math.ceil(self.protocol.epochs + self.protocol.budget))
 
     def uniform_short(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Train the model with uniformly scaled widths from scratch, for as many epochs as the original."""
-        return self._scaled(seed, limit, ORIGINAL)
+        return self._scaled(seed, limit, self.protocol.epochs)
 
     def _scaled(self, seed: int, limit: float, epochs: int) -> list[dict[str, Any]]:
-        most = limit * flops(self.fresh(seed))
-        scale = max(each / 64 for each in range(16, 64) if flops(self.fresh(seed, each / 64)) <= most)
+        most = limit * self.flops(self.fresh(seed))
+        scale = max(each / 64 for each in range(16, 64) if self.flops(self.fresh(seed, each / 64)) <= most)
         rate = self.settings["uniform"]["learning_rate"]
         recipe = Recipe(epochs=epochs, learning_rate=rate, weight_decay=5e-4)
         return [self.trained(self.fresh(seed, scale), seed, recipe)]
@@ -260,33 +319,43 @@ def key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
     return cell["model"], cell["seed"], cell["limit"], cell["method"]
 
 
-def flops(network: nn.Module) -> int:
+def flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Return the multiply-adds of a network."""
     copied = copy.deepcopy(network).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copied(torch.zeros(1, *SHAPE))
+        copied(torch.zeros(1, *shape))
     return counter.get_total_flops() // 2
 
 
-def prepared(data: Path, out: Path, *, choice: bool) -> Path:
-    """Write the images of the study, means of 2 x 2 pixels: the first for training, the next for search and choices."""
+def prepared(data: Path, out: Path, protocol: Protocol, *, choice: bool) -> Path:
+    """Write the images of the study: the first for training, the next for search and choices.
+
+    Gray images become means of 2 x 2 pixels.
+
+    Raises:
+        SystemExit: the images have another shape than those of the protocol.
+    """
     file = out / "images.npz"
     if not file.exists():
         with np.load(data) as arrays:
-            train, test = (
-                arrays[f"{name}_images"].reshape(-1, 14, 2, 14, 2, 1).mean((2, 4)).round().astype(np.uint8)
-                for name in ("train", "test")
-            )
+            train, test = (arrays[f"{name}_images"] for name in ("train", "test"))
+            if protocol.shape[0] == 1:
+                train, test = (
+                    each.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4)).round().astype(np.uint8) for each in (train, test)
+                )
             labels, test_labels = arrays["train_labels"], arrays["test_labels"]
-        end, last = TRAIN + SEARCH, TRAIN + SEARCH + CHOICE
+        if train.shape[1:] != (*protocol.shape[1:], protocol.shape[0]):
+            raise SystemExit(f"{data} has images of the shape {train.shape[1:]}, which are not those of the study")
+        begin = protocol.train
+        end, last = begin + SEARCH, begin + SEARCH + CHOICE
         if choice:  # instead of the test images
             test, test_labels = train[end:last], labels[end:last]
         np.savez(
             out / "writing.npz",
-            train_images=train[:TRAIN],
-            train_labels=labels[:TRAIN],
-            search_images=train[TRAIN:end],
-            search_labels=labels[TRAIN:end],
+            train_images=train[:begin],
+            train_labels=labels[:begin],
+            search_images=train[begin:end],
+            search_labels=labels[begin:end],
             test_images=test,
             test_labels=test_labels,
         )
@@ -294,14 +363,16 @@ def prepared(data: Path, out: Path, *, choice: bool) -> Path:
     return file
 
 
-def torch_pruned(network: nn.Sequential, limit: float, *, global_pruning: bool) -> nn.Module:
+def torch_pruned(
+    network: nn.Sequential, limit: float, shape: tuple[int, int, int], *, global_pruning: bool
+) -> nn.Module:
     """Return a network cut by the group-norm pruner of Torch-Pruning in small steps until it meets the limit."""
     import torch_pruning
 
-    steps, most = 200, limit * flops(network)
+    steps, most = 200, limit * flops(network, shape)
     pruner = torch_pruning.pruner.GroupNormPruner(
         network,
-        torch.zeros(1, *SHAPE),
+        torch.zeros(1, *shape),
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
         global_pruning=global_pruning,
         pruning_ratio=0.98,
@@ -311,17 +382,12 @@ def torch_pruned(network: nn.Sequential, limit: float, *, global_pruning: bool) 
     )
     for _ in range(steps):
         pruner.step()
-        if flops(network) <= most:
+        if flops(network, shape) <= most:
             return network
     raise RuntimeError("the pruner does not reach the limit")
 
 
 METHODS = ("uniform", "pruned", "ours", "uniform_short")
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ours": {"learning_rate": 0.03, "space": {}, "random": 1},
-    "pruned": {"learning_rate": 0.01, "global_pruning": False},
-    "uniform": {"learning_rate": 0.1},
-}
 
 
 def main() -> None:
@@ -329,6 +395,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--study", default="third", choices=list(PROTOCOLS))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limits", nargs="+", type=float, default=list(LIMITS))
@@ -336,7 +403,7 @@ def main() -> None:
     parser.add_argument("--choice", action="store_true", help="test on other training images, in OUT/choice")
     arguments = parser.parse_args()
     for name in arguments.models:
-        study = Study(name, arguments.data, arguments.out, SETTINGS, choice=arguments.choice)
+        study = Study(name, arguments.data, arguments.out, PROTOCOLS[arguments.study], choice=arguments.choice)
         for seed in arguments.seeds:
             study.original(seed)
             for limit in arguments.limits:
