@@ -60,6 +60,7 @@ def main() -> None:
         channels=8,
         last_channels=64,
         affine=False,
+        shared=False,  # as in the measured table
     )
     evaluator = SupernetWeights(
         space,

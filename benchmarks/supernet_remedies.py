@@ -40,7 +40,7 @@ from automl_nas.evaluation import (
     batch_norms,
     recalibration_inputs,
 )
-from automl_nas.space import Architecture, Ordinal
+from automl_nas.space import Architecture, ModuleSupernet, Ordinal
 from automl_nas.strategy import Problem
 from automl_nas_benchmarks.rank.sample_strategy import SampleStrategy
 from automl_nas_benchmarks.spaces.nasbench_macro import LAYERS, OPERATIONS, NASBenchMacro
@@ -55,30 +55,11 @@ CHUNK = 100
 """Images that a layer computes at once when networks are scored."""
 BATCH = 128
 """Images in a batch of recalibration."""
+TAIL = ("last", "pool", "flatten", "linear")
+"""The modules of the network after its layers."""
 
 
 # ---------------------------------------------------------------- parts of changed supernets
-
-
-class Slice(nn.Module):
-    """The block of kernel 3 and expansion 3 as a part of the block of kernel 5 and expansion 6 of the same layer."""
-
-    def __init__(self, large: nn.Module, small: nn.Module) -> None:
-        super().__init__()
-        self._large = (large,)  # in a tuple: its parameters are not registered a second time
-        self.norms = nn.ModuleList(copy.deepcopy(small.body[place]) for place in (1, 4, 7))  # type: ignore[index]
-        self.adds = small.adds
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of the block."""
-        widen, _, _, spatial, _, _, narrow, _ = self._large[0].body  # type: ignore[misc]
-        mid = self.norms[0].num_features
-        assert isinstance(mid, int)
-        y = functional.relu(self.norms[0](functional.conv2d(x, widen.weight[:mid])))
-        kernel = spatial.weight[:mid, :, 1:4, 1:4]
-        y = functional.relu(self.norms[1](functional.conv2d(y, kernel, None, spatial.stride, 1, 1, mid)))
-        y = self.norms[2](functional.conv2d(y, narrow.weight[:, :mid]))
-        return x + y if self.adds else y
 
 
 class Depth:
@@ -101,13 +82,6 @@ class DepthNorm(nn.BatchNorm2d):
         return super().forward(x) * scale + shift
 
 
-def share_blocks(network: nn.Sequential) -> None:
-    """Make the small block of each layer a part of the large one."""
-    for name in LAYERS:
-        layer = getattr(network, name)
-        layer.k3_e3 = Slice(layer.k5_e6, layer.k3_e3)
-
-
 def linear_identities(network: nn.Sequential) -> None:
     """Put 1x1 convolutions that begin as identities in place of identities."""
     for name in LAYERS:
@@ -126,13 +100,11 @@ def norms_of_depth(network: nn.Module) -> None:
                 setattr(module, name, DepthNorm(child.num_features))
 
 
-def run_path(network: nn.Sequential, x: Tensor, path: Architecture) -> Tensor:
+def run_path(supernet: ModuleSupernet, x: Tensor, path: Architecture) -> Tensor:
     """Return the outputs of a path."""
     Depth.now = 0
-    for name, module in network.named_children():
-        if name in path:
-            Depth.now += path[name] != OPERATIONS[0]
-            module = getattr(module, str(path[name]))
+    for name, module in supernet.view(path).named_children():
+        Depth.now += name in path and path[name] != OPERATIONS[0]
         x = module(x)
     return x
 
@@ -146,6 +118,7 @@ class Remedy:
 
     Attributes:
         change: changes the network before the training.
+        shared: the small block of each layer is a part of the large one.
         affine: batch normalisation with weights and biases.
         paths: (space, seed, number of passes) -> the paths.
         passes: passes of each batch.
@@ -159,6 +132,7 @@ class Remedy:
     """
 
     change: Callable[[nn.Sequential], None] | None = None
+    shared: bool = False
     affine: bool = False
     paths: Callable[[NASBenchMacro, int, int], Paths] | None = None
     passes: int = 1
@@ -181,7 +155,7 @@ REMEDIES = {
     "linear": Remedy(change=linear_identities),
     "affine": Remedy(affine=True),
     "depth_bn": Remedy(change=norms_of_depth),
-    "shared": Remedy(change=share_blocks),
+    "shared": Remedy(shared=True),
     "warmup": Remedy(paths=lambda space, seed, passes: WideningPaths(ordered(space), seed, passes // 2)),
     "sandwich": Remedy(paths=lambda space, seed, _: SandwichPaths(ordered(space), seed, 2), passes=4, distill=True),
     "few_shot": Remedy(split=True),
@@ -210,14 +184,18 @@ class Training:
         self.seed, self.runtime, self.file = seed, runtime, file
         self.task = Npz(path=data, batch_size=remedy.batch, search_fraction=0.1)
         self.space = NASBenchMacro(
-            channels=16, last_channels=640, affine=remedy.affine, input_shape=self.task.input_shape
+            channels=16,
+            last_channels=640,
+            affine=remedy.affine,
+            shared=remedy.shared,
+            input_shape=self.task.input_shape,
         )
         with runtime.seeded(seed, "init"):
-            network = self.space.network()
-            assert isinstance(network, nn.Sequential)
+            supernet = self.space.build_supernet()
+            assert isinstance(supernet, ModuleSupernet)
             if remedy.change is not None:
-                remedy.change(network)
-        self.network: nn.Sequential = runtime.place(network)
+                remedy.change(_layers(supernet))
+        self.supernet: ModuleSupernet = runtime.place(supernet)
         self.seconds = 0.0
         self._batches = self.task.batches_per_epoch("train")
         self._epochs = epochs // share
@@ -235,19 +213,19 @@ class Training:
         paths = UniformPaths(self.space, self.seed)
         chosen: Paths = paths if remedy.paths is None else remedy.paths(self.space, self.seed, total)
         return Fit(
-            self.network,
+            self.supernet.network,
             self.task,
             self.runtime,
             Recipe(epochs=self._epochs, learning_rate=remedy.rate, **(remedy.recipe or {})),
             seed=self.seed,
-            forward=lambda network, x, count: run_path(network, x, chosen(count)),  # type: ignore[arg-type]
+            forward=lambda _, x, count: run_path(self.supernet, x, chosen(count)),
             passes=remedy.passes,
             in_place=remedy.distill,
             averages=self.averages,
         )
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, with checkpoints; return the trained weights: name -> a function from code to network."""
+        """Train to the end, with checkpoints; return the trained weights: name -> a function from code to supernet."""
         stop = self._epochs // 2 * self._batches if self.remedy.split else self._fit.iterations
         state = torch.load(self.file, weights_only=False) if self.file.exists() else None
         split = state["split"] if state else None
@@ -257,23 +235,24 @@ class Training:
                 self.seconds = state["seconds"]
             self._advance(self._fit, stop, None)
             if not self.remedy.split:
-                named = {"last": self.network}
+                named = {"last": self.supernet}
                 for name, average in self.averages.items():
-                    named[name] = copy.deepcopy(self.network)
-                    named[name].load_state_dict(average.tensors())
-                return {name: partial(_same, network) for name, network in named.items()}
+                    named[name] = copy.deepcopy(self.supernet)
+                    named[name].network.load_state_dict(average.tensors())
+                return {name: partial(_same, supernet) for name, supernet in named.items()}
             split = self._least_similar()
-        parts = nn.ModuleList(copy.deepcopy(self.network) for _ in OPERATIONS)
+        parts = [copy.deepcopy(self.supernet) for _ in OPERATIONS]
         paths = UniformPaths(self.space, self.seed)
 
-        def forward(networks: nn.Module, x: Tensor, count: int) -> Tensor:
+        def forward(_: nn.Module, x: Tensor, count: int) -> Tensor:
             place = count % len(OPERATIONS)
             path = Architecture({**paths(stop + count), split: OPERATIONS[place]})
-            return run_path(networks[place], x, path)  # type: ignore[index]
+            return run_path(parts[place], x, path)
 
         rate = self.remedy.rate * (1 - stop / self._fit.iterations)
         recipe = Recipe(epochs=self._epochs - self._epochs // 2, learning_rate=rate)
-        fit = Fit(parts, self.task, self.runtime, recipe, seed=self.seed + 1000, forward=forward)
+        networks = nn.ModuleList(part.network for part in parts)
+        fit = Fit(networks, self.task, self.runtime, recipe, seed=self.seed + 1000, forward=forward)
         if state and state["split"] is not None:
             fit.load_state_dict(state["fit"])
             self.seconds = state["seconds"]
@@ -296,7 +275,9 @@ class Training:
 
         Each draw is a batch and a path of the other layers; the similarity is the mean cosine over pairs of options.
         """
-        shared = [*self.network.stem.parameters(), *self.network.last.parameters(), *self.network.linear.parameters()]
+        network = self.supernet.network
+        ends = (network.get_submodule(name) for name in ("stem", "last", "linear"))
+        shared = [parameter for end in ends for parameter in end.parameters()]
         similarity = dict.fromkeys(LAYERS, 0.0)
         paths = UniformPaths(self.space, self.seed + 1)
         for draw, (x, y) in zip(range(draws), self.task.batches("train", 0, self.seed), strict=False):
@@ -305,7 +286,7 @@ class Training:
                 gradients = []
                 for option in OPERATIONS:
                     path = Architecture({**paths(draw), layer: option})
-                    loss = functional.cross_entropy(run_path(self.network, x, path), y)
+                    loss = functional.cross_entropy(run_path(self.supernet, x, path), y)
                     parts = torch.autograd.grad(loss, shared)
                     gradients.append(torch.cat([part.flatten() for part in parts]))
                 unit = functional.normalize(torch.stack(gradients))
@@ -314,8 +295,13 @@ class Training:
         return min(similarity, key=similarity.__getitem__)
 
 
-def _same(network: nn.Sequential, code: str) -> nn.Sequential:
-    return network
+def _same(supernet: ModuleSupernet, code: str) -> ModuleSupernet:
+    return supernet
+
+
+def _layers(supernet: ModuleSupernet) -> nn.Sequential:
+    assert isinstance(supernet.network, nn.Sequential)
+    return supernet.network
 
 
 # ---------------------------------------------------------------- scores
@@ -328,50 +314,51 @@ class Scores:
     before it, normalised by each batch's own statistics, have for the recalibration images.
 
     Args:
-        network_of: code -> the supernet whose weights the network inherits; equal for codes with equal first layers.
+        supernet_of: code -> the supernet whose weights the network inherits; equal for codes with equal first layers.
         images: recalibration images, then the images that are scored.
         recalibration: the number of the former.
         labels: of the images that are scored.
     """
 
     def __init__(
-        self, network_of: Callable[[str], nn.Sequential], images: Tensor, recalibration: int, labels: Tensor
+        self, supernet_of: Callable[[str], ModuleSupernet], images: Tensor, recalibration: int, labels: Tensor
     ) -> None:
-        self._network_of, self._images, self._recalibration = network_of, images, recalibration
+        self._supernet_of, self._images, self._recalibration = supernet_of, images, recalibration
         self._labels = labels
 
     @torch.no_grad()
     def all(self, codes: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return code -> the scores of the network."""
         result: dict[str, dict[str, float]] = {}
-        networks: dict[int, list[str]] = {}
+        groups: dict[int, list[str]] = {}
         for code in codes:
-            networks.setdefault(id(self._network_of(code)), []).append(code)
-        for group in networks.values():
-            network = self._network_of(group[0])
-            for module in batch_norms(network):
+            groups.setdefault(id(self._supernet_of(code)), []).append(code)
+        for group in groups.values():
+            supernet = self._supernet_of(group[0])
+            for module in batch_norms(supernet):
                 module.momentum = None  # the running statistics become the mean over the batches
             Depth.now = 0
-            outputs = self._apply(network.stem, self._images)
-            for code, logits in self._descend(network, outputs, 0, sorted(group)):
+            outputs = self._apply(supernet.network.get_submodule("stem"), self._images)
+            for code, logits in self._descend(supernet, outputs, 0, sorted(group)):
                 result[code] = self._score(logits)
         return result
 
     def _descend(
-        self, network: nn.Sequential, x: Tensor, place: int, codes: Sequence[str]
+        self, supernet: ModuleSupernet, x: Tensor, place: int, codes: Sequence[str]
     ) -> Iterator[tuple[str, Tensor]]:
         if place == len(LAYERS):
-            tail = nn.Sequential(network.last, network.pool, network.flatten, network.linear)
+            tail = nn.Sequential(*(supernet.network.get_submodule(name) for name in TAIL))
             Depth.now = sum(digit != "0" for digit in codes[0])
             yield codes[0], self._apply(tail, x)[self._recalibration :]
             return
-        for digit, option in enumerate(OPERATIONS):
+        for digit in range(len(OPERATIONS)):
             below = [code for code in codes if code[place] == str(digit)]
             if below:
                 Depth.now = sum(one != "0" for one in below[0][: place + 1])
-                module = getattr(getattr(network, LAYERS[place]), option)
+                path = {name: OPERATIONS[int(each)] for name, each in zip(LAYERS, below[0], strict=True)}
+                module = supernet.view(path).get_submodule(LAYERS[place])
                 outputs = x if isinstance(module, nn.Identity) else self._apply(module, x)
-                yield from self._descend(network, outputs, place + 1, below)
+                yield from self._descend(supernet, outputs, place + 1, below)
 
     def _apply(self, module: nn.Module, x: Tensor) -> Tensor:
         first, rest = x[: self._recalibration], x[self._recalibration :]
@@ -439,7 +426,7 @@ def main() -> None:
         file = arguments.out / f"{name}-e{arguments.epochs}-s{seed}.pt"
         training = Training(name, arguments.epochs, seed, arguments.data, runtime, file)
         codes = sampled_codes(training.space, None if arguments.all else arguments.networks)
-        for weights, network_of in training.run().items():
+        for weights, supernet_of in training.run().items():
             key = {
                 "remedy": name,
                 "epochs": arguments.epochs,
@@ -457,7 +444,7 @@ def main() -> None:
             images, labels = images_of(
                 training.task, runtime, arguments.recalibration, arguments.images, arguments.split
             )
-            scores = Scores(network_of, images, arguments.recalibration, labels).all(codes)
+            scores = Scores(supernet_of, images, arguments.recalibration, labels).all(codes)
             seconds = {"training": training.seconds, "scoring": time.process_time() - begun}
             columns = {score: [round(scores[code][score], 6) for code in codes] for score in SCORES}
             with records.open("a", encoding="utf-8") as stream:

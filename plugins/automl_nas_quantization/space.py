@@ -30,7 +30,8 @@ def mixed_precision(
     Each `OneOf` and `Dag` that is not inside another one is a block: all convolutions and linear layers in it have one
     precision, the decision ``<block>.precision``, with options such as ``W2A4``: weights of 2 bits, activations of 4.
     Every layer outside of the blocks has a precision of its own, except the first and the last layer of the network.
-    Blocks, widths and bits are one space, so any strategy searches them together.
+    Blocks, widths and bits are one space, so any strategy searches them together. Blocks that share weights in the
+    other space have weights of their own in this one.
 
     Args:
         space: the space of the networks in float32, such as ``{name: shufflenet_v2_channels}``.
@@ -80,5 +81,5 @@ class _Recipe:
 def _network(space: SupernetSpace, layers: Layers, recipe: _Recipe) -> nn.Module:
     supernet = space.build_supernet()
     assert isinstance(supernet, ModuleSupernet)
-    network = supernet.network
+    network = supernet.separate()
     return quantize_layers(network, layers, blocks_of(network), recipe.options, recipe.ends, recipe.scheme)

@@ -28,6 +28,7 @@ def shufflenet_v2(
     dropout: float = 0.1,
     variant: Variant = "search",
     channel_scales: tuple[float, ...] | None = None,
+    shared: bool = False,
 ) -> SupernetSpace:
     """Return the space. The defaults are the paper's, for ImageNet: 20 blocks, 4^20 architectures.
 
@@ -56,6 +57,10 @@ def shufflenet_v2(
             has, as in the network that is retrained. Architectures are the same in both.
         channel_scales: a fixed scale for each block: its main branch has ``int(width // 2 * scale)`` channels inside.
             None: 1 for all blocks, as in the block search; the paper's channel search uses 0.2, 0.4, ..., 1.6.
+        shared: whether, in a supernet, the candidates ``shuffle3`` and ``shuffle5`` of a block use the weights of its
+            ``shuffle7``, of kernels the centre. ``xception`` has another structure and weights of its own, and so has
+            batch normalisation. Networks that are built alone are the same. The paper's candidates are separate, and
+            what sharing does in this space has not been measured.
 
     Raises:
         SpaceError: settings contradict each other, or images are too small for the strides.
@@ -73,7 +78,7 @@ def shufflenet_v2(
         variant=variant,
         channel_scales=channel_scales,
     )
-    return outline.module_space(partial(_choice, outline))
+    return outline.module_space(partial(_choice, outline, shared))
 
 
 def from_codes(space: SearchSpace, codes: Sequence[int]) -> Architecture:
@@ -100,5 +105,5 @@ def to_codes(space: SearchSpace, architecture: Architecture) -> list[int]:
     return list(encode(space.validate(architecture), space.decisions))
 
 
-def _choice(outline: Outline, place: Place) -> nn.Module:
-    return OneOf({name: outline.candidate(name, place) for name in CANDIDATES})
+def _choice(outline: Outline, shared: bool, place: Place) -> nn.Module:
+    return OneOf({name: outline.candidate(name, place) for name in CANDIDATES}, shared=shared)

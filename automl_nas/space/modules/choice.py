@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Choice, Decision, plain_options
+from automl_nas.space.modules import shared_weights
 from automl_nas.space.modules.weighted_sum import WeightedSum, emit_weighted_sum
 from automl_nas.space.selection import Selection, Weighted
 
@@ -173,6 +174,13 @@ class ChoiceModule(nn.Module, ABC):
         The remaining Parameters stay the same objects.
         """
 
+    def share_weights(self) -> None:
+        """Let options use weights of others, in place; a supernet calls it once, when it is made. Default: nothing."""
+
+    def sharing_options(self) -> Sequence[nn.Module]:
+        """Return the options that share weights in a supernet, those that others use included. Default: none."""
+        return ()
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Raise an error: a choice that is called was not resolved.
 
@@ -203,13 +211,27 @@ class OneOf(ChoiceModule):
             a boolean; a dot in it becomes ``_`` in the paths of modules.
         name: the name of the decision; None: the module's path, e.g. ``blocks.3``. Choices of the same name are tied:
             they share one decision and must have the same options.
+        shared: whether, in a supernet, options use parts of the weights of the largest option of the same structure:
+            the first channels, and the centres of kernels. The structure is the same if the modules inside have the
+            same paths and classes, and their parameters the same names; no dimension of a parameter may be larger, and
+            kernels must be both odd or both even. Normalisation layers (all their parameters and statistics), options
+            of another structure, and options with choices inside keep weights of their own. A network that is
+            extracted has copies of the parts; one that is built draws weights of its own, as without sharing. In a
+            supernet, the values that smaller options had are not used.
 
     Raises:
-        SpaceError: there are no options, an option is not a module that can be called, or the name of an option cannot
-            be a submodule's name.
+        SpaceError: there are no options, an option is not a module that can be called, the name of an option cannot be
+            a submodule's name, or weights are to be shared and no option fits into another one; the message contains
+            the reason.
     """
 
-    def __init__(self, options: Mapping[Any, nn.Module] | Sequence[nn.Module], name: str | None = None) -> None:
+    def __init__(
+        self,
+        options: Mapping[Any, nn.Module] | Sequence[nn.Module],
+        name: str | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
         super().__init__(name)
         owner = "a OneOf" if name is None else f"the OneOf '{name}'"
         if isinstance(options, Mapping | nn.ModuleDict):
@@ -225,6 +247,17 @@ class OneOf(ChoiceModule):
         for option, (_, module) in zip(names, items, strict=True):
             check_module(f"the option {option!r} of {owner}", module)
             self.add_module(self._free_key(option, owner), module)
+        self._shared = bool(shared)
+        # Of a supernet: option -> the parameters that it lacks, which are parts of those of its owner.
+        self._parts: dict[Scalar, tuple[shared_weights.Part, ...]] = {}
+        self._owners: dict[Scalar, Scalar] = {}
+        if shared:
+            self._owners = self._find_owners(owner)
+
+    @property
+    def weight_owners(self) -> Mapping[Scalar, Scalar]:
+        """Option -> the option whose weights it uses in a supernet; options with weights of their own are left out."""
+        return self._owners
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return the one decision."""
@@ -234,15 +267,15 @@ class OneOf(ChoiceModule):
         """Return the option itself, or the weighted sum of several."""
         choice = choices[""]
         if choice.weights is None:
-            return resolver(self._option(choice.options[0]))
-        return WeightedSum([resolver(self._option(option)) for option in choice.options], choice.weights)
+            return self._viewed(choice.options[0], resolver)
+        return WeightedSum([self._viewed(option, resolver) for option in choice.options], choice.weights)
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the option, or a graph that sums several with the weights as a buffer."""
         choice = choices[""]
         if choice.weights is None:
-            return resolver(self._option(choice.options[0]))
-        modules = {_submodule(option): resolver(self._option(option)) for option in choice.options}
+            return self._extracted(choice.options[0], resolver)
+        modules = {_submodule(option): self._extracted(option, resolver) for option in choice.options}
         return emit_weighted_sum(modules, choice.weights, self.training)
 
     def canonical_values(self, values: Mapping[str, Value]) -> tuple[Mapping[str, Value], Sequence[nn.Module]]:
@@ -252,12 +285,63 @@ class OneOf(ChoiceModule):
         return values, (self._option(value),)
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
-        """Remove the options that are not live."""
+        """Remove the options that are not live; the module of one whose weights a live option uses stays."""
         live_options = live.get("", self._decision.options)
-        for option in self._decision.options:
-            if option not in live_options:
-                del self._modules[_submodule(option)]
+        self._parts = {option: parts for option, parts in self._parts.items() if option in live_options}
+        self._owners = {option: owner for option, owner in self._owners.items() if option in live_options}
+        needed = {_submodule(option) for option in (*live_options, *self._owners.values())}
+        for key in [each for each in self._modules if each not in needed]:
+            del self._modules[key]
         self._decision = Choice(live_options)
+
+    def share_weights(self) -> None:
+        """Replace parameters of smaller options by parts of those of larger ones, if ``shared`` was set."""
+        if not self._shared or self._parts:
+            return
+        # Again, since modules inside the options may have been replaced.
+        self._owners, _ = shared_weights.owners(self._candidates())
+        for option, owner in self._owners.items():
+            self._parts[option] = shared_weights.parts(self._option(option), self._option(owner))
+            shared_weights.remove(self._option(option), self._parts[option])
+
+    def sharing_options(self) -> Sequence[nn.Module]:
+        """Return the options that use weights of others, and these others."""
+        return [self._option(option) for option in dict.fromkeys((*self._owners, *self._owners.values()))]
+
+    def _find_owners(self, owner: str) -> dict[Scalar, Scalar]:
+        candidates = self._candidates()
+        owners, reasons = shared_weights.owners(candidates)
+        if owners:
+            return owners
+        for option in self._decision.options:
+            if option not in candidates:
+                reasons.append(f"{option!r} contains a choice")
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        raise SpaceError(
+            f"the options of {owner} cannot share weights: {'; '.join(reasons[:3])}{more}. Give two of them or more "
+            "the same modules in different sizes, or leave out shared=True"
+        )
+
+    def _candidates(self) -> dict[Scalar, nn.Module]:
+        """Return the options without choices inside: a choice may use the parameters of its modules in any way."""
+        modules = {option: self._option(option) for option in self._decision.options}
+        return {
+            option: module
+            for option, module in modules.items()
+            if not any(isinstance(each, ChoiceModule) for each in module.modules())
+        }
+
+    def _viewed(self, option: Scalar, resolver: ModuleResolver) -> nn.Module:
+        module = self._option(option)
+        if option not in self._parts:
+            return resolver(module)
+        return shared_weights.with_parts(module, self._option(self._owners[option]), self._parts[option])
+
+    def _extracted(self, option: Scalar, resolver: ModuleResolver) -> nn.Module:
+        module = resolver(self._option(option))
+        if option in self._parts:
+            shared_weights.fill(module, self._option(self._owners[option]), self._parts[option])
+        return module
 
     def _option(self, option: Scalar) -> nn.Module:
         module = self._modules[_submodule(option)]

@@ -12,6 +12,7 @@ from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import clone, shallow_copy
+from automl_nas.space.modules.shared_weights import check_single_use
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Path of a choice module -> the shape of its input, batch included."""
@@ -76,6 +77,19 @@ class ChoiceTree:
 
         visit(self.root)
         return paths
+
+    def sharing(self) -> dict[str, Sequence[nn.Module]]:
+        """Return the path of each choice whose options share weights in a supernet -> these options."""
+        options = {each.path: each.sharing_options() for each in self.names}
+        return {path: each for path, each in options.items() if each}
+
+    def check_sharing(self) -> None:
+        """Check that no module of options that share weights is used twice.
+
+        Raises:
+            SpaceError: one is; see `check_single_use`.
+        """
+        check_single_use(self.root, self.sharing())
 
     def decisions_in(self, module: nn.Module) -> tuple[str, ...]:
         """Return the names of all decisions made inside a module, each once, in order."""

@@ -37,8 +37,8 @@ class ModuleSpace(SupernetSpace):
 
     Raises:
         SpaceError: the module contains no choice, a choice is not registered as a submodule, tied choices differ, an
-            excluded combination is wrong, or a network does not accept its input; the message contains the path of the
-            module.
+            excluded combination is wrong, a network does not accept its input, or a module of options that share
+            weights is used twice; the message contains the path of the module.
 
     Example::
 
@@ -70,6 +70,7 @@ class ModuleSpace(SupernetSpace):
         root = _without_weights(factory)
         check_reachable(root)
         self._tree = ChoiceTree(root)
+        self._tree.check_sharing()
         self._on_meta = all(tensor.is_meta for tensor in (*root.parameters(), *root.buffers()))
         if not self._tree.decisions:
             raise SpaceError(
@@ -123,8 +124,8 @@ class ModuleSpace(SupernetSpace):
         return self._build_tree().extract(choices, lambda: self._shapes(choices), fresh=True)
 
     def build_supernet(self) -> ModuleSupernet:
-        """Return the factory's module as a supernet, with fresh weights."""
-        return ModuleSupernet(self._build_tree().root, self._shapes)
+        """Return the factory's module as a supernet, with fresh weights; options may share them (`OneOf`)."""
+        return ModuleSupernet(self._network(), self._shapes, self._network)
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Set decisions that make no difference to their first value (a `Subset`: its smallest)."""
@@ -133,6 +134,9 @@ class ModuleSpace(SupernetSpace):
     def segments(self) -> tuple[tuple[str, ...], ...]:
         """Return the decisions of the consecutive parts; a tied decision is in every part that uses it."""
         return self._segments
+
+    def _network(self) -> nn.Module:
+        return self._build_tree().root
 
     def _build_tree(self) -> ChoiceTree:
         tree = ChoiceTree(self._factory())

@@ -24,15 +24,26 @@ class ModuleSupernet(Supernet):
         network: the module.
         shapes: resolved selection -> the input shapes of the choice modules; called only for layers that follow their
             input.
+        factory: returns a module like ``network`` with fresh weights; None: `separate` cannot return one.
 
     Attributes:
-        network: the user's module. It cannot be called, since its choices are not resolved; call the supernet.
+        network: the user's module. It cannot be called, since its choices are not resolved; call the supernet. Where
+            options share weights, the parameters of the smaller ones are None.
     """
 
-    def __init__(self, network: nn.Module, shapes: Callable[[Mapping[str, ResolvedChoice]], Shapes]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        shapes: Callable[[Mapping[str, ResolvedChoice]], Shapes],
+        factory: Callable[[], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self._factory = factory
         self._tree = ChoiceTree(network)
+        self._tree.check_sharing()
+        for choice in self._tree.names:
+            choice.share_weights()
         self._shapes = shapes
         self._decisions = dict(self._tree.decisions)
         self._emptied: set[str] = set()
@@ -69,11 +80,26 @@ class ModuleSupernet(Supernet):
         choices = resolve_selection(self._decisions, selection, self._emptied)
         return self._tree.extract(choices, lambda: self._shapes(choices), fresh=False)
 
+    def separate(self) -> nn.Module:
+        """Return the user's module with weights of their own for all options, for a space that changes its layers.
+
+        It is `network` if no options share weights, otherwise a new module with fresh weights and all options.
+
+        Raises:
+            SpaceError: options share weights, and the supernet was made without a factory.
+        """
+        if not self._tree.sharing():
+            return self.network
+        if self._factory is None:
+            raise SpaceError("options of the supernet share weights, and it was made without a factory for new ones")
+        return self._factory()
+
     def restrict(self, live: Mapping[str, Collection[Scalar]]) -> None:
         """Remove options that are not live, in place; see `Supernet.restrict`.
 
-        Options of a `OneOf`, and nodes and edges of a `Dag`, are removed with their weights. Elastic layers keep their
-        weights, since narrower tensors would be other Parameters: only the decision gets fewer options.
+        Options of a `OneOf`, and nodes and edges of a `Dag`, are removed with their weights, except an option whose
+        weights a live option uses. Elastic layers keep their weights, since narrower tensors would be other Parameters:
+        only the decision gets fewer options.
         """
         shrunk = dict(self._decisions)
         for name, options in live.items():

@@ -34,6 +34,9 @@ class NASBenchMacro(CodedSpace):
     different. In the published table equal networks have equal accuracies. In a supernet they have weights of their
     own, so their scores may differ.
 
+    In a supernet the block ``k3_e3`` of a layer is a part of its block ``k5_e6``: the centre of its kernels and its
+    first channels. Batch normalisation is separate. Such a supernet orders the networks better (docs/results.md).
+
     Args:
         num_classes: number of outputs.
         input_shape: channels, height and width of an image. The network halves it three times.
@@ -42,6 +45,8 @@ class NASBenchMacro(CodedSpace):
         last_channels: channels of the 1x1 convolution before the pooling.
         affine: whether batch normalisation has weights and biases: yes in the published networks; SPOS trains
             supernets without them.
+        shared: whether blocks share weights in a supernet; False: each has its own, as in the paper. Networks that are
+            built alone are the same.
 
     Raises:
         SpaceError: a number is below 1.
@@ -55,6 +60,7 @@ class NASBenchMacro(CodedSpace):
         channels: int = 32,
         last_channels: int = 1280,
         affine: bool = True,
+        shared: bool = True,
     ) -> None:
         image_channels, height, width = input_shape
         check_positive(
@@ -67,7 +73,7 @@ class NASBenchMacro(CodedSpace):
         )
         super().__init__(LAYERS, OPERATIONS, parametric=OPERATIONS[1:], input_shape=(image_channels, height, width))
         self._num_classes, self._channels, self._last_channels = num_classes, channels, last_channels
-        self._affine = affine
+        self._affine, self._shared = affine, shared
 
     def network(self) -> nn.Module:
         """Return the network with its eight decisions as choice modules, with fresh weights."""
@@ -79,6 +85,7 @@ class NASBenchMacro(CodedSpace):
             channels=self._channels,
             last_channels=self._last_channels,
             affine=self._affine,
+            shared=self._shared,
         )
 
     def canonical_code(self, code: str) -> str:

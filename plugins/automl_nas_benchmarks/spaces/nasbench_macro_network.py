@@ -51,7 +51,7 @@ class InvertedResidual(nn.Module):
 
 
 def macro_network(
-    *, num_classes: int, image_channels: int, channels: int, last_channels: int, affine: bool
+    *, num_classes: int, image_channels: int, channels: int, last_channels: int, affine: bool, shared: bool
 ) -> nn.Sequential:
     """Return the whole network with a choice for each of its eight layers.
 
@@ -61,6 +61,7 @@ def macro_network(
         channels: channels of the stem.
         last_channels: channels of the 1x1 convolution before the pooling.
         affine: whether batch normalisation has weights and biases.
+        shared: whether the small block of a layer is a part of the large one in a supernet.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["stem"] = nn.Sequential(
@@ -73,7 +74,7 @@ def macro_network(
         for place in range(layers):
             number += 1
             inp, stride = (width, 2) if place == 0 else (2 * width, 1)
-            parts[f"layer_{number}"] = _layer(f"layer_{number}", inp, 2 * width, stride, affine)
+            parts[f"layer_{number}"] = _layer(f"layer_{number}", inp, 2 * width, stride, affine, shared)
         width *= 2
     parts["last"] = nn.Sequential(
         nn.Conv2d(width, last_channels, 1, bias=False),
@@ -86,7 +87,7 @@ def macro_network(
     return nn.Sequential(parts)
 
 
-def _layer(name: str, inp: int, out: int, stride: int, affine: bool) -> OneOf:
+def _layer(name: str, inp: int, out: int, stride: int, affine: bool, shared: bool) -> OneOf:
     # Where the shape changes, a 1x1 convolution with the stride replaces the identity.
     identity: nn.Module = nn.Identity()
     if stride != 1 or inp != out:
@@ -98,4 +99,5 @@ def _layer(name: str, inp: int, out: int, stride: int, affine: bool) -> OneOf:
             "k5_e6": InvertedResidual(inp, out, kernel=5, expansion=6, stride=stride, affine=affine),
         },
         name=name,
+        shared=shared,
     )

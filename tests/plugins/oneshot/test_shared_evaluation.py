@@ -116,6 +116,7 @@ def module_space(factory: Callable[[], nn.Module]) -> ModuleSpace:
 SPACES: dict[str, Callable[[], SupernetSpace]] = {
     "shufflenet_v2": lambda: shufflenet_v2(**SHUFFLE),  # type: ignore[arg-type]
     "shufflenet_v2_channels": lambda: ShuffleNetV2Channels(**{**SHUFFLE, "repeats": (1, 2)}),  # type: ignore[arg-type]
+    "shufflenet_v2, shared": lambda: shufflenet_v2(**SHUFFLE, shared=True),  # type: ignore[arg-type]
     "nasbench_macro": lambda: NASBenchMacro(num_classes=3, input_shape=(2, 8, 8), channels=4, last_channels=8),
     "nasbench201": lambda: NASBench201(num_classes=3, input_shape=(2, 8, 8), channels=4, cells=1),
     "in place": lambda: module_space(in_place),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Collection
 from typing import Any
 
@@ -252,3 +253,15 @@ def test_a_space_without_layers_is_refused() -> None:
 def test_names_of_precisions_that_are_refused(name: str) -> None:
     with pytest.raises(SpaceError):
         Precision.parse(name)
+
+
+def test_blocks_that_share_weights_in_float_are_separate_when_quantised() -> None:
+    space = mixed_precision(space=shufflenet_v2(**SHUFFLE, shared=True), precisions=FEW)
+    separate = mixed_precision(space=shufflenet_v2(**SHUFFLE), precisions=FEW)
+    assert space.decisions == separate.decisions
+    supernet = space.build_supernet().eval()
+    assert supernet.state_dict().keys() == separate.build_supernet().state_dict().keys()
+    architecture = space.sample(random.Random(0))
+    x = torch.randn(2, *space.input_shape)
+    assert torch.equal(supernet(x, architecture), supernet.extract(architecture)(x))
+    assert space.build(architecture).state_dict().keys() == separate.build(architecture).state_dict().keys()

@@ -226,3 +226,24 @@ def test_scaled_widths_are_truncated_as_in_the_paper() -> None:
         channel_scales=scales,
     )  # fmt: skip
     assert [place.mid for place in scaled.places] == [6, 12, 19, 25, 32, 38, 44, 51]
+
+
+class TestSharedCandidates(SupernetContract):
+    def make_space(self) -> SupernetSpace:
+        return shufflenet_v2(**SMALL, shared=True)
+
+
+def test_shared_candidates_use_the_centres_of_the_largest_kernels() -> None:
+    separate, shared = (shufflenet_v2(**SMALL, shared=setting).build_supernet() for setting in (False, True))
+    lacking = separate.state_dict().keys() - shared.state_dict().keys()
+    assert {name.split(".")[3] for name in lacking} == {"shuffle3", "shuffle5"}
+    # Of each block two candidates, with three convolutions in the main branch, and two in that of a projection.
+    assert len(lacking) == 2 * (4 * 3 + 2 * 2)
+    assert sum(p.numel() for p in shared.parameters()) == sum(
+        p.numel() for name, p in separate.named_parameters() if name not in lacking
+    )
+    space = shufflenet_v2(**SMALL, shared=True)
+    small, large = (shared.extract(from_codes(space, [code] * 4)).get_submodule("stage2.block1") for code in (1, 2))
+    for path in ("main.3", "projection.0"):
+        kernels, whole = (block.get_submodule(path).weight for block in (small, large))
+        assert torch.equal(kernels, whole[:, :, 1:6, 1:6])  # type: ignore[index, arg-type]

@@ -112,6 +112,47 @@ def test_nasbench_macro_half_width_and_small_images() -> None:
     assert Params(space).estimate(space.architecture("00000000")) == weights
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_nasbench_macro_small_blocks_are_parts_of_large_ones(affine: bool) -> None:
+    """The small block by hand: the first half of the channels, and of the 5x5 kernels the inner 3x3."""
+    space = NASBenchMacro(**SMALL, affine=affine)
+    supernet: Any = space.build_supernet().train()
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    hidden = supernet.network.stem(x)
+    for number, (small, stride) in enumerate(((True, 2), (True, 1), (False, 2), (True, 1)), start=1):
+        layer = supernet.network.get_submodule(f"layer_{number}")
+        if not small:
+            hidden = layer.k5_e6(hidden)
+            continue
+        wide, _, _, deep, _, _, narrow, _ = layer.k5_e6.body
+        norms = [layer.k3_e3.body[place] for place in (1, 4, 7)]
+        mid = 3 * hidden.shape[1]
+        inside = norms[0](nn.functional.conv2d(hidden, wide.weight[:mid])).relu()
+        kernels = deep.weight[:mid, :, 1:4, 1:4]
+        inside = norms[1](nn.functional.conv2d(inside, kernels, None, stride, 1, 1, mid)).relu()
+        inside = norms[2](nn.functional.conv2d(inside, narrow.weight[:, :mid]))
+        hidden = inside + hidden if stride == 1 else inside
+    for name in ("layer_5", "layer_6", "layer_7", "layer_8"):
+        hidden = supernet.network.get_submodule(name).identity(hidden)
+    for name in ("last", "pool", "flatten", "linear"):
+        hidden = supernet.network.get_submodule(name)(hidden)
+    assert torch.equal(supernet(x, space.architecture("11210000")), hidden)
+
+
+def test_nasbench_macro_blocks_are_separate_if_the_setting_says_so() -> None:
+    shared, separate = (NASBenchMacro(**SMALL, shared=shared).build_supernet() for shared in (True, False))
+    # Three convolutions of each small block of the separate one.
+    lacking = {f"network.{name}.k3_e3.body.{place}.weight" for name in LAYERS for place in (0, 3, 6)}
+    assert separate.state_dict().keys() - shared.state_dict().keys() == lacking
+    space = NASBenchMacro(**SMALL)
+    networks = []
+    for each in (space, NASBenchMacro(**SMALL, shared=False)):
+        torch.manual_seed(0)
+        networks.append(each.build(space.architecture("12010200")).state_dict())
+    assert networks[0].keys() == networks[1].keys()
+    assert all(torch.equal(value, networks[1][name]) for name, value in networks[0].items())
+
+
 def test_nasbench_macro_network_is_that_of_the_paper() -> None:
     """Computed by hand from the network's own weights."""
     space = NASBenchMacro(**SMALL)
