@@ -8,9 +8,9 @@
 
 The data has train_images, train_labels, test_images and test_labels: for the third study those of CIFAR-10 at 16 x 16
 pixels (``examples/prepare_cifar10.py --size 16``), for the second those of Fashion-MNIST at 28 x 28 pixels
-(``examples/prepare_fashion_mnist.py``), which it averages to 14 x 14. The protocols are in docs/results.md. A result is
-a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of `compress` continues. Two processes may
-work on two models.
+(``examples/prepare_fashion_mnist.py``), which it averages to 14 x 14. The protocols are in docs/results/compression.md.
+A result is a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of `compress` continues. Two
+processes may work on two models.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python benchmarks/supernet_remedies_report.py OUT/records.jsonl
 
 DATA.npz is CIFAR-10 as ``examples/prepare_cifar10.py`` writes it (``--size 16``; ``--size 32`` for the remedy
-``large``). `REMEDIES` lists the remedies; docs/results.md explains them. Each trains a supernet with as many passes as
-uniform paths need for ``--epochs`` epochs, and scores the first 500 networks that `survey` draws (``--networks``), or
-all with ``--all``.
+``large``). `REMEDIES` lists the remedies; docs/results/supernets.md explains them. Each trains a supernet with as many
+passes as uniform paths need for ``--epochs`` epochs, and scores the first 500 networks that `survey` draws
+(``--networks``), or all with ``--all``.
 
 OUT/records.jsonl gets one record for each remedy, seed and set of weights, with the scores of all networks. What is
 there is skipped, and a training that was interrupted continues at its last checkpoint.

@@ -1,8 +1,8 @@
-"""Draw the figures of the concepts as SVG files.
+"""Draw the figures of the concepts and of the results as SVG files.
 
 Usage::
 
-    python docs/draw_figures.py           # writes docs/concepts/*.svg
+    python docs/draw_figures.py           # writes docs/concepts/*.svg and docs/results/*.svg
     python docs/draw_figures.py --check   # exits with 1 if a file differs from what would be drawn
 
 Each figure has a light background of its own, so that it can be read on light and on dark pages.
@@ -11,12 +11,13 @@ Each figure has a light background of its own, so that it can be read on light a
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "concepts"
+FOLDER = Path(__file__).parent
 INK, MUTED, LINE = "#1f2430", "#5b6475", "#8a93a5"
 BLUE, GREEN, ORANGE, GREY, RED, WHITE = "#dbe7fb", "#dcf1e0", "#fdebd2", "#eceff4", "#f9d9d6", "#ffffff"
 """Fills: computation, files, configuration, not active, interruption, plain."""
@@ -87,6 +88,16 @@ class Figure:
         if label:
             (x1, y1), (x2, y2) = points[0], points[1]
             self.text((x1 + x2) / 2 + dx, (y1 + y2) / 2 + dy, label, size=12, color=MUTED)
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, *, color: str = LINE, width: float = 1) -> None:
+        """Draw a straight line."""
+        self.parts.append(
+            f'<path d="M{x1:g} {y1:g} L{x2:g} {y2:g}" fill="none" stroke="{color}" stroke-width="{width:g}"/>'
+        )
+
+    def point(self, x: float, y: float, *, color: str = INK) -> None:
+        """Draw a filled circle."""
+        self.parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="4.5" fill="{color}"/>')
 
     def svg(self) -> str:
         """Return the file's contents."""
@@ -324,12 +335,52 @@ def architecture() -> Figure:
     return figure
 
 
+def first_table(page: str) -> list[list[str]]:
+    """Return the cells of the first table of a page of results, the head first, without the line below it."""
+    lines = (FOLDER / "results" / page).read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return [rows[0], *rows[2:]]
+
+
+def supernet_ranks() -> Figure:
+    """Kendall's tau of each way to order networks, from the table of the page; bars are its 95 % intervals."""
+    head, *rows = first_table("supernets.md")
+    left, panel, gap, top, step = 330, 170, 22, 66, 34
+    width, height = left + 3 * (panel + gap), top + step * len(rows) + 16
+    figure = Figure(width, height, "Kendall's tau with the true accuracy of each way to order networks")
+    figure.text(left + 1.5 * (panel + gap), 24, "Kendall's tau with the true accuracy", bold=True, size=14)
+    for column, title in enumerate(head[1:]):
+        start = left + column * (panel + gap)
+        figure.text(start + panel / 2, 44, title, color=MUTED)
+        for tick in (0.2, 0.4, 0.6, 0.8):
+            figure.line(start + panel * tick, top - 8, start + panel * tick, height - 14, color="#e3e7ee")
+            figure.text(start + panel * tick, top - 10, f"{tick:g}", size=11, color=MUTED)
+    for place, (name, *cells) in enumerate(rows):
+        y = top + step * place + 16
+        figure.text(left - 14, y + 5, name, anchor="end")
+        color = "#2f6fd0" if "supernet" in name or "same" in name else INK
+        for column, cell in enumerate(cells):
+            start = left + column * (panel + gap)
+            value, *interval = map(float, re.findall(r"-?[0-9.]+", cell))
+            if interval:
+                low, high = interval
+                figure.line(start + panel * low, y, start + panel * high, y, color=color, width=2.5)
+            figure.point(start + panel * value, y, color=color)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "architecture.svg": architecture,
-    "pipeline.svg": pipeline,
-    "selections.svg": selections,
-    "survival.svg": survival,
-    "plugins.svg": plugins,
+    "concepts/architecture.svg": architecture,
+    "concepts/pipeline.svg": pipeline,
+    "concepts/selections.svg": selections,
+    "concepts/survival.svg": survival,
+    "concepts/plugins.svg": plugins,
+    "results/supernet_ranks.svg": supernet_ranks,
 }
 """File -> the function that draws it."""
 

@@ -73,7 +73,7 @@ def compress(
         limits: cost -> limit, such as ``{"flops": "<= 0.5 * largest", "latency_ms": "<= 3"}``.
         space: settings of the space, such as ``{"exclude": ["*.kernel"]}``; see `from_model`.
         supernet_epochs: of the training of all networks together before the search; 0: none. In a study with small
-            networks the search found better networks without it (docs/results.md).
+            networks the search found better networks without it (docs/results/compression.md).
         trials: networks that the search scores.
         final_epochs: of the last stage.
         learning_rate: of both trainings.

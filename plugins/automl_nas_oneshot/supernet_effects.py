@@ -135,9 +135,9 @@ class SupernetEffects(Evaluator):
     and each metric gets an additive model: a constant and an effect for each option of each decision (ridge regression,
     penalty 1). The metrics of a candidate are the predictions. A supernet that was trained for a short time shows the
     effect of a block well, but not how several good blocks add up; on NAS-Bench-Macro the predictions order networks
-    far better than the scores they are made from (docs/results.md). Where decisions depend on each other they cannot:
-    the share of the variance of the scores that they explain is recorded with each trial, and a warning says if it is
-    below a half.
+    far better than the scores they are made from (docs/results/supernets.md). Where decisions depend on each other they
+    cannot: the share of the variance of the scores that they explain is recorded with each trial, and a warning says if
+    it is below a half.
 
     Metrics are a function of (weights, architecture, settings). Once the model is fitted, a candidate takes
     microseconds, so a search may evaluate all networks of a small space. The networks are scored again by each worker

@@ -95,7 +95,7 @@ class SupernetWeights(Evaluator):
     of images that are scored.
 
     Candidates are compared by ``loss`` unless the configuration names objectives: it orders networks better than
-    accuracy does (docs/results.md).
+    accuracy does (docs/results/supernets.md).
 
     Args:
         space: the space whose supernet the weights belong to.

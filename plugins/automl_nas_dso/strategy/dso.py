@@ -199,7 +199,7 @@ class DSO(Strategy):
         """Return an architecture with the share of edges or costs of the target, or else with what gamma is to leave.
 
         With the penalty travel k, 1 / k^2 of the edges, and at least 4 %: searches on CIFAR-10 left 24 % with k = 2 and
-        4 % with k = 5 (docs/results.md), and none were measured with a larger k.
+        4 % with k = 5 (docs/results/sparsity.md), and none were measured with a larger k.
         """
         controller = self._controller
         if controller is None:

@@ -534,7 +534,7 @@ def test_the_expected_architecture_has_the_share_of_the_target(target: dict[str,
 
 @pytest.mark.parametrize(("k", "share"), [(1.0, 1.0), (2.0, 0.25), (5.0, 0.04), (23.0, 0.04)])
 def test_without_a_target_the_penalty_travel_says_what_is_expected(k: float, share: float) -> None:
-    """k = 2 and 5 left 0.24 and 0.04 of 384 edges on CIFAR-10 (docs/results.md, which edges stay)."""
+    """k = 2 and 5 left 0.24 and 0.04 of 384 edges on CIFAR-10 (docs/results/sparsity.md, which edges stay)."""
     space = small_space(levels=4)
     automatic = make(space)
     strategy = make(space, gamma=automatic._gamma * k / 2)
