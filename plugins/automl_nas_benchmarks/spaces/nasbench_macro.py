@@ -35,7 +35,8 @@ class NASBenchMacro(CodedSpace):
     own, so their scores may differ.
 
     In a supernet the block ``k3_e3`` of a layer is a part of its block ``k5_e6``: the centre of its kernels and its
-    first channels. Batch normalisation is separate. Such a supernet orders the networks better (docs/results/supernets.md).
+    first channels. Batch normalisation is separate. Such a supernet orders the networks better
+    (docs/results/supernets.md).
 
     Args:
         num_classes: number of outputs.
