@@ -31,8 +31,12 @@ INHERITED_PROCESS_TESTS = (
 # them, whichever that is.
 STARTED_BY_IMPORTS = ("fc-list", "system_profiler", "ldconfig")
 
+MANY_MODULES = 300
+"""After so many new modules the heap is frozen again."""
+
 _process_starts: list[str] = []
 _cache_numbers = itertools.count()
+_frozen_modules = 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,12 +66,27 @@ def _note_process(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[object]:
-    """Collect without the garbage collector, which would visit the objects of torch and all tests some thirty times."""
+    """Keep the garbage collector from the objects of torch and of all tests, of which it finds none to remove.
+
+    It would visit these 700,000 objects some thirty times while tests are collected, and again in every full collection
+    afterwards, each of which would take a second. Runs of tests in this process meet a heap that somebody else froze;
+    test_gc_tuning.py and the programs that tests start have one that nobody froze.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
+        gc.freeze()
+
+
+def _freeze_imports() -> None:
+    """Do so for large packages, too, that were imported since."""
+    global _frozen_modules
+    if len(sys.modules) > _frozen_modules + MANY_MODULES and gc.get_freeze_count():
+        _frozen_modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,6 +99,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     _process_starts.clear()
     _keep_onnx_operators()
+    _freeze_imports()
 
 
 def _keep_onnx_operators() -> None:

@@ -28,10 +28,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Stand in for the clock, with a heap that nobody has frozen."""
     now = [0.0]
     monkeypatch.setattr("automl_nas.run.gc_tuning.time.monotonic", lambda: now[0])
+    frozen = gc.get_freeze_count()
     gc.collect()
     gc.unfreeze()
     yield now
     gc.unfreeze()
+    if frozen:
+        gc.freeze()
 
 
 def test_a_record_that_grows_quickly_is_frozen_and_garbage_is_not(clock: list[float]) -> None:
