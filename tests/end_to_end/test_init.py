@@ -148,6 +148,7 @@ def test_an_npz_file_with_other_names_is_an_error(folder: Path) -> None:
     assert not (folder / "data.yaml").exists()
 
 
+@pytest.mark.usefixtures("task_alone")
 @pytest.mark.parametrize(
     ("header", "cell", "arguments", "target"),
     [
@@ -172,6 +173,7 @@ def test_missing_cells_are_imputed(folder: Path) -> None:
     assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
 
 
+@pytest.mark.usefixtures("task_alone")
 def test_consent_to_leave_broken_files_and_small_classes_out(folder: Path) -> None:
     _photographs(folder / "photos", side=8, count=12)
     (folder / "photos" / "class 0" / "text.png").write_text("x")
@@ -239,6 +241,7 @@ def test_a_csv_file_of_images_from_any_working_directory(
     assert sum(task.size(split) for split in ("train", "search", "test")) == 24
 
 
+@pytest.mark.usefixtures("task_alone")
 def test_paths_that_start_at_the_working_directory(folder: Path) -> None:
     file = _listed(folder, "path,label", lambda k, name: f"data/{name},{'ab'[k % 2]}")
     _init(file)
@@ -273,6 +276,7 @@ def test_the_smoke_run_of_a_written_configuration_passes(folder: Path) -> None:
     assert "export/package/model.onnx" in smoke.exports
 
 
+@pytest.mark.usefixtures("task_alone")
 def test_an_existing_file_is_kept(folder: Path) -> None:
     (folder / "digits.yaml").write_text("mine")
     assert "digits.yaml exists" in _init(code=2).output
@@ -296,8 +300,10 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(folder: Path) -> None:
     assert (folder / "old.yaml").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("task_alone")
 @pytest.mark.parametrize("line", ["# runtime: {threads: 2}"])
 def test_the_commented_settings_are_valid(folder: Path, line: str) -> None:
+    """The rest of the configuration for digits is planned with them."""
     _init()
     text = (folder / "digits.yaml").read_text()
     assert text.count(f"\n{line}\n") == 1 and "runtime" not in _written["config"]

@@ -48,16 +48,16 @@ def mean_iou(targets: Ints, predictions: Ints, weights: Floats) -> float:
 
 
 def multilabel_f1(targets: Floats, outputs: Floats, weights: Floats) -> float:
-    """Return the mean F1 of the labels; a label that no sample has and none is given counts 0, as in scikit-learn.
+    """Return the mean F1 of the labels; a label that is neither a target nor predicted counts 0, as in scikit-learn.
 
     Args:
         targets: 0 or 1, shape ``(samples, labels)``.
-        outputs: a positive one gives the label; of the same shape.
+        outputs: a positive one predicts the label; of the same shape.
         weights: of the samples, positive, shape ``(samples,)``.
     """
-    has, given = targets > 0.5, outputs > 0
-    both = weights @ has + weights @ given
-    return float(np.divide(2 * (weights @ (has & given)), both, out=np.zeros(len(both)), where=both > 0).mean())
+    true, predicted = targets > 0.5, outputs > 0
+    both = weights @ true + weights @ predicted
+    return float(np.divide(2 * (weights @ (true & predicted)), both, out=np.zeros(len(both)), where=both > 0).mean())
 
 
 def average_precision(targets: Floats, outputs: Floats, weights: Floats) -> float:
@@ -66,12 +66,12 @@ def average_precision(targets: Floats, outputs: Floats, weights: Floats) -> floa
     Samples with equal outputs have one threshold. The arguments are as of `multilabel_f1`.
     """
     scores = []
-    for has, output in zip((targets > 0.5).T, outputs.T, strict=True):
+    for true, output in zip((targets > 0.5).T, outputs.T, strict=True):
         order = np.argsort(-output, kind="stable")
         last = np.append(np.diff(output[order]) != 0, True)
-        found = np.cumsum(weights[order] * has[order])[last]
-        precision = found / np.cumsum(weights[order])[last]
-        scores.append(float(np.diff(found, prepend=0.0) @ precision / found[-1]) if found[-1] > 0 else 0.0)
+        hits = np.cumsum(weights[order] * true[order])[last]
+        precision = hits / np.cumsum(weights[order])[last]
+        scores.append(float(np.diff(hits, prepend=0.0) @ precision / hits[-1]) if hits[-1] > 0 else 0.0)
     return float(np.mean(scores))
 
 
