@@ -16,7 +16,7 @@ from automl_nas.errors import SpaceError, UserError
 from automl_nas.space import Architecture, SearchSpace, refuses_floats
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
-from automl_nas_costs.counting.meta_operators import result_of_same_shape
+from automl_nas_costs.counting.meta_operators import result_of_equal_call, result_of_same_shape
 from automl_nas_costs.network_builder import preserve_rng, running_modules
 
 
@@ -73,7 +73,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out: Any = result_of_same_shape(name, args) if namespace == "aten" else None
         keeps_shape = out is not None
         if not keeps_shape:
-            out = func(*args, **kwargs)
+            out = func(*args, **kwargs) if kwargs or namespace != "aten" else result_of_equal_call(func, args)
         if self.recorder is not None:
             self.recorder.record(self.paths[-1], func, args, kwargs, out)
         if keeps_shape or f"{namespace}::{name}" in self.ignore:
