@@ -173,7 +173,6 @@ def test_missing_cells_are_imputed(folder: Path) -> None:
     assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
 
 
-@pytest.mark.usefixtures("task_alone")
 def test_consent_to_leave_broken_files_and_small_classes_out(folder: Path) -> None:
     _photographs(folder / "photos", side=8, count=12)
     (folder / "photos" / "class 0" / "text.png").write_text("x")
