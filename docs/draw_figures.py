@@ -289,7 +289,7 @@ def plugins() -> Figure:
 
 def architecture() -> Figure:
     """The packages of the core as layers, and the plugins beside them."""
-    figure = Figure(960, 592, "The packages of automl_nas: layers, rooms and plugins")
+    figure = Figure(960, 648, "The packages of automl_nas: layers, rooms and plugins")
     rows: list[tuple[str, str, Sequence[str], str]] = [
         ("cli", "the command line", (), GREY),
         ("testing", "contract tests and toys for plugin authors", (), GREY),
@@ -297,6 +297,7 @@ def architecture() -> Figure:
         ("plugin", "hooks, registry, signatures as schemas", (), ORANGE),
         ("strategy", "problem, trial, strategy: how a search advances", (), BLUE),
         ("evaluation", "task, runtime, evaluator: what a candidate is worth", ("training", "costs"), BLUE),
+        ("channels", "which channels depend on each other; fewer of them", (), BLUE),
         ("space", "decisions, architectures, selections, supernets", ("modules",), BLUE),
         ("errors, streams", "the error tree; named random streams", (), GREY),
     ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-import torch
+import numpy as np
 from torch import nn
 
+from automl_nas.channels import ATTENTION, Axis, Call, Owner, Plan, Trace, owners_of, signature
 from automl_nas.space import Ordinal
-from automl_nas_elastic.channels.axis import Axis, signature
-from automl_nas_elastic.channels.operators import ATTENTION
-from automl_nas_elastic.channels.trace import Call, Trace
 
 
 @dataclass(frozen=True)
@@ -29,26 +27,6 @@ class Steps:
     widths: tuple[float, ...]
     granularity: int
     depths: float
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A dimension of a parameter or buffer.
-
-    Attributes:
-        path: of the module.
-        tensor: name of the parameter or buffer.
-        dim: number of the dimension.
-        axis: of the dimension.
-    """
-
-    path: str
-    tensor: str
-    dim: int
-    axis: Axis
-
-    def __str__(self) -> str:
-        return f"{self.path}.{self.tensor}[{self.dim}]".lstrip(".")
 
 
 @dataclass(frozen=True)
@@ -72,6 +50,17 @@ class Width:
         """The paths of the modules that it changes."""
         return tuple(dict.fromkeys(owner.path for owner in self.owners))
 
+    @property
+    def count(self) -> int:
+        """The number of options."""
+        return len(self.decision.options)
+
+    skips_blocks: ClassVar[bool] = False
+
+    def apply(self, plan: Plan, place: int) -> None:
+        """Keep as many elements as an option says, the first ones."""
+        plan.keep(self.atom, np.arange(_number(self.decision, place)))
+
 
 @dataclass(frozen=True)
 class Depth:
@@ -91,6 +80,18 @@ class Depth:
     def paths(self) -> tuple[str, ...]:
         """The paths of the modules that it changes."""
         return self.blocks
+
+    @property
+    def count(self) -> int:
+        """The number of options."""
+        return len(self.decision.options)
+
+    atom: ClassVar[None] = None
+    skips_blocks: ClassVar[bool] = True
+
+    def apply(self, plan: Plan, place: int) -> None:
+        """Leave out the last blocks."""
+        plan.skipped.update(self.blocks[_number(self.decision, place) :])
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,26 @@ class Kernel:
         """The path of the convolution."""
         return (self.path,)
 
+    @property
+    def count(self) -> int:
+        """The number of options."""
+        return len(self.decision.options)
+
+    atom: ClassVar[None] = None
+    skips_blocks: ClassVar[bool] = False
+
+    def apply(self, plan: Plan, place: int) -> None:
+        """Keep the centre of the kernel."""
+        plan.kernels[self.path] = _number(self.decision, place)
+
 
 Option: TypeAlias = Width | Depth | Kernel
+
+
+def _number(decision: Ordinal, place: int) -> int:
+    value = decision.options[place]
+    assert isinstance(value, int)
+    return value
 
 
 @dataclass(frozen=True)
@@ -137,16 +156,6 @@ class Findings:
 
     options: list[Option] = field(default_factory=list)
     fixed: list[Fixed] = field(default_factory=list)
-
-
-def owners_of(trace: Trace) -> dict[Axis, list[Owner]]:
-    """Return atom -> the dimensions of parameters and buffers that have it, in the order of their use."""
-    owners: dict[Axis, list[Owner]] = {}
-    for (path, name), axes in trace.tensors.items():
-        for dim, axis in enumerate(axes):
-            for atom in dict.fromkeys(axis.atoms()):
-                owners.setdefault(atom, []).append(Owner(path, name, dim, axis))
-    return owners
 
 
 def find(network: nn.Module, trace: Trace, steps: Steps) -> Findings:
@@ -298,41 +307,3 @@ def chosen(options: Iterable[Option], include: Sequence[str], exclude: Sequence[
         if any(fnmatchcase(option.name, pattern) for pattern in include)
         and not any(fnmatchcase(option.name, pattern) for pattern in exclude)
     ]
-
-
-ATTRIBUTE_WORDS = ("dim", "channel", "width", "feature", "hidden", "head", "embed", "group", "plane", "filter", "units")
-
-
-def followed_attributes(network: nn.Module, trace: Trace) -> Mapping[str, Mapping[str, Axis | list[Axis]]]:
-    """Return path -> attribute -> axis (axes) whose size it has.
-
-    Layers of torch are known. In other modules it is every whole number whose name contains a word for channels and
-    that equals the size of exactly one axis of the tensors that the module computes.
-    """
-    findings: dict[str, dict[str, Axis | list[Axis]]] = {path: dict(own) for path, own in trace.attributes.items()}
-    for path, module in network.named_modules():
-        if type(module).__module__.startswith("torch.nn."):
-            continue
-        for name, value in vars(module).items():
-            if type(value) is not int or value < 2 or not any(word in name.lower() for word in ATTRIBUTE_WORDS):
-                continue
-            axis = _axis_of_size(trace.seen.get(path, []), value, "head" in name.lower())
-            if axis is not None:
-                findings.setdefault(path, {})[name] = axis
-    return findings
-
-
-def _axis_of_size(axes: Sequence[Axis], size: int, heads: bool) -> Axis | None:
-    candidates = {signature(axis) if not axis.constant else (): axis for axis in axes if axis.size == size}
-    if len(candidates) > 1 and heads:
-        outer = {signature(axis.root().parts[0]) for axis in axes if axis.root().form == "product"}
-        candidates = {key: axis for key, axis in candidates.items() if key in outer} or candidates
-    if len(candidates) != 1:
-        return None
-    (axis,) = candidates.values()
-    return None if axis.constant else axis
-
-
-def normal(value: object) -> object:
-    """Return a torch.Size as a tuple; other values as they are."""
-    return tuple(value) if isinstance(value, torch.Size) else value

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl_nas_elastic.channels.axis import elements
-from automl_nas_elastic.choices import Option, Owner, Width
+from automl_nas.channels import Owner, elements
+from automl_nas_elastic.choices import Option, Width
 from automl_nas_elastic.taylor import products_of
 
 Importance: TypeAlias = Literal["l1", "bn_scale", "taylor"]

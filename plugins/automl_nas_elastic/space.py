@@ -9,17 +9,16 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from automl_nas.channels import Narrowing, checked_shape, on_meta, traced
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import InitialWeights, Runtime
-from automl_nas.space import Architecture, ChoiceModule, Decision, SupernetSpace, refuses_floats
-from automl_nas_elastic.channels.trace import Trace, example_input, on_meta, run_traced
-from automl_nas_elastic.choices import Fixed, Option, Steps
+from automl_nas.space import Architecture, ChoiceModule, Decision, SupernetSpace
+from automl_nas_elastic.choices import Fixed, Option, Steps, Width
 from automl_nas_elastic.importance import Importance, orders
 from automl_nas_elastic.models import load_model
-from automl_nas_elastic.narrowing import Narrowing
+from automl_nas_elastic.planning import Planner, runnable_findings
 from automl_nas_elastic.supernet import ElasticSupernet
-from automl_nas_elastic.usable import checked_shape, usable
-from automl_nas_elastic.verification import verified
+from automl_nas_elastic.usable import usable
 
 Weights = Literal["own", "fresh"]
 
@@ -90,9 +89,8 @@ class ElasticSpace(SupernetSpace):
         self._fresh = weights == "fresh"
         self._network = copy.deepcopy(network).cpu().train()
         trace = traced(self._network, self._input_shape)
-        _pin_reads(self._network, trace)
-        runs = (on_meta(self._network) if trace.on_meta else copy.deepcopy(self._network)).eval()
-        findings, _ = verified(runs, trace, Steps(tuple(widths), granularity, depths), include, exclude)
+        steps = Steps(tuple(widths), granularity, depths)
+        findings = runnable_findings(self._network, trace, steps, include, exclude)
         if not findings.options:
             reasons = dict.fromkeys(f"{each.where}: {each.reason}" for each in findings.fixed)
             raise SpaceError(
@@ -102,7 +100,9 @@ class ElasticSpace(SupernetSpace):
             )
         self._fixed = tuple(findings.fixed)
         self._options = tuple(findings.options)
-        self._narrowing = _narrowing(self._network, trace, findings.options, importance, gradients or {})
+        self._planner = Planner(findings.options, orders(self._network, findings.options, importance, gradients or {}))
+        atoms = [option.atom for option in findings.options if isinstance(option, Width)]
+        self._narrowing = Narrowing(self._network, trace, atoms)
         self._meta = on_meta(self._network)
         self._decisions: dict[str, Decision] = {each.name: each.decision for each in findings.options}
 
@@ -141,7 +141,7 @@ class ElasticSpace(SupernetSpace):
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Return a narrower network, in the network's own classes, with its weights or fresh ones."""
-        plan = self._narrowing.plan(self.validate(architecture))
+        plan = self._planner.plan(self.validate(architecture))
         on_meta = torch.get_default_device().type == "meta"
         network = self._narrowing.extract(self._meta if on_meta else self._network, plan).train()
         if self._fresh and not on_meta:
@@ -153,12 +153,12 @@ class ElasticSpace(SupernetSpace):
         network = copy.deepcopy(self._network)
         if self._fresh:
             _reset(network)
-        return ElasticSupernet(network, self._narrowing)
+        return ElasticSupernet(network, self._narrowing, self._planner)
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Set decisions about blocks that are left out to their first value."""
         values = dict(self.validate(architecture))
-        skipped = self._narrowing.plan(values).skipped
+        skipped = self._planner.plan(values).skipped
         if skipped:
             for option in self._options:
                 if all(any(path == b or path.startswith(f"{b}.") for b in skipped) for path in option.paths):
@@ -239,39 +239,6 @@ def _read(file: str) -> dict[str, Tensor]:
         raise ConfigurationError(f"cannot read {file} as safetensors: {reason}", path="gradients") from error
 
 
-def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
-    """Run a network once in evaluation mode: on meta tensors, or on the CPU if it reads values.
-
-    Args:
-        network: on the CPU; a copy is run.
-        input_shape: of one input without the batch.
-
-    Raises:
-        SpaceError: it does not run on zeros of this shape, or does not return one tensor.
-    """
-    failures: list[Exception] = []
-    for device in ("meta", "cpu"):
-        one = on_meta(network) if device == "meta" else copy.deepcopy(network)
-        for integers in (False, True):
-            inputs = example_input(input_shape, one, device)
-            try:
-                return run_traced(one, inputs.long() if integers else inputs)
-            except SpaceError:
-                raise
-            except Exception as error:
-                failures.append(error)
-                if not refuses_floats(error):
-                    break
-    reason = failures[-1]
-    way_out = "set input_shape to the shape of one input without the batch"
-    if isinstance(reason, TypeError) and "argument" in str(reason):
-        way_out = "a network of a space takes one tensor: wrap it in a module that adds the other arguments"
-    raise SpaceError(
-        f"{type(network).__name__} does not run on an input of shape {tuple(input_shape)}: {type(reason).__name__}: "
-        f"{(str(reason).splitlines() or [''])[0]}; {way_out}"
-    ) from reason
-
-
 def _refuse_choices(network: nn.Module) -> None:
     for path, module in network.named_modules():
         if isinstance(module, ChoiceModule):
@@ -281,28 +248,6 @@ def _refuse_choices(network: nn.Module) -> None:
                 "together: elastic layers beside them in the ModuleSpace (automl_nas.space.replace puts both into a "
                 "network)"
             )
-
-
-def _pin_reads(network: nn.Module, trace: Trace) -> None:
-    """Fix what surrounds code that reads values of tensors: another branch may run for other inputs."""
-    for path, line in trace.reads.items():
-        name = type(network.get_submodule(path)).__name__
-        for axis in trace.seen.get(path, []):
-            where = f"'{path}'" if path else "the network"
-            axis.pin(f"the forward of {where} ({name}) reads values of a tensor ({line}), and may run another branch")
-
-
-def _narrowing(
-    network: nn.Module,
-    trace: Trace,
-    options: Sequence[Option],
-    importance: Importance,
-    gradients: Mapping[str, Tensor],
-) -> Narrowing:
-    from automl_nas_elastic.choices import followed_attributes
-
-    order = orders(network, options, importance, gradients)
-    return Narrowing(network, trace, options, followed_attributes(network, trace), order)
 
 
 def _check(

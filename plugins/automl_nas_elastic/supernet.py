@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from automl_nas.channels import Narrowing, Plan
 from automl_nas.errors import SpaceError, did_you_mean
 from automl_nas.space import Decision, Ordinal, Scalar, Selection, Supernet, Value
-from automl_nas_elastic.narrowing import Narrowing
+from automl_nas_elastic.planning import Planner
 
 
 @final
@@ -19,17 +20,18 @@ class ElasticSupernet(Supernet):
 
     Args:
         network: the whole network.
-        narrowing: makes networks of an architecture.
+        narrowing: makes narrower networks.
+        planner: says what an architecture keeps.
 
     Attributes:
         network: the whole network. Called itself, it is the largest network.
     """
 
-    def __init__(self, network: nn.Module, narrowing: Narrowing) -> None:
+    def __init__(self, network: nn.Module, narrowing: Narrowing, planner: Planner) -> None:
         super().__init__()
         self.network = network
-        self._narrowing = narrowing
-        self._decisions: dict[str, Decision] = {name: each.decision for name, each in narrowing.options.items()}
+        self._narrowing, self._planner = narrowing, planner
+        self._decisions: dict[str, Decision] = {name: each.decision for name, each in planner.options.items()}
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
@@ -38,7 +40,7 @@ class ElasticSupernet(Supernet):
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         """Run the selected network; see `Supernet.forward`. Running statistics are updated in their slices."""
-        network, sliced = self._narrowing.view(self.network, self._narrowing.plan(self._values(selection)))
+        network, sliced = self._narrowing.view(self.network, self._plan(selection))
         outputs: Tensor = network(x)
         if self.training and sliced:
             with torch.no_grad():
@@ -48,7 +50,7 @@ class ElasticSupernet(Supernet):
 
     def extract(self, selection: Selection) -> nn.Module:
         """Return the selected network with copies of its weights, in classes of the model; see `Supernet.extract`."""
-        return self._narrowing.extract(self.network, self._narrowing.plan(self._values(selection)))
+        return self._narrowing.extract(self.network, self._plan(selection))
 
     def restrict(self, live: Mapping[str, Collection[Scalar]]) -> None:
         """Leave options out of the decisions; weights stay, since narrower tensors would be other Parameters."""
@@ -65,6 +67,9 @@ class ElasticSupernet(Supernet):
                 raise SpaceError(f"decision '{name}': at least one option must stay live")
             shrunk[name] = Ordinal(tuple(decision.options[place] for place in places))
         self._decisions = shrunk
+
+    def _plan(self, selection: Selection) -> Plan:
+        return self._planner.plan(self._values(selection))
 
     def _values(self, selection: Selection) -> dict[str, Value]:
         values: dict[str, Value] = {}

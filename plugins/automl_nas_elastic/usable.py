@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -42,21 +40,6 @@ def usable(network: object) -> nn.Module:
                 "runtime to train in another type"
             )
     return network
-
-
-def checked_shape(input_shape: object) -> tuple[int, ...]:
-    """Return the shape of one input.
-
-    Raises:
-        ConfigurationError: it is not a sequence of positive whole numbers.
-    """
-    sizes = tuple(input_shape) if isinstance(input_shape, Sequence) and not isinstance(input_shape, str) else None
-    if sizes is None or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
-        raise ConfigurationError(
-            f"must be the sizes of one input without the batch, such as (3, 224, 224), not {input_shape!r}",
-            path="input_shape",
-        )
-    return sizes
 
 
 def _wrapped(network: nn.Module) -> nn.Module | None:

@@ -19,7 +19,7 @@ import automl_nas
 
 ROOT = Path(automl_nas.__file__).parents[1]
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "sklearn", "numpy", "pydantic", "rich"}
-LAYERS = ["errors", "streams", "space", "evaluation", "strategy", "plugin", "run", "testing", "cli"]
+LAYERS = ["errors", "streams", "space", "channels", "evaluation", "strategy", "plugin", "run", "testing", "cli"]
 
 
 def loaded_after(code: str) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 
 import automl_nas.errors as errors
 
-PACKAGES = ("", "space", "evaluation", "strategy", "plugin", "run", "testing", "cli")
+PACKAGES = ("", "space", "channels", "evaluation", "strategy", "plugin", "run", "testing", "cli")
 PINNED = Path(__file__).with_name("public_names.txt")
 
 

@@ -148,7 +148,5 @@ def test_weights_that_two_modules_share_stay_shared() -> None:
         assert network.head.weight is network.embedding.weight
     with torch.no_grad():
         supernet = space.build_supernet()
-        view, _ = supernet._narrowing.view(
-            supernet.network, supernet._narrowing.plan({**space.largest, "one.width": 8})
-        )
+        view, _ = supernet._narrowing.view(supernet.network, supernet._planner.plan({**space.largest, "one.width": 8}))
     assert view.head.weight is supernet.network.embedding.weight

@@ -4,30 +4,20 @@ that the axes have."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automl_nas.channels.axis import Axis, MismatchError, signature, size_of, unify
+from automl_nas.channels.narrowing import Narrowing, Plan
+from automl_nas.channels.operators import ATTENTION
+from automl_nas.channels.owners import owners_of
+from automl_nas.channels.running import runnable
+from automl_nas.channels.trace import Running, Step, Trace, plain_kernels, tensors_in
 from automl_nas.streams import stream
-from automl_nas_elastic.channels.axis import Axis, MismatchError, signature, size_of, unify
-from automl_nas_elastic.channels.operators import ATTENTION
-from automl_nas_elastic.channels.trace import Running, Step, Trace, plain_kernels, tensors_in
-from automl_nas_elastic.choices import (
-    Depth,
-    Findings,
-    Fixed,
-    Option,
-    Steps,
-    Width,
-    chosen,
-    find,
-    followed_attributes,
-    owners_of,
-)
-from automl_nas_elastic.narrowing import Narrowing, Plan
 
 # Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1, and
 # modules cache what they read from tables.
@@ -109,71 +99,94 @@ class _Comparison(Running, TorchDispatchMode):
         return size_of(axis, self._plan.sizes)
 
 
-def verified(
-    network: nn.Module, trace: Trace, steps: Steps, include: Sequence[str], exclude: Sequence[str]
-) -> tuple[Findings, Narrowing]:
-    """Return options with which every network runs, and what makes these networks.
+class Variation(Protocol):
+    """Something of a network of which a narrower one has less."""
 
-    Several networks are run. Where its code does not follow (a reshape by a number that the code
+    @property
+    def name(self) -> str:
+        """Its name, unique in the network."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the modules that it changes."""
+
+    @property
+    def atom(self) -> Axis | None:
+        """The axis of which elements are left out; None: something else is."""
+
+    @property
+    def skips_blocks(self) -> bool:
+        """Whether blocks are left out, which the check does not run then."""
+
+    @property
+    def count(self) -> int:
+        """The number of sizes, ascending; the last is that of the whole network."""
+
+    def apply(self, plan: Plan, place: int) -> None:
+        """Give it one of its sizes in a plan. Which elements stay does not matter."""
+
+
+V = TypeVar("V", bound=Variation)
+
+
+def verified(
+    network: nn.Module, trace: Trace, find: Callable[[], list[V]], drop: Callable[[V, str], None]
+) -> tuple[list[V], Narrowing]:
+    """Return what varies so that every network runs, and what makes these networks.
+
+    Several networks are run. Where code does not follow (a reshape by a number that the code
     contains, for example), axes of equal size in that module are tied, which is what attention needs whose width is
     that of its input; if that does not help, the axes of the module are fixed.
 
     Args:
-        network: the network that was run.
+        network: that was traced; a copy is run.
         trace: of its run; axes are unified and fixed in it.
-        steps: which sizes the decisions have.
-        include: patterns of names of decisions.
-        exclude: patterns of names of decisions.
+        find: returns what varies according to the trace.
+        drop: called with what must not be found again and has no axis that can be fixed, and the reason.
     """
-    dropped: dict[str, Fixed] = {}
+    copied = runnable(network, trace.on_meta)
     while True:
-        findings = find(network, trace, steps)
-        findings.options = [each for each in chosen(findings.options, include, exclude) if each.name not in dropped]
-        findings.fixed += dropped.values()
-        narrowing = Narrowing(
-            network, trace, findings.options, followed_attributes(network, trace), _first(findings.options)
-        )
-        if not findings.options:
-            return findings, narrowing
+        variations = find()
+        narrowing = Narrowing(copied, trace, [each.atom for each in variations if each.atom is not None])
+        if not variations:
+            return variations, narrowing
         try:
-            for values in _probes(findings.options):
-                _run(network, trace, narrowing, values)
-            return findings, narrowing
+            for places in _probes(variations):
+                _run(copied, trace, narrowing, variations, places)
+            return variations, narrowing
         except DiffersError as error:
-            if not _tie(network, trace, error.path):
-                for option in _culprits(network, trace, narrowing, findings.options, error.path):
-                    reason = f"the forward of {_named(network, error.path)} does not follow: {error.reason}"
-                    if isinstance(option, Width):
-                        option.atom.pin(reason)
+            if not _tie(copied, trace, error.path):
+                for each in _culprits(copied, trace, narrowing, variations, error.path):
+                    reason = f"the forward of {_named(copied, error.path)} does not follow: {error.reason}"
+                    if each.atom is not None:
+                        each.atom.pin(reason)
                     else:
-                        dropped[option.name] = Fixed(option.paths[0], len(option.decision.options), reason)
+                        drop(each, reason)
 
 
-def _first(options: Iterable[Option]) -> dict[str, Any]:
-    """Return an order of the channels for the check, which sees sizes only."""
-    import numpy as np
-
-    return {option.name: np.arange(option.atom.size) for option in options if isinstance(option, Width)}
-
-
-def _probes(options: Sequence[Option]) -> Iterator[dict[str, int]]:
-    """Yield decisions that differ from the whole network: name -> position of the option.
+def _probes(variations: Sequence[Variation]) -> Iterator[dict[str, int]]:
+    """Yield what differs from the whole network: name -> number of the size.
 
     Sizes that code takes from each other agree by chance where all are the smallest, so others are run too.
     """
     rng = stream(0, "probes")
-    widths = [option for option in options if not isinstance(option, Depth)]
-    yield {option.name: 0 for option in widths}  # blocks that are left out are not checked
+    widths = [each for each in variations if not each.skips_blocks]
+    yield {each.name: 0 for each in widths}  # blocks that are left out are not checked
     for first in (0, 1):
-        yield {option.name: 0 for option in widths[first::2]}
+        yield {each.name: 0 for each in widths[first::2]}
     for _ in range(RANDOM):
-        yield {option.name: rng.randrange(len(option.decision.options)) for option in widths}
-    yield {option.name: 0 for option in options}
+        yield {each.name: rng.randrange(each.count) for each in widths}
+    yield {each.name: 0 for each in variations}
 
 
-def _run(network: nn.Module, trace: Trace, narrowing: Narrowing, places: Mapping[str, int]) -> None:
-    values = {name: o.decision.options[places.get(name, -1)] for name, o in narrowing.options.items()}
-    plan = narrowing.plan(values)
+def _run(
+    network: nn.Module, trace: Trace, narrowing: Narrowing, variations: Sequence[Variation], places: Mapping[str, int]
+) -> None:
+    plan = Plan()
+    for each in variations:
+        place = places.get(each.name, each.count - 1)
+        if place < each.count - 1:
+            each.apply(plan, place)
     check(narrowing.view(network, plan)[0], trace, plan, owners_of(trace))
 
 
@@ -198,18 +211,18 @@ def _tie(network: nn.Module, trace: Trace, path: str) -> bool:
 
 
 def _culprits(
-    network: nn.Module, trace: Trace, narrowing: Narrowing, options: Sequence[Option], path: str
-) -> list[Option]:
-    """Return the options of a module, or the one option, with which alone the network does not run."""
+    network: nn.Module, trace: Trace, narrowing: Narrowing, variations: Sequence[V], path: str
+) -> Sequence[V]:
+    """Return what varies in a module, or the one of it with which alone the network does not run."""
     seen = {atom for axis in trace.seen.get(path, []) for atom in axis.atoms()}
-    near = [o for o in options if (o.atom in seen if isinstance(o, Width) else path in o.paths)]
+    near = [each for each in variations if (path in each.paths if each.atom is None else each.atom in seen)]
     alone = []
-    for option in near or options:
+    for each in near or variations:
         try:
-            _run(network, trace, narrowing, {option.name: 0})
+            _run(network, trace, narrowing, variations, {each.name: 0})
         except DiffersError:
-            alone.append(option)
-    return alone or near or list(options)
+            alone.append(each)
+    return alone or near or variations
 
 
 def _named(network: nn.Module, path: str) -> str:

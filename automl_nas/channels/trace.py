@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,33 +14,84 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automl_nas.channels.axis import Axis, MismatchError, unify
+from automl_nas.channels.layers import stored_sizes
+from automl_nas.channels.operators import Axes, constants, created, pieces_of, rule_of
 from automl_nas.errors import SpaceError
-from automl_nas_elastic.channels.axis import Axis, MismatchError, unify
-from automl_nas_elastic.channels.layers import stored_sizes
-from automl_nas_elastic.channels.operators import Axes, constants, created, pieces_of, rule_of
 
 INPUT = "an input of the network"
 OUTPUT = "an output of the network"
-BATCH = 2  # a batch of one would be a dimension of size 1, which is repeated where sizes differ
 _READS = frozenset(("_local_scalar_dense", "is_nonzero", "equal", "item", "nonzero", "masked_select", "_unique2"))
 
 
-@dataclass
-class Step:
-    """One operator: its name, the path of the module that called it, and the axes of its outputs."""
+@dataclass(eq=False)
+class TracedTensor:
+    """A tensor of the run. A tensor that is changed in place is another one afterwards.
 
-    name: str
+    Attributes:
+        axes: one for each dimension.
+        owner: path of the module and name of the parameter or buffer that it is; None: it is neither.
+    """
+
+    axes: Axes
+    owner: tuple[str, str] | None = None
+
+
+@dataclass(eq=False)
+class Step:
+    """One operator of the run.
+
+    Attributes:
+        func: the operator.
+        path: of the module that called it.
+        args: its arguments, then the values of its keyword arguments; tensors are `TracedTensor`.
+        results: the tensors that it returned.
+    """
+
+    func: Any
     path: str
-    outputs: tuple[Axes, ...]
+    args: tuple[Any, ...]
+    results: tuple[TracedTensor, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the operator without its overload."""
+        return str(self.func.overloadpacket.__name__)
+
+    @property
+    def outputs(self) -> tuple[Axes, ...]:
+        """The axes of its outputs."""
+        return tuple(each.axes for each in self.results)
+
+    @property
+    def operands(self) -> tuple[TracedTensor, ...]:
+        """The tensors among its arguments."""
+        return tuple(traced_in(self.args))
 
 
 @dataclass
 class Call:
-    """One call of a module with one tensor that returned one tensor: their axes."""
+    """One call of a module.
+
+    Attributes:
+        path: of the module.
+        source: the one tensor that it was called with, as the call left it; None: it was called in another way.
+        result: the tensor that it returned; None: it did not return one tensor.
+    """
 
     path: str
-    inputs: Axes
-    outputs: Axes
+    source: TracedTensor | None
+    result: TracedTensor | None
+
+    @property
+    def inputs(self) -> Axes:
+        """The axes of the input; none if there are several inputs or outputs."""
+        return [] if self.source is None or self.result is None else self.source.axes
+
+    @property
+    def outputs(self) -> Axes:
+        """The axes of the output; none if there are several inputs or outputs."""
+        return [] if self.source is None or self.result is None else self.result.axes
 
 
 @dataclass
@@ -50,7 +100,8 @@ class Trace:
 
     Attributes:
         steps: the operators, in order.
-        calls: the calls of modules, in the order in which they returned; only those of one tensor to one tensor.
+        aliases: what changes in place did to other tensors of the same memory: (step, the tensor before, and after).
+        calls: the calls of modules, in the order in which they returned.
         called: path -> how often the module was called.
         tensors: (path, name) of each parameter and buffer that was used -> its axes.
         attributes: path -> attribute -> axis or axes whose size it has.
@@ -65,6 +116,7 @@ class Trace:
     input: Tensor
     on_meta: bool
     steps: list[Step] = field(default_factory=list)
+    aliases: list[tuple[Step, TracedTensor, TracedTensor]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     called: dict[str, int] = field(default_factory=dict)
     tensors: dict[tuple[str, str], Axes] = field(default_factory=dict)
@@ -146,7 +198,8 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
         Running.__init__(self, network)
         TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
         self.result = result
-        self._axes: dict[int, tuple[Tensor, Axes]] = {}
+        self._tensors: dict[int, tuple[Tensor, TracedTensor]] = {}
+        self._memory: dict[int, list[Tensor]] = {}
         self._owners: dict[int, tuple[str, str]] = {}
         for path, module in network.named_modules():
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
@@ -155,20 +208,28 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def axes(self, tensor: Tensor) -> Axes:
         """Return the axes of a tensor."""
-        entry = self._axes.get(id(tensor))
-        if entry is None:
-            owner = self._owners.get(id(tensor))
-            own = constants(tensor.shape)
-            if owner is not None:
-                if tensor.is_floating_point():
-                    own = [Axis(size, None if size > 1 else "") for size in tensor.shape]
-                self.result.tensors[owner] = own
-            self._axes[id(tensor)] = entry = (tensor, own)
-        return entry[1]
+        return self.traced(tensor).axes
 
-    def register(self, tensor: Tensor, axes: Axes) -> None:
-        """Set the axes of a tensor."""
-        self._axes[id(tensor)] = (tensor, axes)
+    def traced(self, tensor: Tensor) -> TracedTensor:
+        """Return what is known of a tensor now."""
+        entry = self._tensors.get(id(tensor))
+        if entry is not None:
+            return entry[1]
+        owner = self._owners.get(id(tensor))
+        own = constants(tensor.shape)
+        if owner is not None:
+            if tensor.is_floating_point():
+                own = [Axis(size, None if size > 1 else "") for size in tensor.shape]
+            self.result.tensors[owner] = own
+        return self.register(tensor, own, owner)
+
+    def register(self, tensor: Tensor, axes: Axes, owner: tuple[str, str] | None = None) -> TracedTensor:
+        """Set the axes of a tensor that is new, or changed in place."""
+        if id(tensor) not in self._tensors:
+            self._memory.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+        result = TracedTensor(axes, owner)
+        self._tensors[id(tensor)] = tensor, result
+        return result
 
     def same(self, one: Axis, other: Axis) -> None:
         """Unify two axes; fix both if that is impossible."""
@@ -212,10 +273,30 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for axis in self.axes(tensor):
                     axis.pin(f"the operator {name} has no rule")
             axes = [constants(each.shape) for each in outs]
-        for tensor, own in zip(outs, axes, strict=True):
-            self._axes[id(tensor)] = (tensor, own)
-        self.result.steps.append(Step(name, path, tuple(axes)))
+        plain = tuple(self._plain(each) for each in args)
+        results = tuple(self.register(tensor, own) for tensor, own in zip(outs, axes, strict=True))
+        step = Step(func, path, plain, results)
+        self.result.steps.append(step)
+        if func._schema.is_mutable:
+            self._share(step, outs)
         self.result.seen.setdefault(path, []).extend(axis for own in axes for axis in own if axis.size > 1)
+
+    def _plain(self, value: Any) -> Any:
+        """Return an argument with what is known of tensors in their place."""
+        if isinstance(value, Tensor):
+            return self.traced(value)
+        if isinstance(value, list | tuple):
+            return tuple(self._plain(each) for each in value)
+        return value
+
+    def _share(self, step: Step, changed: list[Tensor]) -> None:
+        """Note that a change in place also changes the other tensors of the same memory."""
+        for one in changed:
+            for other in self._memory[one.untyped_storage()._cdata]:
+                if not any(other is each for each in changed):
+                    before = self.traced(other)
+                    after = self.register(other, before.axes)
+                    self.result.aliases.append((step, before, after))
 
     def entered(self, path: str, inputs: tuple[Any, ...]) -> None:
         """Record what a module receives from the module that calls it."""
@@ -224,10 +305,9 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
     def left(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Record what a module returned."""
         self.result.called[path] = self.result.called.get(path, 0) + 1
-        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-            self.result.calls.append(Call(path, self.axes(inputs[0]), self.axes(output)))
-        else:
-            self.result.calls.append(Call(path, [], []))
+        source = self.traced(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], Tensor) else None
+        result = self.traced(output) if isinstance(output, Tensor) else None
+        self.result.calls.append(Call(path, source, result))
         for place, sizes in stored_sizes(path, module, inputs, self.axes).items():
             self.result.attributes.setdefault(place, {}).update(sizes)
         self._passed((output,))
@@ -245,6 +325,15 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, list | tuple):
             yield from tensors_in(value)
+
+
+def traced_in(values: Any) -> Iterator[TracedTensor]:
+    """Yield the tensors in the arguments of a step."""
+    for value in values:
+        if isinstance(value, TracedTensor):
+            yield value
+        elif isinstance(value, tuple):
+            yield from traced_in(value)
 
 
 def _line() -> str:
@@ -269,20 +358,3 @@ def plain_kernels() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(before[0])
         mkldnn.enabled = before[1]
-
-
-def example_input(input_shape: Sequence[int], network: nn.Module, device: str) -> Tensor:
-    """Return a batch of zeros in the type of the network's parameters."""
-    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
-    return torch.zeros(BATCH, *input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
-
-
-def on_meta(network: nn.Module) -> nn.Module:
-    """Return a copy without data. Modules that share a tensor share it in the copy, unlike after ``to("meta")``."""
-    memo: dict[int, Any] = {}
-    for tensor in (*network.parameters(), *network.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = (
-            nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty.detach()
-        )
-    return copy.deepcopy(network, memo)

@@ -1,4 +1,4 @@
-"""Networks with fewer channels, blocks and smaller kernels: the model's own modules with slices of its weights."""
+"""Networks with fewer channels, blocks and smaller kernels: a network's own modules with slices of its weights."""
 
 from __future__ import annotations
 
@@ -12,28 +12,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl_nas.space import Value
-from automl_nas_elastic.channels.axis import Axis, positions, signature, size_of
-from automl_nas_elastic.channels.trace import Trace
-from automl_nas_elastic.choices import Depth, Option, Width, normal
+from automl_nas.channels.attributes import followed_attributes, normal
+from automl_nas.channels.axis import Axis, positions, signature, size_of
+from automl_nas.channels.trace import Trace
 
 
 @dataclass
 class Plan:
-    """What an architecture keeps.
+    """What a narrower network keeps.
 
     Attributes:
         indices: atom -> indices, ascending; atoms that keep all are left out.
         sizes: atom -> number of these indices.
-        values: atom -> the value of its decision.
+        keys: atom -> these indices as bytes, by which slices are cached.
         skipped: paths of blocks that are left out.
         kernels: path of a convolution -> length of its kernel's sides.
     """
 
     indices: dict[Axis, NDArray[np.int64]] = field(default_factory=dict)
     sizes: dict[Axis, int] = field(default_factory=dict)
+    keys: dict[Axis, bytes] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     kernels: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, atom: Axis, indices: NDArray[np.int64]) -> None:
+        """Keep some elements of an atom.
+
+        Args:
+            atom: that becomes smaller.
+            indices: of the elements that stay, in any order.
+        """
+        self.indices[atom] = np.sort(indices)
+        self.sizes[atom] = len(indices)
+        self.keys[atom] = self.indices[atom].tobytes()
 
 
 @dataclass(frozen=True)
@@ -59,52 +70,24 @@ class Narrowing:
     Args:
         network: the whole network, or one of the same structure.
         trace: of its run.
-        options: what varies.
-        attributes: path -> attribute -> axis whose size it has.
-        orders: name of a width -> its indices, the most important first.
+        atoms: the axes of which a plan may keep some elements.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        trace: Trace,
-        options: Iterable[Option],
-        attributes: Mapping[str, Mapping[str, Axis | list[Axis]]],
-        orders: Mapping[str, NDArray[np.int64]],
-    ) -> None:
-        self.options = {option.name: option for option in options}
-        self._orders = dict(orders)
-        varying = {option.atom for option in self.options.values() if isinstance(option, Width)}
+    def __init__(self, network: nn.Module, trace: Trace, atoms: Iterable[Axis]) -> None:
+        varying = set(atoms)
         self._tensors: dict[tuple[str, str], list[tuple[int, Axis]]] = {}
         for key, axes in trace.tensors.items():
             own = [(dim, axis) for dim, axis in enumerate(axes) if not varying.isdisjoint(axis.atoms())]
             if own:
                 self._tensors[key] = own
         self._attributes: dict[str, list[tuple[str, Axis | list[Axis]]]] = {}
-        for path, named in attributes.items():
+        for path, named in followed_attributes(network, trace).items():
             follows = [(n, a) for n, a in named.items() if any(not varying.isdisjoint(x.atoms()) for x in _listed(a))]
             if follows:
                 self._attributes[path] = follows
         self._places = _places(network, self._tensors)
         self._indices: dict[Any, Tensor | None] = {}
         self._signatures = {id(axis): signature(axis) for own in self._tensors.values() for _, axis in own}
-
-    def plan(self, values: Mapping[str, Value]) -> Plan:
-        """Return what an architecture keeps."""
-        plan = Plan()
-        for name, option in self.options.items():
-            value = values[name]
-            assert isinstance(value, int)
-            if value == option.decision.options[-1]:
-                continue
-            if isinstance(option, Width):
-                plan.indices[option.atom] = np.sort(self._orders[name][:value])
-                plan.sizes[option.atom] = value
-            elif isinstance(option, Depth):
-                plan.skipped.update(option.blocks[value:])
-            else:
-                plan.kernels[option.path] = value
-        return plan
 
     def view(self, network: nn.Module, plan: Plan) -> tuple[nn.Module, list[Sliced]]:
         """Return a network whose weights are slices of the whole network's, and the slices of its buffers."""
@@ -137,7 +120,7 @@ class Narrowing:
 
     def indices(self, axis: Axis, plan: Plan, device: torch.device) -> Tensor:
         """Return the indices of an axis that stay."""
-        values = tuple((id(atom), plan.sizes.get(atom)) for atom in axis.atoms())
+        values = tuple((id(atom), plan.keys.get(atom)) for atom in axis.atoms())
         key = self._signatures[id(axis)], values, device
         cached = self._indices.get(key)
         if cached is None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from automl_nas_elastic.channels.axis import Axis, MismatchError, concatenation, divide, joined, product, split, unify
+from automl_nas.channels.axis import Axis, MismatchError, concatenation, divide, joined, product, split, unify
 
 Axes: TypeAlias = list[Axis]
 
