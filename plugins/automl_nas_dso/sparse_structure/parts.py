@@ -2,47 +2,73 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
-from torch import fx, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from automl_nas.errors import SpaceError
+from automl_nas.channels import (
+    Axis,
+    Flow,
+    Narrowing,
+    Plan,
+    Trace,
+    TracedTensor,
+    elements,
+    owners_of,
+    removable,
+    traced,
+    verified,
+)
+from automl_nas.errors import ConfigurationError, SpaceError
+from automl_nas_dso.sparse_structure.additions import Addition, additions
 
 Kind: TypeAlias = Literal["blocks", "groups", "neurons"]
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_ADDITIONS = (operator.add, operator.iadd, torch.add)
-# Modules and functions that process each channel separately and map a channel of zeros to zeros.
-_TRANSPARENT_MODULES = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Identity),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool2d),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-)
-_TRANSPARENT_FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    *(F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.hardswish, torch.relu, torch.tanh, F.dropout),
-    *(F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
-)
-_TRANSPARENT_METHODS = ("relu", "relu_", "tanh", "contiguous")
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """A layer that reads channels which may be removed.
+class ScaledOutput:
+    """The output of a layer that is multiplied by scales.
 
     Attributes:
-        path: path of a convolution or linear layer.
-        factor: number of its consecutive inputs for each channel (more than 1 after a flattening).
+        path: of the convolution, linear layer or batch normalisation.
+        dim: the dimension of the channels, counted from the end, -1 being the last.
+        axis: of this dimension.
     """
 
     path: str
-    factor: int
+    dim: int
+    axis: Axis
+
+    def places(self, atom: Axis | None) -> Tensor | None:
+        """Return the number of the scale of each channel, -1 for channels without; None: the numbers of the channels.
+
+        Args:
+            atom: whose elements have scales; None: there is one scale for all channels.
+        """
+        if atom is None or self.axis.root() is atom:
+            return None
+        return torch.from_numpy(elements(self.axis, atom))
+
+
+def factors(scales: Tensor, places: Tensor | None) -> Tensor:
+    """Return the factor of each channel of an output, shape ``(channels,)``; of one scale for all, shape ``(1,)``.
+
+    Args:
+        scales: of a part, shape ``(part.count,)``.
+        places: what `ScaledOutput.places` returns.
+    """
+    if places is None:
+        return scales
+    # -1 is the last one.
+    return torch.cat([scales, scales.new_ones(1)])[places.to(scales.device)]
 
 
 @dataclass(frozen=True)
@@ -50,180 +76,156 @@ class Part:
     """A part of a network with its own vector of scales.
 
     Attributes:
-        path: the module whose output is scaled: batch normalisation, or the convolution or linear layer itself.
+        path: its name: the first module whose output is scaled; if that module has channels of other parts too, the
+            first module that has the channels, which is the layer that produces them.
         count: number of scales: one for a residual branch, otherwise one for each group or neuron.
-        layer: for groups and neurons: the convolution or linear layer whose outputs they are.
-        before: for groups: the dense layer (and its normalisations) that only the grouped convolution reads.
-        consumers: for groups and neurons: the layers that read them.
-        node: for residual branches: the name of the addition in the graph.
-        place: index of the branch among the two arguments of the addition.
+        outputs: the outputs that are scaled.
+        atom: for groups and neurons: the axis whose elements they are.
+        addition: for residual branches: where they are added.
     """
 
     path: str
     count: int
-    layer: str = ""
-    before: tuple[str, ...] = ()
-    consumers: tuple[Consumer, ...] = ()
-    node: str = ""
-    place: int = 0
+    outputs: tuple[ScaledOutput, ...]
+    atom: Axis | None = None
+    addition: Addition | None = None
+
+    skips_blocks: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self.path
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the modules whose outputs are scaled."""
+        return tuple(output.path for output in self.outputs)
+
+    def apply(self, plan: Plan, place: int) -> None:
+        """Keep the first groups or neurons, one more than ``place``."""
+        assert self.atom is not None
+        plan.keep(self.atom, np.arange(place + 1))
 
 
-def trace(network: nn.Module) -> fx.Graph:
-    """Return the graph of a network.
-
-    Raises:
-        SpaceError: torch.fx cannot trace it.
-    """
-    try:
-        return fx.Tracer().trace(network)
-    except (torch.fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise SpaceError(
-            f"the network cannot be traced by torch.fx ({str(error).splitlines()[0]}), so its parts cannot be "
-            "determined; its forward must not branch on the values of tensors"
-        ) from error
-
-
-def find(network: nn.Module, kind: Kind) -> list[Part]:
-    """Return the parts of a network that can be removed, in the order of its graph.
+def find(network: nn.Module, kind: Kind, input_shape: Sequence[int]) -> list[Part]:
+    """Return the parts of a network that can be removed, in the order of its run.
 
     ``blocks``: branches of additions that end in a convolution, linear layer or batch normalisation and have more
-    layers than the other argument. ``groups``: groups of grouped convolutions, also depthwise ones. ``neurons``:
-    outputs of dense layers. The readers of groups and neurons must be dense layers; between them only modules and
-    functions that map a channel of zeros to zeros are allowed. Modules that are used twice in the network are omitted.
+    layers than the other argument; torch.fx must be able to trace the forward of the one module that adds them.
+    ``groups``: groups of grouped convolutions, also depthwise ones. ``neurons``: all other channels, and attention
+    heads. Groups and neurons that a network can only have fewer of together, such as those of a residual sum, are one
+    part. All that reads them must be able to do without them: what adds channels up must read zeros if the scales are 0
+    (see `automl_nas.channels.removable`). Layers that are called twice, share parameters, or do not multiply by their
+    own weights are not scaled.
+
+    Args:
+        network: a copy is run.
+        kind: of the parts.
+        input_shape: the shape of one input without the batch.
 
     Raises:
-        SpaceError: the network cannot be traced, or has no part of this kind.
+        ConfigurationError: there is no such kind, or no such shape.
+        SpaceError: the network does not run on inputs of this shape, or has no part of this kind.
     """
-    graph = trace(network)
-    finder = _Finder(network, graph)
-    parts = list({"blocks": finder.blocks, "groups": finder.groups, "neurons": finder.neurons}[kind]())
+    return analysed(network, kind, input_shape)[0]
+
+
+def analysed(network: nn.Module, kind: Kind, input_shape: Sequence[int]) -> tuple[list[Part], Narrowing]:
+    """Return the parts that `find` returns, and what removes groups and neurons."""
+    if kind not in get_args(Kind):
+        raise ConfigurationError(f"must be one of {', '.join(get_args(Kind))}, not {kind!r}", path="kind")
+    trace = traced(network, input_shape)
+    if kind == "blocks":
+        parts, narrowing = _blocks(network, trace), Narrowing(network, trace, ())
+    else:
+        parts, narrowing = verified(network, trace, lambda: _channels(network, trace, kind), _never)
     if not parts:
         raise SpaceError(
             f"the network has no {kind} that can be removed without changing other outputs; use another kind"
         )
-    return parts
+    return parts, narrowing
 
 
-class _Finder:
-    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
-        self._network, self._graph = network, graph
-        self._calls: dict[str, int] = {}
-        for node in graph.nodes:
-            if node.op == "call_module":
-                self._calls[node.target] = self._calls.get(node.target, 0) + 1
-
-    def _module(self, node: object) -> nn.Module | None:
-        """Return the module that a node calls; None if it calls no module, or if another node uses its parameters."""
-        if not isinstance(node, fx.Node) or node.op != "call_module":
-            return None
-        module = self._network.get_submodule(str(node.target))
-        shared = self._calls[str(node.target)] > 1 and any(True for _ in module.parameters())
-        return None if shared else module
-
-    def blocks(self) -> Iterator[Part]:
-        ancestors = self._ancestors()
-        for node in self._graph.nodes:
-            added = (node.op == "call_function" and node.target in _ADDITIONS) or (
-                node.op == "call_method" and node.target in ("add", "add_")
-            )
-            sides = [argument for argument in node.args if isinstance(argument, fx.Node)]
-            if not added or len(sides) != 2 or len(node.args) != 2 or node.kwargs:
-                continue
-            layers = [ancestors[side] - ancestors[other] for side, other in (sides, sides[::-1])]
-            depths = [sum(1 for each in own if isinstance(self._module(each), _LAYERS)) for own in layers]
-            place = int(depths[1] > depths[0])
-            branch = sides[place]
-            if depths[0] != depths[1] and len(branch.users) == 1 and isinstance(self._module(branch), _SCALABLE):
-                yield Part(str(branch.target), 1, node=node.name, place=place)
-
-    def _ancestors(self) -> dict[fx.Node, frozenset[fx.Node]]:
-        ancestors: dict[fx.Node, frozenset[fx.Node]] = {}
-        for node in self._graph.nodes:
-            ancestors[node] = frozenset({node}).union(*(ancestors[each] for each in node.all_input_nodes))
-        return ancestors
-
-    def neurons(self) -> Iterator[Part]:
-        for node in self._graph.nodes:
-            layer = self._module(node)
-            if isinstance(layer, _LAYERS) and _groups(layer) == 1:
-                end = self._normalised(node)
-                consumers = self._readers(end, _width(layer))
-                if consumers:
-                    yield Part(str(end.target), _width(layer), layer=str(node.target), consumers=consumers)
-
-    def groups(self) -> Iterator[Part]:
-        for node in self._graph.nodes:
-            layer = self._module(node)
-            if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
-                before = self._before(node)
-                end = self._normalised(node)
-                consumers = self._readers(end, _width(layer))
-                if before and consumers:
-                    yield Part(str(end.target), layer.groups, str(node.target), before, consumers)
-
-    def _normalised(self, node: fx.Node) -> fx.Node:
-        """Return the batch normalisation that is the only reader of a layer; otherwise the layer itself."""
-        users = list(node.users)
-        return users[0] if len(users) == 1 and isinstance(self._module(users[0]), NORMS) else node
-
-    def _readers(self, node: fx.Node, width: int) -> tuple[Consumer, ...]:
-        """Return the dense layers that read a node with ``width`` channels; empty if anything else reads it, too."""
-        consumers: list[Consumer] = []
-        for user in node.users:
-            module = self._module(user)
-            if isinstance(module, _LAYERS) and _groups(module) == 1:
-                factor, rest = divmod(int(module.weight.shape[1]), width)
-                if rest:
-                    return ()
-                consumers.append(Consumer(str(user.target), factor))
-                continue
-            if not self._transparent(user, module) and not _flattens(user, module):
-                return ()
-            further = self._readers(user, width)
-            if not further:
-                return ()
-            consumers += further
-        return tuple(consumers)
-
-    def _transparent(self, node: fx.Node, module: nn.Module | None) -> bool:
-        return (
-            isinstance(module, _TRANSPARENT_MODULES)
-            or (node.op == "call_function" and node.target in _TRANSPARENT_FUNCTIONS)
-            or (node.op == "call_method" and node.target in _TRANSPARENT_METHODS)
-        )
-
-    def _before(self, node: fx.Node) -> tuple[str, ...]:
-        """Return the dense layer that only this grouped convolution reads, and its normalisations; otherwise empty."""
-        source = node.all_input_nodes[0]
-        normalisations: list[str] = []
-        while len(source.users) == 1:
-            module = self._module(source)
-            if isinstance(module, _LAYERS) and _groups(module) == 1:
-                return (str(source.target), *normalisations)
-            if isinstance(module, NORMS):
-                normalisations.append(str(source.target))
-            elif not self._transparent(source, module):
-                return ()
-            source = source.all_input_nodes[0]
-        return ()
+def _never(part: Part, reason: str) -> None:
+    raise AssertionError(f"{part.path} has no axis: {reason}")
 
 
-_LAYERS = (*CONVOLUTIONS, nn.Linear)
-_SCALABLE = (*_LAYERS, *NORMS)
+def _blocks(network: nn.Module, trace: Trace) -> list[Part]:
+    layers = _layers(network, trace)
+    return [
+        Part(layers[addition.branch].path, 1, (layers[addition.branch],), addition=addition)
+        for addition in additions(network, trace, frozenset(layers))
+    ]
 
 
-def _groups(layer: nn.Module) -> int:
-    return int(getattr(layer, "groups", 1))
+def _channels(network: nn.Module, trace: Trace, kind: Kind) -> list[Part]:
+    layers = _layers(network, trace)
+    counted = {
+        atom
+        for sizes in trace.attributes.values()
+        if isinstance(groups := sizes.get("groups"), Axis)
+        for atom in groups.atoms()
+    }
+    order = {tensor: number for number, tensor in enumerate(layers)}
+    candidates = [
+        (atom, tensors)
+        for atom, tensors in removable(trace, {tensor: layer.dim for tensor, layer in layers.items()}).items()
+        if (atom in counted) is (kind == "groups")
+    ]
+    candidates.sort(key=lambda each: [order[tensor] for tensor in each[1]])
+    owners = owners_of(trace)
+    atoms = {atom for atom, _ in candidates}
+    parts: dict[str, Part] = {}
+    for atom, tensors in candidates:
+        path = layers[tensors[0]].path
+        if atoms.intersection(layers[tensors[0]].axis.atoms()) != {atom}:
+            path = next((owner.path for owner in owners[atom] if owner.path), path)
+        name, number = path, 2
+        while name in parts:
+            name, number = f"{path}_{number}", number + 1
+        parts[name] = Part(name, atom.size, tuple(layers[tensor] for tensor in tensors), atom)
+    return list(parts.values())
 
 
-def _width(layer: nn.Module) -> int:
-    return int(layer.weight.shape[0])  # type: ignore[index]
+def _layers(network: nn.Module, trace: Trace) -> dict[TracedTensor, ScaledOutput]:
+    """Return the outputs of layers in whose weights scales can be folded, in the order of the run."""
+    flow = Flow(trace)
+    uses = Counter(id(each) for module in network.modules() for each in module._parameters.values() if each is not None)
+    outputs = {}
+    for call in trace.calls:
+        module = network.get_submodule(call.path)
+        if (
+            isinstance(module, (*CONVOLUTIONS, nn.Linear, *NORMS))
+            and call.result is not None
+            and trace.called[call.path] == 1
+            and all(uses[id(each)] == 1 for each in module._parameters.values() if each is not None)
+            and _multiplies(flow, call.path, call.result)
+        ):
+            dim = -1 if isinstance(module, nn.Linear) else 1 - len(call.result.axes)
+            outputs[call.result] = ScaledOutput(call.path, dim, call.result.axes[dim])
+    return outputs
 
 
-def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
-    if isinstance(module, nn.Flatten):
-        return (module.start_dim, module.end_dim) == (1, -1)
-    flatten = (node.op == "call_function" and node.target is torch.flatten) or (
-        node.op == "call_method" and node.target == "flatten"
-    )
-    return flatten and node.args[1:] == (1,) and not node.kwargs
+def _multiplies(flow: Flow, path: str, result: TracedTensor) -> bool:
+    """Whether the result of a module is a product with its own weight, plus its own bias."""
+    while (step := flow.maker(result)) is not None and step.path == path:
+        name, args = step.name, step.args
+        if name in ("view", "_unsafe_view") or (name in ("add", "add_") and _is(args[1], path, "bias")):
+            result = args[0]
+            continue
+        if "batch_norm" in name:
+            return args[1] is None or _is(args[1], path, "weight")
+        places = {"convolution": 1, "_convolution": 1, "mm": 1, "addmm": 2}
+        if name not in places:
+            return False
+        weight = args[places[name]]
+        turned = flow.maker(weight)
+        if turned is not None and turned.name == "t":
+            weight = turned.args[0]
+        return _is(weight, path, "weight")
+    return False
+
+
+def _is(value: object, path: str, name: str) -> bool:
+    return isinstance(value, TracedTensor) and value.owner == (path, name)

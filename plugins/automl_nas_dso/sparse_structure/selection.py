@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -13,10 +13,25 @@ from torch import Tensor, nn
 
 from automl_nas.errors import ConfigurationError, SpaceError, did_you_mean
 from automl_nas_dso.optimiser import APGNAG, Nonnegative, alive
-from automl_nas_dso.sparse_structure.parts import NORMS, Kind, Part, find
-from automl_nas_dso.sparse_structure.pruning import cut, fold
+from automl_nas_dso.sparse_structure.parts import NORMS, Kind, Part, analysed, factors, find
+from automl_nas_dso.sparse_structure.pruning import plain_network
 
 __all__ = ["SparseSelection", "find"]
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """The channels of a part in the output of a module.
+
+    Attributes:
+        numbers: of the part's scales in lambda.
+        places: what `ScaledOutput.places` returns.
+        dim: the dimension of the channels, counted from the end.
+    """
+
+    numbers: slice
+    places: Tensor | None
+    dim: int
 
 
 @final
@@ -28,7 +43,7 @@ class SparseSelection:
     `finish` folds the nonzero scales into the weights, removes the parts with scale 0 and returns a plain network. In
     your own training loop::
 
-        selection = SparseSelection(network, kind="blocks", gamma=0.01)
+        selection = SparseSelection(network, kind="blocks", input_shape=(3, 32, 32), gamma=0.01)
         for inputs, targets in batches:
             optimizer.zero_grad()
             selection.zero_grad()
@@ -41,7 +56,8 @@ class SparseSelection:
     the end ``selection.step()`` for the gradient of the last iteration.
 
     Args:
-        network: a network that torch.fx can trace.
+        network: a network that takes one tensor and returns one; a copy of it is run once.
+        input_shape: the shape of one input without the batch.
         kind: ``blocks``: residual branches, ``r + lambda F(r)``; ``groups``: groups of grouped
             convolutions; ``neurons``: output channels (see `find`).
         only: the paths of the parts to scale, among those that `find` returns; None: all of them.
@@ -55,17 +71,20 @@ class SparseSelection:
     Attributes:
         parts: the parts that are scaled.
         values: lambda, shape ``(sum of the parts' counts,)``, in the order of ``parts``; not a parameter of the
-            network.
+            network. Layers whose channels are one part share its scales.
         optimiser: the optimiser of lambda.
 
     Raises:
-        SpaceError: the network cannot be traced, has no parts of this kind, or lacks one of the paths in ``only``.
+        ConfigurationError: there is no such kind, or no such shape.
+        SpaceError: the network does not run on inputs of this shape, has no parts of this kind, or lacks one of the
+            paths in ``only``.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
+        input_shape: Sequence[int],
         kind: Kind = "blocks",
         only: Collection[str] | None = None,
         gamma: float,
@@ -74,7 +93,8 @@ class SparseSelection:
         nonnegative: Nonnegative = "prox",
         fix_scales: bool = True,
     ) -> None:
-        candidates = {part.path: part for part in find(network, kind)}
+        parts, self._narrowing = analysed(network, kind, input_shape)
+        candidates = {part.path: part for part in parts}
         for path in only or ():
             if path not in candidates:
                 raise SpaceError(
@@ -86,11 +106,20 @@ class SparseSelection:
         total = sum(part.count for part in self.parts)
         self.values = nn.Parameter(torch.ones(total, device=first.device, dtype=first.dtype))
         self.optimiser = APGNAG([self.values], lr, momentum=momentum, gamma=gamma, nonnegative=nonnegative)
+        self._scaled: dict[str, list[_Scaled]] = {}
+        start = 0
+        for part in self.parts:
+            numbers = slice(start, start + part.count)
+            for output in part.outputs:
+                places = output.places(part.atom)
+                own = _Scaled(numbers, None if places is None else places.to(first.device), output.dim)
+                self._scaled.setdefault(output.path, []).append(own)
+            start += part.count
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._attach()
         self._fixed: list[Tensor] = []
-        for part in self.parts if fix_scales else ():
-            module = network.get_submodule(part.path)
+        for path in self._scaled if fix_scales else ():
+            module = network.get_submodule(path)
             if isinstance(module, NORMS) and module.affine and module.weight.requires_grad:
                 self._fixed.append(module.weight.requires_grad_(False))
 
@@ -130,8 +159,8 @@ class SparseSelection:
     def finish(self, example: Tensor | None = None) -> nn.Module:
         """Return a plain network that computes the same in evaluation mode: lambda folded in, dead parts removed.
 
-        The network and its scales do not change. Layers keep at least one neuron or group. If branches were removed,
-        the result is a torch.fx.GraphModule.
+        The network and its scales do not change. Layers keep at least one neuron or group. Modules from which branches
+        were removed are torch.fx.GraphModules in the result.
 
         Args:
             example: a batch on which the result is compared with the scaled network; None: no comparison.
@@ -143,21 +172,14 @@ class SparseSelection:
         if bool(self.values.isnan().any()):
             raise ConfigurationError("lambda is NaN: train with a smaller learning rate", path="lr")
         settled = self.optimiser.iterate(self.values)
-        with self._detached():
-            plain = copy.deepcopy(self.network)
-        twins = dict(plain.named_parameters())
-        for name, parameter in self.network.named_parameters():
-            if any(parameter is fixed for fixed in self._fixed):
-                twins[name].requires_grad_(True)
-        live = {}
         pieces = torch.split(settled, [part.count for part in self.parts])
-        for part, scales in zip(self.parts, pieces, strict=True):
-            fold(plain, part, scales)
-            mask = alive(scales).cpu()
-            if part.layer and not bool(mask.any()):
-                mask[0] = True  # a layer needs one neuron or group; its output is 0
-            live[part.path] = mask
-        result = cut(plain, self.parts, live)
+        scales = {part.path: piece for part, piece in zip(self.parts, pieces, strict=True)}
+        with self._detached():
+            result = plain_network(self.network, self._narrowing, self.parts, scales)
+        twins = dict(result.named_parameters())
+        for name, parameter in self.network.named_parameters():
+            if name in twins and any(parameter is fixed for fixed in self._fixed):
+                twins[name].requires_grad_(True)
         if example is not None:
             self._compare(result, example, settled)
         return result
@@ -187,22 +209,15 @@ class SparseSelection:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _attach(self) -> None:
-        start = 0
-        for part in self.parts:
-            module = self.network.get_submodule(part.path)
-            hook = functools.partial(self._scale, part=part, places=slice(start, start + part.count))
-            self._hooks.append(module.register_forward_hook(hook))
-            start += part.count
+        for path, scaled in self._scaled.items():
+            hook = functools.partial(self._scale, scaled=scaled)
+            self._hooks.append(self.network.get_submodule(path).register_forward_hook(hook))
 
-    def _scale(self, module: nn.Module, inputs: object, output: Tensor, *, part: Part, places: slice) -> Tensor:
-        scales = self.values[places].to(output.dtype)
-        if part.count == 1:
-            return output * scales
-        axis = 1 if output.dim() > 1 else 0
-        width = output.shape[axis]
-        shape = [1] * output.dim()
-        shape[axis] = width
-        return output * scales.repeat_interleave(width // part.count).view(shape)
+    def _scale(self, module: nn.Module, inputs: object, result: Tensor, *, scaled: Sequence[_Scaled]) -> Tensor:
+        values = self.values.to(result.dtype)
+        # All parts that a module has channels of at once: the output is as large as a batch.
+        whole = functools.reduce(torch.mul, (factors(values[each.numbers], each.places) for each in scaled))
+        return result * whole.view(-1, *[1] * (-1 - scaled[0].dim))
 
     @contextmanager
     def _detached(self) -> Iterator[None]:
