@@ -39,7 +39,7 @@ from automl_nas_elastic.compression import configuration
 from automl_nas_vision.npz import Npz
 
 SEARCH, CHOICE = 1_000, 5_000  # images
-TRIALS, RECALIBRATION = 30, 256
+TRIALS, RECALIBRATION, RERANKED = 30, 256, 6
 FORWARD = 1 / 3  # of a pass forward and backward
 LIMITS = (0.5, 0.25)
 SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
@@ -76,7 +76,7 @@ PROTOCOLS = {
         30,
         17,
         {
-            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False},
+            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False, "rerank": 0},
             "pruned": {"learning_rate": 0.01, "global_pruning": False},
             "uniform": {"learning_rate": 0.1},
         },
@@ -87,7 +87,7 @@ PROTOCOLS = {
         40,
         17,
         {
-            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False},
+            "ours": {"learning_rate": 0.03, "space": {}, "random": 1, "teacher": False, "rerank": 0},
             "pruned": {"learning_rate": 0.03, "global_pruning": False},
             "uniform": {"learning_rate": 0.1},
         },
@@ -254,7 +254,19 @@ class Study:
 
     def ours(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Compress the original; train also random networks of the same cost, with the same recipe."""
-        settings = self.settings["ours"]
+        return self._compressed(seed, limit, "ours", self.settings["ours"], self.protocol.final_epochs)
+
+    def ours_rerank(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Compress the original; the best six of the search are compared again after 20 batches each.
+
+        They and the scores after them are images of about two epochs, by which the last training is shorter.
+        """
+        settings = {**self.settings["ours"], "rerank": RERANKED, "random": 0}
+        return self._compressed(seed, limit, "ours_rerank", settings, self.protocol.final_epochs - 2)
+
+    def _compressed(
+        self, seed: int, limit: float, method: str, settings: Mapping[str, Any], epochs: int
+    ) -> list[dict[str, Any]]:
         original = self.original(seed)
         raw = configuration(
             original,
@@ -263,18 +275,20 @@ class Study:
             space={**SPACE, **settings["space"]},
             supernet_epochs=0,
             trials=TRIALS,
-            final_epochs=self.protocol.final_epochs,
+            rerank=settings["rerank"],
+            final_epochs=epochs,
             learning_rate=settings["learning_rate"],
             seed=seed,
         )
-        (search_stage,), final = raw["stages"], raw["final"]
-        search_stage["evaluator"] |= {"recalibration_images": RECALIBRATION}
+        final = raw["final"]
+        for stage in raw["stages"]:
+            stage["evaluator"] |= {"recalibration_images": RECALIBRATION}
         final["train"] |= {"weight_decay": 5e-4}
         final |= {"data": "train", "export": [], "baselines": ["equal"] * settings["random"]}
         if settings["teacher"]:
             final["distill"] = {"teacher": "built"}
         raw["runtime"] = {"device": "cpu", "threads": 1}
-        result = search(raw, out=self.out / f"ours-{self.name}-{seed}-{limit}", resume=True, progress="none")
+        result = search(raw, out=self.out / f"{method}-{self.name}-{seed}-{limit}", resume=True, progress="none")
         assert result.final is not None
         return [
             {
@@ -305,6 +319,10 @@ class Study:
     def uniform_short(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Train the model with uniformly scaled widths from scratch, for as many epochs as the original."""
         return self._scaled(seed, limit, self.protocol.epochs)
+
+    def uniform_budget(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Train the model with uniformly scaled widths from scratch, for the epochs of ours, without an original."""
+        return self._scaled(seed, limit, math.ceil(self.protocol.budget))
 
     def _scaled(self, seed: int, limit: float, epochs: int) -> list[dict[str, Any]]:
         most = limit * self.flops(self.fresh(seed))
@@ -387,7 +405,7 @@ def torch_pruned(
     raise RuntimeError("the pruner does not reach the limit")
 
 
-METHODS = ("uniform", "pruned", "ours", "uniform_short")
+METHODS = ("uniform", "pruned", "ours", "ours_rerank", "uniform_short", "uniform_budget")
 
 
 def main() -> None:

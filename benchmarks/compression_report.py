@@ -36,7 +36,7 @@ def print_report(out: Path) -> None:
                 roles.setdefault(role, []).append(network)
             for role, networks in roles.items():
                 cells.setdefault((line["model"], line["limit"], role), {})[line["seed"]] = networks
-    order = ("original", "ours", "random", "pruned", "uniform", "uniform_short")
+    order = ("original", "ours", "ours_rerank", "random", "pruned", "uniform", "uniform_short", "uniform_budget")
     keys = sorted(cells, key=lambda each: (each[0], -each[1], order.index(each[2])))
     print("| model | limit | method | accuracy of each seed | mean | multiply-adds | parameters |")
     print("|---|---|---|---|---|---|---|")
@@ -49,15 +49,16 @@ def print_report(out: Path) -> None:
         ]
         text = ", ".join(f"{100 * value:.2f}" for value in own)
         print(f"| {each[0]} | {each[1]:.0%} | {each[2]} | {text} | {interval(own)} | {costs[0]} | {costs[1]} |")
-    print("\n| model | limit | ours minus | percentage points |\n|---|---|---|---|")
+    print("\n| model | limit | difference | percentage points |\n|---|---|---|---|")
     for model, limit, method in keys:
-        ours = cells.get((model, limit, "ours"), {})
-        other = cells[model, limit, method] if limit < 1 else cells[model, 1.0, "original"]
-        seeds = [seed for seed in sorted(other) if seed in ours]
-        if method in ("ours", "original") or not seeds:
-            continue
-        means = [{s: statistics.mean(n["accuracy"] for n in side[s]) for s in seeds} for side in (ours, other)]
-        print(f"| {model} | {limit:.0%} | {method} | {interval([means[0][s] - means[1][s] for s in seeds])} |")
+        for own in ("ours", "ours_rerank"):
+            ours, other = cells.get((model, limit, own), {}), cells[model, limit, method]
+            seeds = [seed for seed in sorted(other) if seed in ours]
+            if method in ("ours", "ours_rerank", "original") or not seeds:
+                continue
+            means = [{s: statistics.mean(n["accuracy"] for n in side[s]) for s in seeds} for side in (ours, other)]
+            text = interval([means[0][s] - means[1][s] for s in seeds])
+            print(f"| {model} | {limit:.0%} | {own} minus {method} | {text} |")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,13 @@ if TYPE_CHECKING:
     help="Whose outputs smaller networks learn: MODEL's, in all trainings, or those of the whole network, which is in "
     "training with --supernet-epochs.",
 )
+@click.option(
+    "--rerank",
+    type=click.IntRange(0),
+    default=6,
+    show_default=True,
+    help="How many of the best networks of the search are trained for 20 batches each and compared again; 0: none.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory (default: <MODEL>-compressed).")
 @click.option(
     "--set",
@@ -77,6 +84,7 @@ def compress(
     importance: str,
     supernet_epochs: int,
     teacher: Teacher,
+    rerank: int,
     out: Path | None,
     overrides: tuple[str, ...],
     again: bool,
@@ -105,7 +113,13 @@ def compress(
         if weights is not None:
             settings["checkpoint"] = str(Path(weights).absolute())
         plain = configuration(
-            model, task, limits=constraints, space=settings, supernet_epochs=supernet_epochs, teacher=teacher
+            model,
+            task,
+            limits=constraints,
+            space=settings,
+            supernet_epochs=supernet_epochs,
+            rerank=rerank,
+            teacher=teacher,
         )
         changed = Configuration(plain, Document(None, "the command line"))
         for override in map(Override.parse, overrides):

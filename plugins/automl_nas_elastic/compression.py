@@ -22,6 +22,10 @@ Teacher: TypeAlias = Literal["largest", "original", "none"]
 """Whose outputs narrower networks learn in the first stage; see `compress`."""
 
 
+RERANK_STEPS = 20
+"""Batches on which each of the best networks of the search is trained before they are compared again."""
+
+
 @dataclass(frozen=True)
 class Compression:
     """What `compress` returns.
@@ -51,6 +55,7 @@ def compress(
     space: Mapping[str, Any] | None = None,
     supernet_epochs: int = 0,
     trials: int = 100,
+    rerank: int = 6,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
     teacher: Teacher = "largest",
@@ -62,10 +67,10 @@ def compress(
 ) -> Compression:
     """Search, train and test a smaller network of a trained one; the original is the first row of the table.
 
-    A search guided by a surrogate finds the best network under the limits, with the weights of the model; that network
-    is trained further and packaged. With ``supernet_epochs`` the model and narrower networks in it are first trained
-    together (sandwich rule), and the search and the network begin with these weights. With
-    ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
+    A search guided by a surrogate finds the best networks under the limits, with the weights of the model; the one that
+    is best after a few batches of training is trained to the end and packaged. With ``supernet_epochs`` the model and
+    narrower networks in it are first trained together (sandwich rule), and the search and the network begin with these
+    weights. With ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
 
     Args:
         model: a module with trained weights, or the name of a model; see `from_model`.
@@ -75,6 +80,10 @@ def compress(
         supernet_epochs: of the training of all networks together before the search; 0: none. In a study with small
             networks the search found better networks without it (docs/results/compression.md).
         trials: networks that the search scores.
+        rerank: how many of the best of them are trained for 20 batches each and compared again, by the first metric of
+            the task; 0: none, the best of the search is trained to the end. Where a limit leaves a quarter of a
+            network, the scores of the search are near chance and those after these batches are not
+            (docs/results/compression.md).
         final_epochs: of the last stage.
         learning_rate: of both trainings.
         teacher: whose outputs smaller networks learn, where outputs are logits of classes. ``original``: those of the
@@ -99,6 +108,7 @@ def compress(
         space=space,
         supernet_epochs=supernet_epochs,
         trials=trials,
+        rerank=rerank,
         final_epochs=final_epochs,
         learning_rate=learning_rate,
         teacher=teacher,
@@ -115,6 +125,7 @@ def configuration(
     space: Mapping[str, Any] | None = None,
     supernet_epochs: int = 0,
     trials: int = 100,
+    rerank: int = 6,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
     teacher: Teacher = "largest",
@@ -123,12 +134,15 @@ def configuration(
     """Return the configuration of the run of `compress`, which has the same arguments.
 
     Raises:
-        ConfigurationError: there is no limit, ``supernet_epochs`` is negative, or the task cannot be constructed.
+        ConfigurationError: there is no limit, ``supernet_epochs`` or ``rerank`` is negative, or the task cannot be
+            constructed.
     """
     if not limits:
         raise ConfigurationError("give a limit, such as flops: <= 0.5 * largest: without one, the largest network wins")
     if supernet_epochs < 0:
         raise ConfigurationError(f"must be at least 0, not {supernet_epochs}", path="supernet_epochs")
+    if rerank < 0:
+        raise ConfigurationError(f"must be at least 0, not {rerank}", path="rerank")
     own_task: Task = task if isinstance(task, Task) else complete_manager().registry.construct("tasks", task, seed=seed)
     settings = dict(space or {})
     if not isinstance(model, str):
@@ -159,6 +173,16 @@ def configuration(
         final["distill"] = {"teacher": "built"}
     evaluator = {"name": "supernet_weights", "weights": artifact}
     stages.append({"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}})
+    if rerank:
+        metric, direction = next(iter(own_task.metrics.items()))
+        again = {
+            "name": "rerank",
+            "strategy": {"name": "rerank", "stages": ["search"], "top_k": rerank},
+            "evaluator": {**evaluator, "finetune_steps": RERANK_STEPS, "finetune_rate": learning_rate},
+            "problem": {"constraints": dict(limits), "objectives": {metric: direction}},
+        }
+        stages.append(again)
+        final["from"] = "rerank"
     return {
         "seed": seed,
         "task": task,

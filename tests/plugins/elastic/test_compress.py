@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
         Digits(batch_size=64), tmp_path / "run", supernet_epochs=0, trials=3, weights="scratch", learning_rate=1e-12
     )
     result, space = done.result, ElasticSpace(network, input_shape=(1, 8, 8), **SPACE)
-    assert [stage.settings.name for stage in result.plan.stages] == ["search"]
+    assert [stage.settings.name for stage in result.plan.stages] == ["search", "rerank"]
+    records = [json.loads(line) for line in (result.directory / "trials.jsonl").read_text().splitlines()]
+    again = [record for record in records if record.get("stage") == "rerank"]
+    assert len(again) == 3 and all(record["info"]["finetune_steps"] == 20 for record in again)
+    assert result.best.metrics["accuracy"] == max(record["metrics"]["accuracy"] for record in again)
     built, trained = space.build(result.best.architecture), done.network
     for name, parameter in built.named_parameters():
         torch.testing.assert_close(trained.get_parameter(name), parameter, rtol=0, atol=1e-6)
@@ -101,16 +106,24 @@ def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
     assert outcome.metrics["loss"] == pytest.approx(scores["loss"], rel=1e-5)
 
 
-def test_without_a_supernet_there_is_one_stage() -> None:
+def test_stages() -> None:
     settings: dict[str, Any] = {"limits": {"flops": "<= 0.8 * largest"}, "space": SPACE}
     raw = configuration(digits_network(), "digits", supernet_epochs=0, **settings)
-    assert [stage["name"] for stage in raw["stages"]] == ["search"]
-    assert raw["stages"][0]["evaluator"]["weights"] is None and raw["final"]["weights"] == "scratch"
+    assert [stage["name"] for stage in raw["stages"]] == ["search", "rerank"]
+    assert all(stage["evaluator"]["weights"] is None for stage in raw["stages"])
+    assert raw["final"]["weights"] == "scratch" and raw["final"]["from"] == "rerank"
+    # Which network is best is decided by the task's first metric; the limits hold there, too.
+    constraints = {"flops": "<= 0.8 * largest"}
+    assert raw["stages"][1]["problem"] == {"constraints": constraints, "objectives": {"accuracy": "maximize"}}
     raw = configuration(digits_network(), "digits", supernet_epochs=2, **settings)
-    assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search"]
-    assert raw["stages"][1]["evaluator"]["weights"] == "supernet" and raw["final"]["weights"] == "inherited"
-    with pytest.raises(ConfigurationError, match="at least 0"):
-        configuration(digits_network(), "digits", supernet_epochs=-1, **settings)
+    assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search", "rerank"]
+    assert all(stage["evaluator"]["weights"] == "supernet" for stage in raw["stages"][1:])
+    assert raw["final"]["weights"] == "inherited"
+    raw = configuration(digits_network(), "digits", rerank=0, **settings)
+    assert [stage["name"] for stage in raw["stages"]] == ["search"] and "from" not in raw["final"]
+    for setting in ("supernet_epochs", "rerank"):
+        with pytest.raises(ConfigurationError, match="at least 0"):
+            configuration(digits_network(), "digits", **{setting: -1}, **settings)
 
 
 def test_bad_limits() -> None:
