@@ -14,6 +14,8 @@ from typing import Any
 
 from scipy.stats import t as student
 
+OURS = ("ours", "ours_rerank", "ours_steps")
+
 
 def interval(values: Sequence[float]) -> str:
     """Return mean and 95 % interval of Student's t of accuracies, in per cent."""
@@ -36,7 +38,17 @@ def print_report(out: Path) -> None:
                 roles.setdefault(role, []).append(network)
             for role, networks in roles.items():
                 cells.setdefault((line["model"], line["limit"], role), {})[line["seed"]] = networks
-    order = ("original", "ours", "ours_rerank", "random", "pruned", "uniform", "uniform_short", "uniform_budget")
+    order = (
+        "original",
+        "ours",
+        "ours_rerank",
+        "ours_steps",
+        "random",
+        "pruned",
+        "uniform",
+        "uniform_short",
+        "uniform_budget",
+    )
     keys = sorted(cells, key=lambda each: (each[0], -each[1], order.index(each[2])))
     print("| model | limit | method | accuracy of each seed | mean | multiply-adds | parameters |")
     print("|---|---|---|---|---|---|---|")
@@ -51,10 +63,10 @@ def print_report(out: Path) -> None:
         print(f"| {each[0]} | {each[1]:.0%} | {each[2]} | {text} | {interval(own)} | {costs[0]} | {costs[1]} |")
     print("\n| model | limit | difference | percentage points |\n|---|---|---|---|")
     for model, limit, method in keys:
-        for own in ("ours", "ours_rerank"):
+        for own in OURS:
             ours, other = cells.get((model, limit, own), {}), cells[model, limit, method]
             seeds = [seed for seed in sorted(other) if seed in ours]
-            if method in ("ours", "ours_rerank", "original") or not seeds:
+            if method in (*OURS, "original") or not seeds:
                 continue
             means = [{s: statistics.mean(n["accuracy"] for n in side[s]) for s in seeds} for side in (ours, other)]
             text = interval([means[0][s] - means[1][s] for s in seeds])

@@ -58,11 +58,11 @@ if TYPE_CHECKING:
     "training with --supernet-epochs.",
 )
 @click.option(
-    "--rerank",
+    "--search-steps",
     type=click.IntRange(0),
-    default=6,
+    default=20,
     show_default=True,
-    help="How many of the best networks of the search are trained for 20 batches each and compared again; 0: none.",
+    help="Batches on which each network of the search is trained before it is scored; 0: none.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory (default: <MODEL>-compressed).")
 @click.option(
@@ -84,7 +84,7 @@ def compress(
     importance: str,
     supernet_epochs: int,
     teacher: Teacher,
-    rerank: int,
+    search_steps: int,
     out: Path | None,
     overrides: tuple[str, ...],
     again: bool,
@@ -118,7 +118,7 @@ def compress(
             limits=constraints,
             space=settings,
             supernet_epochs=supernet_epochs,
-            rerank=rerank,
+            search_steps=search_steps,
             teacher=teacher,
         )
         changed = Configuration(plain, Document(None, "the command line"))

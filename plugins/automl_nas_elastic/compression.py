@@ -22,10 +22,6 @@ Teacher: TypeAlias = Literal["largest", "original", "none"]
 """Whose outputs narrower networks learn in the first stage; see `compress`."""
 
 
-RERANK_STEPS = 20
-"""Batches on which each of the best networks of the search is trained before they are compared again."""
-
-
 @dataclass(frozen=True)
 class Compression:
     """What `compress` returns.
@@ -55,7 +51,7 @@ def compress(
     space: Mapping[str, Any] | None = None,
     supernet_epochs: int = 0,
     trials: int = 100,
-    rerank: int = 6,
+    search_steps: int = 20,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
     teacher: Teacher = "largest",
@@ -67,10 +63,11 @@ def compress(
 ) -> Compression:
     """Search, train and test a smaller network of a trained one; the original is the first row of the table.
 
-    A search guided by a surrogate finds the best networks under the limits, with the weights of the model; the one that
-    is best after a few batches of training is trained to the end and packaged. With ``supernet_epochs`` the model and
-    narrower networks in it are first trained together (sandwich rule), and the search and the network begin with these
-    weights. With ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
+    A search guided by a surrogate finds the best network under the limits, with the weights of the model; each network
+    that it looks at is trained for a few batches before it is scored. The best one is trained to the end, which begins
+    with the weights of the model again, and packaged. With ``supernet_epochs`` the model and narrower networks in it
+    are first trained together (sandwich rule), and the search and the network begin with these weights. With
+    ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
 
     Args:
         model: a module with trained weights, or the name of a model; see `from_model`.
@@ -80,10 +77,9 @@ def compress(
         supernet_epochs: of the training of all networks together before the search; 0: none. In a study with small
             networks the search found better networks without it (docs/results/compression.md).
         trials: networks that the search scores.
-        rerank: how many of the best of them are trained for 20 batches each and compared again, by the first metric of
-            the task; 0: none, the best of the search is trained to the end. Where a limit leaves a quarter of a
-            network, the scores of the search are near chance and those after these batches are not
-            (docs/results/compression.md).
+        search_steps: batches on which each network of the search is trained before it is scored, by the first metric of
+            the task; 0: none, and the score is the loss. Where a limit leaves a quarter of a network, scores without
+            these batches are near chance, and the networks that are found are worse (docs/results/compression.md).
         final_epochs: of the last stage.
         learning_rate: of both trainings.
         teacher: whose outputs smaller networks learn, where outputs are logits of classes. ``original``: those of the
@@ -108,7 +104,7 @@ def compress(
         space=space,
         supernet_epochs=supernet_epochs,
         trials=trials,
-        rerank=rerank,
+        search_steps=search_steps,
         final_epochs=final_epochs,
         learning_rate=learning_rate,
         teacher=teacher,
@@ -125,7 +121,7 @@ def configuration(
     space: Mapping[str, Any] | None = None,
     supernet_epochs: int = 0,
     trials: int = 100,
-    rerank: int = 6,
+    search_steps: int = 20,
     final_epochs: int = 20,
     learning_rate: float = 0.01,
     teacher: Teacher = "largest",
@@ -134,15 +130,15 @@ def configuration(
     """Return the configuration of the run of `compress`, which has the same arguments.
 
     Raises:
-        ConfigurationError: there is no limit, ``supernet_epochs`` or ``rerank`` is negative, or the task cannot be
-            constructed.
+        ConfigurationError: there is no limit, ``supernet_epochs`` or ``search_steps`` is negative, or the task cannot
+            be constructed.
     """
     if not limits:
         raise ConfigurationError("give a limit, such as flops: <= 0.5 * largest: without one, the largest network wins")
     if supernet_epochs < 0:
         raise ConfigurationError(f"must be at least 0, not {supernet_epochs}", path="supernet_epochs")
-    if rerank < 0:
-        raise ConfigurationError(f"must be at least 0, not {rerank}", path="rerank")
+    if search_steps < 0:
+        raise ConfigurationError(f"must be at least 0, not {search_steps}", path="search_steps")
     own_task: Task = task if isinstance(task, Task) else complete_manager().registry.construct("tasks", task, seed=seed)
     settings = dict(space or {})
     if not isinstance(model, str):
@@ -171,18 +167,13 @@ def configuration(
     final: dict[str, Any] = {"weights": weights, "train": {"epochs": final_epochs, **train}, "export": ["package"]}
     if classes and teacher == "original":
         final["distill"] = {"teacher": "built"}
-    evaluator = {"name": "supernet_weights", "weights": artifact}
-    stages.append({"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}})
-    if rerank:
+    evaluator: dict[str, Any] = {"name": "supernet_weights", "weights": artifact}
+    stage = {"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}}
+    if search_steps:
         metric, direction = next(iter(own_task.metrics.items()))
-        again = {
-            "name": "rerank",
-            "strategy": {"name": "rerank", "stages": ["search"], "top_k": rerank},
-            "evaluator": {**evaluator, "finetune_steps": RERANK_STEPS, "finetune_rate": learning_rate},
-            "problem": {"constraints": dict(limits), "objectives": {metric: direction}},
-        }
-        stages.append(again)
-        final["from"] = "rerank"
+        evaluator |= {"finetune_steps": search_steps, "finetune_rate": learning_rate}
+        stage["problem"] = {"constraints": dict(limits), "objectives": {metric: direction}}
+    stages.append(stage)
     return {
         "seed": seed,
         "task": task,

@@ -90,11 +90,11 @@ def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
         Digits(batch_size=64), tmp_path / "run", supernet_epochs=0, trials=3, weights="scratch", learning_rate=1e-12
     )
     result, space = done.result, ElasticSpace(network, input_shape=(1, 8, 8), **SPACE)
-    assert [stage.settings.name for stage in result.plan.stages] == ["search", "rerank"]
+    assert [stage.settings.name for stage in result.plan.stages] == ["search"]
     records = [json.loads(line) for line in (result.directory / "trials.jsonl").read_text().splitlines()]
-    again = [record for record in records if record.get("stage") == "rerank"]
-    assert len(again) == 3 and all(record["info"]["finetune_steps"] == 20 for record in again)
-    assert result.best.metrics["accuracy"] == max(record["metrics"]["accuracy"] for record in again)
+    trials = [record for record in records if record["event"] == "finished"]
+    assert len(trials) == 3 and all(record["info"]["finetune_steps"] == 20 for record in trials)
+    assert result.best.metrics["accuracy"] == max(record["metrics"]["accuracy"] for record in trials)
     built, trained = space.build(result.best.architecture), done.network
     for name, parameter in built.named_parameters():
         torch.testing.assert_close(trained.get_parameter(name), parameter, rtol=0, atol=1e-6)
@@ -109,19 +109,18 @@ def test_a_model_is_compressed_with_its_own_weights(tmp_path: Path) -> None:
 def test_stages() -> None:
     settings: dict[str, Any] = {"limits": {"flops": "<= 0.8 * largest"}, "space": SPACE}
     raw = configuration(digits_network(), "digits", supernet_epochs=0, **settings)
-    assert [stage["name"] for stage in raw["stages"]] == ["search", "rerank"]
-    assert all(stage["evaluator"]["weights"] is None for stage in raw["stages"])
-    assert raw["final"]["weights"] == "scratch" and raw["final"]["from"] == "rerank"
-    # Which network is best is decided by the task's first metric; the limits hold there, too.
+    (stage,) = raw["stages"]
+    assert stage["evaluator"]["weights"] is None and raw["final"]["weights"] == "scratch"
+    assert stage["evaluator"]["finetune_steps"] == 20
+    # Which network is best is decided by the task's first metric.
     constraints = {"flops": "<= 0.8 * largest"}
-    assert raw["stages"][1]["problem"] == {"constraints": constraints, "objectives": {"accuracy": "maximize"}}
+    assert stage["problem"] == {"constraints": constraints, "objectives": {"accuracy": "maximize"}}
     raw = configuration(digits_network(), "digits", supernet_epochs=2, **settings)
-    assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search", "rerank"]
-    assert all(stage["evaluator"]["weights"] == "supernet" for stage in raw["stages"][1:])
-    assert raw["final"]["weights"] == "inherited"
-    raw = configuration(digits_network(), "digits", rerank=0, **settings)
-    assert [stage["name"] for stage in raw["stages"]] == ["search"] and "from" not in raw["final"]
-    for setting in ("supernet_epochs", "rerank"):
+    assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search"]
+    assert raw["stages"][1]["evaluator"]["weights"] == "supernet" and raw["final"]["weights"] == "inherited"
+    raw = configuration(digits_network(), "digits", search_steps=0, **settings)
+    assert "finetune_steps" not in raw["stages"][0]["evaluator"] and "problem" not in raw["stages"][0]
+    for setting in ("supernet_epochs", "search_steps"):
         with pytest.raises(ConfigurationError, match="at least 0"):
             configuration(digits_network(), "digits", **{setting: -1}, **settings)
 
