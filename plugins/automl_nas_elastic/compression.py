@@ -81,7 +81,7 @@ def compress(
             the task; 0: none, and the score is the loss. Where a limit leaves a quarter of a network, scores without
             these batches are near chance, and the networks that are found are worse (docs/results/compression.md).
         final_epochs: of the last stage.
-        learning_rate: of both trainings.
+        learning_rate: of all trainings, also of the batches of the search.
         teacher: whose outputs smaller networks learn, where outputs are logits of classes. ``original``: those of the
             model as it was given, beside the targets, in both trainings (``final.distill`` with its defaults).
             ``largest``: in the training before the search those of the whole network in training, and not the targets;
