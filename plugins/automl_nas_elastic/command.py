@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Epochs in which all networks are trained together before the search; 0: they begin with MODEL's "
-    "weights.",
+    help="Epochs in which all networks are trained together before the search; 0: they begin with MODEL's weights.",
 )
 @click.option(
     "--teacher",
