@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from automl_nas.channels.operators import ATTENTION as ATTENTION
     from automl_nas.channels.owners import Owner as Owner, owners_of as owners_of
     from automl_nas.channels.running import checked_shape as checked_shape, on_meta as on_meta, traced as traced
-    from automl_nas.channels.trace import Call as Call, Step as Step, Trace as Trace, TracedTensor as TracedTensor
+    from automl_nas.channels.trace import (
+        Call as Call,
+        Step as Step,
+        Trace as Trace,
+        TracedTensor as TracedTensor,
+        plain_kernels as plain_kernels,
+    )
     from automl_nas.channels.verification import Variation as Variation, verified as verified
     from automl_nas.channels.zeros import removable as removable
 
@@ -58,6 +64,7 @@ _HOMES = {
         "Step",
         "Trace",
         "TracedTensor",
+        "plain_kernels",
     ),
     "verification": (
         "Variation",

@@ -348,7 +348,7 @@ def _line() -> str:
 
 @contextlib.contextmanager
 def plain_kernels() -> Iterator[None]:
-    """Switch off the fused kernels of attention layers and LSTMs, which would be one operator."""
+    """Switch off the fused kernels of attention layers and of LSTMs on the CPU, each of which is one operator."""
     mkldnn: Any = torch.backends.mkldnn
     before = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)

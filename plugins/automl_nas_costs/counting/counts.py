@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from automl_nas.channels import plain_kernels
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.space import Architecture, SearchSpace, refuses_floats
 from automl_nas_costs.counting.activations import Recorder, peak
@@ -104,20 +104,6 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.accesses[path] = self.accesses.get(path, 0) + cost.accesses
 
 
-@contextlib.contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """Switch off the fused kernels that hide matrix products from the counter (attention layers, LSTM on the CPU)."""
-    mkldnn: Any = torch.backends.mkldnn
-    before = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
-    torch.backends.mha.set_fastpath_enabled(False)
-    mkldnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before[0])
-        mkldnn.enabled = before[1]
-
-
 def _on_meta(space: SearchSpace, architecture: Architecture) -> nn.Module:
     with torch.device("meta"):
         return space.build(architecture)
@@ -170,7 +156,7 @@ def count(
         SpaceError: the network cannot be built, or does not accept an input of the space's shape.
     """
     failures: list[Exception] = []
-    with preserve_rng(), _plain_kernels(), torch.no_grad():
+    with preserve_rng(), plain_kernels(), torch.no_grad():
         for build, device in _WAYS:
             try:
                 network = build(space, architecture).eval()
