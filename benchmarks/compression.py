@@ -6,9 +6,10 @@
     python benchmarks/compression.py fashion.npz OUT --study second
     python benchmarks/compression_report.py OUT
 
-The data has train_images, train_labels, test_images and test_labels: for the third and fourth study those of CIFAR-10 at 16 x 16
-pixels (``examples/prepare_cifar10.py --size 16``), for the second those of Fashion-MNIST at 28 x 28 pixels
-(``examples/prepare_fashion_mnist.py``), which it averages to 14 x 14. The protocols are in docs/results/compression.md.
+The data has train_images, train_labels, test_images and test_labels: for the third and the fourth study those of
+CIFAR-10 at 16 x 16 pixels (``examples/prepare_cifar10.py --size 16``), for the second those of Fashion-MNIST at 28 x 28
+pixels (``examples/prepare_fashion_mnist.py``), which it averages to 14 x 14. The protocols are in
+docs/results/compression.md.
 A result is a line of OUT/results-MODEL.jsonl and is not computed again; a stopped run of `compress` continues. Two
 processes may work on two models.
 """
@@ -74,7 +75,7 @@ class Protocol:
 PLAIN = {"trials": TRIALS, "search_steps": 0, "rerank": 0}
 """Settings of ours: networks that the search scores with the weights of the original as they are."""
 STEPPED = {"trials": 2 * TRIALS, "search_steps": STEPS, "rerank": 0}
-"""Settings of ours: the search trains each network for 20 batches before it scores it, as `compress` does by default."""
+"""Settings of ours: the search trains each network for 20 batches before it scores it, the default of `compress`."""
 
 PROTOCOLS = {
     "second": Protocol(
