@@ -1,0 +1,156 @@
+"""Pairs of networks of equal FLOPs, one found by DSO-NAS and one random, both as wide as a budget of FLOPs allows.
+
+    python benchmarks/dso_pairs.py DATA.npz OUT [--stem-strides 2] [--seeds 0 1 2] [--edges 0.25 0.1]
+    python benchmarks/dso_pairs.py DATA.npz OUT --report
+
+Searches as `dso_quality.py` does (three blocks of 4 x 4 operations with 8, 16 and 32 channels) with `ranking:
+sensitivity` and a share of the edges as the target. The budget is the FLOPs of the plain residual network of width 10.
+The network that is found gets the largest width whose FLOPs are within the budget, as `final.space.width: {fit: ...}`
+does; the random network has the same width, and FLOPs that differ by at most 3 %. Both are trained from scratch on all
+training images, and so is the residual network. The protocol is in docs/results/sparsity.md.
+
+Each search and each training writes a JSON file to OUT and is skipped if the file exists, so the script may be
+interrupted and started again, and several processes may work on different seeds. `--report` prints the table of the
+existing files.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from dso_quality import Experiment, Row
+from dso_quality_report import Record, interval, load
+from scipy import stats
+
+from automl_nas_costs.models import Flops
+from automl_nas_dso.strategy import DSO
+
+RULE = "sensitivity"
+EDGES = (0.25, 0.1)
+RESIDUAL_WIDTH = 10
+WIDEST = 64
+
+
+class PairExperiment(Experiment):
+    """Searches by sensitivity, and networks as wide as the budget allows. In a `Row`, k is the share of the edges."""
+
+    def strategy(self, row: Row) -> DSO:
+        """Return the strategy of a search, at its start."""
+        return self.dso(row.seed, sparsity={"edges": row.k}, ranking=RULE)
+
+    def pair(self, row: Row, budget: float) -> None:
+        """Search; train the network that is found and a random one of the same width and FLOPs."""
+        search = self.record(f"search-{row.name}", lambda: self.search(row))
+        if "dead" in search:
+            return
+        width = self.widest(search, budget)
+        wide = self.of_width(width)
+        architecture = wide.space.validate(search["architecture"])
+        flops = wide.flops.estimate(architecture)
+        self.record(f"found-{row.name}", lambda: {**self.retrain(wide.space, architecture, row.seed), "width": width})
+        self.record(
+            f"random-{row.name}",
+            lambda: {**self.retrain(wide.space, wide.random(flops, row), row.seed), "width": width},
+        )
+
+    def of_width(self, width: int) -> Experiment:
+        """Return the experiment with a final space of this width."""
+        wide = replace(self)
+        wide.space = self.make_space(width=width, variant="final")
+        wide.flops = Flops(wide.space)
+        return wide
+
+    def widest(self, search: Record, budget: float) -> int:
+        """Return the largest width with which the network that is found is within the budget."""
+        for width in range(2, WIDEST):
+            space = self.make_space(width=width, variant="final")
+            if Flops(space).estimate(space.validate(search["architecture"])) > budget:
+                return width - 1
+        raise SystemExit(f"the network of seed {search['seed']} is within the budget with a width of {WIDEST - 1}")
+
+
+def report(out: Path) -> None:
+    """Print the differences of test errors, in percentage points, for each share of the edges and for all."""
+    searches, trained, drawn = (load(out, kind) for kind in ("search", "found", "random"))
+    residual = [each["error"] for each in load(out, "residual").values()]
+    shares = sorted({each["k"] for each in searches.values()}, reverse=True)
+    print("| edges | pairs | widths | FLOPs | found | random | residual | found - random | found - residual | ", end="")
+    print("random - residual |\n|---|---|---|---|---|---|---|---|---|---|")
+    for label, chosen in [*((f"{share:.0%}", [share]) for share in shares), ("all", shares)]:
+        names = [name for name in trained if name in drawn and searches[name]["k"] in chosen]
+        row(label, [trained[name] for name in names], [drawn[name] for name in names], residual)
+    of_seeds: dict[int, list[float]] = {}
+    for name in trained:
+        if name in drawn:
+            of_seeds.setdefault(searches[name]["seed"], []).append(trained[name]["error"] - drawn[name]["error"])
+    means = [float(np.mean(differences)) for differences in of_seeds.values()]
+    print(f"\nfound - random, means of {len(means)} seeds: {interval(means)}" if means else "")
+    dead = [name for name, each in searches.items() if "dead" in each]
+    if dead:
+        print(f"\nsearches in which all edges died: {', '.join(dead)}")
+    records = [*searches.values(), *trained.values(), *drawn.values(), *load(out, "residual").values()]
+    print(f"\n{sum(each.get('seconds', 0.0) for each in records) / 60:.0f} minutes of CPU time")
+
+
+def row(label: str, trained: Sequence[Record], drawn: Sequence[Record], residual: Sequence[float]) -> None:
+    """Print one row of the table.
+
+    The residual networks have seeds of their own, so the difference to their mean has an interval of two samples: the
+    square root of the sum of both squared half widths.
+    """
+    if len(trained) < 3:
+        return
+    widths, flops = [each["width"] for each in trained], [each["flops"] / 1e6 for each in trained]
+    errors, of_random = ([each["error"] for each in group] for group in (trained, drawn))
+    cells = [
+        label,
+        str(len(trained)),
+        f"{min(widths)} to {max(widths)}",
+        f"{min(flops):.2f}M to {max(flops):.2f}M",
+        *(interval(values, sign="") for values in (errors, of_random, residual)),
+        interval([a - b for a, b in zip(errors, of_random, strict=True)]),
+        *(two_samples(values, residual) for values in (errors, of_random)),
+    ]
+    print(f"| {' | '.join(cells)} |")
+
+
+def two_samples(first: Sequence[float], second: Sequence[float]) -> str:
+    """Return the difference of two means with its 95 % interval (Welch)."""
+    difference = float(np.mean(first) - np.mean(second))
+    if min(len(first), len(second)) < 3:
+        return f"{difference:+.2f}"
+    bounds = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return f"{difference:+.2f} ({bounds.low:+.2f} to {bounds.high:+.2f})"
+
+
+def main() -> None:
+    """Compute what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="an .npz file of the task npz")
+    parser.add_argument("out", type=Path, help="the directory of the JSON files")
+    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="strides of the first convolutions")
+    parser.add_argument(
+        "--epochs", type=int, nargs=3, default=(6, 6, 6), help="epochs of phase 1, phase 2 and retraining"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
+    parser.add_argument("--edges", type=float, nargs="+", default=EDGES, help="shares of the edges that are left")
+    parser.add_argument("--report", action="store_true", help="print the table of existing files and run nothing")
+    options = parser.parse_args()
+    if options.report:
+        report(options.out)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    experiment = PairExperiment(options.data, options.out, tuple(options.stem_strides), tuple(options.epochs))
+    for seed in options.seeds:
+        experiment.residual(RESIDUAL_WIDTH, seed)
+        budget = experiment.record(f"residual-w{RESIDUAL_WIDTH}-s{seed}", dict)["flops"]
+        for share in options.edges:
+            experiment.pair(Row(RULE, share, seed), budget)
+
+
+if __name__ == "__main__":
+    main()
