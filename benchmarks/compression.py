@@ -291,6 +291,16 @@ class Study:
         settings = {**self.settings["ours"], **STEPPED, "random": 0}
         return self._compressed(seed, limit, "ours_steps", settings, self.protocol.final_epochs)
 
+    def ours_narrowed(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Compress the original by a search that begins with uniformly narrower networks and compares losses.
+
+        Widths have steps of a sixteenth and are even numbers. The search looks at half as many networks as ours, and
+        the last training is an epoch longer, which costs about as much.
+        """
+        space = {"granularity": 2, "widths": tuple(each / 16 for each in range(4, 17))}
+        settings = {**self.settings["ours"], "trials": TRIALS, "space": space, "narrowed": True}
+        return self._compressed(seed, limit, "ours_narrowed", settings, self.protocol.final_epochs + 1)
+
     def _compressed(
         self, seed: int, limit: float, method: str, settings: Mapping[str, Any], epochs: int
     ) -> list[dict[str, Any]]:
@@ -309,6 +319,10 @@ class Study:
         )
         (search_stage,), final = raw["stages"], raw["final"]
         search_stage["evaluator"] |= {"recalibration_images": RECALIBRATION}
+        if not settings.get("narrowed"):  # as `compress` was when the earlier studies were made
+            search_stage["strategy"] = "surrogate"
+            if settings["search_steps"]:
+                search_stage["problem"] = {**raw["problem"], "objectives": {"accuracy": "maximize"}}
         if settings["rerank"]:
             again = {"finetune_steps": STEPS, "finetune_rate": settings["learning_rate"]}
             stage = {
@@ -340,13 +354,20 @@ class Study:
         ]
 
     def pruned(self, seed: int, limit: float) -> list[dict[str, Any]]:
-        """Prune the original by Torch-Pruning and fine-tune it."""
+        """Prune the original by Torch-Pruning and fine-tune it for as many epochs as ours costs in all."""
+        return self._pruned(seed, limit, math.ceil(self.protocol.budget))
+
+    def _pruned(self, seed: int, limit: float, epochs: int) -> list[dict[str, Any]]:
         settings = self.settings["pruned"]
         original = copy.deepcopy(self.original(seed))
         network = torch_pruned(original, limit, self.protocol.shape, global_pruning=settings["global_pruning"])
         rate = settings["learning_rate"]
-        recipe = Recipe(epochs=math.ceil(self.protocol.budget), learning_rate=rate, weight_decay=5e-4)
+        recipe = Recipe(epochs=epochs, learning_rate=rate, weight_decay=5e-4)
         return [self.trained(network, seed, recipe)]
+
+    def pruned_short(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Prune the original by Torch-Pruning and fine-tune it for as many epochs as the last training of ours."""
+        return self._pruned(seed, limit, self.protocol.final_epochs)
 
     def uniform(self, seed: int, limit: float) -> list[dict[str, Any]]:
         """Train the model with uniformly scaled widths from scratch, for the epochs of the original and of ours."""
@@ -441,7 +462,17 @@ def torch_pruned(
     raise RuntimeError("the pruner does not reach the limit")
 
 
-METHODS = ("uniform", "pruned", "ours", "ours_rerank", "ours_steps", "uniform_short", "uniform_budget")
+METHODS = (
+    "uniform",
+    "pruned",
+    "ours",
+    "ours_rerank",
+    "ours_steps",
+    "ours_narrowed",
+    "uniform_short",
+    "uniform_budget",
+    "pruned_short",
+)
 
 
 def main() -> None:

@@ -49,6 +49,16 @@ def register_spaces(register: Register) -> None:
 
 
 @hookimpl
+def register_strategies(register: Register) -> None:
+    """Register ``narrowed_first``."""
+    register(
+        "narrowed_first",
+        "automl_nas_elastic.narrowed_first:NarrowedFirst",
+        summary="the uniformly narrower networks under the constraints, then what another strategy proposes",
+    )
+
+
+@hookimpl
 def register_functions(register: Register) -> None:
     """Offer ``automl_nas.compress``."""
     register(

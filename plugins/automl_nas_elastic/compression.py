@@ -63,11 +63,12 @@ def compress(
 ) -> Compression:
     """Search, train and test a smaller network of a trained one; the original is the first row of the table.
 
-    A search guided by a surrogate finds the best network under the limits, with the weights of the model; each network
-    that it looks at is trained for a few batches before it is scored. The best one is trained to the end, which begins
-    with the weights of the model again, and packaged. With ``supernet_epochs`` the model and narrower networks in it
-    are first trained together (sandwich rule), and the search and the network begin with these weights. With
-    ``space={"importance": "taylor"}``, a few batches of the task decide which channels are important.
+    A search guided by a surrogate finds the best network under the limits, with the weights of the model. It begins
+    with uniformly narrower networks (`narrowed_first`), and each network that it looks at is trained for a few batches
+    before it is scored. The best one is trained to the end, which begins with the weights of the model again, and
+    packaged. With ``supernet_epochs`` the model and narrower networks in it are first trained together (sandwich rule),
+    and the search and the network begin with these weights. With ``space={"importance": "taylor"}``, a few batches of
+    the task decide which channels are important.
 
     Args:
         model: a module with trained weights, or the name of a model; see `from_model`.
@@ -77,8 +78,8 @@ def compress(
         supernet_epochs: of the training of all networks together before the search; 0: none. In a study with small
             networks the search found better networks without it (docs/results/compression.md).
         trials: networks that the search scores.
-        search_steps: batches on which each network of the search is trained before it is scored, by the first metric of
-            the task; 0: none, and the score is the loss. Where a limit leaves a quarter of a network, scores without
+        search_steps: batches on which each network of the search is trained before it is scored by its loss; 0: none.
+            Where a limit leaves a quarter of a network, scores without
             these batches are near chance, and the networks that are found are worse (docs/results/compression.md).
         final_epochs: of the last stage.
         learning_rate: of all trainings, also of the batches of the search.
@@ -168,12 +169,10 @@ def configuration(
     if classes and teacher == "original":
         final["distill"] = {"teacher": "built"}
     evaluator: dict[str, Any] = {"name": "supernet_weights", "weights": artifact}
-    stage = {"name": "search", "strategy": "surrogate", "evaluator": evaluator, "budget": {"trials": trials}}
     if search_steps:
-        metric, direction = next(iter(own_task.metrics.items()))
         evaluator |= {"finetune_steps": search_steps, "finetune_rate": learning_rate}
-        stage["problem"] = {"constraints": dict(limits), "objectives": {metric: direction}}
-    stages.append(stage)
+    strategy = {"name": "narrowed_first", "strategy": "surrogate"}
+    stages.append({"name": "search", "strategy": strategy, "evaluator": evaluator, "budget": {"trials": trials}})
     return {
         "seed": seed,
         "task": task,

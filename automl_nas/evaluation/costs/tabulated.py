@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from automl_nas.errors import PluginError
 from automl_nas.evaluation.costs.additivity import NotAdditiveError, checked_estimate, corner
+from automl_nas.evaluation.costs.by_module import ModuleCosts, NotLocalError
 from automl_nas.evaluation.costs.model import CostModel
 from automl_nas.evaluation.costs.pairwise import architecture_at, pairwise_costs
 from automl_nas.evaluation.costs.table import CostTable
@@ -25,6 +27,7 @@ from automl_nas.streams import stream
 ENUMERABLE = 4096
 """The largest number of architectures of a space that is enumerated to find its extremes without a table."""
 
+_log = logging.getLogger(__name__)
 _RANDOM_STARTS = 2
 _MOST_CACHED = 1 << 16  # costs without a table
 
@@ -53,7 +56,9 @@ class TabulatedCost(CostModel):
     """The cost of another model, from a verified table if the cost is additive, otherwise from the model itself.
 
     The values are those of the model in both cases. The table is built when it is first needed, which takes as many
-    estimates of the model as `CostTable.build`. All methods that need a value raise SpaceError if the model returns
+    estimates of the model as `CostTable.build`. Without a table, costs in whole numbers that are sums of a breakdown
+    are added up from modules that were counted before (`ModuleCosts`), once there were as many estimates as that takes
+    to begin. All methods that need a value raise SpaceError if the model returns
     NaN for an architecture. An architecture that the space excludes costs infinity.
 
     Args:
@@ -77,10 +82,11 @@ class TabulatedCost(CostModel):
         self.metric, self.unit, self.integral = model.metric, model.unit, model.integral  # type: ignore[misc]
         self.noisy = model.noisy  # type: ignore[misc]
         self._model, self._space, self._seed = model, space, seed
-        self._cached_estimate: Callable[[Architecture], float] = lru_cache(maxsize=_MOST_CACHED)(self._checked_estimate)
+        self._cached_estimate = lru_cache(maxsize=_MOST_CACHED)(self._checked_estimate)
         self._checks, self._estimated = checks, 0
         self._table_estimates = checks + sum(len(decision.options) for decision in space.decisions.values())
         self._table: CostTable | None = None
+        self._modules: ModuleCosts | None = None
         self._reason = ""
         self._estimate: Callable[[Architecture], float] = self._first_estimate
         self._extremes: Extremes | None = None
@@ -88,6 +94,18 @@ class TabulatedCost(CostModel):
     def _checked_estimate(self, architecture: Architecture) -> float:
         if self._space.exclusions and not self._space.exclusions.allows(architecture):
             return math.inf
+        if self._modules is not None:
+            try:
+                return self._modules.estimate(architecture)
+            except NotLocalError as error:
+                self._modules = None
+                self._cached_estimate.cache_clear()
+                _log.warning(
+                    "costs '%s' were added up from modules, and one sum was wrong: %s. From here on each network is "
+                    "counted; candidates that were judged before may have had a wrong cost",
+                    self.metric,
+                    error,
+                )
         return checked_estimate(self._model, architecture, allow_infinite=True)
 
     def _first_estimate(self, architecture: Architecture) -> float:
@@ -97,6 +115,16 @@ class TabulatedCost(CostModel):
             return self._cached_estimate(architecture)
         self._prepare()
         return self._estimate(architecture)
+
+    def _untabulated_estimate(self, architecture: Architecture) -> float:
+        self._estimated += 1
+        if self._estimated >= 2 * self._table_estimates:
+            self._estimate = self._cached_estimate
+            try:
+                self._modules = ModuleCosts(self._model, self._space, seed=self._seed, checks=self._checks)
+            except NotLocalError as error:
+                _log.debug("%s: every network is counted: %s", self.metric, error)
+        return self._cached_estimate(architecture)
 
     def _prepare(self) -> None:
         if self._estimate != self._first_estimate:
@@ -119,7 +147,8 @@ class TabulatedCost(CostModel):
             self._estimate = self._table.estimate
         except NotAdditiveError as error:
             self._reason = str(error)
-            self._estimate = self._cached_estimate
+            sums = self.integral and type(self._model).estimate is CostModel.estimate
+            self._estimate = self._untabulated_estimate if sums else self._cached_estimate
 
     @property
     def model(self) -> CostModel:

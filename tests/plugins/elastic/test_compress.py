@@ -112,14 +112,13 @@ def test_stages() -> None:
     (stage,) = raw["stages"]
     assert stage["evaluator"]["weights"] is None and raw["final"]["weights"] == "scratch"
     assert stage["evaluator"]["finetune_steps"] == 20
-    # Which network is best is decided by the task's first metric.
-    constraints = {"flops": "<= 0.8 * largest"}
-    assert stage["problem"] == {"constraints": constraints, "objectives": {"accuracy": "maximize"}}
+    assert stage["strategy"] == {"name": "narrowed_first", "strategy": "surrogate"}
+    assert "problem" not in stage  # the loss decides which network is best
     raw = configuration(digits_network(), "digits", supernet_epochs=2, **settings)
     assert [stage["name"] for stage in raw["stages"]] == ["supernet", "search"]
     assert raw["stages"][1]["evaluator"]["weights"] == "supernet" and raw["final"]["weights"] == "inherited"
     raw = configuration(digits_network(), "digits", search_steps=0, **settings)
-    assert "finetune_steps" not in raw["stages"][0]["evaluator"] and "problem" not in raw["stages"][0]
+    assert "finetune_steps" not in raw["stages"][0]["evaluator"]
     for setting in ("supernet_epochs", "search_steps"):
         with pytest.raises(ConfigurationError, match="at least 0"):
             configuration(digits_network(), "digits", **{setting: -1}, **settings)
