@@ -17,7 +17,7 @@ Names: TypeAlias = tuple[str, ...]
 """Names of the decisions on which modules depend, in the order of the space."""
 
 _COMPARED = 32
-"""One of so many networks is counted though its modules are remembered."""
+"""Of this many networks one is counted though all its modules are remembered."""
 
 
 class NotLocalError(Exception):
