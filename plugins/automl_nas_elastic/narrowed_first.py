@@ -99,7 +99,7 @@ def _narrower(space: SearchSpace, problem: Problem, widths: Widths) -> list[Arch
     if not widths:
         return []
     others = {
-        name: max(decision.options) if isinstance(decision, Ordinal) else decision.options[0]
+        name: decision.options[-1 if isinstance(decision, Ordinal) else 0]
         for name, decision in space.decisions.items()
         if name not in widths
     }

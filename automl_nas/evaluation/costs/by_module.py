@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping
@@ -40,13 +41,16 @@ class ModuleCosts:
         checks: the number of these architectures, which cover all pairs of options.
 
     Raises:
-        NotLocalError: a comparison failed, or a cost is not a whole number.
+        NotLocalError: a comparison failed, a cost is not a whole number, or one module depends on nearly everything.
     """
 
     def __init__(self, model: CostModel, space: SearchSpace, *, seed: int, checks: int) -> None:
         self._model = model
         decisions = space.decisions
         self._of_modules = self._dependencies(decisions)
+        most = max(math.prod(decisions[name].size for name in names) for names in self._of_modules.values())
+        if 2 * most > math.prod(decision.size for decision in decisions.values()):
+            raise NotLocalError("a module has as many combinations of options as there are networks")
         self._remembered: dict[Names, dict[tuple[Value, ...], int]] = {names: {} for names in self._of_modules.values()}
         ends = (corner(decisions, first=True), corner(decisions, first=False))
         for architecture in verification_points(decisions, ends, seed, checks):

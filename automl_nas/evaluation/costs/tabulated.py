@@ -57,8 +57,8 @@ class TabulatedCost(CostModel):
 
     The values are those of the model in both cases. The table is built when it is first needed, which takes as many
     estimates of the model as `CostTable.build`. Without a table, costs in whole numbers that are sums of a breakdown
-    are added up from modules that were counted before (`ModuleCosts`), once there were as many estimates as that takes
-    to begin. All methods that need a value raise SpaceError if the model returns
+    are added up from modules that were counted before (`ModuleCosts`), once there were a few times as many estimates
+    as that takes to begin. All methods that need a value raise SpaceError if the model returns
     NaN for an architecture. An architecture that the space excludes costs infinity.
 
     Args:
@@ -118,7 +118,7 @@ class TabulatedCost(CostModel):
 
     def _untabulated_estimate(self, architecture: Architecture) -> float:
         self._estimated += 1
-        if self._estimated >= 2 * self._table_estimates:
+        if self._estimated >= 3 * self._table_estimates:
             self._estimate = self._cached_estimate
             try:
                 self._modules = ModuleCosts(self._model, self._space, seed=self._seed, checks=self._checks)
