@@ -117,8 +117,7 @@ class TabulatedCost(CostModel):
         return self._estimate(architecture)
 
     def _untabulated_estimate(self, architecture: Architecture) -> float:
-        self._estimated += 1
-        if self._estimated >= 3 * self._table_estimates:
+        if self._cached_estimate.cache_info().misses >= 3 * self._table_estimates:
             self._estimate = self._cached_estimate
             try:
                 self._modules = ModuleCosts(self._model, self._space, seed=self._seed, checks=self._checks)
