@@ -9,14 +9,37 @@ from plugins.elastic.networks import SmallResNet
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import State
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
-from automl_nas.strategy import Problem, Proposal, Trial
+from automl_nas.space import Ordinal, SearchSpace
+from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
 from automl_nas.strategy.problem import parse_constraint
+from automl_nas.testing.ask_tell import AskTellContract
+from automl_nas.testing.toys import ToySpace
 from automl_nas_costs.models import Flops
 from automl_nas_elastic.narrowed_first import NarrowedFirst
 from automl_nas_elastic.space import ElasticSpace
 from automl_nas_evolution.random_search import RandomSearch
+from automl_nas_surrogate.search import SurrogateSearch
 
 SHAPE = (3, 8, 8)
+
+
+class Widths(ToySpace):
+    """The toy space with ordered options whose names are those of widths."""
+
+    def __init__(self, *, blocks: int, options: int) -> None:
+        super().__init__(blocks=blocks, options=options)
+        self._decisions = {f"d{block}.width": Ordinal(tuple(range(1, options + 1))) for block in range(blocks)}
+
+
+class TestTheContract(AskTellContract):
+    def space(self) -> SearchSpace:
+        return Widths(blocks=5, options=4)
+
+    def small_space(self) -> SearchSpace:
+        return Widths(blocks=2, options=3)
+
+    def make(self, space: SearchSpace, problem: Problem, seed: int) -> AskTellStrategy:
+        return NarrowedFirst(space, problem, strategy=SurrogateSearch(space, problem, seed=seed))
 
 
 def make_space(**settings: Any) -> ElasticSpace:
