@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-OURS = ("ours", "ours_rerank", "ours_steps")
+OURS = ("ours", "ours_rerank", "ours_steps", "ours_narrowed")
 
 
 def interval(values: Sequence[float]) -> str:
@@ -34,7 +34,9 @@ def print_report(out: Path) -> None:
         for line in map(json.loads, file.open()):
             roles: dict[str, list[dict[str, Any]]] = {}
             for network in line["networks"]:
-                role = "random" if network.get("role") == "equal" else line["method"]
+                role = line["method"]
+                if network.get("role") == "equal":  # a random network of the cost of this method, with its training
+                    role = "random" if role == "ours" else f"random, {role}"
                 roles.setdefault(role, []).append(network)
             for role, networks in roles.items():
                 cells.setdefault((line["model"], line["limit"], role), {})[line["seed"]] = networks
@@ -43,8 +45,11 @@ def print_report(out: Path) -> None:
         "ours",
         "ours_rerank",
         "ours_steps",
+        "ours_narrowed",
         "random",
+        "random, ours_narrowed",
         "pruned",
+        "pruned_short",
         "uniform",
         "uniform_short",
         "uniform_budget",
