@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
+from automl_nas.onednn_guard import contiguous_if_narrow, is_strided_pointwise
 from automl_nas.space import (
     Choice,
     ChoiceModule,
@@ -124,6 +125,8 @@ def run_with(layer: nn.Module, x: Tensor, quantize: Callable[[Tensor], Tensor]) 
         outputs = F.linear(x, quantize(layer.weight), layer.bias)
     else:
         assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+        if isinstance(layer, nn.Conv2d) and is_strided_pointwise(layer.kernel_size, layer.stride):
+            x = contiguous_if_narrow(x, layer.groups)  # the hook of `guard_convolutions` does not run in this call
         # What torch's own layers for quantisation-aware training call; it also pads.
         outputs = layer._conv_forward(x, quantize(layer.weight), layer.bias)
     return outputs
