@@ -176,5 +176,9 @@ class PeakMemory(TracedCost):
     unit: ClassVar[str] = "bytes"
     follows_memory: ClassVar[bool] = True
 
+    def estimate(self, architecture: Architecture) -> float:
+        """Return the peak in bytes; it is a property of the whole network, so `TabulatedCost` counts each."""
+        return sum(self.breakdown(architecture).values())
+
     def _select(self, counts: Counts) -> Mapping[str, float]:
         return counts.memory

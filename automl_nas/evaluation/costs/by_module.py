@@ -35,7 +35,8 @@ class ModuleCosts:
     is new is counted by the model, and everything that is remembered is compared with it. So is one of 32 others.
 
     Args:
-        model: `CostModel.estimate` must be the sum of the breakdown, in whole numbers.
+        model: `CostModel.estimate` must be the sum of the breakdown, in whole numbers. A model whose modules depend on
+            the whole network, as at the peak of memory, has an `estimate` of its own and is not added up.
         space: of the model, without excluded combinations.
         seed: of the architectures that are compared.
         checks: the number of these architectures, which cover all pairs of options.
@@ -48,7 +49,11 @@ class ModuleCosts:
         self._model = model
         decisions = space.decisions
         self._of_modules = self._dependencies(decisions)
-        most = max(math.prod(decisions[name].size for name in names) for names in self._of_modules.values())
+        most = (
+            max(math.prod(decisions[name].size for name in names) for names in self._of_modules.values())
+            if self._of_modules
+            else 1
+        )
         if 2 * most > math.prod(decision.size for decision in decisions.values()):
             raise NotLocalError("a module has as many combinations of options as there are networks")
         self._remembered: dict[Names, dict[tuple[Value, ...], int]] = {names: {} for names in self._of_modules.values()}
@@ -103,7 +108,7 @@ class ModuleCosts:
 
     def _breakdown(self, architecture: Architecture) -> dict[str, int]:
         breakdown = self._model.breakdown(architecture)
-        whole = {module: int(value) for module, value in breakdown.items() if value == value // 1}
+        whole = {module: int(value) for module, value in breakdown.items() if value >= 0 and value == value // 1}
         if len(whole) != len(breakdown):
-            raise NotLocalError(f"a cost of {architecture.key} is not a whole number")
+            raise NotLocalError(f"a cost of {architecture.key} is not a whole number of at least 0")
         return whole
