@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dso_quality import PROBLEM, Experiment
+from dso_quality import PROBLEM, Experiment, make_parser
 from torch import Tensor
 
 from automl_nas.errors import RunFailedError
@@ -190,11 +190,7 @@ def report(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="an .npz file of the task npz")
-    parser.add_argument("out", type=Path, help="the directory of the JSON files")
-    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="strides of the first convolutions")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(6, 6), help="epochs of phase 1 and phase 2")
+    parser = make_parser(__doc__, "phase 1", "phase 2")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each rule")
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES), help="rules to run")
     parser.add_argument("--report", action="store_true", help="print the tables of existing files and run nothing")

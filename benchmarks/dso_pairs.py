@@ -16,13 +16,12 @@ existing files.
 
 from __future__ import annotations
 
-import argparse
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from dso_quality import Experiment, Row
+from dso_quality import Experiment, Row, make_parser
 from dso_quality_report import Record, interval, load
 from scipy import stats
 
@@ -59,7 +58,7 @@ class PairExperiment(Experiment):
 
     def of_width(self, width: int) -> Experiment:
         """Return the experiment with a final space of this width."""
-        wide = replace(self)
+        wide = copy.copy(self)
         wide.space = self.make_space(width=width, variant="final")
         wide.flops = Flops(wide.space)
         return wide
@@ -129,13 +128,7 @@ def two_samples(first: Sequence[float], second: Sequence[float]) -> str:
 
 def main() -> None:
     """Compute what is missing, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="an .npz file of the task npz")
-    parser.add_argument("out", type=Path, help="the directory of the JSON files")
-    parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="strides of the first convolutions")
-    parser.add_argument(
-        "--epochs", type=int, nargs=3, default=(6, 6, 6), help="epochs of phase 1, phase 2 and retraining"
-    )
+    parser = make_parser(__doc__, "phase 1", "phase 2", "retraining")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     parser.add_argument("--edges", type=float, nargs="+", default=EDGES, help="shares of the edges that are left")
     parser.add_argument("--report", action="store_true", help="print the table of existing files and run nothing")
@@ -146,8 +139,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     experiment = PairExperiment(options.data, options.out, tuple(options.stem_strides), tuple(options.epochs))
     for seed in options.seeds:
-        experiment.residual(RESIDUAL_WIDTH, seed)
-        budget = experiment.record(f"residual-w{RESIDUAL_WIDTH}-s{seed}", dict)["flops"]
+        budget = experiment.residual(RESIDUAL_WIDTH, seed)["flops"]
         for share in options.edges:
             experiment.pair(Row(RULE, share, seed), budget)
 

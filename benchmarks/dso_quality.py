@@ -234,13 +234,13 @@ class Experiment:
             lambda: self.retrain(self.space, self.random(search["flops"], row), row.seed),
         )
 
-    def residual(self, width: int, seed: int) -> None:
-        """Train the residual network of a width."""
+    def residual(self, width: int, seed: int) -> dict[str, Any]:
+        """Train the residual network of a width; return its record."""
         space = self.make_space(width=width, levels=2, operations=("conv3",), sharing="share", variant="final")
         plain = space.validate(
             {"block.conv3_1": ("input",), "block.conv3_2": ("conv3_1",), "block.output": ("conv3_2",)}
         )
-        self.record(f"residual-w{width}-s{seed}", lambda: self.retrain(space, plain, seed))
+        return self.record(f"residual-w{width}-s{seed}", lambda: self.retrain(space, plain, seed))
 
 
 def rows(strengths: Sequence[float], seeds: int) -> list[Row]:
@@ -249,14 +249,19 @@ def rows(strengths: Sequence[float], seeds: int) -> list[Row]:
     return [Row(schedule, k, seed) for k, seed in pairs for schedule in SCHEDULES]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str | None, *phases: str) -> argparse.ArgumentParser:
+    """Return a parser of what all studies of DSO-NAS are given: data, folder, strides, and epochs of each phase."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="an .npz file of the task npz")
     parser.add_argument("out", type=Path, help="the directory of the JSON files")
     parser.add_argument("--stem-strides", type=int, nargs="+", default=(1,), help="strides of the first convolutions")
-    parser.add_argument(
-        "--epochs", type=int, nargs=3, default=(6, 6, 6), help="epochs of phase 1, phase 2 and retraining"
-    )
+    text = f"epochs of {', '.join(phases[:-1])} and {phases[-1]}"
+    parser.add_argument("--epochs", type=int, nargs=len(phases), default=(6,) * len(phases), help=text)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser(__doc__, "phase 1", "phase 2", "retraining")
     parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="strengths k of the penalties")
     parser.add_argument(
         "--seeds", type=int, default=SEEDS, help=f"seeds at strength {MIDDLE:g}; the other strengths have one"
