@@ -178,7 +178,7 @@ class PeakMemory(TracedCost):
 
     def estimate(self, architecture: Architecture) -> float:
         """Return the peak in bytes; it is a property of the whole network, so `TabulatedCost` counts each."""
-        return sum(self.breakdown(architecture).values())
+        return super().estimate(architecture)
 
     def _select(self, counts: Counts) -> Mapping[str, float]:
         return counts.memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast, final
 
@@ -111,10 +111,9 @@ def _narrower(space: SearchSpace, problem: Problem, widths: Widths) -> list[Arch
     for share in shares:
         values = {name: _largest(options, share * options[-1]) for name, options in widths.items()}
         if feasible(values):
-            filled = [
-                _filled(values, widths, order, feasible)
-                for order in (_in_turn(widths, False), _in_turn(widths, True), _by_ratio(widths, share))
-            ]
+            names = list(widths)
+            by_ratio = sorted(names, key=lambda name: values[name] / (share * widths[name][-1]))
+            filled = [_filled(values, widths, order, feasible) for order in (names, names[::-1], by_ratio)]
             architectures = [space.validate({**others, **each}) for each in filled]
             return list({space.canonical(each): each for each in architectures}.values())
     return []
@@ -127,21 +126,13 @@ def _largest(options: Sequence[float], most: float) -> float:
 def _filled(
     values: Mapping[str, float],
     widths: Widths,
-    order: Callable[[Mapping[str, float]], Iterator[str]],
+    order: Sequence[str],
     feasible: Callable[[Mapping[str, float]], bool],
 ) -> dict[str, float]:
     """Return the values after each width was increased by one option, in an order, if the constraints allow it."""
     filled = dict(values)
-    for name in order(values):
+    for name in order:
         larger = [each for each in widths[name] if each > filled[name]]
         if larger and feasible(filled | {name: larger[0]}):
             filled[name] = larger[0]
     return filled
-
-
-def _in_turn(widths: Widths, backwards: bool) -> Callable[[Mapping[str, float]], Iterator[str]]:
-    return lambda values: reversed(list(widths)) if backwards else iter(widths)
-
-
-def _by_ratio(widths: Widths, share: float) -> Callable[[Mapping[str, float]], Iterator[str]]:
-    return lambda values: iter(sorted(widths, key=lambda name: values[name] / (share * widths[name][-1])))

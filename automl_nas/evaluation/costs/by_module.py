@@ -49,12 +49,8 @@ class ModuleCosts:
         self._model = model
         decisions = space.decisions
         self._of_modules = self._dependencies(decisions)
-        most = (
-            max(math.prod(decisions[name].size for name in names) for names in self._of_modules.values())
-            if self._of_modules
-            else 1
-        )
-        if 2 * most > math.prod(decision.size for decision in decisions.values()):
+        combinations = (math.prod(decisions[name].size for name in names) for names in self._of_modules.values())
+        if 2 * max(combinations, default=1) > math.prod(decision.size for decision in decisions.values()):
             raise NotLocalError("a module has as many combinations of options as there are networks")
         self._remembered: dict[Names, dict[tuple[Value, ...], int]] = {names: {} for names in self._of_modules.values()}
         ends = (corner(decisions, first=True), corner(decisions, first=False))

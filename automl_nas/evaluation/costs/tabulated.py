@@ -58,8 +58,8 @@ class TabulatedCost(CostModel):
     The values are those of the model in both cases. The table is built when it is first needed, which takes as many
     estimates of the model as `CostTable.build`. Without a table, costs in whole numbers that are sums of a breakdown
     are added up from modules that were counted before (`ModuleCosts`), once there were a few times as many estimates
-    as that takes to begin. All methods that need a value raise SpaceError if the model returns
-    NaN for an architecture. An architecture that the space excludes costs infinity.
+    as that takes to begin. All methods that need a value raise SpaceError if the model returns NaN for an
+    architecture. An architecture that the space excludes costs infinity.
 
     Args:
         model: any cost model of the space.
