@@ -44,6 +44,16 @@ TRIALS, RECALIBRATION, RERANKED, STEPS, BATCH = 30, 256, 6, 20, 64
 FORWARD = 1 / 3  # of a pass forward and backward
 LIMITS = (0.5, 0.25)
 SPACE: dict[str, Any] = {"granularity": 4, "widths": (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)}
+NARROWED: dict[str, Any] = {
+    "space": {"granularity": 2, "widths": tuple(each / 16 for each in range(4, 17))},
+    "narrowed": True,
+}
+"""Settings of ours: uniformly narrower networks come first, losses are compared, and widths have fine steps."""
+
+
+def images_of_trial(search_steps: int) -> float:
+    """Return what a network of the search costs, in images forward and backward."""
+    return search_steps * BATCH + (RECALIBRATION + SEARCH) * FORWARD
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,7 @@ class Protocol:
     def budget(self) -> float:
         """What ours costs, in epochs forward and backward."""
         ours = self.settings["ours"]
-        images = ours["search_steps"] * BATCH + (RECALIBRATION + SEARCH) * FORWARD
-        return float(ours["trials"] * images / self.train + self.final_epochs)
+        return float(ours["trials"] * images_of_trial(ours["search_steps"]) / self.train + self.final_epochs)
 
 
 PLAIN = {"trials": TRIALS, "search_steps": 0, "rerank": 0}
@@ -297,9 +306,17 @@ class Study:
         Widths have steps of a sixteenth and are even numbers. The search looks at half as many networks as ours, and
         the last training is an epoch longer, which costs about as much.
         """
-        space = {"granularity": 2, "widths": tuple(each / 16 for each in range(4, 17))}
-        settings = {**self.settings["ours"], "trials": TRIALS, "space": space, "narrowed": True}
+        settings = {**self.settings["ours"], **NARROWED, "trials": TRIALS}
         return self._compressed(seed, limit, "ours_narrowed", settings, self.protocol.final_epochs + 1)
+
+    def ours_equal(self, seed: int, limit: float) -> list[dict[str, Any]]:
+        """Compress the original as `ours_narrowed` does, for the epochs of Torch-Pruning, of which the search has one.
+
+        The search looks at as many networks as that one epoch of images allows.
+        """
+        settings = {**self.settings["ours"], **NARROWED}
+        settings["trials"] = int(self.protocol.train / images_of_trial(settings["search_steps"]))
+        return self._compressed(seed, limit, "ours_equal", settings, math.ceil(self.protocol.budget) - 1)
 
     def _compressed(
         self, seed: int, limit: float, method: str, settings: Mapping[str, Any], epochs: int
@@ -469,6 +486,7 @@ METHODS = (
     "ours_rerank",
     "ours_steps",
     "ours_narrowed",
+    "ours_equal",
     "uniform_short",
     "uniform_budget",
     "pruned_short",

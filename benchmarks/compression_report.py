@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-OURS = ("ours", "ours_rerank", "ours_steps", "ours_narrowed")
+OURS = ("ours", "ours_rerank", "ours_steps", "ours_narrowed", "ours_equal")
 
 
 def interval(values: Sequence[float]) -> str:
@@ -46,8 +46,10 @@ def print_report(out: Path) -> None:
         "ours_rerank",
         "ours_steps",
         "ours_narrowed",
+        "ours_equal",
         "random",
         "random, ours_narrowed",
+        "random, ours_equal",
         "pruned",
         "pruned_short",
         "uniform",
