@@ -1,6 +1,6 @@
 """How well the supernets of `supernet_remedies.py` rank: the tables of its records.
 
-    python benchmarks/supernet_remedies_report.py OUT/records.jsonl [--resamples 200] [--derived]
+    python benchmarks/supernet_remedies_report.py OUT/records.jsonl [--resamples 200] [--derived] [--orders]
 
 A row is a set of weights: the mean over its seeds of Kendall's tau (mean over the orders of tied networks) over all
 networks, in the true top half, and within fifths and tenths of like FLOPs; precision and best rank at 10. The second
@@ -12,6 +12,9 @@ an additive model fitted to the losses (and one with pairs of consecutive layers
 the mean loss of networks that are equal. Then for the additive model: how well it orders all 3,969 distinct networks
 when it is fitted to some of the scored ones, and the network that it picks under limits on FLOPs, beside the networks
 with the most FLOPs and with the most layers.
+
+``--orders`` compares ways to order all distinct networks by the losses of one supernet, for records of all networks:
+the loss, its additive model, the sum of their ranks, and each with a share of the ranks of FLOPs; and what each picks.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ DRAWS = 20
 """Draws of the networks to which an additive model is fitted."""
 LIMITS = (45.6, 55.4, 65.5)
 """Limits on FLOPs in millions: quarters of the table."""
+FREE_SHARE = 0.3
+"""The weight of the ranks of FLOPs beside those of a score."""
 COLUMNS = ("overall", "top half", "fifths", "tenths", "precision at 10", "best rank at 10")
 
 
@@ -70,6 +75,10 @@ class Networks:
     def with_layers(self, scores: Values) -> Values:
         """Return the sum of the ranks of the scores and of the number of layers."""
         return mean_ranks(scores) + mean_ranks(self.free["layers"])
+
+    def with_flops(self, scores: Values) -> Values:
+        """Return the sum of the ranks of the scores and a share of those of FLOPs."""
+        return mean_ranks(scores) + FREE_SHARE * mean_ranks(self.free["flops"])
 
     def effects(self, scores: Values, rows: Rows) -> AdditiveModel:
         """Return the additive model of the scores of some of the networks."""
@@ -171,6 +180,58 @@ def additive_report(runs: Sequence[tuple[Networks, Values]], everything: Network
             print(f"| <= {limit}M | {seed} | {picked:.2f}, {rank} of {len(allowed)} | {shown} |")
 
 
+def orders_report(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print how each order by the losses of one supernet ranks all distinct networks, and what it picks."""
+    networks = Networks(sorted(set(map(NASBenchMacro().canonical_code, all_codes()))))
+    for name, group in grouped(records):
+        runs: dict[str, list[tuple[int, Values]]] = {}
+        for record in group:
+            losses = dict(zip(record["codes"], record["loss"], strict=True))
+            if missing := [code for code in networks.codes if code not in losses]:
+                raise SystemExit(
+                    f"{name}, seed {record['seed']}: {len(missing)} networks have no loss; score with --all"
+                )
+            own = -np.array([losses[code] for code in networks.codes])
+            additive = networks.additive(own)
+            both = mean_ranks(own) + mean_ranks(additive)
+            for label, scores in (("loss", own), ("additive model", additive), ("both", both)):
+                runs.setdefault(label, []).append((record["seed"], scores))
+                runs.setdefault(f"{label}, FLOPs", []).append((record["seed"], networks.with_flops(scores)))
+        print(f"\n{name}, all {len(networks.codes):,} distinct networks\n")
+        print(f"| order | seed | {' | '.join(COLUMNS)} |\n|---|---{'|---' * len(COLUMNS)}|")
+        for label, scored in runs.items():
+            measured = {seed: networks.measures(scores) for seed, scores in scored}
+            for seed, values in {**measured, "mean": np.mean(list(measured.values()), axis=0)}.items():
+                shown = " | ".join(f"{value:.3f}" for value in values[:5])
+                print(f"| {label} | {seed} | {shown} | {values[5]:.1f} |", flush=True)
+        _print_picks(networks, runs)
+
+
+def _print_picks(networks: Networks, runs: Mapping[str, Sequence[tuple[int, Values]]]) -> None:
+    """Print the network that each order picks under each limit, beside those that are picked without a supernet."""
+    flops, layers, truth = networks.free["flops"], networks.free["layers"], networks.truth
+    print(
+        "\n| order | seed | FLOPs | picked: true accuracy, rank | most FLOPs | most layers | best | better than both |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for label, scored in runs.items():
+        wins = 0
+        for seed, scores in scored:
+            for limit in LIMITS:
+                allowed = np.flatnonzero(flops <= limit * 1e6)
+                picked = truth[allowed[np.argmax(scores[allowed])]]
+                rank = 1 + int((truth[allowed] > picked).sum())
+                largest = truth[allowed[np.argmax(flops[allowed])]]
+                deepest = truth[allowed[layers[allowed] == layers[allowed].max()]].mean()  # the mean over the ties
+                better = picked > max(largest, deepest)
+                wins += better
+                print(
+                    f"| {label} | {seed} | <= {limit}M | {picked:.2f}, {rank} of {len(allowed)} | {largest:.2f} "
+                    f"| {deepest:.2f} | {truth[allowed].max():.2f} | {'yes' if better else 'no'} |"
+                )
+        print(f"| {label} | all | | | | | | {wins} of {len(scored) * len(LIMITS)} |")
+
+
 def report(records: Sequence[Mapping[str, Any]], resamples: int, derived: bool) -> None:
     """Print the tables."""
     head = f"| | {' | '.join(COLUMNS)} | seeds |\n|---{'|---' * (len(COLUMNS) + 1)}|"
@@ -198,11 +259,16 @@ def report(records: Sequence[Mapping[str, Any]], resamples: int, derived: bool) 
             if ": " not in name and len(networks.codes) < networks.space.size:
                 print(f"\n{name}: additive model, all {len(everything.codes):,} distinct networks\n")
                 additive_report([(networks, one) for one in scores], everything)
-    for title, with_layers in (("score", False), ("ranks of score and layers added", True)):
+    changes: dict[str, Callable[[Networks, Values], Values]] = {
+        "score": lambda _, scores: scores,
+        "ranks of score and layers added": Networks.with_layers,
+    }
+    if derived:
+        changes[f"ranks of score and {FREE_SHARE} of those of FLOPs added"] = Networks.with_flops
+    for title, changed_by in changes.items():
         print(f"\n{title}\n\n{head}")
         for name, (networks, scores) in rows.items():
-            shown = [networks.with_layers(one) for one in scores] if with_layers else scores
-            print(row(name, networks, shown, resamples), flush=True)
+            print(row(name, networks, [changed_by(networks, one) for one in scores], resamples), flush=True)
     print(f"\nrivals\n\n{head}")
     for networks in samples.values():
         count = f"{len(networks.codes):,} networks"
@@ -218,9 +284,14 @@ def main() -> None:
     parser.add_argument("records", type=Path, nargs="+")
     parser.add_argument("--resamples", type=int, default=200, help="bootstrap resamples of an interval; 0: none")
     parser.add_argument("--derived", action="store_true", help="also scores computed from the recorded ones")
+    parser.add_argument("--orders", action="store_true", help="only orders of all networks, and what they pick")
     arguments = parser.parse_args()
     lines = [line for file in arguments.records for line in file.read_text(encoding="utf-8").splitlines()]
-    report([json.loads(line) for line in lines], arguments.resamples, arguments.derived)
+    records = [json.loads(line) for line in lines]
+    if arguments.orders:
+        orders_report(records)
+    else:
+        report(records, arguments.resamples, arguments.derived)
 
 
 if __name__ == "__main__":
