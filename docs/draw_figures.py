@@ -11,10 +11,12 @@ Each figure has a light background of its own, so that it can be read on light a
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -336,10 +338,15 @@ def architecture() -> Figure:
     return figure
 
 
-def first_table(page: str) -> list[list[str]]:
-    """Return the cells of the first table of a page of results, the head first, without the line below it."""
+def table(page: str, beginning: str = "|") -> list[list[str]]:
+    """Return the cells of a table of a page of results, the head first, without the line below it.
+
+    Args:
+        page: the file's name.
+        beginning: of the head's line; the first table that has it is returned.
+    """
     lines = (FOLDER / "results" / page).read_text(encoding="utf-8").splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    first = next(number for number, line in enumerate(lines) if line.startswith(beginning))
     rows = []
     for line in lines[first:]:
         if not line.startswith("|"):
@@ -350,7 +357,7 @@ def first_table(page: str) -> list[list[str]]:
 
 def supernet_ranks() -> Figure:
     """Kendall's tau of each way to order networks, from the table of the page; bars are its 95 % intervals."""
-    head, *rows = first_table("supernets.md")
+    head, *rows = table("supernets.md")
     left, panel, gap, top, step = 330, 170, 22, 66, 34
     width, height = left + 3 * (panel + gap), top + step * len(rows) + 16
     figure = Figure(width, height, "Kendall's tau with the true accuracy of each way to order networks")
@@ -375,12 +382,59 @@ def supernet_ranks() -> Figure:
     return figure
 
 
+def lambda_gradient() -> Figure:
+    """The gradient of lambda over phase 2 of DSO-NAS, from the table of the page: its radial part, and its noise."""
+    rows = table("sparsity.md", "| rule | at |")[1:]
+    top, height, panel, left = 84, 220, 300, 76
+    figure = Figure(left + 2 * panel + 230, top + height + 56, "Radial part and noise of the gradient of lambda")
+    colors = {"`l1`": "#2f6fd0", "`hoyer`": "#c9701c", "`sensitivity`": "#2d8f55"}
+
+    def draw(start: float, column: int, low: float, high: float, color: str, rule: str, log: bool) -> None:
+        points = []
+        for row in rows:
+            if row[0] == rule:
+                value = math.log10(float(row[column])) if log else float(row[column])
+                points.append((start + panel * 0.9 * float(row[1]), top + height * (high - value) / (high - low)))
+        for (x1, y1), (x2, y2) in pairwise(points):
+            figure.line(x1, y1, x2, y2, color=color, width=2)
+        for x, y in points:
+            figure.point(x, y, color=color)
+
+    titles = ("radial share of the gradient", "signal to noise of the tangential part")
+    for number, (title, low, high) in enumerate(zip(titles, (-7, 0), (0, 4), strict=True)):
+        start = left + number * (panel + 70)
+        figure.text(start + panel * 0.45, 36, title, bold=True, size=14)
+        for tick in range(low, high + 1):
+            y = top + height * (high - tick) / (high - low)
+            figure.line(start, y, start + panel * 0.9, y, color="#e3e7ee")
+            label = "1" if not number and tick == 0 else f"1e{tick}" if not number else f"{tick}"
+            figure.text(start - 8, y + 4, label, size=11, anchor="end", color=MUTED)
+        for share in (0.0, 0.3, 0.6, 0.9):
+            figure.text(start + panel * 0.9 * share, top + height + 20, f"{100 * share:.0f} %", size=11, color=MUTED)
+        figure.text(start + panel * 0.45, top + height + 42, "of phase 2", size=12, color=MUTED)
+        for rule, color in colors.items():
+            draw(start, 2 + 2 * number, low, high, color, rule, log=not number)
+        if not number:
+            draw(start, 3, low, high, LINE, "`l1`", log=True)
+        else:
+            y = top + height * (high - 1) / (high - low)
+            figure.line(start, y, start + panel * 0.9, y, color=LINE, width=2)
+    right = left + 2 * panel + 66
+    for place, (name, color) in enumerate(colors.items()):
+        figure.point(right, top + 24 * place + 10, color=color)
+        figure.text(right + 12, top + 24 * place + 15, name.strip("`"), anchor="start")
+    for place, text in enumerate(("grey: a random direction", "(left), and 1, which is", "no signal (right)")):
+        figure.text(right - 5, top + 100 + 18 * place, text, anchor="start", size=12, color=MUTED)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "concepts/architecture.svg": architecture,
     "concepts/pipeline.svg": pipeline,
     "concepts/selections.svg": selections,
     "concepts/survival.svg": survival,
     "concepts/plugins.svg": plugins,
+    "results/lambda_gradient.svg": lambda_gradient,
     "results/supernet_ranks.svg": supernet_ranks,
 }
 """File -> the function that draws it."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
-from automl_nas.space.decisions import Decision, Ordinal, plain_options
+from automl_nas.space.decisions import Decision, Ordinal
 from automl_nas.space.modules.choice import ChoiceModule, ModuleResolver, ResolvedChoice
 from automl_nas.space.modules.copying import shallow_copy
 from automl_nas.space.modules.elastic_layers.kernels import KernelTransformation, centre, check_kernels
 from automl_nas.space.modules.elastic_layers.slices import Transform, check_width, plain_layer
-
-WidthRule: TypeAlias = Callable[[int], int]
-"""Number of input channels -> number of output channels; it must not decrease."""
+from automl_nas.space.modules.elastic_layers.widths import OutputWidth, WidthRule
 
 KERNEL = "kernel"
 """The last part of the name of a decision about a kernel."""
@@ -70,25 +67,15 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         kernels: Sequence[int] = (),
         kernel_transformation: bool = False,
     ) -> None:
-        if not isinstance(out_channels, Iterable):
-            out_channels = _width(out_channels)
-        options = _option_widths(out_channels)
-        widths = [_largest(width, in_channels) for width in options.values()]
-        if not widths:
-            raise SpaceError("an ElasticConv2d needs at least one output width")
-        if min(widths) < 1:
-            raise SpaceError(f"the output widths of an ElasticConv2d must be at least 1, not {min(widths)}")
-        if groups != 1 and (groups != in_channels or widths != [in_channels] or callable(out_channels)):
+        width = OutputWidth(out_channels, "an ElasticConv2d", in_channels)
+        if groups != 1 and (groups != in_channels or width.fixed != in_channels):
             raise SpaceError(
                 "an ElasticConv2d needs groups=1, or must be depthwise without a decision (groups == in_channels == "
                 f"out_channels), not groups={groups} with {in_channels} -> {out_channels}"
             )
-        nn.Conv2d.__init__(self, in_channels, max(widths), kernel_size, stride, padding, dilation, groups, bias)
+        nn.Conv2d.__init__(self, in_channels, width.largest, kernel_size, stride, padding, dilation, groups, bias)
         self._init_choice(name)
-        self._options = options
-        self._widths = (
-            Ordinal(plain_options(out_channels, "an ElasticConv2d")) if isinstance(out_channels, Iterable) else None
-        )
+        self._output = width
         self._kernels: Ordinal | None = None
         self.transformation: KernelTransformation | None = None
         if kernels:
@@ -99,17 +86,13 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         elif kernel_transformation:
             raise SpaceError("the kernel transformation of an ElasticConv2d needs kernels to choose from")
         # Of a view: what was selected. A width that follows the input is known when the input is.
-        self._active_width: int | WidthRule | None = None
+        self._active_width = width.fixed
         self._active_kernel: int | None = None
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return the decisions about the width and the kernel, if there are several."""
-        decisions: dict[str, Decision] = {}
-        if self._widths is not None:
-            decisions[""] = self._widths
-        if self._kernels is not None:
-            decisions[KERNEL] = self._kernels
-        return decisions
+        kernels = {} if self._kernels is None else {KERNEL: self._kernels}
+        return {**self._output.decisions(), **kernels}
 
     def view(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return the convolution with its output width and its kernel set."""
@@ -138,8 +121,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove options from the decisions; the weights keep their shape, so that they stay the same Parameters."""
-        if self._widths is not None:
-            self._widths = Ordinal(live[""])
+        self._output.prune_to(live)
         if self._kernels is not None:
             self._kernels = Ordinal(live[KERNEL])
 
@@ -150,8 +132,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             x: the input.
             transform: applied to these weights first, such as a quantiser; None: they are used as they are.
         """
-        undecided = self._widths is not None and self._active_width is None
-        if undecided or (self._kernels is not None and self._active_kernel is None):
+        if self._active_width is None or (self._kernels is not None and self._active_kernel is None):
             self.raise_unresolved()
         inputs = x.shape[1]
         weight, bias = self._slices(inputs, self._outputs(inputs))
@@ -162,20 +143,16 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
 
     def _selected(self, choices: Mapping[str, ResolvedChoice]) -> ElasticConv2d:
         """Return a view: itself if nothing is decided."""
-        for key, choice in choices.items():
-            if choice.weights is not None:
-                what, name = ("kernel", f"{self.path}.{KERNEL}") if key else ("width", self.path)
-                raise SpaceError(
-                    f"the {what} '{name}' takes values only, since "
-                    + ("kernels share their weights" if key else "outputs of different widths cannot be weighted")
-                    + " (ModuleSpace.weighable contains the decisions that can)"
-                )
+        if KERNEL in choices and choices[KERNEL].weights is not None:
+            raise SpaceError(
+                f"the kernel '{self.path}.{KERNEL}' takes values only, since kernels share their weights "
+                "(ModuleSpace.weighable contains the decisions that can)"
+            )
         if not choices:
             return self
         twin = shallow_copy(self)
         assert isinstance(twin, ElasticConv2d)
-        if "" in choices:
-            twin._active_width = self._options[choices[""].options[0]]
+        twin._active_width = self._output.selected(choices, self.path)
         if KERNEL in choices:
             kernel = choices[KERNEL].options[0]
             assert isinstance(kernel, int)
@@ -185,10 +162,8 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
     def _outputs(self, inputs: int) -> int:
         if self.groups != 1:
             return inputs
-        width = self._active_width
-        if width is None:
-            (width,) = self._options.values()
-        return width(inputs) if callable(width) else width
+        assert self._active_width is not None
+        return self._output.of(self._active_width, inputs)
 
     def _slices(self, inputs: int, outputs: int) -> tuple[Tensor, Tensor | None]:
         check_width(self.path, inputs, self.in_channels)
@@ -210,27 +185,3 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
             return self.padding
         less = (self.kernel_size[0] - self._active_kernel) // 2
         return tuple(pad - less * step for pad, step in zip(self.padding, self.dilation, strict=True))
-
-
-def _option_widths(
-    out_channels: int | WidthRule | Sequence[int] | Mapping[Scalar, int | WidthRule],
-) -> dict[Scalar, int | WidthRule]:
-    """Return option of the decision -> number of output channels, or the rule; one entry if nothing is decided."""
-    if not isinstance(out_channels, Iterable):
-        return {0: out_channels}
-    options = plain_options(out_channels, "an ElasticConv2d")
-    widths = out_channels.values() if isinstance(out_channels, Mapping) else out_channels
-    return dict(zip(options, map(_width, widths), strict=True))
-
-
-def _width(number: object) -> int | WidthRule:
-    if callable(number):
-        return number
-    try:
-        return operator.index(number)  # type: ignore[arg-type]
-    except TypeError:
-        raise SpaceError(f"the output widths of an ElasticConv2d are whole numbers, not {number!r}") from None
-
-
-def _largest(width: int | WidthRule, inputs: int) -> int:
-    return width(inputs) if callable(width) else width

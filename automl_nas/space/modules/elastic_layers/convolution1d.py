@@ -148,7 +148,7 @@ class ElasticConv1d(ChoiceModule, nn.Conv1d):
                     f"the {key} '{self.path}.{key}' takes values only, since its options share their weights "
                     "(ModuleSpace.weighable contains the decisions that can)"
                 )
-            number = choice.options[0] if key else self._output.number(choices, self.path)
+            number = choice.options[0] if key else self._output.of(self._output.selected(choices, self.path))
             assert isinstance(number, int)
             selected[key] = number
         twin = shallow_copy(self)

@@ -41,7 +41,7 @@ class ElasticEmbedding(ChoiceModule, nn.Embedding):
         nn.Embedding.__init__(self, num_embeddings, width.largest, padding_idx)
         self._init_choice(name)
         self._output = width
-        self._active = width.fixed
+        self._active = None if width.decisions() else width.largest
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return the decision about the width, if there are several widths."""
@@ -51,12 +51,12 @@ class ElasticEmbedding(ChoiceModule, nn.Embedding):
         """Return the table with its width set."""
         twin = shallow_copy(self)
         assert isinstance(twin, ElasticEmbedding)
-        twin._active = self._output.number(choices, self.path)
+        twin._active = self._output.of(self._output.selected(choices, self.path))
         return twin
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Embedding`` with copies of the entries in use."""
-        width = int(self._output.number(choices, self.path))
+        width = self._output.of(self._output.selected(choices, self.path))
         with torch.device("meta"):
             plain = nn.Embedding(self.num_embeddings, width, self.padding_idx)
         plain.weight = nn.Parameter(self.weight[:, :width].detach().clone(), self.weight.requires_grad)
@@ -74,4 +74,4 @@ class ElasticEmbedding(ChoiceModule, nn.Embedding):
         """Return the first entries of the tokens' vectors."""
         if self._active is None:
             self.raise_unresolved()
-        return F.embedding(tokens, self.weight[:, : int(self._active)], self.padding_idx)
+        return F.embedding(tokens, self.weight[:, : self._active], self.padding_idx)

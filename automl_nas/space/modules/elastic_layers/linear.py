@@ -45,7 +45,9 @@ class ElasticLinear(ChoiceModule, nn.Linear):
         name: str | None = None,
         times_input: bool = False,
     ) -> None:
-        width = OutputWidth(out_features, "an ElasticLinear", in_features if times_input else None)
+        width = OutputWidth(
+            out_features, "an ElasticLinear", in_features if times_input else None, times_input=times_input
+        )
         nn.Linear.__init__(self, in_features, width.largest, bias)
         self._init_choice(name)
         self._output = width
@@ -61,13 +63,13 @@ class ElasticLinear(ChoiceModule, nn.Linear):
             return self
         twin = shallow_copy(self)
         assert isinstance(twin, ElasticLinear)
-        twin._active = self._output.number(choices, self.path)
+        twin._active = self._output.selected(choices, self.path)
         return twin
 
     def extract(self, choices: Mapping[str, ResolvedChoice], resolver: ModuleResolver) -> nn.Module:
         """Return a plain ``nn.Linear`` with copies of the rows and columns in use."""
         inputs = resolver.input_shape(self)[-1]
-        outputs = self._output.of(self._output.number(choices, self.path), inputs)
+        outputs = self._output.of(self._output.selected(choices, self.path), inputs)
         return plain_layer(
             lambda: nn.Linear(inputs, outputs, self.bias is not None),
             self,

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.modules.choice import ModuleResolver, ResolvedChoice
-from automl_nas.space.modules.elastic_layers.convolution import WidthRule
 from automl_nas.space.modules.elastic_layers.following import FollowingLayer
 from automl_nas.space.modules.elastic_layers.slices import check_width, plain_layer
+from automl_nas.space.modules.elastic_layers.widths import WidthRule
 from automl_nas.space.modules.weighted_sum import call_module, finish
 
 

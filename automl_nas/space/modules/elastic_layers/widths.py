@@ -1,9 +1,9 @@
-"""The output width of an elastic layer: fixed, or a decision; in channels, or in multiples of the input's width."""
+"""The output width of an elastic layer: fixed, or a decision; a number of channels, or one that follows the input's."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, final
 
 from automl_nas.errors import SpaceError
@@ -11,7 +11,13 @@ from automl_nas.space.architecture import Scalar
 from automl_nas.space.decisions import Decision, Ordinal, plain_options
 from automl_nas.space.modules.choice import ResolvedChoice
 
-WidthOptions: TypeAlias = "float | Sequence[float] | Mapping[Scalar, float]"
+WidthRule: TypeAlias = Callable[[int], int]
+"""Number of input channels -> number of output channels; it must not decrease."""
+
+Width: TypeAlias = "float | WidthRule"
+"""A width, a multiple of the input's width, or a function of it."""
+
+WidthOptions: TypeAlias = "Width | Sequence[Width] | Mapping[Scalar, Width]"
 
 
 @final
@@ -19,11 +25,12 @@ class OutputWidth:
     """The output width of a layer and the decision about it.
 
     Args:
-        options: a number: no decision; an increasing sequence of numbers: an `Ordinal` of these; option -> number: an
-            `Ordinal` of the options.
+        options: a number or function: no decision; an increasing sequence of numbers: an `Ordinal` of these; option ->
+            number or function: an `Ordinal` of the options.
         owner: the class of the layer with its article, for the messages of errors.
-        largest_input: the layer's largest input width, if the numbers are multiples of the input's width; None: they
-            are widths.
+        largest_input: the layer's largest input width, if widths may be functions of the input's width; None: they are
+            numbers.
+        times_input: numbers are multiples of the input's width, and not widths.
 
     Raises:
         SpaceError: there is no number, a width is not a whole number, or one is below 1.
@@ -32,64 +39,70 @@ class OutputWidth:
         largest: the largest output width.
     """
 
-    def __init__(self, options: WidthOptions, owner: str, largest_input: int | None = None) -> None:
-        self._multiples = largest_input is not None
-        self._numbers: dict[Scalar | None, float]
+    def __init__(
+        self, options: WidthOptions, owner: str, largest_input: int | None = None, *, times_input: bool = False
+    ) -> None:
+        self._multiples, self._owner = times_input, owner
+        self._widths: dict[Scalar | None, Width]
         self._decision: Ordinal | None = None
         if isinstance(options, Iterable):
             names = plain_options(options, owner)
-            numbers = list(options.values() if isinstance(options, Mapping) else options)
+            widths = list(options.values() if isinstance(options, Mapping) else options)
             if not names:
                 raise SpaceError(f"{owner} needs at least one output width")
             self._decision = Ordinal(names)
-            self._numbers = dict(zip(names, numbers, strict=True))
+            self._widths = dict(zip(names, widths, strict=True))
         else:
-            self._numbers = {None: options}
-        for option, number in self._numbers.items():
-            self._numbers[option] = _multiple(number, owner) if self._multiples else _whole(number, owner)
-        widths = [self._width(number, largest_input or 0) for number in self._numbers.values()]
-        if min(widths) < 1:
-            raise SpaceError(f"the output widths of {owner} must be at least 1, not {min(widths)}")
-        self.largest = max(widths)
+            self._widths = {None: options}
+        for option, width in self._widths.items():
+            if largest_input is None or not callable(width):
+                self._widths[option] = _multiple(width, owner) if times_input else _whole(width, owner)
+        largest = [self._of(width, largest_input or 0) for width in self._widths.values()]
+        if min(largest) < 1:
+            raise SpaceError(f"the output widths of {owner} must be at least 1, not {min(largest)}")
+        self.largest = max(largest)
 
     def decisions(self) -> Mapping[str, Decision]:
         """Return the decision, if there is one."""
         return {} if self._decision is None else {"": self._decision}
 
-    def number(self, choices: Mapping[str, ResolvedChoice], path: str) -> float:
-        """Return the number that a selection holds: a width or a multiple.
+    def selected(self, choices: Mapping[str, ResolvedChoice], path: str) -> Width:
+        """Return what a selection holds: a width, a multiple, or a function.
 
         Raises:
             SpaceError: the width is weighted.
         """
         if self._decision is None:
-            return self._numbers[None]
+            return self._widths[None]
         choice = choices[""]
         if choice.weights is not None:
             raise SpaceError(
                 f"the width '{path}' takes values only, since outputs of different widths cannot be weighted "
                 "(ModuleSpace.weighable contains the decisions that can)"
             )
-        return self._numbers[choice.options[0]]
+        return self._widths[choice.options[0]]
 
     @property
-    def fixed(self) -> float | None:
-        """The number, if there is no decision."""
-        return self._numbers[None] if self._decision is None else None
+    def fixed(self) -> Width | None:
+        """The width, multiple or function, if there is no decision."""
+        return self._widths[None] if self._decision is None else None
 
-    def of(self, number: float, inputs: int) -> int:
-        """Return the output width for a number and an input of a width.
+    def of(self, width: Width, inputs: int = 0) -> int:
+        """Return the output width that a selected one has for an input of a width.
 
         Raises:
-            SpaceError: the multiple of this input's width is below 1.
+            SpaceError: it is below 1.
         """
-        width = self._width(number, inputs)
-        if width < 1:
-            raise SpaceError(f"{number} times an input width of {inputs} is below 1")
-        return width
+        outputs = self._of(width, inputs)
+        if outputs < 1:
+            what = f"the rule of {inputs} inputs" if callable(width) else f"{width} times an input width of {inputs}"
+            raise SpaceError(f"{self._owner} has no output: {what} is {outputs}")
+        return outputs
 
-    def _width(self, number: float, inputs: int) -> int:
-        return int(inputs * number) if self._multiples else int(number)
+    def _of(self, width: Width, inputs: int) -> int:
+        if callable(width):
+            return width(inputs)
+        return int(inputs * width) if self._multiples else int(width)
 
     def prune_to(self, live: Mapping[str, tuple[Scalar, ...]]) -> None:
         """Remove options from the decision."""

@@ -159,6 +159,8 @@ def test_a_rule_follows_the_input_alone() -> None:
         ({"kernel_size": 5, "kernel_transformation": True}, "needs kernels"),
         ({"kernel_size": 1, "out_channels": lambda n: 0}, "at least 1, not 0"),
         ({"kernel_size": 1, "out_channels": lambda n: n, "groups": 4}, "groups=4"),
+        ({"kernel_size": 1, "out_channels": (4,), "groups": 4}, "groups=4"),
+        ({"kernel_size": 1, "out_channels": ()}, "needs at least one output width"),
     ],
 )
 def test_invalid_kernels_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -170,6 +172,8 @@ def test_a_rule_that_decreases_and_an_empty_middle_are_refused() -> None:
     layer = ElasticConv2d(4, lambda n: 8 - n, 1)
     with pytest.raises(SpaceError, match="at most 4 outputs, but its rule returns 6 for 2 inputs"):
         layer(torch.ones(1, 2, 1, 1))
+    with pytest.raises(SpaceError, match="an ElasticConv2d has no output: the rule of 2 inputs is 0"):
+        ElasticConv2d(4, lambda n: n // 4, 1)(torch.ones(1, 2, 1, 1))
     with pytest.raises(SpaceError, match="at least one channel in its middle, not 0"):
         ElasticSqueezeExcitation(4, 0)
 
