@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,26 @@ def photographs() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def write(folder: Path, per_class: int = 24) -> list[Path]:
     """Write three class folders; the images of each class go through all formats and modes in turn."""
-    pixels, labels = photographs()
     files = []
-    for name, number in zip(NAMES, range(3), strict=True):
-        (folder / name).mkdir(parents=True)
-        for k, image in enumerate(pixels[labels == number][:per_class]):
-            files.append(_write(folder / name / f"{k:02}", Image.fromarray(image), k))
+    for name, content in _contents(per_class):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        files.append(file)
     return files
+
+
+@cache
+def _contents(per_class: int) -> list[tuple[str, bytes]]:
+    """Return the relative paths and bytes of the files; compressing them anew for each of forty tests is slow."""
+    pixels, labels = photographs()
+    contents = []
+    for name, number in zip(NAMES, range(3), strict=True):
+        with tempfile.TemporaryDirectory() as scratch:
+            for k, image in enumerate(pixels[labels == number][:per_class]):
+                file = _write(Path(scratch) / f"{k:02}", Image.fromarray(image), k)
+                contents.append((f"{name}/{file.name}", file.read_bytes()))
+    return contents
 
 
 def _write(stem: Path, image: Image.Image, kind: int) -> Path:
