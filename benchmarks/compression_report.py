@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-OURS = ("ours", "ours_rerank", "ours_steps", "ours_narrowed", "ours_equal")
+OURS = ("ours", "ours_rerank", "ours_steps", "ours_narrowed", "ours_equal", "ours_three")
 
 
 def interval(values: Sequence[float]) -> str:
@@ -47,6 +47,7 @@ def print_report(out: Path) -> None:
         "ours_steps",
         "ours_narrowed",
         "ours_equal",
+        "ours_three",
         "random",
         "random, ours_narrowed",
         "random, ours_equal",
