@@ -27,8 +27,12 @@ SPREAD: Theta = (1.0, 1.0, 1.5)
 
 EVIDENCE: tuple[float, float] = (1.5, 4.0)
 """Prior standard deviations of the logarithm of a weight above and below its mean, which is one over the number of
-columns: architectures that differ by one standard deviation in all columns are still correlated. Small weights are
-hardly less likely, so that a few results suffice to ignore a column that does not predict."""
+columns, and at most `LARGEST_MEAN`: architectures that differ by one standard deviation in all columns are still
+correlated. Small weights are hardly less likely, so that a few results suffice to ignore a column that does not
+predict."""
+
+LARGEST_MEAN = 0.25
+"""With a mean of 1, a single column of noise cost a fifth more evaluations (docs/results/evidence.md)."""
 
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
@@ -61,7 +65,7 @@ def prior(columns: int) -> Theta:
     Args:
         columns: number of columns of evidence.
     """
-    return PRIOR + (-math.log(max(columns, 1)),) * columns
+    return PRIOR + (math.log(min(LARGEST_MEAN, 1 / max(columns, 1))),) * columns
 
 
 @final

@@ -181,6 +181,11 @@ def test_noise_gets_no_weight() -> None:
     assert theta[4] < start - 2 < start - 0.5 < theta[3]
 
 
+def test_a_single_column_begins_like_one_of_four() -> None:
+    for columns, weight in ((1, 1 / 4), (4, 1 / 4), (8, 1 / 8)):
+        np.testing.assert_allclose(np.exp(prior(columns)[3:]), [weight] * columns)
+
+
 def test_measurements_are_limited_and_recorded_and_not_repeated() -> None:
     evaluator = Sum("sum", "noise")
     space = ToySpace(blocks=12, options=4)
