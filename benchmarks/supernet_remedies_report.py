@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,6 +47,38 @@ LIMITS = (45.6, 55.4, 65.5)
 FREE_SHARE = 0.3
 """The weight of the ranks of FLOPs beside those of a score."""
 COLUMNS = ("overall", "top half", "fifths", "tenths", "precision at 10", "best rank at 10")
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A network that is picked under a limit on FLOPs; numbers are true accuracies.
+
+    Attributes:
+        picked: of this network.
+        truth: of all networks under the limit.
+        largest: of the one with the most FLOPs.
+        deepest: of those with the most layers, the mean over the ties.
+    """
+
+    picked: float
+    truth: Values
+    largest: float
+    deepest: float
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better than what is picked without a supernet."""
+        return self.picked > max(self.largest, self.deepest)
+
+    @property
+    def text(self) -> str:
+        """Accuracy and rank."""
+        return f"{self.picked:.2f}, {1 + int((self.truth > self.picked).sum())} of {len(self.truth)}"
+
+    @property
+    def others(self) -> str:
+        """The cells of the network with the most FLOPs, of those with the most layers, and of the best one."""
+        return f"{self.largest:.2f} | {self.deepest:.2f} | {self.truth.max():.2f}"
 
 
 class Networks:
@@ -79,6 +112,18 @@ class Networks:
     def with_flops(self, scores: Values) -> Values:
         """Return the sum of the ranks of the scores and a share of those of FLOPs."""
         return mean_ranks(scores) + FREE_SHARE * mean_ranks(self.free["flops"])
+
+    def picked(self, scores: Values, limit: float) -> Picked:
+        """Return the network with the best score under a limit on FLOPs in millions."""
+        flops, layers = self.free["flops"], self.free["layers"]
+        allowed = np.flatnonzero(flops <= limit * 1e6)
+        truth, deepest = self.truth[allowed], layers[allowed] == layers[allowed].max()
+        return Picked(
+            picked=truth[np.argmax(scores[allowed])],
+            truth=truth,
+            largest=truth[np.argmax(flops[allowed])],
+            deepest=truth[deepest].mean(),
+        )
 
     def effects(self, scores: Values, rows: Rows) -> AdditiveModel:
         """Return the additive model of the scores of some of the networks."""
@@ -164,20 +209,13 @@ def additive_report(runs: Sequence[tuple[Networks, Values]], everything: Network
         "\n| FLOPs | seed | picked: true accuracy, rank | best loss of the sample | most FLOPs | most layers | best |"
     )
     print("|---|---|---|---|---|---|---|")
-    flops, layers, truth = everything.free["flops"], everything.free["layers"], everything.truth
     for limit in LIMITS:
-        allowed = np.flatnonzero(flops <= limit * 1e6)
-        trivial = [truth[allowed[np.argmax(flops[allowed])]]]
-        deepest = allowed[layers[allowed] == layers[allowed].max()]
-        trivial += [truth[deepest].mean(), truth[allowed].max()]  # of the deepest: the mean over the ties
         for seed, (networks, losses) in enumerate(runs):
             predicted = networks.effects(losses, np.arange(len(losses))).predict(inputs)
-            picked = truth[allowed[np.argmax(predicted[allowed])]]
-            rank = 1 + int((truth[allowed] > picked).sum())
+            picked = everything.picked(predicted, limit)
             sampled = np.flatnonzero(networks.free["flops"] <= limit * 1e6)
             best = networks.truth[sampled[np.argmax(losses[sampled])]]
-            shown = " | ".join(f"{value:.2f}" for value in (best, *trivial))
-            print(f"| <= {limit}M | {seed} | {picked:.2f}, {rank} of {len(allowed)} | {shown} |")
+            print(f"| <= {limit}M | {seed} | {picked.text} | {best:.2f} | {picked.others} |")
 
 
 def orders_report(records: Sequence[Mapping[str, Any]]) -> None:
@@ -209,26 +247,17 @@ def orders_report(records: Sequence[Mapping[str, Any]]) -> None:
 
 def _print_picks(networks: Networks, runs: Mapping[str, Sequence[tuple[int, Values]]]) -> None:
     """Print the network that each order picks under each limit, beside those that are picked without a supernet."""
-    flops, layers, truth = networks.free["flops"], networks.free["layers"], networks.truth
-    print(
-        "\n| order | seed | FLOPs | picked: true accuracy, rank | most FLOPs | most layers | best | better than both |"
-    )
+    head = "FLOPs | picked: true accuracy, rank | most FLOPs | most layers | best | better than both"
+    print(f"\n| order | seed | {head} |")
     print("|---|---|---|---|---|---|---|---|")
     for label, scored in runs.items():
         wins = 0
         for seed, scores in scored:
             for limit in LIMITS:
-                allowed = np.flatnonzero(flops <= limit * 1e6)
-                picked = truth[allowed[np.argmax(scores[allowed])]]
-                rank = 1 + int((truth[allowed] > picked).sum())
-                largest = truth[allowed[np.argmax(flops[allowed])]]
-                deepest = truth[allowed[layers[allowed] == layers[allowed].max()]].mean()  # the mean over the ties
-                better = picked > max(largest, deepest)
-                wins += better
-                print(
-                    f"| {label} | {seed} | <= {limit}M | {picked:.2f}, {rank} of {len(allowed)} | {largest:.2f} "
-                    f"| {deepest:.2f} | {truth[allowed].max():.2f} | {'yes' if better else 'no'} |"
-                )
+                picked = networks.picked(scores, limit)
+                wins += picked.better
+                better = "yes" if picked.better else "no"
+                print(f"| {label} | {seed} | <= {limit}M | {picked.text} | {picked.others} | {better} |")
         print(f"| {label} | all | | | | | | {wins} of {len(scored) * len(LIMITS)} |")
 
 
