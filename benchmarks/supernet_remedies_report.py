@@ -15,6 +15,8 @@ with the most FLOPs and with the most layers.
 
 ``--orders`` compares ways to order all distinct networks by the losses of one supernet, for records of all networks:
 the loss, its additive model, the sum of their ranks, and each with a share of the ranks of FLOPs; and what each picks.
+``mean`` is what the evaluator `supernet_effects` with ``own_weight: 0.5`` gives: the mean of the loss and of an
+additive model that is fitted to 500 random networks.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.baselines import free_predictors, ridge_scores, top_half
 from automl_nas_benchmarks.rank.metrics import best_rank_at, bootstrap, mean_ranks, precision_at
 from automl_nas_benchmarks.spaces.nasbench_macro import LAYERS, NASBenchMacro
-from automl_nas_oneshot.supernet_effects import AdditiveModel, features
+from automl_nas_oneshot.supernet_effects import AdditiveModel, features, random_networks
 
 Values: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
@@ -44,6 +46,8 @@ DRAWS = 20
 """Draws of the networks to which an additive model is fitted."""
 LIMITS = (45.6, 55.4, 65.5)
 """Limits on FLOPs in millions: quarters of the table."""
+SAMPLED = 500
+"""Random networks to which the evaluator `supernet_effects` fits its model."""
 FREE_SHARE = 0.3
 """The weight of the ranks of FLOPs beside those of a score."""
 COLUMNS = ("overall", "top half", "fifths", "tenths", "precision at 10", "best rank at 10")
@@ -232,7 +236,8 @@ def orders_report(records: Sequence[Mapping[str, Any]]) -> None:
             own = -np.array([losses[code] for code in networks.codes])
             additive = networks.additive(own)
             both = mean_ranks(own) + mean_ranks(additive)
-            for label, scores in (("loss", own), ("additive model", additive), ("both", both)):
+            mean = own + _sampled_model(networks, losses)
+            for label, scores in (("loss", own), ("additive model", additive), ("both", both), ("mean", mean)):
                 runs.setdefault(label, []).append((record["seed"], scores))
                 runs.setdefault(f"{label}, FLOPs", []).append((record["seed"], networks.with_flops(scores)))
         print(f"\n{name}, all {len(networks.codes):,} distinct networks\n")
@@ -243,6 +248,15 @@ def orders_report(records: Sequence[Mapping[str, Any]]) -> None:
                 shown = " | ".join(f"{value:.3f}" for value in values[:5])
                 print(f"| {label} | {seed} | {shown} | {values[5]:.1f} |", flush=True)
         _print_picks(networks, runs)
+
+
+def _sampled_model(networks: Networks, losses: Mapping[str, float]) -> Values:
+    """Return the additive model of the negative losses of random networks, as `supernet_effects` makes it."""
+    space = networks.space
+    sample = random_networks(space, SAMPLED)
+    values = -np.array([losses[space.code(each)] for each in sample])
+    model = AdditiveModel.fit(features(sample, space.decisions), values)
+    return model.predict(features(networks.architectures, space.decisions))
 
 
 def _print_picks(networks: Networks, runs: Mapping[str, Sequence[tuple[int, Values]]]) -> None:

@@ -45,7 +45,10 @@ class Evidence:
         self._smaller = {name for name, way in directions.items() if way == "minimize"}
         self._only = [_compared(evaluator, problem, task) for evaluator in self._evaluators]
         self._known: dict[Architecture, dict[str, float]] = {}
-        self._sorted: dict[str, Array] | None = None
+        self._places: dict[Architecture, int] = {}  # the row of each measured architecture
+        self._columns: dict[str, int] = {}
+        self._values = np.empty((0, 0))  # NaN: missing
+        self._quantiles: Array | None = None
 
     def __bool__(self) -> bool:
         """Whether there is any evidence."""
@@ -62,7 +65,7 @@ class Evidence:
     @property
     def names(self) -> list[str]:
         """The names of all that was measured, in the order in which they came up."""
-        return list(self._reference())
+        return list(self._columns)
 
     def measure(self, architectures: Sequence[Architecture]) -> None:
         """Measure the architectures that were not measured before.
@@ -80,8 +83,20 @@ class Evidence:
                     if only in (None, metric) and math.isfinite(value):
                         name = metric if len(self._evaluators) == 1 else f"{place + 1}/{metric}"
                         values[number][name] = float(value)
-        self._known.update(zip(new, values, strict=True))
-        self._sorted = None
+        self._add(new, values)
+
+    def _add(self, new: Sequence[Architecture], rows: Sequence[dict[str, float]]) -> None:
+        for row in rows:
+            for name in row:
+                self._columns.setdefault(name, len(self._columns))
+        values = np.full((len(self._values) + len(new), len(self._columns)), np.nan)
+        values[: len(self._values), : self._values.shape[1]] = self._values
+        for architecture, row in zip(new, rows, strict=True):
+            place = self._places[architecture] = len(self._places)
+            for name, value in row.items():
+                values[place, self._columns[name]] = value
+        self._known.update(zip(new, rows, strict=True))
+        self._values, self._quantiles = values, None
 
     def _measured(self, evaluator: Evaluator, place: int, new: Sequence[Architecture]) -> list[Mapping[str, float]]:
         seed = stream_seed(self._seed, "evidence", place)
@@ -128,29 +143,23 @@ class Evidence:
         Returns:
             One column for each of `names`, shape ``(n, names)``; 0, the median, where a value is missing.
         """
-        reference = self._reference()
-        scores = np.zeros((len(architectures), len(reference)))
-        if not reference:
-            return scores
-        rows = [self._known.get(item, {}) for item in architectures]
-        for column, (name, ascending) in enumerate(reference.items()):
-            values = np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
-            measured = ~np.isnan(values)
-            below = np.searchsorted(ascending, values[measured], side="left")
-            above = np.searchsorted(ascending, values[measured], side="right")
-            quantiles = ndtri((below + above) / (2 * len(ascending)))
-            scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
+        if self._quantiles is None:
+            self._quantiles = self._ranked()
+        places = np.array([self._places.get(item, -1) for item in architectures], dtype=np.intp)
+        scores = np.zeros((len(places), len(self._columns)))
+        scores[places >= 0] = self._quantiles[places[places >= 0]]
         return scores
 
-    def _reference(self) -> dict[str, Array]:
-        """Return name -> the sorted values of all measured architectures."""
-        if self._sorted is None:
-            columns: dict[str, list[float]] = {}
-            for row in self._known.values():
-                for name, value in row.items():
-                    columns.setdefault(name, []).append(value)
-            self._sorted = {name: np.sort(np.array(values)) for name, values in columns.items()}
-        return self._sorted
+    def _ranked(self) -> Array:
+        """Return the normal quantiles of all measured architectures, one row for each."""
+        scores = np.zeros_like(self._values)
+        for name, column in self._columns.items():
+            measured = ~np.isnan(self._values[:, column])
+            _, places, counts = np.unique(self._values[measured, column], return_inverse=True, return_counts=True)
+            ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1 on; equal values have their mean rank
+            quantiles = ndtri((ranks - 0.5) / len(ranks))
+            scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
+        return scores
 
     def state(self) -> list[Any]:
         """Return all measurements as plain data."""
@@ -158,8 +167,8 @@ class Evidence:
 
     def load(self, state: Sequence[Any]) -> None:
         """Invert `state`."""
-        self._known = {Architecture.from_json(key): dict(values) for key, values in state}
-        self._sorted = None
+        self._known, self._places, self._columns, self._values = {}, {}, {}, np.empty((0, 0))
+        self._add([Architecture.from_json(key) for key, _ in state], [dict(values) for _, values in state])
 
 
 def _compared(evaluator: Evaluator, problem: Problem, task: Task | None) -> str | None:

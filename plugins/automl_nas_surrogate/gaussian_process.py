@@ -77,11 +77,13 @@ class Distances:
         decisions: 0 to 1, shape ``(n, m)``.
         costs: squared, shape ``(n, m)``; None: no costs.
         evidence: squared, one matrix for each column of evidence, shape ``(columns, n, m)``; None: no evidence.
+        weighted: whether ``evidence`` is one matrix instead, the sum over the columns, each times its weight.
     """
 
     decisions: Array
     costs: Array | None = None
     evidence: Array | None = None
+    weighted: bool = False
 
     @property
     def columns(self) -> int:
@@ -106,8 +108,9 @@ def kernel(distances: Distances, theta: Theta) -> Array:
     exponent = distances.decisions * -math.exp(-theta[0])
     if distances.costs is not None:
         exponent -= distances.costs * math.exp(-2 * theta[1])
-    if distances.evidence is not None and len(distances.evidence):
-        exponent -= np.tensordot(np.exp(theta[3:]), distances.evidence, 1)
+    if distances.evidence is not None:
+        weighted, each = distances.weighted, distances.evidence
+        exponent -= each if weighted else np.tensordot(np.exp(theta[3:]), each, 1)
     covariances: Array = np.exp(exponent, out=exponent)
     return covariances
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
@@ -31,15 +32,27 @@ class Described:
     features: Features
     evidence: Array
 
-    def distances(self, other: Described) -> Distances:
-        """Return the distances from m other architectures."""
-        return Distances(*self.features.distances(other.features), self.evidence_distances(other))
+    def distances(
+        self, other: Described, theta: Theta, features: tuple[Array, Array | None] | None = None
+    ) -> Distances:
+        """Return the distances from m other architectures.
 
-    def evidence_distances(self, other: Described) -> Array | None:
-        """Return squared distances of evidence, shape ``(columns, n, m)``; None: there is no evidence."""
+        Args:
+            other: the m architectures.
+            theta: hyper-parameters, which have the weights of the columns of evidence.
+            features: the distances of decisions and costs, if they are known.
+        """
+        decisions, costs = self.features.distances(other.features) if features is None else features
+        if not self.evidence.shape[1]:
+            return Distances(decisions, costs)
+        weighted = cdist(self.evidence, other.evidence, "sqeuclidean", w=np.exp(theta[len(PRIOR) :]))
+        return Distances(decisions, costs, weighted, weighted=True)
+
+    def evidence_distances(self) -> Array | None:
+        """Return squared distances of evidence, shape ``(columns, n, n)``; None: there is no evidence."""
         if not self.evidence.shape[1]:
             return None
-        distances: Array = (self.evidence.T[:, :, None] - other.evidence.T[:, None, :]) ** 2
+        distances: Array = (self.evidence.T[:, :, None] - self.evidence.T[:, None, :]) ** 2
         return distances
 
     def concatenated(self, other: Described) -> Described:
@@ -117,22 +130,23 @@ class Model:
         architectures, values, outstanding = self._learnt
         features, decisions, costs = self._remembered(architectures)
         described = Described(features, self._evidence(architectures))
-        distances = Distances(decisions, costs, described.evidence_distances(described))
         # The first measurement of a metric adds a column.
-        if refit or len(self._theta) != len(PRIOR) + distances.columns:
-            self._theta, self._fitted = fit(distances, values), count
-        process = GaussianProcess(distances, values, self._theta)
+        if refit or len(self._theta) != len(PRIOR) + described.evidence.shape[1]:
+            each = Distances(decisions, costs, described.evidence_distances())
+            self._theta, self._fitted = fit(each, values), count
+        theta = self._theta
+        process = GaussianProcess(described.distances(described, theta, (decisions, costs)), values, theta)
         if outstanding:
             waiting = self.describe(outstanding)
-            expected, _ = process.predict(described.distances(waiting))
+            expected, _ = process.predict(described.distances(waiting, theta))
             described = described.concatenated(waiting)
-            process = GaussianProcess(described.distances(described), np.concatenate([values, expected]), self._theta)
+            process = GaussianProcess(described.distances(described, theta), np.concatenate([values, expected]), theta)
         self._process, self._known = process, described
 
     def predict(self, candidates: Described) -> tuple[Array, Array]:
         """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
         assert self._process is not None and self._known is not None
-        return self._process.predict(self._known.distances(candidates))
+        return self._process.predict(self._known.distances(candidates, self._theta))
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -27,6 +27,19 @@ from automl_nas_oneshot.supernet_weights import SupernetWeights
 SETTINGS: dict[str, Any] = {"recalibration_images": 32, "networks": 9}
 
 
+class TestContractWithOwnScores(EvaluatorContract):
+    def make_space(self) -> ModuleSpace:
+        return make_space()
+
+    def make_evaluator(self, space: Any) -> SupernetEffects:
+        artifacts = MemoryArtifacts(supernet=make_weights())
+        settings = {**SETTINGS, "own_weight": 0.5}
+        return SupernetEffects(space, self.make_task(), Runtime(device="cpu"), artifacts, **settings)
+
+    def make_task(self) -> ToyTask:
+        return ToyTask(train=80)
+
+
 class TestContract(EvaluatorContract):
     def make_space(self) -> ModuleSpace:
         return make_space()
@@ -72,6 +85,44 @@ def test_predictions_are_those_of_ridge_regression_on_the_scores_of_supernet_wei
     assert [outcome.metrics["loss"] for outcome in outcomes] == pytest.approx(expected, rel=1e-6)
     assert outcomes[0].info["networks"] == 9
     assert set(outcomes[0].metrics) == set(task.metrics)
+
+
+@pytest.mark.parametrize("together", [1, 50])
+def test_with_own_scores_metrics_are_the_weighted_mean_of_the_scores_and_the_predictions(
+    space: ModuleSpace, together: int
+) -> None:
+    requests = [Request(number, each, seed=number) for number, each in enumerate(enumerate_all(space.decisions))]
+    artifacts = MemoryArtifacts(supernet=make_weights())
+    task, runtime = ToyTask(train=80), Runtime(device="cpu")
+    plain = SupernetWeights(space, task, runtime, artifacts, recalibration_images=32)
+    scores = [outcome.metrics for outcome in plain.evaluate(requests)]
+    predictions = [outcome.metrics for outcome in make(space).evaluate(requests)]
+    mixing = make(space, own_weight=0.25, together=together)
+    outcomes = list(mixing.evaluate(iter(requests)))
+    assert mixing.taken_ahead == together
+    assert [outcome.number for outcome in outcomes] == list(range(9))
+    for outcome, own, predicted in zip(outcomes, scores, predictions, strict=True):
+        assert set(outcome.metrics) == set(task.metrics)
+        for name, value in outcome.metrics.items():
+            assert value == pytest.approx(0.25 * own[name] + 0.75 * predicted[name], rel=1e-9)
+        assert outcome.info["own"] == own
+        assert outcome.info["networks"] == 9
+
+
+def test_a_candidate_whose_own_scores_are_not_finite_fails(space: ModuleSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = make(space, own_weight=0.5)
+    architecture = next(enumerate_all(space.decisions))
+    list(evaluator.evaluate([Request(0, architecture, seed=0)]))
+    monkeypatch.setattr(SupernetWeights, "evaluate", lambda self, requests: [_failed(each) for each in requests])
+    (outcome,) = evaluator.evaluate([Request(4, architecture, seed=0)])
+    assert (outcome.number, outcome.state, outcome.error) == (4, State.FAILED, "loss is nan")
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0, float("nan")])
+def test_a_weight_of_own_scores_outside_its_range_is_refused(space: ModuleSpace, weight: float) -> None:
+    with pytest.raises(ConfigurationError, match="below 1") as error:
+        make(space, own_weight=weight)
+    assert error.value.path == "own_weight"
 
 
 def test_the_sample_is_different_networks_in_an_order_that_shares_work(space: ModuleSpace) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
@@ -20,7 +20,9 @@ from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.gaussian_process import Distances, fit, kernel, prior
+from automl_nas_surrogate.model import Described
 from automl_nas_surrogate.search import SurrogateSearch
 
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -167,6 +169,30 @@ def test_kernel_by_hand() -> None:
         for weights in [list(enumerate(theta[3:]))]
     ]
     np.testing.assert_allclose(kernel(Distances(decisions, np.zeros((6, 6)), squares), theta), expected, rtol=1e-12)
+
+
+def test_weighted_distances_give_the_kernel_of_the_columns() -> None:
+    rng, make = np.random.default_rng(0), Featurizer(SPACE, PROBLEM, None, 0)
+    first, second = (
+        Described(make([SPACE.sample(random.Random(seed + start)) for seed in range(6)]), rng.normal(size=(6, 3)))
+        for start in (0, 100)
+    )
+    theta = (0.3, 0.1, -2.0, 0.5, -1.0, -3.0)
+    columns = (first.evidence.T[:, :, None] - second.evidence.T[:, None, :]) ** 2
+    expected = kernel(Distances(*first.features.distances(second.features), columns), theta)
+    np.testing.assert_allclose(kernel(first.distances(second, theta), theta), expected, rtol=1e-12)
+
+
+def test_quantiles_are_those_of_mean_ranks() -> None:
+    evidence = Evidence(PROBLEM, None, [Sum("sum", "noise")], seed=0)
+    architectures = list(enumerate_all(SPACE.decisions))
+    evidence.measure(architectures[:100])
+    evidence.measure(architectures[50:])  # in two parts: half of the second is known
+    scores = evidence(architectures[::2])
+    for column, name in enumerate(evidence.names):
+        values = [evidence.of(each)[name] for each in architectures]
+        expected = norm.ppf((rankdata(values) - 0.5) / len(values))
+        np.testing.assert_allclose(scores[:, column], expected[::2], rtol=1e-12, atol=1e-15)
 
 
 def test_noise_gets_no_weight() -> None:
