@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from automl_nas._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy
+    from automl_nas.strategy.ask_tell import AskTellStrategy as AskTellStrategy, Preparation as Preparation
     from automl_nas.strategy.base import Phase as Phase, Services as Services, Strategy as Strategy
     from automl_nas.strategy.feasible_sampler import FeasibleSampler as FeasibleSampler
     from automl_nas.strategy.front import spread_front as spread_front
@@ -30,7 +30,10 @@ _HOMES = {
         "Services",
         "Strategy",
     ),
-    "ask_tell": ("AskTellStrategy",),
+    "ask_tell": (
+        "AskTellStrategy",
+        "Preparation",
+    ),
     "front": ("spread_front",),
     "problem": (
         "Constraint",

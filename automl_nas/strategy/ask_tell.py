@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 from automl_nas.errors import PluginError
 from automl_nas.strategy.base import Services, Strategy
 from automl_nas.strategy.trial import Proposal, Trial
+
+
+@final
+@dataclass(frozen=True)
+class Preparation:
+    """How far the work is that precedes the first proposal.
+
+    Attributes:
+        done: what is done, at least 0 and less than ``total``.
+        total: all of it.
+        unit: what is counted, in the plural.
+    """
+
+    done: int
+    total: int
+    unit: str
 
 
 class AskTellStrategy(Strategy):
@@ -20,7 +37,8 @@ class AskTellStrategy(Strategy):
     depend neither on timing nor on the number of workers.
 
     A subclass implements `ask`, `tell`, `search_state` and `load_search_state`. It overrides `checker` if its
-    constructor builds networks, reads large files or writes anything; all other methods are final.
+    constructor builds networks, reads large files or writes anything, and `prepare` if its first proposal takes long;
+    all other methods are final.
     """
 
     _exhausted = False
@@ -29,6 +47,15 @@ class AskTellStrategy(Strategy):
     def checker(cls) -> Callable[..., object]:
         """Return the class: it is constructed once when the configuration is checked; see `Strategy.checker`."""
         return cls
+
+    def prepare(self) -> Preparation | None:
+        """Do a part of the work that precedes the first proposal; return how far it is, or None: all is done.
+
+        By default there is no such work. In a run each part is a step, so it is shown as progress and is not lost if
+        the run is interrupted: a part takes well under a minute, and `search_state` has what was done. A wrapper calls
+        that of the strategy it wraps. `ask` does what is left, since it may be called without it.
+        """
+        return None
 
     @abstractmethod
     def ask(self, n: int) -> list[Proposal]:
@@ -51,8 +78,14 @@ class AskTellStrategy(Strategy):
 
     @final
     def step(self, services: Services) -> None:
-        """Tell the next ``batch`` trials, in the order in which they were proposed, and ask for as many proposals."""
+        """Tell the next ``batch`` trials, in the order in which they were proposed, and ask for as many proposals.
+
+        Before the first proposal a step is a part of the preparation.
+        """
         if not self._queue:
+            if (preparation := self.prepare()) is not None:
+                services.progress(preparation.done, preparation.total, preparation.unit)
+                return
             self._ask(services)
         numbers = self._queue[: services.batch]
         if numbers:

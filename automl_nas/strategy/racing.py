@@ -10,7 +10,7 @@ from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.ask_tell import AskTellStrategy, Preparation
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.strategy.wrappers import _at_least, _load_trial, _trial_state
@@ -104,6 +104,10 @@ class Race(AskTellStrategy):
         self._running: list[str] = []  # keys of candidates in evaluation
         self._scored: list[Trial] = []  # trials of the part
         self._finish: list[Proposal] = []  # candidates to evaluate in full
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the wrapped strategy."""
+        return self._inner.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates: first those to finish, then those of the next race."""

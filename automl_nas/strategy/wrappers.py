@@ -16,7 +16,7 @@ from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SearchSpace
-from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.ask_tell import AskTellStrategy, Preparation
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 
@@ -67,6 +67,10 @@ class Deduplicate(AskTellStrategy):
         self._space, self._inner, self._attempts = space, strategy, _at_least("attempts", attempts, 1)
         self._memory: dict[str, Trial] = {}
         self._outstanding: dict[str, int] = {}
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the wrapped strategy."""
+        return self._inner.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates that are neither finished nor outstanding."""
@@ -135,6 +139,10 @@ class Filter(AskTellStrategy):
         self._problem, self._inner, self._attempts = problem, strategy, _at_least("attempts", attempts, 1)
         self._dropped = 0
         self._passed = 0
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the wrapped strategy."""
+        return self._inner.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n feasible candidates.
@@ -219,6 +227,10 @@ class Retry(AskTellStrategy):
         self._outstanding: dict[str, int] = {}
         self._failed: dict[str, int] = {}
         self._again: list[Proposal] = []
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the wrapped strategy."""
+        return self._inner.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates, failed ones first."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast, final
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, Ordinal, SearchSpace
-from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, Preparation, Problem, Proposal, Trial
 
 _NAMES = ("*.width", "*.heads", "*.groups")
 
@@ -50,6 +50,10 @@ class NarrowedFirst(AskTellStrategy):
         self._widths, self._problem = _options(space, widths), problem
         self._first: list[Architecture] | None = None
         self._asked = 0
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the other strategy."""
+        return self._inner.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates: those of the other strategy once the narrower networks are proposed."""

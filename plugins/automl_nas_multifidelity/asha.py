@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, final
 
 from automl_nas.space import SearchSpace
-from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, Preparation, Problem, Proposal, Trial
 from automl_nas_multifidelity.candidates import Candidates, Result, best_first
 from automl_nas_multifidelity.ladder import ROUNDING, checked_ladder
 
@@ -61,6 +61,10 @@ class Asha(AskTellStrategy):
         self._rungs: list[list[Result]] = [[] for _ in self._fidelities]
         self._orders: dict[int, list[Result]] = {}  # of rungs that have not changed since
         self._promoted: list[dict[int, None]] = [{} for _ in self._reductions]  # numbers of trials
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the strategy of the candidates."""
+        return self._candidates.prepare()
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates: promoted ones first, from the highest rung down.

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import AskTellStrategy, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, Preparation, Problem, Proposal, Trial
 from automl_nas_multifidelity.candidates import Candidates, Result, best_first
 from automl_nas_multifidelity.ladder import Ladder, checked_ladder
 
@@ -105,6 +105,11 @@ class BracketSearch(AskTellStrategy):
         self._brackets: list[Bracket] = []
         self._opened = 0
         self._exhausted_candidates = False
+
+    @final
+    def prepare(self) -> Preparation | None:
+        """Prepare the strategy of the candidates."""
+        return self._candidates.prepare()
 
     @final
     def ask(self, n: int) -> list[Proposal]:

@@ -10,7 +10,7 @@ from typing import Any, final
 from automl_nas.errors import InfeasibleError
 from automl_nas.evaluation import State
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Preparation, Problem, Proposal, Trial
 from automl_nas.streams import stream
 
 
@@ -93,6 +93,10 @@ class Candidates:
         self._sampler = FeasibleSampler(space, problem, attempts)
         self._drawn = 0
         self._taken: dict[Architecture, None] = {}
+
+    def prepare(self) -> Preparation | None:
+        """Prepare the inner strategy; see `AskTellStrategy.prepare`."""
+        return None if self._inner is None else self._inner.prepare()
 
     def next(self) -> Proposal | None:
         """Return a new candidate; None: no candidate is left, or the inner strategy waits for trials.

@@ -63,6 +63,11 @@ class Evidence:
         return self._known.get(architecture, {})
 
     @property
+    def taken_ahead(self) -> int:
+        """The largest number of candidates that share work; see `Evaluator.taken_ahead`."""
+        return max((evaluator.taken_ahead for evaluator in self._evaluators), default=1)
+
+    @property
     def names(self) -> list[str]:
         """The names of all that was measured, in the order in which they came up."""
         return list(self._columns)

@@ -9,7 +9,7 @@ import numpy as np
 
 from automl_nas.errors import InfeasibleError
 from automl_nas.space import Architecture, SearchSpace
-from automl_nas.strategy import FeasibleSampler
+from automl_nas.strategy import FeasibleSampler, Preparation
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.gaussian_process import Array
@@ -37,14 +37,31 @@ class Screening:
         self._pool: dict[Architecture, Architecture] = {}  # canonical form -> candidate
         self._filled = not evidence
 
-    def fill(self) -> None:
-        """Draw and measure the pool, once.
+    def fill(self, limit: int | None = None) -> Preparation | None:
+        """Draw the pool, once, and measure it.
+
+        Args:
+            limit: the largest number of candidates that are measured now; None: all.
+
+        Returns:
+            How far it is; None: all are measured.
 
         Raises:
             InfeasibleError: no architecture that meets the constraints has been found.
         """
         if self._filled:
-            return
+            return None
+        if not self._pool:
+            self._draw()
+        waiting = [key for key in self._pool if key not in self._evidence]
+        self._evidence.measure(waiting if limit is None else waiting[:limit])
+        left = 0 if limit is None else max(0, len(waiting) - limit)
+        if left:
+            return Preparation(len(self._pool) - left, len(self._pool), "candidates measured")
+        self._filled = True
+        return None
+
+    def _draw(self) -> None:
         rng = stream(self._seed, "surrogate/pool")
         while len(self._pool) < self._size:
             try:
@@ -56,8 +73,6 @@ class Screening:
             if architecture is None:
                 break
             self._pool[self._space.canonical(architecture)] = architecture
-        self._evidence.measure(list(self._pool))
-        self._filled = True
 
     def first(self, taken: Container[Architecture]) -> Architecture | None:
         """Return the candidate of the pool with the largest sum of evidence, if nothing else is known.

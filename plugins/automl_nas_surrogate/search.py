@@ -13,7 +13,7 @@ import numpy as np
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import Evaluator, Task
 from automl_nas.space import Architecture, SearchSpace, sample_neighbours
-from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Problem, Proposal, Trial
+from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Preparation, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Featurizer
@@ -21,6 +21,9 @@ from automl_nas_surrogate.fitness import Member, fitness, improved
 from automl_nas_surrogate.gaussian_process import Array, log_expected_improvement, normal_scores
 from automl_nas_surrogate.model import Described, Model
 from automl_nas_surrogate.screening import Screening
+
+_PART = 10
+"""Candidates of the pool that a step measures at least: the slowest evidence takes a few seconds for each."""
 
 
 def check_settings(
@@ -152,6 +155,10 @@ class SurrogateSearch(AskTellStrategy):
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks the numbers; evaluators of evidence may need weights of an earlier stage."""
         return check_settings
+
+    def prepare(self) -> Preparation | None:
+        """Measure a part of the pool."""
+        return self._screening.fill(max(_PART, self._evidence.taken_ahead))
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose at most n candidates; see `AskTellStrategy.ask`.

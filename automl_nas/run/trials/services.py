@@ -301,7 +301,8 @@ class StageServices(Services):
 
     def progress(self, done: float, total: float | None, unit: str) -> None:
         """See `Services.progress`."""
-        self._reports_itself = True
+        # What is reported before the first trial may be its preparation only: then the number of trials is shown.
+        self._reports_itself = bool(self._submitted)
         self._notifications.send(ProgressMade(done, total, unit))
 
     def trials(self, stage: str | None = None, state: State | None = State.COMPLETE) -> Sequence[Trial]:

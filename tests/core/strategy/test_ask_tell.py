@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from automl_nas.errors import PluginError
 from automl_nas.space.architecture import Architecture
-from automl_nas.strategy.ask_tell import AskTellStrategy
+from automl_nas.strategy.ask_tell import AskTellStrategy, Preparation
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing.services import SimulatedServices, finished
@@ -149,3 +149,30 @@ class Greedy(Counter):
 def test_too_many_proposals_raise_an_error() -> None:
     with pytest.raises(PluginError, match=r"Greedy\.ask\(2\) returned 3 proposals"):
         Greedy(limit=9).step(services(batch=1, ahead=2))
+
+
+class Prepared(Counter):
+    """Prepares three parts before its first proposal."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.parts = 0
+
+    def prepare(self) -> Preparation | None:
+        self.parts += 1
+        self.calls.append(("prepare", [self.parts]))
+        return Preparation(self.parts, 3, "parts") if self.parts < 3 else None
+
+
+def test_each_part_of_the_preparation_is_a_step_with_progress() -> None:
+    strategy, simulated = Prepared(limit=4), services(batch=1, ahead=2)
+    for part in (1, 2):
+        strategy.step(simulated)
+        assert strategy.calls == [("prepare", [number]) for number in range(1, part + 1)]
+        assert not strategy.done
+        assert strategy.state_dict() == {"waiting": [], "exhausted": False, "search": {"next": 0}}
+    strategy.step(simulated)
+    assert strategy.calls[2:5] == [("prepare", [3]), ("ask", [2]), ("tell", [0])]
+    assert simulated.progressed == [(1, 3, "parts"), (2, 3, "parts")]
+    run(strategy, simulated)
+    assert [numbers for name, numbers in strategy.calls if name == "tell"] == [[0], [1], [2], [3]]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, final
 
 import numpy as np
@@ -16,9 +17,16 @@ from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
 from automl_nas.space import Architecture, Choice, DecisionSpace, SearchSpace
 from automl_nas.space.operators import encode, enumerate_all
+from automl_nas.strategy.ask_tell import AskTellStrategy, Preparation
 from automl_nas.strategy.problem import Problem
+from automl_nas.strategy.racing import Race
 from automl_nas.strategy.trial import Proposal, Trial
+from automl_nas.strategy.wrappers import Deduplicate, Filter, Retry
 from automl_nas.testing import AskTellContract, ToySpace
+from automl_nas.testing.services import SimulatedServices, finished
+from automl_nas_elastic.narrowed_first import NarrowedFirst
+from automl_nas_multifidelity.asha import Asha
+from automl_nas_multifidelity.brackets import Hyperband
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.gaussian_process import Distances, fit, kernel, prior
@@ -193,6 +201,56 @@ def test_quantiles_are_those_of_mean_ranks() -> None:
         values = [evidence.of(each)[name] for each in architectures]
         expected = norm.ppf((rankdata(values) - 0.5) / len(values))
         np.testing.assert_allclose(scores[:, column], expected[::2], rtol=1e-12, atol=1e-15)
+
+
+def test_the_pool_is_measured_in_parts_and_a_part_is_not_lost() -> None:
+    def make(evaluator: Sum) -> SurrogateSearch:
+        return SurrogateSearch(SPACE, PROBLEM, seed=3, evidence=[evaluator], pool=35, screened=0)
+
+    at_once, first, rest = Sum(), Sum(), Sum()
+    whole, interrupted, resumed = make(at_once), make(first), make(rest)
+    expected = whole.ask(1)
+    assert [interrupted.prepare(), interrupted.prepare()] == [
+        Preparation(10, 35, "candidates measured"),
+        Preparation(20, 35, "candidates measured"),
+    ]
+    resumed.load_search_state(json.loads(json.dumps(interrupted.search_state())))
+    assert resumed.prepare() == Preparation(30, 35, "candidates measured")
+    assert resumed.prepare() is None
+    assert resumed.ask(1) == expected
+    measured = [request.architecture for request in first.requests + rest.requests]
+    assert measured == [request.architecture for request in at_once.requests]
+    assert len(first.requests) == 20
+
+
+def test_candidates_that_share_work_are_in_one_part() -> None:
+    evaluator = Sum()
+    evaluator.taken_ahead = 25
+    search = SurrogateSearch(SPACE, PROBLEM, seed=3, evidence=[Drawn(), evaluator], pool=40)
+    assert search.prepare() == Preparation(25, 40, "candidates measured")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: Deduplicate(SPACE, PROBLEM, strategy=inner),
+        lambda inner: Filter(SPACE, PROBLEM, strategy=inner),
+        lambda inner: Retry(SPACE, PROBLEM, strategy=inner),
+        lambda inner: Race(SPACE, PROBLEM, strategy=inner, part=1.0),
+        lambda inner: NarrowedFirst(SPACE, PROBLEM, strategy=inner),
+        lambda inner: Asha(SPACE, PROBLEM, seed=0, fidelities=[1.0, 2.0], strategy=inner),
+        lambda inner: Hyperband(SPACE, PROBLEM, seed=0, fidelities=[1.0, 2.0], strategy=inner),
+    ],
+    ids=["deduplicate", "filter", "retry", "race", "narrowed_first", "asha", "hyperband"],
+)
+def test_a_strategy_around_it_measures_the_pool_in_parts(wrap: Callable[[AskTellStrategy], AskTellStrategy]) -> None:
+    strategy = wrap(SurrogateSearch(SPACE, PROBLEM, seed=3, evidence=[Sum()], pool=35))
+    services = SimulatedServices(lambda number, p: finished(PROBLEM, number, p, {"accuracy": 0.0}), budget=4)
+    for _ in range(4):
+        assert not services.submitted
+        strategy.step(services)
+    assert services.progressed == [(done, 35, "candidates measured") for done in (10, 20, 30)]
+    assert services.submitted
 
 
 def test_noise_gets_no_weight() -> None:
