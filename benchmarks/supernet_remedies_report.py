@@ -1,6 +1,7 @@
 """How well the supernets of `supernet_remedies.py` rank: the tables of its records.
 
     python benchmarks/supernet_remedies_report.py OUT/records.jsonl [--resamples 200] [--derived] [--orders]
+        [--predictions FOLDER]
 
 A row is a set of weights: the mean over its seeds of Kendall's tau (mean over the orders of tied networks) over all
 networks, in the true top half, and within fifths and tenths of like FLOPs; precision and best rank at 10. The second
@@ -17,6 +18,9 @@ with the most FLOPs and with the most layers.
 the loss, its additive model, the sum of their ranks, and each with a share of the ranks of FLOPs; and what each picks.
 ``mean`` is what the evaluator `supernet_effects` with ``own_weight: 0.5`` gives: the mean of the loss and of an
 additive model that is fitted to 500 random networks.
+
+``--predictions`` writes the losses that `supernet_effects` predicts with these weights, a JSON file for each record:
+code -> loss, for ``surrogate_evidence.py --supernet``.
 """
 
 from __future__ import annotations
@@ -259,6 +263,17 @@ def _sampled_model(networks: Networks, losses: Mapping[str, float]) -> Values:
     return model.predict(features(networks.architectures, space.decisions))
 
 
+def write_predictions(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write the losses that `supernet_effects` predicts of all networks of each record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        networks = Networks(record["codes"])
+        predicted = -_sampled_model(networks, dict(zip(record["codes"], record["loss"], strict=True)))
+        file = folder / f"{record['remedy']}-{record['weights']}-{record['seed']}.json"
+        file.write_text(json.dumps(dict(zip(networks.codes, predicted.tolist(), strict=True))), encoding="utf-8")
+        print(file)
+
+
 def _print_picks(networks: Networks, runs: Mapping[str, Sequence[tuple[int, Values]]]) -> None:
     """Print the network that each order picks under each limit, beside those that are picked without a supernet."""
     head = "FLOPs | picked: true accuracy, rank | most FLOPs | most layers | best | better than both"
@@ -328,10 +343,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=200, help="bootstrap resamples of an interval; 0: none")
     parser.add_argument("--derived", action="store_true", help="also scores computed from the recorded ones")
     parser.add_argument("--orders", action="store_true", help="only orders of all networks, and what they pick")
+    parser.add_argument("--predictions", type=Path, metavar="FOLDER", help="only write what supernet_effects predicts")
     arguments = parser.parse_args()
     lines = [line for file in arguments.records for line in file.read_text(encoding="utf-8").splitlines()]
     records = [json.loads(line) for line in lines]
-    if arguments.orders:
+    if arguments.predictions:
+        write_predictions(records, arguments.predictions)
+    elif arguments.orders:
         orders_report(records)
     else:
         report(records, arguments.resamples, arguments.derived)

@@ -15,7 +15,7 @@ with a bootstrap interval over seeds, paired. An unsuccessful search counts as t
 stored as a line of the record; the same command runs what is missing.
 
     python benchmarks/surrogate_evidence.py ZERO_COST.csv.gz NASBENCH201.csv.gz [--supernet LOSSES.json]
-        [--seeds 50] [--only LABEL;...] [--workers 2] [--record FILE]
+        [--seeds 50] [--first-seed 0] [--only LABEL;...] [--workers 2] [--record FILE]
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ def main() -> None:
     parser.add_argument(
         "--supernet", type=Path, help="JSON: code -> loss; without it, layers are the evidence on Macro"
     )
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=50, help="number of seeds")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--evaluations", type=int, default=300, help="the budget of a search")
     parser.add_argument("--problems", default=",".join(CLEAN + NOISY), help="names of benchmarks")
     parser.add_argument("--only", default=";".join(LABELS), help="variants, separated by semicolons")
@@ -204,7 +205,7 @@ def main() -> None:
             tasks: list[Task] = [
                 (label, problem, seed, settings.evaluations, own, json.dumps(files))
                 for problem in problems
-                for seed in range(settings.seeds)
+                for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
             ]
             outcomes = [record.complete(arrival, tasks, pool)[task] for task in tasks]
             taken = np.array([settings.evaluations if item[0] is None else item[0] for item in outcomes], dtype=float)

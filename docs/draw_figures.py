@@ -428,6 +428,41 @@ def lambda_gradient() -> Figure:
     return figure
 
 
+def space_and_search() -> Figure:
+    """What DSO-NAS gains by its search and loses by its space, from the table of the page, with 95 % intervals."""
+    head, *rows = table("sparsity.md", "| data | edges |")
+    parts = (
+        ("found - random", "the search: found - random", "#2d8f55"),
+        ("random - residual", "the space: random - residual", "#c9701c"),
+        ("found - residual", "both: found - residual", "#2f6fd0"),
+    )
+    chosen = [row for row in rows if row[head.index("edges")] == "all"]
+    left, width, top, step, low, high = 250, 460, 70, 30, -2.0, 4.0
+    height = top + len(chosen) * (step * len(parts) + 34) + 34
+    figure = Figure(left + width + 30, height, "Differences of test errors: what is due to the search and to the space")
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / (high - low)
+
+    figure.text(left + width / 2, 26, "difference of test errors in percentage points", bold=True, size=14)
+    for tick in range(int(low), int(high) + 1):
+        figure.line(x(tick), top - 10, x(tick), height - 20, color=LINE if tick == 0 else "#e3e7ee")
+        figure.text(x(tick), top - 16, f"{tick:+d}" if tick else "0", size=11, color=MUTED)
+    y = top
+    for row in chosen:
+        figure.text(20, y + 14, row[0], bold=True, anchor="start")
+        y += 24
+        for column, label, color in parts:
+            value, start, end = map(float, re.findall(r"[-+][0-9.]+", row[head.index(column)]))
+            figure.text(left - 12, y + 15, label, anchor="end")
+            figure.line(x(start), y + 10, x(end), y + 10, color=color, width=2.5)
+            figure.point(x(value), y + 10, color=color)
+            y += step
+        y += 10
+    figure.text(left + width / 2, height - 6, "below 0: the first of the two is better", size=12, color=MUTED)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "concepts/architecture.svg": architecture,
     "concepts/pipeline.svg": pipeline,
@@ -435,6 +470,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "concepts/survival.svg": survival,
     "concepts/plugins.svg": plugins,
     "results/lambda_gradient.svg": lambda_gradient,
+    "results/space_and_search.svg": space_and_search,
     "results/supernet_ranks.svg": supernet_ranks,
 }
 """File -> the function that draws it."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Features, Featurizer
-from automl_nas_surrogate.gaussian_process import PRIOR, Array, Distances, GaussianProcess, Theta, fit, prior
+from automl_nas_surrogate.gaussian_process import PRIOR, Array, GaussianProcess, Pairs, Theta, fit, prior
 from automl_nas_surrogate.remembered import Remembered
 
 _REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
@@ -32,28 +31,18 @@ class Described:
     features: Features
     evidence: Array
 
-    def distances(
-        self, other: Described, theta: Theta, features: tuple[Array, Array | None] | None = None
-    ) -> Distances:
-        """Return the distances from m other architectures.
+    def pairs(self, other: Described, features: tuple[Array, Array | None] | None = None) -> Pairs:
+        """Return how these architectures compare with m other ones.
 
         Args:
             other: the m architectures.
-            theta: hyper-parameters, which have the weights of the columns of evidence.
             features: the distances of decisions and costs, if they are known.
         """
         decisions, costs = self.features.distances(other.features) if features is None else features
-        if not self.evidence.shape[1]:
-            return Distances(decisions, costs)
-        weighted = cdist(self.evidence, other.evidence, "sqeuclidean", w=np.exp(theta[len(PRIOR) :]))
-        return Distances(decisions, costs, weighted, weighted=True)
-
-    def evidence_distances(self) -> Array | None:
-        """Return squared distances of evidence, shape ``(columns, n, n)``; None: there is no evidence."""
-        if not self.evidence.shape[1]:
-            return None
-        distances: Array = (self.evidence.T[:, :, None] - self.evidence.T[:, None, :]) ** 2
-        return distances
+        columns = self.evidence.shape[1]
+        if not columns:
+            return Pairs(decisions, costs)
+        return Pairs(decisions, costs, self.evidence @ other.evidence.T / columns, (other.evidence**2).mean(axis=1))
 
     def concatenated(self, other: Described) -> Described:
         """Return these architectures followed by the other ones."""
@@ -85,10 +74,10 @@ class Model:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each column of evidence, divided by the mean of its prior: above 1 if it helps to predict."""
-        names = self._evidence.names if len(self._theta) > len(PRIOR) else []
-        weights = np.exp(np.subtract(self._theta, prior(len(names))))[len(PRIOR) :]
-        return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+        """The coefficient of each column of evidence in the predictions, in standard deviations of both."""
+        if self._process is None or self._known is None or not self._known.evidence.shape[1]:
+            return {}
+        return dict(zip(self._evidence.names, self._process.slopes(self._known.evidence).tolist(), strict=True))
 
     def describe(self, architectures: Sequence[Architecture], evidence: Array | None = None) -> Described:
         """Return what is known of architectures in canonical form.
@@ -130,23 +119,22 @@ class Model:
         architectures, values, outstanding = self._learnt
         features, decisions, costs = self._remembered(architectures)
         described = Described(features, self._evidence(architectures))
-        # The first measurement of a metric adds a column.
-        if refit or len(self._theta) != len(PRIOR) + described.evidence.shape[1]:
-            each = Distances(decisions, costs, described.evidence_distances())
-            self._theta, self._fitted = fit(each, values), count
-        theta = self._theta
-        process = GaussianProcess(described.distances(described, theta, (decisions, costs)), values, theta)
+        pairs = described.pairs(described, (decisions, costs))
+        # The first measurement brings another hyper-parameter.
+        if refit or len(self._theta) != len(prior(pairs.products is not None)):
+            self._theta, self._fitted = fit(pairs, values), count
+        process = GaussianProcess(pairs, values, self._theta)
         if outstanding:
             waiting = self.describe(outstanding)
-            expected, _ = process.predict(described.distances(waiting, theta))
+            expected, _ = process.predict(described.pairs(waiting))
             described = described.concatenated(waiting)
-            process = GaussianProcess(described.distances(described, theta), np.concatenate([values, expected]), theta)
+            process = GaussianProcess(described.pairs(described), np.concatenate([values, expected]), self._theta)
         self._process, self._known = process, described
 
     def predict(self, candidates: Described) -> tuple[Array, Array]:
         """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
         assert self._process is not None and self._known is not None
-        return self._process.predict(self._known.distances(candidates, self._theta))
+        return self._process.predict(self._known.pairs(candidates))
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -76,10 +76,10 @@ class SurrogateSearch(AskTellStrategy):
     fitness than all others. Outstanding trials enter the model with their predicted results.
 
     ``evidence`` names cheap evaluators, such as zero-cost proxies or the weights of a supernet. They measure candidates
-    before one is proposed, in this process, and the model compares candidates by these numbers, too: each counts as
-    much as it has helped to predict results. ``pool`` random candidates are measured when the search begins, which
-    takes one step; the first trials are those with the best sum of ranks. Then ``screened`` more are measured for each
-    proposal. The numbers are recorded as the trial's info ``evidence``.
+    before one is proposed, in this process, and the model predicts results by a linear function of these numbers, too:
+    each counts as much as it has helped to predict. ``pool`` random candidates are measured when the search begins, in
+    steps of at least ten; the first trials are those with the best sum of ranks. Then ``screened`` more are measured
+    for each proposal. The numbers are recorded as the trial's info ``evidence``.
 
     Args:
         space: the search space; no two proposals have the same ``canonical`` architecture.
@@ -120,7 +120,7 @@ class SurrogateSearch(AskTellStrategy):
         memory: int = 300,
         attempts: int = 1000,
         evidence: list[Evaluator] = [],  # noqa: B006 - a default of the configuration, never changed
-        pool: int = 200,
+        pool: int = 1000,
         screened: int = 20,
     ) -> None:
         check_settings(

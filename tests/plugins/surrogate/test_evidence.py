@@ -12,6 +12,7 @@ from typing import ClassVar, final
 import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
+from sklearn.linear_model import Ridge
 
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
@@ -29,7 +30,7 @@ from automl_nas_multifidelity.asha import Asha
 from automl_nas_multifidelity.brackets import Hyperband
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Featurizer
-from automl_nas_surrogate.gaussian_process import Distances, fit, kernel, prior
+from automl_nas_surrogate.gaussian_process import GaussianProcess, Pairs, fit, kernel, normal_scores, prior
 from automl_nas_surrogate.model import Described
 from automl_nas_surrogate.search import SurrogateSearch
 
@@ -166,29 +167,38 @@ def test_random_numbers_are_those_of_the_request_and_the_generators_are_restored
 def test_kernel_by_hand() -> None:
     rng = np.random.default_rng(0)
     x, decisions = rng.normal(size=(6, 3)), rng.random((6, 6))
-    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
-    theta = (0.3, 0.1, -2.0, 0.5, -1.0, -3.0)
+    theta = (0.3, 0.1, -2.0, 0.5)
     expected = [
         [
-            math.exp(-decisions[i, j] / math.exp(0.3) - sum(math.exp(w) * (x[i, k] - x[j, k]) ** 2 for k, w in weights))
+            math.exp(-decisions[i, j] / math.exp(0.3)) + math.exp(0.5) * sum(x[i, k] * x[j, k] for k in range(3)) / 3
             for j in range(6)
         ]
         for i in range(6)
-        for weights in [list(enumerate(theta[3:]))]
     ]
-    np.testing.assert_allclose(kernel(Distances(decisions, np.zeros((6, 6)), squares), theta), expected, rtol=1e-12)
+    features = Featurizer(SPACE, PROBLEM, None, 0)([SPACE.sample(random.Random(seed)) for seed in range(6)])
+    described = Described(features, x)
+    pairs = described.pairs(described, (decisions, np.zeros((6, 6))))
+    np.testing.assert_allclose(kernel(pairs, theta), expected, rtol=1e-12)
+    np.testing.assert_allclose(pairs.squares, np.diag(pairs.products), rtol=1e-12)  # type: ignore[arg-type]
 
 
-def test_weighted_distances_give_the_kernel_of_the_columns() -> None:
-    rng, make = np.random.default_rng(0), Featurizer(SPACE, PROBLEM, None, 0)
-    first, second = (
-        Described(make([SPACE.sample(random.Random(seed + start)) for seed in range(6)]), rng.normal(size=(6, 3)))
-        for start in (0, 100)
-    )
-    theta = (0.3, 0.1, -2.0, 0.5, -1.0, -3.0)
-    columns = (first.evidence.T[:, :, None] - second.evidence.T[:, None, :]) ** 2
-    expected = kernel(Distances(*first.features.distances(second.features), columns), theta)
-    np.testing.assert_allclose(kernel(first.distances(second, theta), theta), expected, rtol=1e-12)
+def test_with_networks_that_have_nothing_in_common_it_is_ridge_regression_on_the_evidence() -> None:
+    """The kernel of the decisions is the identity then: it is noise, with a variance of 1, beside that of the noise."""
+    rng = np.random.default_rng(0)
+    x, new = rng.normal(size=(30, 4)), rng.normal(size=(7, 4))
+    values = x @ [0.8, 0.3, 0.0, -0.5] + 0.2 * rng.normal(size=30)
+    theta = (-9.0, 0.0, math.log(0.2), math.log(2.0))
+    apart = 1.0 - np.eye(30)
+    process = GaussianProcess(Pairs(apart, None, x @ x.T / 4, (x**2).mean(axis=1)), values, theta)
+    ridge = Ridge(alpha=(1 + 0.2 + 1e-8) * 4 / 2.0, fit_intercept=False).fit(x, values)
+    mean, deviation = process.predict(Pairs(np.ones((30, 7)), None, x @ new.T / 4, (new**2).mean(axis=1)))
+    np.testing.assert_allclose(mean, ridge.predict(new), rtol=1e-9)
+    np.testing.assert_allclose(process.slopes(x), ridge.coef_, rtol=1e-9)
+    covariance = kernel(Pairs(apart, None, x @ x.T / 4), theta) + (0.2 + 1e-8) * np.eye(30)
+    cross = x @ new.T / 2
+    expected = 1 + (new**2).sum(axis=1) / 2 - np.einsum("ij,ij->j", cross, np.linalg.solve(covariance, cross))
+    amplitude = values @ np.linalg.solve(covariance, values) / 30
+    np.testing.assert_allclose(deviation, np.sqrt(amplitude * expected), rtol=1e-9)
 
 
 def test_quantiles_are_those_of_mean_ranks() -> None:
@@ -253,21 +263,23 @@ def test_a_strategy_around_it_measures_the_pool_in_parts(wrap: Callable[[AskTell
     assert services.submitted
 
 
-def test_noise_gets_no_weight() -> None:
-    """Values are a function of the first of two columns; the prior gives both the same weight."""
+def test_noise_gets_a_small_weight() -> None:
+    """Values are a function of the first of two columns. The prior gives both the same weight."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 2))
-    values = np.sin(1.5 * x[:, 0])
-    nothing = np.zeros((40, 40))
-    theta = fit(Distances(nothing, nothing, (x.T[:, :, None] - x.T[:, None, :]) ** 2), values - values.mean())
-    start = prior(2)[3]
-    # A column without influence is limited by the prior alone: e^-2 is two of its standard deviations.
-    assert theta[4] < start - 2 < start - 0.5 < theta[3]
+    values = normal_scores(np.tanh(x[:, 0]).tolist())
+    pairs = Pairs(1.0 - np.eye(40), None, x @ x.T / 2, (x**2).mean(axis=1))
+    first, second = GaussianProcess(pairs, values, fit(pairs, values)).slopes(x)
+    assert first > 0.8
+    # The error of the slope of a column without influence, at a residual of a fifth: 0.2 / sqrt(40) = 0.03.
+    assert abs(second) < 3 * 0.03
 
 
-def test_a_single_column_begins_like_one_of_four() -> None:
-    for columns, weight in ((1, 1 / 4), (4, 1 / 4), (8, 1 / 8)):
-        np.testing.assert_allclose(np.exp(prior(columns)[3:]), [weight] * columns)
+def test_evidence_that_predicts_nothing_explains_little() -> None:
+    rng = np.random.default_rng(1)
+    x, values = rng.normal(size=(40, 4)), normal_scores(rng.normal(size=40).tolist())
+    pairs = Pairs(1.0 - np.eye(40), None, x @ x.T / 4, (x**2).mean(axis=1))
+    assert fit(pairs, values)[3] < prior(True)[3] - 2  # e^-2: less than a seventh of the prior mean
 
 
 def test_measurements_are_limited_and_recorded_and_not_repeated() -> None:

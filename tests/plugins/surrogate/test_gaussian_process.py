@@ -15,8 +15,8 @@ from automl_nas_surrogate.gaussian_process import (
     PRIOR,
     SPREAD,
     Array,
-    Distances,
     GaussianProcess,
+    Pairs,
     fit,
     kernel,
     log_expected_improvement,
@@ -36,8 +36,8 @@ def test_prediction_is_that_of_another_library() -> None:
     squares, x, y = points(25)
     new = np.random.default_rng(1).normal(size=(7, 2))
     theta = (0.0, 0.2, math.log(0.03))
-    process = GaussianProcess(Distances(np.zeros_like(squares), squares), y, theta)
-    mean, deviation = process.predict(Distances(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1)))
+    process = GaussianProcess(Pairs(np.zeros_like(squares), squares), y, theta)
+    mean, deviation = process.predict(Pairs(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1)))
     # Their kernel is exp(-d^2 / (2 l^2)); ours has no 2. The amplitude scales both parts of theirs.
     amplitude = process._amplitude
     theirs = ConstantKernel(amplitude) * RBF(math.exp(0.2) / math.sqrt(2)) + WhiteKernel(amplitude * 0.03)
@@ -53,15 +53,15 @@ def test_posterior_density_is_that_of_the_multivariate_normal() -> None:
     nothing = np.zeros_like(squares)
 
     def reference(theta: tuple[float, float, float]) -> float:
-        matrix = kernel(Distances(nothing, squares), theta) + (math.exp(theta[2]) + 1e-8) * np.eye(12)
+        matrix = kernel(Pairs(nothing, squares), theta) + (math.exp(theta[2]) + 1e-8) * np.eye(12)
         amplitude = y @ np.linalg.solve(matrix, y) / 12
         _, determinant = np.linalg.slogdet(amplitude * matrix)
         likelihood = -0.5 * (y @ np.linalg.solve(amplitude * matrix, y)) - 0.5 * determinant - 6 * math.log(2 * math.pi)
         return float(likelihood + sum(norm(m, s).logpdf(t) for t, m, s in zip(theta, PRIOR, SPREAD, strict=True)))
 
     first, second = (0.1, -0.3, -2.0), (-1.0, 0.5, -4.0)
-    ours = negative_log_posterior(Distances(nothing, squares), y, first) - negative_log_posterior(
-        Distances(nothing, squares), y, second
+    ours = negative_log_posterior(Pairs(nothing, squares), y, first) - negative_log_posterior(
+        Pairs(nothing, squares), y, second
     )
     assert ours == pytest.approx(reference(second) - reference(first), abs=1e-6)
 
@@ -72,7 +72,7 @@ def test_fit_finds_what_made_the_data() -> None:
     x = rng.normal(size=(60, 2))
     squares = ((x[:, None] - x[None]) ** 2).sum(-1)
     drawn = np.linalg.cholesky(np.exp(-squares / 4) + 1e-4 * np.eye(60)) @ rng.normal(size=60)
-    theta = fit(Distances(np.zeros_like(squares), squares), drawn - drawn.mean())
+    theta = fit(Pairs(np.zeros_like(squares), squares), drawn - drawn.mean())
     # Within a factor of two: 60 points say no more about a length.
     assert abs(theta[1] - math.log(2)) < math.log(2)
     assert theta[2] < math.log(0.01)
