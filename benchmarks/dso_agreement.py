@@ -51,6 +51,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
     "sensitivity": {"sparsity": {"edges": 0.25}, "ranking": "sensitivity"},
     "l1-long": {"k": 2.0, "longer": 3},
     "sensitivity-long": {"sparsity": {"edges": 0.25}, "ranking": "sensitivity", "longer": 3},
+    "sensitivity-longer": {"sparsity": {"edges": 0.25}, "ranking": "sensitivity", "longer": 6},
 }
 
 
