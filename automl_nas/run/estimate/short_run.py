@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from automl_nas.run.stages import stage_artifacts
 from automl_nas.run.trials.services import StageServices
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.space import SupernetSpace
+from automl_nas.strategy.ask_tell import AskTellStrategy
 from automl_nas.strategy.base import Strategy
 from automl_nas.strategy.feasible_sampler import FeasibleSampler
 from automl_nas.strategy.problem import Problem
@@ -239,8 +241,12 @@ class ShortDriver(Driver):
         self._ranks.lead(lambda: add_weights(self._record.directory, self._plan, stage))
         name = stage.settings.name
         trials = [trial for trial in self._record.ledger.trials.values() if trial.stage == name]
-        if name == self._plan.result_stage.settings.name and not stage.problem.comparable(trials):
+        unprepared = isinstance(strategy, AskTellStrategy) and not trials
+        if unprepared or (name == self._plan.result_stage.settings.name and not stage.problem.comparable(trials)):
+            begun = time.perf_counter()
             number = self._add_trial(index, number, strategy)
+            if unprepared:
+                self._clock.count_trial(time.perf_counter() - begun)
         return strategy, number
 
     def _refuse_failures(self, name: str) -> None:

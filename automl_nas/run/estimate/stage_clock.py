@@ -10,6 +10,9 @@ from automl_nas.plugin.events import Handlers, NumbersLogged, ProgressMade, Stag
 LEAST_REPORTS = 3
 """The number of reports of progress from which a speed is known: the first one includes the warm-up."""
 
+TRIALS = "trials"
+"""The unit of a stage whose work is trials; what is counted before, in another unit, is its preparation."""
+
 MOST_TIMES = 5.0
 """How many times as long as it should a stage may take for `LEAST_REPORTS`."""
 
@@ -72,6 +75,17 @@ class StageClock:
             self.stages[-1].seconds = time.perf_counter() - self._begun
         self._running = False
 
+    def count_trial(self, seconds: float) -> None:
+        """Count the preparation of the present stage, which ended in it, as a whole, and a trial as the stage's work.
+
+        Args:
+            seconds: of the trial.
+        """
+        stage = self.stages[-1]
+        left = max(0.0, (stage.total or 0.0) - stage.done) * (stage.pace or 0.0)
+        stage.seconds += left + seconds
+        stage.marks, stage.total, stage.unit = [(0.0, 0.0, 0), (seconds, 1.0, 0)], None, TRIALS
+
     def suffices(self, share: float) -> bool:
         """Return whether the speed of the present stage is known, or it has taken too long to wait for that.
 
@@ -102,6 +116,8 @@ class StageClock:
         if not self._running:
             return
         stage = self.stages[-1]
+        if event.unit == TRIALS != stage.unit:
+            stage.marks.clear()  # of the preparation, which is no part of the work
         stage.total, stage.unit = event.total, event.unit
         if event.done > stage.done:
             stage.marks.append((time.perf_counter(), event.done, self._network))

@@ -9,7 +9,7 @@ import pytest
 from end_to_end.runs import config
 
 from automl_nas.evaluation.costs.tabulated import TabulatedCost
-from automl_nas.plugin.events import TrialFinished
+from automl_nas.plugin.events import ProgressMade, StageStarted, TrialFinished
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
@@ -114,8 +114,8 @@ def test_the_interval_of_a_drawn_share_contains_the_exact_one() -> None:
     assert part.interval[0] < exact < part.interval[1]
 
 
-def _trained_alone() -> Plan:
-    stage = {"name": "search", "strategy": "random", "evaluator": {"name": "train", "train": {"epochs": 7}}}
+def _trained_alone(strategy: object = "random") -> Plan:
+    stage = {"name": "search", "strategy": strategy, "evaluator": {"name": "train", "train": {"epochs": 7}}}
     settings: dict[str, Any] = config(final=None, stages=[{**stage, "budget": {"trials": 100}}])
     return make_plan(settings, complete_manager().registry)
 
@@ -133,6 +133,39 @@ def test_a_speed_is_known_after_three_reports_or_five_times_the_time(share: floa
     clock = StageClock()
     clock.stages.append(StageTimes("search", marks=[(float(n), float(n), 0) for n in range(reports)]))
     assert clock.suffices(share) is known
+
+
+def test_the_preparation_is_no_part_of_the_trials_and_counts_as_a_whole() -> None:
+    """Ten of 100 candidates in 2 s after 1 s of construction; then a trial of 30 s, in place of those to come."""
+    clock = StageClock()
+    times = StageTimes("search", 3.0, [(1.0, 0.0, 0), (3.0, 10.0, 0)], 100.0, "candidates measured")
+    clock.stages.append(times)
+    clock.count_trial(30.0)
+    assert (times.pace, times.done, times.total, times.unit) == (30.0, 1.0, None, "trials")
+    assert times.seconds == pytest.approx(1.0 + 100 * 0.2 + 30.0)
+    estimate = stage_estimate(_stage(BudgetSettings(trials=7)), times, [(1.0, times.pace)], 1)
+    assert estimate.seconds == pytest.approx(1.0 + 100 * 0.2 + 7 * 30.0)
+
+
+def test_a_preparation_that_ends_while_it_is_measured_is_no_work() -> None:
+    clock = StageClock()
+    handlers = clock.handlers
+    handlers[StageStarted](StageStarted("search", 0, 1))
+    for done, total, unit in ((10, 30, "measured"), (20, 30, "measured"), (1, 5, "trials"), (2, 5, "trials")):
+        handlers[ProgressMade](ProgressMade(done, total, unit))
+    (times,) = clock.stages
+    assert [mark[1] for mark in times.marks] == [1, 2]
+    assert (times.total, times.unit) == (5, "trials")
+
+
+def test_a_stage_that_is_not_prepared_in_time_is_measured_by_a_trial_of_another_network() -> None:
+    evidence = [{"name": "zero_cost", "proxies": ["synflow"], "images": 8}]
+    plan = _trained_alone(strategy={"name": "surrogate", "evidence": evidence, "pool": 500})
+    times = short_run(plan, replace(MEASURING, seconds=0.01)).times[0]
+    assert (times.unit, times.done, times.total) == ("trials", 1.0, None)
+    assert times.pace is not None
+    # 490 candidates or so are estimated, each takes more than a tenth of a millisecond.
+    assert times.seconds - times.pace > 490 * 1e-4
 
 
 def test_time_ends_no_stage_before_its_speed_is_known() -> None:
