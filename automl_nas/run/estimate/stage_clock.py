@@ -117,7 +117,7 @@ class StageClock:
             return
         stage = self.stages[-1]
         if event.unit == TRIALS != stage.unit:
-            stage.marks.clear()  # of the preparation, which is no part of the work
+            stage.marks.clear()  # they are of the preparation
         stage.total, stage.unit = event.total, event.unit
         if event.done > stage.done:
             stage.marks.append((time.perf_counter(), event.done, self._network))
