@@ -436,22 +436,22 @@ def space_and_search() -> Figure:
         ("random - residual", "the space: random - residual", "#c9701c"),
         ("found - residual", "both: found - residual", "#2f6fd0"),
     )
-    chosen = [row for row in rows if row[head.index("edges")] == "all"]
-    left, width, top, step, low, high = 250, 460, 70, 30, -2.0, 4.0
-    height = top + len(chosen) * (step * len(parts) + 34) + 34
+    chosen = [row for row in rows if row[head.index("edges")] != "all"]
+    left, width, top, step, low, high = 250, 460, 70, 24, -1.5, 2.0
+    height = top + len(chosen) * (step * len(parts) + 32) + 34
     figure = Figure(left + width + 30, height, "Differences of test errors: what is due to the search and to the space")
 
     def x(value: float) -> float:
         return left + width * (value - low) / (high - low)
 
     figure.text(left + width / 2, 26, "difference of test errors in percentage points", bold=True, size=14)
-    for tick in range(int(low), int(high) + 1):
+    for tick in (-1, 0, 1, 2):
         figure.line(x(tick), top - 10, x(tick), height - 20, color=LINE if tick == 0 else "#e3e7ee")
         figure.text(x(tick), top - 16, f"{tick:+d}" if tick else "0", size=11, color=MUTED)
     y = top
     for row in chosen:
-        figure.text(20, y + 14, row[0], bold=True, anchor="start")
-        y += 24
+        figure.text(20, y + 14, f"{row[0]}, {row[head.index('edges')]} of the edges", bold=True, anchor="start")
+        y += 22
         for column, label, color in parts:
             value, start, end = map(float, re.findall(r"[-+][0-9.]+", row[head.index(column)]))
             figure.text(left - 12, y + 15, label, anchor="end")
