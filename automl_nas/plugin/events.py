@@ -166,7 +166,7 @@ class ProgressMade(Event):
     Attributes:
         done: the amount of work done.
         total: the whole amount; None if it is unknown.
-        unit: of both: ``trials``, ``iterations``.
+        unit: of both, in the plural, such as ``trials`` or ``iterations``.
     """
 
     name: ClassVar[str] = "progress_made"
