@@ -53,7 +53,8 @@ def test_names_and_settings(registered: dict[str, str]) -> None:
         },
         "rerank": {"stages", "top_k", "by", "fidelity"},
         **dict.fromkeys(("supernet_weights", "inherited"), supernet_weights),
-        "supernet_effects": supernet_weights - {"finetune_steps", "finetune_rate", "fidelity"} | {"networks"},
+        "supernet_effects": supernet_weights - {"finetune_steps", "finetune_rate", "fidelity"}
+        | {"networks", "own_weight"},
         "train": {
             "train",
             "data",
