@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
-from scipy.special import ndtri
 
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
 from automl_nas.space import Architecture
 from automl_nas.strategy import Problem
 from automl_nas.streams import stream_seed
-from automl_nas_surrogate.gaussian_process import Array
+from automl_nas_surrogate.gaussian_process import Array, normal_quantiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -161,8 +160,7 @@ class Evidence:
         for name, column in self._columns.items():
             measured = ~np.isnan(self._values[:, column])
             _, places, counts = np.unique(self._values[measured, column], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1 on; equal values have their mean rank
-            quantiles = ndtri((ranks - 0.5) / len(ranks))
+            quantiles = normal_quantiles(places, counts)
             scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
         return scores
 

@@ -50,12 +50,22 @@ def normal_scores(ranked: Sequence[object]) -> Array:
     """
     places = {value: place for place, value in enumerate(sorted(set(ranked)))}  # type: ignore[type-var]
     dense = np.array([places[value] for value in ranked])
-    counts = np.bincount(dense)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[dense]  # from 1 on; equal values have their mean rank
-    scores: Array = ndtri((ranks - 0.5) / len(ranks))
+    scores = normal_quantiles(dense, np.bincount(dense))
     spread = float(scores.std())
     standard: Array = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
     return standard
+
+
+def normal_quantiles(places: NDArray[np.intp], counts: NDArray[np.intp]) -> Array:
+    """Return normal quantiles of the ranks of n values; equal values have their mean rank.
+
+    Args:
+        places: of each value among the distinct ones in ascending order, shape ``(n,)``.
+        counts: how often each of the distinct values occurs.
+    """
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1 on
+    quantiles: Array = ndtri((ranks - 0.5) / len(ranks))
+    return quantiles
 
 
 def prior(evidence: bool) -> Theta:

@@ -17,7 +17,7 @@ from automl_nas.run.configuration.sections import BudgetSettings
 from automl_nas.run.configuration.stages import StagePlan, TrainingLimit
 from automl_nas.run.estimate.feasibility import Feasibility, feasibility
 from automl_nas.run.estimate.short_run import ITERATIONS, Shortening, add_weights, short_run, shortened_evaluation
-from automl_nas.run.estimate.stage_clock import StageTimes
+from automl_nas.run.estimate.stage_clock import TRIALS, StageTimes
 from automl_nas.run.final.rehearsal import rehearse_export
 from automl_nas.run.interruption import StopFlag
 from automl_nas.run.record.directory import RunDirectory
@@ -216,7 +216,7 @@ def stage_estimate(
         pace = None
     else:
         pace = sum(share * pace for share, pace in paces if pace is not None)
-    if times.unit != "trials":
+    if times.unit != TRIALS:
         parallel = 1
     # What the short run did besides the work: construction, warm-up, and the end of the stage. A stage without a unit
     # ended without reporting any work.
@@ -242,10 +242,10 @@ def final_estimate(times: StageTimes) -> StageEstimate:
 def _limited(total: float | None, budget: BudgetSettings, stage: StagePlan, unit: str) -> float | None:
     """Return the work of a stage within the limits of its budget on trials and steps."""
     limits = [total]
-    if unit == "trials":
+    if unit == TRIALS:
         limits.append(budget.trials)
     if budget.steps is not None:
-        per_step = stage.settings.batch if unit == "trials" else stage.settings.strategy.get(ITERATIONS)
+        per_step = stage.settings.batch if unit == TRIALS else stage.settings.strategy.get(ITERATIONS)
         limits.append(None if per_step is None else budget.steps * per_step)
     return min((float(limit) for limit in limits if limit is not None), default=None)
 

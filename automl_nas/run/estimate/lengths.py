@@ -13,6 +13,7 @@ from automl_nas.evaluation.training.recipe import Recipe
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.stages import StagePlan
 from automl_nas.run.estimate.estimate import RunEstimate, StageEstimate, strategy_class
+from automl_nas.run.estimate.stage_clock import TRIALS
 from automl_nas.strategy.base import Strategy
 
 _TINY = 1e-9
@@ -157,7 +158,7 @@ def lengths(plan: Plan, estimate: RunEstimate) -> list[Length | EndlessSearch]:
     parts: list[Length | EndlessSearch] = []
     for stage, estimated in zip(plan.stages, estimate.stages, strict=False):
         top_k = plan.final.settings.retrained if plan.final is not None and plan.final.source == estimated.name else 1
-        trials = estimated.unit == "trials"
+        trials = estimated.unit == TRIALS
         if trials and estimated.seconds is None and estimated.pace:
             parts.append(EndlessSearch(estimated, top_k))
         elif estimated.seconds is None:
