@@ -17,7 +17,7 @@ existing files.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from dso_quality import Experiment, Row, make_parser
 from dso_quality_report import Record, interval, load
 from scipy import stats
 
+from automl_nas.space import Architecture
 from automl_nas_costs.models import Flops
 from automl_nas_dso.strategy import DSO
 
@@ -32,6 +33,13 @@ RULE = "sensitivity"
 EDGES = (0.25, 0.1)
 RESIDUAL_WIDTH = 10
 WIDEST = 64
+SEED_STEP = 1000
+"""Difference between the seeds of two trainings of one network."""
+
+
+def kind_of(kind: str, training: int) -> str:
+    """Return the first part of the file name of a training: `found`, `found2`, ..."""
+    return f"{kind}{training + 1}" if training else kind
 
 
 class PairExperiment(Experiment):
@@ -41,7 +49,7 @@ class PairExperiment(Experiment):
         """Return the strategy of a search, at its start."""
         return self.dso(row.seed, sparsity={"edges": row.k}, ranking=RULE)
 
-    def pair(self, row: Row, budget: float) -> None:
+    def pair(self, row: Row, budget: float, trainings: int) -> None:
         """Search; train the network that is found and a random one of the same width and FLOPs."""
         search = self.record(f"search-{row.name}", lambda: self.search(row))
         if "dead" in search:
@@ -50,11 +58,17 @@ class PairExperiment(Experiment):
         wide = self.of_width(width)
         architecture = wide.space.validate(search["architecture"])
         flops = wide.flops.estimate(architecture)
-        self.record(f"found-{row.name}", lambda: {**self.retrain(wide.space, architecture, row.seed), "width": width})
-        self.record(
-            f"random-{row.name}",
-            lambda: {**self.retrain(wide.space, wide.random(flops, row), row.seed), "width": width},
-        )
+
+        def train(kind: str, training: int, network: Callable[[], Architecture]) -> None:
+            seed = row.seed + SEED_STEP * training
+            self.record(
+                f"{kind_of(kind, training)}-{row.name}",
+                lambda: {**self.retrain(wide.space, network(), seed), "width": width},
+            )
+
+        for training in range(trainings):
+            train("found", training, lambda: architecture)
+            train("random", training, lambda: wide.random(flops, row))
 
     def of_width(self, width: int) -> Experiment:
         """Return the experiment with a final space of this width."""
@@ -131,6 +145,7 @@ def main() -> None:
     parser = make_parser(__doc__, "phase 1", "phase 2", "retraining")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     parser.add_argument("--edges", type=float, nargs="+", default=EDGES, help="shares of the edges that are left")
+    parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with different seeds")
     parser.add_argument("--report", action="store_true", help="print the table of existing files and run nothing")
     options = parser.parse_args()
     if options.report:
@@ -141,7 +156,7 @@ def main() -> None:
     for seed in options.seeds:
         budget = experiment.residual(RESIDUAL_WIDTH, seed)["flops"]
         for share in options.edges:
-            experiment.pair(Row(RULE, share, seed), budget)
+            experiment.pair(Row(RULE, share, seed), budget, options.trainings)
 
 
 if __name__ == "__main__":
