@@ -6,6 +6,9 @@ architectures. The earlier code is read from git. The script prints the millisec
 includes the proposals at which the model is fitted again.
 
     python benchmarks/surrogate_step.py [--decisions 500] [--options 4] [--proposals 60] [--last 40] [--before REF]
+        [--evidence 4]
+
+With `--evidence N` both sides have N columns of evidence, the result with noise, and a pool of the default size.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from automl_nas.evaluation import Evaluator, Outcome, Request
 from automl_nas.space import Architecture, Choice, DecisionSpace
 from automl_nas.strategy import AskTellStrategy, Problem, Trial
+from automl_nas.streams import stream
 from automl_nas_surrogate.search import SurrogateSearch
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +44,37 @@ class Space(DecisionSpace):
     def build(self, architecture: Architecture) -> Any:
         """Raise an error: there are no networks."""
         raise NotImplementedError
+
+
+class Noisy(Evaluator):
+    """Evidence: the result of an architecture, with noise of its own in each column.
+
+    Args:
+        columns: their number.
+    """
+
+    stochastic: ClassVar[bool] = False
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+
+    @classmethod
+    def metric_names(cls, task: object) -> None:
+        """Return None: they depend on the number of columns."""
+        return
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        """Yield outcomes in order."""
+        for request in requests:
+            noise = stream(0, "evidence", request.architecture.key)
+            result, spread = matches(request.architecture), len(request.architecture) ** 0.5
+            values = {f"column{place}": result + noise.gauss(0, spread) for place in range(self._columns)}
+            yield Outcome(request.number, values)
+
+
+def matches(architecture: Architecture) -> float:
+    """Return the number of values that are equal to those of a pattern."""
+    return float(sum(value == place % 3 for place, value in enumerate(architecture.values())))
 
 
 def earlier_class(reference: str, folder: str) -> type[AskTellStrategy]:
@@ -59,8 +96,7 @@ def step(strategy: AskTellStrategy, number: int) -> tuple[float, Architecture]:
     begun = time.process_time()
     (proposal,) = strategy.ask(1)
     spent = time.process_time() - begun
-    values = proposal.architecture.values()
-    metrics = {"accuracy": float(sum(value == place % 3 for place, value in enumerate(values)))}
+    metrics = {"accuracy": matches(proposal.architecture)}
     begun = time.process_time()
     strategy.tell([Trial(number, proposal.architecture, metrics, {})])
     return spent + time.process_time() - begun, proposal.architecture
@@ -73,12 +109,17 @@ def main() -> None:
     parser.add_argument("--proposals", type=int, default=60)
     parser.add_argument("--last", type=int, default=40, help="the proposals that are compared")
     parser.add_argument("--before", default=BEFORE, help="the commit of the earlier code")
+    parser.add_argument("--evidence", type=int, default=0, help="columns of evidence")
     settings = parser.parse_args()
     space = Space({f"d{place}": Choice(tuple(range(settings.options))) for place in range(settings.decisions)})
     problem = Problem({"accuracy": "maximize"})
+    evidence = {"evidence": [Noisy(settings.evidence)]} if settings.evidence else {}
     with tempfile.TemporaryDirectory() as folder:
         classes: list[Any] = [earlier_class(settings.before, folder), SurrogateSearch]
-        sides = [make(space, problem, seed=0) for make in classes]
+        sides = [make(space, problem, seed=0, **evidence) for make in classes]
+        for side in sides:
+            while side.prepare() is not None:
+                pass
         seconds = np.zeros((settings.proposals, 2))
         for number in range(settings.proposals):
             architectures: dict[int, Architecture] = {}
@@ -90,7 +131,10 @@ def main() -> None:
     ratios = modelled[:, 1] / modelled[:, 0]
     resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     low, high = np.quantile(np.median(resampled, axis=1), [0.025, 0.975])
-    print(f"{settings.decisions} decisions of {settings.options} options, {settings.proposals} equal proposals")
+    columns = f", {settings.evidence} columns of evidence" if settings.evidence else ""
+    print(
+        f"{settings.decisions} decisions of {settings.options} options{columns}, {settings.proposals} equal proposals"
+    )
     print(f"| {settings.before}, ms: median (mean) | now | now / before [95 % interval] |")
     print("|---|---|---|")
     before, now = (f"{1000 * np.median(side):.1f} ({1000 * np.mean(side):.1f})" for side in modelled.T)

@@ -43,11 +43,10 @@ class Evidence:
         directions.update(problem.objectives)
         self._smaller = {name for name, way in directions.items() if way == "minimize"}
         self._only = [_compared(evaluator, problem, task) for evaluator in self._evaluators]
-        self._known: dict[Architecture, dict[str, float]] = {}
-        self._places: dict[Architecture, int] = {}  # the row of each measured architecture
+        self._rows: dict[Architecture, int] = {}  # of each measured architecture in the values
         self._columns: dict[str, int] = {}
         self._values = np.empty((0, 0))  # NaN: missing
-        self._quantiles: Array | None = None
+        self._sorted: list[Array] = []  # the values of each column that are not missing, ascending
 
     def __bool__(self) -> bool:
         """Whether there is any evidence."""
@@ -55,11 +54,15 @@ class Evidence:
 
     def __contains__(self, architecture: Architecture) -> bool:
         """Whether an architecture was measured."""
-        return architecture in self._known
+        return architecture in self._rows
 
     def of(self, architecture: Architecture) -> Mapping[str, float]:
         """Return what was measured of an architecture: name -> value; empty if it was not measured."""
-        return self._known.get(architecture, {})
+        row = self._rows.get(architecture)
+        if row is None:
+            return {}
+        values = self._values[row].tolist()
+        return {name: values[column] for name, column in self._columns.items() if not math.isnan(values[column])}
 
     @property
     def taken_ahead(self) -> int:
@@ -77,7 +80,7 @@ class Evidence:
         Args:
             architectures: in canonical form, by which measurements are remembered.
         """
-        new = [item for item in dict.fromkeys(architectures) if item not in self._known]
+        new = [item for item in dict.fromkeys(architectures) if item not in self._rows]
         if not new:
             return
         values: list[dict[str, float]] = [{} for _ in new]
@@ -96,11 +99,11 @@ class Evidence:
         values = np.full((len(self._values) + len(new), len(self._columns)), np.nan)
         values[: len(self._values), : self._values.shape[1]] = self._values
         for architecture, row in zip(new, rows, strict=True):
-            place = self._places[architecture] = len(self._places)
+            place = self._rows[architecture] = len(self._rows)
             for name, value in row.items():
                 values[place, self._columns[name]] = value
-        self._known.update(zip(new, rows, strict=True))
-        self._values, self._quantiles = values, None
+        self._values = values
+        self._sorted = [np.sort(column[~np.isnan(column)]) for column in values.T]
 
     def _measured(self, evaluator: Evaluator, place: int, new: Sequence[Architecture]) -> list[Mapping[str, float]]:
         seed = stream_seed(self._seed, "evidence", place)
@@ -147,30 +150,28 @@ class Evidence:
         Returns:
             One column for each of `names`, shape ``(n, names)``; 0, the median, where a value is missing.
         """
-        if self._quantiles is None:
-            self._quantiles = self._ranked()
-        places = np.array([self._places.get(item, -1) for item in architectures], dtype=np.intp)
-        scores = np.zeros((len(places), len(self._columns)))
-        scores[places >= 0] = self._quantiles[places[places >= 0]]
-        return scores
-
-    def _ranked(self) -> Array:
-        """Return the normal quantiles of all measured architectures, one row for each."""
-        scores = np.zeros_like(self._values)
+        rows = np.array([self._rows.get(item, -1) for item in architectures], dtype=np.intp)
+        scores = np.zeros((len(rows), len(self._columns)))
+        found = rows >= 0
         for name, column in self._columns.items():
-            measured = ~np.isnan(self._values[:, column])
-            _, places, counts = np.unique(self._values[measured, column], return_inverse=True, return_counts=True)
-            quantiles = normal_quantiles(places, counts)
+            values = np.full(len(rows), np.nan)
+            values[found] = self._values[rows[found], column]
+            measured = ~np.isnan(values)
+            quantiles = normal_quantiles(values[measured], self._sorted[column])
             scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
         return scores
 
+    def __len__(self) -> int:
+        """The number of measured architectures; quantiles change when it does."""
+        return len(self._rows)
+
     def state(self) -> list[Any]:
         """Return all measurements as plain data."""
-        return [[architecture.key, dict(values)] for architecture, values in self._known.items()]
+        return [[architecture.key, dict(self.of(architecture))] for architecture in self._rows]
 
     def load(self, state: Sequence[Any]) -> None:
         """Invert `state`."""
-        self._known, self._places, self._columns, self._values = {}, {}, {}, np.empty((0, 0))
+        self._rows, self._columns, self._values = {}, {}, np.empty((0, 0))
         self._add([Architecture.from_json(key) for key, _ in state], [dict(values) for _, values in state])
 
 

@@ -146,7 +146,7 @@ class Featurizer:
             empty = np.zeros((len(architectures), 0))
             return Features(codes, empty, empty)
         encoded = [self._encode(architecture) for architecture in architectures]
-        codes = np.array([code for code, _ in encoded]).reshape(len(encoded), -1)
+        codes = np.array([code for code, _ in encoded]).reshape(len(encoded), len(self._ordered) + len(self._unordered))
         costs = np.array([cost for _, cost in encoded], dtype=np.float64).reshape(len(encoded), len(self._names))
         costs = np.where(np.isfinite(costs), costs, self._largest)
         return Features(

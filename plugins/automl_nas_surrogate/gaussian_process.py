@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ EVIDENCE_SPREAD: tuple[float, float] = (1.5, 4.0)
 """Prior standard deviations of the logarithm of v above and below its mean. Small values are hardly less likely, so
 that a few results suffice to ignore evidence that does not predict."""
 
+_BLOCK = 256  # predictions at once: their covariances with 300 trials fit into the cache of a core
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
 
@@ -50,21 +51,25 @@ def normal_scores(ranked: Sequence[object]) -> Array:
     """
     places = {value: place for place, value in enumerate(sorted(set(ranked)))}  # type: ignore[type-var]
     dense = np.array([places[value] for value in ranked])
-    scores = normal_quantiles(dense, np.bincount(dense))
+    scores = normal_quantiles(dense, np.sort(dense))
     spread = float(scores.std())
     standard: Array = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
     return standard
 
 
-def normal_quantiles(places: NDArray[np.intp], counts: NDArray[np.intp]) -> Array:
-    """Return normal quantiles of the ranks of n values; equal values have their mean rank.
+def normal_quantiles(values: NDArray[Any], among: NDArray[Any]) -> Array:
+    """Return the normal quantiles of the ranks that values have among n; equal values have their mean rank.
 
     Args:
-        places: of each value among the distinct ones in ascending order, shape ``(n,)``.
-        counts: how often each of the distinct values occurs.
+        values: some of the n, shape ``(k,)``.
+        among: all of them, ascending, shape ``(n,)``.
+
+    Returns:
+        Shape ``(k,)``.
     """
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1 on
-    quantiles: Array = ndtri((ranks - 0.5) / len(ranks))
+    below, upto = np.searchsorted(among, values, "left"), np.searchsorted(among, values, "right")
+    ranks = (below + upto + 1) / 2  # from 1 on
+    quantiles: Array = ndtri((ranks - 0.5) / len(among))
     return quantiles
 
 
@@ -93,6 +98,11 @@ class Pairs:
     costs: Array | None = None
     products: Array | None = None
     squares: Array | None = None
+
+    def of(self, block: slice) -> Pairs:
+        """Return those of some of the m architectures."""
+        costs, products = (None if part is None else part[:, block] for part in (self.costs, self.products))
+        return Pairs(self.decisions[:, block], costs, products, None if self.squares is None else self.squares[block])
 
 
 def kernel(pairs: Pairs, theta: Theta) -> Array:
@@ -199,11 +209,15 @@ class GaussianProcess:
         Args:
             pairs: the n architectures compared with the m.
         """
-        # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
-        half = dtrsm(1.0, self._lower, kernel(pairs, self._theta).T, side=1, lower=1, trans_a=1)
+        count = pairs.decisions.shape[1]
+        mean, explained = np.empty(count), np.empty(count)
+        for begin in range(0, count, _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
+            half = dtrsm(1.0, self._lower, kernel(pairs.of(block), self._theta).T, side=1, lower=1, trans_a=1)
+            mean[block], explained[block] = half @ self._white, np.einsum("ij,ij->i", half, half)
         before = 1.0 if pairs.squares is None else 1.0 + math.exp(self._theta[3]) * pairs.squares
-        share = np.maximum(before - np.einsum("ij,ij->i", half, half), 1e-9)
-        return half @ self._white, np.sqrt(self._amplitude * share)
+        return mean, np.sqrt(self._amplitude * np.maximum(before - explained, 1e-9))
 
     def slopes(self, evidence: Array) -> Array:
         """Return the expected coefficient of each column of evidence in the predictions, shape ``(columns,)``.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.gaussian_process import PRIOR, Array, GaussianProcess, Pairs, Theta, fit, prior
-from automl_nas_surrogate.remembered import Remembered
+from automl_nas_surrogate.remembered import Kept, Remembered
 
 _REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
 _ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
@@ -31,18 +32,17 @@ class Described:
     features: Features
     evidence: Array
 
-    def pairs(self, other: Described, features: tuple[Array, Array | None] | None = None) -> Pairs:
-        """Return how these architectures compare with m other ones.
+    def pairs(self, distances: tuple[Array, Array | None], evidence: Array) -> Pairs:
+        """Return how these architectures compare with m others.
 
         Args:
-            other: the m architectures.
-            features: the distances of decisions and costs, if they are known.
+            distances: of decisions and costs, as `Features.distances` returns them.
+            evidence: of the others, shape ``(m, columns)``.
         """
-        decisions, costs = self.features.distances(other.features) if features is None else features
-        columns = self.evidence.shape[1]
+        columns = evidence.shape[1]
         if not columns:
-            return Pairs(decisions, costs)
-        return Pairs(decisions, costs, self.evidence @ other.evidence.T / columns, (other.evidence**2).mean(axis=1))
+            return Pairs(*distances)
+        return Pairs(*distances, self.evidence @ evidence.T / columns, (evidence**2).mean(axis=1))
 
     def concatenated(self, other: Described) -> Described:
         """Return these architectures followed by the other ones."""
@@ -60,11 +60,10 @@ class Model:
 
     def __init__(self, featurizer: Featurizer, evidence: Evidence) -> None:
         self._featurizer, self._evidence = featurizer, evidence
-        self._remembered = Remembered(featurizer)
+        self._remembered, self._kept = Remembered(featurizer), Kept(featurizer, [])
         self._theta: Theta = PRIOR
         self._fitted = 0
-        self._process: GaussianProcess | None = None
-        self._known: Described | None = None
+        self._conditioned: tuple[GaussianProcess, Described] | None = None
         self._learnt: tuple[Sequence[Architecture], Array, Sequence[Architecture]] | None = None
 
     @property
@@ -75,19 +74,24 @@ class Model:
     @property
     def weights(self) -> dict[str, float]:
         """The coefficient of each column of evidence in the predictions, in standard deviations of both."""
-        if self._process is None or self._known is None or not self._known.evidence.shape[1]:
+        if self._learnt is None or not self._evidence.names:
             return {}
-        return dict(zip(self._evidence.names, self._process.slopes(self._known.evidence).tolist(), strict=True))
+        process, known = self._process()
+        return dict(zip(self._evidence.names, process.slopes(known.evidence).tolist(), strict=True))
 
-    def describe(self, architectures: Sequence[Architecture], evidence: Array | None = None) -> Described:
-        """Return what is known of architectures in canonical form.
+    @property
+    def known(self) -> Described:
+        """The members, and the outstanding architectures after them; after `learn`."""
+        return self._process()[1]
 
-        Args:
-            architectures: n of them.
-            evidence: shape ``(n, columns)``; None: as measured.
-        """
-        measured = self._evidence(architectures) if evidence is None else evidence
-        return Described(self._featurizer(architectures), measured)
+    def keep(self, architectures: Sequence[Architecture]) -> None:
+        """Set the architectures, in canonical form, that `predict_kept` predicts."""
+        self._kept = Kept(self._featurizer, architectures)
+
+    @property
+    def kept(self) -> Features:
+        """The features of the architectures of `keep`."""
+        return self._kept.features
 
     def features(self, architectures: Sequence[Architecture]) -> Features:
         """Return decisions and costs of architectures in canonical form."""
@@ -107,34 +111,63 @@ class Model:
             outstanding: architectures without results, in canonical form.
             count: the number of all trials, which decides whether the hyper-parameters are fitted again.
         """
-        self._learnt = architectures, values, outstanding
-        self._condition(count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH, count)
+        self._learnt, self._conditioned = (architectures, values, outstanding), None
+        if count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH:
+            self._theta, self._fitted = fit(self._pairs(architectures)[1], values), count
 
     def refresh(self) -> None:
         """Compute the process again after further candidates were measured, which changes the ranks of evidence."""
-        self._condition(False, self._fitted)
+        self._conditioned = None
 
-    def _condition(self, refit: bool, count: int) -> None:
-        assert self._learnt is not None
-        architectures, values, outstanding = self._learnt
+    def _pairs(self, architectures: Sequence[Architecture]) -> tuple[Described, Pairs]:
         features, decisions, costs = self._remembered(architectures)
         described = Described(features, self._evidence(architectures))
-        pairs = described.pairs(described, (decisions, costs))
-        # The first measurement brings another hyper-parameter.
-        if refit or len(self._theta) != len(prior(pairs.products is not None)):
-            self._theta, self._fitted = fit(pairs, values), count
-        process = GaussianProcess(pairs, values, self._theta)
-        if outstanding:
-            waiting = self.describe(outstanding)
-            expected, _ = process.predict(described.pairs(waiting))
-            described = described.concatenated(waiting)
-            process = GaussianProcess(described.pairs(described), np.concatenate([values, expected]), self._theta)
-        self._process, self._known = process, described
+        return described, described.pairs((decisions, costs), described.evidence)
 
-    def predict(self, candidates: Described) -> tuple[Array, Array]:
-        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
-        assert self._process is not None and self._known is not None
-        return self._process.predict(self._known.pairs(candidates))
+    def _process(self) -> tuple[GaussianProcess, Described]:
+        """Return the process, and the architectures that it knows; it is computed when a prediction needs it."""
+        if self._conditioned is None:
+            assert self._learnt is not None
+            architectures, values, outstanding = self._learnt
+            described, pairs = self._pairs(architectures)
+            # The first measurement brings another hyper-parameter.
+            if len(self._theta) != len(prior(pairs.products is not None)):
+                self._theta = fit(pairs, values)
+            process = GaussianProcess(pairs, values, self._theta)
+            if outstanding:
+                waiting = Described(self.features(outstanding), self._evidence(outstanding))
+                expected, _ = process.predict(
+                    described.pairs(described.features.distances(waiting.features), waiting.evidence)
+                )
+                described = described.concatenated(waiting)
+                pairs = described.pairs(described.features.distances(described.features), described.evidence)
+                process = GaussianProcess(pairs, np.concatenate([values, expected]), self._theta)
+            self._conditioned = process, described
+        return self._conditioned
+
+    def predict(self, candidates: Sequence[Architecture], evidence: Array | None = None) -> tuple[Array, Array]:
+        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`.
+
+        Args:
+            candidates: in canonical form.
+            evidence: of the candidates, shape ``(m, columns)``; None: as measured.
+        """
+        process, known = self._process()
+        measured = self._evidence(candidates) if evidence is None else evidence
+        return process.predict(known.pairs(known.features.distances(self.features(candidates)), measured))
+
+    def predict_kept(self, places: NDArray[np.intp], evidence: Array) -> tuple[Array, Array]:
+        """Return predictions as `predict` does, of architectures of `keep`; faster, since their distances are known.
+
+        Args:
+            places: of m architectures.
+            evidence: of them, shape ``(m, columns)``.
+        """
+        process, known = self._process()
+        assert self._learnt is not None
+        decisions, costs = self._kept.distances([*self._learnt[0], *self._learnt[2]], known.features)
+        distances = decisions[:, places], None if costs is None else costs[:, places]
+        return process.predict(known.pairs(distances, evidence))
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -1,4 +1,4 @@
-"""The features of the architectures with results, and their distances, from one proposal to the next."""
+"""Features and distances of architectures that recur from one proposal to the next: of trials, and of a fixed list."""
 
 from __future__ import annotations
 
@@ -67,6 +67,57 @@ class Remembered:
             self._decisions[pairs],
             None if self._costs is None else self._costs[pairs],
         )
+
+
+@final
+class Kept:
+    """Features of a fixed list of m architectures, and their distances to trials, which are computed once for a trial.
+
+    Attributes:
+        features: of the list.
+
+    Args:
+        featurize: returns the features of architectures.
+        architectures: the list.
+    """
+
+    def __init__(
+        self, featurize: Callable[[Sequence[Architecture]], Features], architectures: Sequence[Architecture]
+    ) -> None:
+        self.features = featurize(architectures)
+        self._rows: dict[Architecture, int] = {}
+        self._decisions = np.empty((0, len(architectures)))
+        self._costs = np.empty((0, len(architectures)))
+
+    def distances(self, trials: Sequence[Architecture], features: Features) -> tuple[Array, Array | None]:
+        """Return the distances of n trials and the list, as `Features.distances` does; they must not be changed.
+
+        Args:
+            trials: n of them, no two the same.
+            features: of the trials.
+        """
+        if missing := [place for place, trial in enumerate(trials) if trial not in self._rows]:
+            if len(self._rows) + len(missing) > len(self._decisions):
+                self._make_room(trials)
+            decisions, costs = features.of(np.array(missing)).distances(self.features)
+            added = slice(len(self._rows), len(self._rows) + len(missing))
+            self._decisions[added] = decisions
+            if costs is not None:
+                self._costs[added] = costs
+            self._rows.update((trials[place], added.start + count) for count, place in enumerate(missing))
+        rows = [self._rows[trial] for trial in trials]
+        # A slice is no copy.
+        chosen = slice(len(rows)) if rows == list(range(len(rows))) else rows
+        return self._decisions[chosen], self._costs[chosen] if self.features.costs.shape[1] else None
+
+    def _make_room(self, trials: Sequence[Architecture]) -> None:
+        """Forget other trials, and make twice as many rows as there are trials: so rows are copied rarely."""
+        reused = [trial for trial in trials if trial in self._rows]
+        room = np.empty((2 * len(trials) - len(reused), self._decisions.shape[1]))
+        rows = [self._rows[trial] for trial in reused]
+        self._decisions = np.concatenate([self._decisions[rows], room])
+        self._costs = np.concatenate([self._costs[rows], room])
+        self._rows = {trial: row for row, trial in enumerate(reused)}
 
 
 def _extended(old: Array, rows: Array) -> Array:

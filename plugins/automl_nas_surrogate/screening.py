@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_nas.errors import InfeasibleError
 from automl_nas.space import Architecture, SearchSpace
@@ -13,7 +15,7 @@ from automl_nas.strategy import FeasibleSampler, Preparation
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.gaussian_process import Array
-from automl_nas_surrogate.model import Described, Model
+from automl_nas_surrogate.model import Model
 
 
 @final
@@ -24,17 +26,26 @@ class Screening:
         space: the search space.
         sampler: draws the pool.
         evidence: measures candidates.
+        model: predicts candidates.
         seed: of the run.
         pool: the number of random candidates that are measured before the first proposal.
         limit: the number of other candidates that are measured for each proposal.
     """
 
     def __init__(
-        self, space: SearchSpace, sampler: FeasibleSampler, evidence: Evidence, seed: int, pool: int, limit: int
+        self,
+        space: SearchSpace,
+        sampler: FeasibleSampler,
+        evidence: Evidence,
+        model: Model,
+        seed: int,
+        pool: int,
+        limit: int,
     ) -> None:
         self._space, self._sampler, self._evidence, self._seed = space, sampler, evidence, seed
+        self._model = model
         self._size, self._limit = pool, limit
-        self._pool: dict[Architecture, Architecture] = {}  # canonical form -> candidate
+        self._set_pool({})
         self._filled = not evidence
 
     def fill(self, limit: int | None = None) -> Preparation | None:
@@ -62,62 +73,99 @@ class Screening:
         return None
 
     def _draw(self) -> None:
-        rng = stream(self._seed, "surrogate/pool")
-        while len(self._pool) < self._size:
+        rng, drawn = stream(self._seed, "surrogate/pool"), dict[Architecture, Architecture]()
+        while len(drawn) < self._size:
             try:
-                architecture = self._sampler.draw(rng, self._pool)
+                architecture = self._sampler.draw(rng, drawn)
             except InfeasibleError:
-                if self._pool:
+                if drawn:
                     break
                 raise
             if architecture is None:
                 break
-            self._pool[self._space.canonical(architecture)] = architecture
+            drawn[self._space.canonical(architecture)] = architecture
+        self._set_pool(drawn)
 
-    def first(self, taken: Container[Architecture]) -> Architecture | None:
+    def _set_pool(self, pool: dict[Architecture, Architecture]) -> None:
+        self._pool, self._keys = pool, list(pool)  # canonical form -> candidate
+        self._places = {key: place for place, key in enumerate(self._keys)}
+        self._free, self._seen = np.ones(len(pool), dtype=bool), 0
+        self._quantiles: tuple[int, Array] = (-1, np.zeros((0, 0)))  # number of measured architectures, quantiles
+        if pool:
+            self._model.keep(self._keys)
+
+    def _untaken(self, taken: Collection[Architecture]) -> NDArray[np.intp]:
+        """Return the ascending places of the candidates of the pool that were not taken; nothing is ever given back."""
+        for key in itertools.islice(taken, self._seen, None):
+            if (place := self._places.get(key)) is not None:
+                self._free[place] = False
+        self._seen = len(taken)
+        return np.flatnonzero(self._free)
+
+    def first(self, taken: Collection[Architecture]) -> Architecture | None:
         """Return the candidate of the pool with the largest sum of evidence, if nothing else is known.
 
         Args:
-            taken: canonical forms that must not be returned.
+            taken: canonical forms that must not be returned, in the order in which they were added.
         """
-        free = [key for key in self._pool if key not in taken]
-        if not free:
+        free = self._untaken(taken)
+        if not len(free):
             return None
-        return self._pool[free[int(np.argmax(self._evidence(free).sum(axis=1)))]]
+        return self._pool[self._keys[free[int(np.argmax(self._evidence_of_pool()[free].sum(axis=1)))]]]
 
-    def measured(
+    def best(
         self,
         candidates: Mapping[Architecture, Architecture],
-        taken: Container[Architecture],
-        model: Model,
-        utility: Callable[[Described], Array],
-    ) -> dict[Architecture, Architecture]:
-        """Return the candidates that may be proposed, each with measured evidence: canonical form -> architecture.
+        taken: Collection[Architecture],
+        utility: Callable[[Array, Array], Array],
+    ) -> Architecture | None:
+        """Return the candidate with the largest utility among those with measured evidence and the pool.
 
         If more candidates than the limit were not measured, those with the largest utility are. For that they get the
         mean evidence of the nearest architectures of the pool and the trials: a neighbour of a trial gets that of the
         trial.
 
         Args:
-            candidates: canonical form -> architecture.
-            taken: canonical forms that must not be returned.
-            model: describes candidates.
-            utility: returns the utility of described candidates.
+            candidates: canonical form -> architecture; none of them is taken.
+            taken: canonical forms that must not be returned, in the order in which they were added.
+            utility: returns utilities, from predicted means and standard deviations.
         """
         new = [key for key in candidates if key not in self._evidence]
         if len(new) > self._limit:
-            utilities = utility(model.describe(new, self._expected(new, model)))
+            utilities = utility(*self._model.predict(new, self._expected(new)))
             new = [new[place] for place in np.argsort(-utilities, kind="stable")[: self._limit]]
         if new:
             self._evidence.measure(new)
-            model.refresh()
-        free = {key: candidate for key, candidate in self._pool.items() if key not in taken}
-        return free | {key: candidate for key, candidate in candidates.items() if key in self._evidence}
+            self._model.refresh()
+        free = self._untaken(taken)
+        others = [key for key in candidates if key not in self._places and key in self._evidence]
+        if not len(free) and not others:
+            return None
+        utilities = utility(*self._model.predict_kept(free, self._evidence_of_pool()[free]))
+        if others:
+            utilities = np.concatenate([utilities, utility(*self._model.predict(others))])
+        place = int(np.argmax(utilities))
+        if place >= len(free):
+            return candidates[others[place - len(free)]]
+        # A neighbour of a trial is proposed as it is, although the pool has another one of the same canonical form.
+        key = self._keys[free[place]]
+        return candidates.get(key, self._pool[key])
 
-    def _expected(self, new: Sequence[Architecture], model: Model) -> Array:
-        others = list(dict.fromkeys([*self._pool, *model.members]))
-        measured = self._evidence(others)
-        apart, _ = model.features(new).distances(model.features(others))
+    def _evidence_of_pool(self) -> Array:
+        """Return the quantiles of the pool; they are computed when the number of measured architectures changes."""
+        count, quantiles = self._quantiles
+        if count != len(self._evidence):
+            quantiles = self._evidence(self._keys)
+            self._quantiles = len(self._evidence), quantiles
+        return quantiles
+
+    def _expected(self, new: Sequence[Architecture]) -> Array:
+        features, known = self._model.features(new), self._model.known
+        apart, _ = features.distances(self._model.kept)
+        measured = self._evidence_of_pool()
+        if others := [place for place, member in enumerate(self._model.members) if member not in self._places]:
+            more, _ = features.distances(known.features.of(np.array(others)))
+            apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, known.evidence[others]])
         nearest = (apart <= apart.min(axis=1, keepdims=True) + 1e-12).astype(np.float64)
         expected: Array = nearest @ measured / nearest.sum(axis=1, keepdims=True)
         return expected
@@ -137,6 +185,6 @@ class Screening:
         if not state:
             return
         candidates = [Architecture.from_json(key) for key in state["pool"]]
-        self._pool = {self._space.canonical(candidate): candidate for candidate in candidates}
+        self._set_pool({self._space.canonical(candidate): candidate for candidate in candidates})
         self._filled = state["filled"]
         self._evidence.load(state["known"])

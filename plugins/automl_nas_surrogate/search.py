@@ -19,7 +19,7 @@ from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
 from automl_nas_surrogate.gaussian_process import Array, log_expected_improvement, normal_scores
-from automl_nas_surrogate.model import Described, Model
+from automl_nas_surrogate.model import Model
 from automl_nas_surrogate.screening import Screening
 
 _PART = 10
@@ -143,7 +143,7 @@ class SurrogateSearch(AskTellStrategy):
         self._sampler = FeasibleSampler(space, problem, attempts)
         self._evidence = Evidence(problem, task, evidence, seed)
         self._model = Model(Featurizer(space, problem, self._sampler if costs else None, seed), self._evidence)
-        self._screening = Screening(space, self._sampler, self._evidence, seed, pool, screened)
+        self._screening = Screening(space, self._sampler, self._evidence, self._model, seed, pool, screened)
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._all: list[Member] = []
@@ -283,17 +283,15 @@ class SurrogateSearch(AskTellStrategy):
         self._model.learn(members, scores, list(self._outstanding), len(self._members))
         best, uncertain = float(scores.max()), self._since >= self._patience and not self._proposed % self._period
 
-        def utility(described: Described) -> Array:
-            mean, deviation = self._model.predict(described)
+        def utility(mean: Array, deviation: Array) -> Array:
             return deviation if uncertain else log_expected_improvement(mean, deviation, best)
 
         if self._evidence:
-            candidates = self._screening.measured(candidates, self._proposed_keys, self._model, utility)
-            if not candidates:
-                return None
-        utilities = utility(self._model.describe(list(candidates)))
-        architecture = list(candidates.values())[int(np.argmax(utilities))]
-        return self._proposal(architecture, "uncertain" if uncertain else "model")
+            architecture = self._screening.best(candidates, self._proposed_keys, utility)
+        else:
+            place = int(np.argmax(utility(*self._model.predict(list(candidates)))))
+            architecture = list(candidates.values())[place]
+        return None if architecture is None else self._proposal(architecture, "uncertain" if uncertain else "model")
 
     def search_state(self) -> dict[str, Any]:
         """Return counters, hyper-parameters, architectures and their results as plain data."""

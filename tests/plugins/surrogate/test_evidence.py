@@ -177,7 +177,7 @@ def test_kernel_by_hand() -> None:
     ]
     features = Featurizer(SPACE, PROBLEM, None, 0)([SPACE.sample(random.Random(seed)) for seed in range(6)])
     described = Described(features, x)
-    pairs = described.pairs(described, (decisions, np.zeros((6, 6))))
+    pairs = described.pairs((decisions, np.zeros((6, 6))), described.evidence)
     np.testing.assert_allclose(kernel(pairs, theta), expected, rtol=1e-12)
     np.testing.assert_allclose(pairs.squares, np.diag(pairs.products), rtol=1e-12)  # type: ignore[arg-type]
 

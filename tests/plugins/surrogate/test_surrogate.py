@@ -21,7 +21,7 @@ from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
-from automl_nas_surrogate.remembered import Remembered
+from automl_nas_surrogate.remembered import Kept, Remembered
 from automl_nas_surrogate.search import SurrogateSearch
 
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -146,6 +146,27 @@ def test_remembered_distances_are_those_of_a_computation_from_nothing(with_costs
         np.testing.assert_array_equal(features.ordered, expected.ordered)
         np.testing.assert_array_equal(features.costs, expected.costs)
         decisions_expected, costs_expected = expected.distances(expected)
+        np.testing.assert_array_equal(decisions, decisions_expected)
+        assert (costs is None) == (costs_expected is None) == (not with_costs)
+        if costs is not None and costs_expected is not None:
+            np.testing.assert_array_equal(costs, costs_expected)
+
+
+@pytest.mark.parametrize("with_costs", [True, False])
+def test_kept_distances_are_those_of_a_computation_from_nothing(with_costs: bool) -> None:
+    problem = Problem({"accuracy": "maximize"}, (), {"width": Width()} if with_costs else {})
+    make, rng = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0), random.Random(0)
+    listed = [sample(MIXED.decisions, rng) for _ in range(7)]
+    kept, trials = Kept(make, listed), dict[Architecture, None]()
+    for step in range(40):
+        trials |= dict.fromkeys(sample(MIXED.decisions, rng) for _ in range(rng.randrange(3)))
+        if step % 4 == 3:  # some are forgotten, and come back in another order
+            trials = dict.fromkeys(sorted((each for each in trials if rng.random() < 0.7), key=lambda each: each.key))
+        if not trials:
+            continue
+        features = make(list(trials))
+        decisions, costs = kept.distances(list(trials), features)
+        decisions_expected, costs_expected = features.distances(make(listed))
         np.testing.assert_array_equal(decisions, decisions_expected)
         assert (costs is None) == (costs_expected is None) == (not with_costs)
         if costs is not None and costs_expected is not None:
