@@ -152,10 +152,10 @@ class Evidence:
         """
         rows = np.array([self._rows.get(item, -1) for item in architectures], dtype=np.intp)
         scores = np.zeros((len(rows), len(self._columns)))
-        found = rows >= 0
+        placed = rows >= 0
         for name, column in self._columns.items():
             values = np.full(len(rows), np.nan)
-            values[found] = self._values[rows[found], column]
+            values[placed] = self._values[rows[placed], column]
             measured = ~np.isnan(values)
             quantiles = normal_quantiles(values[measured], self._sorted[column])
             scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles

@@ -76,11 +76,11 @@ class Model:
         """The coefficient of each column of evidence in the predictions, in standard deviations of both."""
         if self._learnt is None or not self._evidence.names:
             return {}
-        process, known = self._process()
-        return dict(zip(self._evidence.names, process.slopes(known.evidence).tolist(), strict=True))
+        process, described = self._process()
+        return dict(zip(self._evidence.names, process.slopes(described.evidence).tolist(), strict=True))
 
     @property
-    def known(self) -> Described:
+    def described(self) -> Described:
         """The members, and the outstanding architectures after them; after `learn`."""
         return self._process()[1]
 
@@ -152,22 +152,22 @@ class Model:
             candidates: in canonical form.
             evidence: of the candidates, shape ``(m, columns)``; None: as measured.
         """
-        process, known = self._process()
+        process, described = self._process()
         measured = self._evidence(candidates) if evidence is None else evidence
-        return process.predict(known.pairs(known.features.distances(self.features(candidates)), measured))
+        return process.predict(described.pairs(described.features.distances(self.features(candidates)), measured))
 
     def predict_kept(self, places: NDArray[np.intp], evidence: Array) -> tuple[Array, Array]:
-        """Return predictions as `predict` does, of architectures of `keep`; faster, since their distances are known.
+        """Return predictions as `predict` does, of architectures of `keep`; their distances are stored.
 
         Args:
             places: of m architectures.
             evidence: of them, shape ``(m, columns)``.
         """
-        process, known = self._process()
+        process, described = self._process()
         assert self._learnt is not None
-        decisions, costs = self._kept.distances([*self._learnt[0], *self._learnt[2]], known.features)
+        decisions, costs = self._kept.distances([*self._learnt[0], *self._learnt[2]], described.features)
         distances = decisions[:, places], None if costs is None else costs[:, places]
-        return process.predict(known.pairs(distances, evidence))
+        return process.predict(described.pairs(distances, evidence))
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -106,7 +106,7 @@ class Kept:
                 self._costs[added] = costs
             self._rows.update((trials[place], added.start + count) for count, place in enumerate(missing))
         rows = [self._rows[trial] for trial in trials]
-        # A slice is no copy.
+        # A slice does not copy the rows.
         chosen = slice(len(rows)) if rows == list(range(len(rows))) else rows
         return self._decisions[chosen], self._costs[chosen] if self.features.costs.shape[1] else None
 

@@ -160,12 +160,12 @@ class Screening:
         return quantiles
 
     def _expected(self, new: Sequence[Architecture]) -> Array:
-        features, known = self._model.features(new), self._model.known
+        features, trials = self._model.features(new), self._model.described
         apart, _ = features.distances(self._model.kept)
         measured = self._evidence_of_pool()
         if others := [place for place, member in enumerate(self._model.members) if member not in self._places]:
-            more, _ = features.distances(known.features.of(np.array(others)))
-            apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, known.evidence[others]])
+            more, _ = features.distances(trials.features.of(np.array(others)))
+            apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, trials.evidence[others]])
         nearest = (apart <= apart.min(axis=1, keepdims=True) + 1e-12).astype(np.float64)
         expected: Array = nearest @ measured / nearest.sum(axis=1, keepdims=True)
         return expected
