@@ -17,7 +17,9 @@ existing files.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,42 +88,132 @@ class PairExperiment(Experiment):
         raise SystemExit(f"the network of seed {search['seed']} is within the budget with a width of {WIDEST - 1}")
 
 
+def trained(out: Path, kind: str) -> dict[str, Record]:
+    """Return name -> record of each network of a kind, with its mean error; `errors` has that of each training."""
+    repeats: list[dict[str, Record]] = []
+    while records := load(out, kind_of(kind, len(repeats))):
+        repeats.append(records)
+    networks = {}
+    for name, record in repeats[0].items() if repeats else ():
+        errors = [each[name]["error"] for each in repeats if name in each]
+        if len(errors) == len(repeats):
+            networks[name] = {**record, "errors": errors, "error": float(np.mean(errors))}
+    return networks
+
+
 def report(out: Path) -> None:
     """Print the differences of test errors, in percentage points, for each share of the edges and for all."""
-    searches, trained, drawn = (load(out, kind) for kind in ("search", "found", "random"))
+    searches, found, drawn = load(out, "search"), trained(out, "found"), trained(out, "random")
     residual = [each["error"] for each in load(out, "residual").values()]
     shares = sorted({each["k"] for each in searches.values()}, reverse=True)
     print("| edges | pairs | widths | FLOPs | found | random | residual | found - random | found - residual | ", end="")
     print("random - residual |\n|---|---|---|---|---|---|---|---|---|---|")
-    for label, chosen in [*((f"{share:.0%}", [share]) for share in shares), ("all", shares)]:
-        names = [name for name in trained if name in drawn and searches[name]["k"] in chosen]
-        row(label, [trained[name] for name in names], [drawn[name] for name in names], residual)
+    groups = {f"{share:.0%}": [share] for share in shares} | {"all": shares}
+    both = [name for name in found if name in drawn]
+    pairs = {label: [name for name in both if searches[name]["k"] in chosen] for label, chosen in groups.items()}
+    for label, names in pairs.items():
+        row(label, [found[name] for name in names], [drawn[name] for name in names], residual)
     of_seeds: dict[int, list[float]] = {}
-    for name in trained:
-        if name in drawn:
-            of_seeds.setdefault(searches[name]["seed"], []).append(trained[name]["error"] - drawn[name]["error"])
+    for name in both:
+        of_seeds.setdefault(searches[name]["seed"], []).append(found[name]["error"] - drawn[name]["error"])
     means = [float(np.mean(differences)) for differences in of_seeds.values()]
     print(f"\nfound - random, means of {len(means)} seeds: {interval(means)}" if means else "")
+    for label, names in pairs.items():
+        spread(label, [drawn[name] for name in names])
+    for label, names in pairs.items():
+        structures(label, [(found[name], drawn[name]) for name in names])
     dead = [name for name, each in searches.items() if "dead" in each]
     if dead:
         print(f"\nsearches in which all edges died: {', '.join(dead)}")
-    records = [*searches.values(), *trained.values(), *drawn.values(), *load(out, "residual").values()]
-    print(f"\n{sum(each.get('seconds', 0.0) for each in records) / 60:.0f} minutes of CPU time")
+    files = [json.loads(file.read_text(encoding="utf-8")) for file in out.glob("*.json")]
+    print(f"\n{sum(each.get('seconds', 0.0) for each in files) / 60:.0f} minutes of CPU time")
 
 
-def row(label: str, trained: Sequence[Record], drawn: Sequence[Record], residual: Sequence[float]) -> None:
+def spread(label: str, records: Sequence[Record]) -> None:
+    """Print how much random networks differ by their architecture, and by the seed of their training.
+
+    The covariance of two trainings is the variance between architectures: the seeds of different trainings and of
+    different networks have nothing in common. The interval is a bootstrap over the networks.
+    """
+    if len(records) < 3 or len(records[0]["errors"]) < 2:
+        return
+    errors = np.array([record["errors"][:2] for record in records])
+    drawn = np.random.default_rng(0).integers(0, len(errors), (2000, len(errors)))
+    centred = errors[drawn] - errors[drawn].mean(axis=1, keepdims=True)
+    covariances = (centred[..., 0] * centred[..., 1]).sum(axis=1) / (len(errors) - 1)
+    between = float(np.cov(errors.T)[0, 1])
+    low, high = np.sqrt(np.maximum(np.quantile(covariances, [0.025, 0.975]), 0.0))
+    training = math.sqrt(float(((errors[:, 0] - errors[:, 1]) ** 2).mean()) / 2)
+    print(
+        f"\n{label}, {len(errors)} random networks: standard deviation between architectures "
+        f"{math.sqrt(max(between, 0.0)):.2f} ({low:.2f} to {high:.2f}) points, between trainings of one {training:.2f}"
+    )
+
+
+def structures(label: str, pairs: Sequence[tuple[Record, Record]]) -> None:
+    """Print what networks are made of: means of those found and of the random ones, and of their differences."""
+    if len(pairs) < 3:
+        return
+    described = [[structure(record["architecture"]) for record in pair] for pair in pairs]
+    print(f"\n| {label}: means of {len(pairs)} pairs | found | random | difference |\n|---|---|---|---|")
+    for name in described[0][0]:
+        found, drawn = ([pair[side][name] for pair in described] for side in (0, 1))
+        difference = interval([a - b for a, b in zip(found, drawn, strict=True)])
+        print(f"| {name} | {np.mean(found):.1f} | {np.mean(drawn):.1f} | {difference} |")
+
+
+def structure(architecture: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the numbers of live edges and operations of a network, and the lengths of its paths.
+
+    Args:
+        architecture: ``stage.block.operation`` -> its sources in the block. An edge is live if a path from the block's
+            input to its output has it.
+    """
+    blocks: dict[str, dict[str, Sequence[str]]] = {}
+    for name, sources in architecture.items():
+        block, _, target = name.rpartition(".")
+        blocks.setdefault(block, {})[target] = sources
+    edges, operations, longest, inputs = [], [], [], []
+    for sources_of in blocks.values():
+        depths = {"input": 0}
+        for target, sources in sources_of.items():  # in the order of the levels
+            if reached := [depths[source] for source in sources if source in depths]:
+                depths[target] = max(reached) + 1
+        live, waiting = {"output"}, ["output"]
+        live_edges = 0
+        while waiting:
+            own = [source for source in sources_of[waiting.pop()] if source in depths]
+            live_edges += len(own)
+            waiting += {*own} - live - {"input"}
+            live |= {*own}
+        edges.append(live_edges)
+        operations += [name for name in live if name not in ("input", "output")]
+        longest.append(depths.get("output", 1) - 1)
+        inputs.append(sum(source in depths for source in sources_of["output"]))
+    separable = sum(name.startswith("sep") for name in operations)
+    return {
+        "live edges": sum(edges),
+        **{f"live edges of block {place}": count for place, count in enumerate(edges, 1)},
+        "separable convolutions": separable,
+        "poolings": len(operations) - separable,
+        "operations of the longest path, mean of the blocks": float(np.mean(longest)),
+        "inputs of a block's output, mean of the blocks": float(np.mean(inputs)),
+    }
+
+
+def row(label: str, found: Sequence[Record], drawn: Sequence[Record], residual: Sequence[float]) -> None:
     """Print one row of the table.
 
     The residual networks have seeds of their own, so the difference to their mean has an interval of two samples: the
     square root of the sum of both squared half widths.
     """
-    if len(trained) < 3:
+    if len(found) < 3:
         return
-    widths, flops = [each["width"] for each in trained], [each["flops"] / 1e6 for each in trained]
-    errors, of_random = ([each["error"] for each in group] for group in (trained, drawn))
+    widths, flops = [each["width"] for each in found], [each["flops"] / 1e6 for each in found]
+    errors, of_random = ([each["error"] for each in group] for group in (found, drawn))
     cells = [
         label,
-        str(len(trained)),
+        str(len(found)),
         f"{min(widths)} to {max(widths)}",
         f"{min(flops):.2f}M to {max(flops):.2f}M",
         *(interval(values, sign="") for values in (errors, of_random, residual)),

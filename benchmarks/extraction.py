@@ -2,9 +2,10 @@
 
 Both sides copy the same weights: ``copy.deepcopy`` copies the extracted network, and ``supernet.extract`` also selects
 one of 4 candidates in each of 20 blocks. They run in interleaved pairs (ABBA) on the same architectures. The interval
-of the ratio is a bootstrap over pairs.
+of the ratio is a bootstrap over pairs. With `--compiled` the process has compiled a module before, which replaces
+methods of `nn.Module`.
 
-    python benchmarks/extraction.py --pairs 100
+    python benchmarks/extraction.py --pairs 100 [--compiled]
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
 
 from automl_nas.streams import stream
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
@@ -35,10 +39,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     arguments.add_argument("--pairs", type=int, default=100, help="the number of timed pairs")
     arguments.add_argument("--seed", type=int, default=0, help="the seed of the architectures")
+    arguments.add_argument("--compiled", action="store_true", help="compile a module first")
     options = arguments.parse_args()
     if options.pairs < 1:
         arguments.error("--pairs must be at least 1")
 
+    if options.compiled:
+        torch.compile(nn.ReLU(), backend="eager")(torch.zeros(1))
     space = shufflenet_v2()
     supernet = space.build_supernet().eval()
     extract: list[float] = []

@@ -9,7 +9,7 @@ import multiprocessing.process
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Child processes are forked from a server that is started once. In each child these imports would take a second.
     process_context(["torch._dynamo", "automl_nas_vision.torchvision_step"])
+    # It takes milliseconds, and tests/end_to_end alone calls it over 10,000 times. Tests kill processes, which lose
+    # nothing that was written; none cuts the power.
+    os.fsync = lambda descriptor: None
+    _count_frozen_objects_once()
     sys.addaudithook(_note_process)
     start = multiprocessing.process.BaseProcess.start
 
@@ -55,6 +59,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
     # Processes of a fork server raise no audit event.
     multiprocessing.process.BaseProcess.start = noted_start  # type: ignore[method-assign]
+
+
+def _count_frozen_objects_once() -> None:
+    """Make gc.get_freeze_count remember its result: every run calls it, and it visits all objects that are frozen."""
+    count, freeze, unfreeze = gc.get_freeze_count, gc.freeze, gc.unfreeze
+    counted = functools.cache(count)
+
+    def forgetting(function: Callable[[], None]) -> Callable[[], None]:
+        def call() -> None:
+            counted.cache_clear()
+            function()
+
+        return call
+
+    gc.get_freeze_count, gc.freeze, gc.unfreeze = counted, forgetting(freeze), forgetting(unfreeze)
 
 
 def _note_process(event: str, arguments: tuple[Any, ...]) -> None:

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 _ATOMS = frozenset((int, float, complex, str, bool, bytes, type(None), type, FunctionType))
 _CONTAINERS = frozenset((dict, OrderedDict, set, list))
-_PLAIN_GETSTATE = (getattr(nn.Module, "__getstate__", None), getattr(object, "__getstate__", None))
-_PLAIN_SETSTATE = (nn.Module.__setstate__, nn.Conv2d.__setstate__)
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
@@ -88,12 +86,16 @@ def _copy_value(value: object, memo: dict[int, Any]) -> object:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether copying the attributes one by one gives the same copy as ``copy.deepcopy``."""
+    """Whether copying the attributes one by one gives the same copy as ``copy.deepcopy``.
+
+    The methods of `nn.Module` are looked up each time: ``torch.compile`` and ``torch.export`` replace ``__setstate__``
+    when a process uses them first, and copies would be slow from then on.
+    """
     kind: Any = type(module)
     return (
         getattr(kind, "__deepcopy__", None) is None
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
-        and kind.__getstate__ in _PLAIN_GETSTATE
-        and kind.__setstate__ in _PLAIN_SETSTATE
+        and kind.__getstate__ in (getattr(nn.Module, "__getstate__", None), getattr(object, "__getstate__", None))
+        and kind.__setstate__ in (nn.Module.__setstate__, nn.Conv2d.__setstate__)
     )
