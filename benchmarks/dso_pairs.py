@@ -1,13 +1,14 @@
 """Pairs of networks of equal FLOPs, one found by DSO-NAS and one random, both as wide as a budget of FLOPs allows.
 
-    python benchmarks/dso_pairs.py DATA.npz OUT [--stem-strides 2] [--seeds 0 1 2] [--edges 0.25 0.1]
+    python benchmarks/dso_pairs.py DATA.npz OUT [--stem-strides 2] [--seeds 0 1 2] [--edges 0.25 0.1] [--rule l1]
     python benchmarks/dso_pairs.py DATA.npz OUT --report
 
-Searches as `dso_quality.py` does (three blocks of 4 x 4 operations with 8, 16 and 32 channels) with `ranking:
-sensitivity` and a share of the edges as the target. The budget is the FLOPs of the plain residual network of width 10.
-The network that is found gets the largest width whose FLOPs are within the budget, as `final.space.width: {fit: ...}`
-does; the random network has the same width, and FLOPs that differ by at most 3 %. Both are trained from scratch on all
-training images, and so is the residual network. The protocol is in docs/results/sparsity.md.
+Searches as `dso_quality.py` does (three blocks of 4 x 4 operations with 8, 16 and 32 channels) with a share of the
+edges as the target, by sensitivity or by the L1 norm of the paper. The budget is the FLOPs of the plain residual
+network of width 10. The network that is found gets the largest width whose FLOPs are within the budget, as
+`final.space.width: {fit: ...}` does; the random network has the same width, and FLOPs that differ by at most 3 %. Both
+are trained from scratch on all training images, and so is the residual network. The protocol is in
+docs/results/sparsity.md.
 
 Each search and each training writes a JSON file to OUT and is skipped if the file exists, so the script may be
 interrupted and started again, and several processes may work on different seeds. `--report` prints the table of the
@@ -31,7 +32,9 @@ from automl_nas.space import Architecture
 from automl_nas_costs.models import Flops
 from automl_nas_dso.strategy import DSO
 
-RULE = "sensitivity"
+RULES = {"sensitivity": "sensitivity", "l1": "size"}
+"""Name -> which edges are removed to meet the share of the edges, a setting of the strategy."""
+
 EDGES = (0.25, 0.1)
 RESIDUAL_WIDTH = 10
 WIDEST = 64
@@ -45,11 +48,14 @@ def kind_of(kind: str, training: int) -> str:
 
 
 class PairExperiment(Experiment):
-    """Searches by sensitivity, and networks as wide as the budget allows. In a `Row`, k is the share of the edges."""
+    """Searches to a share of the edges, and networks as wide as the budget allows.
+
+    In a `Row`, the schedule is the name of the rule and k the share of the edges.
+    """
 
     def strategy(self, row: Row) -> DSO:
         """Return the strategy of a search, at its start."""
-        return self.dso(row.seed, sparsity={"edges": row.k}, ranking=RULE)
+        return self.dso(row.seed, sparsity={"edges": row.k}, ranking=RULES[row.schedule])
 
     def pair(self, row: Row, budget: float, trainings: int) -> None:
         """Search; train the network that is found and a random one of the same width and FLOPs."""
@@ -237,6 +243,9 @@ def main() -> None:
     parser = make_parser(__doc__, "phase 1", "phase 2", "retraining")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
     parser.add_argument("--edges", type=float, nargs="+", default=EDGES, help="shares of the edges that are left")
+    parser.add_argument(
+        "--rule", choices=RULES, default="sensitivity", help="an OUT folder has the searches of one rule"
+    )
     parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with different seeds")
     parser.add_argument("--report", action="store_true", help="print the table of existing files and run nothing")
     options = parser.parse_args()
@@ -248,7 +257,7 @@ def main() -> None:
     for seed in options.seeds:
         budget = experiment.residual(RESIDUAL_WIDTH, seed)["flops"]
         for share in options.edges:
-            experiment.pair(Row(RULE, share, seed), budget, options.trainings)
+            experiment.pair(Row(options.rule, share, seed), budget, options.trainings)
 
 
 if __name__ == "__main__":
