@@ -109,25 +109,25 @@ def trained(out: Path, kind: str) -> dict[str, Record]:
 
 def report(out: Path) -> None:
     """Print the differences of test errors, in percentage points, for each share of the edges and for all."""
-    searches, found, drawn = load(out, "search"), trained(out, "found"), trained(out, "random")
+    searches, searched, drawn = load(out, "search"), trained(out, "found"), trained(out, "random")
     residual = [each["error"] for each in load(out, "residual").values()]
     shares = sorted({each["k"] for each in searches.values()}, reverse=True)
     print("| edges | pairs | widths | FLOPs | found | random | residual | found - random | found - residual | ", end="")
     print("random - residual |\n|---|---|---|---|---|---|---|---|---|---|")
-    groups = {f"{share:.0%}": [share] for share in shares} | {"all": shares}
-    both = [name for name in found if name in drawn]
+    groups = {f"{share:.0%}": [share] for share in shares} | ({"all": shares} if len(shares) > 1 else {})
+    both = [name for name in searched if name in drawn]
     pairs = {label: [name for name in both if searches[name]["k"] in chosen] for label, chosen in groups.items()}
     for label, names in pairs.items():
-        row(label, [found[name] for name in names], [drawn[name] for name in names], residual)
+        row(label, [searched[name] for name in names], [drawn[name] for name in names], residual)
     of_seeds: dict[int, list[float]] = {}
     for name in both:
-        of_seeds.setdefault(searches[name]["seed"], []).append(found[name]["error"] - drawn[name]["error"])
+        of_seeds.setdefault(searches[name]["seed"], []).append(searched[name]["error"] - drawn[name]["error"])
     means = [float(np.mean(differences)) for differences in of_seeds.values()]
     print(f"\nfound - random, means of {len(means)} seeds: {interval(means)}" if means else "")
     for label, names in pairs.items():
         spread(label, [drawn[name] for name in names])
     for label, names in pairs.items():
-        structures(label, [(found[name], drawn[name]) for name in names])
+        structures(label, [(searched[name], drawn[name]) for name in names])
     dead = [name for name, each in searches.items() if "dead" in each]
     if dead:
         print(f"\nsearches in which all edges died: {', '.join(dead)}")
@@ -163,9 +163,9 @@ def structures(label: str, pairs: Sequence[tuple[Record, Record]]) -> None:
     described = [[structure(record["architecture"]) for record in pair] for pair in pairs]
     print(f"\n| {label}: means of {len(pairs)} pairs | found | random | difference |\n|---|---|---|---|")
     for name in described[0][0]:
-        found, drawn = ([pair[side][name] for pair in described] for side in (0, 1))
-        difference = interval([a - b for a, b in zip(found, drawn, strict=True)])
-        print(f"| {name} | {np.mean(found):.1f} | {np.mean(drawn):.1f} | {difference} |")
+        searched, drawn = ([pair[side][name] for pair in described] for side in (0, 1))
+        difference = interval([a - b for a, b in zip(searched, drawn, strict=True)])
+        print(f"| {name} | {np.mean(searched):.1f} | {np.mean(drawn):.1f} | {difference} |")
 
 
 def structure(architecture: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -207,19 +207,19 @@ def structure(architecture: Mapping[str, Sequence[str]]) -> dict[str, float]:
     }
 
 
-def row(label: str, found: Sequence[Record], drawn: Sequence[Record], residual: Sequence[float]) -> None:
+def row(label: str, searched: Sequence[Record], drawn: Sequence[Record], residual: Sequence[float]) -> None:
     """Print one row of the table.
 
     The residual networks have seeds of their own, so the difference to their mean has an interval of two samples: the
     square root of the sum of both squared half widths.
     """
-    if len(found) < 3:
+    if len(searched) < 3:
         return
-    widths, flops = [each["width"] for each in found], [each["flops"] / 1e6 for each in found]
-    errors, of_random = ([each["error"] for each in group] for group in (found, drawn))
+    widths, flops = [each["width"] for each in searched], [each["flops"] / 1e6 for each in searched]
+    errors, of_random = ([each["error"] for each in group] for group in (searched, drawn))
     cells = [
         label,
-        str(len(found)),
+        str(len(searched)),
         f"{min(widths)} to {max(widths)}",
         f"{min(flops):.2f}M to {max(flops):.2f}M",
         *(interval(values, sign="") for values in (errors, of_random, residual)),
