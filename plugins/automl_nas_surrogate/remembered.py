@@ -87,24 +87,24 @@ class Kept:
         self.features = featurize(architectures)
         self._rows: dict[Architecture, int] = {}
         self._decisions = np.empty((0, len(architectures)))
-        self._costs = np.empty((0, len(architectures)))
+        self._costs = np.empty((0, len(architectures) if self.features.costs.shape[1] else 0))
 
     def distances(self, trials: Sequence[Architecture], features: Features) -> tuple[Array, Array | None]:
         """Return the distances of n trials and the list, as `Features.distances` does; they must not be changed.
 
         Args:
-            trials: n of them, no two the same.
+            trials: n of them.
             features: of the trials.
         """
-        if missing := [place for place, trial in enumerate(trials) if trial not in self._rows]:
+        if missing := {trial: place for place, trial in enumerate(trials) if trial not in self._rows}:
             if len(self._rows) + len(missing) > len(self._decisions):
                 self._make_room(trials)
-            decisions, costs = features.of(np.array(missing)).distances(self.features)
+            decisions, costs = features.of(np.array(list(missing.values()))).distances(self.features)
             added = slice(len(self._rows), len(self._rows) + len(missing))
             self._decisions[added] = decisions
             if costs is not None:
                 self._costs[added] = costs
-            self._rows.update((trials[place], added.start + count) for count, place in enumerate(missing))
+            self._rows.update(zip(missing, range(added.start, added.stop), strict=True))
         rows = [self._rows[trial] for trial in trials]
         # A slice does not copy the rows.
         chosen = slice(len(rows)) if rows == list(range(len(rows))) else rows
@@ -112,11 +112,11 @@ class Kept:
 
     def _make_room(self, trials: Sequence[Architecture]) -> None:
         """Forget other trials, and make twice as many rows as there are trials: so rows are copied rarely."""
-        reused = [trial for trial in trials if trial in self._rows]
-        room = np.empty((2 * len(trials) - len(reused), self._decisions.shape[1]))
+        reused = [trial for trial in dict.fromkeys(trials) if trial in self._rows]
         rows = [self._rows[trial] for trial in reused]
-        self._decisions = np.concatenate([self._decisions[rows], room])
-        self._costs = np.concatenate([self._costs[rows], room])
+        earlier = self._decisions[rows], self._costs[rows]
+        self._decisions, self._costs = (np.empty((2 * len(trials), part.shape[1])) for part in earlier)
+        self._decisions[: len(rows)], self._costs[: len(rows)] = earlier
         self._rows = {trial: row for row, trial in enumerate(reused)}
 
 

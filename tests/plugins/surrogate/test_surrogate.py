@@ -157,15 +157,16 @@ def test_kept_distances_are_those_of_a_computation_from_nothing(with_costs: bool
     problem = Problem({"accuracy": "maximize"}, (), {"width": Width()} if with_costs else {})
     make, rng = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0), random.Random(0)
     listed = [sample(MIXED.decisions, rng) for _ in range(7)]
-    kept, trials = Kept(make, listed), dict[Architecture, None]()
+    kept, trials = Kept(make, listed), list[Architecture]()
     for step in range(40):
-        trials |= dict.fromkeys(sample(MIXED.decisions, rng) for _ in range(rng.randrange(3)))
+        trials += [sample(MIXED.decisions, rng) for _ in range(rng.randrange(3))]
+        trials += trials[: rng.randrange(2)]  # a network that was evaluated twice
         if step % 4 == 3:  # some are forgotten, and come back in another order
-            trials = dict.fromkeys(sorted((each for each in trials if rng.random() < 0.7), key=lambda each: each.key))
+            trials = sorted((each for each in trials if rng.random() < 0.7), key=lambda each: each.key)
         if not trials:
             continue
-        features = make(list(trials))
-        decisions, costs = kept.distances(list(trials), features)
+        features = make(trials)
+        decisions, costs = kept.distances(trials, features)
         decisions_expected, costs_expected = features.distances(make(listed))
         np.testing.assert_array_equal(decisions, decisions_expected)
         assert (costs is None) == (costs_expected is None) == (not with_costs)
