@@ -32,7 +32,7 @@ def independent(module: nn.Module) -> nn.Module:
 def test_modules_of_torch_are_copied_one_attribute_at_a_time_after_torch_has_replaced_their_method(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`torch.compile` and `torch.export` replace ``nn.Module.__setstate__``, once in a process."""
+    """`torch.compile` replaces ``nn.Module.__setstate__``, once in a process."""
     module, restore = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU()), nn.Module.__setstate__
     expected = copy.deepcopy(module)
 
