@@ -163,7 +163,8 @@ class Screening:
         features, trials = self._model.features(new), self._model.described
         apart, _ = features.distances(self._model.kept)
         measured = self._evidence_of_pool()
-        if others := [place for place, member in enumerate(self._model.members) if member not in self._places]:
+        members = {member: place for place, member in enumerate(self._model.members) if member not in self._places}
+        if others := list(members.values()):
             more, _ = features.distances(trials.features.of(np.array(others)))
             apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, trials.evidence[others]])
         nearest = (apart <= apart.min(axis=1, keepdims=True) + 1e-12).astype(np.float64)
