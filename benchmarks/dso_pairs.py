@@ -20,16 +20,18 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from dso_quality import Experiment, Row, make_parser
+from dso_quality import SPACE, Experiment, Row, make_parser
 from dso_quality_report import Record, interval, load
 from scipy import stats
 
 from automl_nas.space import Architecture
 from automl_nas_costs.models import Flops
+from automl_nas_dso.space.dso_space import DsoSpace
+from automl_nas_dso.space.edges import OUTPUT, Block
 from automl_nas_dso.strategy import DSO
 
 RULES = {"sensitivity": "sensitivity", "l1": "size"}
@@ -160,7 +162,8 @@ def structures(label: str, pairs: Sequence[tuple[Record, Record]]) -> None:
     """Print what networks are made of: means of those found and of the random ones, and of their differences."""
     if len(pairs) < 3:
         return
-    described = [[structure(record["architecture"]) for record in pair] for pair in pairs]
+    blocks = DsoSpace(**SPACE, variant="final").blocks  # the same edges with any width, strides and input
+    described = [[structure(blocks, Architecture(record["architecture"])) for record in pair] for pair in pairs]
     print(f"\n| {label}: means of {len(pairs)} pairs | found | random | difference |\n|---|---|---|---|")
     for name in described[0][0]:
         searched, drawn = ([pair[side][name] for pair in described] for side in (0, 1))
@@ -168,40 +171,23 @@ def structures(label: str, pairs: Sequence[tuple[Record, Record]]) -> None:
         print(f"| {name} | {np.mean(searched):.1f} | {np.mean(drawn):.1f} | {difference} |")
 
 
-def structure(architecture: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return the numbers of live edges and operations of a network, and the lengths of its paths.
-
-    Args:
-        architecture: ``stage.block.operation`` -> its sources in the block. An edge is live if a path from the block's
-            input to its output has it.
-    """
-    blocks: dict[str, dict[str, Sequence[str]]] = {}
-    for name, sources in architecture.items():
-        block, _, target = name.rpartition(".")
-        blocks.setdefault(block, {})[target] = sources
-    edges, operations, longest, inputs = [], [], [], []
-    for sources_of in blocks.values():
-        depths = {"input": 0}
-        for target, sources in sources_of.items():  # in the order of the levels
-            if reached := [depths[source] for source in sources if source in depths]:
-                depths[target] = max(reached) + 1
-        live, waiting = {"output"}, ["output"]
-        live_edges = 0
-        while waiting:
-            own = [source for source in sources_of[waiting.pop()] if source in depths]
-            live_edges += len(own)
-            waiting += {*own} - live - {"input"}
-            live |= {*own}
-        edges.append(live_edges)
-        operations += [name for name in live if name not in ("input", "output")]
-        longest.append(depths.get("output", 1) - 1)
-        inputs.append(sum(source in depths for source in sources_of["output"]))
-    separable = sum(name.startswith("sep") for name in operations)
+def structure(blocks: Sequence[Block], architecture: Architecture) -> dict[str, float]:
+    """Return the numbers of live edges and operations of a network, and the lengths of its paths."""
+    edges, kinds, longest, inputs = [], [], [], []
+    for block in blocks:
+        live, depths = block.live(architecture), {"input": 0}
+        for target, sources in live.items():  # in the order of evaluation
+            depths[target] = 1 + max(depths[source] for source in sources)
+        edges.append(sum(len(sources) for sources in live.values()))
+        kinds += [block.operations[node] for node in live if node != OUTPUT]
+        longest.append(depths.get(OUTPUT, 1) - 1)
+        inputs.append(len(live.get(OUTPUT, ())))
+    separable = sum(kind.startswith("sep") for kind in kinds)
     return {
         "live edges": sum(edges),
         **{f"live edges of block {place}": count for place, count in enumerate(edges, 1)},
         "separable convolutions": separable,
-        "poolings": len(operations) - separable,
+        "poolings": len(kinds) - separable,
         "operations of the longest path, mean of the blocks": float(np.mean(longest)),
         "inputs of a block's output, mean of the blocks": float(np.mean(inputs)),
     }

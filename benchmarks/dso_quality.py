@@ -44,6 +44,7 @@ MIDDLE = 2.0
 SEEDS = 3
 WIDTHS = (4, 6, 8, 10)
 TOLERANCE = 0.03
+SPACE: dict[str, Any] = {"width": 8, "blocks": (1, 1, 1), "sharing": "full"}
 RATE, MOMENTUM = 0.1, 0.9
 """Of the training in a search."""
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -105,7 +106,7 @@ class Experiment:
 
     def make_space(self, **settings: Any) -> DsoSpace:
         """Return the space, or a variant of it with these settings."""
-        settings = {"width": 8, "blocks": (1, 1, 1), "sharing": "full", **settings}
+        settings = {**SPACE, **settings}
         return DsoSpace(stem_strides=self.stem_strides, input_shape=self.task.input_shape, **settings)  # type: ignore[arg-type]
 
     def strategy(self, row: Row) -> DSO:

@@ -88,8 +88,8 @@ def _copy_value(value: object, memo: dict[int, Any]) -> object:
 def is_plain(module: nn.Module) -> bool:
     """Whether copying the attributes one by one gives the same copy as ``copy.deepcopy``.
 
-    The methods of `nn.Module` are looked up each time: ``torch.compile`` replaces ``__setstate__``
-    when a process uses it first, and copies would be slow from then on.
+    The methods of `nn.Module` are looked up each time: ``torch.compile`` replaces ``__setstate__`` when a process uses
+    it first, and copies would be slow from then on.
     """
     kind: Any = type(module)
     return (
