@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import filterfalse, repeat
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
 from automl_nas.space import Architecture
 from automl_nas.strategy import Problem
 from automl_nas.streams import stream_seed
-from automl_nas_surrogate.gaussian_process import Array, normal_quantiles
+from automl_nas_surrogate.gaussian_process import Array
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,7 +49,8 @@ class Evidence:
         self._rows: dict[Architecture, int] = {}  # of each measured architecture in the values
         self._columns: dict[str, int] = {}
         self._values = np.empty((0, 0))  # NaN: missing
-        self._sorted: list[Array] = []  # the values of each column that are not missing, ascending
+        self._orders: list[NDArray[np.intp]] = []  # of each column: the rows that are not missing, by ascending value
+        self._ranks: Array | None = None  # of the values, from 1 on; NaN: missing
 
     def __bool__(self) -> bool:
         """Whether there is any evidence."""
@@ -55,6 +59,10 @@ class Evidence:
     def __contains__(self, architecture: Architecture) -> bool:
         """Whether an architecture was measured."""
         return architecture in self._rows
+
+    def missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
+        """Return the architectures that were not measured, in their order."""
+        return list(filterfalse(self._rows.__contains__, architectures))
 
     def of(self, architecture: Architecture) -> Mapping[str, float]:
         """Return what was measured of an architecture: name -> value; empty if it was not measured."""
@@ -80,7 +88,7 @@ class Evidence:
         Args:
             architectures: in canonical form, by which measurements are remembered.
         """
-        new = [item for item in dict.fromkeys(architectures) if item not in self._rows]
+        new = self.missing(dict.fromkeys(architectures))
         if not new:
             return
         values: list[dict[str, float]] = [{} for _ in new]
@@ -96,14 +104,31 @@ class Evidence:
         for row in rows:
             for name in row:
                 self._columns.setdefault(name, len(self._columns))
-        values = np.full((len(self._values) + len(new), len(self._columns)), np.nan)
-        values[: len(self._values), : self._values.shape[1]] = self._values
+        count = len(self._values)
+        values = np.full((count + len(new), len(self._columns)), np.nan)
+        values[:count, : self._values.shape[1]] = self._values
         for architecture, row in zip(new, rows, strict=True):
             place = self._rows[architecture] = len(self._rows)
             for name, value in row.items():
                 values[place, self._columns[name]] = value
-        self._values = values
-        self._sorted = [np.sort(column[~np.isnan(column)]) for column in values.T]
+        self._orders += [np.empty(0, np.intp) for _ in range(len(self._orders), len(self._columns))]
+        for column, order in enumerate(self._orders):
+            measured = values[:, column]
+            added = count + np.argsort(measured[count:])
+            added = added[~np.isnan(measured[added])]
+            self._orders[column] = np.insert(order, np.searchsorted(measured[order], measured[added]), added)
+        self._values, self._ranks = values, None
+
+    def _ranked(self) -> Array:
+        """Return the rank of each value in its column; equal values have their mean rank."""
+        if self._ranks is None:
+            self._ranks = np.full_like(self._values, np.nan)
+            for column, order in enumerate(self._orders):
+                ascending = self._values[order, column]
+                first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))  # of each group of equal ones
+                last = np.append(first[1:], len(order))
+                self._ranks[order, column] = np.repeat((first + 1 + last) / 2, last - first)
+        return self._ranks
 
     def _measured(self, evaluator: Evaluator, place: int, new: Sequence[Architecture]) -> list[Mapping[str, float]]:
         seed = stream_seed(self._seed, "evidence", place)
@@ -141,25 +166,35 @@ class Evidence:
                 if outcome.state is State.COMPLETE:
                     metrics[outcome.number] = outcome.metrics
 
-    def __call__(self, architectures: Sequence[Architecture]) -> Array:
+    def rows(self, architectures: Sequence[Architecture]) -> NDArray[np.intp]:
+        """Return the numbers of architectures in canonical form among all measured ones, which never change.
+
+        Returns:
+            Shape ``(n,)``; -1 for an architecture that was not measured.
+        """
+        return np.fromiter(map(self._rows.get, architectures, repeat(-1)), np.intp, len(architectures))
+
+    def quantiles(self, rows: NDArray[np.intp]) -> Array:
         """Return normal quantiles of the ranks among all measured architectures; larger is better.
 
         Args:
-            architectures: in canonical form.
+            rows: of n architectures, as `rows` returns them.
 
         Returns:
             One column for each of `names`, shape ``(n, names)``; 0, the median, where a value is missing.
         """
-        rows = np.array([self._rows.get(item, -1) for item in architectures], dtype=np.intp)
-        scores = np.zeros((len(rows), len(self._columns)))
-        placed = rows >= 0
-        for name, column in self._columns.items():
-            values = np.full(len(rows), np.nan)
-            values[placed] = self._values[rows[placed], column]
-            measured = ~np.isnan(values)
-            quantiles = normal_quantiles(values[measured], self._sorted[column])
-            scores[measured, column] = -quantiles if name.rpartition("/")[2] in self._smaller else quantiles
+        if not self._columns:
+            return np.zeros((len(rows), 0))
+        ranks = self._ranked()[rows]
+        ranks[rows < 0] = np.nan
+        scores: Array = ndtri((ranks - 0.5) / [len(order) for order in self._orders])
+        scores *= [-1.0 if name.rpartition("/")[2] in self._smaller else 1.0 for name in self._columns]
+        scores[np.isnan(scores)] = 0.0
         return scores
+
+    def __call__(self, architectures: Sequence[Architecture]) -> Array:
+        """Return `quantiles` of architectures in canonical form."""
+        return self.quantiles(self.rows(architectures))
 
     def __len__(self) -> int:
         """The number of measured architectures; quantiles change when it does."""
@@ -171,7 +206,7 @@ class Evidence:
 
     def load(self, state: Sequence[Any]) -> None:
         """Invert `state`."""
-        self._rows, self._columns, self._values = {}, {}, np.empty((0, 0))
+        self._rows, self._columns, self._values, self._orders = {}, {}, np.empty((0, 0)), []
         self._add([Architecture.from_json(key) for key, _ in state], [dict(values) for _, values in state])
 
 

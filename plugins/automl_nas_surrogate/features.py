@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import getitem
 from typing import Any, final
 
@@ -31,11 +32,13 @@ class Features:
         unordered: index of the option of each `Choice`, and 0 or 1 for each option of a `Subset`, shape ``(n, k)``.
         ordered: position of the option of each `Ordinal`, from 0 (first) to 1 (last), shape ``(n, o)``.
         costs: standardised costs, shape ``(n, c)``.
+        options: the largest number of options of a column of ``unordered``.
     """
 
     unordered: NDArray[Any]
     ordered: Array
     costs: Array
+    options: int
 
     def distances(self, other: Features) -> tuple[Array, Array | None]:
         """Return the shares of decisions that differ, and squared distances of costs; each of shape ``(n, m)``.
@@ -44,43 +47,44 @@ class Features:
 
         Two options of an `Ordinal` differ by the distance of their positions.
         """
-        count = self.unordered.shape[1] + self.ordered.shape[1]
-        different = np.zeros((len(self.unordered), len(other.unordered)))
-        width = self.unordered.shape[1]
-        options = 1 + int(max(self.unordered.max(initial=0), other.unordered.max(initial=0)))
-        if options > _FEW_OPTIONS:
-            different += cdist(self.unordered, other.unordered, "hamming") * width
-        elif width:
-            # The number of equal decisions is a product of one-hot codes; 32 bits hold it exactly. Dividing and
-            # multiplying rounds as the other branch does.
-            own = _one_hot(self.unordered, options)
-            same = (own @ (own if other is self else _one_hot(other.unordered, options)).T).astype(np.float64)
-            np.subtract(width, same, out=same)
-            same /= width
-            same *= width
-            different = same
-        if self.ordered.shape[1]:
-            different += cdist(self.ordered, other.ordered, "cityblock")
-        different /= max(count, 1)
-        return different, cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else None
+        count = max(self.unordered.shape[1] + self.ordered.shape[1], 1)
+        shares = np.true_divide(self.differing(other), count, dtype=np.float64)
+        return shares, cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else None
 
-    def of(self, places: NDArray[np.intp]) -> Features:
+    def differing(self, other: Features) -> NDArray[Any]:
+        """Return the number of decisions that differ, shape ``(n, m)``, of 32 bits if all are whole numbers."""
+        width = self.unordered.shape[1]
+        if self.options > _FEW_OPTIONS:
+            different: NDArray[Any] = np.rint(cdist(self.unordered, other.unordered, "hamming") * width)
+        else:
+            # The number of equal decisions is a product of one-hot codes; 32 bits hold it exactly.
+            different = self._one_hot @ other._one_hot.T
+            np.subtract(width, different, out=different)
+        if self.ordered.shape[1]:
+            different = different + cdist(self.ordered, other.ordered, "cityblock")
+        return different
+
+    def of(self, places: NDArray[np.intp] | slice) -> Features:
         """Return the features of some of these architectures: their indices."""
-        return Features(self.unordered[places], self.ordered[places], self.costs[places])
+        return Features(self.unordered[places], self.ordered[places], self.costs[places], self.options)
 
     def concatenated(self, other: Features) -> Features:
         """Return the features of these architectures followed by the other ones."""
-        pairs = ((self.unordered, other.unordered), (self.ordered, other.ordered), (self.costs, other.costs))
-        return Features(*(np.concatenate(pair) for pair in pairs))
+        return Features(
+            np.concatenate([self.unordered, other.unordered]),
+            np.concatenate([self.ordered, other.ordered]),
+            np.concatenate([self.costs, other.costs]),
+            self.options,
+        )
 
-
-def _one_hot(codes: NDArray[Any], options: int) -> NDArray[np.float32]:
-    count, width = codes.shape
-    one_hot = np.zeros((count, width * options), dtype=np.float32)
-    places = codes.astype(np.intp)
-    places += np.arange(width) * options
-    one_hot[np.arange(count)[:, None], places] = 1.0
-    return one_hot
+    @cached_property
+    def _one_hot(self) -> NDArray[np.float32]:
+        count, width = self.unordered.shape
+        one_hot = np.zeros((count, width * self.options), dtype=np.float32)
+        places = self.unordered.astype(np.intp)
+        places += np.arange(width) * self.options
+        one_hot[np.arange(count)[:, None], places] = 1.0
+        return one_hot
 
 
 @final
@@ -108,7 +112,10 @@ class Featurizer:
         self._ordered = [place for place, (order, _) in enumerate(ordered) if order]
         self._unordered = [place for place, (order, _) in enumerate(ordered) if not order]
         self._lengths = np.array([length for order, length in ordered if order], dtype=np.float64)
+        unordered = [decision for decision in space.decisions.values() if not isinstance(decision, Ordinal)]
+        self._options = max((each.size if isinstance(each, Choice) else 2 for each in unordered), default=2)
         self._cache: dict[Architecture, tuple[Array, list[float]]] = {}
+        self._rows: dict[Architecture, bytes] = {}  # the same without costs, if a byte holds every code
         # Without a Subset, and with options that also differ in Python (1 and True do not), a code is a few look-ups.
         self._tables: list[dict[Value, int]] | None = None
         self._decisions = list(space.decisions)
@@ -140,18 +147,28 @@ class Featurizer:
     def __call__(self, architectures: Sequence[Architecture]) -> Features:
         """Return the features of architectures in canonical form."""
         if self._small and self._tables is not None and not self._names:
-            # Faster than looking rows up: neither a hash nor an array for each architecture.
-            rows = b"".join([bytes(self._places(self._tables, architecture)) for architecture in architectures])
-            codes = np.frombuffer(rows, np.uint8).reshape(len(architectures), len(self._tables))
+            rows = [self._rows.get(architecture) or self._row(architecture) for architecture in architectures]
+            codes = np.frombuffer(b"".join(rows), np.uint8).reshape(len(architectures), len(self._tables))
             empty = np.zeros((len(architectures), 0))
-            return Features(codes, empty, empty)
+            return Features(codes, empty, empty, self._options)
         encoded = [self._encode(architecture) for architecture in architectures]
         codes = np.array([code for code, _ in encoded]).reshape(len(encoded), len(self._ordered) + len(self._unordered))
         costs = np.array([cost for _, cost in encoded], dtype=np.float64).reshape(len(encoded), len(self._names))
         costs = np.where(np.isfinite(costs), costs, self._largest)
         return Features(
-            codes[:, self._unordered], codes[:, self._ordered] / self._lengths, (costs - self._center) / self._scale
+            codes[:, self._unordered],
+            codes[:, self._ordered] / self._lengths,
+            (costs - self._center) / self._scale,
+            self._options,
         )
+
+    def _row(self, architecture: Architecture) -> bytes:
+        assert self._tables is not None
+        row = bytes(self._places(self._tables, architecture))
+        if len(self._rows) >= _CACHE_SIZE:
+            self._rows.clear()
+        self._rows[architecture] = row
+        return row
 
     def _code(self, architecture: Architecture) -> Array:
         if self._tables is None:

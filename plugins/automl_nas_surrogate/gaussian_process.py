@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, solve_triangular
+from scipy.linalg import LinAlgError
 from scipy.linalg.blas import dtrsm
+from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.special import log_ndtr, ndtri
 
 Array: TypeAlias = NDArray[np.float64]
@@ -33,7 +35,7 @@ EVIDENCE_SPREAD: tuple[float, float] = (1.5, 4.0)
 """Prior standard deviations of the logarithm of v above and below its mean. Small values are hardly less likely, so
 that a few results suffice to ignore evidence that does not predict."""
 
-_BLOCK = 256  # predictions at once: their covariances with 300 trials fit into the cache of a core
+_MOVES = 8  # hyper-parameters whose parts are stored during a fit: more than a round tries before it uses one again
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
 
 
@@ -90,28 +92,21 @@ class Pairs:
     Attributes:
         decisions: distances of the decisions, 0 to 1, shape ``(n, m)``.
         costs: squared distances, shape ``(n, m)``; None: no costs.
-        products: of the evidence of both, the mean over its columns, shape ``(n, m)``; None: no evidence.
-        squares: of the evidence of the m, the mean over its columns, shape ``(m,)``; None: no evidence.
     """
 
     decisions: Array
     costs: Array | None = None
-    products: Array | None = None
-    squares: Array | None = None
 
-    def of(self, block: slice) -> Pairs:
-        """Return those of some of the m architectures."""
-        costs, products = (None if part is None else part[:, block] for part in (self.costs, self.products))
-        return Pairs(self.decisions[:, block], costs, products, None if self.squares is None else self.squares[block])
+    def of(self, rows: slice, columns: slice = slice(None)) -> Pairs:
+        """Return those of some of the n with some of the m architectures."""
+        return Pairs(self.decisions[rows, columns], None if self.costs is None else self.costs[rows, columns])
 
 
 def kernel(pairs: Pairs, theta: Theta) -> Array:
-    """Return ``exp(-decisions / l1 - costs / l2^2) + v products``.
+    """Return ``exp(-decisions / l1 - costs / l2^2)``.
 
     The first factor of the exponential is a kernel of Hamming distances (a product over decisions, each equal or not),
-    the other a Gaussian kernel of the costs. The last summand is the kernel of Bayesian linear regression on the
-    columns of evidence, whose coefficients have the variance v over the number of columns (Rasmussen and Williams 2006,
-    section 2.1): evidence is the trend, and decisions and costs explain what differs from it.
+    the other a Gaussian kernel of the costs.
 
     Args:
         pairs: n architectures compared with m.
@@ -124,12 +119,87 @@ def kernel(pairs: Pairs, theta: Theta) -> Array:
     if pairs.costs is not None:
         exponent -= pairs.costs * math.exp(-2 * theta[1])
     covariances: Array = np.exp(exponent, out=exponent)
-    if pairs.products is not None:
-        covariances += math.exp(theta[3]) * pairs.products
     return covariances
 
 
-def negative_log_posterior(pairs: Pairs, values: Array, theta: Theta) -> float:
+def noise(theta: Theta) -> float:
+    """Return the variance of the noise, and a little more, so that covariances of equal architectures have a factor."""
+    return math.exp(theta[2]) + 1e-8
+
+
+def factor(covariances: Array, theta: Theta) -> Array:
+    """Return the lower Cholesky factor of covariances of n architectures with the noise added, shape ``(n, n)``.
+
+    Args:
+        covariances: as `kernel` returns them; they are overwritten.
+        theta: hyper-parameters.
+
+    Raises:
+        LinAlgError: the matrix is not positive definite.
+    """
+    covariances[np.diag_indices_from(covariances)] += noise(theta)
+    lower: Array
+    # The functions of LAPACK are called themselves: those of scipy take longer than they do for small matrices.
+    lower, info = dpotrf(covariances.T, lower=1, clean=1, overwrite_a=1)
+    if info:
+        raise LinAlgError("the covariances are not positive definite")
+    return lower
+
+
+def solved(lower: Array, right: Array) -> Array:
+    """Return ``L^-1 B``, of the shape of B, ``(n,)`` or ``(n, k)``, where L is a lower triangular matrix."""
+    solution: Array = dtrtrs(lower, right, lower=1)[0]
+    return solution
+
+
+def whiten(lower: Array, covariances: Array) -> Array:
+    """Return ``L^-1 K``, shape ``(n, m)``.
+
+    Args:
+        lower: L, the factor of n architectures.
+        covariances: K, of them and m others, shape ``(n, m)``.
+    """
+    # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
+    whitened: Array = dtrsm(1.0, lower, covariances.T, side=1, lower=1, trans_a=1).T
+    return whitened
+
+
+@final
+class Trend:
+    """Bayesian linear regression on evidence: the part of the model that does not depend on decisions and costs.
+
+    The coefficient of each of d columns has the prior variance v / d, so the whole process has the kernel of decisions
+    and costs plus ``v x x' / d``: evidence is the trend, and decisions and costs explain what differs from it. Given
+    the factor of the kernel, the posterior of d coefficients is all that is needed (Rasmussen and Williams 2006,
+    section 2.7, equations 2.41 and 2.42), and the factor does not change when the evidence does.
+
+    Attributes:
+        coefficients: their expected values, shape ``(d,)``.
+        covariance: of the coefficients, up to the amplitude, shape ``(d, d)``.
+        residual: ``y' A^-1 y``, where A are the covariances with the trend.
+        log_determinant: half of the logarithm of the determinant of A over that without the trend.
+
+    Args:
+        values: of n architectures, whitened, shape ``(n,)``.
+        evidence: of the architectures, whitened, shape ``(n, d)``.
+        theta: hyper-parameters.
+    """
+
+    def __init__(self, values: Array, evidence: Array, theta: Theta) -> None:
+        self.residual, self.log_determinant = float(values @ values), 0.0
+        self.coefficients, self.covariance = np.zeros(0), np.zeros((0, 0))
+        if columns := evidence.shape[1]:
+            variance = math.exp(theta[3]) / columns
+            scale = np.linalg.cholesky(np.eye(columns) + variance * (evidence.T @ evidence))
+            inverse = solved(scale, np.eye(columns))
+            self.covariance = variance * (inverse.T @ inverse)
+            common = values @ evidence
+            self.coefficients = self.covariance @ common
+            self.residual -= float(common @ self.coefficients)
+            self.log_determinant = float(np.log(np.diag(scale)).sum())
+
+
+def negative_log_posterior(pairs: Pairs, values: Array, evidence: Array, theta: Theta) -> float:
     """Return ``-log p(theta | values)`` up to a constant, maximised over the amplitude.
 
     Rasmussen and Williams 2006, section 5.4.
@@ -137,31 +207,54 @@ def negative_log_posterior(pairs: Pairs, values: Array, theta: Theta) -> float:
     Args:
         pairs: n architectures compared with each other.
         values: the scores of the architectures, shape ``(n,)``.
+        evidence: of the architectures, shape ``(n, d)``.
         theta: hyper-parameters.
 
     Returns:
         Infinity if the covariance matrix is not positive definite.
     """
-    try:
-        lower = _factor(pairs, theta)
-    except LinAlgError:
-        return math.inf
-    white = solve_triangular(lower, values, lower=True, check_finite=False)
-    count = len(values)
-    fit = 0.5 * count * math.log(max(float(white @ white) / count, 1e-12)) + float(np.log(np.diag(lower)).sum())
-    penalty = sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta[:3], PRIOR, SPREAD, strict=True))
-    for at in theta[3:]:
-        penalty += 0.5 * ((at - EVIDENCE) / EVIDENCE_SPREAD[at < EVIDENCE]) ** 2
-    return fit + penalty
+    return _posterior(pairs, values, evidence)(theta)
 
 
-def fit(pairs: Pairs, values: Array) -> Theta:
-    """Return the hyper-parameters with the largest posterior, by a coordinate search from the prior means."""
+def _posterior(pairs: Pairs, values: Array, evidence: Array) -> Callable[[Theta], float]:
+    """Return `negative_log_posterior` as a function of theta; a coordinate search changes one entry at a time."""
+    both = np.column_stack([values, evidence])
+
+    @lru_cache(_MOVES)
+    def covariances(theta: Theta) -> Array:
+        return kernel(pairs, theta)
+
+    @lru_cache(_MOVES)
+    def whitened(theta: Theta) -> tuple[Array, float] | None:
+        try:
+            lower = factor(covariances(theta[:2]).copy(), theta)
+        except LinAlgError:
+            return None
+        return solved(lower, both), float(np.log(np.diag(lower)).sum())
 
     def objective(theta: Theta) -> float:
-        return negative_log_posterior(pairs, values, theta)
+        if (parts := whitened(theta[:3])) is None:
+            return math.inf
+        white, log_determinant = parts
+        trend, count = Trend(white[:, 0], white[:, 1:], theta), len(values)
+        fit = 0.5 * count * math.log(max(trend.residual / count, 1e-12)) + log_determinant + trend.log_determinant
+        penalty = sum(0.5 * ((at - mean) / wide) ** 2 for at, mean, wide in zip(theta[:3], PRIOR, SPREAD, strict=True))
+        for at in theta[3:]:
+            penalty += 0.5 * ((at - EVIDENCE) / EVIDENCE_SPREAD[at < EVIDENCE]) ** 2
+        return fit + penalty
 
-    return _minimise(objective, prior(pairs.products is not None))
+    return objective
+
+
+def fit(pairs: Pairs, values: Array, evidence: Array) -> Theta:
+    """Return the hyper-parameters with the largest posterior, by a coordinate search from the prior means.
+
+    Args:
+        pairs: n architectures compared with each other.
+        values: the scores of the architectures, shape ``(n,)``.
+        evidence: of the architectures, shape ``(n, d)``.
+    """
+    return _minimise(_posterior(pairs, values, evidence), prior(evidence.shape[1] > 0))
 
 
 def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
@@ -181,53 +274,41 @@ def _minimise(objective: Callable[[Theta], float], start: Theta) -> Theta:
     return best
 
 
-def _factor(pairs: Pairs, theta: Theta) -> Array:
-    matrix = kernel(pairs, theta)
-    matrix[np.diag_indices_from(matrix)] += math.exp(theta[2]) + 1e-8
-    lower: Array = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
-    return lower  # what lies above the diagonal is never read
-
-
 @final
 class GaussianProcess:
-    """The posterior of a Gaussian process, given values.
+    """The posterior of a Gaussian process with a linear trend, given values.
 
     Args:
-        pairs: the n architectures compared with each other.
+        lower: the factor of the covariances of n architectures, of decisions and costs.
         values: the scores of the architectures, mean 0, shape ``(n,)``.
+        evidence: of the architectures, shape ``(n, d)``.
         theta: hyper-parameters.
     """
 
-    def __init__(self, pairs: Pairs, values: Array, theta: Theta) -> None:
-        self._theta, self._lower = theta, _factor(pairs, theta)
-        self._white = solve_triangular(self._lower, values, lower=True, check_finite=False)
-        self._amplitude = max(float(self._white @ self._white) / len(values), 1e-12)
+    def __init__(self, lower: Array, values: Array, evidence: Array, theta: Theta) -> None:
+        both = np.column_stack([values, evidence])
+        self._white = solved(lower, both)
+        self._trend = Trend(self._white[:, 0], self._white[:, 1:], theta)
+        self._amplitude = max(self._trend.residual / len(values), 1e-12)
 
-    def predict(self, pairs: Pairs) -> tuple[Array, Array]:
+    def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:
         """Return means and standard deviations (without noise) of m architectures, each of shape ``(m,)``.
 
         Args:
-            pairs: the n architectures compared with the m.
+            whitened: their covariances with the n architectures, as `whiten` returns them, shape ``(n, m)``.
+            evidence: of the m, shape ``(m, d)``.
         """
-        count = pairs.decisions.shape[1]
-        mean, explained = np.empty(count), np.empty(count)
-        for begin in range(0, count, _BLOCK):
-            block = slice(begin, begin + _BLOCK)
-            # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
-            half = dtrsm(1.0, self._lower, kernel(pairs.of(block), self._theta).T, side=1, lower=1, trans_a=1)
-            mean[block], explained[block] = half @ self._white, np.einsum("ij,ij->i", half, half)
-        before = 1.0 if pairs.squares is None else 1.0 + math.exp(self._theta[3]) * pairs.squares
-        return mean, np.sqrt(self._amplitude * np.maximum(before - explained, 1e-9))
+        predicted = whitened.T @ self._white
+        rest = evidence - predicted[:, 1:]  # what decisions and costs do not predict of the evidence
+        variance = 1.0 - np.einsum("ij,ij->j", whitened, whitened)
+        variance += ((rest @ self._trend.covariance) * rest).sum(axis=1)
+        mean: Array = predicted[:, 0] + rest @ self._trend.coefficients
+        return mean, np.sqrt(self._amplitude * np.maximum(variance, 1e-9))
 
-    def slopes(self, evidence: Array) -> Array:
-        """Return the expected coefficient of each column of evidence in the predictions, shape ``(columns,)``.
-
-        Args:
-            evidence: of the n architectures, shape ``(n, columns)``.
-        """
-        solved = solve_triangular(self._lower, self._white, lower=True, trans=1, check_finite=False)
-        coefficients: Array = math.exp(self._theta[3]) * (solved @ evidence) / evidence.shape[1]
-        return coefficients
+    @property
+    def slopes(self) -> Array:
+        """The expected coefficient of each column of evidence in the predictions, shape ``(d,)``."""
+        return self._trend.coefficients
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: float) -> Array:

@@ -11,11 +11,23 @@ from numpy.typing import NDArray
 
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.factor import Factor
 from automl_nas_surrogate.features import Features, Featurizer
-from automl_nas_surrogate.gaussian_process import PRIOR, Array, GaussianProcess, Pairs, Theta, fit, prior
-from automl_nas_surrogate.remembered import Kept, Remembered
+from automl_nas_surrogate.gaussian_process import (
+    PRIOR,
+    Array,
+    GaussianProcess,
+    Pairs,
+    Theta,
+    fit,
+    kernel,
+    prior,
+    whiten,
+)
+from automl_nas_surrogate.remembered import Remembered
 
 _REFIT_GROWTH = 1.15  # the hyper-parameters are fitted again when the number of trials has grown by this factor
+_TOGETHER = 32  # a multiple of this number of trials is factored at once
 _ALWAYS_REFIT = 12  # with fewer trials they are fitted at every proposal
 
 
@@ -32,22 +44,6 @@ class Described:
     features: Features
     evidence: Array
 
-    def pairs(self, distances: tuple[Array, Array | None], evidence: Array) -> Pairs:
-        """Return how these architectures compare with m others.
-
-        Args:
-            distances: of decisions and costs, as `Features.distances` returns them.
-            evidence: of the others, shape ``(m, columns)``.
-        """
-        columns = evidence.shape[1]
-        if not columns:
-            return Pairs(*distances)
-        return Pairs(*distances, self.evidence @ evidence.T / columns, (evidence**2).mean(axis=1))
-
-    def concatenated(self, other: Described) -> Described:
-        """Return these architectures followed by the other ones."""
-        return Described(self.features.concatenated(other.features), np.concatenate([self.evidence, other.evidence]))
-
 
 @final
 class Model:
@@ -60,11 +56,14 @@ class Model:
 
     def __init__(self, featurizer: Featurizer, evidence: Evidence) -> None:
         self._featurizer, self._evidence = featurizer, evidence
-        self._remembered, self._kept = Remembered(featurizer), Kept(featurizer, [])
+        self._remembered = Remembered(featurizer)
         self._theta: Theta = PRIOR
         self._fitted = 0
+        self._rows: NDArray[np.intp] | None = None  # of what was learnt, in the evidence
+        self._factored: Features | None = None  # of what was learnt, if the factor is up to date
         self._conditioned: tuple[GaussianProcess, Described] | None = None
         self._learnt: tuple[Sequence[Architecture], Array, Sequence[Architecture]] | None = None
+        self.keep([])
 
     @property
     def members(self) -> Sequence[Architecture]:
@@ -76,8 +75,7 @@ class Model:
         """The coefficient of each column of evidence in the predictions, in standard deviations of both."""
         if self._learnt is None or not self._evidence.names:
             return {}
-        process, described = self._process()
-        return dict(zip(self._evidence.names, process.slopes(described.evidence).tolist(), strict=True))
+        return dict(zip(self._evidence.names, self._process()[0].slopes.tolist(), strict=True))
 
     @property
     def described(self) -> Described:
@@ -86,16 +84,21 @@ class Model:
 
     def keep(self, architectures: Sequence[Architecture]) -> None:
         """Set the architectures, in canonical form, that `predict_kept` predicts."""
-        self._kept = Kept(self._featurizer, architectures)
+        self._kept, self._factor = self._featurizer(architectures), Factor(len(architectures))
+        self._factored = self._conditioned = None
 
     @property
     def kept(self) -> Features:
         """The features of the architectures of `keep`."""
-        return self._kept.features
+        return self._kept
 
     def features(self, architectures: Sequence[Architecture]) -> Features:
         """Return decisions and costs of architectures in canonical form."""
         return self._featurizer(architectures)
+
+    def describe(self, architectures: Sequence[Architecture]) -> Described:
+        """Return what is known of architectures in canonical form."""
+        return Described(self.features(architectures), self._evidence(architectures))
 
     def learn(
         self, architectures: Sequence[Architecture], values: Array, outstanding: Sequence[Architecture], count: int
@@ -111,63 +114,74 @@ class Model:
             outstanding: architectures without results, in canonical form.
             count: the number of all trials, which decides whether the hyper-parameters are fitted again.
         """
-        self._learnt, self._conditioned = (architectures, values, outstanding), None
+        self._learnt = architectures, values, outstanding
+        self._rows = self._factored = self._conditioned = None
         if count < _ALWAYS_REFIT or count >= self._fitted * _REFIT_GROWTH:
-            self._theta, self._fitted = fit(self._pairs(architectures)[1], values), count
+            self._fit()
+            self._fitted = count
 
     def refresh(self) -> None:
-        """Compute the process again after further candidates were measured, which changes the ranks of evidence."""
+        """Compute the process again after further candidates were measured, which changes the ranks of evidence.
+
+        The architectures of `learn` must have been measured before, as far as they are.
+        """
         self._conditioned = None
 
-    def _pairs(self, architectures: Sequence[Architecture]) -> tuple[Described, Pairs]:
+    def _fit(self) -> None:
+        assert self._learnt is not None
+        architectures, values, outstanding = self._learnt
+        _, pairs = self._pairs([*architectures, *outstanding])
+        first = slice(len(architectures))
+        self._theta = fit(pairs.of(first, first), values, self._evidence(architectures))
+
+    def _pairs(self, architectures: Sequence[Architecture]) -> tuple[Features, Pairs]:
         features, decisions, costs = self._remembered(architectures)
-        described = Described(features, self._evidence(architectures))
-        return described, described.pairs((decisions, costs), described.evidence)
+        return features, Pairs(decisions, costs)
 
     def _process(self) -> tuple[GaussianProcess, Described]:
         """Return the process, and the architectures that it knows; it is computed when a prediction needs it."""
         if self._conditioned is None:
             assert self._learnt is not None
             architectures, values, outstanding = self._learnt
-            described, pairs = self._pairs(architectures)
+            everything, count = [*architectures, *outstanding], len(architectures)
+            if self._rows is None:
+                self._rows = self._evidence.rows(everything)
+            evidence = self._evidence.quantiles(self._rows)
             # The first measurement brings another hyper-parameter.
-            if len(self._theta) != len(prior(pairs.products is not None)):
-                self._theta = fit(pairs, values)
-            process = GaussianProcess(pairs, values, self._theta)
+            if len(self._theta) != len(prior(evidence.shape[1] > 0)):
+                self._fit()
+                self._factored = None
+            if self._factored is None:
+                features, pairs = self._pairs(everything)
+
+                def with_kept(chosen: slice) -> Pairs:
+                    return Pairs(*features.of(chosen).distances(self._kept))
+
+                self._factor.update(everything, count - count % _TOGETHER, self._theta, pairs, with_kept)
+                self._factored = features
+            lower = self._factor.lower
+            process = GaussianProcess(lower[:count, :count], values, evidence[:count], self._theta)
             if outstanding:
-                waiting = Described(self.features(outstanding), self._evidence(outstanding))
-                expected, _ = process.predict(
-                    described.pairs(described.features.distances(waiting.features), waiting.evidence)
-                )
-                described = described.concatenated(waiting)
-                pairs = described.pairs(described.features.distances(described.features), described.evidence)
-                process = GaussianProcess(pairs, np.concatenate([values, expected]), self._theta)
-            self._conditioned = process, described
+                # A row of the factor is what whitening the covariances of its trial and the earlier ones gives.
+                expected, _ = process.predict(lower[count:, :count].T, evidence[count:])
+                process = GaussianProcess(lower, np.concatenate([values, expected]), evidence, self._theta)
+            self._conditioned = process, Described(self._factored, evidence)
         return self._conditioned
 
-    def predict(self, candidates: Sequence[Architecture], evidence: Array | None = None) -> tuple[Array, Array]:
-        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`.
-
-        Args:
-            candidates: in canonical form.
-            evidence: of the candidates, shape ``(m, columns)``; None: as measured.
-        """
+    def predict(self, candidates: Described) -> tuple[Array, Array]:
+        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
         process, described = self._process()
-        measured = self._evidence(candidates) if evidence is None else evidence
-        return process.predict(described.pairs(described.features.distances(self.features(candidates)), measured))
+        pairs = Pairs(*described.features.distances(candidates.features))
+        return process.predict(whiten(self._factor.lower, kernel(pairs, self._theta)), candidates.evidence)
 
-    def predict_kept(self, places: NDArray[np.intp], evidence: Array) -> tuple[Array, Array]:
-        """Return predictions as `predict` does, of architectures of `keep`; their distances are stored.
+    def predict_kept(self, evidence: Array) -> tuple[Array, Array]:
+        """Return predictions as `predict` does, of the m architectures of `keep`.
 
         Args:
-            places: of m architectures.
             evidence: of them, shape ``(m, columns)``.
         """
-        process, described = self._process()
-        assert self._learnt is not None
-        decisions, costs = self._kept.distances([*self._learnt[0], *self._learnt[2]], described.features)
-        distances = decisions[:, places], None if costs is None else costs[:, places]
-        return process.predict(described.pairs(distances, evidence))
+        process, _ = self._process()
+        return process.predict(self._factor.whitened, evidence)
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -1,4 +1,4 @@
-"""Features and distances of architectures that recur from one proposal to the next: of trials, and of a fixed list."""
+"""Features and distances of trials, which recur from one proposal to the next: `Remembered`."""
 
 from __future__ import annotations
 
@@ -67,57 +67,6 @@ class Remembered:
             self._decisions[pairs],
             None if self._costs is None else self._costs[pairs],
         )
-
-
-@final
-class Kept:
-    """Features of a fixed list of m architectures, and their distances to trials, which are computed once for a trial.
-
-    Attributes:
-        features: of the list.
-
-    Args:
-        featurize: returns the features of architectures.
-        architectures: the list.
-    """
-
-    def __init__(
-        self, featurize: Callable[[Sequence[Architecture]], Features], architectures: Sequence[Architecture]
-    ) -> None:
-        self.features = featurize(architectures)
-        self._rows: dict[Architecture, int] = {}
-        self._decisions = np.empty((0, len(architectures)))
-        self._costs = np.empty((0, len(architectures) if self.features.costs.shape[1] else 0))
-
-    def distances(self, trials: Sequence[Architecture], features: Features) -> tuple[Array, Array | None]:
-        """Return the distances of n trials and the list, as `Features.distances` does; they must not be changed.
-
-        Args:
-            trials: n of them.
-            features: of the trials.
-        """
-        if missing := {trial: place for place, trial in enumerate(trials) if trial not in self._rows}:
-            if len(self._rows) + len(missing) > len(self._decisions):
-                self._make_room(trials)
-            decisions, costs = features.of(np.array(list(missing.values()))).distances(self.features)
-            added = slice(len(self._rows), len(self._rows) + len(missing))
-            self._decisions[added] = decisions
-            if costs is not None:
-                self._costs[added] = costs
-            self._rows.update(zip(missing, range(added.start, added.stop), strict=True))
-        rows = [self._rows[trial] for trial in trials]
-        # A slice does not copy the rows.
-        chosen = slice(len(rows)) if rows == list(range(len(rows))) else rows
-        return self._decisions[chosen], self._costs[chosen] if self.features.costs.shape[1] else None
-
-    def _make_room(self, trials: Sequence[Architecture]) -> None:
-        """Forget other trials, and make twice as many rows as there are trials: so rows are copied rarely."""
-        reused = [trial for trial in dict.fromkeys(trials) if trial in self._rows]
-        rows = [self._rows[trial] for trial in reused]
-        earlier = self._decisions[rows], self._costs[rows]
-        self._decisions, self._costs = (np.empty((2 * len(trials), part.shape[1])) for part in earlier)
-        self._decisions[: len(rows)], self._costs[: len(rows)] = earlier
-        self._rows = {trial: row for row, trial in enumerate(reused)}
 
 
 def _extended(old: Array, rows: Array) -> Array:

@@ -15,7 +15,7 @@ from automl_nas.strategy import FeasibleSampler, Preparation
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.gaussian_process import Array
-from automl_nas_surrogate.model import Model
+from automl_nas_surrogate.model import Described, Model
 
 
 @final
@@ -64,7 +64,7 @@ class Screening:
             return None
         if not self._pool:
             self._draw()
-        waiting = [key for key in self._pool if key not in self._evidence]
+        waiting = self._evidence.missing(self._pool)
         self._evidence.measure(waiting if limit is None else waiting[:limit])
         left = 0 if limit is None else max(0, len(waiting) - limit)
         if left:
@@ -90,6 +90,7 @@ class Screening:
         self._pool, self._keys = pool, list(pool)  # canonical form -> candidate
         self._places = {key: place for place, key in enumerate(self._keys)}
         self._free, self._seen = np.ones(len(pool), dtype=bool), 0
+        self._rows = np.zeros(0, np.intp)  # of the keys in the evidence
         self._quantiles: tuple[int, Array] = (-1, np.zeros((0, 0)))  # number of measured architectures, quantiles
         if pool:
             self._model.keep(self._keys)
@@ -130,9 +131,9 @@ class Screening:
             taken: canonical forms that must not be returned, in the order in which they were added.
             utility: returns utilities, from predicted means and standard deviations.
         """
-        new = [key for key in candidates if key not in self._evidence]
+        new = self._evidence.missing(candidates)
         if len(new) > self._limit:
-            utilities = utility(*self._model.predict(new, self._expected(new)))
+            utilities = utility(*self._model.predict(self._expected(new)))
             new = [new[place] for place in np.argsort(-utilities, kind="stable")[: self._limit]]
         if new:
             self._evidence.measure(new)
@@ -141,9 +142,9 @@ class Screening:
         others = [key for key in candidates if key not in self._places and key in self._evidence]
         if not len(free) and not others:
             return None
-        utilities = utility(*self._model.predict_kept(free, self._evidence_of_pool()[free]))
+        utilities = utility(*(part[free] for part in self._model.predict_kept(self._evidence_of_pool())))
         if others:
-            utilities = np.concatenate([utilities, utility(*self._model.predict(others))])
+            utilities = np.concatenate([utilities, utility(*self._model.predict(self._model.describe(others)))])
         place = int(np.argmax(utilities))
         if place >= len(free):
             return candidates[others[place - len(free)]]
@@ -155,21 +156,25 @@ class Screening:
         """Return the quantiles of the pool; they are computed when the number of measured architectures changes."""
         count, quantiles = self._quantiles
         if count != len(self._evidence):
-            quantiles = self._evidence(self._keys)
+            if not len(self._rows):
+                self._rows = self._evidence.rows(self._keys)
+            quantiles = self._evidence.quantiles(self._rows)
             self._quantiles = len(self._evidence), quantiles
         return quantiles
 
-    def _expected(self, new: Sequence[Architecture]) -> Array:
+    def _expected(self, new: Sequence[Architecture]) -> Described:
+        """Return architectures with the mean evidence of the nearest ones of the pool and the trials."""
         features, trials = self._model.features(new), self._model.described
-        apart, _ = features.distances(self._model.kept)
+        apart = features.differing(self._model.kept)
         measured = self._evidence_of_pool()
         members = {member: place for place, member in enumerate(self._model.members) if member not in self._places}
         if others := list(members.values()):
-            more, _ = features.distances(trials.features.of(np.array(others)))
+            more = features.differing(trials.features.of(np.array(others)))
             apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, trials.evidence[others]])
-        nearest = (apart <= apart.min(axis=1, keepdims=True) + 1e-12).astype(np.float64)
-        expected: Array = nearest @ measured / nearest.sum(axis=1, keepdims=True)
-        return expected
+        rows, nearest = np.nonzero(apart <= apart.min(axis=1, keepdims=True) + 1e-6)  # the last digits are rounding
+        begins = np.flatnonzero(np.diff(rows, prepend=-1))  # each row has a nearest one
+        counts = np.diff(begins, append=len(rows))
+        return Described(features, np.add.reduceat(measured[nearest], begins) / counts[:, None])
 
     def state(self) -> dict[str, Any]:
         """Return the pool and all measurements as plain data."""

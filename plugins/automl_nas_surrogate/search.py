@@ -6,13 +6,14 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
 from automl_nas.evaluation import Evaluator, Task
-from automl_nas.space import Architecture, SearchSpace, sample_neighbours
+from automl_nas.space import Architecture, SearchSpace, neighbours, sample_neighbours
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Preparation, Problem, Proposal, Trial
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
@@ -93,7 +94,8 @@ class SurrogateSearch(AskTellStrategy):
         patience: trials without an improvement after which uncertain candidates are also proposed.
         period: proposals from one uncertain candidate to the next.
         costs: whether costs are compared.
-        memory: number of trials in the model: half of them the best, the others the latest.
+        memory: number of trials in the model: half of them the best of the earlier ones, and the latest; up to a tenth
+            more, since a tenth is forgotten at once.
         attempts: uniform samples for one random candidate before `FeasibleSampler` uses other methods.
         evidence: evaluators, each of which measures candidates before they are proposed.
         pool: number of random candidates that are measured for evidence before the first proposal.
@@ -144,6 +146,7 @@ class SurrogateSearch(AskTellStrategy):
         self._evidence = Evidence(problem, task, evidence, seed)
         self._model = Model(Featurizer(space, problem, self._sampler if costs else None, seed), self._evidence)
         self._screening = Screening(space, self._sampler, self._evidence, self._model, seed, pool, screened)
+        self._listed: dict[Architecture, list[tuple[Architecture, Architecture]] | None] = {}
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._all: list[Member] = []
@@ -246,25 +249,48 @@ class SurrogateSearch(AskTellStrategy):
             best: architectures, the best first.
             rng: of neighbours and random candidates.
         """
-        decisions, canonical, feasible = self._space.decisions, self._space.canonical, self._problem.feasible
-        around: list[Architecture] = []
+        around: list[tuple[Architecture, Architecture]] = []
+        earlier, self._listed = self._listed, {}
         for parent in best[: self._parents]:
-            around += sample_neighbours(parent, decisions, rng, self._neighbourhood)
-        around += [self._sampler.sample(rng) for _ in range(self._random)]
+            listed = earlier[parent] if parent in earlier else self._neighbours_of(parent)
+            self._listed[parent] = listed
+            if listed is None:
+                listed = self._feasible(sample_neighbours(parent, self._space.decisions, rng, self._neighbourhood))
+            around += listed
+        around += self._feasible([self._sampler.sample(rng) for _ in range(self._random)])
         candidates: dict[Architecture, Architecture] = {}
-        for architecture in around:
-            key = canonical(architecture)
-            if key not in candidates and key not in self._proposed_keys and feasible(architecture):
+        for key, architecture in around:
+            if key not in candidates and key not in self._proposed_keys:
                 candidates[key] = architecture
         return candidates
 
+    def _neighbours_of(self, parent: Architecture) -> list[tuple[Architecture, Architecture]] | None:
+        """Return canonical forms and architectures of all feasible neighbours; None: more than the limit exist.
+
+        The parents of a proposal are often those of the one before, so this is remembered.
+        """
+        every = list(islice(neighbours(parent, self._space.decisions), self._neighbourhood + 1))
+        return self._feasible(every) if len(every) <= self._neighbourhood else None
+
+    def _feasible(self, architectures: Sequence[Architecture]) -> list[tuple[Architecture, Architecture]]:
+        """Return canonical forms and architectures of those that meet the constraints on costs."""
+        feasible = self._problem.feasible
+        return [(self._space.canonical(item), item) for item in architectures if feasible(item)]
+
     def _remembered(self, order: Sequence[int]) -> list[int]:
-        """Return the ascending indices of the members in the model; ``order`` lists all of them, the best first."""
-        if len(order) <= self._memory:
-            return list(range(len(order)))
-        best = set(order[: self._memory // 2])
-        latest = [index for index in range(len(order)) if index not in best][-(self._memory - len(best)) :]
-        return sorted(best.union(latest))
+        """Return the indices of the members in the model: the best half of the earlier ones, then the latest.
+
+        Of the latest, a tenth of the memory is forgotten at once, and there may be so many more. So the model of most
+        proposals is that of the one before, and one trial.
+
+        Args:
+            order: the indices of all members, the best first.
+        """
+        count, half, step = len(order), self._memory // 2, max(self._memory // 10, 1)
+        if count <= self._memory:
+            return list(range(count))
+        latest = (count - half) // step * step
+        return sorted([index for index in order if index < latest][:half]) + list(range(latest, count))
 
     def _best(
         self, candidates: Mapping[Architecture, Architecture], remembered: Sequence[int], scores: Array
@@ -289,7 +315,7 @@ class SurrogateSearch(AskTellStrategy):
         if self._evidence:
             architecture = self._screening.best(candidates, self._proposed_keys, utility)
         else:
-            place = int(np.argmax(utility(*self._model.predict(list(candidates)))))
+            place = int(np.argmax(utility(*self._model.predict(self._model.describe(list(candidates))))))
             architecture = list(candidates.values())[place]
         return None if architecture is None else self._proposal(architecture, "uncertain" if uncertain else "model")
 

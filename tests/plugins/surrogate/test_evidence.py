@@ -29,9 +29,7 @@ from automl_nas_elastic.narrowed_first import NarrowedFirst
 from automl_nas_multifidelity.asha import Asha
 from automl_nas_multifidelity.brackets import Hyperband
 from automl_nas_surrogate.evidence import Evidence
-from automl_nas_surrogate.features import Featurizer
-from automl_nas_surrogate.gaussian_process import GaussianProcess, Pairs, fit, kernel, normal_scores, prior
-from automl_nas_surrogate.model import Described
+from automl_nas_surrogate.gaussian_process import GaussianProcess, Pairs, factor, fit, kernel, normal_scores, prior
 from automl_nas_surrogate.search import SurrogateSearch
 
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -164,38 +162,18 @@ def test_random_numbers_are_those_of_the_request_and_the_generators_are_restored
     assert evidence.names == ["accuracy"]  # the metric by which candidates are compared, without the loss
 
 
-def test_kernel_by_hand() -> None:
-    rng = np.random.default_rng(0)
-    x, decisions = rng.normal(size=(6, 3)), rng.random((6, 6))
-    theta = (0.3, 0.1, -2.0, 0.5)
-    expected = [
-        [
-            math.exp(-decisions[i, j] / math.exp(0.3)) + math.exp(0.5) * sum(x[i, k] * x[j, k] for k in range(3)) / 3
-            for j in range(6)
-        ]
-        for i in range(6)
-    ]
-    features = Featurizer(SPACE, PROBLEM, None, 0)([SPACE.sample(random.Random(seed)) for seed in range(6)])
-    described = Described(features, x)
-    pairs = described.pairs((decisions, np.zeros((6, 6))), described.evidence)
-    np.testing.assert_allclose(kernel(pairs, theta), expected, rtol=1e-12)
-    np.testing.assert_allclose(pairs.squares, np.diag(pairs.products), rtol=1e-12)  # type: ignore[arg-type]
-
-
 def test_with_networks_that_have_nothing_in_common_it_is_ridge_regression_on_the_evidence() -> None:
     """The kernel of the decisions is the identity then: it is noise, with a variance of 1, beside that of the noise."""
     rng = np.random.default_rng(0)
     x, new = rng.normal(size=(30, 4)), rng.normal(size=(7, 4))
     values = x @ [0.8, 0.3, 0.0, -0.5] + 0.2 * rng.normal(size=30)
     theta = (-9.0, 0.0, math.log(0.2), math.log(2.0))
-    apart = 1.0 - np.eye(30)
-    process = GaussianProcess(Pairs(apart, None, x @ x.T / 4, (x**2).mean(axis=1)), values, theta)
+    process = GaussianProcess(factor(np.eye(30), theta), values, x, theta)
     ridge = Ridge(alpha=(1 + 0.2 + 1e-8) * 4 / 2.0, fit_intercept=False).fit(x, values)
-    mean, deviation = process.predict(Pairs(np.ones((30, 7)), None, x @ new.T / 4, (new**2).mean(axis=1)))
+    mean, deviation = process.predict(np.zeros((30, 7)), new)
     np.testing.assert_allclose(mean, ridge.predict(new), rtol=1e-9)
-    np.testing.assert_allclose(process.slopes(x), ridge.coef_, rtol=1e-9)
-    covariance = kernel(Pairs(apart, None, x @ x.T / 4), theta) + (0.2 + 1e-8) * np.eye(30)
-    cross = x @ new.T / 2
+    np.testing.assert_allclose(process.slopes, ridge.coef_, rtol=1e-9)
+    covariance, cross = x @ x.T / 2 + (1.2 + 1e-8) * np.eye(30), x @ new.T / 2
     expected = 1 + (new**2).sum(axis=1) / 2 - np.einsum("ij,ij->j", cross, np.linalg.solve(covariance, cross))
     amplitude = values @ np.linalg.solve(covariance, values) / 30
     np.testing.assert_allclose(deviation, np.sqrt(amplitude * expected), rtol=1e-9)
@@ -233,6 +211,25 @@ def test_the_pool_is_measured_in_parts_and_a_part_is_not_lost() -> None:
     assert len(first.requests) == 20
 
 
+def test_the_proposals_after_a_resume_are_the_same_to_the_last_bit() -> None:
+    """Also after trials were forgotten, and with outstanding trials that end in another order than they began."""
+    space, rng = ToySpace(blocks=12, options=4), random.Random(0)
+
+    def make() -> SurrogateSearch:
+        return SurrogateSearch(space, PROBLEM, seed=0, evidence=[Sum("sum", "noise")], pool=40, screened=4, memory=45)
+
+    search, waiting = make(), list[Architecture]()
+    for number in range(100):
+        resumed = make()
+        resumed.load_search_state(json.loads(json.dumps(search.search_state())))
+        (proposal,) = search.ask(1)
+        assert resumed.ask(1) == [proposal]  # with the weights of evidence, which are predicted from all trials
+        waiting.append(proposal.architecture)
+        if len(waiting) > rng.randrange(4):
+            ended = waiting.pop(rng.randrange(len(waiting)))
+            search.tell([Trial(number, ended, {"accuracy": float(sum(encode(ended, space.decisions)) ** 0.5)}, {})])
+
+
 def test_candidates_that_share_work_are_in_one_part() -> None:
     evaluator = Sum()
     evaluator.taken_ahead = 25
@@ -268,8 +265,9 @@ def test_noise_gets_a_small_weight() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(40, 2))
     values = normal_scores(np.tanh(x[:, 0]).tolist())
-    pairs = Pairs(1.0 - np.eye(40), None, x @ x.T / 2, (x**2).mean(axis=1))
-    first, second = GaussianProcess(pairs, values, fit(pairs, values)).slopes(x)
+    pairs = Pairs(1.0 - np.eye(40))
+    theta = fit(pairs, values, x)
+    first, second = GaussianProcess(factor(kernel(pairs, theta), theta), values, x, theta).slopes
     assert first > 0.8
     # The error of the slope of a column without influence, at a residual of a fifth: 0.2 / sqrt(40) = 0.03.
     assert abs(second) < 3 * 0.03
@@ -278,8 +276,8 @@ def test_noise_gets_a_small_weight() -> None:
 def test_evidence_that_predicts_nothing_explains_little() -> None:
     rng = np.random.default_rng(1)
     x, values = rng.normal(size=(40, 4)), normal_scores(rng.normal(size=40).tolist())
-    pairs = Pairs(1.0 - np.eye(40), None, x @ x.T / 4, (x**2).mean(axis=1))
-    assert fit(pairs, values)[3] < prior(True)[3] - 2  # e^-2: less than a seventh of the prior mean
+    theta = fit(Pairs(1.0 - np.eye(40)), values, x)
+    assert theta[3] < prior(True)[3] - 2  # e^-2: less than a seventh of the prior mean
 
 
 def test_measurements_are_limited_and_recorded_and_not_repeated() -> None:

@@ -12,16 +12,20 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from automl_nas_surrogate.gaussian_process import (
+    EVIDENCE,
+    EVIDENCE_SPREAD,
     PRIOR,
     SPREAD,
     Array,
     GaussianProcess,
     Pairs,
+    factor,
     fit,
     kernel,
     log_expected_improvement,
     negative_log_posterior,
     normal_scores,
+    whiten,
 )
 
 
@@ -36,8 +40,10 @@ def test_prediction_is_that_of_another_library() -> None:
     squares, x, y = points(25)
     new = np.random.default_rng(1).normal(size=(7, 2))
     theta = (0.0, 0.2, math.log(0.03))
-    process = GaussianProcess(Pairs(np.zeros_like(squares), squares), y, theta)
-    mean, deviation = process.predict(Pairs(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1)))
+    lower = factor(kernel(Pairs(np.zeros_like(squares), squares), theta), theta)
+    process = GaussianProcess(lower, y, np.zeros((25, 0)), theta)
+    cross = Pairs(np.zeros((25, 7)), ((x[:, None] - new[None]) ** 2).sum(-1))
+    mean, deviation = process.predict(whiten(lower, kernel(cross, theta)), np.zeros((7, 0)))
     # Their kernel is exp(-d^2 / (2 l^2)); ours has no 2. The amplitude scales both parts of theirs.
     amplitude = process._amplitude
     theirs = ConstantKernel(amplitude) * RBF(math.exp(0.2) / math.sqrt(2)) + WhiteKernel(amplitude * 0.03)
@@ -48,22 +54,50 @@ def test_prediction_is_that_of_another_library() -> None:
     np.testing.assert_allclose(deviation**2 + amplitude * 0.03, spread**2, rtol=1e-5)
 
 
-def test_posterior_density_is_that_of_the_multivariate_normal() -> None:
-    squares, _, y = points(12)
-    nothing = np.zeros_like(squares)
+def test_with_evidence_it_is_the_process_with_one_kernel_for_all_of_it() -> None:
+    """The reference has the covariances of decisions, costs and evidence in one matrix (equation 2.26 of the book)."""
+    squares, x, y = points(25)
+    rng = np.random.default_rng(1)
+    new, of_x, of_new = rng.normal(size=(7, 2)), rng.normal(size=(25, 3)), rng.normal(size=(7, 3))
+    theta = (0.3, 0.2, math.log(0.03), math.log(2.0))
+    codes, new_codes = rng.integers(0, 3, (25, 5)), rng.integers(0, 3, (7, 5))
+    apart, away = ((codes[:, None] != other[None]).mean(axis=2) for other in (codes, new_codes))
+    own, cross = Pairs(apart, squares), Pairs(away, ((x[:, None] - new[None]) ** 2).sum(-1))
+    expected = np.exp(-apart / math.exp(0.3) - squares / math.exp(0.4))
+    np.testing.assert_allclose(kernel(own, theta), expected, rtol=1e-12)
+    covariance = expected + 2 / 3 * of_x @ of_x.T + (0.03 + 1e-8) * np.eye(25)
+    between = kernel(cross, theta) + 2 / 3 * of_x @ of_new.T
+    amplitude = y @ np.linalg.solve(covariance, y) / 25
+    variance = 1 + 2 / 3 * (of_new**2).sum(axis=1) - (between * np.linalg.solve(covariance, between)).sum(axis=0)
+    lower = factor(kernel(own, theta), theta)
+    process = GaussianProcess(lower, y, of_x, theta)
+    mean, deviation = process.predict(whiten(lower, kernel(cross, theta)), of_new)
+    # The condition number of the covariances is 2e3, so 1e-9 leaves room for rounding alone.
+    np.testing.assert_allclose(mean, between.T @ np.linalg.solve(covariance, y), rtol=1e-9)
+    np.testing.assert_allclose(deviation, np.sqrt(amplitude * variance), rtol=1e-9)
+    np.testing.assert_allclose(process.slopes, 2 / 3 * of_x.T @ np.linalg.solve(covariance, y), rtol=1e-9)
 
-    def reference(theta: tuple[float, float, float]) -> float:
+
+@pytest.mark.parametrize("columns", [0, 2])
+def test_posterior_density_is_that_of_the_multivariate_normal(columns: int) -> None:
+    squares, _, y = points(12)
+    nothing, x = np.zeros_like(squares), np.random.default_rng(2).normal(size=(12, columns))
+
+    def reference(theta: tuple[float, ...]) -> float:
         matrix = kernel(Pairs(nothing, squares), theta) + (math.exp(theta[2]) + 1e-8) * np.eye(12)
+        if columns:
+            matrix += math.exp(theta[3]) / columns * x @ x.T
         amplitude = y @ np.linalg.solve(matrix, y) / 12
         _, determinant = np.linalg.slogdet(amplitude * matrix)
         likelihood = -0.5 * (y @ np.linalg.solve(amplitude * matrix, y)) - 0.5 * determinant - 6 * math.log(2 * math.pi)
-        return float(likelihood + sum(norm(m, s).logpdf(t) for t, m, s in zip(theta, PRIOR, SPREAD, strict=True)))
+        prior_density = sum(norm(m, s).logpdf(t) for t, m, s in zip(theta[:3], PRIOR, SPREAD, strict=True))
+        # Both halves of the prior of v have their largest density at its mean, so its constant cancels.
+        of_evidence = sum(-0.5 * ((t - EVIDENCE) / EVIDENCE_SPREAD[t < EVIDENCE]) ** 2 for t in theta[3:])
+        return float(likelihood + prior_density + of_evidence)
 
-    first, second = (0.1, -0.3, -2.0), (-1.0, 0.5, -4.0)
-    ours = negative_log_posterior(Pairs(nothing, squares), y, first) - negative_log_posterior(
-        Pairs(nothing, squares), y, second
-    )
-    assert ours == pytest.approx(reference(second) - reference(first), abs=1e-6)
+    first, second = (0.1, -0.3, -2.0, 2.0)[: 3 + (columns > 0)], (-1.0, 0.5, -4.0, -1.0)[: 3 + (columns > 0)]
+    ours = [negative_log_posterior(Pairs(nothing, squares), y, x, theta) for theta in (first, second)]
+    assert ours[0] - ours[1] == pytest.approx(reference(second) - reference(first), abs=1e-6)
 
 
 def test_fit_finds_what_made_the_data() -> None:
@@ -72,7 +106,7 @@ def test_fit_finds_what_made_the_data() -> None:
     x = rng.normal(size=(60, 2))
     squares = ((x[:, None] - x[None]) ** 2).sum(-1)
     drawn = np.linalg.cholesky(np.exp(-squares / 4) + 1e-4 * np.eye(60)) @ rng.normal(size=60)
-    theta = fit(Pairs(np.zeros_like(squares), squares), drawn - drawn.mean())
+    theta = fit(Pairs(np.zeros_like(squares), squares), drawn - drawn.mean(), np.zeros((60, 0)))
     # Within a factor of two: 60 points say no more about a length.
     assert abs(theta[1] - math.log(2)) < math.log(2)
     assert theta[2] < math.log(0.01)

@@ -19,9 +19,11 @@ from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
-from automl_nas_surrogate.features import Featurizer
+from automl_nas_surrogate.factor import Factor
+from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
-from automl_nas_surrogate.remembered import Kept, Remembered
+from automl_nas_surrogate.gaussian_process import Pairs, kernel
+from automl_nas_surrogate.remembered import Remembered
 from automl_nas_surrogate.search import SurrogateSearch
 
 PROBLEM = Problem({"accuracy": "maximize"})
@@ -153,25 +155,35 @@ def test_remembered_distances_are_those_of_a_computation_from_nothing(with_costs
 
 
 @pytest.mark.parametrize("with_costs", [True, False])
-def test_kept_distances_are_those_of_a_computation_from_nothing(with_costs: bool) -> None:
+def test_a_factor_that_grows_is_the_cholesky_factor(with_costs: bool) -> None:
     problem = Problem({"accuracy": "maximize"}, (), {"width": Width()} if with_costs else {})
     make, rng = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0), random.Random(0)
-    listed = [sample(MIXED.decisions, rng) for _ in range(7)]
-    kept, trials = Kept(make, listed), list[Architecture]()
-    for step in range(40):
+    listed = make([sample(MIXED.decisions, rng) for _ in range(7)])
+    growing, trials = Factor(7), [sample(MIXED.decisions, rng)]
+    for step in range(60):
         trials += [sample(MIXED.decisions, rng) for _ in range(rng.randrange(3))]
         trials += trials[: rng.randrange(2)]  # a network that was evaluated twice
-        if step % 4 == 3:  # some are forgotten, and come back in another order
-            trials = sorted((each for each in trials if rng.random() < 0.7), key=lambda each: each.key)
-        if not trials:
-            continue
+        if step % 8 == 7:  # some are forgotten, and come back in another order
+            trials = sorted((each for each in trials[1:] if rng.random() < 0.7), key=lambda each: each.key) or trials
+        theta = (0.5, 0.1, -2.0) if step % 10 < 5 else (0.2, 0.3, -1.0)
         features = make(trials)
-        decisions, costs = kept.distances(trials, features)
-        decisions_expected, costs_expected = features.distances(make(listed))
-        np.testing.assert_array_equal(decisions, decisions_expected)
-        assert (costs is None) == (costs_expected is None) == (not with_costs)
-        if costs is not None and costs_expected is not None:
-            np.testing.assert_array_equal(costs, costs_expected)
+        own = Pairs(*features.distances(features))
+
+        def others(chosen: slice, of: Features = features) -> Pairs:
+            return Pairs(*of.of(chosen).distances(listed))
+
+        first = len(trials) - len(trials) % 4
+        growing.update(trials, first, theta, own, others)
+        covariances = kernel(own, theta) + (math.exp(theta[2]) + 1e-8) * np.eye(len(trials))
+        lower = np.linalg.cholesky(covariances)
+        # The noise bounds the condition number by a thousand, so rounding errors stay far below 1e-11.
+        np.testing.assert_allclose(growing.lower, lower, atol=1e-11)
+        expected = np.linalg.solve(lower, kernel(others(slice(None)), theta))
+        np.testing.assert_allclose(growing.whitened, expected, atol=1e-11)
+        anew = Factor(7)
+        anew.update(trials, first, theta, own, others)
+        np.testing.assert_array_equal(growing.lower, anew.lower)  # to the last bit, so that a search can be resumed
+        np.testing.assert_array_equal(growing.whitened, anew.whitened)
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
@@ -340,3 +352,22 @@ def test_more_trials_than_it_remembers() -> None:
 
     drive(search, value, 40)
     assert max(values[20:]) > max(values[:10])
+
+
+def test_the_model_keeps_the_best_and_the_latest() -> None:
+    search, rng = SurrogateSearch(MIXED, PROBLEM, seed=0, memory=20), random.Random(0)
+    values: list[float] = []
+    earlier: list[int] = []
+    changes = 0
+    for count in range(1, 101):
+        values.append(rng.random())
+        order = sorted(range(count), key=lambda index: -values[index])
+        kept = search._remembered(order)
+        assert min(count, 20) <= len(kept) <= 22
+        latest = [index for index in kept if index >= count - 10]
+        assert latest == list(range(max(0, count - 10), count))
+        assert {index for index in order[:10] if index < count - 12} <= set(kept)
+        changes += kept[: len(earlier)] != earlier
+        earlier = kept
+    # 78 trials are forgotten by the end, two at once.
+    assert changes <= 40
