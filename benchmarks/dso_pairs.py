@@ -1,7 +1,7 @@
 """Pairs of networks of equal FLOPs, one found by DSO-NAS and one random, both as wide as a budget of FLOPs allows.
 
     python benchmarks/dso_pairs.py DATA.npz OUT [--stem-strides 2] [--seeds 0 1 2] [--edges 0.25 0.1] [--rule l1]
-    python benchmarks/dso_pairs.py DATA.npz OUT --report
+    python benchmarks/dso_pairs.py DATA.npz OUT --report [--against OTHER]
 
 Searches as `dso_quality.py` does (three blocks of 4 x 4 operations with 8, 16 and 32 channels) with a share of the
 edges as the target, by sensitivity or by the L1 norm of the paper. The budget is the FLOPs of the plain residual
@@ -12,7 +12,7 @@ docs/results/sparsity.md.
 
 Each search and each training writes a JSON file to OUT and is skipped if the file exists, so the script may be
 interrupted and started again, and several processes may work on different seeds. `--report` prints the table of the
-existing files.
+existing files; with `--against` also how the networks of the other folder differ that were found with the same seeds.
 """
 
 from __future__ import annotations
@@ -137,6 +137,22 @@ def report(out: Path) -> None:
     print(f"\n{sum(each.get('seconds', 0.0) for each in files) / 60:.0f} minutes of CPU time")
 
 
+def compared(out: Path, other: Path) -> None:
+    """Print the differences of the networks that were found in two folders, by share of the edges and seed."""
+    sides = []
+    for folder in (out, other):
+        searches = load(folder, "search")
+        networks = {
+            (searches[name]["k"], searches[name]["seed"]): each for name, each in trained(folder, "found").items()
+        }
+        sides.append(networks)
+    for share in sorted({share for share, _ in sides[0]}, reverse=True):
+        both = [key for key in sides[0] if key[0] == share and key in sides[1]]
+        differences = [sides[0][key]["error"] - sides[1][key]["error"] for key in both]
+        if differences:
+            print(f"\n{share:.0%}, {len(both)} seeds: found - found in {other.name}: {interval(differences)}")
+
+
 def spread(label: str, records: Sequence[Record]) -> None:
     """Print how much random networks differ by their architecture, and by the seed of their training.
 
@@ -234,9 +250,12 @@ def main() -> None:
     )
     parser.add_argument("--trainings", type=int, default=1, help="trainings of each network, with different seeds")
     parser.add_argument("--report", action="store_true", help="print the table of existing files and run nothing")
+    parser.add_argument("--against", type=Path, help="the folder of another rule, for --report")
     options = parser.parse_args()
     if options.report:
         report(options.out)
+        if options.against:
+            compared(options.out, options.against)
         return
     options.out.mkdir(parents=True, exist_ok=True)
     experiment = PairExperiment(options.data, options.out, tuple(options.stem_strides), tuple(options.epochs))
