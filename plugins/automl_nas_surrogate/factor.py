@@ -64,8 +64,7 @@ class Factor:
         else:
             same, block = first, slice(first)
             lower[block, block] = corner = factor(kernel(own.of(block, block), theta), theta)
-            if self._rows.shape[1]:
-                self._rows[block] = whiten(corner, kernel(others(block), theta))
+            self._rows[block] = whiten(corner, kernel(others(block), theta))
         for place in range(same, count):
             one, before = slice(place, place + 1), slice(place)
             left = kernel(own.of(one, before), theta)[0]
@@ -74,6 +73,5 @@ class Factor:
             # Rounding may make the variance that is left negative, if the architecture was evaluated before.
             scale = math.sqrt(max(1.0 + noise(theta) - float(left @ left), 1e-8))
             lower[place, before], lower[place, place] = left, scale
-            if self._rows.shape[1]:
-                self._rows[place] = (kernel(others(one), theta)[0] - left @ self._rows[before]) / scale
+            self._rows[place] = (kernel(others(one), theta)[0] - left @ self._rows[before]) / scale
         self.lower, self._trials, self._computed = lower, list(trials), (first, theta)

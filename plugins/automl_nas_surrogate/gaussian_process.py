@@ -159,6 +159,8 @@ def whiten(lower: Array, covariances: Array) -> Array:
         lower: L, the factor of n architectures.
         covariances: K, of them and m others, shape ``(n, m)``.
     """
+    if not covariances.size:  # BLAS refuses empty matrices
+        return covariances
     # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
     whitened: Array = dtrsm(1.0, lower, covariances.T, side=1, lower=1, trans_a=1).T
     return whitened

@@ -83,7 +83,7 @@ class Model:
         return self._process()[1]
 
     def keep(self, architectures: Sequence[Architecture]) -> None:
-        """Set the architectures, in canonical form, that `predict_kept` predicts."""
+        """Set the architectures, in canonical form, that are predicted after each call of `learn`."""
         self._kept, self._factor = self._featurizer(architectures), Factor(len(architectures))
         self._factored = self._conditioned = None
 
@@ -95,10 +95,6 @@ class Model:
     def features(self, architectures: Sequence[Architecture]) -> Features:
         """Return decisions and costs of architectures in canonical form."""
         return self._featurizer(architectures)
-
-    def describe(self, architectures: Sequence[Architecture]) -> Described:
-        """Return what is known of architectures in canonical form."""
-        return Described(self.features(architectures), self._evidence(architectures))
 
     def learn(
         self, architectures: Sequence[Architecture], values: Array, outstanding: Sequence[Architecture], count: int
@@ -168,20 +164,25 @@ class Model:
             self._conditioned = process, Described(self._factored, evidence)
         return self._conditioned
 
-    def predict(self, candidates: Described) -> tuple[Array, Array]:
-        """Return predicted means and standard deviations of m candidates, each of shape ``(m,)``; after `learn`."""
-        process, described = self._process()
-        pairs = Pairs(*described.features.distances(candidates.features))
-        return process.predict(whiten(self._factor.lower, kernel(pairs, self._theta)), candidates.evidence)
+    def whitened(self, features: Features) -> Array:
+        """Return what `predict` takes of m architectures, shape ``(n, m)``; after `learn`."""
+        pairs = Pairs(*self.described.features.distances(features))
+        return whiten(self._factor.lower, kernel(pairs, self._theta))
 
-    def predict_kept(self, evidence: Array) -> tuple[Array, Array]:
-        """Return predictions as `predict` does, of the m architectures of `keep`.
+    @property
+    def kept_whitened(self) -> Array:
+        """The same of the architectures of `keep`; it must not be changed."""
+        self._process()
+        return self._factor.whitened
+
+    def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:
+        """Return predicted means and standard deviations of m architectures, each of shape ``(m,)``.
 
         Args:
+            whitened: of the architectures, as `whitened` returns it since the last call of `learn`.
             evidence: of them, shape ``(m, columns)``.
         """
-        process, _ = self._process()
-        return process.predict(self._factor.whitened, evidence)
+        return self._process()[0].predict(whitened, evidence)
 
     def restart(self) -> None:
         """Fit the hyper-parameters again, because the results are other ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -14,8 +14,9 @@ from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import FeasibleSampler, Preparation
 from automl_nas.streams import stream
 from automl_nas_surrogate.evidence import Evidence
+from automl_nas_surrogate.features import Features
 from automl_nas_surrogate.gaussian_process import Array
-from automl_nas_surrogate.model import Described, Model
+from automl_nas_surrogate.model import Model
 
 
 @final
@@ -131,23 +132,26 @@ class Screening:
             taken: canonical forms that must not be returned, in the order in which they were added.
             utility: returns utilities, from predicted means and standard deviations.
         """
-        new = self._evidence.missing(candidates)
+        keys = list(itertools.filterfalse(self._places.__contains__, candidates))  # the pool is predicted in any case
+        features, model = self._model.features(keys), self._model
+        whitened, rows = model.whitened(features), self._evidence.rows(keys)
+        new = np.flatnonzero(rows < 0)
         if len(new) > self._limit:
-            utilities = utility(*self._model.predict(self._expected(new)))
-            new = [new[place] for place in np.argsort(-utilities, kind="stable")[: self._limit]]
-        if new:
-            self._evidence.measure(new)
-            self._model.refresh()
-        free = self._untaken(taken)
-        others = [key for key in candidates if key not in self._places and key in self._evidence]
-        if not len(free) and not others:
+            utilities = utility(*model.predict(whitened[:, new], self._expected(features.of(new))))
+            new = new[np.argsort(-utilities, kind="stable")[: self._limit]]
+        if len(new):
+            self._evidence.measure([keys[place] for place in new])
+            model.refresh()
+            rows = self._evidence.rows(keys)
+        free, others = self._untaken(taken), np.flatnonzero(rows >= 0)
+        if not len(free) and not len(others):
             return None
-        utilities = utility(*(part[free] for part in self._model.predict_kept(self._evidence_of_pool())))
-        if others:
-            utilities = np.concatenate([utilities, utility(*self._model.predict(self._model.describe(others)))])
+        of_pool = utility(*model.predict(model.kept_whitened, self._evidence_of_pool()))
+        of_others = utility(*model.predict(whitened[:, others], self._evidence.quantiles(rows[others])))
+        utilities = np.concatenate([of_pool[free], of_others])
         place = int(np.argmax(utilities))
         if place >= len(free):
-            return candidates[others[place - len(free)]]
+            return candidates[keys[others[place - len(free)]]]
         # A neighbour of a trial is proposed as it is, although the pool has another one of the same canonical form.
         key = self._keys[free[place]]
         return candidates.get(key, self._pool[key])
@@ -162,9 +166,9 @@ class Screening:
             self._quantiles = len(self._evidence), quantiles
         return quantiles
 
-    def _expected(self, new: Sequence[Architecture]) -> Described:
-        """Return architectures with the mean evidence of the nearest ones of the pool and the trials."""
-        features, trials = self._model.features(new), self._model.described
+    def _expected(self, features: Features) -> Array:
+        """Return the mean evidence of the nearest architectures of the pool and the trials, shape ``(n, columns)``."""
+        trials = self._model.described
         apart = features.differing(self._model.kept)
         measured = self._evidence_of_pool()
         members = {member: place for place, member in enumerate(self._model.members) if member not in self._places}
@@ -174,7 +178,8 @@ class Screening:
         rows, nearest = np.nonzero(apart <= apart.min(axis=1, keepdims=True) + 1e-6)  # the last digits are rounding
         begins = np.flatnonzero(np.diff(rows, prepend=-1))  # each row has a nearest one
         counts = np.diff(begins, append=len(rows))
-        return Described(features, np.add.reduceat(measured[nearest], begins) / counts[:, None])
+        expected: Array = np.add.reduceat(measured[nearest], begins) / counts[:, None]
+        return expected
 
     def state(self) -> dict[str, Any]:
         """Return the pool and all measurements as plain data."""

@@ -315,7 +315,8 @@ class SurrogateSearch(AskTellStrategy):
         if self._evidence:
             architecture = self._screening.best(candidates, self._proposed_keys, utility)
         else:
-            place = int(np.argmax(utility(*self._model.predict(self._model.describe(list(candidates))))))
+            whitened = self._model.whitened(self._model.features(list(candidates)))
+            place = int(np.argmax(utility(*self._model.predict(whitened, np.zeros((len(candidates), 0))))))
             architecture = list(candidates.values())[place]
         return None if architecture is None else self._proposal(architecture, "uncertain" if uncertain else "model")
 
