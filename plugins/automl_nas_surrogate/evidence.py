@@ -11,13 +11,12 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
 from automl_nas.space import Architecture
 from automl_nas.strategy import Problem
 from automl_nas.streams import stream_seed
-from automl_nas_surrogate.gaussian_process import Array
+from automl_nas_surrogate.gaussian_process import Array, normal_quantiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -187,7 +186,7 @@ class Evidence:
             return np.zeros((len(rows), 0))
         ranks = self._ranked()[rows]
         ranks[rows < 0] = np.nan
-        scores: Array = ndtri((ranks - 0.5) / [len(order) for order in self._orders])
+        scores = normal_quantiles(ranks, [len(order) for order in self._orders])
         scores *= [-1.0 if name.rpartition("/")[2] in self._smaller else 1.0 for name in self._columns]
         scores[np.isnan(scores)] = 0.0
         return scores

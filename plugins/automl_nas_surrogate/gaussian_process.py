@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,25 +53,25 @@ def normal_scores(ranked: Sequence[object]) -> Array:
     """
     places = {value: place for place, value in enumerate(sorted(set(ranked)))}  # type: ignore[type-var]
     dense = np.array([places[value] for value in ranked])
-    scores = normal_quantiles(dense, np.sort(dense))
+    ascending = np.sort(dense)
+    ranks = (np.searchsorted(ascending, dense, "left") + np.searchsorted(ascending, dense, "right") + 1) / 2
+    scores = normal_quantiles(ranks, len(dense))
     spread = float(scores.std())
     standard: Array = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
     return standard
 
 
-def normal_quantiles(values: NDArray[Any], among: NDArray[Any]) -> Array:
-    """Return the normal quantiles of the ranks that values have among n; equal values have their mean rank.
+def normal_quantiles(ranks: Array, counts: int | Sequence[int]) -> Array:
+    """Return the normal quantiles of ranks; NaN stays NaN.
 
     Args:
-        values: some of the n, shape ``(k,)``.
-        among: all of them, ascending, shape ``(n,)``.
+        ranks: from 1 on, equal values have their mean rank, shape ``(k,)``, or ``(k, columns)``.
+        counts: the number of ranked values, of each column.
 
     Returns:
-        Shape ``(k,)``.
+        Of the shape of the ranks.
     """
-    below, upto = np.searchsorted(among, values, "left"), np.searchsorted(among, values, "right")
-    ranks = (below + upto + 1) / 2  # from 1 on
-    quantiles: Array = ndtri((ranks - 0.5) / len(among))
+    quantiles: Array = ndtri((ranks - 0.5) / counts)
     return quantiles
 
 
