@@ -18,6 +18,7 @@ from automl_nas.channels.axis import Axis, MismatchError, unify
 from automl_nas.channels.layers import stored_sizes
 from automl_nas.channels.operators import Axes, constants, created, pieces_of, rule_of
 from automl_nas.errors import SpaceError
+from automl_nas.space import meta_result
 
 INPUT = "an input of the network"
 OUTPUT = "an output of the network"
@@ -252,7 +253,7 @@ class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         if name in _READS:
             self.result.reads.setdefault(path, _line())
-        out = func(*args, **kwargs)
+        out = meta_result(func, args, kwargs)
         outs = list(tensors_in([out]))
         if outs:
             self._record(func, name, path, [*args, *kwargs.values()] if name != "slice" else list(args), outs)

@@ -17,6 +17,7 @@ from automl_nas.channels.operators import ATTENTION
 from automl_nas.channels.owners import owners_of
 from automl_nas.channels.running import runnable
 from automl_nas.channels.trace import Running, Step, Trace, plain_kernels, tensors_in
+from automl_nas.space import meta_result
 from automl_nas.streams import stream
 
 # Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1, and
@@ -79,7 +80,7 @@ class _Comparison(Running, TorchDispatchMode):
         self._steps, self._plan, self._owned = steps, plan, owned
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = meta_result(func, args, kwargs or {})
         outs = list(tensors_in([out]))
         name, path = func.overloadpacket.__name__, self.running[-1][0]
         if not outs or name in _REARRANGE:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from automl_nas.space.decision_space import DecisionSpace as DecisionSpace
     from automl_nas.space.decisions import Choice as Choice, Decision as Decision, Ordinal as Ordinal, Subset as Subset
     from automl_nas.space.exclusions import Exclusions as Exclusions
+    from automl_nas.space.meta_pass import MetaPass as MetaPass, meta_result as meta_result
     from automl_nas.space.modules.choice import (
         ChoiceModule as ChoiceModule,
         ModuleResolver as ModuleResolver,
@@ -69,6 +70,10 @@ _HOMES = {
     ),
     "decision_space": ("DecisionSpace",),
     "exclusions": ("Exclusions",),
+    "meta_pass": (
+        "MetaPass",
+        "meta_result",
+    ),
     "space": (
         "SearchSpace",
         "SupernetSpace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
@@ -14,6 +15,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.space.architecture import Architecture, Scalar, Value
 from automl_nas.space.covering import PAIR_OPTIONS, allowed, cover_options, cover_pairs
 from automl_nas.space.exclusions import describe_combination
+from automl_nas.space.meta_pass import MetaPass
 from automl_nas.space.modules.shape_probe import running_module
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.streams import stream_seed
@@ -105,11 +107,13 @@ class _Trial:
 
     def _run(self, architecture: Architecture) -> None:
         if not isinstance(self._space, SupernetSpace):
-            self._on_device(lambda: self._space.build(architecture)).eval()(self._input())
-            return
-        if self._supernet is None:
-            self._supernet = self._on_device(self._space.build_supernet).eval()
-        self._supernet(self._input(), architecture)
+            network, selection = self._on_device(lambda: self._space.build(architecture)).eval(), []
+        else:
+            if self._supernet is None:
+                self._supernet = self._on_device(self._space.build_supernet).eval()
+            network, selection = self._supernet, [architecture]
+        with MetaPass() if self._meta else contextlib.nullcontext():
+            network(self._input(), *selection)
 
     def _input(self) -> Tensor:
         device = "meta" if self._meta else "cpu"

@@ -13,6 +13,7 @@ from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Ordinal, Subset
 from automl_nas.space.exclusions import Exclusions
+from automl_nas.space.meta_pass import MetaPass
 from automl_nas.space.modules.choice import ChoiceModule, ResolvedChoice
 from automl_nas.space.modules.choice_tree import ChoiceTree, Shapes
 from automl_nas.space.token_inputs import refuses_floats
@@ -174,7 +175,8 @@ def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with torch.no_grad():
+        # A pass on real tensors calls torch itself: real operators are cheap.
+        with torch.no_grad(), MetaPass() if _device(network).type == "meta" else contextlib.nullcontext():
             inputs = torch.zeros(_BATCH, *input_shape, device=_device(network), dtype=_dtype(network))
             try:
                 network(inputs)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation import corner
-from automl_nas.space import Architecture, Decision, SearchSpace, Value, all_values, refuses_floats, sample
+from automl_nas.space import Architecture, Decision, MetaPass, SearchSpace, Value, all_values, refuses_floats, sample
 from automl_nas.streams import stream
 from automl_nas_costs.network_builder import measurable_shape, network_of, preserve_rng
 
@@ -254,7 +254,7 @@ def _calls(
 
 def _run(network: nn.Module, input_shape: Sequence[int]) -> None:
     device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
-    with torch.no_grad(), preserve_rng():
+    with torch.no_grad(), preserve_rng(), MetaPass():
         inputs = torch.zeros(1, *input_shape, device=device)
         try:
             network.eval()(inputs)

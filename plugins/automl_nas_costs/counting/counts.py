@@ -13,10 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.channels import plain_kernels
 from automl_nas.errors import SpaceError, UserError
-from automl_nas.space import Architecture, SearchSpace, refuses_floats
+from automl_nas.space import Architecture, SearchSpace, meta_result, refuses_floats
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
-from automl_nas_costs.counting.meta_operators import result_of_equal_call, result_of_same_shape
 from automl_nas_costs.network_builder import preserve_rng, running_modules
 
 
@@ -69,14 +68,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         namespace, name = func.namespace, func.overloadpacket.__name__
-        # Operators that keep their operand's shape count 0; torch's Python versions of them took most of the time.
-        out: Any = result_of_same_shape(name, args) if namespace == "aten" else None
-        keeps_shape = out is not None
-        if not keeps_shape:
-            out = func(*args, **kwargs) if kwargs or namespace != "aten" else result_of_equal_call(func, args)
+        out = meta_result(func, args, kwargs)
         if self.recorder is not None:
             self.recorder.record(self.paths[-1], func, args, kwargs, out)
-        if keeps_shape or f"{namespace}::{name}" in self.ignore:
+        if f"{namespace}::{name}" in self.ignore:
             self._leave_out(func, namespace, name)
             return out
         try:
