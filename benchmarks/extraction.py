@@ -3,9 +3,10 @@
 Both sides copy the same weights: ``copy.deepcopy`` copies the extracted network, and ``supernet.extract`` also selects
 one of 4 candidates in each of 20 blocks. They run in interleaved pairs (ABBA) on the same architectures. The interval
 of the ratio is a bootstrap over pairs. With `--compiled` the process has compiled a module before, which replaces
-methods of `nn.Module`.
+methods of `nn.Module`. With `--model` the supernet is that of a model of torchvision, and extraction slices the weights
+instead of selecting candidates.
 
-    python benchmarks/extraction.py --pairs 100 [--compiled]
+    python benchmarks/extraction.py --pairs 100 [--compiled] [--model mobilenet_v2]
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from automl_nas.space import SupernetSpace
 from automl_nas.streams import stream
+from automl_nas_elastic import ElasticSpace
+from automl_nas_elastic.models import load_model
 from automl_nas_spaces.shufflenet_v2 import shufflenet_v2
 
 
@@ -40,13 +44,16 @@ def main() -> None:
     arguments.add_argument("--pairs", type=int, default=100, help="the number of timed pairs")
     arguments.add_argument("--seed", type=int, default=0, help="the seed of the architectures")
     arguments.add_argument("--compiled", action="store_true", help="compile a module first")
+    arguments.add_argument("--model", help="a model of torchvision, whose narrower networks are extracted")
     options = arguments.parse_args()
     if options.pairs < 1:
         arguments.error("--pairs must be at least 1")
 
     if options.compiled:
         torch.compile(nn.ReLU(), backend="eager")(torch.zeros(1))
-    space = shufflenet_v2()
+    space: SupernetSpace = shufflenet_v2()
+    if options.model:
+        space = ElasticSpace(load_model(options.model, {}, None), input_shape=(3, 224, 224))
     supernet = space.build_supernet().eval()
     extract: list[float] = []
     deepcopy: list[float] = []

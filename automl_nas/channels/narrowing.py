@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from automl_nas.channels.attributes import followed_attributes, normal
 from automl_nas.channels.axis import Axis, positions, signature, size_of
 from automl_nas.channels.trace import Trace
+from automl_nas.space.modules.copying import deep_copy
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Narrowing:
             copies = _Copies(self, plan, [], _own)
             narrow = copies.network(network)
             # What was sliced is already a copy.
-            return copy.deepcopy(narrow, copies.own())
+            return deep_copy(narrow, copies.own())
 
     def tensor_changes(self, path: str, plan: Plan) -> Iterable[tuple[str, list[tuple[int, Axis]]]]:
         """Yield name and axes of the tensors of a module that a plan makes smaller."""

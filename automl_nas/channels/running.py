@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from automl_nas.channels.trace import Trace, run_traced
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.space import refuses_floats
+from automl_nas.space.modules.copying import on_meta as on_meta
 
 BATCH = 2  # a batch of one would be a dimension of size 1, which is repeated where sizes differ
 
@@ -85,17 +85,6 @@ def example_input(input_shape: Sequence[int], network: nn.Module, device: str) -
     """Return a batch of zeros in the type of the network's parameters."""
     kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
     return torch.zeros(BATCH, *input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
-
-
-def on_meta(network: nn.Module) -> nn.Module:
-    """Return a copy without data. Modules that share a tensor share it in the copy, unlike after ``to("meta")``."""
-    memo: dict[int, Any] = {}
-    for tensor in (*network.parameters(), *network.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = (
-            nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty.detach()
-        )
-    return copy.deepcopy(network, memo)
 
 
 def _pin_reads(network: nn.Module, trace: Trace) -> None:

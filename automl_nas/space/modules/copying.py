@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _ATOMS = frozenset((int, float, complex, str, bool, bytes, type(None), type, FunctionType))
@@ -58,6 +59,21 @@ def clone(module: nn.Module, memo: dict[int, Any], child: Callable[[nn.Module], 
         elif name != "_compiled_call_impl":
             attributes[name] = _copy_value(value, memo)
     return twin
+
+
+def deep_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Return what ``copy.deepcopy(module, memo)`` returns, faster."""
+    return clone(module, memo, lambda child: deep_copy(child, memo))
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """Return a copy without data. Modules that share a tensor share it in the copy, unlike after ``to("meta")``."""
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty.detach()
+    return deep_copy(module, memo)
 
 
 def copy_tensor(tensor: Tensor, memo: dict[int, Any]) -> Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 from torch import nn
 
 from automl_nas.errors import SpaceError
+from automl_nas.space.modules.copying import deep_copy, on_meta
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -16,13 +14,7 @@ def copy_of(module: nn.Module) -> nn.Module:
 
     Modules that share a tensor share it in the copy, too, unlike after ``module.to("meta")``.
     """
-    memo: dict[int, Any] = {}
-    if torch.get_default_device().type == "meta":
-        for tensor in (*module.parameters(), *module.buffers()):
-            empty = torch.empty_like(tensor, device="meta")
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty.detach()
-    return copy.deepcopy(module, memo)
+    return on_meta(module) if torch.get_default_device().type == "meta" else deep_copy(module, {})
 
 
 def drawn_anew(module: nn.Module, owner: str, way_out: str) -> nn.Module:
