@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union
 
+from automl_nas.absolute_path import absolute_path
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.kinds import KINDS, kind_of
 from automl_nas.plugin.settings import Nested, Setting, describe, fields_of, from_config, is_union, to_json
@@ -170,8 +171,8 @@ def values(validated: Any, settings: Sequence[Setting]) -> dict[str, Any]:
 
 def _absolute(text: str) -> Path:
     try:
-        return Path(text).expanduser().resolve()
-    except (OSError, RuntimeError) as error:  # a user without a home folder, or links that form a circle
+        return absolute_path(text)
+    except (OSError, RuntimeError) as error:  # a user without a home folder, or a current folder that was removed
         raise ValueError(f"must be a path that exists or can exist ({error})") from None
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from automl_nas.errors import ConfigurationError, RanksEndedError, RunDirectoryError, RunInterrupted
+from automl_nas.errors import ConfigurationError, RanksEndedError, RunDirectoryError, RunInterrupted, UserError
 from automl_nas.evaluation.ranks import join_ranks
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.events import Handlers, StopRequested
@@ -174,7 +176,7 @@ class Session:
                     objects = written.components.objects
                     _check_same(config, with_recorded_budget(written.config, config), path)
                     allowed = frozenset(_texts(written.config))
-                with consent(path, trust=trust, allowed=allowed):
+                with consent(path, trust=trust, allowed=allowed), _files_in_place(path, config):
                     plan = make_plan(
                         config, manager.registry, objects, checked=True, measured=directory.read_measured()
                     )
@@ -245,7 +247,7 @@ class Session:
             ranks.lead(lambda: RunDirectory.check_new(out))
             check_alike(ranks, manager, {"recorded": derivation.recorded, "changed": derivation.changed}, out)
             allowed = frozenset(_texts(derivation.changed)) - frozenset(_texts(derivation.recorded))
-            with consent(source.path, trust=trust, allowed=allowed):
+            with consent(source.path, trust=trust, allowed=allowed), _files_in_place(source.path, derivation.recorded):
                 resolved = ranks.lead(resolve)
                 plan = agreed_plan(ranks, resolved and resolved[0], manager.registry, objects or {})
             notifications = resolved[1] if resolved else Notifications(run_info(out, plan, resumed=False))
@@ -305,6 +307,22 @@ def _beginning(path: Path, stop: StopFlag) -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         raise (stop.error(path) if stop.cause is not None else interrupted(path, reason=error)) from None
+
+
+@contextlib.contextmanager
+def _files_in_place(path: Path, recorded: Mapping[str, Any]) -> Iterator[None]:
+    """Raise an error with the way out if a file or folder of a recorded configuration is no longer where it was."""
+    try:
+        yield
+    except UserError as error:
+        absolute = (text for text in _texts(recorded) if Path(text).is_absolute())
+        missing = next((text for text in absolute if text in str(error) and not os.path.lexists(text)), None)
+        if missing is None:
+            raise
+        raise RunDirectoryError(
+            f"{path} was begun with {missing}, which does not exist; restore it, or if it was moved make a link to its "
+            f"new place: ln -s NEW_PLACE {shlex.quote(missing)}"
+        ) from error
 
 
 def _with_recorded_runtime(raw: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import automl_nas
 from automl_nas.cli import cli
-from automl_nas.errors import RunDirectoryError, RunInterrupted
+from automl_nas.errors import RunDirectoryError, RunInterrupted, UserError
 from automl_nas.run.record.yaml import dump_yaml
 
 SETTINGS: dict[str, Any] = {
@@ -74,6 +74,28 @@ def test_changed_data_are_refused_unless_the_user_knows(stopped: Path, data: Pat
     assert identity["earlier_data"] == [{"task": before, "final_task": before}]
     assert identity["task"] != before
     automl_nas.resume(stopped)  # the consent holds for these data
+
+
+def test_data_that_moved_are_linked(
+    stopped: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error has the command, with which the run goes on."""
+    moved = data.rename(tmp_path / "a new place.npz")
+    with pytest.raises(RunDirectoryError, match=r"was begun with .*data\.npz, which does not exist") as caught:
+        automl_nas.resume(stopped)
+    command = str(caught.value).partition("place: ")[2]
+    assert command == f"ln -s NEW_PLACE {data}"
+    data.symlink_to(moved)
+    automl_nas.resume(stopped)
+    assert not caplog.messages, "checkpoints count, too"
+    moved = moved.rename(tmp_path / "elsewhere.npz")
+    data.unlink()
+    with pytest.raises(RunDirectoryError, match="ln -s NEW_PLACE"):
+        automl_nas.retrain(stopped, out=tmp_path / "again", final={"train": {"epochs": 1}})
+    data.symlink_to(moved)
+    with pytest.raises(UserError, match=r"other\.npz does not exist"):  # a path of the user's own
+        automl_nas.retrain(stopped, out=tmp_path / "again", final={"task": task(tmp_path / "other.npz")})
+    automl_nas.retrain(stopped, out=tmp_path / "again", final={"train": {"epochs": 1}})
 
 
 def test_the_same_content_is_the_same_data(stopped: Path, data: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from automl_nas.absolute_path import absolute_path
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
@@ -146,7 +147,7 @@ def _evaluator(
         _check_weights(evaluator.get("weights"), earlier, f"{path}.weights", components)
     run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
     if colon and not is_url(run):  # recorded as an absolute path: a run may be resumed from another folder
-        evaluator = {**evaluator, "weights": f"{Path(run).expanduser().resolve()}:{local}"}
+        evaluator = {**evaluator, "weights": f"{absolute_path(run)}:{local}"}
     return evaluator, metrics or frozenset()
 
 
@@ -334,13 +335,9 @@ def final_settings(section: Mapping[str, Any]) -> FinalSettings:
 def _with_absolute_paths(distill: DistillSettings) -> DistillSettings:
     """Return the settings with absolute paths, since a run may be resumed from another folder."""
     is_run = distill.teacher not in OF_SPACE and ":" not in distill.teacher
-    teacher = _absolute(distill.teacher) if is_run else distill.teacher
-    weights = None if distill.weights is None else _absolute(distill.weights)
+    teacher = str(absolute_path(distill.teacher)) if is_run else distill.teacher
+    weights = None if distill.weights is None else str(absolute_path(distill.weights))
     return replace(distill, teacher=teacher, weights=weights)
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
 
 
 def _inherited_weights(stage: StagePlan, space: SearchSpace) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from automl_nas.absolute_path import absolute_path
 from automl_nas.errors import ConfigurationError
 from automl_nas.object_storage import is_url, local_file
 from automl_nas.run.configuration.final_section import LARGEST, OF_SPACE
@@ -73,4 +74,4 @@ def _absolute(weights: Any) -> Any:
         return weights  # refused where the setting is checked
     if is_url(weights["file"]):
         return weights
-    return {**weights, "file": str(Path(weights["file"]).expanduser().resolve())}
+    return {**weights, "file": str(absolute_path(weights["file"]))}

@@ -1,0 +1,16 @@
+"""The form in which configurations record the paths of files: `absolute_path`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def absolute_path(text: str) -> Path:
+    """Return a path that begins at the root, with ``~`` replaced by the home folder.
+
+    Links are kept: a link may lead to the new place of files that moved, and a run that recorded the old place goes on.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    return Path(text).expanduser().absolute()
