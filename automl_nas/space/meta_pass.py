@@ -63,7 +63,7 @@ def meta_result(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     arguments = _form((args, *kwargs.items())) if _can_be_remembered(func) else None
     if arguments is None:
         return func(*args, **kwargs)
-    call = func, arguments
+    call = func, arguments, torch.get_default_dtype()  # that of whole numbers divided by each other, for example
     results = _remembered.get(call, _UNKNOWN)
     if results is not _UNKNOWN:
         return tuple(_again(each, args) for each in results) if isinstance(results, tuple) else _again(results, args)

@@ -84,6 +84,18 @@ def test_the_results_of_equal_calls_have_the_form_of_torchs(order: int) -> None:
             assert form(meta_result(func, args, kwargs)) == form(func(*args, **kwargs)), (func, args, kwargs)
 
 
+def test_results_have_the_default_type() -> None:
+    call = aten.div.Tensor, (meta(3, dtype=torch.int64), 2), {}
+    before = torch.get_default_dtype()
+    assert meta_result(*call).dtype == before
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert meta_result(*call).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+    assert meta_result(*call).dtype == before
+
+
 def test_results_are_new_tensors() -> None:
     """Activations are followed by their identity."""
     first, second = (meta_result(aten.mm.default, (meta(2, 8), meta(8, 3)), {}) for _ in range(2))
