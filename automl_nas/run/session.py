@@ -176,10 +176,11 @@ class Session:
                     objects = written.components.objects
                     _check_same(config, with_recorded_budget(written.config, config), path)
                     allowed = frozenset(_texts(written.config))
-                with consent(path, trust=trust, allowed=allowed), _files_in_place(path, config):
-                    plan = make_plan(
-                        config, manager.registry, objects, checked=True, measured=directory.read_measured()
-                    )
+                with consent(path, trust=trust, allowed=allowed):
+                    with _files_in_place(path, config):
+                        plan = make_plan(
+                            config, manager.registry, objects, checked=True, measured=directory.read_measured()
+                        )
                     run = run_info(directory.path, plan, resumed=True)
 
                     def compare() -> Notifications:
@@ -236,7 +237,8 @@ class Session:
 
             def resolve() -> tuple[Plan, Notifications]:
                 config = derivation.configuration()
-                plan = make_plan(config, manager.registry, objects, measured=source.read_measured())
+                with _files_in_place(source.path, derivation.recorded):
+                    plan = make_plan(config, manager.registry, objects, measured=source.read_measured())
                 notifications = make_notifications(run_info(out, plan, resumed=False), plan, manager, handlers)
                 if derivation.command == "extend":
                     rehearse(plan)
@@ -247,7 +249,7 @@ class Session:
             ranks.lead(lambda: RunDirectory.check_new(out))
             check_alike(ranks, manager, {"recorded": derivation.recorded, "changed": derivation.changed}, out)
             allowed = frozenset(_texts(derivation.changed)) - frozenset(_texts(derivation.recorded))
-            with consent(source.path, trust=trust, allowed=allowed), _files_in_place(source.path, derivation.recorded):
+            with consent(source.path, trust=trust, allowed=allowed):
                 resolved = ranks.lead(resolve)
                 plan = agreed_plan(ranks, resolved and resolved[0], manager.registry, objects or {})
             notifications = resolved[1] if resolved else Notifications(run_info(out, plan, resumed=False))
