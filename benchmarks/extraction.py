@@ -51,9 +51,11 @@ def main() -> None:
 
     if options.compiled:
         torch.compile(nn.ReLU(), backend="eager")(torch.zeros(1))
-    space: SupernetSpace = shufflenet_v2()
+    space: SupernetSpace
     if options.model:
         space = ElasticSpace(load_model(options.model, {}, None), input_shape=(3, 224, 224))
+    else:
+        space = shufflenet_v2()
     supernet = space.build_supernet().eval()
     extract: list[float] = []
     deepcopy: list[float] = []
