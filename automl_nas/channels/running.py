@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from automl_nas.channels.trace import Trace, run_traced
 from automl_nas.errors import ConfigurationError, SpaceError
-from automl_nas.space import refuses_floats
+from automl_nas.space import example_input, run_on_example
 from automl_nas.space.modules.copying import on_meta as on_meta
 
 BATCH = 2  # a batch of one would be a dimension of size 1, which is repeated where sizes differ
@@ -33,19 +33,15 @@ def traced(network: nn.Module, input_shape: Sequence[int]) -> Trace:
     failures: list[Exception] = []
     for device in ("meta", "cpu"):
         one = runnable(network, device == "meta")
-        for integers in (False, True):
-            inputs = example_input(input_shape, one, device)
-            try:
-                trace = run_traced(one, inputs.long() if integers else inputs)
-            except SpaceError:
-                raise
-            except Exception as error:
-                failures.append(error)
-                if not refuses_floats(error):
-                    break
-            else:
-                _pin_reads(network, trace)
-                return trace
+        try:
+            trace = run_on_example(partial(run_traced, one), example_input(one, input_shape, batch=BATCH))
+        except SpaceError:
+            raise
+        except Exception as error:
+            failures.append(error)
+        else:
+            _pin_reads(network, trace)
+            return trace
     reason = failures[-1]
     way_out = "set input_shape to the shape of one input without the batch"
     if isinstance(reason, TypeError) and "argument" in str(reason):
@@ -79,12 +75,6 @@ def runnable(network: nn.Module, meta: bool) -> nn.Module:
         meta: whether the copy is without data.
     """
     return (on_meta(network) if meta else copy.deepcopy(network).cpu()).eval()
-
-
-def example_input(input_shape: Sequence[int], network: nn.Module, device: str) -> Tensor:
-    """Return a batch of zeros in the type of the network's parameters."""
-    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
-    return torch.zeros(BATCH, *input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
 
 
 def _pin_reads(network: nn.Module, trace: Trace) -> None:

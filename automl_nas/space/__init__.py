@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automl_nas.space.architecture import Architecture as Architecture, Scalar as Scalar, Value as Value
     from automl_nas.space.decision_space import DecisionSpace as DecisionSpace
     from automl_nas.space.decisions import Choice as Choice, Decision as Decision, Ordinal as Ordinal, Subset as Subset
+    from automl_nas.space.example_inputs import example_input as example_input, run_on_example as run_on_example
     from automl_nas.space.exclusions import Exclusions as Exclusions
     from automl_nas.space.meta_pass import MetaPass as MetaPass, meta_result as meta_result
     from automl_nas.space.modules.choice import (
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from automl_nas.space.selection import Selection as Selection, Weighted as Weighted
     from automl_nas.space.space import SearchSpace as SearchSpace, SupernetSpace as SupernetSpace
     from automl_nas.space.supernet import Segment as Segment, Supernet as Supernet
-    from automl_nas.space.token_inputs import refuses_floats as refuses_floats
 
 _HOMES = {
     "architecture": (
@@ -70,6 +70,10 @@ _HOMES = {
     ),
     "decision_space": ("DecisionSpace",),
     "exclusions": ("Exclusions",),
+    "example_inputs": (
+        "example_input",
+        "run_on_example",
+    ),
     "meta_pass": (
         "MetaPass",
         "meta_result",
@@ -97,7 +101,6 @@ _HOMES = {
         "sample",
         "sample_neighbours",
     ),
-    "token_inputs": ("refuses_floats",),
     "modules.space": ("ModuleSpace",),
     "modules.supernet": ("ModuleSupernet",),
     "modules.choice": (

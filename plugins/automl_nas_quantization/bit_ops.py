@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from automl_nas.errors import SpaceError, UserError
 from automl_nas.evaluation import CostModel
-from automl_nas.space import Architecture, SearchSpace, refuses_floats
+from automl_nas.space import Architecture, SearchSpace, example_input, run_on_example
 from automl_nas_quantization.layers import QuantizedLayer
 from automl_nas_quantization.precision import FLOAT, Precision
 
@@ -116,15 +116,15 @@ def _count(network: nn.Module, shape: tuple[int, ...]) -> tuple[Mapping[str, int
 
             handles.append(module.register_forward_hook(hook))
     counter = FlopCounterMode(display=False)
-    x = torch.zeros(1, *shape, device="meta")
+
+    def run(inputs: Tensor) -> None:
+        macs.clear()
+        with counter:  # which begins at 0
+            network(inputs)
+
     try:
-        with torch.no_grad(), counter:
-            try:
-                network(x)
-            except Exception as error:
-                if not refuses_floats(error):
-                    raise
-                network(x.long())
+        with torch.no_grad():
+            run_on_example(run, example_input(network, shape, device="meta"))
     finally:
         for handle in handles:
             handle.remove()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import Architecture, ChoiceModule, Decision, ModuleSupernet, Subset, refuses_floats
+from automl_nas.space import Architecture, ChoiceModule, Decision, ModuleSupernet, Subset, run_on_example
 from automl_nas.streams import stream_seed
 from automl_nas_quantization.layers import KINDS, QuantizedLayer, Scheme, SearchedPrecision
 from automl_nas_quantization.precision import Precision
@@ -81,12 +81,7 @@ def _run(supernet: ModuleSupernet, architecture: Architecture, input_shape: Sequ
     generator = torch.Generator().manual_seed(stream_seed(0, "observed layers"))
     inputs = torch.randn(_BATCH, *input_shape, generator=generator)
     with torch.no_grad():
-        try:
-            supernet(inputs, architecture)
-        except Exception as error:
-            if not refuses_floats(error):
-                raise
-            supernet(torch.zeros_like(inputs).long(), architecture)
+        run_on_example(lambda images: supernet(images, architecture), inputs)
 
 
 def _covering(decisions: Mapping[str, Decision]) -> Iterator[Architecture]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from automl_nas.errors import AutoMLNASError
 from automl_nas.run import Result
-from automl_nas.space import refuses_floats
+from automl_nas.space import example_input, run_on_example
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,18 +96,17 @@ def _run_once(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
             note = module.extra_repr()
             layers[-1] = replace(layers[-1], description=f"{layers[-1].description}{f' ({note})' if note else ''}")
 
+    def run(inputs: object) -> None:
+        layers.clear()
+        numbered.update(dict.fromkeys(numbered, 0))
+        network(inputs)
+
     handles = [module.register_forward_hook(record) for module in names]
     handles += [module.register_forward_pre_hook(count) for module in owners]
     handles += [module.register_forward_hook(record_child) for module in owners]
     try:
         with torch.no_grad():
-            try:
-                network(torch.zeros(1, *shape))
-            except RuntimeError as error:
-                if not refuses_floats(error):
-                    raise
-                layers.clear()
-                network(torch.zeros(1, *shape, dtype=torch.int64))
+            run_on_example(run, example_input(network, shape))
     finally:
         for handle in handles:
             handle.remove()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError
 from automl_nas.space.architecture import Architecture, Scalar, Value
 from automl_nas.space.covering import PAIR_OPTIONS, allowed, cover_options, cover_pairs
+from automl_nas.space.example_inputs import example_input, run_on_example
 from automl_nas.space.exclusions import describe_combination
 from automl_nas.space.meta_pass import MetaPass
 from automl_nas.space.modules.shape_probe import running_module
@@ -70,8 +71,6 @@ class _Trial:
         self._meta = math.prod(space.input_shape) > REAL_INPUT
         self._results: dict[Architecture, bool] = {}
         self._supernet: Any = None
-        self._dtype = torch.float32
-        self._dtypes = [torch.float32, torch.int64]  # tokens are whole numbers
 
     def runs(self, architecture: Architecture) -> bool:
         """Whether the network of an architecture runs."""
@@ -87,7 +86,7 @@ class _Trial:
             network = self._space.build(architecture).eval()
             with running_module(network) as running:
                 try:
-                    network(self._input())
+                    run_on_example(network, self._input(network))
                 except Exception as error:
                     return f"{running()} raises: {_first_line(error)}"
         except Exception as error:
@@ -95,15 +94,11 @@ class _Trial:
         return "the supernet does not run"
 
     def _runs(self, architecture: Architecture) -> bool:
-        for dtype in self._dtypes:
-            self._dtype = dtype
-            try:
-                self._run(architecture)
-            except Exception:
-                continue
-            self._dtypes = [self._dtype]
-            return True
-        return False
+        try:
+            self._run(architecture)
+        except Exception:
+            return False
+        return True
 
     def _run(self, architecture: Architecture) -> None:
         if not isinstance(self._space, SupernetSpace):
@@ -113,11 +108,10 @@ class _Trial:
                 self._supernet = self._on_device(self._space.build_supernet).eval()
             network, selection = self._supernet, [architecture]
         with MetaPass() if self._meta else contextlib.nullcontext():
-            network(self._input(), *selection)
+            run_on_example(lambda inputs: network(inputs, *selection), self._input(network))
 
-    def _input(self) -> Tensor:
-        device = "meta" if self._meta else "cpu"
-        return torch.zeros(BATCH, *self._space.input_shape, dtype=self._dtype, device=device)
+    def _input(self, network: nn.Module) -> Tensor:
+        return example_input(network, self._space.input_shape, batch=BATCH, device="meta" if self._meta else "cpu")
 
     def _on_device(self, build: Callable[[], nn.Module]) -> nn.Module:
         if not self._meta:

@@ -12,11 +12,11 @@ from torch import nn
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Ordinal, Subset
+from automl_nas.space.example_inputs import example_input, run_on_example
 from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.meta_pass import MetaPass
 from automl_nas.space.modules.choice import ChoiceModule, ResolvedChoice
 from automl_nas.space.modules.choice_tree import ChoiceTree, Shapes
-from automl_nas.space.token_inputs import refuses_floats
 from automl_nas.streams import stream
 
 # Two, so that no module squeezes the batch dimension.
@@ -167,23 +167,14 @@ def _device(root: nn.Module) -> torch.device:
     return next((tensor.device for tensor in (*root.parameters(), *root.buffers())), torch.device("cpu"))
 
 
-def _dtype(root: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in root.parameters() if p.is_floating_point()), torch.get_default_dtype())
-
-
 def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
+    inputs = example_input(network, input_shape, batch=_BATCH)
     try:
         # A pass on real tensors calls torch itself: real operators are cheap.
-        with torch.no_grad(), MetaPass() if _device(network).type == "meta" else contextlib.nullcontext():
-            inputs = torch.zeros(_BATCH, *input_shape, device=_device(network), dtype=_dtype(network))
-            try:
-                network(inputs)
-            except Exception as error:
-                if not refuses_floats(error):
-                    raise
-                network(inputs.long())
+        with torch.no_grad(), MetaPass() if inputs.is_meta else contextlib.nullcontext():
+            run_on_example(network, inputs)
     finally:
         for module, mode in modes:
             module.training = mode

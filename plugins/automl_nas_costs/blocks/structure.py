@@ -9,7 +9,7 @@ one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -20,7 +20,17 @@ from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.evaluation import corner
-from automl_nas.space import Architecture, Decision, MetaPass, SearchSpace, Value, all_values, refuses_floats, sample
+from automl_nas.space import (
+    Architecture,
+    Decision,
+    MetaPass,
+    SearchSpace,
+    Value,
+    all_values,
+    example_input,
+    run_on_example,
+    sample,
+)
 from automl_nas.streams import stream
 from automl_nas_costs.network_builder import measurable_shape, network_of, preserve_rng
 
@@ -225,7 +235,7 @@ def _signatures(space: SearchSpace, architecture: Architecture) -> dict[str, tup
             shapes.setdefault(path, []).append(_shapes(args))
 
         hooks.append(module.register_forward_pre_hook(record))
-    _run(network, space.input_shape)
+    _run(network, space.input_shape, shapes.clear)
     for hook in hooks:
         hook.remove()
     described: dict[nn.Module, str] = {}
@@ -246,22 +256,26 @@ def _calls(
 
         first = network.get_submodule(part.paths[0]) if part.paths[0] else network
         hooks.append(first.register_forward_pre_hook(count))
-    _run(network, input_shape)
+
+    def begin() -> None:
+        for calls in counts:
+            calls.clear()
+
+    _run(network, input_shape, begin)
     for hook in hooks:
         hook.remove()
     return [list(calls.items()) for calls in counts]
 
 
-def _run(network: nn.Module, input_shape: Sequence[int]) -> None:
-    device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+def _run(network: nn.Module, input_shape: Sequence[int], begin: Callable[[], object]) -> None:
+    """Run a network once; ``begin`` is called before, again if the network refuses the first inputs."""
+
+    def run(inputs: Tensor) -> None:
+        begin()
+        network(inputs)
+
     with torch.no_grad(), preserve_rng(), MetaPass():
-        inputs = torch.zeros(1, *input_shape, device=device)
-        try:
-            network.eval()(inputs)
-        except RuntimeError as error:
-            if not refuses_floats(error):
-                raise
-            network(inputs.long())
+        run_on_example(run, example_input(network.eval(), input_shape))
 
 
 def _shapes(args: Any) -> tuple[tuple[int, ...], ...]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.channels import plain_kernels
 from automl_nas.errors import SpaceError, UserError
-from automl_nas.space import Architecture, SearchSpace, meta_result, refuses_floats
+from automl_nas.space import Architecture, SearchSpace, example_input, meta_result, run_on_example
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
 from automl_nas_costs.network_builder import preserve_rng, running_modules
@@ -113,13 +114,12 @@ def _on_cpu(space: SearchSpace, architecture: Architecture) -> nn.Module:
         return space.build(architecture)
 
 
-def _input(space: SearchSpace, network: nn.Module, device: str) -> torch.Tensor:
+def _input(space: SearchSpace, network: nn.Module, device: str) -> Tensor:
     if not space.input_shape:
         raise SpaceError(
             f"{type(space).__name__} has no input shape, so its networks cannot be run to count their cost"
         )
-    kinds = (p.dtype for p in network.parameters() if p.is_floating_point())
-    return torch.zeros(1, *space.input_shape, dtype=next(kinds, torch.get_default_dtype()), device=device)
+    return example_input(network, space.input_shape, device=device)
 
 
 # Ways to run a network once, the cheapest first: a meta tensor has a shape and no data, so nothing is computed.
@@ -155,17 +155,8 @@ def count(
         for build, device in _WAYS:
             try:
                 network = build(space, architecture).eval()
-                x = _input(space, network, device)
-                x = x.long() if failures and refuses_floats(failures[0]) else x
-                with running_modules(network) as paths:
-                    counter = _Counter(ignore, paths)
-                    recorder = counter.recorder = Recorder(network, x) if memory else None
-                    with counter:
-                        result = network(x)
-                alive: Mapping[str, int] = {}
-                if recorder is not None:
-                    alive = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))
-                return Counts(counter.macs, counter.accesses, counter.uncounted, alive)
+                counted = partial(_counts, network, ignore, memory)
+                return run_on_example(counted, _input(space, network, device))
             except UserError:
                 raise
             except Exception as error:
@@ -175,6 +166,18 @@ def count(
         f"the network of {architecture.key} cannot be run on one input of shape {tuple(space.input_shape)}: "
         f"{type(reason).__name__}: {reason}"
     ) from reason
+
+
+def _counts(network: nn.Module, ignore: Collection[str], memory: bool, x: Tensor) -> Counts:
+    with running_modules(network) as paths:
+        counter = _Counter(ignore, paths)
+        recorder = counter.recorder = Recorder(network, x) if memory else None
+        with counter:
+            result = network(x)
+    alive: Mapping[str, int] = {}
+    if recorder is not None:
+        alive = peak(recorder.steps, {0: recorder.input_bytes}, recorder.outputs(result))
+    return Counts(counter.macs, counter.accesses, counter.uncounted, alive)
 
 
 def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, int]:
@@ -193,7 +196,7 @@ def parameters(space: SearchSpace, architecture: Architecture) -> Mapping[str, i
         if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
             network = _on_cpu(space, architecture).eval()
             with torch.no_grad():
-                network(_input(space, network, "cpu"))
+                run_on_example(network, _input(space, network, "cpu"))
         numbers: dict[str, int] = {}
         for name, parameter in network.named_parameters():
             path = name.rpartition(".")[0]

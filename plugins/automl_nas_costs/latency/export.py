@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import refuses_floats
+from automl_nas.space import run_on_example
 from automl_nas.streams import stream_seed
 from automl_nas_costs.latency.export_diagnosis import (
     brief,
@@ -50,11 +50,16 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             raise SpaceError(
                 f"a network cannot be measured on an input of shape {shape}: every dimension must be 1 or more"
             )
+
+    def accepted(*inputs: Tensor) -> tuple[Tensor, ...]:
+        network(*inputs)
+        return inputs
+
     with preserve_rng(), _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
         with running_modules(network, stay_at_error=True) as paths:
             try:
-                example = _accepted(network, example)
+                example = run_on_example(accepted, *example)
             except Exception as error:
                 raise SpaceError(
                     f"the network cannot be run on an input of shape {' and '.join(map(str, shapes))} "
@@ -66,18 +71,6 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
             raise
         except Exception as first:
             return _exported(network, example, first)
-
-
-def _accepted(network: nn.Module, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Run the network; return the example, or zeros of int64 in its place if the network takes tokens."""
-    try:
-        network(*example)
-    except RuntimeError as error:
-        if not refuses_floats(error):
-            raise
-        example = tuple(torch.zeros_like(part, dtype=torch.int64) for part in example)
-        network(*example)
-    return example
 
 
 def _traced(network: nn.Module, example: tuple[Tensor, ...]) -> bytes:

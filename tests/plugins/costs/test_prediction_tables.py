@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,23 @@ def test_choices_in_a_list_are_blocks_whatever_the_forward_around_them() -> None
             return x
 
     assert len(block_structure(ModuleSpace(Whole, input_shape=(4,))).blocks) == 2
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.body = nn.Sequential(*(OneOf({"linear": nn.Linear(4, 4), "skip": nn.Identity()}) for _ in range(2)))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.body(self.embed(tokens)).mean(1)
+
+
+@pytest.mark.parametrize(("network", "shape"), [(Tokens, (5,)), (lambda: chain().double(), (3, 8, 8))])
+def test_each_block_of_a_chain_runs_once(network: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    """Also if the network refuses the first inputs: floats for tokens, which its first layer receives then."""
+    structure = block_structure(ModuleSpace(network, input_shape=shape))
+    assert {len(keys) for uses in structure.uses for keys in uses.values()} == {1}
 
 
 ROWS = {name: {"conv": "c3", "wide": "c5", "skip": None} for name in SPACE.decisions}
