@@ -6,7 +6,6 @@ import contextlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from automl_nas.channels.layers import stored_sizes
 from automl_nas.channels.operators import Axes, constants, created, pieces_of, rule_of
 from automl_nas.errors import SpaceError
 from automl_nas.space import meta_result
+from automl_nas.space.modules.running import Running, running_modules
 
 INPUT = "an input of the network"
 OUTPUT = "an output of the network"
@@ -138,7 +138,8 @@ def run_traced(network: nn.Module, inputs: Tensor) -> Trace:
     result = Trace(inputs, inputs.is_meta)
     mode = _Mode(result, network)
     mode.register(inputs, [Axis(inputs.shape[0], ""), *(Axis(size, INPUT) for size in inputs.shape[1:])])
-    with torch.no_grad(), plain_kernels(), mode.watching(), mode:
+    watched = running_modules(network, entered=mode.entered, left=mode.left)
+    with torch.no_grad(), plain_kernels(), watched as mode.running, mode:
         output = network.eval()(inputs)
     if not isinstance(output, Tensor):
         raise SpaceError(
@@ -151,53 +152,10 @@ def run_traced(network: nn.Module, inputs: Tensor) -> Trace:
     return result
 
 
-class Running:
-    """Knows which module of a network is running.
-
-    Args:
-        network: whose modules are watched.
-
-    Attributes:
-        running: (path, module), the innermost last.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.running: list[tuple[str, nn.Module]] = [("", network)]
-
-    def entered(self, path: str, inputs: tuple[Any, ...]) -> None:
-        """Called before a module's forward."""
-
-    def left(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Called after a module's forward."""
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Follow the calls of modules."""
-        handles = []
-        for path, module in self.network.named_modules():
-            if path:
-                handles.append(module.register_forward_pre_hook(partial(self._enter, path)))
-                handles.append(module.register_forward_hook(partial(self._leave, path)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self.entered(path, inputs)
-        self.running.append((path, module))
-
-    def _leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self.running.pop()
-        self.left(path, module, inputs, output)
-
-
-class _Mode(Running, TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, result: Trace, network: nn.Module) -> None:
-        Running.__init__(self, network)
-        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.running: Running = []
         self.result = result
         self._tensors: dict[int, tuple[Tensor, TracedTensor]] = {}
         self._memory: dict[int, list[Tensor]] = {}

@@ -16,8 +16,9 @@ from automl_nas.channels.narrowing import Narrowing, Plan
 from automl_nas.channels.operators import ATTENTION
 from automl_nas.channels.owners import owners_of
 from automl_nas.channels.running import runnable
-from automl_nas.channels.trace import Running, Step, Trace, plain_kernels, tensors_in
+from automl_nas.channels.trace import Step, Trace, plain_kernels, tensors_in
 from automl_nas.space import meta_result
+from automl_nas.space.modules.running import Running, running_modules
 from automl_nas.streams import stream
 
 # Operators that compute nothing. A composite operator calls others of them where a dimension has the size 1, and
@@ -57,14 +58,14 @@ def check(network: nn.Module, trace: Trace, plan: Plan, owned: Mapping[Axis, obj
         DiffersError: an operator is another one, or its output has another shape.
     """
     steps = iter([s for s in trace.steps if s.name not in _REARRANGE and not _skipped(s.path, plan.skipped)])
-    mode = _Comparison(network, steps, plan, owned)
-    try:
-        with torch.no_grad(), plain_kernels(), mode.watching(), mode:
-            output = network(trace.input)
-    except DiffersError:
-        raise
-    except Exception as error:
-        raise DiffersError(mode.running[-1][0], (str(error).splitlines() or [type(error).__name__])[0]) from error
+    with running_modules(network) as running:
+        try:
+            with torch.no_grad(), plain_kernels(), _Comparison(running, steps, plan, owned):
+                output = network(trace.input)
+        except DiffersError:
+            raise
+        except Exception as error:
+            raise DiffersError(running[-1][0], (str(error).splitlines() or [type(error).__name__])[0]) from error
     if tuple(output.shape) != trace.output_shape:
         raise DiffersError("", f"the output has the shape {tuple(output.shape)}")
 
@@ -73,16 +74,16 @@ def _skipped(path: str, blocks: Iterable[str]) -> bool:
     return any(path == block or path.startswith(f"{block}.") for block in blocks)
 
 
-class _Comparison(Running, TorchDispatchMode):
-    def __init__(self, network: nn.Module, steps: Iterator[Step], plan: Plan, owned: Mapping[Axis, object]) -> None:
-        Running.__init__(self, network)
-        TorchDispatchMode.__init__(self)  # type: ignore[no-untyped-call]
+class _Comparison(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, running: Running, steps: Iterator[Step], plan: Plan, owned: Mapping[Axis, object]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._running = running
         self._steps, self._plan, self._owned = steps, plan, owned
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = meta_result(func, args, kwargs or {})
         outs = list(tensors_in([out]))
-        name, path = func.overloadpacket.__name__, self.running[-1][0]
+        name, path = func.overloadpacket.__name__, self._running[-1][0]
         if not outs or name in _REARRANGE:
             return out
         step = next(self._steps, None)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from automl_nas.space.modules.repeat import Repeat as Repeat
     from automl_nas.space.modules.replacement import KEEP as KEEP, replace as replace
+    from automl_nas.space.modules.running import running_modules as running_modules
     from automl_nas.space.modules.space import ModuleSpace as ModuleSpace
     from automl_nas.space.modules.supernet import ModuleSupernet as ModuleSupernet
     from automl_nas.space.operators import (
@@ -101,6 +102,7 @@ _HOMES = {
         "sample",
         "sample_neighbours",
     ),
+    "modules.running": ("running_modules",),
     "modules.space": ("ModuleSpace",),
     "modules.supernet": ("ModuleSupernet",),
     "modules.choice": (

@@ -1,4 +1,4 @@
-"""Building and observing the networks of a space: `preserve_rng`, `network_of`, `running_modules`."""
+"""Building the networks of a space: `preserve_rng`, `network_of`."""
 
 from __future__ import annotations
 
@@ -62,29 +62,3 @@ def measurable_shape(space: SearchSpace) -> tuple[int, ...]:
     if not space.input_shape:
         raise SpaceError(f"{type(space).__name__} has no input shape, so its networks cannot be measured")
     return tuple(space.input_shape)
-
-
-@contextlib.contextmanager
-def running_modules(network: nn.Module, *, stay_at_error: bool = False) -> Iterator[list[str]]:
-    """Yield the paths of the modules that are running, the innermost last; the first is that of the network, empty.
-
-    Args:
-        network: a module in several places has its first path.
-        stay_at_error: whether the path of a module that raises stays the last one.
-    """
-    paths, hooks = [""], []
-    for path, module in network.named_modules():
-
-        def enter(module: nn.Module, args: object, path: str = path) -> None:
-            paths.append(path)
-
-        def leave(module: nn.Module, args: object, output: object) -> None:
-            paths.pop()
-
-        hooks.append(module.register_forward_pre_hook(enter))
-        hooks.append(module.register_forward_hook(leave, always_call=not stay_at_error))
-    try:
-        yield paths
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -55,10 +55,6 @@ class Evidence:
         """Whether there is any evidence."""
         return bool(self._evaluators)
 
-    def __contains__(self, architecture: Architecture) -> bool:
-        """Whether an architecture was measured."""
-        return architecture in self._rows
-
     def missing(self, architectures: Iterable[Architecture]) -> list[Architecture]:
         """Return the architectures that were not measured, in their order."""
         return list(filterfalse(self._rows.__contains__, architectures))

@@ -17,7 +17,7 @@ from automl_nas.space.covering import PAIR_OPTIONS, allowed, cover_options, cove
 from automl_nas.space.example_inputs import example_input, run_on_example
 from automl_nas.space.exclusions import describe_combination
 from automl_nas.space.meta_pass import MetaPass
-from automl_nas.space.modules.shape_probe import running_module
+from automl_nas.space.modules.running import module_text, running_modules
 from automl_nas.space.space import SearchSpace, SupernetSpace
 from automl_nas.streams import stream_seed
 
@@ -84,11 +84,11 @@ class _Trial:
         self._meta = False  # the messages of meta tensors leave out the shapes
         try:
             network = self._space.build(architecture).eval()
-            with running_module(network) as running:
+            with running_modules(network) as running:
                 try:
                     run_on_example(network, self._input(network))
                 except Exception as error:
-                    return f"{running()} raises: {_first_line(error)}"
+                    return f"{module_text(running)} raises: {_first_line(error)}"
         except Exception as error:
             return f"building the network raises: {_first_line(error)}"
         return "the supernet does not run"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.evaluation.task import Batch, Task
 from automl_nas.evaluation.training.auxiliary_heads import training_form
-from automl_nas.space.modules.shape_probe import running_module
+from automl_nas.space.modules.running import module_text, running_modules
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream, stream_seed
 
@@ -114,14 +114,14 @@ class _Check:
                 )
 
     def _outputs(self, network: nn.Module, mode: str) -> object:
-        with running_module(network) as running:
+        with running_modules(network) as running:
             try:
                 return network(self._inputs)
             except Exception as error:
                 inputs = f"{self._inputs.dtype} of shape {tuple(self._inputs.shape)}"
                 raise self._error(
-                    f"the network fails {mode} on samples of the task ({inputs}, batch included): {running()} raises: "
-                    f"{_first_line(error)}{self._hint()}"
+                    f"the network fails {mode} on samples of the task ({inputs}, batch included): "
+                    f"{module_text(running)} raises: {_first_line(error)}{self._hint()}"
                 ) from error
 
     def _hint(self) -> str:

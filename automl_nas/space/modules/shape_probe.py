@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.meta_pass import MetaPass
 from automl_nas.space.modules.choice import ChoiceModule, ResolvedChoice
 from automl_nas.space.modules.choice_tree import ChoiceTree, Shapes
+from automl_nas.space.modules.running import module_text, running_modules
 from automl_nas.streams import stream
 
 # Two, so that no module squeezes the batch dimension.
@@ -67,14 +68,14 @@ def _check_real(
     real: ChoiceTree, choices: Mapping[str, ResolvedChoice], input_shape: tuple[int, ...], size: str
 ) -> None:
     network = real.view(real.root, choices)
-    with running_module(network) as running:
+    with running_modules(network) as running:
         try:
             _run(network, input_shape)
         except SpaceError:
             raise
         except Exception as error:
             raise SpaceError(
-                f"the {size} network does not run on an input of shape {input_shape}: {running()} raises: "
+                f"the {size} network does not run on an input of shape {input_shape}: {module_text(running)} raises: "
                 f"{str(error).splitlines()[0]}{_hint(real)}"
             ) from error
 
@@ -178,19 +179,3 @@ def _run(network: nn.Module, input_shape: tuple[int, ...]) -> None:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-@contextlib.contextmanager
-def running_module(network: nn.Module) -> Iterator[Callable[[], str]]:
-    """Yield a function that returns path and class of the innermost module whose forward has not returned."""
-    entered: list[tuple[str, str]] = []
-    handles = []
-    for path, module in network.named_modules():
-        label = (path or "(root)", type(module).__name__)
-        handles.append(module.register_forward_pre_hook(lambda _m, _x, label=label: entered.append(label)))
-        handles.append(module.register_forward_hook(lambda _m, _x, _y: entered.pop() and None))
-    try:
-        yield lambda: "'{}' ({})".format(*entered[-1]) if entered else "the network"
-    finally:
-        for handle in handles:
-            handle.remove()

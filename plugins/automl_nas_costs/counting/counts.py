@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.channels import plain_kernels
 from automl_nas.errors import SpaceError, UserError
-from automl_nas.space import Architecture, SearchSpace, example_input, meta_result, run_on_example
+from automl_nas.space import Architecture, SearchSpace, example_input, meta_result, run_on_example, running_modules
 from automl_nas_costs.counting.activations import Recorder, peak
 from automl_nas_costs.counting.formulas import Cost, formula
-from automl_nas_costs.network_builder import preserve_rng, running_modules
+from automl_nas_costs.network_builder import preserve_rng
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ _FREE |= frozenset(("ones", "ones_like", "scalar_tensor", "zeros", "zeros_like",
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds the cost of every operator to the innermost module that is running."""
 
-    def __init__(self, ignore: Collection[str], paths: Sequence[str]) -> None:
+    def __init__(self, ignore: Collection[str], running: Sequence[tuple[str, nn.Module]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ignore = ignore
-        self.paths = paths
+        self.running = running
         self.macs: dict[str, int] = {}
         self.accesses: dict[str, int] = {}
         self.uncounted: dict[str, int] = {}
@@ -71,7 +71,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         namespace, name = func.namespace, func.overloadpacket.__name__
         out = meta_result(func, args, kwargs)
         if self.recorder is not None:
-            self.recorder.record(self.paths[-1], func, args, kwargs, out)
+            self.recorder.record(self.running[-1][0], func, args, kwargs, out)
         if f"{namespace}::{name}" in self.ignore:
             self._leave_out(func, namespace, name)
             return out
@@ -79,8 +79,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rule = formula(namespace, name, args)
         except LookupError:
             raise UncountableError(
-                f"the cost of the operator {namespace}::{name}, called in module '{self.paths[-1]}', is unknown; write "
-                f"it with torch's own layers, or set ignore: ['{namespace}::{name}'] to count it as 0"
+                f"the cost of the operator {namespace}::{name}, called in module '{self.running[-1][0]}', is unknown; "
+                f"write it with torch's own layers, or set ignore: ['{namespace}::{name}'] to count it as 0"
             ) from None
         if rule is not None:
             self._add(rule(args, out[0] if isinstance(out, tuple | list) else out))
@@ -94,7 +94,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.uncounted[key] = self.uncounted.get(key, 0) + 1
 
     def _add(self, cost: Cost) -> None:
-        path = self.paths[-1]
+        path = self.running[-1][0]
         if cost.macs:
             self.macs[path] = self.macs.get(path, 0) + cost.macs
         self.accesses[path] = self.accesses.get(path, 0) + cost.accesses
@@ -169,8 +169,8 @@ def count(
 
 
 def _counts(network: nn.Module, ignore: Collection[str], memory: bool, x: Tensor) -> Counts:
-    with running_modules(network) as paths:
-        counter = _Counter(ignore, paths)
+    with running_modules(network, stay_at_error=False) as running:
+        counter = _Counter(ignore, running)
         recorder = counter.recorder = Recorder(network, x) if memory else None
         with counter:
             result = network(x)

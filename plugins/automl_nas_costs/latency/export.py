@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
-from automl_nas.space import run_on_example
+from automl_nas.space import run_on_example, running_modules
 from automl_nas.streams import stream_seed
 from automl_nas_costs.latency.export_diagnosis import (
     brief,
@@ -19,7 +19,7 @@ from automl_nas_costs.latency.export_diagnosis import (
     module_text,
     unsupported_operator,
 )
-from automl_nas_costs.network_builder import preserve_rng, running_modules
+from automl_nas_costs.network_builder import preserve_rng
 
 OPSET = 18
 """The version that torch's newer exporter writes by itself, and that the exporter `onnx` writes by default."""
@@ -57,13 +57,13 @@ def export(network: nn.Module, input_shape: Sequence[int], *more: Sequence[int],
 
     with preserve_rng(), _evaluating(network), torch.no_grad():
         example = tuple(_example(network, shape, number) for number, shape in enumerate(shapes))
-        with running_modules(network, stay_at_error=True) as paths:
+        with running_modules(network) as running:
             try:
                 example = run_on_example(accepted, *example)
             except Exception as error:
                 raise SpaceError(
                     f"the network cannot be run on an input of shape {' and '.join(map(str, shapes))} "
-                    f"({module_text(paths[-1])}): {type(error).__name__}: {brief(error)}"
+                    f"({module_text(running[-1][0])}): {type(error).__name__}: {brief(error)}"
                 ) from error
         try:
             return _traced(network, example)

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from automl_nas_costs.network_builder import running_modules
+from automl_nas.space import running_modules
 
 _OPERATOR = re.compile(r"(?:aten|prims|torchvision|torch\.ops\.\w+)(?:::|\.)(\w+)")
 _LONGEST = 300  # characters of a message of another library
@@ -22,14 +22,14 @@ def data_dependence(network: nn.Module, example: tuple[Tensor, ...]) -> str:
 
     The network is run on fake tensors, which have shapes and no values.
     """
-    with running_modules(network, stay_at_error=True) as paths, torch.no_grad():
+    with running_modules(network) as running, torch.no_grad():
         try:
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                 network(*(mode.from_tensor(item) for item in example))
         except DataDependentOutputException as error:
-            return _dependent(error.func, paths[-1], "its forward branches on the value of a tensor")
+            return _dependent(error.func, running[-1][0], "its forward branches on the value of a tensor")
         except DynamicOutputShapeException as error:
-            return _dependent(error.func, paths[-1], "the shape of its output depends on the values of its input")
+            return _dependent(error.func, running[-1][0], "the shape of its output depends on the values of its input")
         except Exception:
             # Fake tensors cannot run every operator; that does not show a dependence.
             return ""
@@ -61,11 +61,11 @@ def unsupported_operator(network: nn.Module, example: tuple[Tensor, ...], first:
 def _caller(network: nn.Module, example: tuple[Tensor, ...], name: str) -> str | None:
     """Return the path of the first module that calls an operation; None if no module does."""
     callers: list[str] = []
-    with running_modules(network, stay_at_error=True) as paths, torch.no_grad():
+    with running_modules(network) as running, torch.no_grad():
 
         def compare(called: str) -> None:
             if called == name or called.rstrip("_") == name.strip("_"):
-                callers.append(paths[-1])
+                callers.append(running[-1][0])
 
         class Functions(TorchFunctionMode):
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
