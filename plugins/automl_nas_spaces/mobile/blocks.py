@@ -185,18 +185,6 @@ class Block:
         return Residual(layers) if self.shortcut else layers
 
 
-def input_width(layer: nn.Module) -> int | None:
-    """Return the number of input channels of a layer of fixed widths that is elastic in a supernet; None for others."""
-    match layer:
-        case nn.Conv2d():
-            return layer.in_channels
-        case nn.BatchNorm2d():
-            return layer.num_features
-        case SqueezeExcitation():
-            return layer.reduce.in_channels
-    return None
-
-
 def activation(name: Activation) -> nn.Module:
     """Return an activation module."""
     return _ACTIVATIONS[name]()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
-import torch
 from torch import nn
 
 from automl_nas.errors import SpaceError
@@ -16,16 +15,14 @@ from automl_nas.space import (
     Architecture,
     Decision,
     ModuleSpace,
-    ModuleSupernet,
     Repeat,
-    ResolvedChoice,
     Scalar,
     SearchSpace,
     Supernet,
     SupernetSpace,
     Value,
 )
-from automl_nas_spaces.mobile.blocks import Activation, Block, Norm, Squeeze, activation, convolution, input_width
+from automl_nas_spaces.mobile.blocks import Activation, Block, Norm, Squeeze, activation, convolution
 from automl_nas_spaces.mobile.rules import Expanded
 
 
@@ -236,8 +233,7 @@ class Outline:
 class StagedSpace(SupernetSpace):
     """The networks of an `Outline` as a search space.
 
-    Single networks are built directly: extracting them from a supernet, as a `ModuleSpace` does, needs a pass through
-    the network to find the widths of its layers.
+    Single networks are built directly: a `ModuleSpace` would build the largest network first, and extract them.
 
     Args:
         outline: the networks.
@@ -263,16 +259,7 @@ class StagedSpace(SupernetSpace):
 
     def build_supernet(self) -> Supernet:
         """Return the supernet, with fresh weights."""
-        # The supernet of the `ModuleSpace` finds the widths of layers by a pass through the network at each extraction.
-        return ModuleSupernet(self._outline.network(), self._input_shapes)
-
-    def _input_shapes(self, choices: Mapping[str, ResolvedChoice]) -> Mapping[str, tuple[int, ...]]:
-        """Return path of a layer -> batch and channels of its input; elastic layers read no more of its shape."""
-        values = {name: choice.options[0] for name, choice in choices.items()}
-        with torch.device("meta"):
-            network = self._outline.network(values)
-        widths = {path: input_width(module) for path, module in network.named_modules()}
-        return {path: (1, width) for path, width in widths.items() if width is not None}
+        return self._whole.build_supernet()
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Set decisions that make no difference to their first value.
