@@ -8,6 +8,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.component import Component, Source
 from automl_nas.plugin.kinds import KINDS, produced_class
+from automl_nas.plugin.schema import ComponentResolver
 from automl_nas.plugin.settings import from_config
 from automl_nas.plugin.validation_errors import join
 
@@ -54,7 +55,13 @@ class Registry:
         raise ConfigurationError(message, path=path)
 
     def resolve(
-        self, kind: str, spec: str | Mapping[str, Any], *, path: str = "", expected: type | None = None
+        self,
+        kind: str,
+        spec: str | Mapping[str, Any],
+        *,
+        path: str = "",
+        expected: type | None = None,
+        inner: ComponentResolver | None = None,
     ) -> dict[str, Any]:
         """Return the specification with every default filled in, JSON-like: ``{"name": ..., setting: ...}``.
 
@@ -65,6 +72,7 @@ class Registry:
             spec: a name, or a mapping with ``name`` and settings.
             path: the place of the specification in the configuration, e.g. ``stages[0].strategy``.
             expected: the class that the component must be or derive from; None: any component of the kind.
+            inner: resolves components inside the settings; None: this registry.
 
         Raises:
             ConfigurationError: the name is unknown, a setting is unknown, missing or invalid, or the component is not
@@ -75,10 +83,8 @@ class Registry:
         name = settings.pop("name")
         component = self.get(kind, name, path=join(path, "name"))
         if expected is not None:
-            produced = produced_class(component.load())
-            if produced is None or not issubclass(produced, expected):
-                raise ConfigurationError(f"must be of type {expected.__name__}; '{name}' is not", path=path)
-        return {"name": name, **component.signature().validate(settings, path, registry=self)}
+            check_class(produced_class(component.load()), expected, name, path)
+        return {"name": name, **component.signature().validate(settings, path, registry=inner or self)}
 
     def construct(
         self,
@@ -88,6 +94,7 @@ class Registry:
         seed: int = 0,
         *,
         path: str = "",
+        inner: ComponentResolver | None = None,
     ) -> Any:
         """Resolve a specification and construct its component.
 
@@ -97,6 +104,7 @@ class Registry:
             collaborators: the objects that constructors may receive, recognised by type.
             seed: the argument of constructors with a parameter ``seed``.
             path: the place of the specification in the configuration.
+            inner: constructs components inside the settings; None: this registry.
 
         Raises:
             ConfigurationError: as in `resolve`; also if the constructor rejects a value or a collaborator is missing.
@@ -105,7 +113,7 @@ class Registry:
         settings = from_config(spec, path=path)
         component = self.get(kind, settings.pop("name"), path=join(path, "name"))
         loaded = component.load()
-        return component.signature().construct(loaded, settings, collaborators, seed, path=path, registry=self)
+        return component.signature().construct(loaded, settings, collaborators, seed, path=path, registry=inner or self)
 
     def commit(self, components: Sequence[Component]) -> None:
         """Add all components of one plugin, or none of them.
@@ -131,3 +139,9 @@ class Registry:
         for named in self._components.values():
             for name in [name for name, component in named.items() if component.source == source]:
                 del named[name]
+
+
+def check_class(produced: type | None, expected: type, name: str, path: str) -> None:
+    """Raise a ConfigurationError unless the class of a component is the expected one or derives from it."""
+    if produced is None or not issubclass(produced, expected):
+        raise ConfigurationError(f"must be of type {expected.__name__}; '{name}' is not", path=path)

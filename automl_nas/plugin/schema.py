@@ -30,7 +30,7 @@ __all__ = [
 
 
 class ComponentResolver(Protocol):
-    """Resolves and constructs components that are settings of other components; `Registry` implements it."""
+    """Resolves and constructs components inside settings of others; `Registry` and the components of a run do so."""
 
     def resolve(self, kind: str, spec: Any, /, *, expected: type | None) -> dict[str, Any]:
         """Return ``{"name": ..., setting: ...}`` with every default filled in.

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeAlias, Union
 
 from automl_nas.errors import ConfigurationError, PluginError, did_you_mean
 from automl_nas.plugin.validation_errors import join
@@ -75,6 +75,10 @@ class Setting:
         if not self._is_default(fields):
             return fields
         return tuple(dataclasses.replace(field, default=self.default[field.name]) for field in fields)
+
+
+Place: TypeAlias = tuple[str | int, ...]
+"""The keys and indices that lead from the settings of a component to a value inside."""
 
 
 @dataclasses.dataclass(frozen=True)

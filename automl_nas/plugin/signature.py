@@ -16,7 +16,7 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, PluginError
 from automl_nas.plugin.kinds import COLLABORATORS, derives, kind_of
 from automl_nas.plugin.schema import NO_COMPONENTS, ComponentResolver, filled, model, refuse_unknown, values
-from automl_nas.plugin.settings import REQUIRED, Nested, Setting, descriptions, is_union, resolve_hints, to_json
+from automl_nas.plugin.settings import REQUIRED, Nested, Place, Setting, descriptions, is_union, resolve_hints, to_json
 from automl_nas.plugin.validation_errors import join, located
 from automl_nas.streams import stream_seed
 
@@ -107,8 +107,8 @@ class Signature:
 
     def nested(
         self, settings: Mapping[str, Any], path: str = "", *, registry: ComponentResolver | None = None
-    ) -> list[Nested]:
-        """Return the specifications of the components inside settings, not of those inside these components.
+    ) -> list[tuple[Place, Nested]]:
+        """Return the components inside settings with their places, not those inside these components.
 
         Args:
             settings: as for `validate`.
@@ -120,14 +120,14 @@ class Signature:
             PluginError: as in `validate`.
         """
 
-        def walk(value: Any) -> Iterator[Nested]:
+        def walk(value: Any, place: Place) -> Iterator[tuple[Place, Nested]]:
             if isinstance(value, Nested):
-                yield value
+                yield place, value
             elif isinstance(value, list | tuple | dict):
-                for item in value.values() if isinstance(value, dict) else value:
-                    yield from walk(item)
+                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                    yield from walk(item, (*place, key))
 
-        return list(walk(self._checked(settings, path, registry or NO_COMPONENTS)))
+        return list(walk(self._checked(settings, path, registry or NO_COMPONENTS), ()))
 
     def construct(
         self,
@@ -160,7 +160,7 @@ class Signature:
         checked = self._checked(settings, path, resolver)
         arguments = [self._find(parameter, collaborators, path) for parameter in self.collaborators]
 
-        def build(value: Any, place: tuple[str | int, ...]) -> Any:
+        def build(value: Any, place: Place) -> Any:
             if isinstance(value, Nested):
                 own = stream_seed(seed, f"component/{join(*place)}")
                 return resolver.construct(value.kind, value.spec, collaborators, own, path=join(path, *place))

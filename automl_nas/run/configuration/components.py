@@ -13,15 +13,17 @@ from automl_nas.plugin.component import unfit
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.kinds import KINDS, derives, produced_class
 from automl_nas.plugin.references import PYTHON
-from automl_nas.plugin.registry import Registry
+from automl_nas.plugin.registry import Registry, check_class
 from automl_nas.plugin.schema import Setting, to_json
-from automl_nas.plugin.settings import from_config
+from automl_nas.plugin.settings import Nested, Place, from_config
 from automl_nas.plugin.signature import Signature
 from automl_nas.plugin.validation_errors import join
 
 
 class Components:
     """Resolves and constructs components by name, registered ones and Python objects.
+
+    It is the `ComponentResolver` of components inside the settings of others.
 
     Args:
         registry: the components that plugins registered.
@@ -31,21 +33,24 @@ class Components:
     def __init__(self, registry: Registry, objects: Mapping[str, object]) -> None:
         self.registry, self.objects = registry, dict(objects)
 
-    def resolve(self, kind: str, spec: Any, path: str) -> dict[str, Any]:
+    def resolve(self, kind: str, spec: Any, path: str = "", *, expected: type | None = None) -> dict[str, Any]:
         """Return ``{"name": ..., setting: ...}`` with every default filled in; see `Registry.resolve`."""
         settings = from_config(spec, path=path)
         if not settings["name"].startswith(PYTHON):
-            return self.registry.resolve(kind, settings, path=path)
+            return self.registry.resolve(kind, settings, path=path, expected=expected, inner=self)
         name = settings.pop("name")
         factory = self._object(name, kind, path)
-        if is_constructed(factory, kind):
+        constructed = is_constructed(factory, kind)
+        if expected is not None:
+            check_class(type(factory) if constructed else produced_class(factory), expected, name, path)
+        if constructed:
             if settings:
                 raise ConfigurationError(
                     f"'{name}' is a constructed object and takes no settings; remove them, or pass the class",
                     path=join(path, next(iter(settings))),
                 )
             return {"name": name}
-        return {"name": name, **Signature.of(factory, name=name).validate(settings, path, registry=self.registry)}
+        return {"name": name, **Signature.of(factory, name=name).validate(settings, path, registry=self)}
 
     def construct(
         self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str
@@ -54,7 +59,7 @@ class Components:
         name = spec["name"]
         with component_errors(self.registry, self.describe(kind, name), path=path):
             if not name.startswith(PYTHON):
-                return self.registry.construct(kind, spec, collaborators, seed, path=path)
+                return self.registry.construct(kind, spec, collaborators, seed, path=path, inner=self)
             factory = self._object(name, kind, path)
             if is_constructed(factory, kind):
                 return factory
@@ -62,7 +67,7 @@ class Components:
                 raise PluginError(f"{path}: {self.describe(kind, name)} {reason}")
             settings = {key: value for key, value in spec.items() if key != "name"}
             signature = Signature.of(factory, name=name)
-            return signature.construct(factory, settings, collaborators, seed, path=path, registry=self.registry)
+            return signature.construct(factory, settings, collaborators, seed, path=path, registry=self)
 
     def describe(self, kind: str, name: str) -> str:
         """Return a description for messages: the name, and for a registered component its plugin and distribution."""
@@ -167,14 +172,33 @@ class Components:
                 f"{path}: the checker of '{name}' asks for '{unknown[0]}', which is not a setting of its constructor"
             )
         settings = {setting: spec[setting] for setting in names}
-        inner = signature.nested(settings, path, registry=self.registry)
-        if any(self.needs_artifacts(item.kind, item.spec, path) for item in inner):
+        inner = signature.nested(settings, path, registry=self)
+        if any(self.needs_artifacts(item.kind, item.spec, join(path, *place)) for place, item in inner):
             return
         with component_errors(self.registry, self.describe(kind, name), path=path):
-            signature.construct(checker, settings, collaborators, seed, path=path, registry=self.registry)
+            signature.construct(checker, settings, collaborators, seed, path=path, registry=self)
 
     def needs_artifacts(self, kind: str, spec: Mapping[str, Any], path: str) -> bool:
         """Whether a component, or one inside its settings, cannot be constructed without artifacts.
+
+        Args:
+            kind: of the component.
+            spec: its resolved configuration.
+            path: of the component in the configuration.
+        """
+        factory = self.factory(kind, spec["name"], path)
+        if is_constructed(factory, kind):
+            return False
+        if any(
+            item.type is Artifacts and not item.optional
+            for item in Signature.of(factory, name=spec["name"]).collaborators
+        ):
+            return True
+        inner = self.inside(kind, spec, path)
+        return any(self.needs_artifacts(item.kind, item.spec, join(path, *place)) for place, item in inner)
+
+    def inside(self, kind: str, spec: Mapping[str, Any], path: str) -> list[tuple[Place, Nested]]:
+        """Return the components inside the settings of a component with their places; see `Signature.nested`.
 
         Args:
             kind: of the component.
@@ -185,12 +209,8 @@ class Components:
         name = settings.pop("name")
         factory = self.factory(kind, name, path)
         if is_constructed(factory, kind):
-            return False
-        signature = Signature.of(factory, name=name)
-        if any(item.type is Artifacts and not item.optional for item in signature.collaborators):
-            return True
-        inner = signature.nested(settings, path, registry=self.registry)
-        return any(self.needs_artifacts(item.kind, item.spec, path) for item in inner)
+            return []
+        return Signature.of(factory, name=name).nested(settings, path, registry=self)
 
     def _object(self, name: str, kind: str, path: str) -> Any:
         if name not in self.objects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.object_storage import is_url
+from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.components import Components
 from automl_nas.run.configuration.context import RunContext
 from automl_nas.run.configuration.final_section import OF_SPACE, DistillSettings, FinalSettings
@@ -95,11 +97,12 @@ def resolve_stage(
     # A stage that only trains a supernet has no trials: objectives are judged where trials are measured.
     strategy_class = context.components.class_of("strategies", strategy["name"], f"{path}.strategy")
     evaluator, metrics = None, strategy_class.metric_names(context.task)
+    # Its own weights too, if the strategy saves some before it has candidates evaluated.
+    saves = context.components.takes("strategies", strategy["name"], Artifacts, f"{path}.strategy")
+    own_name = section.name if saves else None
+    strategy = _with_weights("strategies", strategy, earlier, own_name, f"{path}.strategy", context.components)
     own = read_settings(ProblemSettings, section.problem, f"{path}.problem")
     if section.evaluator is not None:
-        # Its own weights too, if the strategy saves some before it has candidates evaluated.
-        saves = context.components.takes("strategies", strategy["name"], Artifacts, f"{path}.strategy")
-        own_name = section.name if saves else None
         evaluator, metrics = _evaluator(section.evaluator, earlier, own_name, f"{path}.evaluator", context)
         evaluator_class = context.components.class_of("evaluators", evaluator["name"], f"{path}.evaluator")
         preferred = problems.own_section(own, evaluator_class.default_metric)
@@ -143,12 +146,43 @@ def _evaluator(
     evaluator = _resolved("evaluators", spec, path, context)
     components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
     metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
-    if own is None or str(evaluator.get("weights", "")).partition("/")[0] != own:
-        _check_weights(evaluator.get("weights"), earlier, f"{path}.weights", components)
-    run, colon, local = str(evaluator.get("weights", "")).rpartition(":")
+    return _with_weights("evaluators", evaluator, earlier, own, path, components), metrics or frozenset()
+
+
+def _with_weights(
+    kind: str,
+    spec: dict[str, Any],
+    earlier: Sequence[StagePlan],
+    own: str | None,
+    path: str,
+    components: Components,
+) -> dict[str, Any]:
+    """Check the weights that an evaluator names, or evaluators inside the settings of a component; return its settings.
+
+    Args:
+        kind: of the component.
+        spec: its resolved configuration.
+        earlier: the resolved stages before it.
+        own: the name of its own stage, if the strategy of the stage may save weights.
+        path: of the component in the configuration.
+        components: resolves components.
+    """
+    spec = copy.deepcopy(spec)
+    for place, inner in components.inside(kind, spec, path):
+        holder: Any = spec
+        for key in place[:-1]:
+            holder = holder[key]
+        inner_path = join(path, *place)
+        holder[place[-1]] = _with_weights(inner.kind, holder[place[-1]], earlier, own, inner_path, components)
+    if kind != "evaluators" or not isinstance(spec.get("weights"), str):
+        return spec
+    reference: str = spec["weights"]
+    if own is None or reference.partition("/")[0] != own:
+        _check_weights(reference, earlier, f"{path}.weights", components)
+    run, colon, local = reference.rpartition(":")
     if colon and not is_url(run):  # recorded as an absolute path: a run may be resumed from another folder
-        evaluator = {**evaluator, "weights": f"{absolute_path(run)}:{local}"}
-    return evaluator, metrics or frozenset()
+        spec["weights"] = f"{absolute_path(run)}:{local}"
+    return spec
 
 
 def _pruner(section: StageSettings, problem: Problem, path: str, context: RunContext) -> dict[str, Any]:
@@ -230,10 +264,8 @@ def _check_comparable(stage: StagePlan, context: RunContext) -> None:
         )
 
 
-def _check_weights(reference: object, earlier: Sequence[StagePlan], path: str, components: Components) -> None:
+def _check_weights(reference: str, earlier: Sequence[StagePlan], path: str, components: Components) -> None:
     """Check that a setting ``weights`` names an artifact of an earlier stage, or an existing one of another run."""
-    if not isinstance(reference, str):
-        return
     run, _, local = reference.rpartition(":")
     if is_url(reference) and (local.startswith("//") or not local):
         raise ConfigurationError(f"name a stage of the run: '{reference.rstrip(':')}:STAGE'", path=path)

@@ -70,6 +70,21 @@ def test_searches_with_supernet_weights_are_compared_by_loss_unless_objectives_a
     assert make_plan(named(stages=stages), registry).stages[0].problem.objectives == accuracy
 
 
+def test_weights_of_another_run_are_recorded_with_an_absolute_path(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "other" / "artifacts" / "supernet" / "weights.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.chdir(tmp_path)
+    weights = {"name": "supernet_weights", "weights": "other:supernet"}
+    for strategy, evaluator in (("random", weights), ({"name": "surrogate", "evidence": [weights]}, "train")):
+        stages = [{"name": "search", "strategy": strategy, "evaluator": evaluator, "budget": {"trials": 2}}]
+        plan = make_plan(named(stages=stages), registry)
+        assert f'"weights": "{tmp_path}/other:supernet"' in json.dumps(plan.config)
+        assert make_plan(plan.config, registry).config == plan.config
+
+
 def test_the_space_takes_classes_and_input_shape_from_the_task(registry: Registry) -> None:
     plan = make_plan(named(), registry)
     assert plan.config["space"]["num_classes"] == 10
@@ -115,6 +130,11 @@ def test_resolving_a_resolved_configuration_changes_nothing(registry: Registry) 
         ("stages.1.name", "final", r"stages\[1\].name: the name 'final' is reserved for the final stage"),
         ("stages.1.evaluator.weights", "supernt",
          r"stages\[1\].evaluator.weights: no earlier stage is called 'supernt'; did you mean 'supernet'\?"),
+        ("stages.1.strategy", {"name": "surrogate", "evidence": [{"name": "supernet_weights", "weights": "supernt"}]},
+         r"stages\[1\].strategy.evidence\[0\].weights: no earlier stage is called 'supernt'"),
+        ("stages.1.evaluator", {"name": "levels", "evaluators": [{"name": "supernet_weights", "weights": "supernet"},
+                                                                 {"name": "supernet_weights", "weights": "supernt"}]},
+         r"stages\[1\].evaluator.evaluators\[1\].weights: no earlier stage is called 'supernt'"),
         ("stages.1.evaluator.weights", "elsewhere:supernet", r"the run elsewhere has no weights 'supernet'"),
         ("stages.0.budget", {"seconds": 60.0},
          r"stages\[0\].budget.seconds: .* its strategy saves the weights that stages\[1\].evaluator.weights names"),
