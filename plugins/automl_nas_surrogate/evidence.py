@@ -12,13 +12,17 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
+from automl_nas.plugin import join
 from automl_nas.space import Architecture
 from automl_nas.strategy import Problem
 from automl_nas.streams import stream_seed
 from automl_nas_surrogate.gaussian_process import Array, normal_quantiles
 
 _LOG = logging.getLogger(__name__)
+
+_TRIES = 10  # candidates after which an evaluator that measured none of them is taken to measure none at all
 
 
 @final
@@ -30,7 +34,8 @@ class Evidence:
     all of them, such as each proxy of ``zero_cost``. Larger is better unless the problem or the task says otherwise.
 
     All requests have the same seed, so that candidates are compared under the same random numbers. A measurement that
-    fails is missing, which neither favours a candidate nor speaks against it.
+    fails is missing, which neither favours a candidate nor speaks against it. An evaluator that measured none of the
+    first ten candidates is an error, and so is a `ConfigurationError`: no candidate could be measured.
 
     Args:
         problem: the directions of objectives.
@@ -82,18 +87,45 @@ class Evidence:
 
         Args:
             architectures: in canonical form, by which measurements are remembered.
+
+        Raises:
+            ConfigurationError: an evaluator can measure no candidate.
         """
         new = self.missing(dict.fromkeys(architectures))
         if not new:
             return
         values: list[dict[str, float]] = [{} for _ in new]
         for place, (evaluator, only) in enumerate(zip(self._evaluators, self._only, strict=True)):
-            for number, metrics in enumerate(self._measured(evaluator, place, new)):
+            failures: list[str] = []
+            for number, metrics in enumerate(self._measured(evaluator, place, new, failures)):
                 for metric, value in metrics.items():
                     if only in (None, metric) and math.isfinite(value):
-                        name = metric if len(self._evaluators) == 1 else f"{place + 1}/{metric}"
-                        values[number][name] = float(value)
+                        values[number][self._name(place, metric)] = float(value)
+            self._report(place, len(new), values, failures)
         self._add(new, values)
+
+    def _name(self, place: int, metric: str) -> str:
+        return metric if len(self._evaluators) == 1 else f"{place + 1}/{metric}"
+
+    def _report(self, place: int, count: int, values: Sequence[Mapping[str, float]], failures: Sequence[str]) -> None:
+        """Warn of candidates that an evaluator did not measure; raise an error if it measured none so far."""
+        if failures:
+            _LOG.warning(
+                "strategy.evidence[%d]: %d of %d candidates could not be measured; the first is %s",
+                place,
+                len(failures),
+                count,
+                failures[0],
+            )
+        prefix = self._name(place, "")
+        known = any(name.startswith(prefix) for row in [self._columns, *values] for name in row)
+        if not known and len(self._rows) + count >= _TRIES:
+            reason = f"; the first is {failures[0]}" if failures else ": its numbers are not finite"
+            raise ConfigurationError(
+                f"none of the first {len(self._rows) + count} candidates could be measured{reason}. Leave it out, or "
+                "change its settings",
+                path=f"strategy.evidence[{place}]",
+            )
 
     def _add(self, new: Sequence[Architecture], rows: Sequence[dict[str, float]]) -> None:
         for row in rows:
@@ -125,20 +157,25 @@ class Evidence:
                 self._ranks[order, column] = np.repeat((first + 1 + last) / 2, last - first)
         return self._ranks
 
-    def _measured(self, evaluator: Evaluator, place: int, new: Sequence[Architecture]) -> list[Mapping[str, float]]:
+    def _measured(
+        self, evaluator: Evaluator, place: int, new: Sequence[Architecture], failures: list[str]
+    ) -> list[Mapping[str, float]]:
+        """Return the metrics of each candidate, empty if it failed; then its name and the reason join the failures."""
         seed = stream_seed(self._seed, "evidence", place)
         requests = [Request(number, architecture, seed) for number, architecture in enumerate(new)]
         metrics: list[Mapping[str, float]] = [{} for _ in new]
         waiting = dict(enumerate(requests))
         try:
-            self._collect(evaluator, requests, metrics, waiting)
+            self._collect(evaluator, requests, metrics, waiting, failures)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.message, path=join("strategy.evidence", place, error.path)) from error
         except Exception:
             # Requests that shared work are repeated alone, so that one of them does not take the others with it.
             for request in list(waiting.values()):
                 try:
-                    self._collect(evaluator, [request], metrics, waiting)
+                    self._collect(evaluator, [request], metrics, waiting, failures)
                 except Exception as error:
-                    _LOG.warning("no evidence of %s: %s: %s", request.architecture.key, type(error).__name__, error)
+                    failures.append(f"{request.architecture.key}: {type(error).__name__}: {error}")
         return metrics
 
     @staticmethod
@@ -147,6 +184,7 @@ class Evidence:
         requests: Sequence[Request],
         metrics: list[Mapping[str, float]],
         waiting: dict[int, Request],
+        failures: list[str],
     ) -> None:
         with _seeded(evaluator) as reseed:
 
@@ -157,9 +195,11 @@ class Evidence:
 
             outcome: Outcome
             for outcome in evaluator.evaluate(each()):
-                waiting.pop(outcome.number, None)
+                request = waiting.pop(outcome.number, None)
                 if outcome.state is State.COMPLETE:
                     metrics[outcome.number] = outcome.metrics
+                elif request is not None:
+                    failures.append(f"{request.architecture.key}: {outcome.error or outcome.state}")
 
     def rows(self, architectures: Sequence[Architecture]) -> NDArray[np.intp]:
         """Return the numbers of architectures in canonical form among all measured ones, which never change.

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import Ridge
 
+from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Evaluator, Outcome, Request, State
 from automl_nas.evaluation.task import Task
 from automl_nas.space import Architecture, Choice, DecisionSpace, SearchSpace
@@ -41,7 +42,6 @@ def total(architecture: Architecture) -> float:
     return float(sum(encode(architecture, SPACE.decisions)))
 
 
-@final
 class Sum(Evaluator):
     """Metrics of the sum of the decisions: itself, its negative and noise; counts the requests."""
 
@@ -139,6 +139,57 @@ def test_what_is_not_known_is_the_median() -> None:
     np.testing.assert_array_equal(evidence(measured)[:2], [[0.0], [0.0]])
     assert evidence.of(measured[0]) == {}
     assert not evidence.missing(measured[:1])
+
+
+class Fails(Sum):
+    """Raises an error, or yields failures, for all candidates or some."""
+
+    def __init__(self, error: Exception | None, spared: frozenset[Architecture] = frozenset()) -> None:
+        super().__init__()
+        self._error, self._spared = error, spared
+
+    def evaluate(self, requests: Iterable[Request]) -> Iterator[Outcome]:
+        for request in requests:
+            if request.architecture in self._spared:
+                yield from super().evaluate([request])
+            elif self._error is not None:
+                raise self._error
+            else:
+                yield Outcome(request.number, state=State.FAILED, error="no memory")
+
+
+def test_failures_are_told_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    measured = rows(9)
+    evidence = Evidence(PROBLEM, None, [Fails(None, frozenset(measured[:2]))], 0)
+    with caplog.at_level(logging.WARNING):
+        evidence.measure(measured)
+    (record,) = caplog.records
+    assert record.message == (
+        f"strategy.evidence[0]: 7 of 9 candidates could not be measured; the first is {measured[2].key}: no memory"
+    )
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("no memory")], ids=["failed", "raised"])
+def test_an_evaluator_that_measures_nothing_is_an_error(error: Exception | None) -> None:
+    measured = rows(25)
+    evidence = Evidence(PROBLEM, None, [Sum("sum"), Fails(error)], 0)
+    evidence.measure(measured[:6])  # too few to tell
+    with pytest.raises(ConfigurationError, match=r"^strategy\.evidence\[1\]: none of the first 12 .*no memory"):
+        evidence.measure(measured[6:12])
+    rare = Evidence(PROBLEM, None, [Sum("sum"), Fails(error, frozenset(measured[3:4]))], 0)
+    rare.measure(measured[:6])
+    again = Evidence(PROBLEM, None, [Sum("sum"), Fails(error)], 0)
+    again.load(rare.state())
+    for one in (rare, again):  # it measured one of them, also before the state was loaded
+        one.measure(measured[6:])
+        assert one.names == ["1/sum", "2/sum"]
+
+
+def test_a_wrong_setting_is_an_error_and_no_missing_measurement() -> None:
+    wrong = Fails(ConfigurationError("must be at most 600", path="images"))
+    evidence = Evidence(PROBLEM, None, [wrong], 0)
+    with pytest.raises(ConfigurationError, match=r"^strategy\.evidence\[0\]\.images: must be at most 600"):
+        evidence.measure(rows(3))
 
 
 def test_an_exception_takes_no_other_candidate_with_it(caplog: pytest.LogCaptureFixture) -> None:
