@@ -7,7 +7,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, RunDirectoryError
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.run.configuration.identity import describe_space, space_difference
+from automl_nas.run.configuration.identity import describe_space, space_difference, weights_difference
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.repeatable_costs import costs_difference
 from automl_nas.run.record.atomic_files import write_record
@@ -33,7 +33,7 @@ def compare_spaces(directory: RunDirectory, recorded: Mapping[str, Any], plan: P
         before, now = recorded[key], plan.identity[key]
         if (before is None) != (now is None):
             before, now = before or recorded["space"], now or plan.identity["space"]
-        if before is not None and (difference := space_difference(before, now)):
+        if before is not None and (difference := space_difference(before, now) or weights_difference(before, now)):
             raise _another(directory, noun, difference)
     if difference := costs_difference(recorded.get("costs", {}), plan.identity.get("costs", {})):
         raise RunDirectoryError(
@@ -135,7 +135,9 @@ def check_worker(identity: Mapping[str, Any], plan: Plan) -> None:
         if not identity:
             return
         before, now = identity[key], plan.identity[key]
-        if before is not None and now is not None and (difference := space_difference(before, now)):
+        if before is None or now is None:
+            continue
+        if difference := space_difference(before, now) or weights_difference(before, now):
             raise ConfigurationError(
                 f"this worker has another {noun} than the run: {difference}; install the same version of what defines "
                 "the space",

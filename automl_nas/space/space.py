@@ -16,7 +16,7 @@ from automl_nas.space.exclusions import Exclusions
 from automl_nas.space.operators import sample
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from automl_nas.space.supernet import Supernet
 
@@ -25,7 +25,7 @@ class SearchSpace(ABC):
     """What can be searched.
 
     A subclass implements `decisions`, `input_shape` and `build`; it may override the documented defaults `canonical`,
-    `segments` and `excluded`, nothing else. If a configuration omits settings named ``num_classes`` and
+    `segments`, `excluded` and `own_weights`, nothing else. If a configuration omits settings named ``num_classes`` and
     ``input_shape``, they are filled in from the task.
     """
 
@@ -64,6 +64,14 @@ class SearchSpace(ABC):
         `automl_nas.space.Exclusions`.
         """
         return ()
+
+    @property
+    def own_weights(self) -> Mapping[str, Tensor]:
+        """The tensors with which all networks begin and which are not drawn, such as trained ones, by name.
+
+        A run records what they are, and does not go on with others (default: none).
+        """
+        return {}
 
     @cached_property
     def exclusions(self) -> Exclusions:

@@ -120,6 +120,12 @@ class ElasticSpace(SupernetSpace):
         return self._input_shape
 
     @property
+    def own_weights(self) -> Mapping[str, Tensor]:
+        """The network's tensors, which also decide which channels stay, and the gradients for ``taylor``."""
+        gradients = {f"gradient of {name}": tensor for name, tensor in (self._settings["gradients"] or {}).items()}
+        return {**dict(self._network.named_parameters()), **dict(self._network.named_buffers()), **gradients}
+
+    @property
     def options(self) -> tuple[Option, ...]:
         """What varies."""
         return self._options

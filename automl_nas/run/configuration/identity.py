@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,36 @@ def describe_space(space: SearchSpace, *, networks: bool = True) -> dict[str, An
     Returns:
         ``decisions``: name -> description. ``excluded``: the excluded combinations, if there are any. ``modules``:
         module path -> the different modules that networks have there, each with its class, settings and tensors; None
-        if no networks are built.
+        if no networks are built. ``weights``: name -> digest of the tensors with which networks begin
+        (`SearchSpace.own_weights`).
     """
     return {
         "decisions": {name: repr(decision) for name, decision in space.decisions.items()},
         **({"excluded": space.exclusions.describe()} if space.exclusions else {}),
         "modules": _describe_modules(space) if networks and space.input_shape else None,
+        "weights": _digests(space) if networks else {},
     }
+
+
+def _digests(space: SearchSpace) -> dict[str, str]:
+    """Return name -> digest of the tensors with which networks begin; those that differ between two calls are drawn."""
+    import numpy as np
+    import torch
+
+    calls = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        calls.append(dict(space.own_weights))
+    first, second = calls
+    digests = {}
+    for name, tensor in first.items():
+        other = second.get(name)
+        if other is not None and (other is tensor or torch.equal(other, tensor)):
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            digests[name] = hashlib.sha256(content.tobytes()).hexdigest()[:16]
+    return digests
 
 
 def digest(description: Mapping[str, Any]) -> str:
@@ -52,7 +76,11 @@ def digest(description: Mapping[str, Any]) -> str:
 
 
 def space_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
-    """Return the first difference of two descriptions of a space in words; empty if they are the same."""
+    """Return the first difference of two descriptions of a space in words; empty if they are the same.
+
+    The weights with which networks begin are not compared, since trained weights replace them; see
+    `weights_difference`.
+    """
     old, new = recorded["decisions"], present["decisions"]
     for name in dict.fromkeys([*old, *new]):
         if name not in new:
@@ -75,6 +103,18 @@ def space_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) ->
             gone = [item for item in before if item not in now] or ["missing"]
             come = [item for item in now if item not in before] or ["missing"]
             return f"the module '{path}' of the networks was {gone[0]} and is {come[0]}"
+    return ""
+
+
+def weights_difference(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """Return in which of the weights with which networks begin two descriptions differ; empty if they are the same.
+
+    Of a run that an older version began they are not known.
+    """
+    old, new = recorded.get("weights", {}), present["weights"]
+    for name in dict.fromkeys([*old, *new]) if "weights" in recorded else ():
+        if old.get(name) != new.get(name):
+            return f"the networks begin with other weights, '{name}' differs"
     return ""
 
 

@@ -15,7 +15,7 @@ from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.references import PYTHON
 from automl_nas.plugin.validation_errors import join
 from automl_nas.run.configuration.builtin import complete_manager
-from automl_nas.run.configuration.identity import describe_space, space_difference
+from automl_nas.run.configuration.identity import describe_space, space_difference, weights_difference
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.repeatable_costs import costs_difference, describe_costs
 from automl_nas.run.configuration.resolver import make_plan
@@ -188,7 +188,7 @@ def _construct(
     with plan.runtime.seeded(plan.seed, "identity"):
         present = describe_space(plan.space, networks=description["modules"] is not None)
         present_costs = describe_costs(plan.costs, plan.exclusions) if costs else {}
-    if difference := space_difference(description, present):
+    if difference := space_difference(description, present) or weights_difference(description, present):
         raise ConfigurationError(
             f"the space that a worker process constructs is another one: {difference}; what the space depends on must "
             "be the same when the script is imported, so do not change it below `if __name__ == '__main__':`",

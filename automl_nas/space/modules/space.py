@@ -7,13 +7,14 @@ from functools import partial
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Architecture
 from automl_nas.space.decisions import Decision
 from automl_nas.space.modules.choice import ResolvedChoice, resolve_selection
 from automl_nas.space.modules.choice_tree import ChoiceTree, Shapes, check_reachable
+from automl_nas.space.modules.fresh_copies import keeping_data
 from automl_nas.space.modules.shape_probe import check_extremes, input_shapes, weighable
 from automl_nas.space.modules.supernet import ModuleSupernet
 from automl_nas.space.space import SupernetSpace
@@ -99,6 +100,20 @@ class ModuleSpace(SupernetSpace):
     def excluded(self) -> Sequence[Mapping[str, object]]:
         """The combinations of options that exclude each other."""
         return self._excluded
+
+    @property
+    def own_weights(self) -> Mapping[str, Tensor]:
+        """What the factory takes from elsewhere, such as a trained network (`replace`); see `SearchSpace.own_weights`.
+
+        Nothing is known of a factory that does not run under ``torch.device("meta")``.
+        """
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), keeping_data():
+            try:
+                root = self._factory()
+            except Exception:  # the user's code may read values, which meta tensors do not have
+                return {}
+        tensors = (*root.named_parameters(), *root.named_buffers())
+        return {name: tensor for name, tensor in tensors if not tensor.is_meta}
 
     @property
     def weighable(self) -> frozenset[str]:
