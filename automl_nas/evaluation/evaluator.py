@@ -173,6 +173,18 @@ class Evaluator(ABC):
         """
         return unchecked
 
+    @classmethod  # noqa: B027 - a default: all are accepted
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Check, before the run, a fidelity that the stage's strategy will ask for (default: all are accepted).
+
+        Args:
+            settings: the resolved settings of the evaluator.
+            fidelity: as `Request.fidelity`.
+
+        Raises:
+            ConfigurationError: evaluations cannot have this fidelity, or it makes no difference to them.
+        """
+
     @classmethod
     def data_parallel(cls, settings: Mapping[str, Any]) -> bool:
         """Return whether, under torchrun, all ranks do each evaluation together (default: False).

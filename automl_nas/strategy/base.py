@@ -148,6 +148,17 @@ class Strategy(ABC):
         return (Phase(1.0),)
 
     @classmethod
+    def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the fidelities of which it is known that the strategy asks for them (default: none).
+
+        The stage is refused before the run if its evaluator cannot have one of them (`Evaluator.check_fidelity`).
+
+        Args:
+            settings: the resolved settings of the strategy.
+        """
+        return ()
+
+    @classmethod
     def artifact_names(cls, settings: Mapping[str, Any]) -> frozenset[str] | None:
         """Return the names of the artifacts that a stage saves, or None (default: None, not known).
 

@@ -105,6 +105,11 @@ class Race(AskTellStrategy):
         self._scored: list[Trial] = []  # trials of the part
         self._finish: list[Proposal] = []  # candidates to evaluate in full
 
+    @classmethod
+    def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the setting ``part``; see `Strategy.fidelities`."""
+        return (settings["part"],) if "part" in settings else ()
+
     def prepare(self) -> Preparation | None:
         """Prepare the wrapped strategy."""
         return self._inner.prepare()

@@ -62,6 +62,11 @@ class Asha(AskTellStrategy):
         self._orders: dict[int, list[Result]] = {}  # of rungs that have not changed since
         self._promoted: list[dict[int, None]] = [{} for _ in self._reductions]  # numbers of trials
 
+    @classmethod
+    def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the setting ``fidelities``; see `Strategy.fidelities`."""
+        return tuple(settings.get("fidelities", ()))
+
     def prepare(self) -> Preparation | None:
         """Prepare the strategy of the candidates."""
         return self._candidates.prepare()

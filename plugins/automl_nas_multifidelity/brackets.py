@@ -107,6 +107,11 @@ class BracketSearch(AskTellStrategy):
         self._exhausted_candidates = False
 
     @final
+    @classmethod
+    def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the setting ``fidelities``; see `Strategy.fidelities`."""
+        return tuple(settings.get("fidelities", ()))
+
     def prepare(self) -> Preparation | None:
         """Prepare the strategy of the candidates."""
         return self._candidates.prepare()

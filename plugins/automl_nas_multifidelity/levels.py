@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
@@ -33,6 +34,13 @@ class Levels(Evaluator):
                 "must have at least two evaluators; name a single one in its place", path="evaluators"
             )
         self._evaluators = list(evaluators)
+
+    @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Check that it is the number of an evaluator; see `Evaluator.check_fidelity`."""
+        count = len(settings["evaluators"])
+        if fidelity not in range(1, count + 1):
+            raise ConfigurationError(f"the evaluator 'levels' has the fidelities 1 to {count}, one for each evaluator")
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:

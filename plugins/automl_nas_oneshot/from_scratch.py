@@ -114,6 +114,11 @@ class TrainFromScratch(Evaluator):
         return cls
 
     @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Check that the recipe can have so many epochs; see `Evaluator.check_fidelity`."""
+        _with_epochs(Recipe(**settings["train"]), fidelity)
+
+    @classmethod
     def data_parallel(cls, settings: Mapping[str, Any]) -> bool:
         """Return the setting ``together``; see `Evaluator.data_parallel`."""
         return bool(settings["together"])
@@ -167,11 +172,16 @@ class TrainFromScratch(Evaluator):
         request.report(epoch, metrics[self._reported])
 
     def _recipe_for(self, request: Request) -> Recipe:
-        if request.fidelity is None:
-            return self._recipe
-        if request.fidelity < 1 or request.fidelity != int(request.fidelity):
-            raise ConfigurationError(f"a fidelity must be a whole number of epochs, at least 1, not {request.fidelity}")
-        return replace(self._recipe, epochs=int(request.fidelity))
+        return self._recipe if request.fidelity is None else _with_epochs(self._recipe, request.fidelity)
+
+
+def _with_epochs(recipe: Recipe, epochs: float) -> Recipe:
+    if epochs < 1 or epochs != int(epochs):
+        raise ConfigurationError(f"a fidelity must be a whole number of epochs, at least 1, not {epochs:g}")
+    try:
+        return replace(recipe, epochs=int(epochs))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"train: {error.message}") from error
 
 
 class _Scratch:

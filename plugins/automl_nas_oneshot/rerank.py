@@ -128,6 +128,11 @@ class Rerank(Strategy):
         self._asked, self._waiting = state["asked"], list(state["waiting"])
 
     @classmethod
+    def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        """Return the setting ``fidelity``; see `Strategy.fidelities`."""
+        return () if settings.get("fidelity") is None else (settings["fidelity"],)
+
+    @classmethod
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks the settings."""
         return _check

@@ -227,6 +227,11 @@ class SupernetEffects(Evaluator):
         return check_effects
 
     @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Refuse every fidelity; see `Evaluator.check_fidelity`."""
+        raise ConfigurationError("the evaluator 'supernet_effects' has no fidelities: its scores do not depend on one")
+
+    @classmethod
     def shortened(cls, settings: Mapping[str, Any], share: float) -> Shortened:
         """Return settings with fewer networks; see `Evaluator.shortened`."""
         networks = max(2, int(settings["networks"] * share))

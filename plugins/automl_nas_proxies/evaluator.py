@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -60,6 +61,11 @@ class ZeroCost(Evaluator):
     def checker(cls) -> Callable[..., object]:
         """Return the function that checks the settings."""
         return _check
+
+    @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Refuse every fidelity; see `Evaluator.check_fidelity`."""
+        raise ConfigurationError("the evaluator 'zero_cost' has no fidelities: its numbers do not depend on one")
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from automl_nas.absolute_path import absolute_path
 from automl_nas.errors import ConfigurationError, did_you_mean
 from automl_nas.evaluation.artifacts import Artifacts
+from automl_nas.evaluation.evaluator import Evaluator
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.object_storage import is_url
 from automl_nas.plugin.validation_errors import join
@@ -105,6 +106,7 @@ def resolve_stage(
     if section.evaluator is not None:
         evaluator, metrics = _evaluator(section.evaluator, earlier, own_name, f"{path}.evaluator", context)
         evaluator_class = context.components.class_of("evaluators", evaluator["name"], f"{path}.evaluator")
+        _check_fidelities(strategy, evaluator, evaluator_class, f"{path}.strategy", context.components)
         preferred = problems.own_section(own, evaluator_class.default_metric)
         if preferred is not own:
             # Written into the resolved configuration, whose top-level objectives count as named on resume.
@@ -114,6 +116,30 @@ def resolve_stage(
     pruner = None if section.pruner is None else _pruner(section, problem, f"{path}.pruner", context)
     settings = replace(section, strategy=strategy, evaluator=evaluator, pruner=pruner)
     return StagePlan(settings, problem, path, problem_settings)
+
+
+def _check_fidelities(
+    strategy: Mapping[str, Any],
+    evaluator: Mapping[str, Any],
+    evaluator_class: type[Evaluator],
+    path: str,
+    components: Components,
+) -> None:
+    """Check that evaluations can have the fidelities for which a strategy, or one inside its settings, asks."""
+    fidelities = components.class_of("strategies", strategy["name"], path).fidelities(strategy)
+    for fidelity in fidelities:
+        try:
+            evaluator_class.check_fidelity(evaluator, fidelity)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"the strategy '{strategy['name']}' has candidates evaluated at the fidelity {fidelity:g}, and "
+                f"{error.message}",
+                path=path,
+            ) from error
+    if not fidelities:
+        for place, inner in components.inside("strategies", strategy, path):
+            if inner.kind == "strategies":
+                _check_fidelities(inner.spec, evaluator, evaluator_class, join(path, *place), components)
 
 
 def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:

@@ -7,7 +7,7 @@ trial: a problem cannot use it as an objective or constraint.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from automl_nas.errors import ConfigurationError, SpaceError
 from automl_nas.evaluation import Evaluator, Outcome, Request, State, Task
@@ -129,6 +129,16 @@ class NASBench201Evaluator(Evaluator):
                 yield answers(request)
 
     @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Check that the table has the accuracy after so many epochs; see `Evaluator.check_fidelity`."""
+        dataset, split = settings["dataset"], settings["split"]
+        epochs = [count for count in EPOCHS if f"{dataset}_{split}_{count}" in load_table("nasbench201").columns]
+        if fidelity not in epochs:
+            raise ConfigurationError(
+                f"the table has the {split} accuracy on {dataset} after {' or '.join(map(str, epochs))} epochs"
+            )
+
+    @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
         """Return ``accuracy``."""
         return frozenset({"accuracy"})
@@ -165,6 +175,11 @@ class NASBenchMacroEvaluator(Evaluator):
                 yield failed(request, f"the table has no fidelities; the trial has the fidelity {request.fidelity:g}")
             else:
                 yield self._answers[request.seed % len(self._answers)](request)
+
+    @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Refuse every fidelity; see `Evaluator.check_fidelity`."""
+        raise ConfigurationError("the table has no fidelities")
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str]:
@@ -207,6 +222,11 @@ class TabularEvaluator(Evaluator):
                 yield failed(request, f"the table has no fidelities; the trial has the fidelity {request.fidelity:g}")
             else:
                 yield self._answers(request)
+
+    @classmethod
+    def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
+        """Refuse every fidelity; see `Evaluator.check_fidelity`."""
+        raise ConfigurationError("the table has no fidelities")
 
     @classmethod
     def metric_names(cls, task: Task | None) -> frozenset[str] | None:
