@@ -115,7 +115,7 @@ class TrainFromScratch(Evaluator):
 
     @classmethod
     def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
-        """Check that the recipe can have so many epochs; see `Evaluator.check_fidelity`."""
+        """Check that the recipe can have this number of epochs; see `Evaluator.check_fidelity`."""
         _with_epochs(Recipe(**settings["train"]), fidelity)
 
     @classmethod

@@ -118,8 +118,8 @@ class Evidence:
                 failures[0],
             )
         prefix = self._name(place, "")
-        known = any(name.startswith(prefix) for row in [self._columns, *values] for name in row)
-        if not known and len(self._rows) + count >= _TRIES:
+        measured = any(name.startswith(prefix) for row in [self._columns, *values] for name in row)
+        if not measured and len(self._rows) + count >= _TRIES:
             reason = f"; the first is {failures[0]}" if failures else ": its numbers are not finite"
             raise ConfigurationError(
                 f"none of the first {len(self._rows) + count} candidates could be measured{reason}. Leave it out, or "

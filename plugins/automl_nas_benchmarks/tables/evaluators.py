@@ -130,7 +130,7 @@ class NASBench201Evaluator(Evaluator):
 
     @classmethod
     def check_fidelity(cls, settings: Mapping[str, Any], fidelity: float) -> None:
-        """Check that the table has the accuracy after so many epochs; see `Evaluator.check_fidelity`."""
+        """Check that the table has the accuracy after this number of epochs; see `Evaluator.check_fidelity`."""
         dataset, split = settings["dataset"], settings["split"]
         epochs = [count for count in EPOCHS if f"{dataset}_{split}_{count}" in load_table("nasbench201").columns]
         if fidelity not in epochs:
