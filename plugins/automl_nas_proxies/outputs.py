@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import ConfigurationError
-from automl_nas_proxies.probe import NORMALISATION, Probe
+from automl_nas_proxies.probe import BATCH_NORMALISATION, Probe
 
 _CORRELATION = 1e-5  # k of equation 3 of Mellor et al. (version 1), and of equation 2 of EPE-NAS
 _STEP = 1e-2  # alpha of Zen-NAS, section 4.1
@@ -148,7 +148,7 @@ def zen(probe: Probe) -> float:
         for weight in Probe(network, probe.inputs).weights:
             weight.normal_()
         for module in network.modules():
-            if isinstance(module, NORMALISATION):
+            if isinstance(module, BATCH_NORMALISATION):
                 module.register_forward_pre_hook(follow)
         first = torch.randn_like(probe.inputs)
         before = _features(network, first)

@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from automl_nas.errors import ConfigurationError
 
@@ -19,7 +20,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """The layers whose weights proxies look at, as in Abdelfattah et al. 2021; biases and normalisation are left out."""
 
-NORMALISATION = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMALISATION = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+"""Layers that divide by what they measure, with their subclasses. `_NormBase` are batch and instance normalisation."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -82,6 +83,143 @@ def test_synflow_is_the_sum_over_layers_of_the_product_of_absolute_weights() -> 
     value = synflow(Probe(network, torch.from_numpy(X)))
     assert value == pytest.approx(math.log1p(2 * (np.array([[2.0, 1.0]]) @ np.abs(W)).sum()))
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+class ByFunction(nn.Module):
+    """Layer normalisation by the function of torch, in a class that is no layer of torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.layer_norm(x, x.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.BatchNorm1d(8),
+        lambda: nn.LayerNorm((8, 16)),
+        lambda: nn.GroupNorm(2, 8),
+        lambda: nn.InstanceNorm1d(8, affine=True),
+        lambda: nn.RMSNorm((8, 16)),
+        lambda: nn.LocalResponseNorm(2),
+        lambda: ByFunction(),
+    ],
+    ids=["batch", "layer", "group", "instance", "rms", "local", "function"],
+)
+def test_synflow_is_that_of_the_network_without_normalisation(norm: Callable[[], nn.Module]) -> None:
+    """The same weights with nothing between the layers: equal, and so more blocks have more flow."""
+
+    def chain(blocks: int, between: Callable[[], nn.Module]) -> nn.Module:
+        torch.manual_seed(0)
+        parts = [nn.Conv1d(3, 8, 3, padding=1)]
+        parts += [nn.Sequential(between(), nn.Conv1d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(blocks)]
+        return nn.Sequential(*parts, between(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4))
+
+    values = [synflow(Probe(chain(blocks, norm), torch.zeros(2, 3, 16))) for blocks in (1, 2, 4)]
+    bare = [synflow(Probe(chain(blocks, nn.Identity), torch.zeros(2, 3, 16))) for blocks in (1, 2, 4)]
+    assert values == pytest.approx(bare)
+    assert values == sorted(values)
+
+
+def test_synflow_of_networks_of_the_spaces_ignores_the_scales_of_their_normalisation() -> None:
+    """Scales of 2 and shifts of 3 change nothing where normalisation is left out, wrapped or not."""
+    from automl_nas_spaces.convnext import convnext
+    from automl_nas_spaces.sequences import signal_cnn
+    from automl_nas_spaces.vit import vit
+
+    spaces = (
+        signal_cnn(input_shape=(2, 16), widths=(4,), repeats=(1,), strides=(2,)),
+        convnext(input_shape=(3, 32, 32), num_classes=2),
+        vit(input_shape=(3, 16, 16), patch=8, embeddings=(32,), heads=(2,), ratios=(2.0,), depth=(2, 3), head_width=16),
+    )
+    for space in spaces:
+        torch.manual_seed(0)
+        network = space.build(space.sample(random.Random(1)))
+        inputs = torch.zeros(1, *space.input_shape)
+        before = synflow(Probe(network, inputs))
+        changed = 0
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase):
+                    module.weight.fill_(2.0)
+                    module.bias.fill_(3.0)
+                    changed += 1
+        assert changed
+        assert synflow(Probe(network, inputs)) == before
+
+
+@pytest.mark.parametrize("kind", ["softmax", "function", "module"])
+def test_synflow_of_attention_is_that_of_its_values(kind: str) -> None:
+    """Positions of ones are equal, so their mean is any of them: R = n 1'|P||V|1, for each of V and P.
+
+    Queries and keys pass nothing on, however large their weights are. The packed projection of a
+    ``nn.MultiheadAttention`` is no linear layer of its own, so only P counts there.
+    """
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.MultiheadAttention(3, 1, bias=False, batch_first=True)
+            self.query, self.key, self.value = (nn.Linear(3, 3, bias=False) for _ in range(3))
+            with torch.no_grad():
+                self.layer.in_proj_weight[:6] *= 1e15
+                for mine, part in zip(
+                    (self.query, self.key, self.value), self.layer.in_proj_weight.chunk(3), strict=True
+                ):
+                    mine.weight.copy_(part)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if kind == "module":
+                outputs: Tensor = self.layer(x, x, x)[0]
+                return outputs
+            query, key, value = self.query(x), self.key(x), self.value(x)
+            if kind == "softmax":
+                mixed = (query @ key.transpose(1, 2)).softmax(-1) @ value
+            else:
+                mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+            outputs = self.layer.out_proj(mixed)
+            return outputs
+
+    network = Attention()
+    project, values = (layer.weight.detach().double().abs() for layer in (network.layer.out_proj, network.value))
+    flow = 5 * float((project @ values).sum())
+    value = synflow(Probe(network, torch.zeros(1, 5, 3)))
+    assert value == pytest.approx(math.log1p(flow * (1 if kind == "module" else 2)))
+
+
+class Classifier(nn.Module):
+    """Tokens -> vectors -> a hidden layer for each position -> the mean -> outputs; without a table for vectors."""
+
+    def __init__(self, vocabulary: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.table = nn.Identity() if vocabulary is None else nn.Embedding(vocabulary, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.last(torch.relu(self.hidden(self.table(x))).mean(1))
+        return outputs
+
+
+class OneHot(nn.Module):
+    """Tokens without a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs: Tensor = self.last(nn.functional.one_hot(tokens, 5).float().mean(1))
+        return outputs
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_synflow_of_tokens_is_that_of_vectors_of_ones(dtype: torch.dtype) -> None:
+    """Behind the table the network is one of vectors. A cost does not know of tokens: its inputs are floating."""
+    value = synflow(Probe(Classifier(7), torch.zeros(2, 6, dtype=dtype)))
+    assert value == synflow(Probe(Classifier(None), torch.zeros(2, 6, 3)))
+    with pytest.raises(ConfigurationError, match=r"no nn\.Embedding or nn\.EmbeddingBag reads them"):
+        synflow(Probe(OneHot(), torch.zeros(2, 6, dtype=dtype)))
 
 
 @pytest.mark.parametrize("function", [False, True])
