@@ -88,9 +88,11 @@ class Probe:
         """The gradients of the loss, computed once."""
         activations: list[Tensor] = []
         filters: list[int] = []
+        channels: list[int] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             activations.append(output)
+            channels.append(-1 if isinstance(module, nn.Linear) else 1)
             weight = module.weight
             filters.append(weight[0].numel() if isinstance(weight, Tensor) else 0)
 
@@ -101,9 +103,10 @@ class Probe:
         gradients = _complete(derivatives[: len(self.weights)], self.weights)
         slopes = _complete(derivatives[len(self.weights) :], activations)
         saliences = []
-        for activation, slope in zip(activations, slopes, strict=True):
-            product = (activation * slope).detach()
-            # Axis 1 has the channels of a convolution; those of a linear layer are the last axis.
+        for activation, slope, axis in zip(activations, slopes, channels, strict=True):
+            # Axis 1 has the channels of a convolution; those of a linear layer are the last axis. The others but the
+            # first are positions.
+            product = (activation * slope).detach().movedim(axis, 1)
             saliences.append(product.flatten(2).sum(2) if product.dim() > 2 else product)
         return LossPass(gradients, saliences, filters)
 

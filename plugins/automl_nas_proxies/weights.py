@@ -14,6 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from automl_nas.space import run_on_example
@@ -58,13 +59,15 @@ def grasp(probe: Probe) -> float:
     the largest value reduces the norm of the gradient least.
     """
     weights = probe.weights
-    gradients = torch.autograd.grad(probe.loss(), weights, create_graph=True, allow_unused=True)
-    pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None and g.requires_grad]
-    if not pairs:
-        return 0.0
-    # The gradient of g . stop(g) is H g.
-    inner = sum((g * g.detach()).sum() for _, g in pairs)
-    products = torch.autograd.grad(inner, [w for w, _ in pairs], allow_unused=True)  # type: ignore[arg-type]
+    # The fused kernels of attention have no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        gradients = torch.autograd.grad(probe.loss(), weights, create_graph=True, allow_unused=True)
+        pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None and g.requires_grad]
+        if not pairs:
+            return 0.0
+        # The gradient of g . stop(g) is H g.
+        inner = sum((g * g.detach()).sum() for _, g in pairs)
+        products = torch.autograd.grad(inner, [w for w, _ in pairs], allow_unused=True)  # type: ignore[arg-type]
     return -sum(
         float((w.detach() * p).double().sum()) for (w, _), p in zip(pairs, products, strict=True) if p is not None
     )

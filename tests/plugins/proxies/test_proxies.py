@@ -222,6 +222,66 @@ def test_synflow_of_tokens_is_that_of_vectors_of_ones(dtype: torch.dtype) -> Non
         synflow(Probe(OneHot(), torch.zeros(2, 6, dtype=dtype)))
 
 
+@pytest.mark.parametrize("positions", [(5,), (2, 3)])
+def test_fisher_of_a_linear_layer_at_each_position_is_that_of_a_convolution(positions: tuple[int, ...]) -> None:
+    """A convolution with kernel 1 is the same layer; and written out: sums over positions of activation times slope."""
+
+    class Pooled(nn.Module):
+        def __init__(self, layer: nn.Module, last: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.last = layer, last
+
+        def forward(self, x: Tensor) -> Tensor:
+            if isinstance(self.layer, nn.Linear):
+                hidden = self.layer(x).flatten(1, -2).relu().mean(1)
+            else:
+                hidden = self.layer(x.movedim(-1, 1)).flatten(2).relu().mean(2)
+            outputs: Tensor = self.last(hidden)
+            return outputs
+
+    torch.manual_seed(0)
+    layer, last = nn.Linear(4, 6).double(), nn.Linear(6, 3).double()
+    convolution = (nn.Conv1d if len(positions) == 1 else nn.Conv2d)(4, 6, 1).double()
+    with torch.no_grad():
+        convolution.weight.copy_(layer.weight.view_as(convolution.weight))
+        convolution.bias.copy_(layer.bias)  # type: ignore[union-attr]
+    inputs, targets = torch.randn(8, *positions, 4, dtype=torch.float64), torch.arange(8) % 3
+    loss = nn.functional.cross_entropy
+    value = fisher(Probe(Pooled(layer, last), inputs, targets, loss))
+    assert value == pytest.approx(fisher(Probe(Pooled(convolution, last), inputs, targets, loss)))
+    a = layer(inputs).flatten(1, -2).detach().numpy()
+    outputs = last(layer(inputs).flatten(1, -2).relu().mean(1)).detach()
+    slope = (outputs.softmax(1) - torch.eye(3)[targets]).numpy() / 8
+    hidden = np.einsum("nk,kc,nxc->nxc", slope, last.weight.detach().numpy(), (a > 0) / a.shape[1])
+    expected = 4 * 0.5 * ((a * hidden).sum(1) ** 2).mean(0).sum()
+    expected += 6 * 0.5 * ((outputs.numpy() * slope) ** 2).mean(0).sum()
+    assert value == pytest.approx(expected)
+
+
+def test_grasp_of_attention_by_the_function_is_that_of_attention_written_out() -> None:
+    class Attention(nn.Module):
+        def __init__(self, fused: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.packed, self.last = nn.Linear(4, 12), nn.Linear(4, 3)
+            self.fused = fused
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, key, value = self.packed(x).unsqueeze(1).chunk(3, -1)
+            if self.fused:
+                mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+            else:
+                mixed = (query @ key.transpose(-2, -1) / 2).softmax(-1) @ value
+            outputs: Tensor = self.last(mixed.squeeze(1).mean(1))
+            return outputs
+
+    inputs, targets = torch.randn(8, 5, 4), torch.arange(8) % 3
+    fused, written = (
+        grasp(Probe(Attention(each), inputs, targets, nn.functional.cross_entropy)) for each in (True, False)
+    )
+    assert fused == pytest.approx(written, rel=1e-4)
+
+
 @pytest.mark.parametrize("function", [False, True])
 def test_nwot_counts_units_that_agree(function: bool) -> None:
     """Codes of four inputs in three units; K is written out pair by pair. In-place and functional ReLUs count, too."""
