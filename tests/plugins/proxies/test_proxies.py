@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from automl_nas import TensorTask, search
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel
-from automl_nas.evaluation.evaluator import Evaluator, Request
+from automl_nas.evaluation.evaluator import Evaluator, Request, State
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
+from automl_nas.space import ModuleSpace, OneOf
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing.costs import CostModelContract
 from automl_nas.testing.evaluators import EvaluatorContract
 from automl_nas.testing.toys import ToySpace, ToyTask
 from automl_nas_proxies.cost import ZeroCostScore
 from automl_nas_proxies.evaluator import ZeroCost
-from automl_nas_proxies.measuring import PROXIES
+from automl_nas_proxies.measuring import PROXIES, first_batch
 from automl_nas_proxies.outputs import epe_nas, jacov, nwot, zen
 from automl_nas_proxies.probe import Probe
 from automl_nas_proxies.weights import fisher, grad_norm, grasp, l2_norm, plain, snip, synflow
@@ -419,8 +422,6 @@ def test_settings_out_of_range(settings: dict[str, object], message: str) -> Non
 
 
 def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
-    with pytest.raises(ConfigurationError, match="no activation of the ReLU kind"):
-        nwot(probe)
     with pytest.raises(ConfigurationError, match="the targets of this task are no classes"):
         epe_nas(probe)
     with pytest.raises(ConfigurationError, match="needs targets"):
@@ -430,6 +431,109 @@ def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
         jacov(tokens)
     with pytest.raises(ConfigurationError, match="inputs of this task are integers"):
         zen(tokens)
-    evaluator = ZeroCost(ToySpace(), ToyTask(), RUNTIME, proxies=("snip",), images=10**6)
     with pytest.raises(ConfigurationError, match="fewer than 1000000"):
-        next(iter(evaluator.evaluate([Request(0, ToySpace().sample(random.Random(0)), seed=0)])))
+        ZeroCost(ToySpace(), ToyTask(), RUNTIME, proxies=("snip",), images=10**6)
+    with pytest.raises(ConfigurationError, match="fewer than 1000000"):
+        first_batch(ToyTask(), 10**6, 0)
+
+
+def test_nwot_without_units_is_the_least_score(probe: Probe) -> None:
+    """With no units K is zero: its determinant is 0. As a cost, where no value is negative, that is 0."""
+    from automl_nas_spaces.mlp import mlp
+
+    assert nwot(probe) == -math.inf
+    settings: dict[str, Any] = {"input_shape": (5,), "num_classes": 1, "width": (8,), "hidden_widths": (8, 16)}
+    space = mlp(**settings, activations=("relu", "tanh"), blocks=2, min_blocks=2)
+    names = {name: space.sample(random.Random(0)).replace({"activation": name}) for name in ("relu", "tanh")}
+    cost = ZeroCostScore(space, proxy="nwot", images=8)
+    assert cost.estimate(names["relu"]) > 0
+    assert cost.estimate(names["tanh"]) == 0
+    assert not cost.remarks(names["relu"])
+    assert "no activation of the ReLU kind" in cost.remarks(names["tanh"])[0]
+    evaluator = ZeroCost(space, TASKS["regression"](), RUNTIME, proxies=("nwot",), images=8)
+    relu, tanh = evaluator.evaluate([Request(0, names["relu"], seed=0), Request(1, names["tanh"], seed=0)])
+    assert relu.metrics["nwot"] > 0
+    assert tanh.state is State.FAILED
+    assert "no activation of the ReLU kind" in tanh.error
+    with pytest.raises(ConfigurationError, match="proxy: none of 20 random networks"):
+        ZeroCostScore(mlp(**settings, activations=("tanh",)), proxy="nwot")
+
+
+class Codes(nn.Module):
+    """Each of four tokens has a unit of its own; the tokens that it sees are kept."""
+
+    seen: ClassVar[list[Tensor]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 4)
+        with torch.no_grad():
+            self.table.weight.copy_(2 * torch.eye(4) - 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = torch.relu(self.table(tokens)).flatten(1)
+        self.seen.append(tokens)
+        return vectors
+
+
+def test_the_cost_nwot_of_tokens_is_that_of_random_tokens() -> None:
+    """Of four units per position, inputs with one token agree in four, those with two different ones in two."""
+
+    def space(network: Callable[[], nn.Module]) -> ModuleSpace:
+        return ModuleSpace(
+            lambda: nn.Sequential(OneOf({"a": nn.Identity(), "b": nn.Identity()}, name="x"), network()),
+            input_shape=(6,),
+        )
+
+    tokens = space(Codes)
+    cost = ZeroCostScore(tokens, proxy="nwot", images=8)
+    value = cost.estimate(tokens.sample(random.Random(0)))
+    drawn = Codes.seen[-1].numpy()
+    assert drawn.shape == (8, 6)
+    assert set(drawn.flat) == {0, 1, 2, 3}
+    kernel = 2 + 2 * (drawn[:, None] == drawn[None])
+    assert value == pytest.approx(np.linalg.slogdet(kernel.sum(2)).logabsdet)
+    for proxy in ("nwot", "synflow"):
+        with pytest.raises(ConfigurationError, match=r"^proxy: .* no nn\.Embedding or nn\.EmbeddingBag"):
+            ZeroCostScore(space(OneHot), proxy=proxy)  # type: ignore[arg-type]
+
+
+def _regression() -> TensorTask:
+    inputs = np.random.default_rng(0).normal(size=(80, 5)).astype("f4")
+    return TensorTask(inputs, inputs[:, :1] * 2, loss="mse", batch_size=16)
+
+
+def _tokens() -> TensorTask:
+    tokens = np.random.default_rng(0).integers(0, 20, size=(80, 12))
+    return TensorTask(tokens, np.arange(80) % 3, batch_size=16)
+
+
+TASKS = {"regression": _regression, "tokens": _tokens}
+MLP = {"name": "mlp", "input_shape": [5], "num_classes": 1, "width": [8], "hidden_widths": [8, 16]}
+TOKEN_CNN = {"name": "token_cnn", "num_classes": 3, "vocabulary": 20, "widths": [8], "repeats": [1], "strides": [1]}
+
+
+@pytest.mark.parametrize(
+    ("task", "space", "settings", "message"),
+    [
+        ("regression", MLP, {"proxies": ["snip"], "images": 500}, r"evaluator\.images: .*fewer than 500"),
+        ("regression", MLP, {"proxies": ["snip", "epe_nas"], "images": 8}, r"proxies\[1\]: epe_nas compares classes"),
+        ("tokens", TOKEN_CNN, {"proxies": ["jacov"], "images": 8}, r"proxies\[0\]: jacov needs inputs that can"),
+        ("tokens", TOKEN_CNN, {"proxies": ["snip", "zen"], "images": 8}, r"proxies\[1\]: zen needs inputs that can"),
+    ],
+)
+def test_what_can_never_work_is_refused_before_the_run(
+    task: str, space: dict[str, object], settings: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    stage = {
+        "name": "search",
+        "strategy": "random",
+        "evaluator": {"name": "zero_cost", **settings},
+        "problem": {"objectives": {"snip": "maximize"}},
+        "budget": {"trials": 2},
+    }
+    out = tmp_path / "run"
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        search(task=TASKS[task](), space=space, problem={"costs": []}, stages=[stage], final=None, out=out)
+    assert caught.value.path.startswith("stages[0].evaluator.")
+    assert not out.exists()
