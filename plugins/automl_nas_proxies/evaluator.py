@@ -14,7 +14,7 @@ from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import Evaluator, Outcome, Request, Runtime, State, Task
 from automl_nas.space import SearchSpace
 from automl_nas.streams import stream_seed
-from automl_nas_proxies.measuring import Proxy, first_batch, measure
+from automl_nas_proxies.measuring import Proxy, check_space, check_task, first_batch, measure
 from automl_nas_proxies.probe import Probe
 
 # One seed for all evaluations of all runs: with another batch or other weights candidates could not be compared.
@@ -38,8 +38,9 @@ class ZeroCost(Evaluator):
         draws: number of draws of the fresh weights, over which each proxy is averaged.
 
     Raises:
-        ConfigurationError: a setting is outside its range, or a proxy does not fit the task: `epe_nas` needs classes,
-            `jacov` and `zen` inputs that are no token numbers.
+        ConfigurationError: a setting is outside its range; the training split has fewer than ``images`` samples; or a
+            proxy does not fit the task or the space: `epe_nas` needs classes, `jacov`, `epe_nas` and `zen` inputs that
+            are no token numbers, `nwot` activations of the ReLU kind.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class ZeroCost(Evaluator):
         images: int = 64,
         draws: int = 1,
     ) -> None:
-        _check(proxies=proxies, images=images, draws=draws)
+        _check(space, task, runtime, proxies=proxies, images=images, draws=draws)
         self._space, self._task, self._runtime = space, task, runtime
         self._proxies: tuple[str, ...] = tuple(dict.fromkeys(proxies))
         self._images, self._draws = images, draws
@@ -87,7 +88,7 @@ class ZeroCost(Evaluator):
                     totals[name] += value / self._draws
             seconds = time.perf_counter() - begun
             if wrong := {name: value for name, value in totals.items() if not math.isfinite(value)}:
-                error = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+                error = ", ".join(f"{name} is {value}{_REASONS.get(name, '')}" for name, value in wrong.items())
                 yield Outcome(request.number, state=State.FAILED, error=error, seconds=seconds)
             else:
                 yield Outcome(request.number, totals, seconds=seconds)
@@ -100,9 +101,22 @@ class ZeroCost(Evaluator):
             return measure(self._proxies, Probe(network, inputs, targets, self._task.loss))
 
 
-def _check(*, proxies: tuple[Proxy, ...], images: int, draws: int) -> None:
+_REASONS = {
+    "nwot": " (two inputs switch the same units on, or the network has no activation of the ReLU kind; a space with "
+    "such networks needs another proxy)",
+}
+"""Proxy -> what it means that a value is not finite."""
+
+
+def _check(
+    space: SearchSpace, task: Task, runtime: Runtime, *, proxies: tuple[Proxy, ...], images: int, draws: int
+) -> None:
+    """Check the numbers, then the proxies with one batch of the task and with random networks of the space."""
     if not proxies:
         raise ConfigurationError("name at least one proxy, such as [synflow, nwot]", path="proxies")
     for name, value, low in (("images", images, 2), ("draws", draws, 1)):
         if value < low:
             raise ConfigurationError(f"{name} must be at least {low}, not {value}", path=name)
+    inputs = check_task(task, proxies, images)
+    with runtime.seeded(_SEED, "check"):
+        check_space(space, proxies, lambda network: inputs, [f"proxies[{number}]" for number in range(len(proxies))])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.errors import ConfigurationError
-from automl_nas_proxies.probe import NORMALISATION, Probe
+from automl_nas_proxies.probe import BATCH_NORMALISATION, Probe
 
 _CORRELATION = 1e-5  # k of equation 3 of Mellor et al. (version 1), and of equation 2 of EPE-NAS
 _STEP = 1e-2  # alpha of Zen-NAS, section 4.1
@@ -27,16 +27,27 @@ def nwot(probe: Probe) -> float:
     NASWOT: Mellor et al. 2021, arXiv 2006.04647v3, equations 2 and 3. Units are the inputs of ReLU and of the other
     activations in `ACTIVATIONS`, which are on where they are positive. Minus infinity if two inputs have equal codes.
 
-    Raises:
-        ConfigurationError: the network has no such activation.
+    So it is for a network without such an activation, by the definition: with no units all codes are equal, K is zero,
+    and a network of linear layers does have one linear region for all inputs. Of a network with other activations, such
+    as tanh, the definition says nothing else; the value is the worst, so spaces with both kinds need another proxy.
     """
+    kernel = _kernel(probe)
+    if kernel is None:
+        return -math.inf
+    sign, logarithm = torch.linalg.slogdet(kernel.cpu())
+    return float(logarithm) if sign > 0 else -math.inf
+
+
+def has_units(probe: Probe) -> bool:
+    """Whether a network has an activation in `ACTIVATIONS`, at which `nwot` looks."""
+    return _kernel(probe) is not None
+
+
+def _kernel(probe: Probe) -> Tensor | None:
     collected = _Codes(len(probe.inputs))
     with torch.no_grad(), collected:
         probe.network(probe.inputs)
-    if collected.kernel is None:
-        raise ConfigurationError("the network has no activation of the ReLU kind, which nwot looks at")
-    sign, logarithm = torch.linalg.slogdet(collected.kernel.cpu())
-    return float(logarithm) if sign > 0 else -math.inf
+    return collected.kernel
 
 
 ACTIVATIONS: Mapping[Any, str] = MappingProxyType(
@@ -100,10 +111,8 @@ def epe_nas(probe: Probe) -> float:
         ConfigurationError: targets are not classes.
     """
     targets = probe.targets
-    if targets.dim() != 1 or targets.is_floating_point():
-        raise ConfigurationError(
-            "epe_nas compares classes, and the targets of this task are no classes; use another proxy"
-        )
+    if not are_classes(targets):
+        raise ConfigurationError(NO_CLASSES)
     if not _varies(probe.jacobian):
         return math.nan
     classes = torch.unique(targets)
@@ -116,6 +125,14 @@ def epe_nas(probe: Probe) -> float:
     if not many:
         return sum(abs(value) for value in sums)
     return sum(abs(one - other) for one in sums for other in sums) / len(sums)
+
+
+NO_CLASSES = "epe_nas compares classes, and the targets of this task are no classes; use another proxy, such as jacov"
+
+
+def are_classes(targets: Tensor) -> bool:
+    """Whether the targets of a batch are one class for each input."""
+    return targets.dim() == 1 and not targets.is_floating_point()
 
 
 def zen(probe: Probe) -> float:
@@ -148,7 +165,7 @@ def zen(probe: Probe) -> float:
         for weight in Probe(network, probe.inputs).weights:
             weight.normal_()
         for module in network.modules():
-            if isinstance(module, NORMALISATION):
+            if isinstance(module, BATCH_NORMALISATION):
                 module.register_forward_pre_hook(follow)
         first = torch.randn_like(probe.inputs)
         before = _features(network, first)

@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from automl_nas.errors import ConfigurationError
 
@@ -19,7 +20,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """The layers whose weights proxies look at, as in Abdelfattah et al. 2021; biases and normalisation are left out."""
 
-NORMALISATION = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMALISATION = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+"""Layers that divide by what they measure, with their subclasses. `_NormBase` are batch and instance normalisation."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,11 @@ class Probe:
         """The gradients of the loss, computed once."""
         activations: list[Tensor] = []
         filters: list[int] = []
+        channels: list[int] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             activations.append(output)
+            channels.append(-1 if isinstance(module, nn.Linear) else 1)
             weight = module.weight
             filters.append(weight[0].numel() if isinstance(weight, Tensor) else 0)
 
@@ -97,9 +103,10 @@ class Probe:
         gradients = _complete(derivatives[: len(self.weights)], self.weights)
         slopes = _complete(derivatives[len(self.weights) :], activations)
         saliences = []
-        for activation, slope in zip(activations, slopes, strict=True):
-            product = (activation * slope).detach()
-            # Axis 1 has the channels of a convolution; those of a linear layer are the last axis.
+        for activation, slope, axis in zip(activations, slopes, channels, strict=True):
+            # Axis 1 has the channels of a convolution; those of a linear layer are the last axis. The others but the
+            # first are positions.
+            product = (activation * slope).detach().movedim(axis, 1)
             saliences.append(product.flatten(2).sum(2) if product.dim() > 2 else product)
         return LossPass(gradients, saliences, filters)
 

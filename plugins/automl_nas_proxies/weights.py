@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
+from automl_nas.space import run_on_example
 from automl_nas_proxies.probe import NORMALISATION, WEIGHTED, Probe
+from automl_nas_proxies.tokens import look_up
 
 
 def plain(probe: Probe) -> float:
@@ -53,13 +59,15 @@ def grasp(probe: Probe) -> float:
     the largest value reduces the norm of the gradient least.
     """
     weights = probe.weights
-    gradients = torch.autograd.grad(probe.loss(), weights, create_graph=True, allow_unused=True)
-    pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None and g.requires_grad]
-    if not pairs:
-        return 0.0
-    # The gradient of g . stop(g) is H g.
-    inner = sum((g * g.detach()).sum() for _, g in pairs)
-    products = torch.autograd.grad(inner, [w for w, _ in pairs], allow_unused=True)  # type: ignore[arg-type]
+    # The fused kernels of attention have no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        gradients = torch.autograd.grad(probe.loss(), weights, create_graph=True, allow_unused=True)
+        pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None and g.requires_grad]
+        if not pairs:
+            return 0.0
+        # The gradient of g . stop(g) is H g.
+        inner = sum((g * g.detach()).sum() for _, g in pairs)
+        products = torch.autograd.grad(inner, [w for w, _ in pairs], allow_unused=True)  # type: ignore[arg-type]
     return -sum(
         float((w.detach() * p).double().sum()) for (w, _), p in zip(pairs, products, strict=True) if p is not None
     )
@@ -85,8 +93,19 @@ def synflow(probe: Probe) -> float:
     """Return ``log(1 + sum_i theta_i dR/dtheta_i)``, where R is the sum of the outputs for an input of ones.
 
     Synaptic flow: Tanaka et al. 2020, arXiv 2006.05467, equation 2 and section 5, without data. All weights and biases
-    are replaced by their absolute values, batch normalisation by the identity. Everything is float64, since R is a
-    product over the depth; the logarithm has the same order, and a network that passes nothing on has 0.
+    are replaced by their absolute values. Everything is float64, since R is a product over the depth; the logarithm has
+    the same order, and a network that passes nothing on has 0.
+
+    Normalisation becomes the identity, whatever its kind: it would divide by the flow that the score measures. That
+    are the layers in `NORMALISATION`, their subclasses, and the functions in `NORMALISING`, which modules of other
+    classes call. A module that normalises by arithmetic of its own is not recognised. A softmax normalises, too: the
+    weights of attention are taken as constants, through which nothing flows. Without normalisation before it, scores
+    of attention grow with the square of the flow, and rounding errors of their derivatives would overflow.
+
+    Of a network that takes tokens, the vectors are the input of ones: tables that look the inputs up return ones.
+
+    Raises:
+        ConfigurationError: the network takes tokens, and no table looks them up.
     """
     network = copy.deepcopy(probe.network).double()
     for module in network.modules():
@@ -96,13 +115,60 @@ def synflow(probe: Probe) -> float:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.abs_()
-    inputs = torch.ones_like(probe.inputs[:1], dtype=torch.float64)
     layers = [module for module in network.modules() if isinstance(module, WEIGHTED)]
     weights = list({id(layer.weight): layer.weight for layer in layers}.values())
-    outputs: Tensor = network(inputs)
+
+    def run(inputs: Tensor) -> Tensor:
+        with _Flow():
+            return look_up(network, inputs, ones=True)[0]
+
+    if probe.inputs.is_floating_point():
+        # A cost does not know whether the space's inputs are tokens; the network then refuses floating ones.
+        outputs = run_on_example(run, torch.ones_like(probe.inputs[:1], dtype=torch.float64))
+    else:
+        outputs = run(torch.zeros_like(probe.inputs[:1]))
+    if not outputs.requires_grad:
+        return 0.0
     gradients = torch.autograd.grad(outputs.sum(), weights, allow_unused=True)
     total = sum(float((w.detach() * g).abs().sum()) for w, g in zip(weights, gradients, strict=True) if g is not None)
     return math.log1p(total)
+
+
+NORMALISING = frozenset(
+    {
+        F.batch_norm,
+        F.instance_norm,
+        F.layer_norm,
+        F.group_norm,
+        F.rms_norm,
+        F.local_response_norm,
+        torch.batch_norm,
+        torch.instance_norm,
+        torch.layer_norm,
+        torch.group_norm,
+        torch.rms_norm,
+    }
+)
+"""Functions that `synflow` replaces by the identity."""
+
+_SOFTMAX = frozenset({F.softmax, torch.softmax, Tensor.softmax})
+_ATTENTION = frozenset({F.scaled_dot_product_attention, F.multi_head_attention_forward})
+
+
+@final
+class _Flow(TorchFunctionMode):
+    """Functions in `NORMALISING` return their input, and the weights of attention are constants."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in NORMALISING:
+            return args[0] if args else kwargs["input"]
+        if func in _ATTENTION:
+            # Queries and keys are the first two arguments of both.
+            args = tuple(arg.detach() if position < 2 else arg for position, arg in enumerate(args))
+            kwargs |= {name: kwargs[name].detach() for name in ("query", "key") if name in kwargs}
+        outputs = func(*args, **kwargs)
+        return outputs.detach() if func in _SOFTMAX else outputs
 
 
 def _pairs(probe: Probe) -> list[tuple[Tensor, Tensor]]:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import math
 import random
-from typing import ClassVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from automl_nas import TensorTask, search
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel
-from automl_nas.evaluation.evaluator import Evaluator, Request
+from automl_nas.evaluation.evaluator import Evaluator, Request, State
 from automl_nas.evaluation.runtime import Runtime
 from automl_nas.evaluation.task import Task
+from automl_nas.space import ModuleSpace, OneOf
 from automl_nas.space.space import SearchSpace
 from automl_nas.testing.costs import CostModelContract
 from automl_nas.testing.evaluators import EvaluatorContract
 from automl_nas.testing.toys import ToySpace, ToyTask
 from automl_nas_proxies.cost import ZeroCostScore
 from automl_nas_proxies.evaluator import ZeroCost
-from automl_nas_proxies.measuring import PROXIES
+from automl_nas_proxies.measuring import PROXIES, first_batch
 from automl_nas_proxies.outputs import epe_nas, jacov, nwot, zen
 from automl_nas_proxies.probe import Probe
 from automl_nas_proxies.weights import fisher, grad_norm, grasp, l2_norm, plain, snip, synflow
@@ -82,6 +86,203 @@ def test_synflow_is_the_sum_over_layers_of_the_product_of_absolute_weights() -> 
     value = synflow(Probe(network, torch.from_numpy(X)))
     assert value == pytest.approx(math.log1p(2 * (np.array([[2.0, 1.0]]) @ np.abs(W)).sum()))
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+class ByFunction(nn.Module):
+    """Layer normalisation by the function of torch, in a class that is no layer of torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.layer_norm(x, x.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: nn.BatchNorm1d(8),
+        lambda: nn.LayerNorm((8, 16)),
+        lambda: nn.GroupNorm(2, 8),
+        lambda: nn.InstanceNorm1d(8, affine=True),
+        lambda: nn.RMSNorm((8, 16)),
+        lambda: nn.LocalResponseNorm(2),
+        lambda: ByFunction(),
+    ],
+    ids=["batch", "layer", "group", "instance", "rms", "local", "function"],
+)
+def test_synflow_is_that_of_the_network_without_normalisation(norm: Callable[[], nn.Module]) -> None:
+    """The same weights with nothing between the layers: equal, and so more blocks have more flow."""
+
+    def chain(blocks: int, between: Callable[[], nn.Module]) -> nn.Module:
+        torch.manual_seed(0)
+        parts = [nn.Conv1d(3, 8, 3, padding=1)]
+        parts += [nn.Sequential(between(), nn.Conv1d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(blocks)]
+        return nn.Sequential(*parts, between(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 4))
+
+    values = [synflow(Probe(chain(blocks, norm), torch.zeros(2, 3, 16))) for blocks in (1, 2, 4)]
+    bare = [synflow(Probe(chain(blocks, nn.Identity), torch.zeros(2, 3, 16))) for blocks in (1, 2, 4)]
+    assert values == pytest.approx(bare)
+    assert values == sorted(values)
+
+
+def test_synflow_of_networks_of_the_spaces_ignores_the_scales_of_their_normalisation() -> None:
+    """Scales of 2 and shifts of 3 change nothing where normalisation is left out, wrapped or not."""
+    from automl_nas_spaces.convnext import convnext
+    from automl_nas_spaces.sequences import signal_cnn
+    from automl_nas_spaces.vit import vit
+
+    spaces = (
+        signal_cnn(input_shape=(2, 16), widths=(4,), repeats=(1,), strides=(2,)),
+        convnext(input_shape=(3, 32, 32), num_classes=2),
+        vit(input_shape=(3, 16, 16), patch=8, embeddings=(32,), heads=(2,), ratios=(2.0,), depth=(2, 3), head_width=16),
+    )
+    for space in spaces:
+        torch.manual_seed(0)
+        network = space.build(space.sample(random.Random(1)))
+        inputs = torch.zeros(1, *space.input_shape)
+        before = synflow(Probe(network, inputs))
+        changed = 0
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._NormBase):
+                    module.weight.fill_(2.0)
+                    module.bias.fill_(3.0)
+                    changed += 1
+        assert changed
+        assert synflow(Probe(network, inputs)) == before
+
+
+@pytest.mark.parametrize("kind", ["softmax", "function", "module"])
+def test_synflow_of_attention_is_that_of_its_values(kind: str) -> None:
+    """Positions of ones are equal, so their mean is any of them: R = n 1'|P||V|1, for each of V and P.
+
+    Queries and keys pass nothing on, however large their weights are. The packed projection of a
+    ``nn.MultiheadAttention`` is no linear layer of its own, so only P counts there.
+    """
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.MultiheadAttention(3, 1, bias=False, batch_first=True)
+            self.query, self.key, self.value = (nn.Linear(3, 3, bias=False) for _ in range(3))
+            with torch.no_grad():
+                self.layer.in_proj_weight[:6] *= 1e15
+                for mine, part in zip(
+                    (self.query, self.key, self.value), self.layer.in_proj_weight.chunk(3), strict=True
+                ):
+                    mine.weight.copy_(part)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if kind == "module":
+                outputs: Tensor = self.layer(x, x, x)[0]
+                return outputs
+            query, key, value = self.query(x), self.key(x), self.value(x)
+            if kind == "softmax":
+                mixed = (query @ key.transpose(1, 2)).softmax(-1) @ value
+            else:
+                mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+            outputs = self.layer.out_proj(mixed)
+            return outputs
+
+    network = Attention()
+    project, values = (layer.weight.detach().double().abs() for layer in (network.layer.out_proj, network.value))
+    flow = 5 * float((project @ values).sum())
+    value = synflow(Probe(network, torch.zeros(1, 5, 3)))
+    assert value == pytest.approx(math.log1p(flow * (1 if kind == "module" else 2)))
+
+
+class Classifier(nn.Module):
+    """Tokens -> vectors -> a hidden layer for each position -> the mean -> outputs; without a table for vectors."""
+
+    def __init__(self, vocabulary: int | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.table = nn.Identity() if vocabulary is None else nn.Embedding(vocabulary, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.last(torch.relu(self.hidden(self.table(x))).mean(1))
+        return outputs
+
+
+class OneHot(nn.Module):
+    """Tokens without a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(5, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        outputs: Tensor = self.last(nn.functional.one_hot(tokens, 5).float().mean(1))
+        return outputs
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_synflow_of_tokens_is_that_of_vectors_of_ones(dtype: torch.dtype) -> None:
+    """Behind the table the network is one of vectors. A cost does not know of tokens: its inputs are floating."""
+    value = synflow(Probe(Classifier(7), torch.zeros(2, 6, dtype=dtype)))
+    assert value == synflow(Probe(Classifier(None), torch.zeros(2, 6, 3)))
+    with pytest.raises(ConfigurationError, match=r"no nn\.Embedding or nn\.EmbeddingBag reads them"):
+        synflow(Probe(OneHot(), torch.zeros(2, 6, dtype=dtype)))
+
+
+@pytest.mark.parametrize("positions", [(5,), (2, 3)])
+def test_fisher_of_a_linear_layer_at_each_position_is_that_of_a_convolution(positions: tuple[int, ...]) -> None:
+    """A convolution with kernel 1 is the same layer; and written out: sums over positions of activation times slope."""
+
+    class Pooled(nn.Module):
+        def __init__(self, layer: nn.Module, last: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.last = layer, last
+
+        def forward(self, x: Tensor) -> Tensor:
+            if isinstance(self.layer, nn.Linear):
+                hidden = self.layer(x).flatten(1, -2).relu().mean(1)
+            else:
+                hidden = self.layer(x.movedim(-1, 1)).flatten(2).relu().mean(2)
+            outputs: Tensor = self.last(hidden)
+            return outputs
+
+    torch.manual_seed(0)
+    layer, last = nn.Linear(4, 6).double(), nn.Linear(6, 3).double()
+    convolution = (nn.Conv1d if len(positions) == 1 else nn.Conv2d)(4, 6, 1).double()
+    with torch.no_grad():
+        convolution.weight.copy_(layer.weight.view_as(convolution.weight))
+        convolution.bias.copy_(layer.bias)  # type: ignore[union-attr]
+    inputs, targets = torch.randn(8, *positions, 4, dtype=torch.float64), torch.arange(8) % 3
+    loss = nn.functional.cross_entropy
+    value = fisher(Probe(Pooled(layer, last), inputs, targets, loss))
+    assert value == pytest.approx(fisher(Probe(Pooled(convolution, last), inputs, targets, loss)))
+    a = layer(inputs).flatten(1, -2).detach().numpy()
+    outputs = last(layer(inputs).flatten(1, -2).relu().mean(1)).detach()
+    slope = (outputs.softmax(1) - torch.eye(3)[targets]).numpy() / 8
+    hidden = np.einsum("nk,kc,nxc->nxc", slope, last.weight.detach().numpy(), (a > 0) / a.shape[1])
+    expected = 4 * 0.5 * ((a * hidden).sum(1) ** 2).mean(0).sum()
+    expected += 6 * 0.5 * ((outputs.numpy() * slope) ** 2).mean(0).sum()
+    assert value == pytest.approx(expected)
+
+
+def test_grasp_of_attention_by_the_function_is_that_of_attention_written_out() -> None:
+    class Attention(nn.Module):
+        def __init__(self, fused: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.packed, self.last = nn.Linear(4, 12), nn.Linear(4, 3)
+            self.fused = fused
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, key, value = self.packed(x).unsqueeze(1).chunk(3, -1)
+            if self.fused:
+                mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+            else:
+                mixed = (query @ key.transpose(-2, -1) / 2).softmax(-1) @ value
+            outputs: Tensor = self.last(mixed.squeeze(1).mean(1))
+            return outputs
+
+    inputs, targets = torch.randn(8, 5, 4), torch.arange(8) % 3
+    fused, written = (
+        grasp(Probe(Attention(each), inputs, targets, nn.functional.cross_entropy)) for each in (True, False)
+    )
+    assert fused == pytest.approx(written, rel=1e-4)
 
 
 @pytest.mark.parametrize("function", [False, True])
@@ -221,8 +422,6 @@ def test_settings_out_of_range(settings: dict[str, object], message: str) -> Non
 
 
 def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
-    with pytest.raises(ConfigurationError, match="no activation of the ReLU kind"):
-        nwot(probe)
     with pytest.raises(ConfigurationError, match="the targets of this task are no classes"):
         epe_nas(probe)
     with pytest.raises(ConfigurationError, match="needs targets"):
@@ -232,6 +431,109 @@ def test_proxies_that_do_not_fit_say_so(probe: Probe) -> None:
         jacov(tokens)
     with pytest.raises(ConfigurationError, match="inputs of this task are integers"):
         zen(tokens)
-    evaluator = ZeroCost(ToySpace(), ToyTask(), RUNTIME, proxies=("snip",), images=10**6)
     with pytest.raises(ConfigurationError, match="fewer than 1000000"):
-        next(iter(evaluator.evaluate([Request(0, ToySpace().sample(random.Random(0)), seed=0)])))
+        ZeroCost(ToySpace(), ToyTask(), RUNTIME, proxies=("snip",), images=10**6)
+    with pytest.raises(ConfigurationError, match="fewer than 1000000"):
+        first_batch(ToyTask(), 10**6, 0)
+
+
+def test_nwot_without_units_is_the_least_score(probe: Probe) -> None:
+    """With no units K is zero: its determinant is 0. As a cost, where no value is negative, that is 0."""
+    from automl_nas_spaces.mlp import mlp
+
+    assert nwot(probe) == -math.inf
+    settings: dict[str, Any] = {"input_shape": (5,), "num_classes": 1, "width": (8,), "hidden_widths": (8, 16)}
+    space = mlp(**settings, activations=("relu", "tanh"), blocks=2, min_blocks=2)
+    names = {name: space.sample(random.Random(0)).replace({"activation": name}) for name in ("relu", "tanh")}
+    cost = ZeroCostScore(space, proxy="nwot", images=8)
+    assert cost.estimate(names["relu"]) > 0
+    assert cost.estimate(names["tanh"]) == 0
+    assert not cost.remarks(names["relu"])
+    assert "no activation of the ReLU kind" in cost.remarks(names["tanh"])[0]
+    evaluator = ZeroCost(space, TASKS["regression"](), RUNTIME, proxies=("nwot",), images=8)
+    relu, tanh = evaluator.evaluate([Request(0, names["relu"], seed=0), Request(1, names["tanh"], seed=0)])
+    assert relu.metrics["nwot"] > 0
+    assert tanh.state is State.FAILED
+    assert "no activation of the ReLU kind" in tanh.error
+    with pytest.raises(ConfigurationError, match="proxy: none of 20 random networks"):
+        ZeroCostScore(mlp(**settings, activations=("tanh",)), proxy="nwot")
+
+
+class Codes(nn.Module):
+    """Each of four tokens has a unit of its own; the tokens that it sees are kept."""
+
+    seen: ClassVar[list[Tensor]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(4, 4)
+        with torch.no_grad():
+            self.table.weight.copy_(2 * torch.eye(4) - 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = torch.relu(self.table(tokens)).flatten(1)
+        self.seen.append(tokens)
+        return vectors
+
+
+def test_the_cost_nwot_of_tokens_is_that_of_random_tokens() -> None:
+    """Of four units per position, inputs with one token agree in four, those with two different ones in two."""
+
+    def space(network: Callable[[], nn.Module]) -> ModuleSpace:
+        return ModuleSpace(
+            lambda: nn.Sequential(OneOf({"a": nn.Identity(), "b": nn.Identity()}, name="x"), network()),
+            input_shape=(6,),
+        )
+
+    tokens = space(Codes)
+    cost = ZeroCostScore(tokens, proxy="nwot", images=8)
+    value = cost.estimate(tokens.sample(random.Random(0)))
+    drawn = Codes.seen[-1].numpy()
+    assert drawn.shape == (8, 6)
+    assert set(drawn.flat) == {0, 1, 2, 3}
+    kernel = 2 + 2 * (drawn[:, None] == drawn[None])
+    assert value == pytest.approx(np.linalg.slogdet(kernel.sum(2)).logabsdet)
+    for proxy in ("nwot", "synflow"):
+        with pytest.raises(ConfigurationError, match=r"^proxy: .* no nn\.Embedding or nn\.EmbeddingBag"):
+            ZeroCostScore(space(OneHot), proxy=proxy)  # type: ignore[arg-type]
+
+
+def _regression() -> TensorTask:
+    inputs = np.random.default_rng(0).normal(size=(80, 5)).astype("f4")
+    return TensorTask(inputs, inputs[:, :1] * 2, loss="mse", batch_size=16)
+
+
+def _tokens() -> TensorTask:
+    tokens = np.random.default_rng(0).integers(0, 20, size=(80, 12))
+    return TensorTask(tokens, np.arange(80) % 3, batch_size=16)
+
+
+TASKS = {"regression": _regression, "tokens": _tokens}
+MLP = {"name": "mlp", "input_shape": [5], "num_classes": 1, "width": [8], "hidden_widths": [8, 16]}
+TOKEN_CNN = {"name": "token_cnn", "num_classes": 3, "vocabulary": 20, "widths": [8], "repeats": [1], "strides": [1]}
+
+
+@pytest.mark.parametrize(
+    ("task", "space", "settings", "message"),
+    [
+        ("regression", MLP, {"proxies": ["snip"], "images": 500}, r"evaluator\.images: .*fewer than 500"),
+        ("regression", MLP, {"proxies": ["snip", "epe_nas"], "images": 8}, r"proxies\[1\]: epe_nas compares classes"),
+        ("tokens", TOKEN_CNN, {"proxies": ["jacov"], "images": 8}, r"proxies\[0\]: jacov needs inputs that can"),
+        ("tokens", TOKEN_CNN, {"proxies": ["snip", "zen"], "images": 8}, r"proxies\[1\]: zen needs inputs that can"),
+    ],
+)
+def test_what_can_never_work_is_refused_before_the_run(
+    task: str, space: dict[str, object], settings: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    stage = {
+        "name": "search",
+        "strategy": "random",
+        "evaluator": {"name": "zero_cost", **settings},
+        "problem": {"objectives": {"snip": "maximize"}},
+        "budget": {"trials": 2},
+    }
+    out = tmp_path / "run"
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        search(task=TASKS[task](), space=space, problem={"costs": []}, stages=[stage], final=None, out=out)
+    assert caught.value.path.startswith("stages[0].evaluator.")
+    assert not out.exists()
