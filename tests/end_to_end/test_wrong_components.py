@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import automl_nas
-from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError
+from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError, SpaceError
 from automl_nas.evaluation import CostModel, Delivery, Evaluator, Exporter, Outcome, Request
 from automl_nas.plugin import Observer, RunInfo
 from automl_nas.space import Architecture, SearchSpace
@@ -215,6 +215,28 @@ def test_a_cost_model_that_raises_or_returns_text(tmp_path: Path, how: str, call
     with pytest.raises(AutoMLNASError, match=rf"cost model .*{message}") as caught:
         automl_nas.search(raw, out=tmp_path / "run")
     assert "].strategy: the cost model" not in str(caught.value), "the strategy did not raise"
+
+
+class Elsewhere(Asks):
+    """Proposes an architecture that is not of the space."""
+
+    def __init__(self, space: SearchSpace, *, changes: dict[str, int]) -> None:
+        super().__init__(space)
+        self._changes = changes
+
+    def ask(self, n: int) -> list[Proposal]:
+        return [Proposal(proposal.architecture.replace(self._changes)) for proposal in super().ask(n)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"zz": 1}, "the space has no decision 'zz'"), ({"d0": 7}, "'d0': 7 is not an option")]
+)
+def test_an_architecture_of_another_space_names_who_proposed_it(
+    tmp_path: Path, changes: dict[str, int], reason: str
+) -> None:
+    raw = config(ToySpace(), {"name": Elsewhere, "changes": changes}, ToyEvaluator)
+    with pytest.raises(SpaceError, match=rf"strategy '.*Elsewhere' of the stage 'search' proposed trial 0 .*{reason}"):
+        automl_nas.search(raw, out=tmp_path / "run")
 
 
 class Exports(Exporter):
