@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from automl_nas.errors import AutoMLNASError, PluginError, RunFailedError
@@ -80,12 +80,25 @@ def _description(cls: type, kind: str, registry: Registry) -> str:
     return f"the {KINDS[kind].noun} {cls.__qualname__} (module {cls.__module__})"
 
 
+def _owner(frame: FrameType) -> object:
+    """Return the object, or the class, whose method a frame runs; None for a function."""
+    code, variables = frame.f_code, frame.f_locals
+    owner = variables.get("self", variables.get("cls"))
+    if owner is None and code.co_argcount:
+        # A method may call its first argument otherwise; a function that receives a component is not its method.
+        first = variables.get(code.co_varnames[0])
+        classes = (first if isinstance(first, type) else type(first)).__mro__
+        if any(code.co_qualname == f"{cls.__qualname__}.{code.co_name}" for cls in classes):
+            owner = first
+    return owner
+
+
 def _innermost_component(traceback: TracebackType | None, registry: Registry) -> tuple[str, str, str]:
     """Return the innermost component of a traceback: its description, its noun, its line; empty without a component."""
     name = noun = line = ""
     while traceback is not None:
         frame = traceback.tb_frame
-        owner = frame.f_locals.get("self", frame.f_locals.get("cls"))
+        owner = _owner(frame)
         cls = owner if isinstance(owner, type) else type(owner)
         kind = kind_of(cls)
         if kind is not None and not cls.__module__.startswith(_CORE):

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
+from torch import nn
 
 import automl_nas
-from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError
-from automl_nas.evaluation import CostModel, Delivery, Evaluator, Exporter, Outcome, Request
+from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError, SpaceError
+from automl_nas.evaluation import (
+    CostModel,
+    Delivery,
+    Earlier,
+    Evaluator,
+    Exporter,
+    MeasuredCost,
+    Outcome,
+    Predictor,
+    Pruner,
+    Request,
+    Runtime,
+)
+from automl_nas.evaluation.training.fit import score
 from automl_nas.plugin import Observer, RunInfo
+from automl_nas.run.final.measured_limits import CostLimit, MeasuredLimits
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import AskTellStrategy, Proposal, Trial
+from automl_nas.strategy.problem import parse_constraint
 from automl_nas.streams import stream
 from automl_nas.testing import ToyEvaluator, ToySpace, ToyTask
 
@@ -215,6 +233,115 @@ def test_a_cost_model_that_raises_or_returns_text(tmp_path: Path, how: str, call
     with pytest.raises(AutoMLNASError, match=rf"cost model .*{message}") as caught:
         automl_nas.search(raw, out=tmp_path / "run")
     assert "].strategy: the cost model" not in str(caught.value), "the strategy did not raise"
+
+
+class Elsewhere(Asks):
+    """Proposes an architecture that is not of the space."""
+
+    def __init__(self, space: SearchSpace, *, changes: dict[str, int]) -> None:
+        super().__init__(space)
+        self._changes = changes
+
+    def ask(self, n: int) -> list[Proposal]:
+        return [Proposal(proposal.architecture.replace(self._changes)) for proposal in super().ask(n)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"zz": 1}, "the space has no decision 'zz'"), ({"d0": 7}, "'d0': 7 is not an option")]
+)
+def test_an_architecture_of_another_space_names_who_proposed_it(
+    tmp_path: Path, changes: dict[str, int], reason: str
+) -> None:
+    raw = config(ToySpace(), {"name": Elsewhere, "changes": changes}, ToyEvaluator)
+    with pytest.raises(SpaceError, match=rf"strategy '.*Elsewhere' of the stage 'search' proposed trial 0 .*{reason}"):
+        automl_nas.search(raw, out=tmp_path / "run")
+
+
+class BreaksDown(CostModel):
+    """Returns something else than numbers by modules. Its methods call their object otherwise than self."""
+
+    metric, unit = "price", "euros"
+
+    def __init__(this, space: SearchSpace, *, what: str) -> None:  # noqa: N805
+        this.what = what
+
+    def breakdown(this, architecture: Architecture) -> Any:  # noqa: N805
+        if this.what == "error":
+            return 1 / 0
+        return {"none": None, "number": 3.0, "text": {"x": "1"}}[this.what]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("none", r"^BreaksDown\.breakdown returned None, a NoneType; it must return \{module path: number\}"),
+        ("number", r"^BreaksDown\.breakdown returned 3\.0, a float; it must return"),
+        ("text", r"^BreaksDown\.breakdown returned for 'x' '1', no number but a str; it must return"),
+        ("error", rf"the cost model BreaksDown .* ZeroDivisionError: division by zero \({re.escape(__file__)}, line"),
+    ],
+)
+def test_a_breakdown_that_is_none(tmp_path: Path, what: str, message: str) -> None:
+    raw = config(ToySpace(), Asks, ToyEvaluator)
+    raw["problem"]["costs"] = {"price": {"name": BreaksDown, "what": what}}
+    with pytest.raises(PluginError, match=message):
+        automl_nas.search(raw, out=tmp_path / "run")
+
+
+class NoDecisions(ToySpace):
+    """Forgets to return."""
+
+    @property
+    def decisions(self) -> Any:
+        """Nothing."""
+
+
+class NoScore(ToyTask):
+    """Forgets to return."""
+
+    def score(self, model: Predictor, split: str) -> Any:
+        super().score(model, split)
+
+
+class NoJudge(Pruner):
+    """Forgets to return."""
+
+    def judge(self, earlier: Earlier) -> Any:
+        """Nothing."""
+
+
+def test_a_space_whose_decisions_are_none(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"^space: NoDecisions\.decisions is None, a NoneType; it must be \{name"):
+        automl_nas.search(config(NoDecisions, Asks, ToyEvaluator), out=tmp_path / "run")
+
+
+def test_a_task_whose_score_is_none() -> None:
+    task = NoScore(train=32, search=16, test=16)
+    network = ToySpace().build(ToySpace().sample(stream(0, "one")))
+    with pytest.raises(PluginError, match=r"NoScore scored the split 'search' as None, a NoneType; score must return"):
+        score(network, task, Runtime(), "search")
+
+
+def test_a_pruner_that_returns_no_judge(tmp_path: Path) -> None:
+    raw = config(ToySpace(), Asks, ToyEvaluator)
+    raw["stages"][0]["pruner"] = NoJudge
+    automl_nas.search(raw, out=tmp_path / "run")
+    trials = (tmp_path / "run" / "trials.jsonl").read_text()
+    assert "NoJudge.judge returned None, a NoneType; it must return a Judge" in trials
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"), [(None, "returned None, a NoneType; it must"), ([], "returned 0 measurements for 1; it")]
+)
+def test_a_cost_that_returns_no_measurements(returned: Any, message: str) -> None:
+    model = create_autospec(MeasuredCost, instance=True)
+    model.measure.return_value = model.measure_files.return_value = returned
+    model.exported_suffix = ".onnx"
+    limit = CostLimit(parse_constraint("ms", "<= 1"), "ms", model)
+    limits = MeasuredLimits([limit], [{"ms": 0.5}], 1)
+    with pytest.raises(PluginError, match=rf"\.measure {message}"):
+        limits.measure([0], [nn.Identity()], (1,))
+    with pytest.raises(PluginError, match=rf"\.measure_files {message}"):
+        limits.check(0, {"ms": 0.5}, [Path("network.onnx")])
 
 
 class Exports(Exporter):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from automl_nas.evaluation.costs.additivity import corner, verification_points
-from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.model import CostModel, checked_breakdown
 from automl_nas.space.architecture import Architecture, Value
 from automl_nas.space.decisions import Decision, Subset
 from automl_nas.space.space import SearchSpace
@@ -103,7 +103,7 @@ class ModuleCosts:
         return sum(sums.values())
 
     def _breakdown(self, architecture: Architecture) -> dict[str, int]:
-        breakdown = self._model.breakdown(architecture)
+        breakdown = checked_breakdown(self._model, architecture)
         whole = {module: int(value) for module, value in breakdown.items() if value >= 0 and value == value // 1}
         if len(whole) != len(breakdown):
             raise NotLocalError(f"a cost of {architecture.key} is not a whole number of at least 0")

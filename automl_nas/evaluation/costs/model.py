@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from automl_nas.errors import SpaceError
+from automl_nas.errors import PluginError, SpaceError
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.space.architecture import Architecture
 
@@ -49,8 +49,11 @@ class CostModel(ABC):
 
         A cost is at least 0. Infinity means that the network does not run where the cost is measured; it violates every
         limit.
+
+        Raises:
+            PluginError: `breakdown` does not return numbers by module paths.
         """
-        return sum(self.breakdown(architecture).values())
+        return sum(checked_breakdown(self, architecture).values())
 
     def listing(self) -> tuple[Sequence[Architecture], float] | None:
         """Return the architectures that have a cost of their own, and the cost of all others; None (default): all have.
@@ -66,6 +69,28 @@ class CostModel(ABC):
         For example the convention by which it is counted, what is not counted, how it was measured, its uncertainty.
         """
         return ()
+
+
+def checked_breakdown(model: CostModel, architecture: Architecture) -> Mapping[str, float]:
+    """Return the breakdown of a cost model.
+
+    Args:
+        model: the cost model.
+        architecture: of the network.
+
+    Raises:
+        PluginError: the model returns no mapping, or one with a value that is not a number.
+    """
+    costs: object = model.breakdown(architecture)
+    wrong = f"{type(model).__name__}.breakdown returned"
+    if not isinstance(costs, Mapping):
+        raise PluginError(f"{wrong} {costs!r}, a {type(costs).__name__}; it must return {{module path: number}}")
+    for path, value in costs.items():
+        try:
+            plain_number(value)
+        except TypeError as error:
+            raise PluginError(f"{wrong} for {path!r} {error}; it must return {{module path: number}}") from None
+    return costs
 
 
 def checked_cost(cost: object, name: str, model: CostModel, architecture: Architecture) -> int | float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from automl_nas.errors import PluginError
 from automl_nas.evaluation.costs.additivity import NotAdditiveError, checked_estimate, corner
 from automl_nas.evaluation.costs.by_module import ModuleCosts, NotLocalError
-from automl_nas.evaluation.costs.model import CostModel
+from automl_nas.evaluation.costs.model import CostModel, checked_breakdown
 from automl_nas.evaluation.costs.pairwise import architecture_at, pairwise_costs
 from automl_nas.evaluation.costs.table import CostTable
 from automl_nas.space.architecture import Architecture
@@ -177,7 +177,7 @@ class TabulatedCost(CostModel):
 
     def breakdown(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the breakdown of the model: module path -> value."""
-        return self._model.breakdown(architecture)
+        return checked_breakdown(self._model, architecture)
 
     def listing(self) -> tuple[Sequence[Architecture], float] | None:
         """Return the listing of the model."""

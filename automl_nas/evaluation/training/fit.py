@@ -369,7 +369,7 @@ def score(network: nn.Module, task: Task, runtime: Runtime, split: str) -> dict[
     """Return the task's metrics of a network over a split; the network is in evaluation mode afterwards.
 
     Raises:
-        PluginError: a metric is not a number.
+        PluginError: the task returns no mapping, or a metric is not a number.
     """
     return score_outputs(runtime.predictor(network), task, runtime, split)
 
@@ -378,7 +378,7 @@ def score_outputs(predict: Predictor, task: Task, runtime: Runtime, split: str) 
     """Return the task's metrics of the outputs that a function returns for the inputs of a split.
 
     Raises:
-        PluginError: a metric is not a number.
+        PluginError: the task returns no mapping, or a metric is not a number.
     """
     metrics = _plain_metrics(task, split, runtime.resident(task).score(predict, split))
     return runtime.ranks.agree(metrics)  # devices may round differently, and all ranks must decide alike
@@ -405,7 +405,12 @@ def report(network: nn.Module, task: Task, runtime: Runtime, split: str) -> Task
     return TaskReport(metrics, intervals, details, tuple(map(str, report.warnings)))
 
 
-def _plain_metrics(task: Task, split: str, values: Mapping[str, float]) -> dict[str, float]:
+def _plain_metrics(task: Task, split: str, values: object) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        raise PluginError(
+            f"the task {type(task).__name__} scored the split '{split}' as {values!r:.300}, a {type(values).__name__}; "
+            "score must return {metric: number}"
+        )
     metrics: dict[str, float] = {}
     for name, value in values.items():
         try:

@@ -42,7 +42,7 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
     Raises:
         ConfigurationError: the constructor refuses a value, or the space has no decisions.
         SpaceError: the values of several settings do not fit each other; the message starts with the path of the space.
-        PluginError: the constructed object is not a `SearchSpace`.
+        PluginError: the constructed object is not a `SearchSpace`, or its decisions are no mapping.
     """
     try:
         space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
@@ -50,7 +50,13 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
         raise SpaceError(f"{path}: {error}") from error
     if not isinstance(space, SearchSpace):
         raise PluginError(f"{path}: '{spec['name']}' made a {type(space).__name__}, which is not a SearchSpace")
-    if not space.decisions:
+    decisions: object = space.decisions
+    if not isinstance(decisions, Mapping):
+        raise PluginError(
+            f"{path}: {type(space).__name__}.decisions is {decisions!r:.300}, a {type(decisions).__name__}; it must be "
+            "{name: decision}"
+        )
+    if not decisions:
         raise ConfigurationError("the space has no decisions, so there is nothing to search", path=path)
     return space
 

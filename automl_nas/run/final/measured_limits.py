@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automl_nas.errors import PluginError
 from automl_nas.evaluation.costs.measured import MeasuredCost, Measurement
 from automl_nas.run.configuration.problem import SEARCHED
 from automl_nas.run.final.delivered import LimitCheck
@@ -108,7 +109,9 @@ class MeasuredLimits:
             self.measured[place] = {}
         for limit in self._measurable:
             assert limit.model is not None
-            for place, measurement in zip(places, limit.model.measure(networks, input_shape), strict=True):
+            measurements = limit.model.measure(networks, input_shape)
+            _check_measurements(measurements, len(places), limit.model, "measure")
+            for place, measurement in zip(places, measurements, strict=True):
                 self.measured[place][limit.constraint.metric] = measurement
 
     def corrections(self) -> dict[str, float]:
@@ -140,7 +143,10 @@ class MeasuredLimits:
         exported = None
         if limit.model is not None:
             measurable = [file for file in files if file.name.endswith(limit.model.exported_suffix)]
-            exported = limit.model.measure_files(measurable[:1])[0] if measurable else None
+            if measurable:
+                measurements = limit.model.measure_files(measurable[:1])
+                _check_measurements(measurements, 1, limit.model, "measure_files")
+                exported = measurements[0]
         excess = limit.excess(exported or measured, costs[name])
         return LimitCheck(
             cost=name,
@@ -188,3 +194,17 @@ class MeasuredLimits:
     def _excess(self, place: int) -> float:
         measurements = self.measured[place]
         return max(limit.excess(measurements[limit.constraint.metric], math.nan) for limit in self._measurable)
+
+
+def _check_measurements(measurements: object, count: int, model: MeasuredCost, method: str) -> None:
+    """Check what a method of a cost model returned.
+
+    Raises:
+        PluginError: it is not a list of as many measurements as there are networks or files.
+    """
+    wrong = f"{type(model).__name__}.{method} returned"
+    way_out = "it must return a list of Measurement, one for each network or file"
+    if not isinstance(measurements, Sequence) or not all(isinstance(each, Measurement) for each in measurements):
+        raise PluginError(f"{wrong} {measurements!r:.300}, a {type(measurements).__name__}; {way_out}")
+    if len(measurements) != count:
+        raise PluginError(f"{wrong} {len(measurements)} measurements for {count}; {way_out}")

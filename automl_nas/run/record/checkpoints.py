@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -93,6 +94,8 @@ def _load(path: Path, digest: str) -> Any:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # the digest is right, so somebody made the file: it may hold anything
         reason = (str(error).splitlines() or [""])[0][:200]
+        if isinstance(error, pickle.UnpicklingError):  # torch's text tells how to run the code in the file
+            reason = "it holds something else than tensors and plain values"
         raise DamagedError(f"checkpoint {path} cannot be read: {type(error).__name__}: {reason}") from error
 
 
@@ -106,16 +109,21 @@ def check_state(state: Mapping[str, Any], owner: str) -> None:
     Raises:
         PluginError: the state cannot be written, or not be read without executing code; names the entry.
     """
-    problem = _problem_of(state)
-    if problem is not None:
+    if not _can_be_held(state):
         place, value = _culprit(state, "state_dict()")
         raise PluginError(
-            f"{owner}: a checkpoint cannot hold {place}, a {type(value).__name__} ({problem}); keep tensors, numbers, "
-            "strings, None, and lists, tuples and dicts of them in the state"
+            f"{owner}: a checkpoint cannot hold {place}, a {_type_name(value)}; keep tensors, numbers, strings, None, "
+            "and lists, tuples and dicts of them in the state"
         )
 
 
-def _problem_of(state: Any) -> str | None:
+def _type_name(value: object) -> str:
+    # With its module: a float64 of NumPy is not a plain number.
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _can_be_held(state: Any) -> bool:
     import torch
 
     buffer = io.BytesIO()
@@ -123,9 +131,9 @@ def _problem_of(state: Any) -> str | None:
         torch.save(_without_data(state), buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
-    except Exception as error:
-        return str(error).splitlines()[0][:200]
-    return None
+    except Exception:
+        return False
+    return True
 
 
 def _without_data(value: Any) -> Any:
@@ -142,14 +150,17 @@ def _without_data(value: Any) -> Any:
 
 
 def _culprit(value: Any, place: str) -> tuple[str, Any]:
-    """Return the path and value of the innermost entry that cannot be written or read."""
+    """Return the path and value of the innermost entry, or key of an entry, that cannot be written or read."""
     if type(value) is dict:
+        for key in value:
+            if not _can_be_held(key):
+                return f"the key {key!r} of {place}", key
         entries = [(f"{place}[{key!r}]", item) for key, item in value.items()]
     elif type(value) in (list, tuple):
         entries = [(f"{place}[{number}]", item) for number, item in enumerate(value)]
     else:
         entries = []
     for path, item in entries:
-        if _problem_of(item) is not None:
+        if not _can_be_held(item):
             return _culprit(item, path)
     return place, value

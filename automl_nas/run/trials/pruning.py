@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
-from automl_nas.errors import Pruned
+from automl_nas.errors import PluginError, Pruned
 from automl_nas.evaluation.evaluator import Earlier, EarlierTrial, Evaluator, Outcome, Request, State
 from automl_nas.evaluation.pruner import Judge, Pruner
 from automl_nas.run.configuration.stages import StagePlan
@@ -146,7 +146,7 @@ class PrunedEvaluator(Evaluator):
                 if request.earlier is None:
                     yield request
                     continue
-                report = open_requests[request.number] = _JudgedReport(request, self._pruner.judge(request.earlier))
+                report = open_requests[request.number] = _JudgedReport(request, self._judge(request.earlier))
                 yield replace(request, report=report)
 
         try:
@@ -158,6 +158,15 @@ class PrunedEvaluator(Evaluator):
                 raise  # they share work, and each is repeated alone
             ((number, report),) = open_requests.items()
             yield self._noted(Outcome(number, state=State.PRUNED), report)
+
+    def _judge(self, earlier: Earlier) -> Judge:
+        judge: object = self._pruner.judge(earlier)
+        if not isinstance(judge, Judge):
+            raise PluginError(
+                f"{type(self._pruner).__name__}.judge returned {judge!r}, a {type(judge).__name__}; it must return a "
+                "Judge"
+            )
+        return judge
 
     def _noted(self, outcome: Outcome, report: _JudgedReport) -> Outcome:
         notes = dict(report.judge.notes)

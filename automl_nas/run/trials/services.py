@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, final
 
-from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, RunDirectoryError
+from automl_nas.errors import ConfigurationError, EvaluationError, PluginError, RunDirectoryError, SpaceError
 from automl_nas.evaluation.evaluator import Earlier, Outcome, State
 from automl_nas.evaluation.plain_number import plain_number
 from automl_nas.evaluation.ranks import SOLO, Ranks
@@ -233,12 +233,18 @@ class StageServices(Services):
         """Return a proposal with a valid architecture in canonical order, and a plain fidelity.
 
         Raises:
-            SpaceError: the architecture is not of the space.
+            SpaceError: the architecture is not of the space; names the strategy, the stage and the trial.
             PluginError: it is not a proposal, or its fidelity is not a finite number.
         """
         if not isinstance(proposal, Proposal) or not isinstance(proposal.architecture, Architecture):
             raise self._not_a_proposal(proposal)
-        architecture, fidelity = self._space.validate(proposal.architecture), proposal.fidelity
+        try:
+            architecture, fidelity = self._space.validate(proposal.architecture), proposal.fidelity
+        except SpaceError as error:
+            raise SpaceError(
+                f"{self._proposed(number)} an architecture that is not of the space: {error} "
+                f"({proposal.architecture!r:.300})"
+            ) from error
         if fidelity is not None and not (type(fidelity) in _NUMBERS and -math.inf < fidelity < math.inf):
             return Proposal(architecture, self._plain_fidelity(fidelity, number), proposal.info)
         if architecture is not proposal.architecture:  # a value or the order of the names is not canonical
@@ -267,9 +273,14 @@ class StageServices(Services):
             if math.isfinite(plain):
                 return plain
         raise PluginError(
-            f"the strategy '{self._settings.strategy['name']}' of the stage '{self._settings.name}' proposed trial "
-            f"{number} with the fidelity {fidelity!r}; a fidelity is a finite number, or None: the evaluator's default"
+            f"{self._proposed(number)} the fidelity {fidelity!r}; a fidelity is a finite number, or None: the "
+            "evaluator's default"
         )
+
+    def _proposed(self, number: int) -> str:
+        """Return the beginning of a message about a wrong proposal."""
+        strategy, stage = self._settings.strategy["name"], self._settings.name
+        return f"the strategy '{strategy}' of the stage '{stage}' proposed trial {number} with"
 
     def results(self, numbers: Sequence[int]) -> list[Trial]:
         """See `Services.results`."""

@@ -79,6 +79,18 @@ def attention(args: Sequence[Any], out: Tensor) -> Cost:
     return Cost(scores * (query.shape[-1] + value.shape[-1]), first + second)
 
 
+def bilinear(args: Sequence[Any], out: Tensor) -> Cost:
+    """Cost a bilinear layer, ``sum over i and j of weight[o, i, j] x[i] y[j]``, as the two products that torch makes.
+
+    For each sample and output x is multiplied with a matrix, and the result, which is written and read, with y.
+    """
+    x, weight, y = args[0], args[1], args[2]
+    between = out.numel() * y.shape[-1]
+    first = x.numel() + weight.numel() + between
+    second = between + y.numel() + out.numel()
+    return Cost(between * x.shape[-1] + between, first + second)
+
+
 def moved(args: Sequence[Any], out: Tensor) -> Cost:
     """Cost a pooling: its input is read, its output written, nothing is multiplied."""
     return Cost(0, args[0].numel() + out.numel())
@@ -96,6 +108,7 @@ _FORMULAS: dict[str, Formula] = {
     "addmv": added_product,
     "baddbmm": added_product,
     "addbmm": summed_product,
+    "_trilinear": bilinear,  # torch calls it for bilinear layers alone
     "_scaled_dot_product_flash_attention_for_cpu": attention,
     "_scaled_dot_product_flash_attention": attention,
     "_scaled_dot_product_efficient_attention": attention,

@@ -121,6 +121,13 @@ CLOSED_FORMS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], int]] = 
     ),
     "dilated, transposed": ((4, 5, 5), lambda: nn.ConvTranspose2d(4, 6, 3, dilation=2), 25 * 4 * 6 * 9),
     "dilated, depthwise, strided 3-d": ((2, 8, 8, 8), lambda: nn.Conv3d(2, 2, 3, 2, 2, 2, groups=2), 64 * 2 * 27),
+    # For each of the 5 outputs: 3 times a matrix of 3 x 4, then 4 times 4.
+    "bilinear": ((7,), lambda: Applied(lambda m, x: m.f(x[:, :3], x[:, 3:]), f=nn.Bilinear(3, 4, 5)), 5 * (12 + 4)),
+    "bilinear without bias on 3-d input": (
+        (6, 7),
+        lambda: Applied(lambda m, x: m.f(x[..., :3], x[..., 3:]), f=nn.Bilinear(3, 4, 5, bias=False)),
+        6 * 5 * (12 + 4),
+    ),
     "nothing that multiplies": (
         (4, 8, 8),
         lambda: nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.ChannelShuffle(2)),
@@ -214,6 +221,23 @@ def test_networks_that_do_not_run_on_meta(
     # The two devices unroll a recurrent layer in different ways: the same products in smaller or larger pieces.
     assert name in RECURRENT or MemoryAccess(space).estimate(ONLY) == MemoryAccess(plain).estimate(ONLY)
     assert Params(space).estimate(ONLY) == Params(plain).estimate(ONLY)
+
+
+def test_a_bilinear_layer_counts_as_its_two_products(wrap: Wrap) -> None:
+    """Also on the CPU, and as many multiply-adds as torch's own counter finds in the products that torch makes."""
+
+    def layer() -> nn.Module:
+        return Applied(lambda m, x: m.f(x[..., :3], x[..., 3:]), f=nn.Bilinear(3, 4, 5))
+
+    space, on_cpu = wrap((6, 7), layer), wrap((6, 7), looks_at_values(layer))
+    for each in (space, on_cpu):
+        assert Flops(each).estimate(ONLY) == 6 * (5 * 3 * 4 + 5 * 4)
+        # 6 samples: x and the weight are read, 5 * 4 numbers written; they and y are read, 5 numbers written.
+        assert MemoryAccess(each).estimate(ONLY) == (6 * 3 + 60 + 6 * 20) + (6 * 20 + 6 * 4 + 6 * 5)
+
+    with torch.profiler.profile(record_shapes=True, with_flops=True) as profile:
+        layer()(torch.ones(6, 7))
+    assert sum(event.flops for event in profile.events() if event.name == "aten::bmm") == 2 * 6 * (60 + 20)
 
 
 def test_attention_on_the_cpu_counts_as_on_meta(wrap: Wrap) -> None:
@@ -355,16 +379,9 @@ def test_an_operator_of_another_library_is_an_error_unless_ignored(wrap: Wrap, c
 
 
 def test_an_operator_of_torch_that_multiplies_unseen_is_an_error(wrap: Wrap) -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.f = nn.Bilinear(3, 4, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.f(x[:, :3], x[:, 3:])  # type: ignore[no-any-return]
-
-    with pytest.raises(SpaceError, match=r"aten::_trilinear, called in module 'f'"):
-        Flops(wrap((7,), Two)).estimate(ONLY)
+    distances = Applied(lambda m, x: torch.cdist(x, m.w), w=weight(4, 7))
+    with pytest.raises(SpaceError, match=r"aten::_cdist_forward, called in module '1'"):
+        Flops(wrap((5, 7), lambda: nn.Sequential(nn.ReLU(), distances))).estimate(ONLY)
 
 
 def test_operators_that_only_sound_like_products(wrap: Wrap) -> None:

@@ -107,7 +107,8 @@ def test_opening_a_prepared_file_executes_nothing(tmp_path: Path, monkeypatch: p
     content.rename(folder / f"00000000-{digest}.pt")
     warnings: list[str] = []
     assert newest(checkpoints, warnings.append) is None
-    assert "cannot be read: UnpicklingError" in warnings[0]
+    assert "cannot be read: UnpicklingError: it holds something else than tensors and plain values" in warnings[0]
+    assert "Weights only" not in warnings[0], "torch's text tells how to execute the code"
     assert not (tmp_path / "exploded").exists()
 
 
@@ -117,8 +118,18 @@ def test_opening_a_prepared_file_executes_nothing(tmp_path: Path, monkeypatch: p
 )
 def test_a_state_that_no_checkpoint_can_hold_is_refused_with_its_entry(entry: object, kind: str) -> None:
     state = {"weights": torch.randn(3), "history": [1, (2.0, {"best": entry})]}
-    with pytest.raises(PluginError, match=rf"^mine: .* state_dict\(\)\['history'\]\[1\]\[1\]\['best'\], a .*{kind} "):
+    with pytest.raises(
+        PluginError, match=rf"^mine: .* state_dict\(\)\['history'\]\[1\]\[1\]\['best'\], a \S*{kind}; keep"
+    ):
         check_state(state, "mine")
+
+
+@pytest.mark.parametrize("state", [{"best": {"order": object()}}, {"best": {Path("order"): 1}}])
+def test_what_a_state_cannot_hold_is_said_in_plain_words(state: dict[str, Any]) -> None:
+    with pytest.raises(PluginError, match=r"state_dict\(\)\['best'\].*, a \S+; keep tensors, numbers") as caught:
+        check_state(state, "mine")
+    assert "order" in str(caught.value)
+    assert "Weights only" not in str(caught.value) and "\x1b" not in str(caught.value), "torch's own text"
 
 
 def test_every_state_that_is_written_and_read_is_accepted(tmp_path: Path) -> None:
