@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         uniform as uniform,
     )
     from automl_nas.evaluation.shortened import Shortened as Shortened
+    from automl_nas.evaluation.standardization import mean_and_deviation as mean_and_deviation, varies as varies
     from automl_nas.evaluation.statistics import wilson_interval as wilson_interval
     from automl_nas.evaluation.task import (
         SPLITS as SPLITS,
@@ -154,6 +155,10 @@ _HOMES = {
         "uniform",
     ),
     "shortened": ("Shortened",),
+    "standardization": (
+        "mean_and_deviation",
+        "varies",
+    ),
     "statistics": ("wilson_interval",),
     "evaluator": (
         "Earlier",

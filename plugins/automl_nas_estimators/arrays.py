@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import ConfigurationError, DataError
-from automl_nas.evaluation import Indices, NpzFile, TensorTask
+from automl_nas.evaluation import Indices, NpzFile, TensorTask, mean_and_deviation
 from automl_nas_estimators.splits import make_splits
 
 Loss = Literal["auto", "cross_entropy", "binary_cross_entropy", "mse", "mae", "huber"]
@@ -170,8 +170,7 @@ def _preprocessed(
         return inputs, {"input": "tokens", "vocabulary": int(inputs.max()) + 1}
     axes = (0, *range(2, inputs.ndim))
     seen = inputs[training].astype(np.float64)
-    mean, deviation = seen.mean(axes), seen.std(axes)
-    deviation = np.where(deviation > 0, deviation, 1.0)
+    mean, deviation = mean_and_deviation(seen, axes)
     if not normalize:
         mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
     shape = (-1, *(1,) * (inputs.ndim - 2))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from automl_nas.evaluation import varies
 from automl_nas.space import Architecture, Choice, Ordinal, SearchSpace, Value, encode
 from automl_nas.strategy import FeasibleSampler, Problem
 from automl_nas.streams import stream
@@ -138,7 +139,8 @@ class Featurizer:
         names = list(self._problem.cost_models)
         values = np.array([[costs[name] for name in names] for costs in sampled], dtype=np.float64)
         values[~np.isfinite(values)] = np.nan
-        useful = [place for place, column in enumerate(values.T) if len({*column[~np.isnan(column)]}) > 1]
+        columns = [column[~np.isnan(column)] for column in values.T]
+        useful = [place for place, column in enumerate(columns) if len(column) and varies(column)]
         self._names = [names[place] for place in useful]
         values = values[:, useful]
         self._center, self._scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0) * math.sqrt(len(useful) or 1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_nas.errors import DataError
-from automl_nas.evaluation import Indices
+from automl_nas.evaluation import Indices, mean_and_deviation
 from automl_nas_tabular.table import Column, Table
 
 Floats = NDArray[np.float32]
@@ -34,7 +34,8 @@ def make_features(table: Table, columns: Sequence[Column], training: Indices, *,
 
     A missing number becomes the mean of the training split, and a column of numbers with missing values gets a second
     feature, 1 where the value is missing. A missing category has zeros in all its features, as has a category that the
-    training split does not contain. A constant column of numbers becomes 0.
+    training split does not contain. A column of numbers that is constant in the training split becomes 0 there: its
+    deviation counts as 1.
 
     Args:
         table: that the columns are from.
@@ -61,11 +62,10 @@ def _numbers(column: Column, training: Indices) -> tuple[Floats, dict[str, Any]]
     values = np.array([np.nan if cell is None else cell for cell in column.cells], dtype=np.float64)
     missing = np.isnan(values)
     known_values = values[training][~missing[training]]
-    mean = float(known_values.mean()) if len(known_values) else 0.0
-    deviation = float(known_values.std()) if len(known_values) else 0.0
-    standard = np.where(missing, 0.0, (values - mean) / (deviation or 1.0))
+    mean, deviation = map(float, mean_and_deviation(known_values)) if len(known_values) else (0.0, 1.0)
+    standard = np.where(missing, 0.0, (values - mean) / deviation)
     parts = [standard, missing.astype(np.float64)] if missing.any() else [standard]
-    described = {"column": column.name, "mean": mean, "deviation": deviation or 1.0, "missing": bool(missing.any())}
+    described = {"column": column.name, "mean": mean, "deviation": deviation, "missing": bool(missing.any())}
     return np.stack(parts, axis=1).astype(np.float32), described
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from automl_nas.errors import ConfigurationError, DataError, did_you_mean
 from automl_nas.evaluation.sampling import Indices, seeded_batches
+from automl_nas.evaluation.standardization import mean_and_deviation
 from automl_nas.evaluation.task import SPLITS, Batch, Task
 from automl_nas.evaluation.tasks.losses import Loss, LossFunction, balanced_weights, make_loss
 from automl_nas.evaluation.tasks.metrics import Metrics, make_metrics
@@ -317,10 +318,8 @@ def _weighted(judging: LossSettings, targets: Tensor, plain: Loss, count: int | 
 def _scale(targets: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     if loss.kind != "numbers":
         raise ConfigurationError("only targets that are numbers can be standardised", path="task.standardize_targets")
-    values = targets.double()
-    deviation = values.std(0, correction=0)
-    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-    return values.mean(0).float(), deviation.float()
+    mean, deviation = mean_and_deviation(targets.double().numpy())
+    return torch.as_tensor(mean).float(), torch.as_tensor(deviation).float()
 
 
 def _balanced_shares(labels: NDArray[np.int64] | None, indices: Indices) -> NDArray[np.float64] | None:

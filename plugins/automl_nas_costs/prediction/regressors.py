@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.evaluation import mean_and_deviation, varies
 from automl_nas_costs.prediction.features import Array
 
 _ALPHAS = tuple(np.logspace(-4, 2, 13))
@@ -101,7 +102,7 @@ class GaussianProcess(Regressor):
         additive = ConstantKernel(size, (1e-5, 1e5)) * DotProduct(1.0, sigma_0_bounds="fixed")
         smooth = ConstantKernel(deviation, (1e-5, 1e5)) * RBF(length, (0.5, 50.0))
         kernel = additive + smooth + WhiteKernel(noise, (1e-6, 1.0))
-        self._center, self._scale = float(values.mean()), float(values.std()) or 1.0
+        self._center, self._scale = map(float, mean_and_deviation(values))
         with warnings.catch_warnings():
             # The size of a part without use reaches the end of its range, of which scikit-learn warns.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -148,8 +149,8 @@ class BlockProcess(Regressor):
     def __init__(self, counted: Array, start: Array | None = None) -> None:
         self._counted, self._start = counted, start
         logs = np.log(counted + _LEAST * counted.max(axis=0))
-        logs = logs[:, logs.std(axis=0) > 0]
-        self._logs: Array = (logs - logs.mean(axis=0)) / np.where(logs.std(axis=0) > 0, logs.std(axis=0), 1.0)
+        logs = logs[:, varies(logs)]
+        self._logs: Array = (logs - logs.mean(axis=0)) / logs.std(axis=0)
 
     def fit(self, features: Array, values: Array) -> Regressor:
         """See `Regressor.fit`; the features are the number of times that each network runs each block."""

@@ -128,6 +128,12 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     assert np.allclose(mine.predict(more), theirs.predict(more), rtol=1e-6)
 
 
+def test_equal_costs_are_predicted_exactly() -> None:
+    draws = np.random.default_rng(0)
+    mine = GaussianProcess().fit(draws.random((30, 5)), np.full(30, 0.1))
+    assert mine.predict(draws.random((7, 5))).tolist() == [0.1] * 7
+
+
 @pytest.mark.parametrize(
     ("device", "coding"), [("edgegpu", {"used"}), ("edgetpu", {"used", "live"}), ("fpga", {"raw"})]
 )

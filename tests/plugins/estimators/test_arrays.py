@@ -61,6 +61,16 @@ def test_numbers_are_normalised_by_the_training_split_as_scikit_learn_does(tmp_p
     np.testing.assert_allclose(np.sort(everything, axis=None), np.sort(x, axis=None), atol=1e-5)
 
 
+def test_a_constant_feature_becomes_0(tmp_path: Path) -> None:
+    x = np.stack([np.full(230, 0.3), RNG.normal(size=230)], axis=1)
+    task = arrays(path=save(tmp_path, x=x, y=np.arange(230) % 2))
+    rule = task.preprocessing()
+    assert rule is not None and rule["features"][0]["deviation"] == 1.0
+    assert rule["features"][0]["mean"] == np.float32(0.3)
+    for split in ("train", "search", "test"):
+        assert not next(task.scored_batches(split))[0][:, 0].any()
+
+
 def test_a_table_describes_its_columns(tmp_path: Path) -> None:
     path = save(tmp_path, x=np.arange(20.0).reshape(10, 2), y=np.arange(10.0))
     rule = arrays(path=path, feature_names=("a", "b")).preprocessing()

@@ -61,6 +61,30 @@ def test_numbers_are_standardised_by_the_training_split_as_scikit_learn_does(win
     assert np.bincount(labels).tolist() == np.bincount(y).tolist()
 
 
+@pytest.mark.parametrize("value", [0.1, 123.456, -7.0])
+def test_a_constant_column_becomes_0_and_another_number_stays_small(tmp_path: Path, value: float) -> None:
+    rows = [[str(value), str(row), "ab"[row % 2]] for row in range(201)]
+
+    def make() -> tuple[Task, Any]:
+        text = "\n".join(map(",".join, [["rate", "row", "kind"], *rows]))
+        task = csv_task(path=write(tmp_path, text), target="kind", kind="classification")
+        rule = task.preprocessing()
+        assert rule is not None
+        return task, rule["features"]
+
+    task, (rate, numbered) = make()
+    scaler = StandardScaler().fit(np.full((129, 1), value))
+    assert rate == {"column": "rate", "mean": value, "deviation": scaler.scale_[0], "missing": False}
+    parts = {split: next(task.scored_batches(split))[0] for split in ("train", "search", "test")}
+    assert not any(inputs[:, 0].any() for inputs in parts.values())
+    # A row of the test split gets another number; splits are the same, since they depend on the classes alone.
+    row = round(float(parts["test"][3, 1]) * numbered["deviation"] + numbered["mean"])
+    rows[row][0] = str(value + 0.5)
+    inputs = next(make()[0].scored_batches("test"))[0]
+    assert inputs[3, 0] == pytest.approx(scaler.transform([[value + 0.5]])[0, 0], rel=1e-6)
+    assert inputs[:, 0].count_nonzero() == 1
+
+
 SMALL = "age,job,label,y\n" + "".join(f"{20 + k},{'clerk' if k % 2 else 'cook'},{k % 2},{k * 1.5}\n" for k in range(40))
 
 

@@ -161,6 +161,15 @@ def test_standardised_targets_have_mean_0_and_scores_their_own_unit() -> None:
     assert task.score(lambda x: torch.zeros(len(x), 1), "test")["rmse"] > 20
 
 
+def test_targets_that_are_the_same_in_all_samples_are_only_shifted() -> None:
+    y = np.stack([np.full(len(X), 0.1), X[:, 0]], axis=1)
+    task = TensorTask(X, y, loss="mse", standardize_targets=True, batch_size=38, resamples=0)
+    ((_, targets),) = task.batches("train", 0, 0)
+    assert targets[:, 0].tolist() == [0.0] * 38
+    scale = task.report(lambda x: x[:, :2], "test").details["target_scale"]
+    assert (scale["mean"][0], scale["deviation"][0]) == (np.float32(0.1), 1.0)
+
+
 def test_fingerprints_change_with_the_data() -> None:
     changed = X.copy()
     changed[7, 2] += 1e-3
