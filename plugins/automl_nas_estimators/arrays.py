@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,13 @@ from automl_nas.evaluation import Indices, NpzFile, TensorTask, mean_and_deviati
 from automl_nas_estimators.splits import make_splits
 
 Loss = Literal["auto", "cross_entropy", "binary_cross_entropy", "mse", "mae", "huber"]
+_log = logging.getLogger(__name__)
+_CHANNELS = (1, 3, 4)
+"""The numbers of channels by which images with the channels last are recognised."""
+_FEW = 20
+"""Floating targets with at most this number of different values, all whole, may have been meant as classes."""
+_RARE = 10
+"""A vocabulary above this number of tokens for each sample may be that of a table of integers."""
 
 
 def arrays(
@@ -48,8 +56,8 @@ def arrays(
     Args:
         path: of the file; ``~`` is the home folder, a relative path starts at the current directory.
         x: name of the array of inputs.
-        y: name of the array of targets: integers 0 .. k - 1 are classes, shape ``(samples,)``; floating numbers have
-            the shape ``(samples,)`` or ``(samples, k)``.
+        y: name of the array of targets: integers 0 .. k - 1 are classes, shape ``(samples,)`` or ``(samples, 1)``;
+            floating numbers have the shape ``(samples,)`` or ``(samples, k)``.
         loss: see `TensorTask`; ``auto``: ``cross_entropy`` for integers, else ``mse``.
         normalize: whether numbers are normalised to mean 0 and standard deviation 1 of the training split: each feature
             of a table, each channel of signals and images.
@@ -74,7 +82,10 @@ def arrays(
     if len(inputs) != len(targets):
         raise DataError(f"{file.path}: '{x}' has {len(inputs)} samples, and '{y}' has {len(targets)}")
     chosen = ("cross_entropy" if targets.dtype.kind == "i" else "mse") if loss == "auto" else loss
+    if chosen == "cross_entropy" and targets.dtype.kind == "i":
+        targets = _classes(targets, inputs, f"{file.path}: '{y}'", class_names)
     labels = targets if chosen == "cross_entropy" and targets.ndim == 1 else None
+    _warn_of_guesses(inputs, targets, x, y, loss)
     _check_fractions(search_fraction, test_fraction)
     try:
         splits = make_splits(labels, len(inputs), test_fraction, search_fraction, split_seed)
@@ -134,6 +145,11 @@ def _inputs(file: NpzFile, name: str) -> NDArray[Any]:
             f"{where}, but inputs must be (samples, features), (samples, channels, length), "
             "(samples, channels, height, width), or integers (samples, length)"
         )
+    if array.ndim == 4 and _channels_last(array.shape):
+        raise DataError(
+            f"{where}, which looks like channels last; save it with x.transpose(0, 3, 1, 2), so that it is (samples, "
+            "channels, height, width)"
+        )
     if array.dtype.kind in "iu" and array.ndim == 2:
         if int(array.min()) < 0:
             raise DataError(f"{where}, and its smallest value is {array.min()}; tokens are at least 0")
@@ -145,15 +161,98 @@ def _inputs(file: NpzFile, name: str) -> NDArray[Any]:
     return numbers
 
 
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether images ``(samples, ...)`` look as if their channels were last; square maps such as 64 x 4 x 4 do not."""
+    return shape[1] not in _CHANNELS and shape[3] in _CHANNELS and shape[2] != shape[3]
+
+
 def _targets(file: NpzFile, name: str) -> NDArray[Any]:
     array = file.read(name)
+    where = f"{file.path}: '{name}'"
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{file.path}: '{name}' is {array.dtype}; targets must be integers or floating numbers")
+        text = array.dtype.kind in "US"
+        way = "; number the classes with numpy.unique(y, return_inverse=True), and give their names as class_names"
+        raise DataError(f"{where} is {array.dtype}; targets must be integers or floating numbers{way if text else ''}")
     if array.ndim == 0:
-        raise DataError(f"{file.path}: '{name}' is one number; targets need the shape (samples,) or (samples, k)")
-    if array.dtype.kind == "f":
-        return (array[:, None] if array.ndim == 1 else array).astype(np.float32)
-    return array.astype(np.int64)
+        raise DataError(f"{where} is one number; targets need the shape (samples,) or (samples, k)")
+    if array.dtype.kind != "f":
+        return array.astype(np.int64)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        numbers = array.astype(np.float32)
+    wrong = np.argwhere(~np.isfinite(numbers))
+    if len(wrong):
+        place = ", ".join(map(str, wrong[0]))
+        raise DataError(
+            f"{where} is {array[tuple(wrong[0])]} at the index [{place}] (NaN, infinite or too large for float32: "
+            f"{len(wrong)} of {array.size}); remove these samples, or replace the values"
+        )
+    return numbers[:, None] if numbers.ndim == 1 else numbers
+
+
+def _classes(
+    targets: NDArray[Any], inputs: NDArray[Any], where: str, names: tuple[str, ...] | None
+) -> NDArray[np.int64]:
+    """Return class numbers, ``(samples,)``, or one for each position of the inputs, ``(samples, *positions)``.
+
+    They are checked before the splits, which hold samples out of each class.
+
+    Args:
+        targets: integers, at least one axis.
+        inputs: of the same samples.
+        where: the file and the array, for messages.
+        names: of the classes; None: unknown.
+
+    Raises:
+        DataError: the shape is not one of these, a number is negative or has no name, or numbers have gaps.
+    """
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    positions = inputs.shape[1:] if inputs.dtype.kind == "i" else inputs.shape[2:]
+    if targets.ndim == 2 and targets.shape[1:] != positions:
+        raise DataError(
+            f"{where} has whole numbers of the shape {targets.shape}, but classes have the shape (samples,): if each "
+            "row has a single 1, save y.argmax(1); if a sample may have several labels, set loss: "
+            "binary_cross_entropy; if these are numbers to predict, save floating numbers"
+        )
+    if targets.ndim > 1 or not len(targets):
+        return targets
+    present = np.unique(targets)
+    low, high = int(present[0]), int(present[-1])
+    if low < 0:
+        raise DataError(f"{where} contains the class number {low}; classes are 0 .. k - 1")
+    if names:
+        if high >= len(names):
+            raise DataError(f"{where} contains the class number {high}, but class_names has {len(names)} names")
+    elif len(present) != high + 1:
+        raise DataError(
+            f"{where} has {len(present)} different class numbers from {low} to {high}; renumber them to 0 .. k - 1 "
+            "with numpy.unique(y, return_inverse=True), or save floating numbers to predict numbers"
+        )
+    return targets
+
+
+def _warn_of_guesses(inputs: NDArray[Any], targets: NDArray[Any], x: str, y: str, loss: str) -> None:
+    """Warn where the type of an array decides what it is, and its values suggest something else."""
+    if loss == "auto" and targets.dtype.kind == "f" and targets.shape[1:] == (1,):
+        values = np.unique(targets)
+        if len(values) <= _FEW and (values == np.trunc(values)).all():
+            _log.warning(
+                "task arrays: '%s' has %d different values, all whole, and is taken as numbers to predict since its "
+                "type is floating; save classes as integers, y.astype(int), or set loss: mse to omit this message",
+                y,
+                len(values),
+            )
+    if inputs.dtype.kind == "i":
+        vocabulary = int(inputs.max()) + 1
+        # A few long sequences may have a large vocabulary, but it is not above the number of all their tokens.
+        if vocabulary > max(_RARE * len(inputs), inputs.size):
+            _log.warning(
+                "task arrays: '%s' holds integers and is taken as sequences of tokens, with a vocabulary of %s for "
+                "%s samples; save the numbers of a table as floating ones, x.astype(numpy.float32)",
+                x,
+                f"{vocabulary:,}",
+                f"{len(inputs):,}",
+            )
 
 
 def _check_fractions(search: float, test: float) -> None:

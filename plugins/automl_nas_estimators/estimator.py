@@ -119,6 +119,8 @@ class NASEstimator(BaseEstimator):  # type: ignore[misc]
         choice.comments["test_fraction"] = "held out of search and training"
         if names is not None:
             choice.settings["class_names"] = list(names)
+        elif choice.settings["name"] == "arrays":
+            choice.settings["loss"] = "mse"  # the caller says that targets are numbers, so nothing is guessed
         columns = getattr(self, "feature_names_in_", None)
         if columns is not None and choice.settings["name"] == "arrays" and form.kind == "table":
             choice.settings["feature_names"] = [str(column) for column in columns]

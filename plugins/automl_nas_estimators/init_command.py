@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ def init(path: str, out: Path | None, target: str | None, overrides: tuple[str, 
         from automl_nas.run import make_plan, parse_yaml
         from automl_nas_estimators.defaults.configuration import choose_configuration
         from automl_nas_estimators.defaults.data import choose_task
+        from automl_nas_estimators.defaults.image_listing import GUESS
 
         title = f"{path}. Written by `automl-nas init`"
         choice = choose_task(path, target)
@@ -64,15 +66,19 @@ def init(path: str, out: Path | None, target: str | None, overrides: tuple[str, 
                 )
             choice.settings[override.parts[1]] = override.value
             choice.comments[override.parts[1]] = f"set by {override.option}"
-        text = choose_configuration(choice, registry, title=title).text
+        choices = choose_configuration(choice, registry, title=title)
+        text = choices.text
         plan = make_plan(parse_yaml(text, str(file)).value, registry)
     _write(file, text, overwrite=overwrite)
-    if plan.task is not None:
-        sizes = ", ".join(f"{plan.task.size(split):,} {split}" for split in ("train", "search", "test"))
-        shape = " x ".join(map(str, plan.task.input_shape))
-        click.echo(f"{path}: inputs of {shape}; samples: {sizes}; space: {plan.config['space']['name']}")
+    for name, reason in choice.comments.items():
+        if GUESS in reason:
+            value = choice.settings[name]
+            shown = value if isinstance(value, str) else ", ".join(value)
+            click.echo(f"{path}: {name}: {shown}: {reason}; --target names another one")
+    click.echo(f"{path}: {choices.summary[0]}; space: {plan.config['space']['name']}")
     click.echo(f"wrote {file}. Next:")
-    for command in (f"plan {file}", f"run {file} --smoke", f"run {file}"):
+    named = shlex.quote(str(file))
+    for command in (f"plan {named}", f"run {named} --smoke", f"run {named}"):
         click.echo(f"  automl-nas {command}")
     if "[package]" in text:
         click.echo("  python RUN/export/package/infer.py FILE   (RUN: the directory that the run prints)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -94,6 +95,17 @@ def test_the_image_size_follows_the_files(folder: Path, side: int, size: int) ->
     assert size >= 4
 
 
+@pytest.mark.usefixtures("task_alone")
+@pytest.mark.parametrize(("shape", "augment"), [((8, 8, 3), "shift"), ((28, 28), "shift"), ((28, 28, 3), "crop_flip")])
+def test_image_files_are_augmented_as_arrays_are(folder: Path, shape: tuple[int, ...], augment: str) -> None:
+    for k in range(24):
+        file = folder / "photos" / f"class {k % 2}" / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(shape, 10 * k, np.uint8)).save(file)
+    _init("photos")
+    assert _plan(folder / "photos.yaml").config["task"]["augment"] == augment
+
+
 def test_an_npz_file_with_the_names_of_keras(folder: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {
@@ -140,6 +152,48 @@ def test_arrays_x_and_y(folder: Path, shape: tuple[int, ...], integers: bool, sp
         (final.split, final.train.epochs, "trained from scratch for {} iterations,"),
     ):
         assert words.format(f"{epochs * full_batches(plan.final_task, split):,}") in text
+
+
+@pytest.mark.usefixtures("task_alone")
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        ((60, 3, 8, 9), [0, 1, 2], "Images of 3 channels, 8 x 9 pixels, 3 classes; metrics: accuracy, "),
+        ((60, 1), [0, 1], "Tables of 1 feature, 2 classes; metrics: accuracy, "),
+        ((60, 2, 40), [0.5, 1.5], "Signals of 2 x 40 (channels x length), one number to predict; metrics: rmse, "),
+        ((60, 4), [[0.5, 1], [1.5, 2]], "Tables of 4 features, 2 numbers to predict; metrics: rmse, "),
+    ],
+)
+def test_what_the_data_are_taken_as_is_printed(folder: Path, x: tuple[int, ...], y: Any, words: str) -> None:
+    values = np.array(y)
+    np.savez(folder / "data.npz", x=np.random.default_rng(0).normal(size=x), y=values[np.arange(60) % len(values)])
+    output = _init("data.npz").output
+    assert f"data.npz: {words}" in output and "samples: 38 train, 10 search, 12 test; space: " in output
+
+
+@pytest.mark.usefixtures("task_alone")
+def test_tokens_are_printed_with_their_vocabulary_and_a_table_of_integers_is_suspected(folder: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 49_000, (60, 5))
+    x[0, 0] = 49_000
+    np.savez(folder / "data.npz", x=x, y=np.arange(60.0) % 3)
+    output = _init("data.npz").output
+    assert "data.npz: Sequences of 5 tokens, a vocabulary of 49,001, one number to predict; " in output
+    assert output.count("warning: task arrays: 'x' holds integers") == 1
+    assert output.count("warning: task arrays: 'y' has 3 different values, all whole") == 1
+
+
+@pytest.mark.usefixtures("task_alone")
+def test_the_next_commands_can_be_copied_whatever_the_name(folder: Path) -> None:
+    rows = [f"{k / 7:.3f},{k * 1.25},{'ab'[k % 2]}" for k in range(60)]
+    (folder / "sp ace's é.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    output = _init("sp ace's é.csv").output
+    lines = [line.strip() for line in output.splitlines() if line.startswith("  automl-nas")]
+    assert [shlex.split(line) for line in lines] == [
+        ["automl-nas", "plan", "sp ace's é.yaml"],
+        ["automl-nas", "run", "sp ace's é.yaml", "--smoke"],
+        ["automl-nas", "run", "sp ace's é.yaml"],
+    ]
+    assert "target: c: the column to predict, a guess; other columns: a, b; --target names another one" in output
 
 
 def test_an_npz_file_with_other_names_is_an_error(folder: Path) -> None:
@@ -214,6 +268,7 @@ def _listed(folder: Path, header: str, rows: Callable[[int, str], str], count: i
         ("path,label", lambda k, file: f"{file},{'ab'[k % 2]}", (), ("a", "b"), 1),
         ("id,photo,kind,label", lambda k, file: f"{k},{file},x,{'ab'[k % 2]}", (), ("a", "b"), 1),
         ("id,photo,kind,site", lambda k, file: f"{k},{file},{'ab'[k % 2]},x", ("--target", "kind"), ("a", "b"), 1),
+        ("path,flipped,old,label", lambda k, f: f"{f},{k % 2},{k // 2 % 2},{'ab'[k % 2]}", (), ("a", "b"), 1),
         ("file,cat,dog", lambda k, file: f"{file},{k % 2},{(k // 2) % 2}", (), ("cat", "dog"), 2),
         ("file,n,cat,dog", lambda k, f: f"{f},{k},{k % 2},{k // 2 % 2}", ("--target", "dog,cat"), ("dog", "cat"), 2),
         ("file,tags", lambda k, file: f"{file},{('x', 'x;y', 'y')[k % 3]}", (), ("x", "y"), 2),
@@ -238,6 +293,13 @@ def test_a_csv_file_of_images_from_any_working_directory(
     _, targets = next(task.scored_batches("test"))
     assert targets.dim() == labels
     assert sum(task.size(split) for split in ("train", "search", "test")) == 24
+
+
+@pytest.mark.usefixtures("task_alone")
+def test_a_guessed_column_of_classes_is_printed(folder: Path) -> None:
+    file = _listed(folder, "path,flipped,old,label", lambda k, name: f"{name},{k % 2},{k // 2 % 2},{'ab'[k % 2]}")
+    assert "label_columns: label: a guess; not used: flipped, old; --target names another one" in _init(file).output
+    assert "a guess" not in _init(file, "--target", "flipped,old", "--overwrite").output
 
 
 @pytest.mark.usefixtures("task_alone")

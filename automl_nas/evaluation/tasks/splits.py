@@ -48,7 +48,7 @@ def hold_out(
     """Return the indices of (remaining, held-out) samples, each ascending, with the shares of `held_out_counts`.
 
     Args:
-        labels: class numbers ``0 .. k - 1``, shape ``(samples,)``.
+        labels: class numbers of at least 0, shape ``(samples,)``; they may have gaps.
         fraction: the share to hold out, between 0 and 1.
         setting: the name of the setting of the fraction, for messages.
         seed: of the sampling.
@@ -61,11 +61,12 @@ def hold_out(
     """
     if not 0 < fraction < 1:
         raise ConfigurationError(f"{setting} must be between 0 and 1, not {fraction}", path=f"task.{setting}")
-    sizes = np.bincount(labels)
+    # Only the numbers that occur: labels may be dates or identifiers, of which a table of all would fill the memory.
+    classes, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     counts = held_out_counts(sizes, fraction)
-    small = np.flatnonzero(((counts == 0) | (counts == sizes)) & (sizes > 0)).tolist()
-    for k in small[:1]:
-        held, size = int(counts[k]), int(sizes[k])
+    small = np.flatnonzero((counts == 0) | (counts == sizes)).tolist()
+    for at in small[:1]:
+        k, held, size = int(classes[at]), int(counts[at]), int(sizes[at])
         if len(sizes) == 1:
             raise DataError(
                 f"{size} samples are too few for the split '{what}': {setting} = {fraction} takes {held} of them and "
@@ -74,12 +75,13 @@ def hold_out(
         raise DataError(
             f"class {_name(k, names)} has {size} sample{'s' * (size != 1)}, too few for the split '{what}': {setting} "
             f"= {fraction} takes {held} of them and leaves {size - held}; change {setting} or give the class more "
-            f"samples{_others(small[1:], sizes, names)}"
+            f"samples{_others(classes[small[1:]], sizes[small[1:]], names)}"
         )
-    chosen = []
-    for k, count in enumerate(counts.tolist()):
-        members = np.flatnonzero(labels == k)
-        chosen.append(members[permutation(seed, f"split/{what}", k, len(members))[:count]])
+    grouped = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
+    chosen = [
+        members[permutation(seed, f"split/{what}", k, len(members))[:count]]
+        for k, count, members in zip(classes.tolist(), counts.tolist(), grouped, strict=True)
+    ]
     held_out = np.sort(np.concatenate(chosen)).astype(np.int64)
     return np.setdiff1d(np.arange(len(labels), dtype=np.int64), held_out), held_out
 
@@ -88,9 +90,10 @@ def _name(number: int, names: Sequence[str] | None) -> str:
     return str(number) if names is None else f"'{names[number]}'"
 
 
-def _others(numbers: Sequence[int], sizes: NDArray[np.int64], names: Sequence[str] | None) -> str:
+def _others(numbers: NDArray[np.int64], sizes: NDArray[np.int64], names: Sequence[str] | None) -> str:
     """Return the end of the message if more than one class is too small."""
-    if not numbers:
+    if not len(numbers):
         return ""
-    shown = ", ".join(f"{_name(k, names)} ({sizes[k]})" for k in numbers[:10])
+    pairs = zip(numbers[:10].tolist(), sizes[:10].tolist(), strict=True)
+    shown = ", ".join(f"{_name(k, names)} ({size})" for k, size in pairs)
     return f"; the same holds for the classes {shown}{', ...' * (len(numbers) > 10)}: {len(numbers) + 1} classes in all"

@@ -186,17 +186,28 @@ def _make_task(choice: TaskChoice, registry: Registry) -> Task:
 
 def _kind(task: Task) -> str:
     shape = " x ".join(map(str, task.input_shape))
-    kind = (task.preprocessing() or {}).get("input")
-    if kind == "tokens":
-        inputs = f"Sequences of {shape} tokens"
+    rule = task.preprocessing() or {}
+    if rule.get("input") == "tokens":
+        inputs = f"Sequences of {shape} tokens, a vocabulary of {rule['vocabulary']:,}"
+    elif len(task.input_shape) == 3:
+        channels, height, width = task.input_shape
+        inputs = f"Images of {_counted(channels, 'channel')}, {height} x {width} pixels"
+    elif len(task.input_shape) == 2:
+        inputs = f"Signals of {shape} (channels x length)"
     else:
-        noun = {1: "{} features", 2: "Signals of {} (channels x length)", 3: "Images of {}"}
-        inputs = noun[len(task.input_shape)].format(shape)
+        inputs = f"Tables of {_counted(task.input_shape[0], 'feature')}"
+    noun = {"classes": "classes", "labels": "labels", "numbers": "numbers to predict"}
+    kind = (task.outputs() or {}).get("kind")
     names = task.class_names
-    classes = f", {len(names)} classes" if names else ""
-    if not names and (task.outputs() or {}).get("kind") == "classes":
-        classes = f", {task.num_classes} classes"
-    return f"{inputs}{classes}; metrics: {', '.join(task.metrics)}"
+    count = len(names) if names else task.num_classes
+    predicted = f", {count} {noun[kind]}" if kind in noun and count else f", {count} classes" if names else ""
+    if kind == "numbers" and count == 1:
+        predicted = ", one number to predict"
+    return f"{inputs}{predicted}; metrics: {', '.join(task.metrics)}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _epochs(iterations: int, per_epoch: int, most: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation import NpzFile
-from automl_nas_estimators.defaults.image_listing import SUFFIXES, image_column, image_settings
+from automl_nas_estimators.defaults.image_listing import GUESS, SUFFIXES, image_column, image_settings
 
 DIGITS = "digits"
 _ABSOLUTE = "absolute, so that the configuration works in every working directory"
@@ -27,7 +27,9 @@ _SIDES = (8, 12, 16, 24, 28, 32, 48, 64)
 _SHIFTED = 16
 """Images whose shorter side has at most this number of pixels are only shifted."""
 _LOOKED_AT = 200
-"""The number of image files whose size is read."""
+"""The number of image files whose size and mode are read."""
+_GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes of Pillow without colours."""
 
 
 @dataclass
@@ -88,7 +90,7 @@ def _folder(path: str, place: Path) -> TaskChoice:
 
 def _image_files(place: Path, files: Sequence[Path]) -> TaskChoice:
     step = max(1, len(files) // _LOOKED_AT)
-    sides = _shorter_sides(files[::step][:_LOOKED_AT])
+    sides, coloured = _sides_and_colour(files[::step][:_LOOKED_AT])
     settings: dict[str, Any] = {"name": "image_folder", "path": str(place)}
     comments = {"path": _ABSOLUTE}
     if not sides:
@@ -99,29 +101,30 @@ def _image_files(place: Path, files: Sequence[Path]) -> TaskChoice:
     reason = f"pixels; the shorter side of the images is {min(sides)} to {max(sides)}, the median is {median}"
     if median > _SIDES[-1]:
         reason += ". Larger inputs show more and train more slowly"
-    return TaskChoice(
-        {**settings, "size": size, "augment": "crop_flip"}, {**comments, "size": reason, "augment": _FLIP}
-    )
+    augment, why = _augmentation((len(files), size, size, 3 if coloured else 1))
+    return TaskChoice({**settings, "size": size, "augment": augment}, {**comments, "size": reason, "augment": why})
 
 
 _FLIP = "mirrors images: set shift or none if left and right differ, as in writing"
 
 
-def _shorter_sides(files: Sequence[Path]) -> list[int]:
+def _sides_and_colour(files: Sequence[Path]) -> tuple[list[int], bool]:
+    """Return the shorter sides of the readable images in pixels, and whether one of them has colours."""
     try:
         from PIL import Image
     except ImportError:
-        return []
-    sides = []
+        return [], False
+    sides, coloured = [], False
     for file in files:
         if not file.is_file():  # a pipe would block for ever
             continue
         try:
             with Image.open(file) as image:
                 sides.append(min(image.size))
+                coloured |= image.mode not in _GREY
         except Exception:  # Pillow raises errors of many classes for damaged content; the task names broken files
             continue
-    return sides
+    return sides, coloured
 
 
 def _csv(path: str, place: Path, target: str | None) -> TaskChoice:
@@ -155,7 +158,7 @@ def _csv(path: str, place: Path, target: str | None) -> TaskChoice:
     settings = {"name": "csv", "path": str(place), "target": chosen}
     if separator != ",":
         settings["separator"] = separator
-    reason = "the column to predict" if target else "the column to predict, a guess; other columns: "
+    reason = "the column to predict" if target else f"the column to predict, {GUESS}; other columns: "
     others = [name for name in columns if name != chosen]
     if not target:
         reason += ", ".join(others[:6]) + (" and others" if len(others) > 6 else "")

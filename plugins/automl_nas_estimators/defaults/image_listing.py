@@ -9,6 +9,8 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, DataError
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+GUESS = "a guess"
+"""Is in the reason of a setting that was guessed; `automl-nas init` prints such settings."""
 _PATHS = ("path", "image", "file", "filename")
 """The columns in which the task `image_folder` looks for paths by itself."""
 _CLASSES = ("label", "class", "target", "category", "labels", "tags")
@@ -37,7 +39,8 @@ def image_settings(
 ) -> tuple[dict[str, Any], dict[str, str], list[Path]]:
     """Return settings of the task `image_folder` for a CSV file, why they have their values, and the image files.
 
-    Several columns of 0 and 1 are labels. Otherwise one column has the class, or several labels with a separator.
+    A column that is called ``label``, ``class`` or the like has the class, or several labels with a separator. Without
+    one, several columns of 0 and 1 are labels; else the last column has the class.
 
     Args:
         path: of the file, for messages.
@@ -65,7 +68,7 @@ def image_settings(
         settings["label_columns"] = labels
         if target is None:
             ignored = [name for name in others if name not in labels]
-            reasons["label_columns"] = f"a guess; not used: {', '.join(ignored)}"
+            reasons["label_columns"] = f"{GUESS}; not used: {', '.join(ignored)}"
     if len(labels) == 1 and (separator := _separator(cells[labels[0]])):
         settings["label_separator"] = separator
         reasons["label_separator"] = "images may have several labels; without this setting each cell is one class"
@@ -92,10 +95,12 @@ def _labels(
         return names
     if not others:
         raise DataError(f"{path} has paths of images, and no column of classes or labels")
+    # First of all by name: columns of 0 and 1 beside it may be flags, such as whether an image was verified.
+    named = next((name for name in others if name.lower() in _CLASSES), None)
+    if named is not None:
+        return [named]
     binary = [name for name in others if cells[name] and set(cells[name]) <= {"0", "1", "0.0", "1.0"}]
-    if len(binary) > 1:
-        return binary
-    return [next((name for name in others if name.lower() in _CLASSES), others[-1])]
+    return binary if len(binary) > 1 else [others[-1]]
 
 
 def _separator(cells: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from sklearn.model_selection import train_test_split
 
 from automl_nas.errors import ConfigurationError, DataError
+from automl_nas.evaluation import permutation
 from automl_nas.evaluation.tasks.splits import held_out_counts, hold_out
 from automl_nas_vision.digits import Digits, read_digits
 
@@ -55,6 +56,26 @@ def test_a_split_is_a_partition_that_depends_on_seed_and_name() -> None:
     assert held(0, "test") == held(0, "test")
     assert held(0, "test") != held(1, "test")
     assert held(0, "test") != held(0, "search")
+
+
+def test_each_class_has_the_stream_of_its_number_also_with_gaps() -> None:
+    """Recorded splits stay what they are: the first ones of the class's permutation, as defined class by class."""
+    labels = np.random.default_rng(0).choice([0, 1, 4, 9], 200)
+    sizes = np.bincount(labels)
+    expected = []
+    for k, count in enumerate(held_out_counts(sizes, 0.3).tolist()):
+        members = np.flatnonzero(labels == k)
+        expected += members[permutation(5, "split/test", k, len(members))[:count]].tolist()
+    remaining, out = hold_out(labels, 0.3, setting="f", seed=5, what="test")
+    assert out.tolist() == sorted(expected) and len(out) == 60
+    assert remaining.tolist() == sorted(set(range(200)) - set(expected))
+
+
+def test_class_numbers_may_be_dates() -> None:
+    """A table of all numbers up to the largest one would take 8 TB."""
+    labels = np.repeat([20_260_101, 10**12], 20)
+    remaining, out = hold_out(labels, 0.25, setting="f", seed=0, what="test")
+    assert np.unique(labels[out], return_counts=True)[1].tolist() == [5, 5] and len(remaining) == 30
 
 
 def test_the_test_split_does_not_depend_on_the_search_fraction() -> None:

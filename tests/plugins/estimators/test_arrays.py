@@ -124,9 +124,25 @@ def test_too_few_samples_are_refused_with_the_number_that_is_needed(classes: int
         ({"x": np.full((9, 2), 1e300), "y": np.zeros(9)}, "too large for float32"),
         ({"x": np.full((9, 2), -1), "y": np.zeros(9)}, "tokens are at least 0"),
         ({"x": np.full((9, 2), "a"), "y": np.zeros(9)}, "inputs must be numbers"),
-        ({"x": np.zeros((9, 2)), "y": np.full(9, "a")}, "targets must be"),
-        ({"x": np.zeros((9, 2)), "y": np.full(9, np.inf)}, "inf"),
+        (
+            {"x": np.zeros((9, 2)), "y": np.full(9, "a")},
+            r"'y' is <U1; targets must be .*numpy.unique\(y, return_inverse=True\), and give .* as class_names",
+        ),
+        (
+            {"x": np.zeros((9, 2)), "y": np.where(np.arange(9) == 7, np.nan, 1.5)},
+            r"'y' is nan at the index \[7\] .*: 1 of 9\); remove",
+        ),
+        ({"x": np.zeros((9, 2)), "y": np.full((9, 1), np.inf)}, r"'y' is inf at the index \[0, 0\] .*: 9 of 9\)"),
+        ({"x": np.zeros((9, 2)), "y": np.full(9, 1e300)}, r"'y' is 1e\+300 at the index \[0\]"),
         ({"x": np.zeros((9, 2)), "y": np.arange(9) % 3 - 1}, "class number -1"),
+        (
+            {"x": np.zeros((9, 2)), "y": np.repeat([0, 20_260_101, 10**12], 3)},
+            r"'y' has 3 different class numbers from 0 to 1000000000000; renumber .*numpy.unique\(y",
+        ),
+        ({"x": np.zeros((9, 10)), "y": np.eye(10, dtype=np.int64)[:9]}, r"'y' has whole .*\(9, 10\).*y.argmax\(1\)"),
+        ({"x": np.zeros((9, 2)), "y": np.ones((9, 3), np.uint8)}, "labels, set loss: binary_cross_entropy"),
+        ({"x": np.zeros((9, 8, 8, 3)), "y": np.zeros(9)}, r"looks like channels last; .* x.transpose\(0, 3, 1, 2\)"),
+        ({"x": np.zeros((9, 28, 20, 1)), "y": np.zeros(9)}, "looks like channels last"),
         ({"x": np.zeros((9, 2)), "z": np.zeros(9)}, "no array 'y'"),
     ],
 )
@@ -145,3 +161,61 @@ def test_python_objects_are_not_read(tmp_path: Path) -> None:
 def test_fractions_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="test_fraction"):
         arrays(path=save(tmp_path, x=np.zeros((9, 2)), y=np.zeros(9)), test_fraction=1.0)
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 8, 8), (40, 1, 8, 3), (40, 64, 4, 4), (40, 8, 8, 2)])
+def test_images_with_the_channels_first_are_taken_as_they_are(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    assert arrays(path=save(tmp_path, x=RNG.normal(size=shape), y=np.arange(40) % 2)).input_shape == shape[1:]
+
+
+def test_a_column_of_classes_is_the_classes(tmp_path: Path) -> None:
+    x, y = RNG.normal(size=(40, 2)), np.arange(40) % 4
+    flat = arrays(path=save(tmp_path, x=x, y=y))
+    fingerprint = flat.fingerprint()
+    column = arrays(path=save(tmp_path, x=x, y=y[:, None].astype(np.uint8)))
+    assert (column.num_classes, column.fingerprint()) == (4, fingerprint)
+
+
+def test_whole_numbers_for_each_label_or_position_are_taken(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 2, (40, 3))
+    task = arrays(path=save(tmp_path, x=RNG.normal(size=(40, 2)), y=labels), loss="binary_cross_entropy")
+    assert task.outputs() is not None and task.num_classes == 3
+    positions = np.arange(40 * 6).reshape(40, 6) % 5
+    for x in (positions + 1, RNG.normal(size=(40, 2, 6))):
+        assert arrays(path=save(tmp_path, x=x, y=positions)).num_classes == 5
+
+
+def test_names_are_given_to_class_numbers_that_do_not_occur(tmp_path: Path) -> None:
+    path = save(tmp_path, x=RNG.normal(size=(40, 2)), y=np.arange(40) % 2 * 2)
+    assert arrays(path=path, class_names=("a", "b", "c")).num_classes == 3
+    with pytest.raises(DataError, match=r"'y' contains the class number 2, but class_names has 2 names"):
+        arrays(path=path, class_names=("a", "b"))
+
+
+def test_floating_classes_have_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x, y = RNG.normal(size=(60, 2)), np.arange(60.0) % 10
+    arrays(path=save(tmp_path, x=x, y=y))
+    assert caplog.messages == [
+        "task arrays: 'y' has 10 different values, all whole, and is taken as numbers to predict since its type is "
+        "floating; save classes as integers, y.astype(int), or set loss: mse to omit this message"
+    ]
+    caplog.clear()
+    arrays(path=tmp_path / "data.npz", loss="mse")
+    for values in (y + 0.5, np.arange(60.0), np.stack([y, y], 1)):
+        arrays(path=save(tmp_path, x=x, y=values))
+    assert caplog.messages == []
+
+
+def test_a_table_of_integers_has_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x = RNG.integers(0, 50_000, (400, 5))
+    x[0, 0] = 49_999
+    arrays(path=save(tmp_path, x=x, y=np.arange(400) % 2))
+    assert caplog.messages == [
+        "task arrays: 'x' holds integers and is taken as sequences of tokens, with a vocabulary of 50,000 for 400 "
+        "samples; save the numbers of a table as floating ones, x.astype(numpy.float32)"
+    ]
+    caplog.clear()
+    texts = RNG.integers(0, 30_000, (100, 512))  # few samples for this vocabulary, and many tokens
+    for tokens in (texts, x % 3000):
+        arrays(path=save(tmp_path, x=tokens, y=np.arange(len(tokens)) % 2))
+    assert caplog.messages == []
