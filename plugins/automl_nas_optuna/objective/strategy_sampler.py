@@ -54,7 +54,7 @@ class StrategySampler(BaseSampler):
     continued study is not reproducible bit for bit, because a study does not store the state of its sampler.
 
     If the strategy has no proposal (it waits for running trials, or no new architecture is left), the architecture is
-    drawn uniformly.
+    drawn uniformly. Strategies with several fidelities are refused at their first proposal.
 
     Args:
         space: the search space of the architectures.
@@ -117,7 +117,8 @@ class StrategySampler(BaseSampler):
         """Return the value of a decision from the strategy's proposal, or of another parameter from the other sampler.
 
         Raises:
-            ConfigurationError: the study's directions are not those of the problem's objectives.
+            ConfigurationError: the study's directions are not those of the problem's objectives, or the strategy
+                proposes a fidelity.
             InfeasibleError: no architecture meets the constraints on costs.
         """
         if self._decision_distributions.get(param_name) != param_distribution:
@@ -149,6 +150,13 @@ class StrategySampler(BaseSampler):
         fixed = trial.system_attrs.get("fixed_params", {})
         # If the user fixed a part of the architecture, the strategy is not asked for the rest.
         proposals = [] if self._decision_distributions.keys() & fixed.keys() else self._strategy.ask(1)
+        if proposals and proposals[0].fidelity is not None:
+            raise ConfigurationError(
+                f"the strategy {type(self._strategy).__name__} proposes fidelities (the first one is "
+                f"{proposals[0].fidelity:g}), and the trials of a study have none: use it in a stage of a run, or in "
+                "the study another strategy, with Optuna's HyperbandPruner and trial.report",
+                path="strategy",
+            )
         if proposals:
             architecture = proposals[0].architecture
         else:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 from optuna.distributions import BaseDistribution
 from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 
 _NAME = "automl_nas"
+_CONSTRAINTS = "constraints"  # the system attributes of a trial in which Optuna stores them begin so
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,47 @@ class MemoryStudy(Study):
                 constraints=dict(result.constraints),
             )
         )
+
+    def reopen(self, numbers: Collection[int]) -> list[Trial]:
+        """Take the results of finished trials away, so that they run again, and return them.
+
+        Optuna has no such call, and its storage refuses to change finished trials, so they are changed in its memory.
+        """
+        trials = self._memory.get_all_trials(self._number, deepcopy=False)
+        for number in numbers:
+            trial = trials[number]
+            attributes = trial.system_attrs.items()
+            trial.system_attrs = {name: value for name, value in attributes if not name.startswith(_CONSTRAINTS)}
+            trial.state, trial.values, trial.intermediate_values = TrialState.RUNNING, None, {}
+            trial.datetime_complete = None
+        self._thread_local.cached_all_trials = None
+        # The storage remembers which trial is the best one.
+        self._memory._studies[self._number].best_trial_id = None
+        for trial in trials:
+            self._memory._update_cache(trial._trial_id, self._number)
+        return [Trial(self, trials[number]._trial_id) for number in numbers]
+
+    def forget_generations(self, numbers: Collection[int] | None = None) -> None:
+        """Let trials belong to no generation of a genetic algorithm; None: all trials, and their parents are forgotten.
+
+        `join_generation` assigns them again.
+        """
+        if not isinstance(self.sampler, BaseGASampler):
+            return
+        trials = self._memory.get_all_trials(self._number, deepcopy=False)
+        for trial in trials if numbers is None else [trials[number] for number in numbers]:
+            trial.system_attrs.pop(self.sampler._get_generation_key(), None)
+        if numbers is None:
+            attributes = self._memory._studies[self._number].system_attrs
+            for name in [name for name in attributes if name.startswith(self.sampler._get_parent_cache_key_prefix())]:
+                del attributes[name]
+
+    def join_generation(self, number: int) -> None:
+        """Let a running trial join the present generation of a genetic algorithm: without one it becomes no parent."""
+        if isinstance(self.sampler, BaseGASampler):
+            trials = self._memory.get_all_trials(self._number, deepcopy=False)
+            self._thread_local.cached_all_trials = None
+            self.sampler.get_trial_generation(self, trials[number])
 
     def integer_attributes(self) -> dict[str, Any]:
         """Return those of Optuna's own attributes whose values are integers or lists of integers, as plain data."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 from automl_nas.errors import ConfigurationError, InfeasibleError
@@ -48,6 +49,12 @@ class OptunaStrategy(AskTellStrategy):
     candidate is drawn uniformly from the feasible new architectures, and the sampler receives its result like any
     other. The search ends when no new architecture is left.
 
+    A search with several fidelities compares results of one fidelity only: the highest that has as many results as the
+    sampler waits for (`Sampler.enough`), after Falkner et al. 2018 (BOHB, arXiv 1807.01774), section 4.1. A network has
+    one trial in the study, which changes with its results: it is complete with a result of that fidelity, otherwise
+    pruned with the highest result below it, and failed if there are results above it only. Until a fidelity has enough
+    results, only trials without a fidelity are complete.
+
     Args:
         space: the search space.
         problem: the objectives and constraints.
@@ -86,8 +93,16 @@ class OptunaStrategy(AskTellStrategy):
         self._constrained, self._population = sampler.traits.measured, sampler.traits.population
         self._study = ReplayableStudy(self._parameters, tuple(problem.objectives.values()), sampler, seed)
         self._metrics = {*problem.objectives, *(item.metric for item in problem.constraints)}
-        # Canonical architecture -> result of its evaluation.
-        self._evaluated: dict[Architecture, _Evaluation] = {}
+        # Canonical architecture -> fidelity -> result of its evaluation. Such a network is not proposed again.
+        self._evaluated: dict[Architecture, dict[float, _Evaluation]] = {}
+        # Number of a trial of the study -> fidelity -> complete result.
+        self._complete: dict[int, dict[float, TrialResult]] = {}
+        # Canonical architecture -> numbers of its trials in `_complete`.
+        self._numbers: dict[Architecture, list[int]] = {}
+        # Fidelity -> number of results in `_complete`.
+        self._counts: Counter[float] = Counter()
+        self._enough, self._fidelity = sampler.enough, math.inf
+        self._measured = {item.text for item in problem.constraints if item.metric not in problem.cost_models}
         # Canonical architecture -> numbers of the study's trials that wait for its evaluation.
         self._pending: dict[Architecture, list[int]] = {}
         self._exhausted = False
@@ -126,7 +141,8 @@ class OptunaStrategy(AskTellStrategy):
             elif waiting is not None:
                 waiting.append(number)
             else:
-                self._study.tell(number, self._result(architecture, self._evaluated[key]))
+                results = {at: self._result(architecture, item) for at, item in self._evaluated[key].items()}
+                self._tell(number, key, results)
         return self._draw()
 
     def _suggest(self) -> tuple[int, Architecture]:
@@ -157,41 +173,109 @@ class OptunaStrategy(AskTellStrategy):
     def tell(self, trials: Sequence[Trial]) -> None:
         """Pass trials to the sampler; see `AskTellStrategy.tell`.
 
-        A trial with a finite fidelity becomes a pruned trial, whose step is the fidelity.
+        A trial of a network that was proposed answers the proposal, whatever its fidelity. Complete trials of other
+        fidelities that follow change the trial of the network in the study.
 
         Raises:
             SpaceError: a trial that was not asked for has an architecture of another space.
         """
         for trial in trials:
             key = self._space.canonical(trial.architecture)
-            full_fidelity = trial.fidelity is None or math.isinf(trial.fidelity)
-            numbers = self._pending.get(key) if full_fidelity else None
+            fidelity = trial.effective_fidelity
             metrics = {name: trial.metrics[name] for name in self._metrics if name in trial.metrics}
             evaluation = _Evaluation(trial.state, metrics, self._steps(trial))
+            numbers = self._pending.get(key)
             if numbers is None:
                 architecture = self._space.validate(trial.architecture)
                 key = self._space.canonical(architecture)
-                number = self._study.add(self._parameters.encode(architecture))
-                if not full_fidelity and trial.state is State.COMPLETE:
-                    evaluation = replace(evaluation, state=State.PRUNED)
-                self._study.tell(number, self._result(architecture, evaluation))
+                result = self._result(architecture, evaluation)
+                if not self._add_fidelity(key, fidelity, result):
+                    self._tell(self._study.add(self._parameters.encode(architecture)), key, {fidelity: result})
             else:
+                result = self._result(trial.architecture, evaluation)
                 # All suggestions of this network; only the first one if each of them is evaluated.
                 for number in [numbers.pop(0)] if self._duplicates else numbers:
-                    self._study.tell(number, self._result(trial.architecture, evaluation))
+                    self._tell(number, key, {fidelity: result})
                 if not self._duplicates or not numbers:
                     del self._pending[key]
-            if full_fidelity:
-                self._evaluated[key] = evaluation
+            if numbers is not None or math.isinf(fidelity) or key in self._evaluated:
+                self._evaluated.setdefault(key, {})[fidelity] = evaluation
+            self._choose_fidelity()
+
+    def _add_fidelity(self, key: Architecture, fidelity: float, result: TrialResult) -> bool:
+        """Add a complete result to trials of its network that have none of its fidelity; return whether there are."""
+        numbers = [number for number in self._numbers.get(key, ()) if fidelity not in self._complete[number]]
+        if result.state != "complete" or not numbers:
+            return False
+        changed: dict[int, TrialResult] = {}
+        for number in numbers[:1] if self._duplicates else numbers:
+            before = self._present(self._complete[number])
+            self._complete[number][fidelity] = result
+            self._counts[fidelity] += 1
+            if (present := self._present(self._complete[number])) != before:
+                changed[number] = present
+        if changed:
+            self._study.retell(changed, restart=False)
+        return True
+
+    def _tell(self, number: int, key: Architecture, results: Mapping[float, TrialResult]) -> None:
+        """Finish a trial of the study.
+
+        Args:
+            number: of the trial.
+            key: the canonical architecture.
+            results: fidelity -> result; at least one.
+        """
+        complete = {fidelity: result for fidelity, result in results.items() if result.state == "complete"}
+        if not complete:
+            self._study.tell(number, results[max(results)])
+            return
+        self._remember(number, key, complete)
+        self._study.tell(number, self._present(complete))
+
+    def _remember(self, number: int, key: Architecture, complete: dict[float, TrialResult]) -> None:
+        self._complete[number] = complete
+        self._numbers.setdefault(key, []).append(number)
+        self._counts.update(list(complete))
+
+    def _choose_fidelity(self) -> None:
+        """Choose the fidelity whose results are complete trials; if it is another one, change the trials."""
+        fidelity = self._fidelity_with_enough()
+        if fidelity == self._fidelity:
+            return
+        before = {number: self._present(results) for number, results in self._complete.items()}
+        self._fidelity = fidelity
+        after = {number: self._present(results) for number, results in self._complete.items()}
+        # Trials that stay complete are among them: they begin the new generations.
+        changed = {number: item for number, item in after.items() if item.state == "complete" or item != before[number]}
+        self._study.retell(changed, restart=True)
+
+    def _fidelity_with_enough(self) -> float:
+        return max((at for at, count in self._counts.items() if count >= self._enough), default=math.inf)
+
+    def _present(self, results: Mapping[float, TrialResult]) -> TrialResult:
+        """Return the result that the sampler receives of complete results: fidelity -> result."""
+        if self._fidelity in results:
+            return results[self._fidelity]
+        lower = max((fidelity for fidelity in results if fidelity < self._fidelity), default=None)
+        if lower is None:
+            return FAILED
+        values, constraints = results[lower].values, results[lower].constraints
+        return TrialResult(
+            "pruned",
+            constraints={name: constraints[name] for name in constraints if name not in self._measured},
+            steps=((int(lower), values[0]),) if len(values) == 1 else (),
+        )
 
     def _steps(self, trial: Trial) -> tuple[tuple[int, float], ...]:
-        """Return (step, value) of a trial that ended early; empty with several objectives, as in Optuna."""
+        """Return (step, value) of a pruned trial; empty with several objectives, as in Optuna."""
         (name, *others) = self._problem.objectives
         value = trial.metrics.get(name, math.nan)
-        if others or math.isnan(value) or (trial.state is not State.PRUNED and trial.fidelity is None):
+        if others or math.isnan(value) or trial.state is not State.PRUNED:
             return ()
         steps = [trial.info[key] for key in _STEPS if isinstance(trial.info.get(key), int)]
-        step = steps[0] if steps else (trial.fidelity or 0)
+        fidelity = 0 if trial.fidelity is None or math.isinf(trial.fidelity) else trial.fidelity
+        step = steps[0] if steps else fidelity
         return ((int(step), value),)  # type: ignore[call-overload]
 
     def _result(self, architecture: Architecture, evaluation: _Evaluation) -> TrialResult:
@@ -216,10 +300,17 @@ class OptunaStrategy(AskTellStrategy):
         return {
             **self._study.state(),
             "known": [
-                [key.to_dict(), item.state.value, dict(item.metrics), [list(step) for step in item.steps]]
-                for key, item in self._evaluated.items()
+                [key.to_dict(), item.state.value, dict(item.metrics), [list(step) for step in item.steps], _finite(at)]
+                for key, results in self._evaluated.items()
+                for at, item in results.items()
             ],
             "pending": [[key.to_dict(), list(numbers)] for key, numbers in self._pending.items()],
+            # Without a finite fidelity, the study has the results.
+            "fidelities": [
+                [number, [[_finite(at), list(item.values), [*map(list, item.constraints.items())]] for at, item in own]]
+                for number, own in ((number, results.items()) for number, results in self._complete.items())
+                if any(map(math.isfinite, self._counts))
+            ],
             "exhausted": self._exhausted,
         }
 
@@ -230,12 +321,38 @@ class OptunaStrategy(AskTellStrategy):
             ReplayError: a sampler that is resumed by replay makes another proposal than the recorded one.
         """
         self._study.load(state)
-        self._evaluated = {
-            Architecture(key): _Evaluation(State(name), dict(metrics), tuple((step, value) for step, value in steps))
-            for key, name, metrics, steps in state["known"]
-        }
+        self._evaluated = {}
+        for key, name, metrics, steps, *fidelity in state["known"]:  # an earlier version wrote no fidelity
+            evaluation = _Evaluation(State(name), dict(metrics), tuple((step, value) for step, value in steps))
+            self._evaluated.setdefault(Architecture(key), {})[_infinite(*fidelity)] = evaluation
         self._pending = {Architecture(key): list(numbers) for key, numbers in state["pending"]}
+        self._complete, self._numbers, self._counts = {}, {}, Counter()
+        codes = self._study.codes()
+        for number, results in self._results(state.get("fidelities", ())):
+            self._remember(number, self._space.canonical(self._parameters.architecture(codes[number])), results)
+        self._fidelity = self._fidelity_with_enough()
         self._exhausted = state["exhausted"]
+
+    def _results(self, fidelities: Sequence[Any]) -> list[tuple[int, dict[float, TrialResult]]]:
+        if not fidelities:
+            results = self._study.results().items()
+            return [(number, {math.inf: item}) for number, item in results if item.state == "complete"]
+        return [
+            (
+                number,
+                {_infinite(at): TrialResult("complete", tuple(values), dict(limits)) for at, values, limits in results},
+            )
+            for number, results in fidelities
+        ]
+
+
+def _finite(fidelity: float) -> float | None:
+    """Return a fidelity as JSON: None for infinity."""
+    return fidelity if math.isfinite(fidelity) else None
+
+
+def _infinite(fidelity: float | None = None) -> float:
+    return math.inf if fidelity is None else fidelity
 
 
 class _AnyOf:

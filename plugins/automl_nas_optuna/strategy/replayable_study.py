@@ -22,9 +22,10 @@ class ReplayableStudy:
 
     A proposal therefore depends on the seed, the number of earlier proposals, and the trials only. The state is a list
     of events: ``ask`` (the sampler proposed this code), ``add`` (the code comes from elsewhere), ``tell`` (the result
-    of a trial). `load` restores the trials and, of Optuna's own attributes, integers and lists of integers only
-    (generations, populations, positions in sequences); nothing is unpickled. A sampler that stores more than that is
-    asked for all its proposals again; they must be the recorded ones.
+    of a trial), ``retell`` (other results of finished trials). `load` restores the trials and, of Optuna's own
+    attributes, integers and lists of integers only (generations, populations, positions in sequences); nothing is
+    unpickled. A sampler that stores more than that is asked for all its proposals again; they must be the recorded
+    ones.
 
     Args:
         parameters: the parameters of the search space.
@@ -63,19 +64,42 @@ class ReplayableStudy:
 
     def add(self, code: Sequence[int]) -> int:
         """Return the number of a new trial with a code that the sampler did not propose."""
-        from optuna.samplers import BaseGASampler
-
         self._study.enqueue_trial(self._parameters.values(code))
         trial = self._study.ask(self._parameters.distributions)
-        if isinstance(self._study.sampler, BaseGASampler):
-            # Sets the trial's generation. A trial without a generation never becomes a parent.
-            self._study.sampler.get_trial_generation(self._study, self._study.get_trials(deepcopy=False)[-1])
+        self._study.join_generation(trial.number)
         self._running[trial.number] = trial
         self._events.append(["add", list(code)])
         return trial.number
 
     def tell(self, number: int, result: TrialResult) -> None:
         """Finish a trial."""
+        self._finish(number, result)
+        self._events.append(["tell", *_written(number, result)])
+
+    def retell(self, results: Mapping[int, TrialResult], *, restart: bool) -> None:
+        """Give finished trials other results.
+
+        Args:
+            results: number of a trial -> its result.
+            restart: whether results are no longer compared with those before. Then the generations of a genetic
+                algorithm begin again with the trials that are complete now.
+        """
+        # A sampler may remember which trials it has seen.
+        self._study.sampler = self._make(self.asked)
+        numbers = sorted(results)
+        self._running |= dict(zip(numbers, self._study.reopen(numbers), strict=True))
+        # A trial that had no value so far joins the present generation, not the one in which it was proposed.
+        self._study.forget_generations(None if restart else numbers)
+        for number in numbers:
+            if results[number].state == "complete":
+                self._study.join_generation(number)
+            self._finish(number, results[number])
+        if restart:
+            for number in sorted(self._running):
+                self._study.join_generation(number)
+        self._events.append(["retell", restart, [_written(number, results[number]) for number in numbers]])
+
+    def _finish(self, number: int, result: TrialResult) -> None:
         from optuna.trial import TrialState
 
         trial = self._running.pop(number)
@@ -85,8 +109,14 @@ class ReplayableStudy:
             trial.report(value, step)
         values = list(result.values) if result.state == "complete" else None
         self._study.tell(trial, values, state=TrialState[result.state.upper()])
-        constraints, steps = [[*item] for item in result.constraints.items()], [[*item] for item in result.steps]
-        self._events.append(["tell", number, result.state, list(result.values), constraints, steps])
+
+    def results(self) -> dict[int, TrialResult]:
+        """Return the present results of the finished trials by their numbers."""
+        return _results(self._events)
+
+    def codes(self) -> list[list[int]]:
+        """Return the codes of all trials in the order of their numbers."""
+        return _codes(self._events)
 
     def state(self) -> dict[str, Any]:
         """Return the events and Optuna's attributes as plain data."""
@@ -116,14 +146,15 @@ class ReplayableStudy:
                     )
             elif event[0] == "add":
                 self.add(event[1])
+            elif event[0] == "retell":
+                self.retell(dict(map(_read, event[2])), restart=event[1])
             else:
-                self.tell(event[1], _read_result(event))
+                self.tell(*_read(event[1:]))
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         events = state["events"]
-        results = {event[1]: _read_result(event) for event in events if event[0] == "tell"}
-        codes = [event[1] for event in events if event[0] != "tell"]
-        for number, code in enumerate(codes):
+        results = _results(events)
+        for number, code in enumerate(_codes(events)):
             values = self._parameters.values(code)
             if (result := results.get(number)) is None:
                 self._running[number] = self._study.restore_running(values, self._parameters.distributions)
@@ -145,9 +176,28 @@ class ReplayableStudy:
             self._study.sampler = self._sampler_with(seed)
 
 
-def _read_result(event: Sequence[Any]) -> TrialResult:
-    _, _, state, values, constraints, steps = event
-    return TrialResult(state, tuple(values), dict(constraints), tuple((step, value) for step, value in steps))
+def _written(number: int, result: TrialResult) -> list[Any]:
+    constraints, steps = [[*item] for item in result.constraints.items()], [[*item] for item in result.steps]
+    return [number, result.state, list(result.values), constraints, steps]
+
+
+def _read(written: Sequence[Any]) -> tuple[int, TrialResult]:
+    number, state, values, constraints, steps = written
+    return number, TrialResult(state, tuple(values), dict(constraints), tuple((step, value) for step, value in steps))
+
+
+def _results(events: Sequence[Sequence[Any]]) -> dict[int, TrialResult]:
+    results: dict[int, TrialResult] = {}
+    for kind, *content in events:
+        if kind == "tell":
+            results.update([_read(content)])
+        elif kind == "retell":
+            results.update(map(_read, content[1]))
+    return results
+
+
+def _codes(events: Sequence[Sequence[Any]]) -> list[list[int]]:
+    return [event[1] for event in events if event[0] in ("ask", "add")]
 
 
 def _seed_of_32_bits(seed: int) -> int:

@@ -27,6 +27,7 @@ SamplerName = Literal[
 
 _SUPPLIED = ("seed", "constraints_func")  # the strategy supplies them
 _FIXED, _BASE = "fixed_params", "base_sampler"  # the settings of `partial_fixed`
+_WAITING = ("n_startup_trials", "population_size", "popsize")  # settings of samplers: results that they wait for
 _PLAIN = {"int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None)}
 
 
@@ -150,6 +151,19 @@ class Sampler:
             return Sampler(spec) if isinstance(spec, str) else read_settings(Sampler, spec, owner="'base_sampler'")
         except ConfigurationError as error:
             raise ConfigurationError(error.message, path=join(f"settings.{_BASE}", error.path)) from error
+
+    @property
+    def enough(self) -> int:
+        """The number of results that it waits for before it learns: of random trials, or of a population.
+
+        Samplers that have no such setting, or need one result only, are given those of TPE and GP.
+        """
+        if self.name == "partial_fixed":
+            return self.base.enough
+        signature = inspect.signature(self._load(self.traits.path).__init__).parameters
+        defaults = {name: item.default for name, item in signature.items()}
+        numbers = [{**defaults, **self.settings}.get(name) for name in _WAITING]
+        return max([number for number in numbers if isinstance(number, int) and number > 1], default=10)
 
     @property
     def fixed(self) -> Mapping[str, Any]:

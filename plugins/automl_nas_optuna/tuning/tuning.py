@@ -140,7 +140,12 @@ class Tuning:
             raise configuration.locate(error) from error
 
     def _ended(self) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        """Return the finished trials, without those that were interrupted before they had settings.
+
+        Those were never a trial of the study: an undisturbed study does not have them.
+        """
+        trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        return [trial for trial in trials if trial.state is not TrialState.FAIL or VALUES in trial.user_attrs]
 
     def _interrupted(self) -> Trial | None:
         """Return the trial that an earlier process left unfinished; None if no unfinished trial has settings."""

@@ -236,3 +236,18 @@ def test_a_strategy_by_its_configuration() -> None:
         StrategySampler(SPACE, PROBLEM, {"name": "evolution", "populatoin": 4})
     with pytest.raises(ConfigurationError, match="did you mean 'evolution'"):
         StrategySampler(SPACE, PROBLEM, "evoluton")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "hyperband", "fidelities": [1, 3]},
+        {"name": "asha", "fidelities": [1, 3]},
+        {"name": "successive_halving", "fidelities": [1, 3], "candidates": 4},
+        {"name": "race", "part": 4, "strategy": "random"},
+    ],
+)
+def test_strategies_with_fidelities_are_refused(strategy: dict[str, Any]) -> None:
+    study = optuna.create_study(direction="maximize", sampler=StrategySampler(SPACE, PROBLEM, strategy))
+    with pytest.raises(ConfigurationError, match=r"proposes fidelities .* use it in a stage of a run"):
+        study.optimize(objective, n_trials=1)

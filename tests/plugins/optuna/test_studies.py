@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from optuna.trial import TrialState
+from optuna.samplers import TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 from plugins.optuna.worker_processes import configuration, entries, install, start
 
 from automl_nas.errors import ConfigurationError, RunFailedError, RunInterrupted
@@ -145,6 +147,61 @@ def test_an_interrupted_trial_is_continued(
     again = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "out")
     again.run()
     assert settings_and_values(again) == settings_and_values(undisturbed)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interruption_while_settings_are_proposed_does_not_count(
+    times: int, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
+    undisturbed.run()
+    file = write_study(tmp_path, max_failures=2)
+    sample = TPESampler.sample_independent
+    for _ in range(times):  # also more often than max_failures
+        with monkeypatch.context() as patched:
+
+            def interrupted(self: TPESampler, study: Study, trial: FrozenTrial, *rest: Any) -> Any:
+                if len(trial.params) == 1 and len(study.get_trials(states=[TrialState.COMPLETE])) == 2:
+                    raise KeyboardInterrupt
+                return sample(self, study, trial, *rest)
+
+            patched.setattr(TPESampler, "sample_independent", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                Tuning(StudyFile(file), tmp_path / "out").run()
+    again = Tuning(StudyFile(file), tmp_path / "out")
+    again.run()
+    states = [trial.state for trial in again.study.trials]
+    assert states.count(TrialState.FAIL) == times
+    counted = [trial for trial in again.study.trials if trial.state is not TrialState.FAIL]
+    assert [(trial.user_attrs["settings"], trial.values) for trial in counted] == settings_and_values(undisturbed)
+
+
+KILL_IN_ASK_3 = """
+import os, signal
+from optuna.samplers import TPESampler
+sample = TPESampler.sample_independent
+def killed(self, study, trial, *rest):
+    if trial.number == 2 and trial.params:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sample(self, study, trial, *rest)
+TPESampler.sample_independent = killed
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_a_kill_while_settings_are_proposed_does_not_count(environment: dict[str, str], tmp_path: Path) -> None:
+    undisturbed = Tuning(StudyFile(write_study(tmp_path)), tmp_path / "undisturbed")
+    undisturbed.run()
+    file = write_study(tmp_path)
+    process = start(environment, "study", "run", str(file), "--out", str(tmp_path / "out"), prelude=KILL_IN_ASK_3)
+    output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output
+    again = Tuning(StudyFile(file), tmp_path / "out")
+    again.run()
+    assert again.study.trials[2].state is TrialState.FAIL
+    counted = [trial for trial in again.study.trials if trial.state is not TrialState.FAIL]
+    assert [(trial.user_attrs["settings"], trial.values) for trial in counted] == settings_and_values(undisturbed)
 
 
 def test_architectures_and_settings_are_searched_together(environment: dict[str, str], tmp_path: Path) -> None:
