@@ -67,7 +67,7 @@ def hold_out(
     small = np.flatnonzero((counts == 0) | (counts == sizes)).tolist()
     for at in small[:1]:
         k, held, size = int(classes[at]), int(counts[at]), int(sizes[at])
-        if len(sizes) == 1:
+        if classes[-1] == 0:
             raise DataError(
                 f"{size} samples are too few for the split '{what}': {setting} = {fraction} takes {held} of them and "
                 f"leaves {size - held}"
