@@ -152,6 +152,7 @@ class Strategy(ABC):
         """Return the fidelities of which it is known that the strategy asks for them (default: none).
 
         The stage is refused before the run if its evaluator cannot have one of them (`Evaluator.check_fidelity`).
+        Infinity stands for candidates without a fidelity, which have the evaluator's default.
 
         Args:
             settings: the resolved settings of the strategy.

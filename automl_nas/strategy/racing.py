@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
@@ -107,8 +108,8 @@ class Race(AskTellStrategy):
 
     @classmethod
     def fidelities(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
-        """Return the setting ``part``; see `Strategy.fidelities`."""
-        return (settings["part"],) if "part" in settings else ()
+        """Return the setting ``part`` and infinity; see `Strategy.fidelities`."""
+        return (settings["part"], math.inf) if "part" in settings else ()
 
     def prepare(self) -> Preparation | None:
         """Prepare the wrapped strategy."""

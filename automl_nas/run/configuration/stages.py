@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def _check_fidelities(
 ) -> None:
     """Check that evaluations can have the fidelities for which a strategy, or one inside its settings, asks."""
     fidelities = components.class_of("strategies", strategy["name"], path).fidelities(strategy)
-    for fidelity in fidelities:
+    for fidelity in filter(math.isfinite, fidelities):
         try:
             evaluator_class.check_fidelity(evaluator, fidelity)
         except ConfigurationError as error:

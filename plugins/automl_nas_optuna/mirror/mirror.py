@@ -15,10 +15,11 @@ from optuna.trial import TrialState, create_trial
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation import State
-from automl_nas.run import RunDirectory, recorded_after
+from automl_nas.run import RunDirectory, complete_manager, recorded_after
 from automl_nas.space import Architecture, Choice
 from automl_nas.strategy import Trial
 from automl_nas_optuna.long_values import split
+from automl_nas_optuna.mirror.highest_fidelity import HighestFidelities
 from automl_nas_optuna.mirror.run_description import RunDescription
 from automl_nas_optuna.objective.recorded_options import ARCHITECTURE, OPTIONS
 from automl_nas_optuna.objective.suggesting import distributions_of, parameters_of
@@ -62,6 +63,9 @@ class Mirror:
         self._directory, self._description = directory, description
         self._address, self._study = storage, study
         self._parameters = MirrorParameters(description)
+        run = RunDirectory(directory)
+        stages = run.read_config()["stages"] if run.config.exists() else []
+        self._fidelities = HighestFidelities(stages, complete_manager().registry)
         self._storage: BaseStorage | None = None
         # Stage -> study, and the numbers of the trials that it contains.
         self._studies: dict[str, tuple[Study, set[int]]] = {}
@@ -135,6 +139,8 @@ class Mirror:
     def _read(self) -> None:
         recorded, self._offset = recorded_after(self._directory / "trials.jsonl", self._offset)
         self._uncopied += [item for item in recorded if item[0].stage in self._description.objectives]
+        for trial, _ in recorded:
+            self._fidelities.see(trial)
 
     def _open(self) -> None:
         if self._storage is None:
@@ -203,11 +209,17 @@ class Mirror:
             # The stage records costs only. In Optuna a complete trial has a value for each objective.
             state = TrialState.FAIL
         steps = {int(step): float(value) for step, value in _reports(trial)}
+        other_values = {name: value for name, value in trial.values.items() if name not in objectives}
+        if state is TrialState.COMPLETE and self._fidelities.is_lower(trial):
+            # Optuna compares all complete trials with each other. Its own trials of lower fidelities are pruned ones.
+            state = TrialState.PRUNED
+            other_values = dict(trial.values)
+            if len(objectives) == 1:
+                steps = {round(trial.effective_fidelity): values[0]}
         if state is TrialState.PRUNED and len(objectives) == 1 and steps:
             values = [steps[max(steps)]]
         elif state is not TrialState.COMPLETE:
             values = []
-        other_values = {name: value for name, value in trial.values.items() if name not in objectives}
         copy = create_trial(
             state=state,
             values=values or None,

@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 from plugins.optuna.spaces import Mixed
 
+import automl_nas
 from automl_nas.errors import ConfigurationError, UserError
 from automl_nas.evaluation.evaluator import State
 from automl_nas.plugin import RunInfo
-from automl_nas.run import RunDirectory, recorded_after
+from automl_nas.run import RunDirectory, complete_manager, recorded_after
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.record.lines import with_checksums
 from automl_nas.run.session import Session
@@ -28,6 +29,7 @@ from automl_nas.strategy.trial import Trial
 from automl_nas.streams import stream
 from automl_nas.testing import ToyCost, ToyEvaluator, ToySpace
 from automl_nas_optuna.commands import mirror as command
+from automl_nas_optuna.mirror.highest_fidelity import HighestFidelities
 from automl_nas_optuna.mirror.mirror import NUMBER, Mirror, MirrorParameters
 from automl_nas_optuna.mirror.mirror_once import mirror_once
 from automl_nas_optuna.mirror.observer import MirrorObserver
@@ -357,3 +359,53 @@ def test_silent_servers_are_noticed() -> None:
     }
     assert time_limits("postgresql", {})["options"] == "-c lock_timeout=10s"
     assert time_limits("mssql+pyodbc", {}) == {}
+
+
+def of_fidelities(strategy: dict[str, Any], objectives: dict[str, str]) -> dict[str, Any]:
+    problem = {"objectives": objectives, "costs": ["params"] if "params" in objectives else []}
+    stage = {"name": "search", "strategy": strategy, "evaluator": "nasbench201", "budget": {"trials": 24}}
+    return {"space": "nasbench201", "problem": problem, "stages": [stage], "final": None, "progress": "none"}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("live", [True, False], ids=["while it runs", "afterwards"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "hyperband", "fidelities": [12, 200]},
+        {"name": "retry", "strategy": {"name": "asha", "fidelities": [12, 200]}},
+    ],
+    ids=["hyperband", "asha inside another"],
+)
+def test_trials_of_a_lower_fidelity_are_pruned_ones(tmp_path: Path, strategy: dict[str, Any], live: bool) -> None:
+    storage = str(tmp_path / "optuna.journal")
+    observers = [{"name": "optuna", "storage": storage, "study": "copy"}] if live else []
+    result = automl_nas.search(
+        **of_fidelities(strategy, {"accuracy": "maximize"}), observers=observers, out=tmp_path / "run"
+    )
+    if not live:
+        mirror_once(tmp_path / "run", storage, "copy")
+    study = optuna.load_study(study_name="copy/search", storage=open_storage(storage))
+    trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
+    recorded = {trial.number: trial for trial, _ in recorded_after(tmp_path / "run" / "trials.jsonl", 0)[0]}
+    assert set(trials) == set(recorded)
+    fidelities = {number: trial.fidelity for number, trial in recorded.items()}
+    assert set(fidelities.values()) == {12, 200}
+    for number, trial in trials.items():
+        accuracy = recorded[number].metrics["accuracy"]
+        lower = fidelities[number] == 12
+        assert trial.state is (optuna.trial.TrialState.PRUNED if lower else optuna.trial.TrialState.COMPLETE)
+        assert trial.value == accuracy
+        assert trial.intermediate_values == ({12: accuracy} if lower else {})
+    assert study.best_trial.user_attrs[NUMBER] == result.best.number
+
+
+def test_of_other_strategies_the_highest_fidelity_so_far_counts() -> None:
+    fidelities = HighestFidelities([{"name": "search", "strategy": {"name": "random"}}], complete_manager().registry)
+
+    def trial(fidelity: float | None) -> Trial:
+        return Trial(0, SPACE.sample(stream(0, "test", 0)), {"accuracy": 1.0}, {}, fidelity=fidelity, stage="search")
+
+    for fidelity, lower in ((1.0, False), (3.0, False), (1.0, True), (None, False), (3.0, True)):
+        fidelities.see(trial(fidelity))
+        assert fidelities.is_lower(trial(fidelity)) is lower
