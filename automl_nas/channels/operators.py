@@ -6,8 +6,9 @@ window partitions) need no rule of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,16 +31,53 @@ class Recorder(Protocol):
         """Record that an attribute of the running module, if it is of this kind, has the size of an axis."""
 
 
-Rule: TypeAlias = Callable[[Recorder, Sequence[Any], Tensor], Axes]
+class Arguments(tuple[Any, ...]):
+    """All arguments of a call, in the order of the operator's schema, with defaults."""
+
+    names: tuple[str, ...]
+
+    def named(self, name: str) -> Any:
+        """Return an argument; None: the operator, in this overload, has none of this name."""
+        return self[self.names.index(name)] if name in self.names else None
+
+
+def arguments(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+    """Return the arguments of a call of an operator.
+
+    Args:
+        func: the operator.
+        args: its positional arguments; the last ones may be missing.
+        kwargs: its keyword arguments.
+    """
+    names, defaults = _schema(func)
+    rest = zip(names[len(args) :], defaults[len(args) :], strict=True)
+    result = Arguments((*args, *(kwargs.get(name, default) for name, default in rest)))
+    result.names = names
+    return result
+
+
+@cache
+def _schema(func: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return names and default values of the arguments of an operator."""
+    own = func._schema.arguments
+    return tuple(each.name for each in own), tuple(each.default_value for each in own)
+
+
+Rule: TypeAlias = Callable[[Recorder, Arguments, Tensor], Axes]
+R = TypeVar("R", bound=Rule)
 _RULES: dict[str, Rule] = {}
 
 ATTENTION = "the width of an attention head, over which dot products are scaled"
+NUMBERED = "it meets values that the code makes from the positions of its elements"
+MOVED = "the network moves, counts or adds up its elements by their positions"
+NEIGHBOURS = "a convolution, pooling or resizing combines neighbours along it"
+SHARES = "a softmax divides 1 among its elements"
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[R], R]:
     """Register the rule of operators by their names without overload."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: R) -> R:
         _RULES.update(dict.fromkeys(names, function))
         return function
 
@@ -66,9 +104,8 @@ def created(shape: Sequence[int]) -> Axes:
 
 
 @rule("elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "mish", "_prelu_kernel", "copy", "where", "masked_fill")
-@rule("native_dropout", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh", "_softmax", "_log_softmax")
-@rule("bernoulli", "cumsum", "flip", "silu", "_safe_softmax", "clone")
-def pointwise(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+@rule("native_dropout", "_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh", "bernoulli", "silu")
+def pointwise(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     """Unify the dimensions of all inputs, aligned at the last one; a dimension of size 1 is repeated."""
     result: list[Axis | None] = [None] * out.dim()
     for tensor in (each for each in args if isinstance(each, Tensor)):
@@ -83,13 +120,51 @@ def pointwise(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     return [Axis(size, "") if axis is None else axis for axis, size in zip(result, out.shape, strict=True)]
 
 
+@rule("_softmax", "_log_softmax", "_safe_softmax")
+def _softmax(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    axes = record.axes(args[0])
+    # With fewer elements each has a larger share, and an element of zeros has one, too.
+    axes[args.named("dim")].pin(SHARES)
+    return axes
+
+
+@rule("flip", "cumsum")
+def _by_position(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    """Fix the dimensions along which the place of an element matters."""
+    axes = record.axes(args[0])
+    for dim in _dims(args.named("dim" if "dim" in args.names else "dims"), len(axes)):
+        axes[dim].pin(MOVED)
+    return axes
+
+
+@rule("roll")
+def _roll(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    axes, shifts, dims = record.axes(args[0]), args.named("shifts"), args.named("dims")
+    if dims:
+        for shift, dim in zip(shifts, dims, strict=True):
+            if shift % max(axes[dim].size, 1):
+                axes[dim].pin(MOVED)
+    elif any(shifts):  # of the flattened tensor
+        for axis in axes:
+            axis.pin(MOVED)
+    return axes
+
+
+def _dims(dim: int | Sequence[int] | None, count: int) -> set[int]:
+    """Return the dimensions that an argument names, of a tensor of so many; of a reduction, none are all."""
+    named = [dim] if isinstance(dim, int) else list(dim or range(count))
+    return {each % count for each in named} if count else set()
+
+
 @rule("convolution", "_convolution")
-def _convolution(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _convolution(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     x, weight, bias, transposed, groups = record.axes(args[0]), record.axes(args[1]), args[2], args[6], args[8]
     inputs, outputs = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
     channels = x[-weight_dims(args[1])]
-    for axis in (*weight[2:], *x[-weight_dims(args[1]) + 1 :]):
+    for axis in weight[2:]:
         axis.pin()
+    for axis in x[-weight_dims(args[1]) + 1 :]:
+        axis.pin(NEIGHBOURS)
     kind = torch.nn.modules.conv._ConvNd
     if groups == 1:
         record.same(channels, inputs)
@@ -130,14 +205,14 @@ def _mm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("mv")
-def _mv(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _mv(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     a, b = record.axes(args[0]), record.axes(args[1])
     record.same(a[1], b[0])
     return [a[0]]
 
 
 @rule("addmm")
-def _addmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _addmm(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = _mm(record, args[1:3], out)
     record.same(record.axes(args[0])[-1], axes[1])
     return axes
@@ -155,7 +230,7 @@ def _bmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("baddbmm")
-def _baddbmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _baddbmm(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = _bmm(record, args[1:3], out)
     for own, axis in zip(reversed(record.axes(args[0])), reversed(axes), strict=False):
         if own.size == axis.size:
@@ -165,7 +240,7 @@ def _baddbmm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
 @rule("_batch_norm_no_update")
-def _batch_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _batch_norm(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = record.axes(args[0])
     for tensor in args[1:5]:
         if isinstance(tensor, Tensor):
@@ -175,7 +250,7 @@ def _batch_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("native_layer_norm", "_fused_rms_norm")
-def _layer_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _layer_norm(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes, shape = record.axes(args[0]), args[1]
     for tensor in args[2:4]:
         if isinstance(tensor, Tensor):
@@ -186,7 +261,7 @@ def _layer_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("native_group_norm")
-def _group_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _group_norm(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes, groups = record.axes(args[0]), args[6]
     for tensor in args[1:3]:
         if isinstance(tensor, Tensor):
@@ -201,64 +276,111 @@ def _group_norm(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     return axes
 
 
-@rule("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d")
-@rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
-@rule("adaptive_avg_pool2d", "replication_pad1d", "replication_pad2d", "reflection_pad1d", "reflection_pad2d")
-@rule("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d")
-@rule("_upsample_nearest_exact2d", "constant_pad_nd", "roll")
-def _resized(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
-    """Keep the axes of all dimensions but those that change and the spatial ones, whose sizes are fixed."""
-    axes = record.axes(args[0])
-    result = []
-    for axis, size in zip(axes, out.shape, strict=True):
-        if axis.size != size:
-            axis.pin("the network pads or resizes it")
-            axis = Axis(size, "")
-        result.append(axis)
-    return result
+SPATIAL = {
+    "max_pool1d_with_indices": 1,
+    "max_pool2d_with_indices": 2,
+    "max_pool3d_with_indices": 3,
+    "adaptive_max_pool2d": 2,
+    "avg_pool1d": 1,
+    "avg_pool2d": 2,
+    "avg_pool3d": 3,
+    "adaptive_avg_pool1d": 1,
+    "adaptive_avg_pool2d": 2,
+    "_adaptive_avg_pool2d": 2,
+    "_adaptive_avg_pool3d": 3,
+    "replication_pad1d": 1,
+    "replication_pad2d": 2,
+    "reflection_pad1d": 1,
+    "reflection_pad2d": 2,
+    "upsample_nearest1d": 1,
+    "upsample_nearest2d": 2,
+    "_upsample_nearest_exact2d": 2,
+    "upsample_linear1d": 1,
+    "upsample_bilinear2d": 2,
+    "upsample_bicubic2d": 2,
+}
+"""Operator that combines neighbours -> the number of last dimensions in which it does."""
+
+
+def _resized(spatial: int) -> Rule:
+    """Return the rule of operators that combine neighbours: the last dimensions are fixed, also if sizes stay."""
+
+    def apply(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+        axes = list(record.axes(args[0]))
+        for place in range(len(axes) - spatial, len(axes)):
+            axes[place] = _resized_axis(axes[place], out.shape[place], NEIGHBOURS)
+        return axes
+
+    return apply
+
+
+for _name, _spatial in SPATIAL.items():
+    rule(_name)(_resized(_spatial))
+
+
+@rule("constant_pad_nd")
+def _pad(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    axes, pad = list(record.axes(args[0])), args.named("pad")
+    for place, before in enumerate(pad[::2]):  # the last dimension first
+        dim = len(axes) - 1 - place
+        if before or pad[2 * place + 1]:
+            axes[dim] = _resized_axis(axes[dim], out.shape[dim], "the network pads or shifts it")
+    return axes
+
+
+def _resized_axis(axis: Axis, size: int, reason: str) -> Axis:
+    """Fix an axis, and return what it is with a size that may be another one: fixed for the same reason."""
+    axis.pin(reason)
+    return axis if axis.size == size else Axis(size, next(axis.atoms()).fixed)
 
 
 @rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "argmax", "argmin", "prod")
 @rule("linalg_vector_norm", "any", "all")
-def _reduction(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _reduction(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    if isinstance(args.named("other"), Tensor):
+        return pointwise(record, args, out)
     axes = record.axes(args[0])
-    numbers = [arg for arg in args[1:] if isinstance(arg, int | list | tuple) and not isinstance(arg, bool)]
-    if not numbers:
-        return constants(out.shape)
-    dims = [numbers[-1]] if isinstance(numbers[-1], int) else list(numbers[-1])
-    gone = {dim % len(axes) for dim in dims} if dims else set(range(len(axes)))
+    gone = _dims(args.named("dim"), len(axes))
     if out.dim() == len(axes):
         return [Axis(1, "") if place in gone else axis for place, axis in enumerate(axes)]
     return [axis for place, axis in enumerate(axes) if place not in gone]
 
 
+def numbered(record: Recorder, name: str, args: Arguments) -> Axes:
+    """Return the axes of whose elements a reduction also returns the positions; none: it does not."""
+    if name not in ("argmax", "argmin", "max", "min") or len(args) < 2 or isinstance(args[1], Tensor):
+        return []
+    axes = record.axes(args[0])
+    return [axes[dim] for dim in _dims(args.named("dim"), len(axes))]
+
+
 @rule("t", "numpy_T")
-def _t(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _t(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     return record.axes(args[0])[::-1]
 
 
 @rule("transpose")
-def _transpose(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _transpose(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
     axes[args[1]], axes[args[2]] = axes[args[2]], axes[args[1]]
     return axes
 
 
 @rule("permute")
-def _permute(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _permute(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = record.axes(args[0])
     return [axes[dim] for dim in args[1]]
 
 
 @rule("unsqueeze")
-def _unsqueeze(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _unsqueeze(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
     axes.insert(args[1] % out.dim(), Axis(1, ""))
     return axes
 
 
 @rule("expand")
-def _expand(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _expand(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = record.axes(args[0])
     missing = out.dim() - len(axes)
     # A repeated dimension follows the tensor that it is added to.
@@ -270,14 +392,14 @@ def _expand(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("repeat")
-def _repeat(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _repeat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes, times = record.axes(args[0]), args[1]
     axes = [*constants([1] * (len(times) - len(axes))), *axes]
     return [product([Axis(count, ""), axis]) for axis, count in zip(axes, times, strict=True)]
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "_view_copy")
-def _view(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _view(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     sources, result = joined([axis for axis in record.axes(args[0]) if axis.size != 1], "product"), list[Axis]()
     if any(size == 0 for size in out.shape):
         return constants(out.shape)
@@ -308,17 +430,23 @@ def _common(size: int, dimension: int) -> int:
 
 
 @rule("as_strided")
-def _as_strided(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _as_strided(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = record.axes(args[0])
-    if list(out.shape) == [axis.size for axis in axes]:  # another memory format
+    if out.shape == args[0].shape and _strides(out) == _strides(args[0]):
         return axes
     for axis in axes:
         axis.pin("its memory is read in another order")
     return constants(out.shape)
 
 
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Return where a tensor begins in its memory, and the strides that matter."""
+    own = (stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1)
+    return (int(tensor.storage_offset()), *own)
+
+
 @rule("slice")
-def _slice(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _slice(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
     dim = (args[1] if len(args) > 1 else 0) % len(axes)
     size, step = axes[dim].size, args[4] if len(args) > 4 else 1
@@ -343,7 +471,7 @@ def _piece(axis: Axis, start: int, length: int, step: int = 1) -> Axis:
 
 
 @rule("select")
-def _select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _select(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
     dim = args[1] % len(axes)
     axes.pop(dim).pin("single elements of it are read")
@@ -351,7 +479,7 @@ def _select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("cat")
-def _cat(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _cat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     dim = (args[1] if len(args) > 1 else 0) % out.dim()
     parts = [record.axes(tensor) for tensor in args[0] if tensor.dim() == out.dim()]
     result = list(parts[0])
@@ -365,7 +493,7 @@ def _cat(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("stack")
-def _stack(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _stack(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     dim = (args[1] if len(args) > 1 else 0) % out.dim()
     parts = [record.axes(tensor) for tensor in args[0]]
     result = list(parts[0])
@@ -377,7 +505,7 @@ def _stack(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("embedding")
-def _embedding(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _embedding(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     weight = record.axes(args[0])
     weight[0].pin("the entries of a table")
     record.attribute(torch.nn.Embedding, "embedding_dim", weight[1])
@@ -385,7 +513,7 @@ def _embedding(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("index")
-def _index(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _index(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes, indices = list(record.axes(args[0])), args[1]
     places = [place for place, index in enumerate(indices) if index is not None]
     for place in places:
@@ -398,7 +526,7 @@ def _index(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 
 
 @rule("index_select")
-def _index_select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _index_select(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
     axes[args[1]].pin("single elements of it are read")
     axes[args[1]] = Axis(out.shape[args[1]], "")
@@ -408,7 +536,7 @@ def _index_select(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
 @rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")
 @rule("_scaled_dot_product_efficient_attention", "scaled_dot_product_attention", "_scaled_dot_product_attention_math")
 @rule("_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_cudnn_attention")
-def _attention(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+def _attention(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     query, key, value = (record.axes(tensor) for tensor in args[:3])
     for own in (key, value):
         for one, other in zip(query[:-2], own[:-2], strict=True):
@@ -420,14 +548,20 @@ def _attention(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
     return [*query[:-1], value[-1]]
 
 
-@rule("zeros", "ones", "empty", "full", "arange", "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros")
-@rule("new_ones", "new_full", "new_empty", "scalar_tensor", "rand", "randn", "rand_like", "randn_like", "linspace")
-@rule("new_empty_strided", "empty_strided")
-def _created(record: Recorder, args: Sequence[Any], out: Tensor) -> Axes:
+@rule("zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones")
+@rule("new_full", "new_empty", "scalar_tensor", "rand", "randn", "rand_like", "randn_like", "new_empty_strided")
+@rule("empty_strided")
+def _created(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     return created(out.shape)
 
 
-def pieces_of(record: Recorder, name: str, args: Sequence[Any], outs: Sequence[Tensor]) -> list[Axes] | None:
+@rule("arange", "linspace", "logspace", "eye", "range", "tril_indices", "triu_indices", "randperm")
+def _table(record: Recorder, args: Arguments, out: Tensor) -> Axes:
+    """Fix what meets a table that code makes by position: made for fewer elements, it is not a slice of this one."""
+    return [Axis(size, NUMBERED if size > 1 else "") for size in out.shape]
+
+
+def pieces_of(record: Recorder, name: str, args: Arguments, outs: Sequence[Tensor]) -> list[Axes] | None:
     """Return the axes of the outputs of an operator that divides a tensor; None: it is not such an operator."""
     if name in ("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split"):
         axes = record.axes(args[0])

@@ -15,7 +15,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.channels.axis import Axis, MismatchError, unify
 from automl_nas.channels.layers import stored_sizes
-from automl_nas.channels.operators import Axes, constants, created, pieces_of, rule_of
+from automl_nas.channels.operators import (
+    NUMBERED,
+    Arguments,
+    Axes,
+    arguments,
+    constants,
+    created,
+    numbered,
+    pieces_of,
+    rule_of,
+)
 from automl_nas.errors import SpaceError
 from automl_nas.space import meta_result
 from automl_nas.space.modules.running import Running, running_modules
@@ -45,13 +55,13 @@ class Step:
     Attributes:
         func: the operator.
         path: of the module that called it.
-        args: its arguments, then the values of its keyword arguments; tensors are `TracedTensor`.
+        args: all its arguments, in the order of its schema; tensors are `TracedTensor`.
         results: the tensors that it returned.
     """
 
     func: Any
     path: str
-    args: tuple[Any, ...]
+    args: Arguments
     results: tuple[TracedTensor, ...]
 
     @property
@@ -146,6 +156,7 @@ def run_traced(network: nn.Module, inputs: Tensor) -> Trace:
             f"the network returns a {type(output).__name__} in evaluation mode; a network of a space returns one "
             "tensor: wrap it in a module that selects it"
         )
+    mode.read(output)
     for axis in mode.axes(output):
         axis.pin(OUTPUT)
     result.output_shape = tuple(output.shape)
@@ -159,6 +170,7 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.result = result
         self._tensors: dict[int, tuple[Tensor, TracedTensor]] = {}
         self._memory: dict[int, list[Tensor]] = {}
+        self._numbers: dict[int, Axes] = {}
         self._owners: dict[int, tuple[str, str]] = {}
         for path, module in network.named_modules():
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
@@ -214,31 +226,54 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = meta_result(func, args, kwargs)
         outs = list(tensors_in([out]))
         if outs:
-            self._record(func, name, path, [*args, *kwargs.values()] if name != "slice" else list(args), outs)
+            self._record(func, name, path, arguments(func, args, kwargs), outs)
         return out
 
-    def _record(self, func: Any, name: str, path: str, args: list[Any], outs: list[Tensor]) -> None:
-        apply = rule_of(func)
-        pieces = pieces_of(self, name, args, outs)
-        if pieces is not None:
-            axes = pieces
-        elif apply is not None:
-            first = apply(self, args, outs[0])
-            # Further outputs are indices, of the same shape, or statistics that nobody reads.
-            axes = [first, *(first if each.shape == outs[0].shape else created(each.shape) for each in outs[1:])]
-        else:
+    def read(self, tensor: Tensor) -> None:
+        """Fix the axes of which a tensor has positions."""
+        for axis in self._numbers.get(id(tensor), ()):
+            axis.pin(NUMBERED)
+
+    def _record(self, func: Any, name: str, path: str, args: Arguments, outs: list[Tensor]) -> None:
+        for tensor in tensors_in(args):
+            self.read(tensor)
+        axes = self._by_rule(func, name, args, outs)
+        if axes is None:
             self.result.unknown.setdefault(path, set()).add(name)
-            for tensor in tensors_in(args):
-                for axis in self.axes(tensor):
-                    axis.pin(f"the operator {name} has no rule")
-            axes = [constants(each.shape) for each in outs]
-        plain = tuple(self._plain(each) for each in args)
+            reason = f"the operator {name} has no rule"
+            inputs = [axis for tensor in tensors_in(args) for axis in self.axes(tensor)]
+            # Without inputs it is a table that the code makes.
+            own = "" if inputs and all(axis.constant for axis in inputs) else reason
+            for axis in inputs:
+                axis.pin(reason)
+            axes = [[Axis(size, own if size > 1 else "") for size in each.shape] for each in outs]
+        if positions := numbered(self, name, args):
+            self._numbers[id(outs[-1])] = positions  # of maxima, after their values
+        plain = Arguments(self._plain(each) for each in args)
+        plain.names = args.names
         results = tuple(self.register(tensor, own) for tensor, own in zip(outs, axes, strict=True))
         step = Step(func, path, plain, results)
         self.result.steps.append(step)
         if func._schema.is_mutable:
             self._share(step, outs)
         self.result.seen.setdefault(path, []).extend(axis for own in axes for axis in own if axis.size > 1)
+
+    def _by_rule(self, func: Any, name: str, args: Arguments, outs: list[Tensor]) -> list[Axes] | None:
+        """Return the axes of the outputs of an operator; None: no rule holds for this call of it."""
+        apply = rule_of(func)
+        try:
+            axes = pieces_of(self, name, args, outs)
+            if axes is None and apply is not None:
+                first = apply(self, args, outs[0])
+                # Further outputs are indices, of the same shape, or statistics that nobody reads.
+                axes = [first, *(first if each.shape == outs[0].shape else created(each.shape) for each in outs[1:])]
+        except Exception:  # of a rule that does not expect this form of the operator; the network itself runs
+            return None
+        if axes is None or any(
+            [axis.size for axis in own] != list(each.shape) for own, each in zip(axes, outs, strict=True)
+        ):
+            return None
+        return axes
 
     def _plain(self, value: Any) -> Any:
         """Return an argument with what is known of tensors in their place."""

@@ -15,6 +15,7 @@ import torch
 
 from automl_nas.channels.axis import Axis
 from automl_nas.channels.flow import Flow
+from automl_nas.channels.operators import SPATIAL, Arguments
 from automl_nas.channels.owners import owners_of
 from automl_nas.channels.trace import Step, Trace, TracedTensor
 
@@ -226,31 +227,6 @@ _REARRANGEMENTS = frozenset(
         *("detach", "alias", "_to_copy", "contiguous", "lift_fresh", "native_dropout", "repeat"),
     )
 )
-_POOLS = {
-    "max_pool1d_with_indices": 1,
-    "max_pool2d_with_indices": 2,
-    "max_pool3d_with_indices": 3,
-    "adaptive_max_pool2d": 2,
-    "avg_pool1d": 1,
-    "avg_pool2d": 2,
-    "avg_pool3d": 3,
-    "adaptive_avg_pool1d": 1,
-    "adaptive_avg_pool2d": 2,
-    "_adaptive_avg_pool2d": 2,
-    "_adaptive_avg_pool3d": 3,
-    "replication_pad1d": 1,
-    "replication_pad2d": 2,
-    "reflection_pad1d": 1,
-    "reflection_pad2d": 2,
-    "upsample_nearest1d": 1,
-    "upsample_nearest2d": 2,
-    "_upsample_nearest_exact2d": 2,
-    "upsample_linear1d": 1,
-    "upsample_bilinear2d": 2,
-    "upsample_bicubic2d": 2,
-}
-"""Operator that mixes neighbours -> the number of last dimensions in which it does."""
-
 _REDUCTIONS = frozenset(
     (
         *("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "logsumexp", "argmax", "argmin"),
@@ -293,8 +269,8 @@ def _mixed_dims(step: Step, name: str) -> frozenset[int] | None:
     if first is None:
         return frozenset()
     dims, args = len(first.axes), step.args
-    if name in _POOLS:
-        return frozenset(range(dims - _POOLS[name], dims))
+    if name in SPATIAL:
+        return frozenset(range(dims - SPATIAL[name], dims))
     if name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], TracedTensor)):
         return _reduced(args, dims)
     if name in _ALONG:
@@ -311,18 +287,16 @@ def _mixed_dims(step: Step, name: str) -> frozenset[int] | None:
     return frozenset() if name in _SEPARATE or torch.Tag.pointwise in step.func.tags else None
 
 
-def _reduced(args: tuple[Any, ...], dims: int) -> frozenset[int]:
-    numbers = [arg for arg in args[1:] if isinstance(arg, int | tuple) and not isinstance(arg, bool)]
-    if not numbers:
-        return frozenset(range(dims))
-    named = (numbers[-1],) if isinstance(numbers[-1], int) else numbers[-1]
-    return frozenset(dim % dims for dim in named) if named else frozenset(range(dims))
+def _reduced(args: Arguments, dims: int) -> frozenset[int]:
+    dim = args.named("dim")
+    named = (dim,) if isinstance(dim, int) else dim
+    return frozenset(each % dims for each in named) if named else frozenset(range(dims))
 
 
 def _keeps_zero(step: Step, name: str) -> bool:
     """Whether an operator maps zeros of its first argument to zeros."""
     args = step.args
-    if name in _ZERO_AT_ZERO or name in _REARRANGEMENTS or name in _DIVISIONS or name in _POOLS:
+    if name in _ZERO_AT_ZERO or name in _REARRANGEMENTS or name in _DIVISIONS or name in SPATIAL:
         return True
     if name in _REDUCTIONS:
         return name not in _NOT_ZERO_OF_ZEROS

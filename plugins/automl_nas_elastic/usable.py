@@ -67,9 +67,15 @@ def _check_module(path: str, module: nn.Module) -> None:
             f"{where} computes {names} from other parameters; "
             "torch.nn.utils.parametrize.remove_parametrizations makes a parameter of the result"
         )
-    computed = [name for name, value in vars(module).items() if isinstance(value, torch.Tensor) and not value.is_leaf]
+    tensors = {name: value for name, value in vars(module).items() if isinstance(value, torch.Tensor)}
+    computed = [name for name, value in tensors.items() if not value.is_leaf or _has_source(module, name)]
     if computed:
         raise SpaceError(
             f"{where} computes {', '.join(computed)} in a hook; make a parameter of the result, such as with "
-            "torch.nn.utils.prune.remove"
+            "prune.remove, remove_spectral_norm or remove_weight_norm of torch.nn.utils"
         )
+
+
+def _has_source(module: nn.Module, name: str) -> bool:
+    """Whether a hook of torch computes a tensor from parameters; before the first call it is a tensor of its own."""
+    return any(f"{name}_{suffix}" in module._parameters for suffix in ("orig", "g", "v"))

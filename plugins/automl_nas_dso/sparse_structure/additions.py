@@ -108,9 +108,9 @@ def _without(container: nn.Module, dead: Iterable[Addition]) -> nn.Module:
 
 def _of_two(step: Step) -> bool:
     """Whether an addition has two tensors of the same shape, without a factor."""
-    if len(step.args) != 2 or not all(isinstance(each, TracedTensor) for each in step.args):
+    one, other = step.args[:2]
+    if not (isinstance(one, TracedTensor) and isinstance(other, TracedTensor)) or step.args.named("alpha") != 1:
         return False
-    one, other = step.args
     return [axis.size for axis in one.axes] == [axis.size for axis in other.axes]
 
 
@@ -120,7 +120,7 @@ def _only_adds(module: nn.Module) -> bool:
 
 def _branch(flow: Flow, step: Step) -> TracedTensor | None:
     """Return the argument that is computed by more layers; None: both have the same number."""
-    own = [flow.ancestors(each) for each in step.args]
+    own = [flow.ancestors(each) for each in step.args[:2]]
     depths = [sum(each.name in _LAYERS for each in one - other) for one, other in (own, own[::-1])]
     branch: TracedTensor = step.args[depths[1] > depths[0]]
     return None if depths[0] == depths[1] else branch

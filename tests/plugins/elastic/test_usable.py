@@ -58,6 +58,18 @@ def pruned(network: SmallResNet) -> None:
     prune.l1_unstructured(network.stem, "weight", 0.5)
 
 
+def computed(wrap: Callable[[nn.Module], object], *, called: bool) -> nn.Module:
+    """Return a network of which a hook computes a weight, as it is made or after a call without gradients."""
+    network = SmallResNet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        wrap(network.stem)
+    if called:
+        with torch.no_grad():
+            network(torch.zeros(2, *SHAPE))
+    return network
+
+
 def scripted() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.14: TorchScript is deprecated, and is not ours
@@ -99,6 +111,17 @@ def scripted() -> nn.Module:
 def test_what_cannot_be_sliced_is_refused(make: Callable[[], Any], shape: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ElasticSpace(make(), input_shape=shape)
+
+
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.parametrize("wrap", [nn.utils.spectral_norm, nn.utils.weight_norm])
+def test_weights_that_hooks_compute_are_refused(wrap: Callable[[nn.Module], nn.Module], called: bool) -> None:
+    with pytest.raises(UserError, match=r"'stem' .* computes weight in a hook; .* remove_spectral_norm"):
+        ElasticSpace(computed(wrap, called=called), input_shape=SHAPE)
+    remove = nn.utils.remove_spectral_norm if wrap is nn.utils.spectral_norm else nn.utils.remove_weight_norm
+    network = computed(wrap, called=called)
+    remove(network.stem)  # type: ignore[arg-type]
+    assert "stem.width" in ElasticSpace(network, input_shape=SHAPE).decisions
 
 
 def test_compress_refuses_before_it_trains() -> None:
