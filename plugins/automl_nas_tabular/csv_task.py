@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation import TensorTask, hold_out
 from automl_nas_tabular.features import make_features
-from automl_nas_tabular.table import Column, Table, read_table
+from automl_nas_tabular.table import Cell, Column, Table, decimal_commas, read_table
 
 _log = logging.getLogger(__name__)
 
 Kind = Literal["auto", "classification", "regression", "multilabel"]
 MOST_CLASSES = 20
 """Whole numbers with at most so many different values are classes, if the kind is not set."""
+_EXACT = 2.0**53
+"""From here on float64 does not hold every whole number."""
 
 
 def csv_task(
@@ -56,7 +58,7 @@ def csv_task(
             different values are classes; everything else is regression. A warning names what was inferred.
         missing: what to do with missing values of inputs: ``error``, ``drop`` their rows, or ``impute`` (numbers: the
             mean of the training split and a feature that is 1 where the value is missing; text: zeros). Rows without
-            target are an error, or are dropped.
+            target are an error, or are dropped. A warning has the number of dropped rows.
         missing_values: cells that are missing values.
         categories: columns of text, also if their cells look like numbers.
         ignore: columns that are not inputs.
@@ -130,7 +132,7 @@ def csv_task(
 def _without_missing(table: Table, inputs: Sequence[str], targets: Sequence[str], missing: str) -> Table:
     """Return the table without rows that lack a value that is needed."""
     needed = [*targets, *(() if missing == "impute" else inputs)]
-    dropped = set()
+    dropped: dict[int, str] = {}
     for name in needed:
         for row, cell in enumerate(table.columns[name].cells):
             if cell is None:
@@ -139,10 +141,21 @@ def _without_missing(table: Table, inputs: Sequence[str], targets: Sequence[str]
                         f"{table.path}, line {table.lines[row]}, column '{name}': the value is missing; set missing to "
                         "drop or impute, or list the column in ignore"
                     )
-                dropped.add(row)
+                dropped.setdefault(row, name)
     if len(dropped) == len(table.lines):
         raise DataError(f"{table.path}: every row has a missing value")
-    return table.without(dropped) if dropped else table
+    if not dropped:
+        return table
+    first = min(dropped)
+    _log.warning(
+        "task csv: %d of %d rows of %s are left out, since a value is missing; the first is line %d, column '%s'",
+        len(dropped),
+        len(table.lines),
+        table.path,
+        table.lines[first],
+        dropped[first],
+    )
+    return table.without(set(dropped))
 
 
 def _inferred(targets: Sequence[Column]) -> Kind:
@@ -177,12 +190,12 @@ def _targets(table: Table, targets: Sequence[Column], kind: Kind) -> tuple[NDArr
             )
         numbers = {cell: number for number, cell in enumerate(present)}
         classes = np.array([numbers[cell] for cell in column.cells], dtype=np.int64)
-        return classes, [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in present]
+        return classes, [_class_name(table, column, cell) for cell in present]
     for column in targets:
         if not column.numeric:
             raise DataError(
                 f"{table.path}, column '{column.name}': {kind} needs numbers, and the column is text, such as "
-                f"{column.cells[0]!r} in line {table.lines[0]}"
+                f"{column.cells[0]!r} in line {table.lines[0]}{decimal_commas(table, column)}"
             )
         if kind == "multilabel":
             for line, cell in zip(table.lines, column.cells, strict=True):
@@ -192,6 +205,20 @@ def _targets(table: Table, targets: Sequence[Column], kind: Kind) -> tuple[NDArr
                     )
     values = np.array([column.cells for column in targets], dtype=np.float32).T
     return np.ascontiguousarray(values), [column.name for column in targets] if kind == "multilabel" else None
+
+
+def _class_name(table: Table, column: Column, cell: Cell) -> str:
+    """Return the name of a class, another one for each cell; whole numbers have no decimal point."""
+    if not isinstance(cell, float):
+        return str(cell)
+    if abs(cell) >= _EXACT:
+        place = column.cells.index(cell)
+        raise DataError(
+            f"{table.path}, line {table.lines[place]}, column '{column.name}': the class {cell:.0f} is too large for a "
+            "number, since its neighbours would be the same class; list the column in categories, so that its cells "
+            "are text"
+        )
+    return str(int(cell)) if cell.is_integer() else repr(cell)
 
 
 def _splits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from automl_nas.errors import DataError
 from automl_nas.evaluation import Indices, mean_and_deviation
-from automl_nas_tabular.table import Column, Table
+from automl_nas_tabular.table import Column, Table, decimal_commas
 
 Floats = NDArray[np.float32]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Features:
 
     Attributes:
         values: float32, shape ``(rows, features)``.
-        description: what every feature is computed from, as plain data.
+        description: what every feature is computed from, as plain data; ``missing``: whether a value is.
     """
 
     values: Floats
@@ -71,15 +73,27 @@ def _numbers(column: Column, training: Indices) -> tuple[Floats, dict[str, Any]]
 
 def _categories(table: Table, column: Column, training: Indices, most: int) -> tuple[Floats, dict[str, Any]]:
     categories = sorted({str(column.cells[row]) for row in training.tolist() if column.cells[row] is not None})
+    hint = decimal_commas(table, column)
     if len(categories) > most:
+        if hint:
+            raise DataError(f"{table.path}, column '{column.name}' is read as text{hint}, or list it in ignore")
         raise DataError(
             f"{table.path}, column '{column.name}': {len(categories)} different strings, more than most_categories = "
             f"{most}; list the column in ignore (such as a name or a number of the row), or set most_categories"
         )
     if not categories:
         raise DataError(f"{table.path}, column '{column.name}': no value; list it in ignore")
+    if hint and not column.chosen:
+        _log.warning(
+            "task csv: %s, column '%s' is read as text, with %d categories%s, or list it in categories to omit this "
+            "message",
+            table.path,
+            column.name,
+            len(categories),
+            hint,
+        )
     encoded = np.array(
         [[float(cell is not None and str(cell) == category) for category in categories] for cell in column.cells],
         dtype=np.float32,
     )
-    return encoded, {"column": column.name, "categories": categories}
+    return encoded, {"column": column.name, "categories": categories, "missing": None in column.cells}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from automl_nas.errors import DataError, did_you_mean
@@ -13,6 +14,7 @@ from automl_nas.errors import DataError, did_you_mean
 Cell = float | str | None
 """A number, a string, or None for a missing value."""
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _SHARE = 0.5
 """A column of which more than this share are numbers is a column of numbers: other cells are errors."""
 
@@ -25,11 +27,13 @@ class Column:
         name: of the column.
         cells: one for each row; numbers only, or strings only, besides None.
         numeric: whether the cells are numbers.
+        chosen: whether the user says that the cells are text.
     """
 
     name: str
     cells: list[Cell]
     numeric: bool
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Table:
         """Return the table without some rows."""
         remaining = [row for row in range(len(self.lines)) if row not in rows]
         columns = {
-            name: Column(name, [column.cells[row] for row in remaining], column.numeric)
+            name: replace(column, cells=[column.cells[row] for row in remaining])
             for name, column in self.columns.items()
         }
         return Table(self.path, columns, [self.lines[row] for row in remaining])
@@ -115,6 +119,19 @@ def read_table(path: Path, separator: str, missing_values: Sequence[str], text_c
     return table
 
 
+def decimal_commas(table: Table, column: Column) -> str:
+    """Return the end of a message if most strings of a column are numbers with a decimal comma, else an empty one."""
+    present = [(line, cell) for line, cell in zip(table.lines, column.cells, strict=True) if cell is not None]
+    numbers = [(line, cell) for line, cell in present if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell)]
+    if not numbers or len(numbers) <= _SHARE * len(present):
+        return ""
+    line, cell = numbers[0]
+    return (
+        f"; most cells look like numbers with a decimal comma, such as {cell!r} in line {line}: write them with a "
+        "decimal point"
+    )
+
+
 def _check_header(path: Path, header: Sequence[str], separator: str) -> None:
     if len(header) < 2:
         others = [each for each in ";,\t|" if each != separator and header and each in header[0]]
@@ -136,7 +153,7 @@ def _column(table: Table, name: str, cells: Sequence[str], missing: frozenset[st
     count = sum(cell is not None for cell in present)
     numeric = not is_text and count > 0 and sum(n is not None for n in numbers) > _SHARE * count
     if not numeric:
-        return Column(name, list(present), False)
+        return Column(name, list(present), False, is_text)
     for line, cell, number in zip(table.lines, present, numbers, strict=True):
         if cell is not None and (number is None or not math.isfinite(number)):
             raise DataError(

@@ -227,6 +227,24 @@ def test_missing_cells_are_imputed(folder: Path) -> None:
     assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
 
 
+@pytest.mark.usefixtures("task_alone")
+def test_rows_without_a_target_are_dropped_and_nothing_is_said_of_other_cells(folder: Path) -> None:
+    rows = [f"{k / 7},{'xy'[k % 2]},{'' if k == 17 else 'ab'[k % 2]}" for k in range(60)]
+    (folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    output = _init("table.csv").output
+    assert "1 of 60 rows" in output and "line 19, column 'c'" in output
+    task = _plan(folder / "table.yaml").task
+    assert _written["config"]["task"]["missing"] == "drop"
+    assert sum(task.size(split) for split in ("train", "search", "test")) == 59
+    text = (folder / "table.yaml").read_text()
+    assert "rows without a target are left out; no cell of the inputs is empty" in text and "mean" not in text
+    # An empty cell of text is one of the inputs.
+    rows[3] = rows[3].replace(",y,", ",,")
+    (folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    _init("table.csv", "--overwrite")
+    assert _plan(folder / "table.yaml").config["task"]["missing"] == "impute"
+
+
 def test_consent_to_leave_broken_files_and_small_classes_out(folder: Path) -> None:
     _photographs(folder / "photos", side=8, count=12)
     (folder / "photos" / "class 0" / "text.png").write_text("x")

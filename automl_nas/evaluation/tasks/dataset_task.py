@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,7 +55,8 @@ class DatasetTask(SplitTask):
         loss: a name or a function.
         metrics: names, and mappings from a name to ``(function, direction)``.
         num_classes: the number of classes; None: from the targets.
-        class_names: for the report; None: the attribute ``classes`` of ``train``, or numbers.
+        class_names: for the report, each another one; None: the attribute ``classes`` of ``train``, in which a name
+            that comes again gets its number, or numbers.
         batch_size: samples in a training batch.
         score_batch_size: samples in a batch when a network is scored.
         search_fraction: share of the samples outside the test split that is held out for the search.
@@ -119,7 +121,7 @@ class DatasetTask(SplitTask):
             )
         example = source.plain(np.zeros(1, dtype=np.int64))
         if class_names is None and num_classes is None and kind == "classes":
-            class_names = getattr(train, "classes", None)
+            class_names = _own_names(train)
             num_classes = None if class_names is None else len(class_names)
         super().__init__(
             source,
@@ -264,3 +266,14 @@ def _targets_of(train: Samples, targets: Any, kind: Kind, reader: _Reader) -> Te
         return read
     chunks = range(0, len(train), 256)
     return torch.cat([reader.plain(np.arange(k, min(k + 256, len(train)), dtype=np.int64))[1] for k in chunks])
+
+
+def _own_names(train: Samples) -> tuple[str, ...] | None:
+    """Return the names that a Dataset has for its classes; a name of several classes gets their numbers."""
+    classes = getattr(train, "classes", None)
+    if classes is None:
+        return None
+    # torchvision's ImageNet has a tuple of synonyms for each class, and two classes with the name "crane".
+    names = [", ".join(map(str, each)) if isinstance(each, list | tuple) else str(each) for each in classes]
+    counts = Counter(names)
+    return tuple(f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names))

@@ -32,7 +32,7 @@ class SupervisedTask(Task):
         loss: see `make_loss`.
         metrics: see `make_metrics`.
         ignore_index: the class number of targets that do not count.
-        names: of the classes or labels, for details; None: their numbers.
+        names: of the classes or labels, for details, each another one; None: their numbers.
         scale: mean and deviation of the targets if training targets are ``(target - mean) / deviation``, each of the
             shape of one target: metrics are then computed from ``output * deviation + mean`` and the targets in their
             own unit. None: training targets are the targets.
@@ -54,6 +54,8 @@ class SupervisedTask(Task):
     ) -> None:
         if resamples < 0:
             raise ConfigurationError(f"resamples must be at least 0, not {resamples}", path="task.resamples")
+        if names is not None:
+            _check_names(names)
         self._resamples, self._preprocessing = resamples, preprocessing
         self._loss, self._metrics, self._scale = loss, dict(metrics), scale
         self._ignore_index, self._names = ignore_index, names
@@ -164,3 +166,15 @@ class SupervisedTask(Task):
         with torch.no_grad():
             outputs = model(inputs)
         return outputs if self._scale is None else outputs * self._scale[1] + self._scale[0]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise ConfigurationError if two classes have one name, which would not say which of them is predicted."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(map(str, names)):
+        if name in numbers:
+            raise ConfigurationError(
+                f"the classes {numbers[name]} and {number} are both called '{name}'; give each class a name of its own",
+                path="task.class_names",
+            )
+        numbers[name] = number

@@ -49,7 +49,7 @@ class TensorTask(SplitTask):
         metrics: names, and mappings from a name to ``(function, "maximize" or "minimize")`` with a function of outputs
             and targets of a split. The first is the default objective; ``loss`` is added. None: those of the loss.
         num_classes: the number of classes; None: from the targets.
-        class_names: for the report; None: numbers.
+        class_names: for the report, each another one; None: numbers.
         augment: a function of one sample in training; it may draw from the global generators of torch, NumPy and
             Python, which are seeded for each sample. None: no augmentation.
         batch_size: samples in a training batch.

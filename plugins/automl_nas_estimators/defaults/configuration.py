@@ -162,7 +162,7 @@ def _final(
 
 
 def _make_task(choice: TaskChoice, registry: Registry) -> Task:
-    """Construct the task; a table with missing values gets the setting that accepts them."""
+    """Construct the task; a table with missing values gets the setting that accepts them, with the reason."""
 
     def construct() -> Task:
         task: Task = registry.construct("tasks", choice.settings, path="task")
@@ -180,7 +180,14 @@ def _make_task(choice: TaskChoice, registry: Registry) -> Task:
         except DataError:
             choice.settings = plain
             return construct()  # the cause was another one
-        choice.comments["missing"] = "some cells are empty: numbers get the mean and a feature that marks them"
+        if any(feature["missing"] for feature in (task.preprocessing() or {})["features"]):
+            choice.comments["missing"] = (
+                "some cells are empty: a number becomes the mean, and a feature marks it; text becomes zeros; rows "
+                "without a target are left out"
+            )
+        else:  # only targets are missing, so nothing is imputed, and the task is the same
+            choice.settings["missing"] = "drop"
+            choice.comments["missing"] = "rows without a target are left out; no cell of the inputs is empty"
         return task
 
 

@@ -142,6 +142,12 @@ def test_text_is_one_hot_and_missing_values_have_a_feature(tmp_path: Path) -> No
         (SMALL, {"target": "job", "kind": "regression"}, "'job': regression needs numbers, .*'cook' in line 2"),
         (SMALL, {"target": ["y"], "kind": "multilabel"}, "line 3, column 'y': a label must be 0 or 1, not 1.5"),
         (SMALL.replace("0.0\n", "\n"), {"target": "y"}, "line 2, column 'y': the value is missing"),
+        ("a,b\n" + "1,9007199254740993\n2,3\n" * 20, {"target": "b"}, "line 2, column 'b': the class 90071992547409"),
+        ("a;b\n" + "".join(f"{k},25;{k % 2}\n" for k in range(80)), {"target": "b", "separator": ";"},
+         r"'a' is read as text; most cells look like .* decimal comma, such as '0,25' in line 2: write them with"),
+        ("a;b\n" + "".join(f"{k};-0,{k}\n" for k in range(80)),
+         {"target": "b", "separator": ";", "kind": "regression"},
+         r"'b': regression needs numbers, .*'-0,0' in line 2; most cells look like numbers with a decimal comma"),
         (SMALL, {"target": ["age", "job", "label", "y"]}, "has no columns besides target"),
     ],
 )  # fmt: skip
@@ -150,6 +156,55 @@ def test_a_bad_cell_is_refused_with_line_and_column(
 ) -> None:
     with pytest.raises(DataError, match=message):
         csv_task(**{"path": write(tmp_path, text), "target": "label", "kind": "classification", **settings})
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["1000002", "1000001"], ("1000001", "1000002")),
+        (["0.1234567", "0.1234568", "-2.0"], ("-2", "0.1234567", "0.1234568")),
+        (["1e6", "1000001"], ("1000000", "1000001")),
+        (["01", "1"], ("1",)),
+    ],
+)
+def test_classes_that_are_numbers_have_different_names(
+    tmp_path: Path, cells: list[str], names: tuple[str, ...]
+) -> None:
+    labels = [cells[k % len(cells)] for k in range(60)] + ["3"] * 20
+    path = write(tmp_path, "a,y\n" + "".join(f"{k},{label}\n" for k, label in enumerate(labels)))
+    task = csv_task(path=path, target="y", kind="classification", batch_size=8)
+    assert task.class_names is not None and sorted(task.class_names) == sorted([*names, "3"])
+    # As numbers, the names are what NumPy reads from the file, in the order of the classes.
+    read = np.loadtxt(path, delimiter=",", skiprows=1)[:, 1]
+    assert [float(name) for name in task.class_names] == np.unique(read).tolist()
+    exact = csv_task(path=path, target="y", kind="classification", categories=("y",), batch_size=8)
+    assert exact.class_names == tuple(sorted({*cells, "3"}))
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = SMALL.splitlines()
+    lines[17], lines[30], lines[5] = "36,clerk,1,", "49,cook,0,?", ",clerk,0,6.0"
+    path = write(tmp_path, "\n".join(lines))
+    for missing, count, place in (("impute", 2, "line 18, column 'y'"), ("drop", 3, "line 6, column 'age'")):
+        caplog.clear()
+        task = csv_task(path=path, target="y", kind="regression", missing=missing)  # type: ignore[arg-type]
+        assert f"{count} of 40 rows of {path} are left out" in caplog.text and f"first is {place}" in caplog.text
+        assert sum(task.size(split) for split in ("train", "search", "test")) == 40 - count
+    caplog.clear()
+    csv_task(path=write(tmp_path, SMALL), target="y", kind="regression", missing="drop")
+    assert not caplog.text
+
+
+def test_few_strings_with_a_decimal_comma_are_categories_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "a;b\n" + "".join(f"{k % 4},5;{k % 2}\n" for k in range(80)))
+    settings: dict[str, Any] = {"path": path, "target": "b", "kind": "classification", "separator": ";"}
+    assert csv_task(**settings).input_shape == (4,)
+    assert "column 'a' is read as text, with 4 categories; most cells look like numbers with a dec" in caplog.text
+    caplog.clear()
+    csv_task(**settings, categories=("a",))
+    assert not caplog.text
 
 
 def test_a_missing_file_and_binary_content_are_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ class Model:
                 array = _numbers(path)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
-        except (ValueError, UnicodeDecodeError) as error:
+        except (ValueError, UnicodeDecodeError, csv.Error) as error:
             raise error if isinstance(error, InputError) else InputError(f"{path}: {error}") from error
         return self._shaped(array, path)
 
@@ -123,12 +123,15 @@ class Model:
         """Return a prediction for every input in the files.
 
         Raises:
-            InputError: a file cannot be used.
+            InputError: a file cannot be used, or outputs for it are not finite.
         """
         predictions = []
         for file in files:
             inputs = self.inputs(file)
             values = self.probabilities(self.outputs(inputs))
+            if not np.isfinite(values).all():
+                bad = int(np.argwhere(~np.isfinite(values))[0][0])
+                raise InputError(f"{file}: the outputs for input {bad} (the first is 0) are not finite numbers")
             for row, value in enumerate(values):
                 place = {"file": str(file), **({"row": row} if len(inputs) > 1 else {})}
                 predictions.append({**place, **self._prediction(value)})
@@ -159,7 +162,15 @@ class Model:
 
     def _shaped(self, array: np.ndarray, path: Path) -> np.ndarray:
         """Return an array of one or several inputs with the type of the network's input."""
-        shape = tuple(self.input["shape"])
+        shape, kind = tuple(self.input["shape"]), np.dtype(self.input["dtype"])
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"{path}: an array of {array.dtype} instead of numbers")
+        limits = np.iinfo(kind) if kind.kind in "iu" else np.finfo(kind)
+        unusable = ~(np.isfinite(array) & (array >= limits.min) & (array <= limits.max))
+        if unusable.any():
+            index = np.argwhere(unusable)[0].tolist()
+            value = array[tuple(index)]
+            raise InputError(f"{path}: {value} at the index {index} is not a finite number of type {kind}")
         if array.shape == shape:
             array = array[None]
         elif array.ndim == 2 and array.shape[1] == int(np.prod(shape)):
@@ -168,7 +179,6 @@ class Model:
             raise InputError(
                 f"{path}: an array of shape {array.shape} instead of (number, {', '.join(map(str, shape))})"
             )
-        kind = np.dtype(self.input["dtype"])
         if kind.kind in "iu" and not np.array_equal(array, np.trunc(array)):
             raise InputError(f"{path}: the network needs whole numbers")
         return np.ascontiguousarray(array, dtype=kind)
@@ -202,18 +212,23 @@ class Model:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=rule.get("separator", ","))
             header = [name.strip() for name in next(reader, [])]
-            rows = [[cell.strip() for cell in row] for row in reader if row]
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
         if absent := [each["column"] for each in rule["features"] if each["column"] not in header]:
             raise InputError(f"{path}: the column {absent[0]!r} is missing; the file has {', '.join(header)}")
+        if twice := [each["column"] for each in rule["features"] if header.count(each["column"]) > 1]:
+            raise InputError(f"{path}: the header has the column {twice[0]!r} twice")
         if not rows:
             raise InputError(f"{path}: no rows")
-        missing = set(rule["missing_values"])
+        missing, largest = set(rule["missing_values"]), float(np.finfo(rule["dtype"]).max)
         inputs = []
-        for line, row in enumerate(rows, 2):
+        for line, row in rows:
             if len(row) != len(header):
-                raise InputError(f"{path}, row {line}: {len(row)} cells instead of {len(header)}")
-            cells = dict(zip(header, row, strict=True))
-            inputs.append([value for each in rule["features"] for value in _feature(each, cells, missing, path, line)])
+                raise InputError(f"{path}, line {line}: {len(row)} cells instead of {len(header)}")
+            cells = {name: None if cell in missing else cell for name, cell in zip(header, row, strict=True)}
+            try:
+                inputs.append([value for each in rule["features"] for value in _feature(each, cells, largest)])
+            except InputError as error:
+                raise InputError(f"{path}, line {line}, {error}") from None
         return np.asarray(inputs, dtype=np.float64).astype(rule["dtype"])
 
 
@@ -257,20 +272,28 @@ def _resized(image: Any, policy: str, width: int, height: int, fill: Sequence[in
     raise InputError(f"{image.width} x {image.height} pixels instead of {width} x {height}")
 
 
-def _feature(rule: dict[str, Any], cells: dict[str, str], missing: set[str], path: Path, line: int) -> Iterator[float]:
-    """Yield the inputs that are computed from a cell."""
+def _feature(rule: dict[str, Any], cells: dict[str, str | None], largest: float) -> Iterator[float]:
+    """Yield the inputs that are computed from a cell, numbers up to a largest one; None is a missing value.
+
+    Raises:
+        InputError: the cell is not a number that the network takes.
+    """
     name = rule["column"]
-    cell = None if cells[name] in missing else cells[name]
+    cell = cells[name]
     if "categories" in rule:
         for category in rule["categories"]:
             yield float(cell == category)
         return
     if cell is None and not rule["missing"]:
-        raise InputError(f"{path}, row {line}: '{name}' is missing, and was never missing in the training data")
+        raise InputError(f"column '{name}': the value is missing, and was never missing in the training data")
     try:
-        yield 0.0 if cell is None else (float(cell) - rule["mean"]) / rule["deviation"]
+        # Python accepts 1_000, other programs do not, nor does the training.
+        number = 0.0 if cell is None else (float(cell.replace("_", "?")) - rule["mean"]) / rule["deviation"]
     except ValueError:
-        raise InputError(f"{path}, row {line}: '{name}' is {cell!r}, not a number") from None
+        number = float("nan")
+    if not abs(number) <= largest:  # also true for NaN
+        raise InputError(f"column '{name}': {cell!r} is not a finite number")
+    yield number
     if rule["missing"]:
         yield float(cell is None)
 
@@ -328,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print("\n".join(map(_line, results)), flush=True)
     if options.json:
-        print(json.dumps(predictions, indent=1))
+        print(json.dumps(predictions, indent=1, allow_nan=False))
     return 2 if unusable else 0
 
 

@@ -157,6 +157,7 @@ def test_balanced_weights_are_scikit_learns() -> None:
         ({"resamples": -1}, "task.resamples"),
         ({"test_fraction": 1.0}, "task.test_fraction"),
         ({"class_names": ["a"]}, "task.class_names: there are 1 names for 7 classes"),
+        ({"class_names": list("abcdefb")}, "task.class_names: the classes 1 and 6 are both called 'b'"),
     ],
 )  # fmt: skip
 def test_wrong_settings_name_their_path(settings: dict[str, Any], message: str) -> None:

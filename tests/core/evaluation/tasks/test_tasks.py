@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from automl_nas.errors import DataError
+from automl_nas.errors import ConfigurationError, DataError
 from automl_nas.evaluation import DatasetTask, Task, TensorTask
 from automl_nas.testing import TaskContract
 
@@ -192,6 +192,15 @@ class Listed:
         if isinstance(self._samples[index], Exception):
             raise self._samples[index]
         return self._samples[index]
+
+
+def test_two_classes_of_a_dataset_with_one_name_get_their_numbers() -> None:
+    # As torchvision's ImageNet, with a tuple of synonyms for each class.
+    train = Listed(*((np.full(3, k), k) for k in range(3)))
+    train.classes = [("crane", "bird"), ("crane",), ("crane",)]  # type: ignore[attr-defined]
+    assert DatasetTask(train, batch_size=8).class_names == ("crane, bird", "crane (1)", "crane (2)")
+    with pytest.raises(ConfigurationError, match="the classes 0 and 2 are both called 'a'"):
+        DatasetTask(train, class_names=["a", "b", "a"])
 
 
 class OwnGenerator(Listed):

@@ -308,6 +308,20 @@ def test_a_table(tmp_path: Path) -> None:
     assert {each["class"] for each in computed} <= {"a", "b"}
     (tmp_path / "less.csv").write_text("size;colour\n1;red")
     assert "the column 'weight' is missing" in infer(folder, tmp_path / "less.csv").stderr
+    # What the training refuses, and a number that is too large for the network; a cell of missing_values is missing.
+    cells = ["NAN", "inf", "-Infinity", "1_000", "1e60", "x", "nan"]
+    for number, cell in enumerate(cells):
+        (tmp_path / f"{number}.csv").write_text(f"size;colour;weight\n\n1;red;1\n1;red;{cell}\n")
+    (tmp_path / "twice.csv").write_text("size;colour;weight;size\n1;red;2;3")
+    result = infer(folder, "--json", *(tmp_path / f"{number}.csv" for number in range(7)), tmp_path / "twice.csv")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    *errors, twice = result.stderr.splitlines()
+    assert errors == [
+        f"infer.py: {tmp_path / f'{number}.csv'}, line 4, column 'weight': {cell!r} is not a finite number"
+        for number, cell in enumerate(cells[:-1])
+    ]
+    assert "the header has the column 'size' twice" in twice
+    assert [Path(each["file"]).name for each in json.loads(result.stdout)] == ["6.csv", "6.csv"]
 
 
 def tokens() -> tuple[Task, nn.Module]:
@@ -352,6 +366,19 @@ def test_arrays(make: Callable[[], tuple[Task, nn.Module]], tmp_path: Path) -> N
     assert [{**each, "file": ""} for each in predictions(folder, tmp_path / "new.csv")] == [
         {**each, "file": ""} for each in computed
     ]
+    broken = {"nan": np.nan, "infinity": -np.inf, "large": 1e300, "strings": "x"}
+    for name, value in broken.items():
+        values = x.numpy().astype(object)
+        values[2, 1] = value
+        np.save(tmp_path / f"{name}.npy", values.astype(str if name == "strings" else np.float64))
+    result = infer(folder, "--json", *(tmp_path / f"{name}.npy" for name in broken))
+    assert (result.returncode, json.loads(result.stdout)) == (2, [])
+    *errors, strings = [line.partition(".npy: ")[2] for line in result.stderr.splitlines()]
+    assert errors == [
+        f"{value} at the index [2, 1] is not a finite number of type {x.numpy().dtype}"
+        for value in ("nan", "-inf", "1e+300")
+    ]
+    assert re.fullmatch(r"an array of <U\d+ instead of numbers", strings)
     if make is tokens:
         assert [each["class"] for each in computed] == [str(int(k)) for k in outputs.argmax(1)]
         np.save(tmp_path / "fractions.npy", x.numpy() + 0.5)
@@ -362,6 +389,27 @@ def test_arrays(make: Callable[[], tuple[Task, nn.Module]], tmp_path: Path) -> N
         scale = task.outputs()["target_scale"]  # type: ignore[index]
         expected = outputs.double() * scale["deviation"][0] + scale["mean"][0]
         np.testing.assert_allclose([each["values"] for each in computed], expected.numpy(), rtol=1e-5)
+
+
+class Overflow(nn.Module):
+    """Infinite outputs for inputs that are themselves numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1e30
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_outputs_that_are_not_finite_are_no_predictions(tmp_path: Path) -> None:
+    task, _ = regression()
+    folder = export(delivered(task, nn.Sequential(Overflow(), nn.Linear(4, 1))), tmp_path / "out")
+    values = np.ones((2, 4), np.float32)
+    np.save(tmp_path / "right.npy", values)
+    values[1] = 1e30
+    np.save(tmp_path / "wrong.npy", values)
+    result = infer(folder, "--json", tmp_path / "right.npy", tmp_path / "wrong.npy")
+    assert result.returncode == 2 and len(json.loads(result.stdout)) == 2
+    assert "wrong.npy: the outputs for input 1 (the first is 0) are not finite numbers" in result.stderr
 
 
 class Branches(nn.Module):
