@@ -132,7 +132,7 @@ def _softmax(record: Recorder, args: Arguments, out: Tensor) -> Axes:
 def _by_position(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     """Fix the dimensions along which the place of an element matters."""
     axes = record.axes(args[0])
-    for dim in _dims(args.named("dim" if "dim" in args.names else "dims"), len(axes)):
+    for dim in dims_of(args.named("dim" if "dim" in args.names else "dims"), len(axes)):
         axes[dim].pin(MOVED)
     return axes
 
@@ -150,10 +150,15 @@ def _roll(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     return axes
 
 
-def _dims(dim: int | Sequence[int] | None, count: int) -> set[int]:
-    """Return the dimensions that an argument names, of a tensor of so many; of a reduction, none are all."""
+def dims_of(dim: int | Sequence[int] | None, count: int) -> frozenset[int]:
+    """Return the dimensions that an argument names; if it names none, all.
+
+    Args:
+        dim: the argument; negative numbers count from the end.
+        count: the number of dimensions of the tensor.
+    """
     named = [dim] if isinstance(dim, int) else list(dim or range(count))
-    return {each % count for each in named} if count else set()
+    return frozenset(each % count for each in named) if count else frozenset()
 
 
 @rule("convolution", "_convolution")
@@ -340,7 +345,7 @@ def _reduction(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     if isinstance(args.named("other"), Tensor):
         return pointwise(record, args, out)
     axes = record.axes(args[0])
-    gone = _dims(args.named("dim"), len(axes))
+    gone = dims_of(args.named("dim"), len(axes))
     if out.dim() == len(axes):
         return [Axis(1, "") if place in gone else axis for place, axis in enumerate(axes)]
     return [axis for place, axis in enumerate(axes) if place not in gone]
@@ -351,7 +356,7 @@ def numbered(record: Recorder, name: str, args: Arguments) -> Axes:
     if name not in ("argmax", "argmin", "max", "min") or len(args) < 2 or isinstance(args[1], Tensor):
         return []
     axes = record.axes(args[0])
-    return [axes[dim] for dim in _dims(args.named("dim"), len(axes))]
+    return [axes[dim] for dim in dims_of(args.named("dim"), len(axes))]
 
 
 @rule("t", "numpy_T")
@@ -448,11 +453,11 @@ def _strides(tensor: Tensor) -> tuple[int, ...]:
 @rule("slice")
 def _slice(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = list(record.axes(args[0]))
-    dim = (args[1] if len(args) > 1 else 0) % len(axes)
-    size, step = axes[dim].size, args[4] if len(args) > 4 else 1
+    dim = args[1] % len(axes)
+    size, step = axes[dim].size, args[4]
     if out.shape[dim] == size:
         return axes
-    start = min((args[2] or 0) if len(args) > 2 else 0, size)
+    start = min(args[2] or 0, size)
     start = start + size if start < 0 else start
     axes[dim] = _piece(axes[dim], start, out.shape[dim], step)
     return axes
@@ -480,7 +485,7 @@ def _select(record: Recorder, args: Arguments, out: Tensor) -> Axes:
 
 @rule("cat")
 def _cat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    dim = (args[1] if len(args) > 1 else 0) % out.dim()
+    dim = args[1] % out.dim()
     parts = [record.axes(tensor) for tensor in args[0] if tensor.dim() == out.dim()]
     result = list(parts[0])
     for place in range(out.dim()):
@@ -494,7 +499,7 @@ def _cat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
 
 @rule("stack")
 def _stack(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    dim = (args[1] if len(args) > 1 else 0) % out.dim()
+    dim = args[1] % out.dim()
     parts = [record.axes(tensor) for tensor in args[0]]
     result = list(parts[0])
     for axes in parts[1:]:
@@ -565,7 +570,7 @@ def pieces_of(record: Recorder, name: str, args: Arguments, outs: Sequence[Tenso
     """Return the axes of the outputs of an operator that divides a tensor; None: it is not such an operator."""
     if name in ("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split"):
         axes = record.axes(args[0])
-        dim = (args[2] if len(args) > 2 else 0) % len(axes)
+        dim = args[2] % len(axes)
         sizes = [out.shape[dim] for out in outs]
         try:
             parts = split(axes[dim], sizes)
@@ -575,7 +580,7 @@ def pieces_of(record: Recorder, name: str, args: Arguments, outs: Sequence[Tenso
         return [[*axes[:dim], part, *axes[dim + 1 :]] for part in parts]
     if name == "unbind":
         axes = list(record.axes(args[0]))
-        dim = (args[1] if len(args) > 1 else 0) % len(axes)
+        dim = args[1] % len(axes)
         axes.pop(dim).pin("single elements of it are read")
         return [list(axes) for _ in outs]
     return None

@@ -15,7 +15,7 @@ import torch
 
 from automl_nas.channels.axis import Axis
 from automl_nas.channels.flow import Flow
-from automl_nas.channels.operators import SPATIAL, Arguments
+from automl_nas.channels.operators import SPATIAL, dims_of
 from automl_nas.channels.owners import owners_of
 from automl_nas.channels.trace import Step, Trace, TracedTensor
 
@@ -272,11 +272,9 @@ def _mixed_dims(step: Step, name: str) -> frozenset[int] | None:
     if name in SPATIAL:
         return frozenset(range(dims - SPATIAL[name], dims))
     if name in _REDUCTIONS and not (len(args) > 1 and isinstance(args[1], TracedTensor)):
-        return _reduced(args, dims)
+        return dims_of(args.named("dim"), dims)
     if name in _ALONG:
-        named = args[1] if name != "roll" else args[2] if len(args) > 2 else ()
-        along = (named,) if isinstance(named, int) else named
-        return frozenset(dim % dims for dim in along) if along else frozenset(range(dims))
+        return dims_of(args[2] if name == "roll" else args[1], dims)
     if name in _NORMS:
         # Not the channels, the second dimension; the only one of the parameters, the first, is not in the range either.
         return frozenset(range(2, dims))
@@ -285,12 +283,6 @@ def _mixed_dims(step: Step, name: str) -> frozenset[int] | None:
     if name in _ATTENTIONS:
         return frozenset((dims - 2, dims - 1))
     return frozenset() if name in _SEPARATE or torch.Tag.pointwise in step.func.tags else None
-
-
-def _reduced(args: Arguments, dims: int) -> frozenset[int]:
-    dim = args.named("dim")
-    named = (dim,) if isinstance(dim, int) else dim
-    return frozenset(each % dims for each in named) if named else frozenset(range(dims))
 
 
 def _keeps_zero(step: Step, name: str) -> bool:
@@ -303,11 +295,9 @@ def _keeps_zero(step: Step, name: str) -> bool:
     if name in ("flip", "roll", "cumsum"):
         return True
     if name in ("hardtanh", "clamp"):
-        default: tuple[Any, ...] = (-1.0, 1.0) if name == "hardtanh" else (None, None)
-        low, high = (*args[1:3], *default[len(args) - 1 :])
-        return _at_most(low, 0) and _at_most(0, high)
+        return _at_most(args[1], 0) and _at_most(0, args[2])
     if name in ("constant_pad_nd", "masked_fill"):
-        return bool((args[2] if len(args) > 2 else 0) == 0)
+        return bool(args[2] == 0)
     if name == "pow":
         return isinstance(args[1], int | float) and args[1] > 0
     # By a number, or by one for all channels.

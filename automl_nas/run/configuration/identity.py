@@ -18,7 +18,7 @@ from automl_nas.space.covering import allowed, cover_options
 from automl_nas.space.space import SearchSpace
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MAX_NETWORKS = 8
 """The number of networks that `describe_space` builds at most."""
@@ -54,13 +54,14 @@ def _digests(space: SearchSpace) -> dict[str, str]:
     import numpy as np
     import torch
 
-    calls = []
-    for seed in range(2):
+    def own_weights(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        calls.append(dict(space.own_weights))
-    first, second = calls
+        return dict(space.own_weights)
+
+    first = own_weights(0)
+    second = own_weights(1) if first else {}  # most spaces have none, and a call may build the largest network
     digests = {}
     for name, tensor in first.items():
         other = second.get(name)
