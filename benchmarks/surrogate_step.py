@@ -5,6 +5,8 @@ architectures. The earlier code is read from git. The script prints the millisec
 ``--last`` proposals take on both sides, and the median of the paired ratios with a bootstrap interval. The mean
 includes the proposals at which the model is fitted again.
 
+Set OMP_NUM_THREADS to 1: threads of one side would wait in a loop during the turn of the other.
+
     python benchmarks/surrogate_step.py [--decisions 500] [--options 4] [--proposals 60] [--last 40] [--before REF]
         [--evidence 4]
 

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.blas_threads import one_blas_thread
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.factor import Factor
@@ -123,6 +124,7 @@ class Model:
         """
         self._conditioned = None
 
+    @one_blas_thread()
     def _fit(self) -> None:
         assert self._learnt is not None
         architectures, values, outstanding = self._learnt
@@ -134,6 +136,7 @@ class Model:
         features, decisions, costs = self._remembered(architectures)
         return features, Pairs(decisions, costs)
 
+    @one_blas_thread()
     def _process(self) -> tuple[GaussianProcess, Described]:
         """Return the process, and the architectures that it knows; it is computed when a prediction needs it."""
         if self._conditioned is None:
@@ -164,6 +167,7 @@ class Model:
             self._conditioned = process, Described(self._factored, evidence)
         return self._conditioned
 
+    @one_blas_thread()
     def whitened(self, features: Features) -> Array:
         """Return what `predict` takes of m architectures, shape ``(n, m)``; after `learn`."""
         pairs = Pairs(*self.described.features.distances(features))
@@ -175,6 +179,7 @@ class Model:
         self._process()
         return self._factor.whitened
 
+    @one_blas_thread()
     def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:
         """Return predicted means and standard deviations of m architectures, each of shape ``(m,)``.
 

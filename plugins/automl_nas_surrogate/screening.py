@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.blas_threads import one_blas_thread
 from automl_nas.errors import InfeasibleError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import FeasibleSampler, Preparation
@@ -166,6 +167,7 @@ class Screening:
             self._quantiles = len(self._evidence), quantiles
         return quantiles
 
+    @one_blas_thread()
     def _expected(self, features: Features) -> Array:
         """Return the mean evidence of the nearest architectures of the pool and the trials, shape ``(n, columns)``."""
         trials = self._model.described

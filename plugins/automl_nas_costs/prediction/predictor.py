@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_nas.blas_threads import one_blas_thread
 from automl_nas.errors import ConfigurationError, DataError, SpaceError
 from automl_nas.space import Architecture, SearchSpace, Subset, decode
 from automl_nas.streams import stream_seed
@@ -104,8 +105,9 @@ class Predictor:
         held_out: dict[str, Array] = {}
         for candidate in candidates:
             features = self._features(candidate, samples)
-            regressor = fitted[candidate.name] = self._regressor_of(candidate).fit(features, costs)
-            held_out[candidate.name] = self._resolved(_held_out(regressor, features, costs, parts))
+            with one_blas_thread():
+                regressor = fitted[candidate.name] = self._regressor_of(candidate).fit(features, costs)
+                held_out[candidate.name] = self._resolved(_held_out(regressor, features, costs, parts))
         self.scores = {name: criterion(predicted, costs) for name, predicted in held_out.items()}
         names = [candidate.name for candidate in candidates]
         self.chosen = min(candidates, key=lambda candidate: self.scores[candidate.name])

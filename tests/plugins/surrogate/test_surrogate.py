@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.costs.model import CostModel
@@ -19,10 +20,11 @@ from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
+from automl_nas_surrogate import factor as factor_module, gaussian_process, model as model_module
 from automl_nas_surrogate.factor import Factor
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
-from automl_nas_surrogate.gaussian_process import Pairs, kernel
+from automl_nas_surrogate.gaussian_process import GaussianProcess, Pairs, kernel
 from automl_nas_surrogate.remembered import Remembered
 from automl_nas_surrogate.search import SurrogateSearch
 
@@ -373,3 +375,28 @@ def test_the_model_keeps_the_best_and_the_latest() -> None:
         earlier = kept
     # 78 trials are forgotten by the end, two at once.
     assert changes <= 40
+
+
+def test_its_matrices_are_computed_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two threads a proposal takes several times as long, and the rounding depends on the number of cores."""
+    seen: list[int] = []
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name in ("factor", "solved", "whiten"):
+        monkeypatch.setattr(gaussian_process, name, noted(getattr(gaussian_process, name)))
+    for module, name in ((factor_module, "factor"), (factor_module, "solved"), (model_module, "whiten")):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
+    monkeypatch.setattr(GaussianProcess, "predict", noted(GaussianProcess.predict))
+    with threadpool_limits(2, user_api="blas"):
+        search = SurrogateSearch(ToySpace(), Problem({"accuracy": "maximize"}), seed=0)
+        for number in range(6):
+            (proposal,) = search.ask(1)
+            search.tell([Trial(number, proposal.architecture, {"accuracy": float(number)}, {})])
+    assert seen
+    assert set(seen) == {1}
