@@ -162,8 +162,8 @@ class Signature:
 
         def build(value: Any, place: Place) -> Any:
             if isinstance(value, Nested):
-                own = stream_seed(seed, f"component/{join(*place)}")
-                return resolver.construct(value.kind, value.spec, collaborators, own, path=join(path, *place))
+                own, inner_path = component_seed(seed, place), join(path, *place)
+                return resolver.construct(value.kind, value.spec, collaborators, own, path=inner_path)
             if isinstance(value, list | tuple):
                 return type(value)(build(item, (*place, number)) for number, item in enumerate(value))
             if isinstance(value, dict):
@@ -252,6 +252,16 @@ def _collaborator(parameter: inspect.Parameter, hint: Any, name: str) -> Collabo
     if len(options) > 1 and (not optional or parameter.default is not None):
         raise PluginError(f"the optional collaborator '{parameter.name}' of {name} must have the default None")
     return Collaborator(parameter.name, classes[0], optional)
+
+
+def component_seed(seed: int, place: Place) -> int:
+    """Return the seed of a component inside the settings of another.
+
+    Args:
+        seed: of the other one.
+        place: of the component in the settings.
+    """
+    return stream_seed(seed, f"component/{join(*place)}")
 
 
 def _role(cls: type) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from automl_nas.plugin.references import PYTHON
 from automl_nas.plugin.registry import Registry, check_class
 from automl_nas.plugin.schema import Setting, to_json
 from automl_nas.plugin.settings import Nested, Place, from_config
-from automl_nas.plugin.signature import Signature
+from automl_nas.plugin.signature import Signature, component_seed
 from automl_nas.plugin.validation_errors import join
 
 
@@ -102,18 +102,19 @@ class Components:
         factory = self.factory(kind, name, path)
         return () if is_constructed(factory, kind) else Signature.of(factory, name=name).settings
 
-    def check_collaborators(self, kind: str, name: str, available: Sequence[type], path: str) -> None:
-        """Check that a run can supply the collaborators of a component.
+    def check_collaborators(self, kind: str, spec: Mapping[str, Any], available: Sequence[type], path: str) -> None:
+        """Check that a run can supply the collaborators of a component and of those inside its settings.
 
         Args:
             kind: of the component.
-            name: of the component.
+            spec: its resolved configuration.
             available: the types of the collaborators that the run supplies.
             path: of the component in the configuration.
 
         Raises:
             ConfigurationError: the constructor requires a collaborator of another type.
         """
+        name = spec["name"]
         factory = self.factory(kind, name, path)
         if is_constructed(factory, kind):
             return
@@ -122,6 +123,8 @@ class Components:
                 raise ConfigurationError(
                     f"'{name}' needs a {collaborator.type.__name__}, which this run does not supply", path=path
                 )
+        for place, item in self.inside(kind, spec, path):
+            self.check_collaborators(item.kind, item.spec, available, join(path, *place))
 
     def takes(self, kind: str, name: str, collaborator: type, path: str) -> bool:
         """Return whether the constructor of a component takes a collaborator of this type."""
@@ -130,42 +133,47 @@ class Components:
             return False
         return any(item.type is collaborator for item in Signature.of(factory, name=name).collaborators)
 
-    def check(
-        self,
-        kind: str,
-        spec: Mapping[str, Any],
-        checker: Callable[..., object],
-        collaborators: Sequence[object],
-        seed: int,
-        path: str,
-    ) -> None:
+    def check(self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str) -> None:
         """Call the checker of a component's class with the arguments that the constructor will get.
 
-        The checker is skipped if the component is an object that is constructed already, if a function makes it, or if
-        a collaborator that the checker requires does not exist yet. It is also skipped if a component inside its
-        settings requires artifacts, which exist in a run only.
+        The checkers of components inside its settings are called, too, unless the checker takes these components
+        constructed.
+
+        A checker is skipped if the component is an object that is constructed already, if a function makes it, or if a
+        collaborator that the checker requires does not exist yet. It is also skipped if a component inside the settings
+        that it takes requires artifacts, which exist in a run only.
 
         Args:
             kind: of the component.
             spec: its resolved configuration.
-            checker: a function with some of the constructor's parameters.
             collaborators: those that exist so far.
             seed: as for `construct`.
             path: of the component in the configuration.
 
         Raises:
-            PluginError: the checker has a setting that the constructor does not have.
-            UserError: from the checker.
+            PluginError: a checker has a setting that the constructor does not have.
+            UserError: from a checker.
         """
+        taken = self._call_checker(kind, spec, collaborators, seed, path)
+        for place, item in self.inside(kind, spec, path):
+            if place[0] not in taken:
+                self.check(item.kind, item.spec, collaborators, component_seed(seed, place), join(path, *place))
+
+    def _call_checker(
+        self, kind: str, spec: Mapping[str, Any], collaborators: Sequence[object], seed: int, path: str
+    ) -> Sequence[str]:
+        """Call the checker of a component; return the names of the settings that it took, none if it was skipped."""
         name = spec["name"]
-        if not isinstance(self.factory(kind, name, path), type):
-            return
+        factory = self.factory(kind, name, path)
+        if not isinstance(factory, type) or not hasattr(factory, "checker"):
+            return ()
+        checker = factory.checker()
         signature = Signature.of(checker, name=name)
         if not all(
             parameter.optional or any(isinstance(collaborator, parameter.type) for collaborator in collaborators)
             for parameter in signature.collaborators
         ):
-            return
+            return ()
         names = [setting.name for setting in signature.settings]
         if unknown := [setting for setting in names if setting not in spec]:
             raise PluginError(
@@ -174,9 +182,10 @@ class Components:
         settings = {setting: spec[setting] for setting in names}
         inner = signature.nested(settings, path, registry=self)
         if any(self.needs_artifacts(item.kind, item.spec, join(path, *place)) for place, item in inner):
-            return
+            return ()
         with component_errors(self.registry, self.describe(kind, name), path=path):
             signature.construct(checker, settings, collaborators, seed, path=path, registry=self)
+        return names
 
     def needs_artifacts(self, kind: str, spec: Mapping[str, Any], path: str) -> bool:
         """Whether a component, or one inside its settings, cannot be constructed without artifacts.

@@ -153,7 +153,7 @@ def _strategy(spec: Any, path: str, context: RunContext) -> dict[str, Any]:
             f"{type(space).__name__} is not one",
             path=path,
         )
-    components.check_collaborators("strategies", strategy["name"], _collaborator_types(context), path)
+    components.check_collaborators("strategies", strategy, _collaborator_types(context), path)
     return strategy
 
 
@@ -171,7 +171,7 @@ def _evaluator(
     """
     components = context.components
     evaluator = _resolved("evaluators", spec, path, context)
-    components.check_collaborators("evaluators", evaluator["name"], _collaborator_types(context), path)
+    components.check_collaborators("evaluators", evaluator, _collaborator_types(context), path)
     metrics = components.class_of("evaluators", evaluator["name"], path).metric_names(context.task)
     return _with_weights("evaluators", evaluator, earlier, own, path, components), metrics or frozenset()
 
@@ -216,7 +216,7 @@ def _pruner(section: StageSettings, problem: Problem, path: str, context: RunCon
     """Resolve a pruner; check that the stage measures one objective, which it can judge."""
     components = context.components
     pruner = components.resolve("pruners", section.pruner, path)
-    components.check_collaborators("pruners", pruner["name"], _collaborator_types(context), path)
+    components.check_collaborators("pruners", pruner, _collaborator_types(context), path)
     if section.evaluator is None:
         raise ConfigurationError("a pruner stops evaluations, and this stage has no evaluator; add one", path=path)
     names = list(problem.objectives)
@@ -248,7 +248,9 @@ def _collaborator_types(context: RunContext) -> list[type]:
 
 
 def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None:
-    """Call the checkers of a stage's strategy, evaluator and pruner: they raise what the constructors would raise.
+    """Call the checkers of a stage's strategy, evaluator and pruner, and of components inside their settings.
+
+    They raise what the constructors would raise.
 
     Args:
         stage: the resolved stage.
@@ -269,10 +271,9 @@ def check_stage(stage: StagePlan, context: RunContext, runtime: Runtime) -> None
     ):
         spec, path = getattr(stage.settings, key), f"{stage.path}.{key}"
         if spec is not None:
-            checker = context.components.class_of(kind, spec["name"], path).checker()
             seed = stream_seed(context.seed, purpose)
             with runtime.seeded(seed, key):
-                context.components.check(kind, spec, checker, collaborators, seed, path)
+                context.components.check(kind, spec, collaborators, seed, path)
 
 
 def _check_comparable(stage: StagePlan, context: RunContext) -> None:

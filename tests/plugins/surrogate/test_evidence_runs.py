@@ -73,3 +73,26 @@ def test_numbers_are_checked_before_the_supernet_is_trained(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError, match=r"stages\[1\].strategy.pool: .* at least 2, not 1"):
         automl_nas.search({**CONFIG, "stages": stages}, out=tmp_path / "run")
     assert not (tmp_path / "run" / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"name": "zero_cost", "proxies": ["nwot"], "images": 5000}, r"evidence\[1\]\.images: the training split has"),
+        ({"name": "train", "report_epochs": 0}, r"evidence\[1\]\.report_epochs: .* at least 1"),
+    ],
+)
+def test_evidence_is_checked_before_the_supernet_is_trained(settings: Any, said: str, tmp_path: Path) -> None:
+    model = {"name": "surrogate", "evidence": [*EVIDENCE, settings], "pool": 4}
+    for strategy, place in ((model, "strategy"), ({"name": "deduplicate", "strategy": model}, "strategy.strategy")):
+        stages = [CONFIG["stages"][0], {**CONFIG["stages"][1], "strategy": strategy}]
+        with pytest.raises(ConfigurationError, match=rf"stages\[1\]\.{place}\.{said}"):
+            automl_nas.search({**CONFIG, "stages": stages}, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_evidence_that_needs_a_task_is_refused_without_one() -> None:
+    evidence = [{"name": "zero_cost", "proxies": ["nwot"]}]
+    stage = {**CONFIG["stages"][1], "strategy": {"name": "surrogate", "evidence": evidence}}
+    with pytest.raises(ConfigurationError, match=r"evidence\[0\]: 'zero_cost' needs a Task, which this run does not"):
+        automl_nas.search({**CONFIG, "task": None, "stages": [stage]})

@@ -13,7 +13,7 @@ from end_to_end.runs import small_space
 
 import automl_nas
 from automl_nas.errors import ConfigurationError, InfeasibleError, PluginError
-from automl_nas.evaluation import Artifacts
+from automl_nas.evaluation import Artifacts, Evaluator
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.plan import Plan
 from automl_nas.run.configuration.resolver import make_plan
@@ -79,6 +79,33 @@ class Storing(Heavy):
 
 def _store(artifacts: Artifacts) -> None:
     raise AssertionError("there are no artifacts before a run")
+
+
+class Seeded(Free):
+    """An evaluator that records the seeds with which it is checked and constructed."""
+
+    seeds: list[tuple[str, int]] = []  # noqa: RUF012 - shared on purpose
+
+    def __init__(self, space: SearchSpace, *, seed: int, share: float = 0.5) -> None:
+        super().__init__(space)
+        self.seeds.append(("constructed", seed))
+
+    @classmethod
+    def checker(cls) -> Callable[..., object]:
+        return _check_share
+
+
+def _check_share(*, seed: int, share: float) -> None:
+    Seeded.seeds.append(("checked", seed))
+    if share > 1:
+        raise ConfigurationError(f"at most 1, not {share}", path="share")
+
+
+class Holding(Heavy):
+    """A strategy with evaluators inside, which its checker does not take."""
+
+    def __init__(self, space: SearchSpace, *, seed: int, depth: int = 3, held: dict[str, list[Evaluator]]) -> None:
+        super().__init__(space, seed=seed, depth=depth)
 
 
 def sections(strategy: Any, **others: Any) -> dict[str, Any]:
@@ -179,6 +206,23 @@ def test_the_checker_is_skipped_without_its_collaborators_or_for_an_object(strat
     count = len(asked)
     plan(strategy)
     assert len(asked) == count
+
+
+def test_components_inside_are_checked_as_they_are_constructed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Seeded, "seeds", [])
+    inside = {"name": Holding, "held": {"a": [{"name": Seeded}, {"name": Seeded, "share": 0.1}]}}
+    automl_nas.search(sections(inside, seed=7))
+    checked, constructed = (
+        [seed for what, seed in Seeded.seeds if what == each] for each in ("checked", "constructed")
+    )
+    assert checked == constructed
+    assert len(set(checked)) == 2
+
+
+def test_a_component_inside_is_refused_with_its_place() -> None:
+    inside = {"name": Holding, "held": {"a": [{"name": Seeded}, {"name": Seeded, "share": 2.0}]}}
+    with pytest.raises(ConfigurationError, match=r"stages\[1\]\.strategy\.held\.a\[1\]\.share: at most 1, not 2\.0"):
+        plan(inside)
 
 
 def test_a_checked_configuration_is_not_checked_again() -> None:
