@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from automl_nas.channels.axis import Axis, MismatchError, divide, unify
-from automl_nas.channels.operators import Axes
+from automl_nas.channels.rules import Axes
 
 Attributes = dict[str, Axis | Axes]
 """Attribute of a module -> axis or axes whose size it has."""

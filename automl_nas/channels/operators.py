@@ -1,4 +1,4 @@
-"""What each operator of torch says about the axes of its inputs and outputs.
+"""What operators of torch that compute say about the axes of their inputs and outputs; `views` has the others.
 
 Operators are those that torch dispatches in evaluation mode without gradients, so composite layers (attention, SE,
 window partitions) need no rule of their own.
@@ -6,66 +6,14 @@ window partitions) need no rule of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from automl_nas.channels.axis import Axis, MismatchError, concatenation, divide, joined, product, split, unify
-
-Axes: TypeAlias = list[Axis]
-
-
-class Recorder(Protocol):
-    """What rules need of a trace."""
-
-    def axes(self, tensor: Tensor) -> Axes:
-        """Return the axes of a tensor, one for each dimension."""
-
-    def same(self, one: Axis, other: Axis) -> None:
-        """State that two axes have the same elements; if they cannot, both are fixed."""
-
-    def attribute(self, kind: type | tuple[type, ...], name: str, axis: Axis | Axes) -> None:
-        """Record that an attribute of the running module, if it is of this kind, has the size of an axis."""
-
-
-class Arguments(tuple[Any, ...]):
-    """All arguments of a call, in the order of the operator's schema, with defaults."""
-
-    names: tuple[str, ...]
-
-    def named(self, name: str) -> Any:
-        """Return an argument; None: the operator, in this overload, has none of this name."""
-        return self[self.names.index(name)] if name in self.names else None
-
-
-def arguments(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-    """Return the arguments of a call of an operator.
-
-    Args:
-        func: the operator.
-        args: its positional arguments; the last ones may be missing.
-        kwargs: its keyword arguments.
-    """
-    names, defaults = _schema(func)
-    rest = zip(names[len(args) :], defaults[len(args) :], strict=True)
-    result = Arguments((*args, *(kwargs.get(name, default) for name, default in rest)))
-    result.names = names
-    return result
-
-
-@cache
-def _schema(func: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Return names and default values of the arguments of an operator."""
-    own = func._schema.arguments
-    return tuple(each.name for each in own), tuple(each.default_value for each in own)
-
-
-Rule: TypeAlias = Callable[[Recorder, Arguments, Tensor], Axes]
-R = TypeVar("R", bound=Rule)
-_RULES: dict[str, Rule] = {}
+from automl_nas.channels.axis import Axis, MismatchError, divide, product, unify
+from automl_nas.channels.rules import Arguments, Axes, Recorder, Rule, constants, created, dims_of, registered, rule
 
 ATTENTION = "the width of an attention head, over which dot products are scaled"
 NUMBERED = "it meets values that the code makes from the positions of its elements"
@@ -74,33 +22,13 @@ NEIGHBOURS = "a convolution, pooling or resizing combines neighbours along it"
 SHARES = "a softmax divides 1 among its elements"
 
 
-def rule(*names: str) -> Callable[[R], R]:
-    """Register the rule of operators by their names without overload."""
-
-    def register(function: R) -> R:
-        _RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
 def rule_of(func: Any) -> Rule | None:
     """Return the rule of an operator; None: it has none."""
     name = func.overloadpacket.__name__
-    own = _RULES.get(name) or _RULES.get(name.rstrip("_"))
+    own = registered(name)
     if own is None and torch.Tag.pointwise in func.tags:
         return pointwise
     return own
-
-
-def constants(shape: Sequence[int]) -> Axes:
-    """Return axes of sizes that nobody changes."""
-    return [Axis(size, "") for size in shape]
-
-
-def created(shape: Sequence[int]) -> Axes:
-    """Return axes of a tensor that code makes: its sizes follow whatever the code read them from."""
-    return [Axis(size, None if size > 1 else "") for size in shape]
 
 
 @rule("elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "mish", "_prelu_kernel", "copy", "where", "masked_fill")
@@ -148,17 +76,6 @@ def _roll(record: Recorder, args: Arguments, out: Tensor) -> Axes:
         for axis in axes:
             axis.pin(MOVED)
     return axes
-
-
-def dims_of(dim: int | Sequence[int] | None, count: int) -> frozenset[int]:
-    """Return the dimensions that an argument names; if it names none, all.
-
-    Args:
-        dim: the argument; negative numbers count from the end.
-        count: the number of dimensions of the tensor.
-    """
-    named = [dim] if isinstance(dim, int) else list(dim or range(count))
-    return frozenset(each % count for each in named) if count else frozenset()
 
 
 @rule("convolution", "_convolution")
@@ -359,183 +276,12 @@ def numbered(record: Recorder, name: str, args: Arguments) -> Axes:
     return [axes[dim] for dim in dims_of(args.named("dim"), len(axes))]
 
 
-@rule("t", "numpy_T")
-def _t(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    return record.axes(args[0])[::-1]
-
-
-@rule("transpose")
-def _transpose(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = list(record.axes(args[0]))
-    axes[args[1]], axes[args[2]] = axes[args[2]], axes[args[1]]
-    return axes
-
-
-@rule("permute")
-def _permute(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = record.axes(args[0])
-    return [axes[dim] for dim in args[1]]
-
-
-@rule("unsqueeze")
-def _unsqueeze(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = list(record.axes(args[0]))
-    axes.insert(args[1] % out.dim(), Axis(1, ""))
-    return axes
-
-
-@rule("expand")
-def _expand(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = record.axes(args[0])
-    missing = out.dim() - len(axes)
-    # A repeated dimension follows the tensor that it is added to.
-    new = [Axis(size, None if size > 1 else "") for size in out.shape]
-    for place, axis in enumerate(axes):
-        if axis.size == out.shape[missing + place]:
-            new[missing + place] = axis
-    return new
-
-
-@rule("repeat")
-def _repeat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes, times = record.axes(args[0]), args[1]
-    axes = [*constants([1] * (len(times) - len(axes))), *axes]
-    return [product([Axis(count, ""), axis]) for axis, count in zip(axes, times, strict=True)]
-
-
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "_view_copy")
-def _view(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    sources, result = joined([axis for axis in record.axes(args[0]) if axis.size != 1], "product"), list[Axis]()
-    if any(size == 0 for size in out.shape):
-        return constants(out.shape)
-    for size in reversed(out.shape):
-        inside: Axes = []
-        left = size
-        try:
-            while left > 1:
-                axis = sources.pop()
-                if axis.size > left or left % axis.size:
-                    outer, axis = divide(axis, _common(axis.size, left))
-                    sources.append(outer)
-                inside.insert(0, axis)
-                left //= axis.size
-        except MismatchError as error:
-            for axis in record.axes(args[0]):
-                axis.pin(f"a reshape divides it: {error}")
-            return constants(out.shape)
-        result.insert(0, product(inside))
-    return result
-
-
-def _common(size: int, dimension: int) -> int:
-    """Return how much of an axis a dimension takes; the axis has more elements, or a number that does not divide."""
-    if size > dimension and size % dimension == 0:
-        return dimension
-    raise MismatchError(f"a dimension of {dimension} is not made of rows of {size}")
-
-
-@rule("as_strided")
-def _as_strided(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = record.axes(args[0])
-    if out.shape == args[0].shape and _strides(out) == _strides(args[0]):
-        return axes
-    for axis in axes:
-        axis.pin("its memory is read in another order")
-    return constants(out.shape)
-
-
-def _strides(tensor: Tensor) -> tuple[int, ...]:
-    """Return where a tensor begins in its memory, and the strides that matter."""
-    own = (stride for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1)
-    return (int(tensor.storage_offset()), *own)
-
-
-@rule("slice")
-def _slice(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = list(record.axes(args[0]))
-    dim = args[1] % len(axes)
-    size, step = axes[dim].size, args[4]
-    if out.shape[dim] == size:
-        return axes
-    start = min(args[2] or 0, size)
-    start = start + size if start < 0 else start
-    axes[dim] = _piece(axes[dim], start, out.shape[dim], step)
-    return axes
-
-
-def _piece(axis: Axis, start: int, length: int, step: int = 1) -> Axis:
-    try:
-        if step != 1:
-            raise MismatchError("every other element is taken")
-        sizes = [start, length, axis.size - start - length]
-        pieces = iter(split(axis, [size for size in sizes if size]))
-        return [next(pieces) if size else None for size in sizes][1] or Axis(0, "")
-    except MismatchError as error:
-        axis.pin(f"a slice divides it: {error}")
-        return Axis(length, "")
-
-
-@rule("select")
-def _select(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = list(record.axes(args[0]))
-    dim = args[1] % len(axes)
-    axes.pop(dim).pin("single elements of it are read")
-    return axes
-
-
-@rule("cat")
-def _cat(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    dim = args[1] % out.dim()
-    parts = [record.axes(tensor) for tensor in args[0] if tensor.dim() == out.dim()]
-    result = list(parts[0])
-    for place in range(out.dim()):
-        if place == dim:
-            result[place] = concatenation([axes[place] for axes in parts])
-        else:
-            for axes in parts[1:]:
-                record.same(result[place], axes[place])
-    return result
-
-
-@rule("stack")
-def _stack(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    dim = args[1] % out.dim()
-    parts = [record.axes(tensor) for tensor in args[0]]
-    result = list(parts[0])
-    for axes in parts[1:]:
-        for one, other in zip(result, axes, strict=True):
-            record.same(one, other)
-    result.insert(dim, Axis(len(parts), ""))
-    return result
-
-
 @rule("embedding")
 def _embedding(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     weight = record.axes(args[0])
     weight[0].pin("the entries of a table")
     record.attribute(torch.nn.Embedding, "embedding_dim", weight[1])
     return [*record.axes(args[1]), weight[1]]
-
-
-@rule("index")
-def _index(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes, indices = list(record.axes(args[0])), args[1]
-    places = [place for place, index in enumerate(indices) if index is not None]
-    for place in places:
-        axes[place].pin("the entries of a table")
-    if len(places) == 1:
-        return [*axes[: places[0]], *record.axes(indices[places[0]]), *axes[places[0] + 1 :]]
-    for axis in axes:
-        axis.pin("it is indexed together with other dimensions")
-    return constants(out.shape)
-
-
-@rule("index_select")
-def _index_select(record: Recorder, args: Arguments, out: Tensor) -> Axes:
-    axes = list(record.axes(args[0]))
-    axes[args[1]].pin("single elements of it are read")
-    axes[args[1]] = Axis(out.shape[args[1]], "")
-    return axes
 
 
 @rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention")
@@ -564,23 +310,3 @@ def _created(record: Recorder, args: Arguments, out: Tensor) -> Axes:
 def _table(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     """Fix what meets a table that code makes by position: made for fewer elements, it is not a slice of this one."""
     return [Axis(size, NUMBERED if size > 1 else "") for size in out.shape]
-
-
-def pieces_of(record: Recorder, name: str, args: Arguments, outs: Sequence[Tensor]) -> list[Axes] | None:
-    """Return the axes of the outputs of an operator that divides a tensor; None: it is not such an operator."""
-    if name in ("split", "split_with_sizes", "chunk", "unsafe_split", "unsafe_chunk", "tensor_split"):
-        axes = record.axes(args[0])
-        dim = args[2] % len(axes)
-        sizes = [out.shape[dim] for out in outs]
-        try:
-            parts = split(axes[dim], sizes)
-        except MismatchError as error:
-            axes[dim].pin(f"a split divides it: {error}")
-            parts = constants(sizes)
-        return [[*axes[:dim], part, *axes[dim + 1 :]] for part in parts]
-    if name == "unbind":
-        axes = list(record.axes(args[0]))
-        dim = args[1] % len(axes)
-        axes.pop(dim).pin("single elements of it are read")
-        return [list(axes) for _ in outs]
-    return None

@@ -15,17 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from automl_nas.channels.axis import Axis, MismatchError, unify
 from automl_nas.channels.layers import stored_sizes
-from automl_nas.channels.operators import (
-    NUMBERED,
-    Arguments,
-    Axes,
-    arguments,
-    constants,
-    created,
-    numbered,
-    pieces_of,
-    rule_of,
-)
+from automl_nas.channels.operators import NUMBERED, numbered, rule_of
+from automl_nas.channels.rules import Arguments, Axes, arguments, constants, created
+from automl_nas.channels.views import pieces_of
 from automl_nas.errors import SpaceError
 from automl_nas.space import meta_result
 from automl_nas.space.modules.running import Running, running_modules

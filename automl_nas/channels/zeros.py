@@ -15,8 +15,9 @@ import torch
 
 from automl_nas.channels.axis import Axis
 from automl_nas.channels.flow import Flow
-from automl_nas.channels.operators import SPATIAL, dims_of
+from automl_nas.channels.operators import SPATIAL
 from automl_nas.channels.owners import owners_of
+from automl_nas.channels.rules import dims_of
 from automl_nas.channels.trace import Step, Trace, TracedTensor
 
 

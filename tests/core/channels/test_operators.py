@@ -184,11 +184,11 @@ def test_channels_that_share_a_softmax_are_fixed() -> None:
 
 
 def test_a_rule_that_fails_fixes_what_the_operator_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from automl_nas.channels import operators
+    from automl_nas.channels import rules
 
     def broken(*_: object) -> object:
         raise IndexError("of the rule")
 
     for rule in (broken, lambda *_: []):
-        monkeypatch.setitem(operators._RULES, "relu", rule)
+        monkeypatch.setitem(rules._RULES, "relu", rule)
         assert example(torch.relu)[1].fixed == "the operator relu has no rule"
