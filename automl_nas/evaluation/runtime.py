@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from automl_nas.depthwise_gradient import use_fast_gradients
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.ranks import SOLO, Ranks, average, process_ranks
 from automl_nas.onednn_guard import guard_convolutions
@@ -162,10 +163,12 @@ class Runtime:
     def place(self, module: ModuleT) -> ModuleT:
         """Move a module to the device and into the memory format, in place; return it.
 
-        On the CPU, narrow strided 1x1 convolutions compute on contiguous tensors (`automl_nas.onednn_guard`).
+        On the CPU, narrow strided 1x1 convolutions compute on contiguous tensors (`automl_nas.onednn_guard`), and the
+        gradients of depthwise ones on small feature maps by products of matrices (`automl_nas.depthwise_gradient`).
         """
         module.to(device=self.device, memory_format=self._format)  # type: ignore[call-overload]
         guard_convolutions(module)
+        use_fast_gradients(module)
         return module
 
     def tensor(self, value: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from automl_nas.depthwise_gradient import use_torch_gradients
 from automl_nas.errors import DamagedError
 from automl_nas.onednn_guard import remove_guards
 from automl_nas.run.final.candidates import FinalCandidate, compare
@@ -138,6 +139,7 @@ class Conclusion:
         self._training.save_delivered(network, entry.candidate, position, main=position == self._chosen[0])
         network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         remove_guards(network)
+        use_torch_gradients(network)
         folder = folder_of(position) if self._several else ""
         exports = self._exporter.export(self._networks[position], network, folder)
         self._deliveries.append(

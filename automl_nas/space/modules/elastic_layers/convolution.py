@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from automl_nas.depthwise_gradient import convolve
 from automl_nas.errors import SpaceError
 from automl_nas.space.architecture import Scalar, Value
 from automl_nas.space.decisions import Decision, Ordinal
@@ -139,7 +139,7 @@ class ElasticConv2d(ChoiceModule, nn.Conv2d):
         if transform is not None:
             weight = transform(weight)
         groups = 1 if self.groups == 1 else inputs
-        return F.conv2d(x, weight, bias, self.stride, self._padding(), self.dilation, groups)
+        return convolve(x, weight, bias, self.stride, self._padding(), self.dilation, groups)
 
     def _selected(self, choices: Mapping[str, ResolvedChoice]) -> ElasticConv2d:
         """Return a view: itself if nothing is decided."""
