@@ -43,10 +43,19 @@ def is_url(value: object) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the folder of the copies."""
-    if folder := os.environ.get(CACHE):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "automl_nas"
+    """Return the folder of the copies.
+
+    Raises:
+        ConfigurationError: there is no home folder.
+    """
+    try:
+        if folder := os.environ.get(CACHE):
+            return Path(folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "automl_nas"
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"objects cannot be copied to the user's cache folder: {error} Set {CACHE} to a folder"
+        ) from None
 
 
 def local_file(file: str, path: str = "") -> Path:

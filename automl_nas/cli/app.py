@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -67,6 +68,8 @@ class CommandLine(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, KeyboardInterrupt, AutoMLNASError):
             raise
         except BaseException as error:
+            if _is_full(error):
+                raise
             located = _located(ctx.invoked_subcommand or "", error)
             if located is None:
                 raise
@@ -107,7 +110,19 @@ class CommandLine(click.Group):
                 rank = process_ranks().rank
                 click.echo(f"error{f' (rank {rank})' if rank else ''}: {error}", err=True)
             return BAD_INPUT if isinstance(error, UserError) else FAILED
+        except OSError as error:
+            if not _is_full(error):
+                raise
+            if os.environ.get(DEBUG):
+                traceback.print_exc()
+            click.echo(f"error: cannot write the output: {error.strerror}; free some space", err=True)
+            return FAILED
         return code if isinstance(code, int) else 0
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether an error is that of a full disk behind the output, which has no name; files of a run have one."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None
 
 
 def _located(command: str, error: BaseException) -> AutoMLNASError | None:

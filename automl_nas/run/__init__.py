@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         search as search,
     )
     from automl_nas.run.configuration.builtin import complete_manager as complete_manager
+    from automl_nas.run.configuration.differences import first_difference as first_difference
     from automl_nas.run.configuration.plan import Plan as Plan
     from automl_nas.run.configuration.resolver import make_plan as make_plan
     from automl_nas.run.configuration.sections import read_settings as read_settings
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         recorded_after as recorded_after,
     )
     from automl_nas.run.record.logged_numbers import logged_numbers as logged_numbers
+    from automl_nas.run.record.whole_ledger import whole_ledger as whole_ledger
     from automl_nas.run.record.yaml import (
         Document as Document,
         dump_yaml as dump_yaml,
@@ -145,6 +147,7 @@ _HOMES = {
     ),
     "interruption": ("StopFlag",),
     "notifications": ("run_info",),
+    "configuration.differences": ("first_difference",),
     "configuration.plan": ("Plan",),
     "configuration.resolver": ("make_plan",),
     "configuration.builtin": ("complete_manager",),
@@ -170,6 +173,7 @@ _HOMES = {
         "write_whole",
     ),
     "record.json_values": ("to_json_values",),
+    "record.whole_ledger": ("whole_ledger",),
     "record.yaml": (
         "Document",
         "dump_yaml",

@@ -23,6 +23,7 @@ from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Ledger
 from automl_nas.run.record.lines import checked
 from automl_nas.run.record.run_record import begin_at_stage
+from automl_nas.run.record.whole_ledger import whole_ledger
 from automl_nas.strategy.trial import Trial
 
 Command = Literal["retrain", "extend"]
@@ -63,6 +64,7 @@ class Derivation:
             raise RunDirectoryError(
                 f"{self.source.path} is not complete; first: {way_to_resume(self.source.path, self.recorded)}"
             )
+        _ = self._ledger  # a damaged one is refused before anything else is done
         free = (*_FREE, "runtime") if self.command == "retrain" else (*_FREE, "stages")
         for key in dict.fromkeys([*self.recorded, *self.changed]):
             if key not in free and self.recorded.get(key) != self.changed.get(key):
@@ -114,14 +116,7 @@ class Derivation:
 
     @cached_property
     def _ledger(self) -> Ledger:
-        ledger = Ledger(self.source.trials, writable=False)
-        missing = [number for number in range(len(ledger.trials)) if number not in ledger.trials]
-        if missing or ledger.damage:
-            raise RunDirectoryError(
-                f"{self.source.trials} is damaged{f' (trial {missing[0]} is missing)' if missing else ''}; restore it "
-                "from a copy"
-            )
-        return ledger
+        return whole_ledger(self.source)
 
     @cached_property
     def _stage(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import shlex
@@ -22,6 +21,7 @@ from automl_nas.plugin.references import consent
 from automl_nas.plugin.settings import to_json
 from automl_nas.run.configuration.builtin import complete_manager
 from automl_nas.run.configuration.components import separate_objects
+from automl_nas.run.configuration.differences import first_difference
 from automl_nas.run.configuration.plan import Plan, what_matters
 from automl_nas.run.configuration.resolver import make_plan
 from automl_nas.run.configuration.sections import RuntimeSettings
@@ -360,8 +360,9 @@ def _texts(value: Any) -> Iterator[str]:
 def _check_same(recorded: Mapping[str, Any], written: Mapping[str, Any], path: Path) -> None:
     old, new = what_matters(recorded), what_matters(written)
     for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key):
+        if difference := first_difference(old.get(key), new.get(key), key):
+            setting, before, now = difference
             raise RunDirectoryError(
-                f"{path} was begun with {key}: {json.dumps(old.get(key))}, and is to be resumed with "
-                f"{json.dumps(new.get(key))}; use the same configuration, or another directory"
+                f"{path} was begun with {setting}: {before}, and is to be resumed with {now}; use the same "
+                "configuration, or another directory"
             )

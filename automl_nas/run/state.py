@@ -15,6 +15,7 @@ from automl_nas.run.hints import way_to_resume
 from automl_nas.run.record.directory import RunDirectory
 from automl_nas.run.record.ledger import Damage, Ledger
 from automl_nas.run.record.logged_numbers import logged_numbers
+from automl_nas.run.record.whole_ledger import missing_trials
 from automl_nas.strategy.problem import Problem
 from automl_nas.strategy.trial import Trial
 
@@ -117,7 +118,7 @@ class RunState:
             tuple(stages),
             None if result is not None else stages[at],
             {number: attempts.started for number, attempts in sorted(ledger.attempts.items()) if attempts.started},
-            [*ledger.damage, *_missing_trials(ledger, result), *damage],
+            [*ledger.damage, *missing_trials(ledger, result), *damage],
             _idle(directory),
             result,
             way_to_resume(directory.path, config, _identity(directory).get("ranks", 1)),
@@ -161,22 +162,6 @@ def _last_lines(path: Path) -> tuple[dict[str, dict[str, Any]], list[Damage]]:
         else:
             lines[record["stage"]] = record
     return lines, damage
-
-
-def _missing_trials(ledger: Ledger, result: Mapping[str, Any] | None) -> list[Damage]:
-    """Return the stages of a complete run of which the ledger has fewer trials than the result counts."""
-    counts = Counter(trial.stage for trial in ledger.trials.values())
-    return [
-        Damage(
-            ledger.path,
-            None,
-            None,
-            f"it holds {counts[stage['name']]} of the {stage['trials']} trials of the stage '{stage['name']}' that "
-            "result.json counts",
-        )
-        for stage in (result["stages"] if result is not None else ())
-        if counts[stage["name"]] != stage["trials"]
-    ]
 
 
 def _identity(directory: RunDirectory) -> Mapping[str, Any]:

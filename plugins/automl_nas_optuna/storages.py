@@ -104,6 +104,41 @@ def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
             too old.
         StorageError: the storage cannot be reached.
     """
+    full = _expanded(storage, path)
+    scheme, mark, rest = full.partition("://")
+    with reached(full), quiet():
+        if not mark:
+            return _journal(_journal_file(full, path))
+        if scheme == "grpc":
+            return _proxy(rest, path)
+        return _database(full, path)
+
+
+def check_storage(storage: str, *, path: str = "storage") -> None:
+    """Check what can be checked without reaching a storage: a run may train for hours before it needs it.
+
+    Args:
+        storage: see `open_storage`.
+        path: the path of the setting, for error messages.
+
+    Raises:
+        ConfigurationError: see `open_storage`.
+    """
+    full = _expanded(storage, path)
+    scheme, mark, rest = full.partition("://")
+    if not mark:
+        _journal_file(full, path)
+    elif scheme == "grpc":
+        _host_and_port(rest, path)
+    else:
+        import sqlalchemy
+
+        with _database_errors(full, path):
+            sqlalchemy.create_engine(sqlalchemy.make_url(full)).dispose()  # imports the driver, and does not connect
+
+
+def _expanded(storage: str, path: str) -> str:
+    """Return a storage with the values of its environment variables."""
     require_optuna()
     full = os.path.expandvars(storage).strip()
     if "$" in full:
@@ -112,13 +147,7 @@ def open_storage(storage: str, *, path: str = "storage") -> BaseStorage:
         )
     if not full:
         raise ConfigurationError(f"the storage must not be empty; {FORMS}", path=path)
-    scheme, mark, rest = full.partition("://")
-    with reached(full), quiet():
-        if not mark:
-            return _journal(Path(full).expanduser())
-        if scheme == "grpc":
-            return _proxy(rest, path)
-        return _database(full, path)
+    return full
 
 
 @contextmanager
@@ -178,41 +207,67 @@ def _is_storage_error(error: Exception) -> bool:
     )
 
 
-def _journal(path: Path) -> BaseStorage:
+def _journal_file(text: str, path: str) -> Path:
+    try:
+        file = Path(text).expanduser()
+    except RuntimeError as error:  # a user without a home folder
+        raise ConfigurationError(f"the journal file {text} has no place: {error}", path=path) from None
+    if file.is_dir():
+        raise ConfigurationError(f"{file} is a directory; a journal must be a file", path=path)
+    return file
+
+
+def _journal(file: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory; a journal must be a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(file)))
 
 
-def _proxy(address: str, path: str) -> BaseStorage:
-    from optuna.storages import GrpcStorageProxy
-
+def _host_and_port(address: str, path: str) -> tuple[str, int]:
     host, _, port = address.rstrip("/").rpartition(":")
     if not host or not port.isdigit():
         raise ConfigurationError(
             f"'{without_password(f'grpc://{address}')}' needs a host and a port: grpc://host:13000", path=path
         )
+    return host, int(port)
+
+
+def _proxy(address: str, path: str) -> BaseStorage:
+    from optuna.storages import GrpcStorageProxy
+
+    host, port = _host_and_port(address, path)
     try:
-        proxy = GrpcStorageProxy(host=host, port=int(port))
+        proxy = GrpcStorageProxy(host=host, port=port)
     except ImportError:
         raise ConfigurationError("a gRPC proxy needs grpcio and protobuf: pip install grpcio protobuf") from None
     proxy.wait_server_ready(timeout=10)
     return proxy
 
 
+@contextmanager
+def _database_errors(url: str, path: str) -> Iterator[None]:
+    """Convert the errors of a URL that means no database, or one whose driver is not installed."""
+    import sqlalchemy
+
+    try:
+        yield
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError):
+        raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
+    except ImportError as error:
+        raise ConfigurationError(
+            f"'{without_password(url)}' needs a driver that is not installed: {error}", path=path
+        ) from None
+
+
 def _database(url: str, path: str) -> BaseStorage:
     import sqlalchemy
     from optuna.storages import RDBStorage
 
-    try:
+    with _database_errors(url, path):
         parsed = sqlalchemy.make_url(url)
         kind = parsed.get_backend_name()
-    except sqlalchemy.exc.ArgumentError:
-        raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if kind == "sqlite":
         settings = {"connect_args": {"timeout": LOCK_SECONDS}}
@@ -220,14 +275,11 @@ def _database(url: str, path: str) -> BaseStorage:
         settings["connect_args"] = limits
     for attempt in (0, 1, 2):
         try:
-            database = RDBStorage(url, engine_kwargs=settings)
+            with _database_errors(url, path):
+                database = RDBStorage(url, engine_kwargs=settings)
             break
-        except ImportError as error:
-            raise ConfigurationError(
-                f"'{without_password(url)}' needs a driver that is not installed: {error}", path=path
-            ) from None
-        except sqlalchemy.exc.NoSuchModuleError:
-            raise ConfigurationError(f"'{without_password(url)}' is not a storage; {FORMS}", path=path) from None
+        except ConfigurationError:
+            raise
         except Exception:
             # If two processes create the tables at the same time, one of them fails.
             if attempt == 2:

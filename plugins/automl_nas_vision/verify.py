@@ -91,7 +91,7 @@ def _one(path: str, form: Format) -> tuple[bytes, Pixels | str]:
         return b"", f"it cannot be read: {error.strerror}"
 
 
-def _cache_file(paths: Sequence[str]) -> Path:
+def _cache_file(paths: Sequence[str]) -> Path | None:
     digest = hashlib.sha256(f"1 {PIL.__version__}".encode())
     for path in paths:
         try:
@@ -100,8 +100,11 @@ def _cache_file(paths: Sequence[str]) -> Path:
         except (OSError, ValueError):
             entry = "missing"
         digest.update(os.fsencode(os.path.abspath(path)) + f"\0{entry}\0".encode())  # noqa: PTH100
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(home) / "automl_nas" / "images" / f"{digest.hexdigest()}.json"
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # a user without a home folder, as in a container
+        return None
+    return home / "automl_nas" / "images" / f"{digest.hexdigest()}.json"
 
 
 def _remembered(path: Path, count: int) -> Checked | None:

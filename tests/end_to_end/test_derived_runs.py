@@ -127,6 +127,42 @@ def test_a_run_is_derived_from_a_complete_one_with_its_own_space_only(complete: 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.process  # the trial that was lost may have killed its process, so it is evaluated in another one
+@pytest.mark.parametrize("lost", ["the last lines", "the end of the last line", "a line"])
+def test_a_run_whose_record_lacks_trials_is_not_continued(tmp_path: Path, lost: str) -> None:
+    """Of the trials that are left, a new run could deliver another network."""
+    log = tmp_path / "log"
+    raw = search_config(log, "random", 6)
+    objects = {"space": raw["space"], "task": raw["task"], "evaluator": Counting}
+    automl_nas.search(raw, out=tmp_path / "old")
+    before = record(tmp_path / "old")
+    trials = tmp_path / "old" / "trials.jsonl"
+    lines = trials.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 12 and b'"started"' in lines[10]
+    changed = {
+        "the last lines": lines[:10],
+        "the end of the last line": [*lines[:11], lines[11][:-20]],
+        "a line": [*lines[:5], *lines[6:]],
+    }
+    trials.write_bytes(b"".join(changed[lost]))
+    with pytest.raises(RunDirectoryError, match=r"5 of the 6 trials of the stage 'search' that result\.json counts"):
+        automl_nas.retrain(tmp_path / "old", out=tmp_path / "new", **objects)
+    with pytest.raises(
+        RunDirectoryError, match=r"is damaged: .*; restore it from a copy, or delete .*result\.json and"
+    ):
+        automl_nas.extend(
+            tmp_path / "old", out=tmp_path / "new", stages={"search": {"budget": {"trials": 9}}}, **objects
+        )
+    assert not (tmp_path / "new").exists()
+    # The way out of the message.
+    (tmp_path / "old" / "result.json").unlink()
+    log.unlink()
+    automl_nas.search(raw, out=tmp_path / "old", resume=True)
+    assert len(log.read_text().split()) == 1
+    assert record(tmp_path / "old") == before
+    automl_nas.retrain(tmp_path / "old", out=tmp_path / "new", **objects)
+
+
 class Counting(Evaluator):
     """Counts its evaluations in a file."""
 

@@ -192,7 +192,7 @@ class RunDirectory:
             RunDirectoryError: another process holds the lock.
         """
         with disk_errors(self.path / "lock"):
-            file = (self.path / "lock").open("a+b")
+            file = (self.path / "lock").open("a+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -200,9 +200,10 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} is in use by {self.holder or 'another process'}; wait for it, or stop it first"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
+        # The text is for messages only; what is written next says that the disk is full.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         self._lock = file
         _locks.add(file)
         remove_leftovers(self.path)
@@ -211,7 +212,8 @@ class RunDirectory:
         """Remove the lock."""
         if self._lock is not None and not self._lock.closed:
             _locks.discard(self._lock)
-            self._lock.truncate(0)
+            with contextlib.suppress(OSError):
+                self._lock.truncate(0)
             self._lock.close()
         self._lock = None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from automl_nas.errors import ConfigurationError, EvaluationError, RunInterrupted, did_you_mean
+from automl_nas.run import disk_errors
 from automl_nas_benchmarks.comparison import formats
 from automl_nas_benchmarks.comparison.benchmark_problem import LISTED
 from automl_nas_benchmarks.comparison.findings import ALL, Findings
@@ -67,9 +68,14 @@ class Comparison:
         return formats.to_json(self.findings)
 
     def write(self, folder: Path | str, *, plots: bool = True) -> Path:
-        """Write the files of the report to a folder, which is created if needed; return the path of the HTML page."""
+        """Write the files of the report to a folder, which is created if needed; return the path of the HTML page.
+
+        Raises:
+            RunFailedError: the folder cannot be written.
+        """
         path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
         return write_report(path, self.findings, self.config, plots=plots)
 
     def _repr_html_(self) -> str:

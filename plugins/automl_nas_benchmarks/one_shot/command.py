@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from automl_nas.strategy import Problem
     from automl_nas_benchmarks.one_shot.report import Report
     from automl_nas_benchmarks.one_shot.settings import OneShotPlan
+    from automl_nas_benchmarks.report_folder import check_report_folder
 
 
 @click.command("compare-one-shot", short_help="Compare one-shot methods on spaces with known true values.")
@@ -67,6 +68,7 @@ def compare_one_shot(
         try:
             plan = OneShotPlan(configuration.value)
             problems = plan.check(registry)
+            check_report_folder(out)
             failed = {} if only_report else _run(plan, configuration.value, out, workers, quiet)
         except ConfigurationError as error:
             raise configuration.locate(error) from error

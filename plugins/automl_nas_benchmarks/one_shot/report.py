@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from automl_nas.cli import table
-from automl_nas.run import human, to_json_values, write_whole
+from automl_nas.run import human, to_json_values
 from automl_nas_benchmarks.one_shot.outcomes import FeasibleTable, Outcome, agreement, mean_interval
 from automl_nas_benchmarks.rank.search_outcomes import expected_maximum
+from automl_nas_benchmarks.report_folder import write_files
 
 BEST_OF = 10
 """Number of random networks, all trained, whose expected best is reported."""
@@ -122,17 +123,14 @@ def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Pa
     """
     from automl_nas_benchmarks.one_shot.plot import history_plot
 
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "one_shot.json": json.dumps(as_json(report), indent=1).encode() + b"\n",
         "one_shot.csv": _csv(_rows(report.outcomes)),
         "history.csv": _csv(_history_rows(report.outcomes)),
     }
-    if plots and (image := history_plot(report.outcomes)) is not None:
-        contents["history.png"] = image
-    for name, content in contents.items():
-        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    return [folder / name for name in contents]
+    files = write_files(folder, contents)
+    image = history_plot(report.outcomes) if plots else None
+    return files if image is None else [*files, *write_files(folder, {"history.png": image})]
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from automl_nas_benchmarks.rank.baselines import mean_within, top_half
 from automl_nas_benchmarks.rank.metrics import (
     Measure,
     Rows,
+    Values,
     best_rank_at,
     bootstrap,
     precision_at,
@@ -78,7 +79,7 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
 
     Args:
         sample: the scored networks.
-        top: the values of k for precision at k and best rank at k.
+        top: the values of k for precision at k and best rank at k; NaN where k is not below the number of networks.
         resamples: number of resamples of the bootstrap.
         seed: seed of the bootstrap.
     """
@@ -86,8 +87,9 @@ def findings(sample: Sample, *, top: Sequence[int] = (10,), resamples: int = 100
     best = top_half(sample.truth)
     measures = dict(CORRELATIONS)
     for k in top:
-        measures[f"precision_at_{k}"] = precision_at(k)
-        measures[f"best_rank_at_{k}"] = best_rank_at(k)
+        # The best k of at most k networks are all of them, whatever their scores: the values would look perfect.
+        measures[f"precision_at_{k}"] = precision_at(k) if k < len(sample) else _undefined
+        measures[f"best_rank_at_{k}"] = best_rank_at(k) if k < len(sample) else _undefined
     results = []
     for predictor in sample.predictors:
         for scope, rows, chosen in ((OVERALL, everything, measures), (TOP_HALF, best, CORRELATIONS)):
@@ -145,6 +147,10 @@ def by_part(sample: Sample, predictor: Predictor) -> list[float]:
 
 Value = Callable[[int, Rows], float]
 """(number of the run, numbers of the networks) -> value of a measure."""
+
+
+def _undefined(scores: Values, truth: Values) -> float:
+    return float("nan")
 
 
 def _plain(measure: Measure, predictor: Predictor, sample: Sample) -> Value:

@@ -92,13 +92,16 @@ def rank(
     from automl_nas.cli import Override, quiet_libraries
     from automl_nas_benchmarks.rank.report import as_json as to_json, as_text, make_report, write_report
     from automl_nas_benchmarks.rank.study import Study, open_runs
+    from automl_nas_benchmarks.report_folder import check_report_folder
 
     working_plugins()
-    finished = bool(sources) and all((source / "config.yaml").is_file() for source in sources)
+    finished = any(source.is_dir() for source in sources)
     if finished and overrides:
         raise click.UsageError("--set needs a configuration; these are complete runs")
     with quiet_libraries():
         if finished:
+            if out is not None:
+                check_report_folder(out)
             runs: Sequence[Result] = open_runs(sources)
         else:
             configuration = _configuration(sources, space, task, strategy, count)
@@ -107,6 +110,7 @@ def rank(
             if out is None:
                 raise click.UsageError("--out is missing: the folder of the runs and the report")
             try:
+                check_report_folder(out)
                 _check(configuration.value, _benchmark(benchmark, configuration.value.get("space")))
                 runs = _run_all(configuration.value, out, seeds, quiet)
             except ConfigurationError as error:

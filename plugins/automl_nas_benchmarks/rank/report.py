@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from automl_nas.cli import table
-from automl_nas.run import to_json_values, write_whole
+from automl_nas.run import to_json_values
 from automl_nas_benchmarks.rank.analysis import Finding, Lead, by_part, findings, leads
 from automl_nas_benchmarks.rank.baselines import FreeTau, free_taus
 from automl_nas_benchmarks.rank.search_outcomes import Pick, picks
 from automl_nas_benchmarks.rank.study import Sample, Study
+from automl_nas_benchmarks.report_folder import write_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,17 +86,14 @@ def write_report(report: Report, folder: Path, *, plots: bool = True) -> list[Pa
     """
     from automl_nas_benchmarks.rank.plot import scatter
 
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "ranking.json": json.dumps(as_json(report), indent=1).encode() + b"\n",
         "ranking.csv": _table(_csv_rows(report.findings)),
         "scores.csv": _table(_score_rows(report.sample)),
     }
-    if plots and (image := scatter(report.sample)) is not None:
-        contents["ranking.png"] = image
-    for name, content in contents.items():
-        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    return [folder / name for name in contents]
+    files = write_files(folder, contents)
+    image = scatter(report.sample) if plots else None
+    return files if image is None else [*files, *write_files(folder, {"ranking.png": image})]
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -78,8 +78,14 @@ class SampleStrategy(AskTellStrategy):
 
     @property
     def planned(self) -> int | None:
-        """Maximum number of networks that are proposed; None for all networks of the space."""
-        return self._count
+        """Maximum number of networks that are proposed; None for all networks of the space.
+
+        A space may have fewer networks than ``count``. How many of them are equal or miss a limit is known when the
+        sample is drawn.
+        """
+        if self._sample is not None:
+            return len(self._sample)
+        return None if self._count is None else min(self._count, self._space.size)
 
     def ask(self, n: int) -> list[Proposal]:
         """Propose the next n networks of the sample.

@@ -90,8 +90,8 @@ class Study:
         searches: the other stages that scored networks.
 
     Raises:
-        ConfigurationError: the runs differ in their stages, no stage has the strategy `SURVEY`, or the benchmark has
-            another space.
+        ConfigurationError: the runs differ in more than their seeds, two of them have one seed, no stage has the
+            strategy `SURVEY`, or the benchmark has another space.
     """
 
     benchmark: Benchmark
@@ -108,6 +108,8 @@ class Study:
                     f"the runs {self.runs[0].directory} and {run.directory} differ in their stages: "
                     "compare runs of one configuration"
                 )
+            _check_alike(self.runs[0], run)
+        _check_distinct(self.runs)
         object.__setattr__(self, "stages", samples)
         object.__setattr__(self, "searches", others)
 
@@ -184,6 +186,52 @@ def check_comparable(plan: Plan, benchmark: Benchmark) -> None:
     benchmark.truth_source.table.check(plan.space, f"the benchmark '{benchmark.name}'")
 
 
+_ALIKE = ("strategy", "evaluator", "pruner", "problem", "budget")
+"""Settings of a stage that its scores depend on."""
+
+
+def _check_alike(one: Result, other: Result) -> None:
+    """Check that two runs have equal settings, so that the mean over both is that of one kind of supernet.
+
+    Raises:
+        ConfigurationError: a setting of the space, the problem, the task or a stage differs.
+    """
+    from automl_nas.run import RunDirectory, first_difference
+
+    first, second = (_scoring_settings(run.plan.config) for run in (one, other))
+    data = [(RunDirectory(run.directory).read_identity() or {}).get("task") for run in (one, other)]
+    if data[0] is not None and data[0] == data[1]:  # the same data at another place
+        first["task"] = second["task"]
+    if difference := first_difference(first, second):
+        setting, before, now = difference
+        raise ConfigurationError(
+            f"the runs {one.directory} and {other.directory} differ in {setting}: {before} and {now}; a report is "
+            "about runs that differ in their seeds only, so make one for each configuration"
+        )
+
+
+def _check_distinct(runs: Sequence[Result]) -> None:
+    """Check that no two runs are the same one, which would count twice and make the intervals too narrow.
+
+    Raises:
+        ConfigurationError: two runs have one seed.
+    """
+    seeds: dict[int, Path] = {}
+    for run in runs:
+        seed = run.plan.seed
+        if seed in seeds:
+            raise ConfigurationError(
+                f"the runs {seeds[seed]} and {run.directory} both have the seed {seed}, so they are one run, which "
+                "would count twice; name each run once"
+            )
+        seeds[seed] = run.directory
+
+
+def _scoring_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    stages = [{key: stage.get(key) for key in ("name", *_ALIKE)} for stage in config["stages"]]
+    return {**{key: config.get(key) for key in ("space", "task", "problem")}, "stages": stages}
+
+
 def open_runs(directories: Sequence[Path]) -> list[Result]:
     """Open complete runs.
 
@@ -196,10 +244,14 @@ def open_runs(directories: Sequence[Path]) -> list[Result]:
 
 
 def trials_of(run: Result, stage: str) -> list[Trial]:
-    """Return the complete trials of a stage, in order."""
-    from automl_nas.run import Ledger, RunDirectory
+    """Return the complete trials of a stage, in order.
 
-    recorded = Ledger(RunDirectory(run.directory).trials, writable=False).trials
+    Raises:
+        RunDirectoryError: the record of the run lacks trials, which the sample would then lack silently.
+    """
+    from automl_nas.run import RunDirectory, whole_ledger
+
+    recorded = whole_ledger(RunDirectory(run.directory)).trials
     return [t for _, t in sorted(recorded.items()) if t.stage == stage and t.state is State.COMPLETE]
 
 

@@ -26,8 +26,19 @@ USER = "user"
 
 
 def user_folder() -> Path:
-    """Return ``automl_nas/latency`` in the user's cache folder (``XDG_CACHE_HOME``, by default ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "automl_nas" / "latency"
+    """Return ``automl_nas/latency`` in the user's cache folder (``XDG_CACHE_HOME``, by default ``~/.cache``).
+
+    Raises:
+        ConfigurationError: there is no home folder.
+    """
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"measurements cannot be kept in the user's cache folder: {error} Set another folder, or null for no cache",
+            path="cache",
+        ) from None
+    return home / "automl_nas" / "latency"
 
 
 def key(model: bytes, options: LatencyOptions) -> str:

@@ -61,7 +61,10 @@ def choose_task(path: str, target: str | None = None) -> TaskChoice:
         if target is not None:
             raise ConfigurationError("only a table has columns; leave the target out", source="--target")
         return TaskChoice({"name": "digits"})
-    place = Path(path).expanduser().absolute()
+    try:
+        place = Path(path).expanduser().absolute()
+    except RuntimeError as error:  # a user without a home folder
+        raise ConfigurationError(f"{path} does not exist: {error}") from None
     if not place.exists():
         raise ConfigurationError(
             f"{path} does not exist; give a folder of images, a CSV file, an npz file, or no path for scikit-learn's "

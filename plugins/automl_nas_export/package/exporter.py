@@ -232,7 +232,9 @@ def check_no_places(folder: Path, stage: Path) -> None:
     Raises:
         RunFailedError: a file does; names the file and the string.
     """
-    places = {str(Path.home()), sys.prefix, str(stage), str(stage.parent)}
+    places = {sys.prefix, str(stage), str(stage.parent)}
+    with suppress(RuntimeError):  # a user without a home folder, as in a container
+        places.add(str(Path.home()))
     with suppress(FileNotFoundError):  # the working directory was removed
         places.add(str(Path.cwd()))
     places |= {str(Path(package.__file__ or "").parents[1]) for package in (automl_nas, torch)}

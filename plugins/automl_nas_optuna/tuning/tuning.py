@@ -20,7 +20,7 @@ from automl_nas.errors import (
     RunDirectoryError,
     RunFailedError,
 )
-from automl_nas.run import Plan, Session, complete_manager, make_plan
+from automl_nas.run import Plan, Session, complete_manager, disk_errors, make_plan
 from automl_nas.streams import stream_seed
 from automl_nas_optuna.objective.recorded_options import ARCHITECTURE, OPTIONS, record_options
 from automl_nas_optuna.objective.suggesting import architecture_of, distributions_of
@@ -57,12 +57,14 @@ class Tuning:
     Raises:
         ConfigurationError: the study in the storage was begun with other settings.
         StorageError: the storage cannot be reached.
+        RunFailedError: the directory cannot be made.
     """
 
     def __init__(self, file: StudyFile, directory: Path) -> None:
         self._file, self.directory = file, directory
         settings = self._settings = file.settings
-        directory.mkdir(parents=True, exist_ok=True)
+        with disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         self._address = settings.storage or str((directory / "study.journal").resolve())
         self._plan: Plan | None = None
         self.objectives: Mapping[str, str] = settings.objectives or self._main_objective()

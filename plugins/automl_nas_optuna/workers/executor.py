@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from automl_nas.errors import ConfigurationError, EvaluationError
 from automl_nas.evaluation import Outcome, Request, State
+from automl_nas.plugin import join
 from automl_nas.run import (
     Crash,
     EvaluatorSource,
@@ -23,7 +24,7 @@ from automl_nas.run import (
     serialize_request,
 )
 from automl_nas_optuna.long_values import joined
-from automl_nas_optuna.storages import StorageError, refuse_password
+from automl_nas_optuna.storages import StorageError, check_storage, refuse_password
 from automl_nas_optuna.workers.queue import (
     ERROR,
     HEARTBEAT,
@@ -104,8 +105,9 @@ class OptunaExecutor(Executor):
         self._pause = poll
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Check that the configuration holds names only; see `Executor.rehearse`."""
+        """Check that the configuration holds names only and that the storage can be opened; see `Executor.rehearse`."""
         rehearsal.require_names()
+        check_storage(self._address, path="executor.storage")
 
     def open(self, source: EvaluatorSource, starting: Callable[[Sequence[int]], None], timeout: float | None) -> None:
         """Open the queue and read its entries; see `Executor.open`.
@@ -125,7 +127,10 @@ class OptunaExecutor(Executor):
         directory = source.directory
         self._queue = Queue(self._address, self._name or f"{directory.name}/queue")
         self._terms = {"pulse": self._grace / HEARTBEATS, "timeout": timeout}
-        self._queue.create({**description, "run": run_identifier(directory), "grace": self._grace})
+        try:
+            self._queue.create({**description, "run": run_identifier(directory), "grace": self._grace})
+        except ConfigurationError as error:  # of a setting of the executor
+            raise ConfigurationError(error.message, path=join("executor", error.path)) from error
         for entry in self._queue.entries():
             if entry.request["stage"] == self._stage and entry.state is not TrialState.FAIL:
                 self._entries[entry.request["number"]] = entry

@@ -21,7 +21,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from automl_nas.errors import ConfigurationError
+from automl_nas.errors import ConfigurationError, DamagedError
 from automl_nas.evaluation import Outcome
 from automl_nas.run import read_json, serialize_outcome, write_json
 from automl_nas_optuna.long_values import joined, split
@@ -252,11 +252,18 @@ def open_queues(storage: str) -> list[str]:
 
 
 def run_identifier(directory: Path) -> str:
-    """Return the random identifier of a run, stored in its directory: names of run directories are not unique."""
+    """Return the random identifier of a run, stored in its directory: names of run directories are not unique.
+
+    Raises:
+        DamagedError: the file is damaged.
+    """
     path = directory / "optuna_queue.json"
     if not path.exists():
         write_json(path, {"run": uuid.uuid4().hex})
-    identifier: str = read_json(path)["run"]
+    content = read_json(path)
+    identifier = content.get("run") if isinstance(content, dict) else None
+    if not isinstance(identifier, str):
+        raise DamagedError(f"{path} is damaged: it has no identifier 'run'; restore it from a copy")
     return identifier
 
 

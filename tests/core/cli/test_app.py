@@ -154,6 +154,18 @@ def test_a_closed_pipe_is_not_an_error(program: Any) -> None:
     assert (shown.stdout, shown.stderr) == ("p", "")
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("command", [["plugins"], ["report", "RUN"]])
+def test_a_full_disk_behind_the_output_is_one_line(finished: Any, command: list[str]) -> None:
+    """A command of the core and one of a plugin."""
+    command = [str(finished()) if part == "RUN" else part for part in command]
+    code = f"from automl_nas.cli import cli; cli.main({command!r}, prog_name='automl-nas')"
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.stderr == "error: cannot write the output: No space left on device; free some space\n"
+    assert process.returncode == 1
+
+
 @pytest.mark.slow
 @pytest.mark.process
 def test_a_signal_stops_a_real_run(program: Any) -> None:

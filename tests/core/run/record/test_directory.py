@@ -343,3 +343,13 @@ def test_the_environment_names_optuna_and_the_distribution_of_every_plugin(monke
     for package in ("optuna", "torch", "pluggy"):
         assert versions[package] == metadata.version(package)
     assert versions["python"] == platform.python_version()
+
+
+def test_a_run_is_locked_also_where_the_disk_is_full(tmp_path: Path) -> None:
+    """The device accepts no byte, as a full disk does. The lock itself needs none."""
+    (tmp_path / "lock").symlink_to("/dev/full")
+    directory = RunDirectory(tmp_path)
+    directory.lock()
+    assert RunDirectory(tmp_path).locked
+    directory.unlock()
+    assert not RunDirectory(tmp_path).locked

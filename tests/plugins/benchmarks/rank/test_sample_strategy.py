@@ -80,3 +80,14 @@ def test_sample_strategy_settings_are_checked() -> None:
         SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, sample="stratified")
     with pytest.raises(ConfigurationError, match="count must be at least 1"):
         SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=0)
+
+
+def test_sample_strategy_plans_no_more_networks_than_the_space_has() -> None:
+    """With ``count`` alone a run of minutes would be announced as one of hours."""
+    space = NASBenchMacro()
+    strategy = SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=100_000)
+    assert strategy.planned == 3**8
+    proposals = strategy.ask(100_000)
+    distinct = {space.canonical(proposal.architecture) for proposal in proposals}
+    assert strategy.planned == len(proposals) == len(distinct) == 3969
+    assert SampleStrategy(space, Problem({"accuracy": "maximize"}), seed=0, count=5).planned == 5

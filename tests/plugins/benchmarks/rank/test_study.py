@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,10 +19,12 @@ from end_to_end.runs import in_child
 from scipy import stats
 
 from automl_nas.cli import cli
+from automl_nas.errors import ConfigurationError, RunFailedError
 from automl_nas_benchmarks.benchmark import load_benchmark
 from automl_nas_benchmarks.rank.command import rank
 from automl_nas_benchmarks.rank.plot import draw
 from automl_nas_benchmarks.rank.study import Study, open_runs
+from automl_nas_benchmarks.report_folder import check_report_folder, write_files
 from automl_nas_benchmarks.spaces.coded_space import CodedSpace
 from automl_nas_benchmarks.tables.packaged import load_table
 
@@ -236,6 +239,11 @@ def test_rank_compares_complete_runs(oracle: Path, tmp_path: Path) -> None:
         (["--space", "nasbench_macro", "--task", "digits"], "--out is missing"),
         (["oracle.yaml", "--space", "nasbench201", "--out", "x"], "for use without CONFIG"),
         (["oracle.yaml", "oracle.yaml", "--out", "x"], "give one CONFIG"),
+        (["OUT/seed-0", "x"], "x is not a run directory: the folder does not exist"),
+        (["OUT"], "is not a run directory: it holds no config.yaml"),
+        (["OUT/seed-0", "OUT/seed-1", "OUT/seed-0"], "seed-0 both have the seed 0, so they are one run"),
+        (["OUT/seed-0", "--out", "oracle.yaml"], "oracle.yaml is not a folder; choose another --out"),
+        (["oracle.yaml", "--out", "oracle.yaml"], "oracle.yaml is not a folder; choose another --out"),
         (["oracle.yaml", "--set", "space=shufflenet_v2", "--out", "x"], "--benchmark is missing"),
         (["oracle.yaml", "--benchmark", "nasbench_micro", "--out", "x"], "unknown benchmark 'nasbench_micro'"),
         (["oracle.yaml", "--benchmark", "[1]", "--out", "x"], "a name, or a mapping"),
@@ -250,7 +258,9 @@ def test_rank_compares_complete_runs(oracle: Path, tmp_path: Path) -> None:
     ],
 )
 def test_rank_refuses_invalid_arguments_before_any_run(oracle: Path, arguments: list[str], message: str) -> None:
-    paths = {"oracle.yaml": oracle.parent / "oracle.yaml", "OUT/seed-0": oracle / "seed-0", "x": oracle.parent / "x"}
+    names = ("OUT", "OUT/seed-0", "OUT/seed-1")
+    paths = {name: oracle / name.removeprefix("OUT").removeprefix("/") for name in names}
+    paths |= {"oracle.yaml": oracle.parent / "oracle.yaml", "x": oracle.parent / "x"}
     result = invoke(*(paths.get(argument, argument) for argument in arguments), code=2)
     assert message in " ".join(result.output.split())
     assert not (oracle.parent / "x").exists()
@@ -282,6 +292,69 @@ def test_rank_refuses_runs_of_different_configurations(oracle: Path, tmp_path: P
     invoke(config, "--out", tmp_path / "out", "--resamples", 5)
     message = invoke(oracle / "seed-0", tmp_path / "out" / "seed-0", code=2).output
     assert "differ in their stages" in message
+
+
+def test_rank_refuses_runs_that_differ_in_more_than_their_seeds(oracle: Path, tmp_path: Path) -> None:
+    """The stages have equal names, so the mean over both would be that of two kinds of samples."""
+    config = tmp_path / "other.yaml"
+    config.write_text(ORACLE.replace("{name: nasbench_macro, run: 1}", "{name: nasbench_macro, run: 2}"))
+    invoke(config, "--out", tmp_path / "out", "--resamples", 5, "--set", "seed=7")
+    message = invoke(oracle / "seed-0", tmp_path / "out" / "seed-7", code=2).output
+    assert (
+        "differ in stages[1].evaluator.run: 1 and 2; a report is about runs that differ in their seeds only" in message
+    )
+    config.write_text(ORACLE.replace("{threads: 1}", "{threads: 2}"))  # it takes less time, and changes no score
+    invoke(config, "--out", tmp_path / "faster", "--resamples", 5, "--set", "seed=7")
+    assert "2 runs (seeds 0, 7)" in invoke(oracle / "seed-0", tmp_path / "faster" / "seed-7", "--resamples", 5).output
+
+
+def test_rank_refuses_a_run_whose_record_lacks_trials(oracle: Path, tmp_path: Path) -> None:
+    shutil.copytree(oracle / "seed-0", tmp_path / "run")
+    lines = (tmp_path / "run" / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["number"] != 3]
+    (tmp_path / "run" / "trials.jsonl").write_bytes(b"".join(kept))
+    message = invoke(tmp_path / "run", "--resamples", 5, code=2).output
+    assert "it holds 39 of the 40 trials of the stage 'all_runs' that result.json counts; restore it" in message
+
+
+def test_rank_at_k_has_no_value_where_every_network_is_among_the_best_k(oracle: Path, tmp_path: Path) -> None:
+    """A reversed order has the same best 40 of 40 networks as the right one: both would look perfect."""
+    invoke(oracle / "seed-0", "--top", 39, "--top", 40, "--top", 50, "--resamples", 5, "--out", tmp_path)
+    for measure in ("precision_at", "best_rank_at"):
+        assert finding(tmp_path, "all_runs", "overall", f"{measure}_39")["value"] == 1
+        for k in (40, 50):
+            values = finding(tmp_path, "all_runs", "overall", f"{measure}_{k}")
+            assert [values[name] for name in ("value", "low", "high", "runs")] == [None, None, None, [None]]
+
+
+def test_rank_writes_its_tables_before_the_picture(
+    oracle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(sample: object) -> bytes:
+        raise ImportError("matplotlib is broken")
+
+    monkeypatch.setattr("automl_nas_benchmarks.rank.plot.scatter", broken)
+    message = invoke(oracle / "seed-0", "--resamples", 5, "--out", tmp_path, plots=True, code=1).output
+    assert "matplotlib is broken" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ranking.csv", "ranking.json", "scores.csv"]
+
+
+@pytest.mark.parametrize("place", ["file", "file/report", "link"])
+def test_a_report_folder_that_cannot_be_made_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with pytest.raises(ConfigurationError, match=r"the report cannot be written to .* is not a folder; choose"):
+        check_report_folder(tmp_path / place)
+    with pytest.raises(RunFailedError, match=f"cannot write {tmp_path / place}: "):
+        write_files(tmp_path / place, {"a.csv": b"1"})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_report_folder_is_made_with_its_parents_and_only_by_writing(tmp_path: Path) -> None:
+    check_report_folder(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    (path,) = write_files(tmp_path / "a" / "b", {"c.csv": b"1"})
+    assert (path, path.read_bytes()) == (tmp_path / "a" / "b" / "c.csv", b"1")
 
 
 def test_documented_options_are_those_of_the_rank_command() -> None:
