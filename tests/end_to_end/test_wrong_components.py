@@ -295,6 +295,43 @@ class NoDecisions(ToySpace):
         """Nothing."""
 
 
+class PlainDecisions(ToySpace):
+    """Has options without their kind of decision."""
+
+    @property
+    def decisions(self) -> Any:
+        return {"d0": (0, 1, 2)}
+
+
+class NoCanonical(ToySpace):
+    """Returns on one path only: the last option is the first in disguise."""
+
+    def canonical(self, architecture: Architecture) -> Any:
+        if architecture["d0"] == 2:
+            return architecture.replace({"d0": 0})
+
+
+class PlainCanonical(ToySpace):
+    """Returns a dict."""
+
+    def canonical(self, architecture: Architecture) -> Any:
+        return dict(architecture)
+
+
+class CanonicalElsewhere(ToySpace):
+    """Returns an option that the space does not have."""
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        return architecture.replace({"d0": 7})
+
+
+class CanonicalMoves(ToySpace):
+    """Represents each option by the next one."""
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        return architecture.replace({"d0": (int(str(architecture["d0"])) + 1) % 3})
+
+
 class NoScore(ToyTask):
     """Forgets to return."""
 
@@ -312,6 +349,22 @@ class NoJudge(Pruner):
 def test_a_space_whose_decisions_are_none(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"^space: NoDecisions\.decisions is None, a NoneType; it must be \{name"):
         automl_nas.search(config(NoDecisions, Asks, ToyEvaluator), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (PlainDecisions, r"PlainDecisions\.decisions has \(0, 1, 2\) under the name 'd0', a tuple; it must be \{name"),
+        (NoCanonical, r"NoCanonical\.canonical returned for .* None, a NoneType; it must return an Architecture of"),
+        (PlainCanonical, r"PlainCanonical\.canonical returned for .*\}, a dict; it must return an Architecture of"),
+        (CanonicalElsewhere, r"CanonicalElsewhere\..* not of the space: decision 'd0': 7 is not an option"),
+        (CanonicalMoves, r'CanonicalMoves\.canonical returned for .*"d0":1.*, and for that one .*"d0":2.*neither'),
+    ],
+)
+def test_a_space_that_is_wrong_is_refused_before_the_run(tmp_path: Path, space: type, text: str) -> None:
+    with pytest.raises(PluginError, match=f"^space: {text}"):
+        automl_nas.search(config(space, Asks, ToyEvaluator), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_task_whose_score_is_none() -> None:
