@@ -20,7 +20,8 @@ def check_task(task: Task, path: str) -> None:
         path: of the task in the configuration.
 
     Raises:
-        PluginError: ``metrics`` is empty or something else than a mapping, or has another direction; `Task.batches` has no ``start``.
+        PluginError: ``metrics`` is empty or something else than a mapping, or has another direction; or `Task.batches`
+            has no ``start``.
     """
     metrics: object = task.metrics
     owner, way_out = f"{path}: {type(task).__name__}", 'it must be {name: "maximize" or "minimize"}, at least one'
