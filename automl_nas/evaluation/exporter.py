@@ -150,7 +150,8 @@ class Exporter(ABC):
 
         Args:
             delivery: the network.
-            folder: to write to.
+            folder: to write to. In a run it is empty, and its files are moved beside those of other formats afterwards.
+                Files outside it are refused.
 
         Raises:
             RunFailedError: the format cannot represent the network, or the file that was read back computes other

@@ -48,7 +48,11 @@ class SearchSpace(ABC):
         """
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """Return the representative of all architectures that compute the same function (default: itself)."""
+        """Return the representative of all architectures that compute the same function (default: itself).
+
+        It is an architecture of the space whose representative it is itself. Before a run some architectures are
+        checked, and a space that returns anything else for them is refused.
+        """
         return architecture
 
     def segments(self) -> tuple[tuple[str, ...], ...]:

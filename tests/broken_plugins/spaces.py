@@ -157,6 +157,18 @@ class CanonicalDrops(Blocks):
         return Architecture({"first": architecture["first"]})
 
 
+@CASES.breaks("canonical_is_idempotent_and_valid")
+class CanonicalForgetsToReturn(Blocks):
+    def canonical(self, architecture: Architecture) -> Any:
+        architecture.replace({"second": 1})
+
+
+@CASES.breaks("canonical_is_idempotent_and_valid")
+class CanonicalIsADict(Blocks):
+    def canonical(self, architecture: Architecture) -> Any:
+        return dict(architecture)
+
+
 @CASES.breaks("segments_name_every_decision")
 class SegmentsLackOne(Blocks):
     def segments(self) -> tuple[tuple[str, ...], ...]:

@@ -12,7 +12,14 @@ import pytest
 from torch import nn
 
 import automl_nas
-from automl_nas.errors import AutoMLNASError, EvaluationError, PluginError, RunFailedError, SpaceError
+from automl_nas.errors import (
+    AutoMLNASError,
+    ConfigurationError,
+    EvaluationError,
+    PluginError,
+    RunFailedError,
+    SpaceError,
+)
 from automl_nas.evaluation import (
     CostModel,
     Delivery,
@@ -295,6 +302,43 @@ class NoDecisions(ToySpace):
         """Nothing."""
 
 
+class PlainDecisions(ToySpace):
+    """Has options without their kind of decision."""
+
+    @property
+    def decisions(self) -> Any:
+        return {"d0": (0, 1, 2)}
+
+
+class NoCanonical(ToySpace):
+    """Returns on one path only: the last option is the first in disguise."""
+
+    def canonical(self, architecture: Architecture) -> Any:
+        if architecture["d0"] == 2:
+            return architecture.replace({"d0": 0})
+
+
+class PlainCanonical(ToySpace):
+    """Returns a dict."""
+
+    def canonical(self, architecture: Architecture) -> Any:
+        return dict(architecture)
+
+
+class CanonicalElsewhere(ToySpace):
+    """Returns an option that the space does not have."""
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        return architecture.replace({"d0": 7})
+
+
+class CanonicalMoves(ToySpace):
+    """Represents each option by the next one."""
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        return architecture.replace({"d0": (int(str(architecture["d0"])) + 1) % 3})
+
+
 class NoScore(ToyTask):
     """Forgets to return."""
 
@@ -312,6 +356,70 @@ class NoJudge(Pruner):
 def test_a_space_whose_decisions_are_none(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"^space: NoDecisions\.decisions is None, a NoneType; it must be \{name"):
         automl_nas.search(config(NoDecisions, Asks, ToyEvaluator), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (PlainDecisions, r"PlainDecisions\.decisions has \(0, 1, 2\) under the name 'd0', a tuple; it must be \{name"),
+        (NoCanonical, r"NoCanonical\.canonical returned for .* None, a NoneType; it must return an Architecture of"),
+        (PlainCanonical, r"PlainCanonical\.canonical returned for .*\}, a dict; it must return an Architecture of"),
+        (CanonicalElsewhere, r"CanonicalElsewhere\..* not of the space: decision 'd0': 7 is not an option"),
+        (CanonicalMoves, r'CanonicalMoves\.canonical returned for .*"d0":1.*, and for that one .*"d0":2.*neither'),
+    ],
+)
+def test_a_space_that_is_wrong_is_refused_before_the_run(tmp_path: Path, space: type, text: str) -> None:
+    with pytest.raises(PluginError, match=f"^space: {text}"):
+        automl_nas.search(config(space, Asks, ToyEvaluator), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class ListOfMetrics(ToyTask):
+    """Forgets the directions."""
+
+    @property
+    def metrics(self) -> Any:
+        return ["accuracy", "loss"]
+
+
+class ShortDirection(ToyTask):
+    """Abbreviates a direction, which was taken for ``minimize`` where networks are compared."""
+
+    @property
+    def metrics(self) -> Any:
+        return {"accuracy": "max"}
+
+
+class NoMetrics(ToyTask):
+    """Has none."""
+
+    @property
+    def metrics(self) -> Any:
+        return {}
+
+
+class NoStart(ToyTask):
+    """Cannot begin in the middle of an epoch."""
+
+    def batches(self, split: str, epoch: int, seed: int) -> Any:  # type: ignore[override]
+        return super().batches(split, epoch, seed)
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (ListOfMetrics, r"ListOfMetrics\.metrics is \['accuracy', 'loss'\], a list; it must be \{name"),
+        (ShortDirection, r"ShortDirection\.metrics has the direction 'max' for 'accuracy'; it must be \{name"),
+        (NoMetrics, r"NoMetrics\.metrics is empty; it must be \{name"),
+        (NoStart, r"NoStart\.batches\(split: .* cannot be called as batches\(split, epoch, seed, start\)"),
+    ],
+)
+def test_a_task_that_is_wrong_is_refused_before_the_run(tmp_path: Path, task: type, text: str) -> None:
+    raw = {**config(ToySpace(), Asks, ToyEvaluator), "task": {"name": task, "train": 32, "search": 16, "test": 16}}
+    raw["final"] = {"train": {"epochs": 1}, "baselines": []}
+    with pytest.raises(PluginError, match=f"^task: {text}"):
+        automl_nas.search(raw, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_task_whose_score_is_none() -> None:
@@ -365,6 +473,24 @@ def test_an_exporter_that_raises_or_returns_no_paths(tmp_path: Path, how: str) -
     (failure,) = result.data["final"]["not_exported"]
     expected = {"exit": "SystemExit: 0", "base": REASONS["base"], "zero": REASONS["zero"]}
     assert expected.get(how, "must return a list of paths") in failure["error"]
+
+
+def test_two_formats_that_write_the_same_file_are_refused_before_the_run(tmp_path: Path) -> None:
+    """Before, the second one replaced the file of the first, and the result had it twice."""
+    raw = {**config(ToySpace(), Asks, ToyEvaluator), "task": {"name": ToyTask, "train": 32, "search": 16, "test": 16}}
+    twice = ["safetensors", "safetensors"]
+    raw["final"] = {"train": {"epochs": 1}, "export": twice, "baselines": []}
+    with pytest.raises(
+        ConfigurationError, match=r"^final\.export\[1\]: .*it writes .*model\.safetensors, which another"
+    ):
+        automl_nas.search(raw, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    raw["final"]["rehearse"] = False
+    result = automl_nas.search(raw, out=tmp_path / "run")
+    (failure,) = result.data["final"]["not_exported"]
+    assert "model.safetensors, which another format of this export has written" in failure["error"]
+    assert sorted(path.name for path in result.files) == ["architecture.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "run" / "export").iterdir()) == sorted(p.name for p in result.files)
 
 
 class HalfObserver(Observer):

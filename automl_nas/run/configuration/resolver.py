@@ -31,6 +31,7 @@ from automl_nas.run.configuration.stages import (
     resolve_final,
     resolve_stage,
 )
+from automl_nas.run.configuration.task import check_task
 from automl_nas.run.configuration.weight_files import SETTING, separate_initial_weights
 from automl_nas.run.configuration.width_fitting import FittedSetting, WidthFitter, separate_fit
 from automl_nas.run.final.network_check import check_final_networks
@@ -383,6 +384,7 @@ class Resolver:
     def _task(self, spec: Any, path: str) -> Resolved[Task]:
         config = self.components.resolve("tasks", spec, path)
         task = self.components.construct("tasks", config, [], stream_seed(self.settings.seed, "task"), path)
+        check_task(task, path)
         return Resolved(config, task)
 
     def _space(self, spec: Any, task: Task | None, path: str) -> Resolved[SearchSpace]:

@@ -8,6 +8,8 @@ from typing import Any
 from automl_nas.errors import ConfigurationError, PluginError, SpaceError
 from automl_nas.evaluation.task import Task
 from automl_nas.run.configuration.components import Components
+from automl_nas.space.canonical import check_canonical
+from automl_nas.space.decisions import Decision
 from automl_nas.space.space import SearchSpace
 from automl_nas.streams import stream_seed
 
@@ -42,7 +44,8 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
     Raises:
         ConfigurationError: the constructor refuses a value, or the space has no decisions.
         SpaceError: the values of several settings do not fit each other; the message starts with the path of the space.
-        PluginError: the constructed object is not a `SearchSpace`, or its decisions are no mapping.
+        PluginError: the constructed object is not a `SearchSpace`, its decisions are no mapping of names to decisions,
+            or its `canonical` is wrong (`automl_nas.space.canonical`).
     """
     try:
         space = components.construct("spaces", spec, [], stream_seed(seed, "space"), path)
@@ -58,6 +61,17 @@ def make_space(components: Components, spec: Mapping[str, Any], seed: int, path:
         )
     if not decisions:
         raise ConfigurationError("the space has no decisions, so there is nothing to search", path=path)
+    for name, decision in decisions.items():
+        if not isinstance(name, str) or not isinstance(decision, Decision):
+            raise PluginError(
+                f"{path}: {type(space).__name__}.decisions has {decision!r:.300} under the name {name!r}, a "
+                f"{type(decision).__name__}; it must be {{name: decision}}, with text as names and a Choice, Ordinal "
+                "or Subset for each, such as Choice((1, 3, 5))"
+            )
+    try:
+        check_canonical(space)
+    except (PluginError, SpaceError) as error:
+        raise type(error)(f"{path}: {error}") from error
     return space
 
 

@@ -6,7 +6,8 @@ import copy
 import errno
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -174,16 +175,19 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
     Args:
         exporter: of one format.
         delivery: its network does not change, whatever the exporter does.
-        folder: an existing folder; files outside it may be returned, too.
+        folder: an existing folder.
 
     Raises:
-        RunFailedError: the exporter failed in whatever way, changed the network it received, or returned something
-            else than files that exist. The files of an exporter that changed the network are removed.
+        RunFailedError: the exporter failed in whatever way, changed the network it received, returned something else
+            than files in the folder, or left something else than text in ``notes`` or a `Conversion` in
+            ``conversions``. The files of an exporter that changed the network are removed.
         OSError, CannotWriteError: the disk is full.
     """
+    notes: list[Any] = []
+    conversions: list[Any] = []
     try:
         own = copy.deepcopy(delivery.network)
-        paths: object = exporter.export(replace(delivery, network=own), folder)
+        paths: object = exporter.export(replace(delivery, network=own, notes=notes, conversions=conversions), folder)
     except RunFailedError as error:
         if _disk_is_full(error.__cause__):
             raise
@@ -204,6 +208,19 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
         raise RunFailedError(
             f"the exporter {type(exporter).__qualname__} returned files that do not exist: {', '.join(missing)}"
         )
+    inside = folder.resolve()
+    if outside := [str(path) for path in files if not path.resolve().is_relative_to(inside)]:
+        raise RunFailedError(
+            f"the exporter {type(exporter).__qualname__} returned files outside the folder that it received: "
+            f"{', '.join(outside)}; it must write folder / name, with the folder that is its argument"
+        )
+    files = [folder / path.resolve().relative_to(inside) for path in files]
+    for values, kind, name in ((notes, str, "notes"), (conversions, Conversion, "conversions")):
+        if wrong := [value for value in values if not isinstance(value, kind)]:
+            raise RunFailedError(
+                f"the exporter {type(exporter).__qualname__} appended {wrong[0]!r:.100} to Delivery.{name}, a "
+                f"{type(wrong[0]).__name__} instead of a {kind.__name__}"
+            )
     if changed := _difference(delivery.network, own):
         for path in files:
             if path.is_relative_to(folder):
@@ -212,7 +229,49 @@ def export_copy(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Pa
             f"the exporter changed the network that it received ({changed}), so its files, now removed, may hold other "
             "weights than those that were tested; let it convert a copy"
         )
+    delivery.notes.extend(notes)
+    delivery.conversions.extend(conversions)
     return files
+
+
+def export_beside(exporter: Exporter, delivery: Delivery, folder: Path) -> list[Path]:
+    """Export as `export_copy` does, into a folder that has the files of other formats, and leave these alone.
+
+    The exporter receives an empty folder inside, from which its files are moved.
+
+    Args:
+        exporter: of one format.
+        delivery: its network does not change, whatever the exporter does.
+        folder: an existing folder.
+
+    Raises:
+        RunFailedError: as in `export_copy`; also if the exporter wrote a file that another format has written.
+        OSError, CannotWriteError: the disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        place = Path(temporary)
+        files = export_copy(exporter, delivery, place)
+        names = [path.relative_to(place) for path in sorted(place.rglob("*")) if not path.is_dir()]
+        if taken := [str(name) for name in names if (folder / name).exists()]:
+            raise RunFailedError(
+                f"it writes {', '.join(taken)}, which another format of this export has written; leave one of the two "
+                "out, and write it to another folder afterwards (automl-nas export)"
+            )
+        return move_files(files, place, folder)
+
+
+def move_files(files: Iterable[Path], place: Path, folder: Path) -> list[Path]:
+    """Move everything in a folder to another one; return some of the files at their new places."""
+    for entry in sorted(place.iterdir()):
+        target = folder / entry.name
+        if not target.exists():
+            entry.replace(target)
+            continue
+        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            if path.is_file():
+                (folder / path.relative_to(place)).parent.mkdir(parents=True, exist_ok=True)
+                path.replace(folder / path.relative_to(place))
+    return [folder / path.relative_to(place) for path in files]
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
@@ -266,10 +325,17 @@ class Format:
     description: str
     exporter: Exporter
 
-    def export(self, delivery: Delivery, folder: Path) -> list[Path]:
-        """Export a copy of a network as `export_copy` does; errors name the place and the exporter."""
+    def export(self, delivery: Delivery, folder: Path, *, replace: bool = False) -> list[Path]:
+        """Export a copy of a network; errors name the place and the exporter.
+
+        Args:
+            delivery: the network.
+            folder: to write to.
+            replace: whether the exporter writes into the folder itself, and replaces what it has (`export_copy`), or
+                leaves the files of other formats alone (`export_beside`).
+        """
         try:
-            return export_copy(self.exporter, delivery, folder)
+            return (export_copy if replace else export_beside)(self.exporter, delivery, folder)
         except CannotWriteError:
             raise
         except RunFailedError as error:
@@ -333,7 +399,7 @@ class RunExporter:
 
     Attributes:
         plan: of the run.
-        formats: a format may occur more than once, with other settings.
+        formats: a format may occur more than once, with settings that give its files other names.
         folder: the run directory.
         target: the folder for exported files, inside ``folder``.
     """
@@ -374,7 +440,4 @@ class RunExporter:
                     raise
                 except RunFailedError as error:
                     failures.append(ExportFailure(item.name, str(error)))
-                except ValueError as error:
-                    reason = f"{item.path}: {item.description}: it wrote outside the run directory: {error}"
-                    failures.append(ExportFailure(item.name, reason))
         return Exports(self.folder, tuple(files), tuple(failures), tuple(notes), tuple(conversions))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from automl_nas.errors import RunDirectoryError, RunFailedError
 from automl_nas.evaluation.exporter import Delivery
-from automl_nas.run.final.delivery import make_formats
+from automl_nas.run.final.delivery import make_formats, move_files
 from automl_nas.run.parts import RunParts
 from automl_nas.run.record.atomic_files import ELSEWHERE, CannotWriteError, disk_errors
 from automl_nas.streams import stream_seed
@@ -63,15 +63,23 @@ def export_delivery(
                 delivery.notes.append(f"the format '{item.name}' was left out: {reason}")
                 continue
             try:
-                written += item.export(delivery, place)
+                files = item.export(delivery, place, replace=replace)
             except CannotWriteError:
                 raise
             except RunFailedError as error:
                 failures.append(str(error))
+                continue
+            if again := [path for path in files if path in written]:
+                names = ", ".join(str(path.relative_to(place)) for path in again)
+                failures.append(
+                    f"{item.path}: {item.description}: it replaced {names}, which another format of this export had "
+                    "written; write the two to different folders"
+                )
+            written += [path for path in files if path not in again]
         if not replace:
             check_kept(place, folder, way_out)
-            written = _moved(dict.fromkeys(written), place, folder)
-    return list(dict.fromkeys(written)), failures
+            written = move_files(written, place, folder)
+    return written, failures
 
 
 @contextlib.contextmanager
@@ -112,17 +120,3 @@ def check_kept(new: Path, folder: Path, way_out: str) -> None:
         texts = [f"replace {', '.join(replaced)}"] if replaced else []
         texts += [f"leave files of another network in it: {', '.join(left)}"] if left else []
         raise RunDirectoryError(f"the export would {' and '.join(texts)}; {way_out}")
-
-
-def _moved(written: Iterable[Path], new: Path, folder: Path) -> list[Path]:
-    """Move complete files and folders into a folder; return the files at their new places."""
-    for entry in sorted(new.iterdir()):
-        target = folder / entry.name
-        if not target.exists():
-            entry.replace(target)
-            continue
-        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
-            if path.is_file():
-                (folder / path.relative_to(new)).parent.mkdir(parents=True, exist_ok=True)
-                path.replace(folder / path.relative_to(new))
-    return [folder / path.relative_to(new) for path in written]

@@ -15,7 +15,7 @@ from automl_nas.evaluation.training.compilation import check_compiler
 from automl_nas.plugin.component_errors import component_errors
 from automl_nas.plugin.error_text import one_line
 from automl_nas.run.configuration.plan import Plan
-from automl_nas.run.final.delivery import Format, export_copy, formats_of, make_delivery
+from automl_nas.run.final.delivery import Format, export_beside, formats_of, make_delivery
 from automl_nas.run.final.report import FinalNetwork
 from automl_nas.run.record.atomic_files import disk_errors
 from automl_nas.space.architecture import Architecture
@@ -99,9 +99,10 @@ def _failures(plan: Plan, message: Callable[[str], object], warn: Callable[[str]
             except Exception as error:
                 unusable.append(one_line(error))
                 continue
-            for item in formats:
-                if item not in failed and (error_text := _failure(item, delivery)):
-                    failed[item] = f"{error_text} (tried before the run with {_short(architecture)})"
+            with tempfile.TemporaryDirectory(prefix="automl_nas-rehearsal-") as folder, disk_errors(Path(folder)):
+                for item in formats:
+                    if item not in failed and (error_text := _failure(item, delivery, Path(folder))):
+                        failed[item] = f"{error_text} (tried before the run with {_short(architecture)})"
     if len(unusable) == len(architectures):
         warn(f"the export could not be rehearsed: {unusable[0]}; formats that fail are reported after the training")
     return failed
@@ -165,13 +166,12 @@ def _fresh_delivery(plan: Plan, architecture: Architecture) -> Delivery:
     return delivery
 
 
-def _failure(item: Format, delivery: Delivery) -> str:
-    """Return why a format cannot hold a network; empty if it can."""
-    with tempfile.TemporaryDirectory(prefix="automl_nas-rehearsal-") as folder, disk_errors(Path(folder)):
-        try:
-            export_copy(item.exporter, delivery, Path(folder))
-        except RunFailedError as error:
-            return str(error)
+def _failure(item: Format, delivery: Delivery, folder: Path) -> str:
+    """Return why a format cannot hold a network, or writes files of another one in the folder; empty if it can."""
+    try:
+        export_beside(item.exporter, delivery, folder)
+    except RunFailedError as error:
+        return str(error)
     return ""
 
 

@@ -30,6 +30,9 @@ import onnxruntime
 BATCH = 64
 """The number of inputs that are computed at once."""
 
+DAMAGED = "is missing, damaged, or of another version; copy the package again, as a whole"
+"""What is wrong with a file of the package that cannot be read."""
+
 
 class InputError(ValueError):
     """A file cannot be used; the message names the file and the reason."""
@@ -45,7 +48,8 @@ class Model:
         int8: whether ``model.int8.onnx`` is used.
 
     Raises:
-        InputError: the network accepts images of one size only, or there is no ``model.int8.onnx``.
+        InputError: the network accepts images of one size only, there is no ``model.int8.onnx``, or a file of the
+            package is damaged.
     """
 
     def __init__(
@@ -56,9 +60,13 @@ class Model:
         int8: bool = False,
     ) -> None:
         folder = Path(__file__).parent if folder is None else Path(folder)
-        self.description: dict[str, Any] = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-        self.input: dict[str, Any] = self.description["input"]
-        self.output: dict[str, Any] = self.description["output"]
+        file = folder / "preprocessing.json"
+        try:
+            self.description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            self.input: dict[str, Any] = self.description["input"]
+            self.output: dict[str, Any] = self.description["output"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} {DAMAGED} ({type(error).__name__}: {error})") from error
         if size is not None:
             if not self.input.get("dynamic_size") or self.input["kind"] != "image":
                 raise InputError("the network accepts inputs of one size only; leave the size out")
@@ -71,7 +79,10 @@ class Model:
         file = folder / ("model.int8.onnx" if int8 else "model.onnx")
         if not file.is_file():
             raise InputError(f"{file.name} is not in {folder}{'; leave --int8 out' if int8 else ''}")
-        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's classes of errors differ between versions
+            raise InputError(f"{file} {DAMAGED} ({error})") from error
 
     def inputs(self, file: str | Path) -> np.ndarray:
         """Return the inputs in a file, of shape ``(number, *shape)``: an image is one input, a table one for each row.
@@ -184,7 +195,10 @@ class Model:
         return np.ascontiguousarray(array, dtype=kind)
 
     def _image(self, path: Path) -> np.ndarray:
-        from PIL import Image, ImageOps
+        try:
+            from PIL import Image, ImageOps
+        except ImportError as error:
+            raise InputError(f"{path}: images are read with Pillow, which is missing: pip install pillow") from error
 
         rule = self.input
         height, width = rule["size"]

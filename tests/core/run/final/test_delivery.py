@@ -14,7 +14,7 @@ from torch import nn
 
 from automl_nas.errors import RunFailedError, RunInterrupted
 from automl_nas.evaluation import Delivery, Exporter
-from automl_nas.run.final.delivery import _without_folders, export_copy
+from automl_nas.run.final.delivery import _without_folders, export_beside, export_copy
 from automl_nas.run.record.atomic_files import CannotWriteError, disk_errors
 from automl_nas.space import Architecture
 
@@ -125,6 +125,47 @@ def test_a_full_disk_that_a_writer_of_the_core_meets_ends_the_run(delivery: Deli
 def test_only_files_that_exist_may_be_returned(returned: Any, delivery: Delivery, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match=r"must return a list of paths|files that do not exist"):
         export_copy(Does(lambda network: None, returned), delivery, tmp_path)
+
+
+def test_files_outside_the_folder_are_refused(delivery: Delivery, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "export", tmp_path / "elsewhere.txt"
+    folder.mkdir()
+    outside.write_text("text")
+    for returned in ([outside], [folder / ".." / outside.name]):
+        with pytest.raises(
+            RunFailedError, match=r"files outside the folder that it received: .*elsewhere\.txt; it must"
+        ):
+            export_copy(Does(lambda network: None, returned), delivery, folder)
+    assert outside.read_text() == "text"
+
+
+@pytest.mark.parametrize(("name", "value"), [("notes", 3), ("conversions", "model.int8.onnx")])
+def test_notes_are_text_and_conversions_are_conversions(
+    name: str, value: object, delivery: Delivery, tmp_path: Path
+) -> None:
+    class Notes(Does):
+        def export(self, delivery: Delivery, folder: Path) -> Any:
+            getattr(delivery, name).append(value)
+            return super().export(delivery, folder)
+
+    with pytest.raises(
+        RunFailedError, match=rf"Notes appended {value!r} to Delivery\.{name}, a (int|str) instead of a"
+    ):
+        export_copy(Notes(lambda network: None), delivery, tmp_path)
+    assert not delivery.notes and not delivery.conversions
+
+
+def test_formats_leave_the_files_of_others_alone(delivery: Delivery, tmp_path: Path) -> None:
+    other = tmp_path / "model.txt"
+    other.write_text("of another format")
+    with pytest.raises(
+        RunFailedError, match=r"^it writes model\.txt, which another format of this export has written;"
+    ):
+        export_beside(Does(lambda network: None), delivery, tmp_path)
+    assert other.read_text() == "of another format" and list(tmp_path.iterdir()) == [other]
+    other.rename(tmp_path / "other.txt")
+    assert export_beside(Does(lambda network: None), delivery, tmp_path) == [other]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.txt", "other.txt"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="absolute paths of POSIX")

@@ -130,12 +130,15 @@ class Watching(Exporter):
     received: list[Delivery] = []  # noqa: RUF012 - of the class: a run constructs the exporter more than once
     refuses = True
 
+    def __init__(self, *, file: str = "model.txt") -> None:
+        self.file = file
+
     def export(self, delivery: Delivery, folder: Path) -> Sequence[Path]:
         self.received.append(delivery)
         if self.refuses and any(isinstance(part, Pooled) for part in delivery.network.modules()):
             raise NotImplementedError("\x1b[31mno pools\x1b[0m\nand pages of advice") from ValueError("no \x1b[1mpools")
-        (folder / "model.txt").write_text(str(folder))
-        return [folder / "model.txt"]
+        (folder / self.file).write_text(str(folder))
+        return [folder / self.file]
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +149,7 @@ def _reset() -> Iterator[None]:
 
 
 def test_all_formats_that_fail_are_named_at_once(tmp_path: Path) -> None:
-    formats = [{"name": Watching}, "safetensors", {"name": Watching}]
+    formats = [{"name": Watching}, "safetensors", {"name": Watching, "file": "other.txt"}]
     with pytest.raises(
         ConfigurationError, match=r"^final\.export\[0\]: .*ValueError: no pools \(.*; final\.export\[2\]: "
     ):
@@ -177,7 +180,7 @@ def test_the_rehearsal_sees_real_samples_and_changes_nothing(tmp_path: Path) -> 
         assert not any(part.training for part in delivery.network.modules())
     # Their folder is gone, and the run has the numbers that it has without a rehearsal.
     folder = Path((tmp_path / "run" / "export" / "model.txt").read_text())
-    assert folder == tmp_path / "run" / "export"
+    assert folder.parent == tmp_path / "run" / "export" and not folder.exists()
     other = automl_nas.search(
         config(final={"export": [{"name": Watching}], "rehearse": False}), out=tmp_path / "without"
     )

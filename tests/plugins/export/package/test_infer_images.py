@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +68,37 @@ def test_inputs_equal_those_of_the_task(resize: Any, colour: Any, tmp_path: Path
             np.testing.assert_allclose(computed, expected.numpy(), rtol=0, atol=INPUT_TOLERANCE, err_msg=file)
             compared.add(file)
     assert len(compared) == 14
+
+
+@pytest.mark.parametrize(
+    ("rule", "model", "text"),
+    [
+        ("{", b"", "preprocessing.json is missing, damaged"),
+        ("[]", b"", "preprocessing.json is missing, damaged"),
+        ('{"input": {}}', b"", "preprocessing.json is missing, damaged"),
+        (None, b"", "preprocessing.json is missing, damaged"),
+        ('{"input": {"kind": "image"}, "output": {}}', b"half of a model", "model.onnx is missing, damaged"),
+        ('{"input": {"kind": "image"}, "output": {}}', None, "model.onnx is not in"),
+    ],
+)
+def test_a_damaged_package_is_named(
+    rule: str | None, model: bytes | None, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy that broke off is said in a sentence with exit code 2, not shown as a traceback."""
+    shutil.copy(TEMPLATES / "infer.py", tmp_path)
+    if rule is not None:
+        (tmp_path / "preprocessing.json").write_text(rule)
+    if model is not None:
+        (tmp_path / "model.onnx").write_bytes(model)
+    assert runpy.run_path(str(tmp_path / "infer.py"))["main"](["photo.jpg"]) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("infer.py: ") and text in output.err
+
+
+def test_images_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = runpy.run_path(str(TEMPLATES / "infer.py"))
+    model = object.__new__(names["Model"])
+    model.input = {"kind": "image"}
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(names["InputError"], match=r"photo\.jpg: images are read with Pillow, .*pip install pillow"):
+        model.inputs(tmp_path / "photo.jpg")
