@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from automl_nas.strategy import Problem
     from automl_nas_benchmarks.one_shot.report import Report
     from automl_nas_benchmarks.one_shot.settings import OneShotPlan
-    from automl_nas_benchmarks.report_folder import check_report_folder
 
 
 @click.command("compare-one-shot", short_help="Compare one-shot methods on spaces with known true values.")
@@ -59,6 +58,7 @@ def compare_one_shot(
     from automl_nas.cli import Configuration, Override, quiet_libraries
     from automl_nas_benchmarks.one_shot.report import as_json as to_json, as_text, write_report
     from automl_nas_benchmarks.one_shot.settings import OneShotPlan
+    from automl_nas_benchmarks.report_folder import check_report_folder
 
     registry = working_plugins().registry
     configuration = Configuration.read(config, overrides)
