@@ -234,7 +234,7 @@ class Model:
         if not rows:
             raise InputError(f"{path}: no rows")
         missing, largest = set(rule["missing_values"]), float(np.finfo(rule["dtype"]).max)
-        inputs = []
+        inputs, strange = [], dict[str, list[str]]()
         for line, row in rows:
             if len(row) != len(header):
                 raise InputError(f"{path}, line {line}: {len(row)} cells instead of {len(header)}")
@@ -243,6 +243,17 @@ class Model:
                 inputs.append([value for each in rule["features"] for value in _feature(each, cells, largest)])
             except InputError as error:
                 raise InputError(f"{path}, line {line}, {error}") from None
+            for each in rule["features"]:
+                cell = cells[each["column"]]
+                if "categories" in each and cell is not None and cell not in each["categories"]:
+                    strange.setdefault(each["column"], []).append(f"line {line}: {cell!r}")
+        for name, cells_of_column in strange.items():
+            more = f", and {len(cells_of_column) - 1} more" if len(cells_of_column) > 1 else ""
+            warnings.warn(
+                f"{path}, column '{name}', {cells_of_column[0]}{more}: not in the training data, so the prediction is made "
+                "without this value",
+                stacklevel=2,
+            )
         return np.asarray(inputs, dtype=np.float64).astype(rule["dtype"])
 
 
@@ -294,12 +305,12 @@ def _feature(rule: dict[str, Any], cells: dict[str, str | None], largest: float)
     """
     name = rule["column"]
     cell = cells[name]
+    if cell is None and not rule["missing"]:
+        raise InputError(f"column '{name}': the value is missing, and was never missing in the training data")
     if "categories" in rule:
         for category in rule["categories"]:
             yield float(cell == category)
         return
-    if cell is None and not rule["missing"]:
-        raise InputError(f"column '{name}': the value is missing, and was never missing in the training data")
     try:
         # Python accepts 1_000, other programs do not, nor does the training.
         number = 0.0 if cell is None else (float(cell.replace("_", "?")) - rule["mean"]) / rule["deviation"]
@@ -347,6 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--int8", action="store_true", help="use model.int8.onnx instead of model.onnx")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", module="PIL")  # of oddities that do not change pixels
+    warnings.formatwarning = lambda message, *rest: f"infer.py: warning: {message}\n"
     predictions, unusable = [], 0
     try:
         model = Model(threads=options.threads, size=options.size, int8=options.int8)

@@ -322,6 +322,20 @@ def test_a_table(tmp_path: Path) -> None:
     ]
     assert "the header has the column 'size' twice" in twice
     assert [Path(each["file"]).name for each in json.loads(result.stdout)] == ["6.csv", "6.csv"]
+    # A colour of which the training knows nothing is not used, and that is said; none was missing in the training.
+    (tmp_path / "pink.csv").write_text("size;colour;weight\n1;pink;1\n1;red;1\n1;Red;1")
+    (tmp_path / "empty.csv").write_text("size;colour;weight\n1;?;1")
+    result = infer(folder, "--json", tmp_path / "pink.csv", tmp_path / "empty.csv")
+    pink, empty = result.stderr.splitlines()
+    assert pink == (
+        f"infer.py: warning: {tmp_path / 'pink.csv'}, column 'colour', line 2: 'pink', and 1 more: not in the training "
+        "data, so the prediction is made without this value"
+    )
+    assert empty.endswith("line 2, column 'colour': the value is missing, and was never missing in the training data")
+    rows = [[(1 - size["mean"]) / size["deviation"], 0.0, 0.0, 0.0, (1 - weight["mean"]) / weight["deviation"], 0.0]]
+    values = torch.tensor([list(json.loads(result.stdout)[0]["probabilities"].values())], dtype=torch.float64)
+    expected = outputs_of(delivery, torch.tensor(rows)).double().softmax(1)
+    torch.testing.assert_close(values, expected, rtol=0, atol=1e-5)
 
 
 def tokens() -> tuple[Task, nn.Module]:
