@@ -250,8 +250,8 @@ class Model:
         for name, cells_of_column in strange.items():
             more = f", and {len(cells_of_column) - 1} more" if len(cells_of_column) > 1 else ""
             warnings.warn(
-                f"{path}, column '{name}', {cells_of_column[0]}{more}: not in the training data, so the prediction is made "
-                "without this value",
+                f"{path}, column '{name}', {cells_of_column[0]}{more}: not in the training data, so the "
+                "prediction is made without this value",
                 stacklevel=2,
             )
         return np.asarray(inputs, dtype=np.float64).astype(rule["dtype"])
