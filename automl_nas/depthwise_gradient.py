@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _POINTS = 64
@@ -90,6 +92,7 @@ def _is_slow(x: Tensor, weight: Tensor, dilation: Pair, groups: int) -> bool:
         and x.shape[2] * x.shape[3] <= _POINTS
         and x.device.type == "cpu"
         and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -163,7 +166,7 @@ def _weight_gradient(
     outputs = gradient.permute(1, 0, 2, 3).reshape(channels, samples, high * wide)
     pairs = torch.bmm(inputs, outputs).view(channels, height, width, high, wide)
     rows, columns = (
-        _pairs_of_elements(*sizes, x.dtype)
+        torch.from_numpy(_pairs_of_elements(*sizes)).to(x.dtype)
         for sizes in zip((height, width), (high, wide), shape[2:], stride, padding, dilation, strict=True)
     )
     by_row = pairs.permute(0, 2, 4, 1, 3).reshape(channels, width * wide, height * high) @ rows
@@ -171,15 +174,15 @@ def _weight_gradient(
     return result.view(shape)
 
 
-@lru_cache(256)
+@lru_cache(256)  # of arrays: a tensor that is made within a mode or a transformation of torch may belong to it
 def _pairs_of_elements(
-    size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int, dtype: torch.dtype
-) -> Tensor:
+    size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int
+) -> NDArray[np.float32]:
     """Return which pairs of input and output points an element of the kernel connects, in one direction.
 
     Returns:
         Ones and zeros, shape ``(size * outputs, kernel)``.
     """
-    with torch.inference_mode(False):
-        points = torch.arange(outputs)[:, None] * stride + torch.arange(kernel) * dilation - padding
-        return (torch.arange(size)[:, None, None] == points).to(dtype).view(size * outputs, kernel)
+    points = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - padding
+    pairs: NDArray[np.float32] = (np.arange(size)[:, None, None] == points).astype(np.float32)
+    return pairs.reshape(size * outputs, kernel)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from automl_nas import depthwise_gradient
 from automl_nas.depthwise_gradient import convolve, use_torch_gradients
@@ -145,6 +146,19 @@ def test_a_placed_network_trains_as_before_and_is_plain_when_it_is_delivered(use
     assert [vars(layer).keys() for layer in placed.modules()] == [vars(layer).keys() for layer in plain.modules()]
 
 
+def test_gradients_in_a_mode_of_torch_leave_nothing_behind(uses: list[torch.Size]) -> None:
+    """Tensors of `FakeTensorMode` have no data; none may be remembered for real ones."""
+    sizes, kernel = (3, 5), (5, 3)
+    with FakeTensorMode():
+        x, weight, bias = made(sizes, kernel)
+        convolve(x, weight, bias, (1, 1), (2, 1), (1, 1), 6).sum().backward()
+    x, weight, bias = made(sizes, kernel)
+    (ours,) = torch.autograd.grad(convolve(x, weight, bias, (1, 1), (2, 1), (1, 1), 6).sum(), weight)
+    (theirs,) = torch.autograd.grad(F.conv2d(x, weight, bias, 1, (2, 1), 1, 6).sum(), weight)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert len(uses) == 2
+
+
 def test_frozen_weights_and_autocast_are_left_to_torch(uses: list[torch.Size]) -> None:
     network = Runtime(device="cpu").place(Net())
     x = torch.randn(4, 3, 4, 4)
@@ -155,6 +169,7 @@ def test_frozen_weights_and_autocast_are_left_to_torch(uses: list[torch.Size]) -
         layer.weight.requires_grad_(True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         network(x).sum().backward()
+    copy.deepcopy(network).bfloat16()(x.bfloat16()).sum().backward()
     assert not uses
     network(x).sum().backward()
     assert len(uses) == 2
