@@ -53,9 +53,11 @@ def use_fast_gradients(module: nn.Module) -> None:
     """
     use_torch_gradients(module)
     for layer in module.modules():
-        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or layer.weight.device.type != "cpu":
+        if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros":
             continue
-        if layer.in_channels == layer.groups == layer.out_channels:
+        # The weight is None if it is a part of that of another layer, which each call passes.
+        on_cpu = layer.weight is None or layer.weight.device.type == "cpu"
+        if on_cpu and layer.in_channels == layer.groups == layer.out_channels:
             layer.__dict__["_conv_forward"] = _Convolution(layer.stride, layer.padding, layer.dilation)
 
 

@@ -11,9 +11,11 @@ that results do not depend on the model of the processor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FLOATS_PER_REGISTER = 8
@@ -26,6 +28,10 @@ def guard_convolutions(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d) and is_strided_pointwise(layer.kernel_size, layer.stride):
+            if layer.weight is None:  # a part of the weight of another layer, which each call passes
+                settings = layer.stride, layer.padding, layer.dilation, layer.groups
+                layer.__dict__["_conv_forward"] = _ContiguousConvolution(*settings)
+                continue
             if layer.weight.device.type != "cpu":
                 _remove_guard(layer)
                 continue
@@ -75,6 +81,27 @@ def _make_inputs_contiguous(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[
     return (contiguous_if_narrow(x, layer.groups), *rest)
 
 
+@dataclass(frozen=True)
+class _ContiguousConvolution:
+    """The method ``_conv_forward`` of a layer whose weight is a part of another one: it makes both contiguous."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        narrow = contiguous_if_narrow(x, self.groups)
+        if x.device.type == "cpu" and weight.shape[1] < _FLOATS_PER_REGISTER:
+            weight = _contiguous(weight)
+        return F.conv2d(narrow, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _ContiguousConvolution:
+        return self
+
+
 def _remove_guard(layer: nn.Module) -> None:
+    if isinstance(layer.__dict__.get("_conv_forward"), _ContiguousConvolution):
+        del layer.__dict__["_conv_forward"]
     for key in [key for key, hook in layer._forward_pre_hooks.items() if hook is _make_inputs_contiguous]:
         del layer._forward_pre_hooks[key]

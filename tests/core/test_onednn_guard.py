@@ -59,6 +59,38 @@ def test_the_guard_is_still_needed() -> None:
     assert result.returncode != 0
 
 
+SHARED = """
+import torch
+from torch import nn
+from automl_nas.evaluation.runtime import Runtime
+from automl_nas.space import ModuleSpace, OneOf
+
+torch.manual_seed(0)
+
+def network():
+    small, large = (nn.Conv2d(6, 8, kernel, stride=2, padding=kernel // 2) for kernel in (1, 3))
+    return nn.Sequential(OneOf({"small": small, "large": large}, shared=True), nn.Flatten(), nn.Linear(512, 2))
+
+space = ModuleSpace(network, input_shape=(6, 16, 16))
+runtime = Runtime(device="cpu", threads=1)
+supernet = runtime.place(space.build_supernet())
+(name,) = space.decisions
+for option in ("small", "large"):
+    architecture = space.validate({name: option})
+    for iteration in range(400):
+        supernet(runtime.tensor(torch.randn(16, 6, 16, 16)), architecture).sum().backward()
+print("survived")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_training_survives_where_a_weight_is_a_part_of_another_one() -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    result = subprocess.run([sys.executable, "-c", SHARED], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and "survived" in result.stdout, result.stderr
+
+
 def strides_seen(layer: nn.Module, channels: int, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Return whether the convolution was computed on a contiguous input."""
     seen: list[bool] = []

@@ -90,7 +90,8 @@ class Interrupts(Exporter):
         self._go_on = Path(go_on)
 
     def export(self, delivery: Delivery, folder: Path) -> list[Path]:
-        if len(list(folder.parent.iterdir())) == 2 and not self._go_on.exists():
+        # The folder is empty and inside of that of the network, which is beside those of the networks before it.
+        if len(list(folder.parents[1].iterdir())) == 2 and not self._go_on.exists():
             (folder / "half").touch()
             raise KeyboardInterrupt
         path = folder / "shapes.txt"

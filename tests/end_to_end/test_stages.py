@@ -271,7 +271,8 @@ class Fills(Exporter):
     def export(self, delivery: Delivery, folder: Path) -> list[Path]:
         if not self._space.exists():
             raise OSError(errno.ENOSPC, "no space left on device")
-        return [self._space]
+        (folder / "done").touch()
+        return [folder / "done"]
 
 
 def test_a_format_that_cannot_hold_the_network_ends_neither_the_run_nor_the_other_formats(
@@ -296,7 +297,9 @@ def test_a_full_disk_while_exporting_is_resumed_from(first: automl_nas.Result, t
     with pytest.raises(RunFailedError, match="the disk is full"):
         automl_nas.search(settings, out=tmp_path / "run")
     space.touch()
-    assert automl_nas.search(settings, out=tmp_path / "run", resume=True).files == (space,)
+    assert automl_nas.search(settings, out=tmp_path / "run", resume=True).files == (
+        tmp_path / "run" / "export" / "done",
+    )
 
 
 def test_a_finished_run_is_opened_with_its_objects(first: automl_nas.Result) -> None:
