@@ -72,7 +72,7 @@ def test_outputs_and_gradients_are_those_of_torch(
     assert uses == [weight.shape]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own rules of forward mode
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own rules of forward mode
 def test_second_derivatives_and_forward_mode() -> None:
     inputs = made((2, 3), (3, 3), channels=2)
 
