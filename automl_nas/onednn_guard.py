@@ -29,8 +29,9 @@ def guard_convolutions(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d) and is_strided_pointwise(layer.kernel_size, layer.stride):
             if layer.weight is None:  # a part of the weight of another layer, which each call passes
-                settings = layer.stride, layer.padding, layer.dilation, layer.groups
-                layer.__dict__["_conv_forward"] = _ContiguousConvolution(*settings)
+                own = None if layer.padding_mode == "zeros" else tuple(layer._reversed_padding_repeated_twice)
+                settings = layer.stride, layer.padding if own is None else 0, layer.dilation, layer.groups
+                layer.__dict__["_conv_forward"] = _ContiguousConvolution(settings, own, layer.padding_mode)
                 continue
             if layer.weight.device.type != "cpu":
                 _remove_guard(layer)
@@ -83,18 +84,24 @@ def _make_inputs_contiguous(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[
 
 @dataclass(frozen=True)
 class _ContiguousConvolution:
-    """The method ``_conv_forward`` of a layer whose weight is a part of another one: it makes both contiguous."""
+    """The method ``_conv_forward`` of a layer whose weight is a part of another one; it makes both contiguous.
 
-    stride: Any
-    padding: Any
-    dilation: Any
-    groups: int
+    Attributes:
+        settings: stride, padding, dilation and groups.
+        own_padding: what torch pads before it convolves, with another ``padding_mode`` than zeros.
+        padding_mode: of ``nn.Conv2d``.
+    """
+
+    settings: tuple[Any, Any, Any, int]
+    own_padding: tuple[int, ...] | None
+    padding_mode: str
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        narrow = contiguous_if_narrow(x, self.groups)
+        if self.own_padding is not None:
+            x = F.pad(x, self.own_padding, self.padding_mode)
         if x.device.type == "cpu" and weight.shape[1] < _FLOATS_PER_REGISTER:
-            weight = _contiguous(weight)
-        return F.conv2d(narrow, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+            x, weight = _contiguous(x), _contiguous(weight)
+        return F.conv2d(x, weight, bias, *self.settings)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _ContiguousConvolution:
         return self

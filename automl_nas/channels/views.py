@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from automl_nas.channels.axis import Axis, MismatchError, concatenation, divide, joined, product, split
-from automl_nas.channels.rules import Arguments, Axes, Recorder, constants, rule
+from automl_nas.channels.rules import Arguments, Axes, Recorder, constants, created, rule
 
 
 @rule("t", "numpy_T")
@@ -40,7 +40,7 @@ def _expand(record: Recorder, args: Arguments, out: Tensor) -> Axes:
     axes = record.axes(args[0])
     missing = out.dim() - len(axes)
     # A repeated dimension follows the tensor that it is added to.
-    new = [Axis(size, None if size > 1 else "") for size in out.shape]
+    new = created(out.shape)
     for place, axis in enumerate(axes):
         if axis.size == out.shape[missing + place]:
             new[missing + place] = axis

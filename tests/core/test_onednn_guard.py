@@ -10,13 +10,14 @@ import os
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from automl_nas.evaluation.runtime import Runtime
-from automl_nas.onednn_guard import contiguous_if_narrow, remove_guards
+from automl_nas.onednn_guard import contiguous_if_narrow, guard_convolutions, remove_guards
 from automl_nas.space.modules.elastic_layers.convolution import ElasticConv2d
 
 TRAINING = """
@@ -152,3 +153,18 @@ def test_groups_count_the_channels_of_each() -> None:
     x = torch.randn(2, 16, 6, 6).contiguous(memory_format=torch.channels_last)
     assert contiguous_if_narrow(x, groups=4).is_contiguous()
     assert contiguous_if_narrow(x, groups=2) is x
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"padding": 2}, {"padding": 1, "padding_mode": "reflect"}, {"groups": 2, "bias": False}]
+)
+def test_a_part_of_a_weight_gives_the_result_of_torch(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 8, 1, stride=2, **settings)
+    x, weight = torch.randn(2, 4, 7, 6), layer.weight
+    expected = layer(x)
+    layer._parameters["weight"] = None
+    guard_convolutions(layer)
+    torch.testing.assert_close(layer._conv_forward(x, weight, layer.bias), expected)
+    remove_guards(layer)
+    assert "_conv_forward" not in vars(layer)
