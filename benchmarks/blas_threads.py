@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import numpy as np
+from supernet_step import interval
 from surrogate_step import Noisy, Space, matches
 from threadpoolctl import threadpool_info
 
@@ -93,8 +94,7 @@ def compare(name: str, make: Callable[[int], Callable[[], object]], repetitions:
     for place, clock in enumerate(("clock", "processor")):
         before, now = 1000 * np.median(seconds[:, :, place], axis=0)
         ratios = seconds[:, 1, place] / seconds[:, 0, place]
-        drawn = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-        low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+        low, high = interval(ratios)
         print(f"| {name} | {clock} | {before:.1f} | {now:.1f} | {np.median(ratios):.3f} [{low:.3f}, {high:.3f}] |")
 
 

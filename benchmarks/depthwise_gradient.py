@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
+from supernet_step import interval
 from torch import Tensor, nn
 
 from automl_nas.depthwise_gradient import use_torch_gradients
@@ -58,8 +59,7 @@ def compare(name: str, network: nn.Module, run: Callable[[nn.Module], Tensor], r
             steps[side]()
             seconds[number, side] = time.process_time() - begun
     ratios = seconds[:, 1] / seconds[:, 0]
-    drawn = np.random.default_rng(0).choice(ratios, (2000, repetitions))
-    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    low, high = interval(ratios)
     before, now = 1000 * np.median(seconds, axis=0)
     print(f"| {name} | {before:.2f} | {now:.2f} | {np.median(ratios):.3f} [{low:.3f}, {high:.3f}] |", flush=True)
 

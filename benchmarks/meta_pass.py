@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from supernet_step import interval
 from torch import nn
 
 from automl_nas.space import MetaPass, ModuleSpace, sample
@@ -62,8 +63,7 @@ def main() -> None:
                 )
         spent = spent[WARM_UP:]
         ratios = spent[:, 1] / spent[:, 0]
-        resampled = np.median(np.random.default_rng(0).choice(ratios, (2000, len(ratios))), axis=1)
-        low, high = np.quantile(resampled, [0.025, 0.975])
+        low, high = interval(ratios)
         cells = " | ".join(f"{1000 * median:.1f} ms" for median in np.median(spent, axis=0))
         print(f"| {name} | {cells} | {np.median(ratios):.2f} [{low:.2f}, {high:.2f}] |", flush=True)
 

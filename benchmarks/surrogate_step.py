@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from supernet_step import interval
 
 from automl_nas.evaluation import Evaluator, Outcome, Request
 from automl_nas.space import Architecture, Choice, DecisionSpace
@@ -131,8 +132,7 @@ def main() -> None:
                 raise SystemExit(f"proposal {number} differs")
     modelled = seconds[4:][-settings.last :]  # the first four are random
     ratios = modelled[:, 1] / modelled[:, 0]
-    resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(resampled, axis=1), [0.025, 0.975])
+    low, high = interval(ratios)
     columns = f", {settings.evidence} columns of evidence" if settings.evidence else ""
     print(
         f"{settings.decisions} decisions of {settings.options} options{columns}, {settings.proposals} equal proposals"
