@@ -19,8 +19,13 @@ def one_blas_thread() -> Iterator[None]:
 
     The number of threads belongs to the process: of blocks in several threads, the one that began first decides.
     """
-    with _libraries().limit(limits=1):
+    libraries = _libraries()
+    # To set a number takes several times as long as to read it, and blocks inside of others have one thread already.
+    if all(library.num_threads == 1 for library in libraries.lib_controllers):
         yield
+    else:
+        with libraries.limit(limits=1):
+            yield
 
 
 @functools.cache

@@ -34,18 +34,16 @@ REST_SECONDS = 0.2
 """Between turns: threads go on waiting in a loop for a while after their work, and would slow the other side."""
 
 
-class Unlimited:
-    """Stands for the libraries, and changes no number of threads."""
+class NoLibraries:
+    """Stands for the libraries, of which there are none to limit."""
 
-    def limit(self, limits: int) -> contextlib.AbstractContextManager[None]:
-        """Do nothing."""
-        return contextlib.nullcontext()
+    lib_controllers = ()
 
 
 @contextlib.contextmanager
 def all_threads() -> Iterator[None]:
     """Make `one_blas_thread` have no effect."""
-    with mock.patch.object(blas_threads, "_libraries", Unlimited):
+    with mock.patch.object(blas_threads, "_libraries", NoLibraries):
         yield
 
 
