@@ -35,7 +35,7 @@ REST_SECONDS = 0.2
 
 
 class NoLibraries:
-    """Stands for the libraries, of which there are none to limit."""
+    """Stands for the libraries and lists none, so that nothing is limited."""
 
     lib_controllers = ()
 
