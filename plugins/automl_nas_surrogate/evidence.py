@@ -53,8 +53,9 @@ class Evidence:
         self._rows: dict[Architecture, int] = {}  # of each measured architecture in the values
         self._columns: dict[str, int] = {}
         self._values = np.empty((0, 0))  # NaN: missing
-        self._orders: list[NDArray[np.intp]] = []  # of each column: the rows that are not missing, by ascending value
-        self._ranks: Array | None = None  # of the values, from 1 on; NaN: missing
+        # Of each column: the rows that are not missing, by ascending value, and these values.
+        self._orders: list[tuple[NDArray[np.intp], Array]] = []
+        self._ranks: Array | None = None  # of the values, from 1 on, one row for each column; NaN: missing
 
     def __bool__(self) -> bool:
         """Whether there is any evidence."""
@@ -91,7 +92,7 @@ class Evidence:
         Raises:
             ConfigurationError: an evaluator can measure no candidate.
         """
-        new = self.missing(dict.fromkeys(architectures))
+        new = list(dict.fromkeys(self.missing(architectures)))
         if not new:
             return
         values: list[dict[str, float]] = [{} for _ in new]
@@ -138,23 +139,24 @@ class Evidence:
             place = self._rows[architecture] = len(self._rows)
             for name, value in row.items():
                 values[place, self._columns[name]] = value
-        self._orders += [np.empty(0, np.intp) for _ in range(len(self._orders), len(self._columns))]
-        for column, order in enumerate(self._orders):
-            measured = values[:, column]
-            added = count + np.argsort(measured[count:])
+        self._orders += [(np.empty(0, np.intp), np.empty(0)) for _ in range(len(self._orders), len(self._columns))]
+        for column, (order, ascending) in enumerate(self._orders):
+            measured = values[count:, column]
+            added = np.argsort(measured)
             added = added[~np.isnan(measured[added])]
-            self._orders[column] = np.insert(order, np.searchsorted(measured[order], measured[added]), added)
+            values_added = measured[added]
+            places = np.searchsorted(ascending, values_added)
+            self._orders[column] = np.insert(order, places, count + added), np.insert(ascending, places, values_added)
         self._values, self._ranks = values, None
 
     def _ranked(self) -> Array:
-        """Return the rank of each value in its column; equal values have their mean rank."""
+        """Return the rank of each value in its column, shape ``(columns, n)``; equal values have their mean rank."""
         if self._ranks is None:
-            self._ranks = np.full_like(self._values, np.nan)
-            for column, order in enumerate(self._orders):
-                ascending = self._values[order, column]
+            self._ranks = np.full(self._values.shape[::-1], np.nan)
+            for ranks, (order, ascending) in zip(self._ranks, self._orders, strict=True):
                 first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))  # of each group of equal ones
                 last = np.append(first[1:], len(order))
-                self._ranks[order, column] = np.repeat((first + 1 + last) / 2, last - first)
+                ranks[order] = np.repeat((first + 1 + last) / 2, last - first)
         return self._ranks
 
     def _measured(
@@ -220,9 +222,9 @@ class Evidence:
         """
         if not self._columns:
             return np.zeros((len(rows), 0))
-        ranks = self._ranked()[rows]
+        ranks = self._ranked()[:, rows].T
         ranks[rows < 0] = np.nan
-        scores = normal_quantiles(ranks, [len(order) for order in self._orders])
+        scores = normal_quantiles(ranks, [len(order) for order, _ in self._orders])
         scores *= [-1.0 if name.rpartition("/")[2] in self._smaller else 1.0 for name in self._columns]
         scores[np.isnan(scores)] = 0.0
         return scores

@@ -1,70 +1,54 @@
-"""The factored covariances of trials, which change little from one proposal to the next: `Factor`."""
+"""The factored covariances of trials, which change little from one proposal to the next: `Factor` and `Whitened`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
 from automl_nas.space import Architecture
+from automl_nas_surrogate.features import Features
 from automl_nas_surrogate.gaussian_process import Array, Pairs, Theta, factor, kernel, noise, solved, whiten
 
 
 @final
 class Factor:
-    """The Cholesky factor of the covariances of n trials, and the covariances of trials and m others, whitened by it.
+    """The Cholesky factor of the covariances of n trials.
 
-    The first trials are factored at once, and each later one by itself: a further trial costs ``n (n + m)`` operations
-    instead of ``n^2 (n + m)``. Which are the first is an argument, so the numbers depend on the arguments alone, to the
-    last bit, and not on what was computed before: a search that is resumed makes the same proposals.
+    The first trials are factored at once, and each later one by itself: a further trial costs ``n^2`` operations
+    instead of ``n^3``. Which are the first is an argument, so the numbers depend on the arguments alone, to the last
+    bit, and not on what was computed before: a search that is resumed makes the same proposals.
 
     Attributes:
         lower: L, where ``L L'`` are the covariances of the trials with the noise, shape ``(n, n)``.
-
-    Args:
-        others: m, the number of the others.
+        trials: the n trials.
+        computed: how many of them were factored at once, and the hyper-parameters.
     """
 
-    def __init__(self, others: int) -> None:
+    def __init__(self) -> None:
         self.lower = np.zeros((0, 0), order="F")
-        self._rows = np.empty((0, others))  # as many as there may be trials soon
-        self._trials: list[Architecture] = []
-        self._computed: tuple[int, Theta] = (0, ())  # the number of the first ones, hyper-parameters
+        self.trials: Sequence[Architecture] = []
+        self.computed: tuple[int, Theta] = (0, ())
 
-    @property
-    def whitened(self) -> Array:
-        """``L^-1 K``, where K are the covariances of trials and others, shape ``(n, m)``; it must not be changed."""
-        return self._rows[: len(self._trials)]
-
-    def update(
-        self, trials: Sequence[Architecture], first: int, theta: Theta, own: Pairs, others: Callable[[slice], Pairs]
-    ) -> None:
+    def update(self, trials: Sequence[Architecture], first: int, theta: Theta, own: Pairs) -> None:
         """Compute the factor; of trials that begin as those of the last call do, only the others are factored.
 
         Args:
-            trials: n of them.
+            trials: n of them; the sequence must not be changed afterwards.
             first: how many of them are factored at once.
             theta: hyper-parameters.
             own: the trials compared with each other.
-            others: returns the trials of a slice compared with the others.
         """
-        count, same = len(trials), 0
-        if self._computed == (first, theta):
-            while same < min(count, len(self._trials)) and trials[same] == self._trials[same]:
-                same += 1
+        count = len(trials)
+        same = equal_ones(trials, self.trials) if self.computed == (first, theta) else 0
         lower = np.zeros((count, count), order="F")
-        if count > len(self._rows):
-            rows = np.empty((2 * count, self._rows.shape[1]))
-            rows[:same] = self._rows[:same]
-            self._rows = rows
         if same >= first:
             lower[:same, :same] = self.lower[:same, :same]
         else:
             same, block = first, slice(first)
-            lower[block, block] = corner = factor(kernel(own.of(block, block), theta), theta)
-            self._rows[block] = whiten(corner, kernel(others(block), theta))
+            lower[block, block] = factor(kernel(own.of(block, block), theta), theta)
         for place in range(same, count):
             one, before = slice(place, place + 1), slice(place)
             left = kernel(own.of(one, before), theta)[0]
@@ -73,5 +57,60 @@ class Factor:
             # Rounding may make the variance that is left negative, if the architecture was evaluated before.
             scale = math.sqrt(max(1.0 + noise(theta) - float(left @ left), 1e-8))
             lower[place, before], lower[place, place] = left, scale
-            self._rows[place] = (kernel(others(one), theta)[0] - left @ self._rows[before]) / scale
-        self.lower, self._trials, self._computed = lower, list(trials), (first, theta)
+        self.lower, self.trials, self.computed = lower, trials, (first, theta)
+
+
+@final
+class Whitened:
+    """The covariances of n trials and m other architectures, whitened by the factor of the trials: ``L^-1 K``.
+
+    Those of architectures that recur are computed as the factor is, the first trials at once and each later one by
+    itself, so that a further trial costs ``n m`` operations instead of ``n^2 m``.
+
+    Args:
+        features: of the m architectures.
+        recurring: whether they are compared with the trials again after a few proposals.
+    """
+
+    def __init__(self, features: Features, *, recurring: bool) -> None:
+        self.features, self._recurring = features, recurring
+        self._rows = np.empty((0, len(features)))  # as many as there may be trials soon
+        self._trials: Sequence[Architecture] = []
+        self._computed: tuple[int, Theta] = (0, ())
+
+    def of(self, factor: Factor, trials: Features) -> Array:
+        """Return ``L^-1 K``, shape ``(n, m)``; it must not be changed, and is overwritten by the next call.
+
+        Args:
+            factor: of the covariances of n trials.
+            trials: their features.
+        """
+        first, theta = factor.computed
+        if not self._recurring:
+            return whiten(factor.lower, self._covariances(trials, theta))
+        count, lower = len(factor.trials), factor.lower
+        same = equal_ones(factor.trials, self._trials) if self._computed == factor.computed else 0
+        if count > len(self._rows):
+            rows = np.empty((2 * count, len(self.features)))
+            rows[:same] = self._rows[:same]
+            self._rows = rows
+        rows = self._rows
+        if same < first:
+            same, block = first, slice(first)
+            rows[block] = whiten(lower[block, block], self._covariances(trials.of(block), theta))
+        later = self._covariances(trials.of(slice(same, count)), theta)
+        for place in range(same, count):
+            rows[place] = (later[place - same] - lower[place, :place] @ rows[:place]) / lower[place, place]
+        self._trials, self._computed = factor.trials, factor.computed
+        return rows[:count]
+
+    def _covariances(self, trials: Features, theta: Theta) -> Array:
+        return kernel(Pairs(*trials.distances(self.features)), theta)
+
+
+def equal_ones(trials: Sequence[Architecture], others: Sequence[Architecture]) -> int:
+    """Return how many trials two sequences have in common at their beginnings."""
+    count = min(len(trials), len(others))
+    if trials[:count] == others[:count]:
+        return count
+    return next(place for place in range(count) if trials[place] != others[place])

@@ -65,16 +65,20 @@ class Features:
             different = different + cdist(self.ordered, other.ordered, "cityblock")
         return different
 
+    def __len__(self) -> int:
+        return len(self.unordered)
+
     def of(self, places: NDArray[np.intp] | slice) -> Features:
         """Return the features of some of these architectures: their indices."""
         return Features(self.unordered[places], self.ordered[places], self.costs[places], self.options)
 
-    def concatenated(self, other: Features) -> Features:
-        """Return the features of these architectures followed by the other ones."""
+    def concatenated(self, *others: Features) -> Features:
+        """Return the features of these architectures followed by other ones."""
+        every = (self, *others)
         return Features(
-            np.concatenate([self.unordered, other.unordered]),
-            np.concatenate([self.ordered, other.ordered]),
-            np.concatenate([self.costs, other.costs]),
+            np.concatenate([features.unordered for features in every]),
+            np.concatenate([features.ordered for features in every]),
+            np.concatenate([features.costs for features in every]),
             self.options,
         )
 

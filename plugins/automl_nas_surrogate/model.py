@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from automl_nas.blas_threads import one_blas_thread
 from automl_nas.space import Architecture
 from automl_nas_surrogate.evidence import Evidence
-from automl_nas_surrogate.factor import Factor
+from automl_nas_surrogate.factor import Factor, Whitened
 from automl_nas_surrogate.features import Features, Featurizer
 from automl_nas_surrogate.gaussian_process import (
     PRIOR,
@@ -21,9 +21,7 @@ from automl_nas_surrogate.gaussian_process import (
     Pairs,
     Theta,
     fit,
-    kernel,
     prior,
-    whiten,
 )
 from automl_nas_surrogate.remembered import Remembered
 
@@ -64,7 +62,7 @@ class Model:
         self._factored: Features | None = None  # of what was learnt, if the factor is up to date
         self._conditioned: tuple[GaussianProcess, Described] | None = None
         self._learnt: tuple[Sequence[Architecture], Array, Sequence[Architecture]] | None = None
-        self.keep([])
+        self._factor = Factor()
 
     @property
     def members(self) -> Sequence[Architecture]:
@@ -72,6 +70,7 @@ class Model:
         return self._learnt[0] if self._learnt is not None else ()
 
     @property
+    @one_blas_thread()
     def weights(self) -> dict[str, float]:
         """The coefficient of each column of evidence in the predictions, in standard deviations of both."""
         if self._learnt is None or not self._evidence.names:
@@ -79,23 +78,19 @@ class Model:
         return dict(zip(self._evidence.names, self._process()[0].slopes.tolist(), strict=True))
 
     @property
+    @one_blas_thread()
     def described(self) -> Described:
         """The members, and the outstanding architectures after them; after `learn`."""
         return self._process()[1]
 
-    def keep(self, architectures: Sequence[Architecture]) -> None:
-        """Set the architectures, in canonical form, that are predicted after each call of `learn`."""
-        self._kept, self._factor = self._featurizer(architectures), Factor(len(architectures))
-        self._factored = self._conditioned = None
+    def compared(self, architectures: Sequence[Architecture], *, recurring: bool = False) -> Whitened:
+        """Return architectures in canonical form as they are compared with trials; see `whitened`.
 
-    @property
-    def kept(self) -> Features:
-        """The features of the architectures of `keep`."""
-        return self._kept
-
-    def features(self, architectures: Sequence[Architecture]) -> Features:
-        """Return decisions and costs of architectures in canonical form."""
-        return self._featurizer(architectures)
+        Args:
+            architectures: m of them.
+            recurring: whether they are compared again after a few proposals, which then takes less time.
+        """
+        return Whitened(self._featurizer(architectures), recurring=recurring)
 
     def learn(
         self, architectures: Sequence[Architecture], values: Array, outstanding: Sequence[Architecture], count: int
@@ -136,7 +131,6 @@ class Model:
         features, decisions, costs = self._remembered(architectures)
         return features, Pairs(decisions, costs)
 
-    @one_blas_thread()
     def _process(self) -> tuple[GaussianProcess, Described]:
         """Return the process, and the architectures that it knows; it is computed when a prediction needs it."""
         if self._conditioned is None:
@@ -151,13 +145,8 @@ class Model:
                 self._fit()
                 self._factored = None
             if self._factored is None:
-                features, pairs = self._pairs(everything)
-
-                def with_kept(chosen: slice) -> Pairs:
-                    return Pairs(*features.of(chosen).distances(self._kept))
-
-                self._factor.update(everything, count - count % _TOGETHER, self._theta, pairs, with_kept)
-                self._factored = features
+                self._factored, pairs = self._pairs(everything)
+                self._factor.update(everything, count - count % _TOGETHER, self._theta, pairs)
             lower = self._factor.lower
             process = GaussianProcess(lower[:count, :count], values, evidence[:count], self._theta)
             if outstanding:
@@ -168,16 +157,13 @@ class Model:
         return self._conditioned
 
     @one_blas_thread()
-    def whitened(self, features: Features) -> Array:
-        """Return what `predict` takes of m architectures, shape ``(n, m)``; after `learn`."""
-        pairs = Pairs(*self.described.features.distances(features))
-        return whiten(self._factor.lower, kernel(pairs, self._theta))
+    def whitened(self, compared: Sequence[Whitened]) -> list[Array]:
+        """Return what `predict` takes of each m architectures, shape ``(n, m)``, after `learn`.
 
-    @property
-    def kept_whitened(self) -> Array:
-        """The same of the architectures of `keep`; it must not be changed."""
-        self._process()
-        return self._factor.whitened
+        The arrays must not be changed, and the next call overwrites them.
+        """
+        trials = self._process()[1].features
+        return [each.of(self._factor, trials) for each in compared]
 
     @one_blas_thread()
     def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from automl_nas.errors import InfeasibleError
 from automl_nas.space import Architecture, SearchSpace
 from automl_nas.strategy import FeasibleSampler, Preparation
 from automl_nas.streams import stream
+from automl_nas_surrogate.candidates import Candidates
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Features
 from automl_nas_surrogate.gaussian_process import Array
@@ -94,8 +95,7 @@ class Screening:
         self._free, self._seen = np.ones(len(pool), dtype=bool), 0
         self._rows = np.zeros(0, np.intp)  # of the keys in the evidence
         self._quantiles: tuple[int, Array] = (-1, np.zeros((0, 0)))  # number of measured architectures, quantiles
-        if pool:
-            self._model.keep(self._keys)
+        self._compared = self._model.compared(self._keys, recurring=True)
 
     def _untaken(self, taken: Collection[Architecture]) -> NDArray[np.intp]:
         """Return the ascending places of the candidates of the pool that were not taken; nothing is ever given back."""
@@ -118,7 +118,7 @@ class Screening:
 
     def best(
         self,
-        candidates: Mapping[Architecture, Architecture],
+        candidates: Candidates,
         taken: Collection[Architecture],
         utility: Callable[[Array, Array], Array],
     ) -> Architecture | None:
@@ -129,33 +129,31 @@ class Screening:
         trial.
 
         Args:
-            candidates: canonical form -> architecture; none of them is taken.
+            candidates: none of them is taken; those of the pool are predicted with it, too.
             taken: canonical forms that must not be returned, in the order in which they were added.
             utility: returns utilities, from predicted means and standard deviations.
         """
-        keys = list(itertools.filterfalse(self._places.__contains__, candidates))  # the pool is predicted in any case
-        features, model = self._model.features(keys), self._model
-        whitened, rows = model.whitened(features), self._evidence.rows(keys)
+        keys, model = candidates.keys, self._model
+        whitened, rows = candidates.whitened(), self._evidence.rows(keys)
         new = np.flatnonzero(rows < 0)
         if len(new) > self._limit:
-            utilities = utility(*model.predict(whitened[:, new], self._expected(features.of(new))))
+            utilities = utility(*model.predict(whitened[:, new], self._expected(candidates.features().of(new))))
             new = new[np.argsort(-utilities, kind="stable")[: self._limit]]
         if len(new):
             self._evidence.measure([keys[place] for place in new])
             model.refresh()
-            rows = self._evidence.rows(keys)
+            rows[new] = self._evidence.rows([keys[place] for place in new])
         free, others = self._untaken(taken), np.flatnonzero(rows >= 0)
         if not len(free) and not len(others):
             return None
-        of_pool = utility(*model.predict(model.kept_whitened, self._evidence_of_pool()))
+        (pool,) = model.whitened([self._compared])
+        of_pool = utility(*model.predict(pool, self._evidence_of_pool()))
         of_others = utility(*model.predict(whitened[:, others], self._evidence.quantiles(rows[others])))
         utilities = np.concatenate([of_pool[free], of_others])
         place = int(np.argmax(utilities))
-        if place >= len(free):
-            return candidates[keys[others[place - len(free)]]]
+        key = self._keys[free[place]] if place < len(free) else keys[others[place - len(free)]]
         # A neighbour of a trial is proposed as it is, although the pool has another one of the same canonical form.
-        key = self._keys[free[place]]
-        return candidates.get(key, self._pool[key])
+        return candidates.architectures.get(key) or self._pool[key]
 
     def _evidence_of_pool(self) -> Array:
         """Return the quantiles of the pool; they are computed when the number of measured architectures changes."""
@@ -171,13 +169,15 @@ class Screening:
     def _expected(self, features: Features) -> Array:
         """Return the mean evidence of the nearest architectures of the pool and the trials, shape ``(n, columns)``."""
         trials = self._model.described
-        apart = features.differing(self._model.kept)
+        apart = features.differing(self._compared.features)
         measured = self._evidence_of_pool()
         members = {member: place for place, member in enumerate(self._model.members) if member not in self._places}
         if others := list(members.values()):
             more = features.differing(trials.features.of(np.array(others)))
             apart, measured = np.concatenate([apart, more], axis=1), np.concatenate([measured, trials.evidence[others]])
-        rows, nearest = np.nonzero(apart <= apart.min(axis=1, keepdims=True) + 1e-6)  # the last digits are rounding
+        near = apart <= apart.min(axis=1, keepdims=True) + 1e-6  # the last digits are rounding
+        # numpy finds the places in two dimensions twelve times slower than those in one.
+        rows, nearest = np.divmod(np.flatnonzero(near), near.shape[1])
         begins = np.flatnonzero(np.diff(rows, prepend=-1))  # each row has a nearest one
         counts = np.diff(begins, append=len(rows))
         expected: Array = np.add.reduceat(measured[nearest], begins) / counts[:, None]

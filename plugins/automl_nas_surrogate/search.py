@@ -16,12 +16,16 @@ from automl_nas.evaluation import Evaluator, Task
 from automl_nas.space import Architecture, SearchSpace, neighbours, sample_neighbours
 from automl_nas.strategy import AskTellStrategy, FeasibleSampler, Preparation, Problem, Proposal, Trial
 from automl_nas.streams import stream
+from automl_nas_surrogate.candidates import Candidates, Group
 from automl_nas_surrogate.evidence import Evidence
 from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
 from automl_nas_surrogate.gaussian_process import Array, log_expected_improvement, normal_scores
 from automl_nas_surrogate.model import Model
 from automl_nas_surrogate.screening import Screening
+
+_MANY = 24
+"""Neighbours of a parent from which on comparing them with one more trial takes less time than with all again."""
 
 _PART = 10
 """Candidates of the pool that a step measures at least: the slowest evidence takes a few seconds for each."""
@@ -146,7 +150,7 @@ class SurrogateSearch(AskTellStrategy):
         self._evidence = Evidence(problem, task, evidence, seed)
         self._model = Model(Featurizer(space, problem, self._sampler if costs else None, seed), self._evidence)
         self._screening = Screening(space, self._sampler, self._evidence, self._model, seed, pool, screened)
-        self._listed: dict[Architecture, list[tuple[Architecture, Architecture]] | None] = {}
+        self._listed: dict[Architecture, Group | None] = {}
         self._proposed_keys: dict[Architecture, None] = {}
         self._outstanding: dict[Architecture, None] = {}
         self._all: list[Member] = []
@@ -220,7 +224,7 @@ class SurrogateSearch(AskTellStrategy):
             candidates = self._candidates([self._members[index].architecture for index in order], rng)
             remembered = self._remembered(order)
             scores = normal_scores([values[index] for index in remembered])
-            if candidates and (proposal := self._best(candidates, remembered, scores)) is not None:
+            if candidates.keys and (proposal := self._best(candidates, remembered, scores)) is not None:
                 return proposal
         elif (architecture := self._screening.first(self._proposed_keys)) is not None:
             return self._proposal(architecture, "evidence")
@@ -242,35 +246,37 @@ class SurrogateSearch(AskTellStrategy):
                 info["weights"] = self._model.weights
         return Proposal(architecture, info=info)
 
-    def _candidates(self, best: Sequence[Architecture], rng: random.Random) -> dict[Architecture, Architecture]:
-        """Return canonical form -> architecture of the candidates that may be proposed.
+    def _candidates(self, best: Sequence[Architecture], rng: random.Random) -> Candidates:
+        """Return the candidates that may be proposed.
 
         Args:
             best: architectures, the best first.
             rng: of neighbours and random candidates.
         """
-        around: list[tuple[Architecture, Architecture]] = []
+        groups: list[Group] = []
         earlier, self._listed = self._listed, {}
         for parent in best[: self._parents]:
             listed = earlier[parent] if parent in earlier else self._neighbours_of(parent)
             self._listed[parent] = listed
             if listed is None:
-                listed = self._feasible(sample_neighbours(parent, self._space.decisions, rng, self._neighbourhood))
-            around += listed
-        around += self._feasible([self._sampler.sample(rng) for _ in range(self._random)])
-        candidates: dict[Architecture, Architecture] = {}
-        for key, architecture in around:
-            if key not in candidates and key not in self._proposed_keys:
-                candidates[key] = architecture
-        return candidates
+                listed = Group(
+                    self._feasible(sample_neighbours(parent, self._space.decisions, rng, self._neighbourhood))
+                )
+            groups.append(listed)
+        groups.append(Group(self._feasible([self._sampler.sample(rng) for _ in range(self._random)])))
+        return Candidates(self._model, groups, self._proposed_keys)
 
-    def _neighbours_of(self, parent: Architecture) -> list[tuple[Architecture, Architecture]] | None:
-        """Return canonical forms and architectures of all feasible neighbours; None: more than the limit exist.
+    def _neighbours_of(self, parent: Architecture) -> Group | None:
+        """Return all feasible neighbours; None: more than the limit exist.
 
         The parents of a proposal are often those of the one before, so this is remembered.
         """
         every = list(islice(neighbours(parent, self._space.decisions), self._neighbourhood + 1))
-        return self._feasible(every) if len(every) <= self._neighbourhood else None
+        if len(every) > self._neighbourhood:
+            return None
+        pairs = self._feasible(every)
+        many = len(pairs) >= _MANY
+        return Group(pairs, self._model.compared([key for key, _ in pairs], recurring=True) if many else None)
 
     def _feasible(self, architectures: Sequence[Architecture]) -> list[tuple[Architecture, Architecture]]:
         """Return canonical forms and architectures of those that meet the constraints on costs."""
@@ -292,13 +298,11 @@ class SurrogateSearch(AskTellStrategy):
         latest = (count - half) // step * step
         return sorted([index for index in order if index < latest][:half]) + list(range(latest, count))
 
-    def _best(
-        self, candidates: Mapping[Architecture, Architecture], remembered: Sequence[int], scores: Array
-    ) -> Proposal | None:
+    def _best(self, candidates: Candidates, remembered: Sequence[int], scores: Array) -> Proposal | None:
         """Return the candidate with the largest utility.
 
         Args:
-            candidates: canonical form -> architecture.
+            candidates: at least one.
             remembered: indices of the members in the model.
             scores: their scores.
         """
@@ -315,9 +319,9 @@ class SurrogateSearch(AskTellStrategy):
         if self._evidence:
             architecture = self._screening.best(candidates, self._proposed_keys, utility)
         else:
-            whitened = self._model.whitened(self._model.features(list(candidates)))
-            place = int(np.argmax(utility(*self._model.predict(whitened, np.zeros((len(candidates), 0))))))
-            architecture = list(candidates.values())[place]
+            keys, whitened = candidates.keys, candidates.whitened()
+            place = int(np.argmax(utility(*self._model.predict(whitened, np.zeros((len(keys), 0))))))
+            architecture = candidates.architectures[keys[place]]
         return None if architecture is None else self._proposal(architecture, "uncertain" if uncertain else "model")
 
     def search_state(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from automl_nas.strategy import FeasibleSampler
 from automl_nas.strategy.problem import Problem, parse_constraint
 from automl_nas.strategy.trial import Proposal, Trial
 from automl_nas.testing import AskTellContract, ToySpace
-from automl_nas_surrogate import factor as factor_module, gaussian_process, model as model_module
-from automl_nas_surrogate.factor import Factor
-from automl_nas_surrogate.features import Features, Featurizer
+from automl_nas_surrogate import factor as factor_module, gaussian_process
+from automl_nas_surrogate.factor import Factor, Whitened
+from automl_nas_surrogate.features import Featurizer
 from automl_nas_surrogate.fitness import Member, fitness, improved
 from automl_nas_surrogate.gaussian_process import GaussianProcess, Pairs, kernel
 from automl_nas_surrogate.remembered import Remembered
@@ -163,7 +163,8 @@ def test_a_factor_that_grows_is_the_cholesky_factor(with_costs: bool) -> None:
     problem = Problem({"accuracy": "maximize"}, (), {"width": Width()} if with_costs else {})
     make, rng = Featurizer(MIXED, problem, FeasibleSampler(MIXED, problem, 1), 0), random.Random(0)
     listed = make([sample(MIXED.decisions, rng) for _ in range(7)])
-    growing, trials = Factor(7), [sample(MIXED.decisions, rng)]
+    growing, trials = Factor(), [sample(MIXED.decisions, rng)]
+    recurring, rarely = Whitened(listed, recurring=True), Whitened(listed, recurring=True)
     for step in range(60):
         trials += [sample(MIXED.decisions, rng) for _ in range(rng.randrange(3))]
         trials += trials[: rng.randrange(2)]  # a network that was evaluated twice
@@ -172,22 +173,24 @@ def test_a_factor_that_grows_is_the_cholesky_factor(with_costs: bool) -> None:
         theta = (0.5, 0.1, -2.0) if step % 10 < 5 else (0.2, 0.3, -1.0)
         features = make(trials)
         own = Pairs(*features.distances(features))
-
-        def others(chosen: slice, of: Features = features) -> Pairs:
-            return Pairs(*of.of(chosen).distances(listed))
-
         first = len(trials) - len(trials) % 4
-        growing.update(trials, first, theta, own, others)
+        growing.update(list(trials), first, theta, own)
         covariances = kernel(own, theta) + (math.exp(theta[2]) + 1e-8) * np.eye(len(trials))
         lower = np.linalg.cholesky(covariances)
         # The noise bounds the condition number by a thousand, so rounding errors stay far below 1e-11.
         np.testing.assert_allclose(growing.lower, lower, atol=1e-11)
-        expected = np.linalg.solve(lower, kernel(others(slice(None)), theta))
-        np.testing.assert_allclose(growing.whitened, expected, atol=1e-11)
-        anew = Factor(7)
-        anew.update(trials, first, theta, own, others)
-        np.testing.assert_array_equal(growing.lower, anew.lower)  # to the last bit, so that a search can be resumed
-        np.testing.assert_array_equal(growing.whitened, anew.whitened)
+        expected = np.linalg.solve(lower, kernel(Pairs(*features.distances(listed)), theta))
+        at_once = Whitened(listed, recurring=False).of(growing, features)
+        np.testing.assert_allclose(at_once, expected, atol=1e-11)
+        np.testing.assert_allclose(recurring.of(growing, features), expected, atol=1e-11)
+        # The rest is equal to the last bit, so that a search can be resumed.
+        anew = Factor()
+        anew.update(list(trials), first, theta, own)
+        np.testing.assert_array_equal(growing.lower, anew.lower)
+        whitened = Whitened(listed, recurring=True).of(growing, features)
+        np.testing.assert_array_equal(recurring.of(growing, features), whitened)
+        if rng.random() < 0.3:  # as the neighbours of a parent that comes back
+            np.testing.assert_array_equal(rarely.of(growing, features), whitened)
 
 
 def test_a_cost_without_a_value_is_as_bad_as_the_worst() -> None:
@@ -390,7 +393,7 @@ def test_its_matrices_are_computed_by_one_thread(monkeypatch: pytest.MonkeyPatch
 
     for name in ("factor", "solved", "whiten"):
         monkeypatch.setattr(gaussian_process, name, noted(getattr(gaussian_process, name)))
-    for module, name in ((factor_module, "factor"), (factor_module, "solved"), (model_module, "whiten")):
+    for module, name in ((factor_module, "factor"), (factor_module, "solved"), (factor_module, "whiten")):
         monkeypatch.setattr(module, name, noted(getattr(module, name)))
     monkeypatch.setattr(GaussianProcess, "predict", noted(GaussianProcess.predict))
     with threadpool_limits(2, user_api="blas"):
