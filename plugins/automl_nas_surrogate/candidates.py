@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from automl_nas.space import Architecture
 from automl_nas_surrogate.factor import Whitened
 from automl_nas_surrogate.features import Features
-from automl_nas_surrogate.gaussian_process import Array
+from automl_nas_surrogate.gaussian_process import Single
 from automl_nas_surrogate.model import Model
 
 
@@ -75,10 +75,10 @@ class Candidates:
         first, *others = (compared.features.of(places) for compared, (places, _) in parts)
         return first.concatenated(*others).of(np.argsort(np.concatenate([here for _, here in self._places])))
 
-    def whitened(self) -> Array:
+    def whitened(self) -> Single:
         """Return what the model's `predict` takes of the candidates, shape ``(n, m)``."""
         parts = self._model.whitened(self._compared)
-        whitened = np.empty((len(parts[0]), len(self.keys)))
+        whitened = np.empty((len(parts[0]), len(self.keys)), np.float32)
         for part, (places, here) in zip(parts, self._places, strict=True):
             whitened[:, here] = part[:, places]
         return whitened

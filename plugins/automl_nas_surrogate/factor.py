@@ -10,7 +10,7 @@ import numpy as np
 
 from automl_nas.space import Architecture
 from automl_nas_surrogate.features import Features
-from automl_nas_surrogate.gaussian_process import Array, Pairs, Theta, factor, kernel, noise, solved, whiten
+from automl_nas_surrogate.gaussian_process import Array, Pairs, Single, Theta, factor, kernel, noise, solved, whiten
 
 
 @final
@@ -23,12 +23,14 @@ class Factor:
 
     Attributes:
         lower: L, where ``L L'`` are the covariances of the trials with the noise, shape ``(n, n)``.
+        single: the same in single precision.
         trials: the n trials.
         computed: how many of them were factored at once, and the hyper-parameters.
     """
 
     def __init__(self) -> None:
-        self.lower = np.zeros((0, 0), order="F")
+        self.lower: Array = np.zeros((0, 0), order="F")
+        self.single: Single = self.lower.astype(np.float32)
         self.trials: Sequence[Architecture] = []
         self.computed: tuple[int, Theta] = (0, ())
 
@@ -57,12 +59,15 @@ class Factor:
             # Rounding may make the variance that is left negative, if the architecture was evaluated before.
             scale = math.sqrt(max(1.0 + noise(theta) - float(left @ left), 1e-8))
             lower[place, before], lower[place, place] = left, scale
-        self.lower, self.trials, self.computed = lower, trials, (first, theta)
+        self.lower, self.single = lower, lower.astype(np.float32)
+        self.trials, self.computed = trials, (first, theta)
 
 
 @final
 class Whitened:
     """The covariances of n trials and m other architectures, whitened by the factor of the trials: ``L^-1 K``.
+
+    They are computed in single precision, see `whiten`.
 
     Those of architectures that recur are computed as the factor is, the first trials at once and each later one by
     itself, so that a further trial costs ``n m`` operations instead of ``n^2 m``.
@@ -74,11 +79,11 @@ class Whitened:
 
     def __init__(self, features: Features, *, recurring: bool) -> None:
         self.features, self._recurring = features, recurring
-        self._rows = np.empty((0, len(features)))  # as many as there may be trials soon
+        self._rows: Single = np.empty((0, len(features)), np.float32)  # as many as there may be trials soon
         self._trials: Sequence[Architecture] = []
         self._computed: tuple[int, Theta] = (0, ())
 
-    def of(self, factor: Factor, trials: Features) -> Array:
+    def of(self, factor: Factor, trials: Features) -> Single:
         """Return ``L^-1 K``, shape ``(n, m)``; it must not be changed, and is overwritten by the next call.
 
         Args:
@@ -87,11 +92,11 @@ class Whitened:
         """
         first, theta = factor.computed
         if not self._recurring:
-            return whiten(factor.lower, self._covariances(trials, theta))
-        count, lower = len(factor.trials), factor.lower
+            return whiten(factor.single, self._covariances(trials, theta))
+        count, lower = len(factor.trials), factor.single
         same = equal_ones(factor.trials, self._trials) if self._computed == factor.computed else 0
         if count > len(self._rows):
-            rows = np.empty((2 * count, len(self.features)))
+            rows = np.empty((2 * count, len(self.features)), np.float32)
             rows[:same] = self._rows[:same]
             self._rows = rows
         rows = self._rows
@@ -104,8 +109,8 @@ class Whitened:
         self._trials, self._computed = factor.trials, factor.computed
         return rows[:count]
 
-    def _covariances(self, trials: Features, theta: Theta) -> Array:
-        return kernel(Pairs(*trials.distances(self.features)), theta)
+    def _covariances(self, trials: Features, theta: Theta) -> Single:
+        return kernel(Pairs(*trials.distances(self.features, np.float32)), theta)
 
 
 def equal_ones(trials: Sequence[Architecture], others: Sequence[Architecture]) -> int:

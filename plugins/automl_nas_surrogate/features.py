@@ -41,16 +41,24 @@ class Features:
     costs: Array
     options: int
 
-    def distances(self, other: Features) -> tuple[Array, Array | None]:
+    def distances(
+        self, other: Features, kind: type[np.float64 | np.float32] = np.float64
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Return the shares of decisions that differ, and squared distances of costs; each of shape ``(n, m)``.
 
         Without costs the second is None.
 
         Two options of an `Ordinal` differ by the distance of their positions.
+
+        Args:
+            other: m architectures.
+            kind: of the numbers.
         """
         count = max(self.unordered.shape[1] + self.ordered.shape[1], 1)
-        shares = np.true_divide(self.differing(other), count, dtype=np.float64)
-        return shares, cdist(self.costs, other.costs, "sqeuclidean") if self.costs.shape[1] else None
+        shares = np.true_divide(self.differing(other), count, dtype=kind, casting="same_kind")
+        if not self.costs.shape[1]:
+            return shares, None
+        return shares, cdist(self.costs, other.costs, "sqeuclidean").astype(kind, copy=False)
 
     def differing(self, other: Features) -> NDArray[Any]:
         """Return the number of decisions that differ, shape ``(n, m)``, of 32 bits if all are whole numbers."""

@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
-from scipy.linalg.blas import dtrsm
+from scipy.linalg.blas import strsm
 from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.special import log_ndtr, ndtri
 
 Array: TypeAlias = NDArray[np.float64]
+Single: TypeAlias = NDArray[np.float32]
 Theta: TypeAlias = tuple[float, ...]
 """Hyper-parameters: the logarithms of the length scales of decisions (l1) and costs (l2), of the noise variance, and,
 with evidence, of the variance that a linear function of it explains (v)."""
@@ -34,6 +35,8 @@ with the results does."""
 EVIDENCE_SPREAD: tuple[float, float] = (1.5, 4.0)
 """Prior standard deviations of the logarithm of v above and below its mean. Small values are hardly less likely, so
 that a few results suffice to ignore evidence that does not predict."""
+
+_LEAST = 1e-6  # variance of a prediction, as a share of the amplitude: what single precision leaves
 
 _MOVES = 8  # hyper-parameters whose parts are stored during a fit: more than a round tries before it uses one again
 _ROUNDS = 6  # rounds of coordinate search: the posterior is smooth, and a rough optimum gives equally good searches
@@ -94,15 +97,15 @@ class Pairs:
         costs: squared distances, shape ``(n, m)``; None: no costs.
     """
 
-    decisions: Array
-    costs: Array | None = None
+    decisions: NDArray[Any]
+    costs: NDArray[Any] | None = None
 
     def of(self, rows: slice, columns: slice = slice(None)) -> Pairs:
         """Return those of some of the n with some of the m architectures."""
         return Pairs(self.decisions[rows, columns], None if self.costs is None else self.costs[rows, columns])
 
 
-def kernel(pairs: Pairs, theta: Theta) -> Array:
+def kernel(pairs: Pairs, theta: Theta) -> NDArray[Any]:
     """Return ``exp(-decisions / l1 - costs / l2^2)``.
 
     The first factor of the exponential is a kernel of Hamming distances (a product over decisions, each equal or not),
@@ -113,12 +116,12 @@ def kernel(pairs: Pairs, theta: Theta) -> Array:
         theta: hyper-parameters.
 
     Returns:
-        The covariances, shape ``(n, m)``.
+        The covariances, shape ``(n, m)``, in the precision of the pairs.
     """
     exponent = pairs.decisions * -math.exp(-theta[0])
     if pairs.costs is not None:
         exponent -= pairs.costs * math.exp(-2 * theta[1])
-    covariances: Array = np.exp(exponent, out=exponent)
+    covariances: NDArray[Any] = np.exp(exponent, out=exponent)
     return covariances
 
 
@@ -152,17 +155,20 @@ def solved(lower: Array, right: Array) -> Array:
     return solution
 
 
-def whiten(lower: Array, covariances: Array) -> Array:
-    """Return ``L^-1 K``, shape ``(n, m)``.
+def whiten(lower: Single, covariances: Single) -> Single:
+    """Return the covariances, shape ``(n, m)``, of n architectures with m others, whitened: ``L^-1 K``.
+
+    Single precision takes half of the time. With 300 architectures and a noise variance of 3e-4, less than fits find,
+    rounding changes predicted means and deviations by less than a hundredth of the deviations.
 
     Args:
-        lower: L, the factor of n architectures.
-        covariances: K, of them and m others, shape ``(n, m)``.
+        lower: L, where ``L L'`` are the covariances of the n with the noise, shape ``(n, n)``.
+        covariances: K; they are overwritten.
     """
     if not covariances.size:  # BLAS refuses empty matrices
         return covariances
     # X L' = K' has the rows of K as they are in memory: no copy, a sixth faster than solving L X = K.
-    whitened: Array = dtrsm(1.0, lower, covariances.T, side=1, lower=1, trans_a=1).T
+    whitened: Single = strsm(1.0, lower, covariances.T, side=1, lower=1, trans_a=1).T
     return whitened
 
 
@@ -293,19 +299,19 @@ class GaussianProcess:
         self._trend = Trend(self._white[:, 0], self._white[:, 1:], theta)
         self._amplitude = max(self._trend.residual / len(values), 1e-12)
 
-    def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:
+    def predict(self, whitened: NDArray[Any], evidence: Array) -> tuple[Array, Array]:
         """Return means and standard deviations (without noise) of m architectures, each of shape ``(m,)``.
 
         Args:
             whitened: their covariances with the n architectures, as `whiten` returns them, shape ``(n, m)``.
             evidence: of the m, shape ``(m, d)``.
         """
-        predicted = whitened.T @ self._white
+        predicted = whitened.T @ self._white.astype(whitened.dtype, copy=False)
         rest = evidence - predicted[:, 1:]  # what decisions and costs do not predict of the evidence
-        variance = 1.0 - np.einsum("ij,ij->j", whitened, whitened)
+        variance: Array = 1.0 - np.einsum("ij,ij->j", whitened, whitened).astype(np.float64)
         variance += ((rest @ self._trend.covariance) * rest).sum(axis=1)
         mean: Array = predicted[:, 0] + rest @ self._trend.coefficients
-        return mean, np.sqrt(self._amplitude * np.maximum(variance, 1e-9))
+        return mean, np.sqrt(self._amplitude * np.maximum(variance, _LEAST))
 
     @property
     def slopes(self) -> Array:

@@ -19,6 +19,7 @@ from automl_nas_surrogate.gaussian_process import (
     Array,
     GaussianProcess,
     Pairs,
+    Single,
     Theta,
     fit,
     prior,
@@ -157,7 +158,7 @@ class Model:
         return self._conditioned
 
     @one_blas_thread()
-    def whitened(self, compared: Sequence[Whitened]) -> list[Array]:
+    def whitened(self, compared: Sequence[Whitened]) -> list[Single]:
         """Return what `predict` takes of each m architectures, shape ``(n, m)``, after `learn`.
 
         The arrays must not be changed, and the next call overwrites them.
@@ -166,7 +167,7 @@ class Model:
         return [each.of(self._factor, trials) for each in compared]
 
     @one_blas_thread()
-    def predict(self, whitened: Array, evidence: Array) -> tuple[Array, Array]:
+    def predict(self, whitened: Single, evidence: Array) -> tuple[Array, Array]:
         """Return predicted means and standard deviations of m architectures, each of shape ``(m,)``.
 
         Args:

@@ -181,8 +181,9 @@ def test_a_factor_that_grows_is_the_cholesky_factor(with_costs: bool) -> None:
         np.testing.assert_allclose(growing.lower, lower, atol=1e-11)
         expected = np.linalg.solve(lower, kernel(Pairs(*features.distances(listed)), theta))
         at_once = Whitened(listed, recurring=False).of(growing, features)
-        np.testing.assert_allclose(at_once, expected, atol=1e-11)
-        np.testing.assert_allclose(recurring.of(growing, features), expected, atol=1e-11)
+        # They are of single precision: 6e-8, times a condition number of the factor below 20.
+        np.testing.assert_allclose(at_once, expected, atol=1e-5)
+        np.testing.assert_allclose(recurring.of(growing, features), expected, atol=1e-5)
         # The rest is equal to the last bit, so that a search can be resumed.
         anew = Factor()
         anew.update(list(trials), first, theta, own)
