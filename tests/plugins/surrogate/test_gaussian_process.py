@@ -79,9 +79,9 @@ def test_with_evidence_it_is_the_process_with_one_kernel_for_all_of_it() -> None
 
 
 def test_single_precision_hardly_changes_predictions() -> None:
-    """Random codes and their neighbours, with less noise than fits find: the bound is that of the docstring of `whiten`.
+    """Random codes and their neighbours, with less noise than fits find; `whiten` names the bound.
 
-    The bound follows from the condition number of the factor, at most 459, times 6e-8 and the norm of the whitened values.
+    It follows from the condition number of the factor, at most 459, times 6e-8 and the norm of the whitened values.
     """
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 4, (300, 20))
