@@ -49,36 +49,37 @@ class Candidates:
         self._model = model
         self.architectures: dict[Architecture, Architecture] = {}
         self._compared: list[Whitened] = []
-        self._places: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []  # of candidates, there and here
-        alone: list[NDArray[np.intp]] = []  # places here of those that are compared at once
+        # Of each of these: the places of candidates among its architectures, and those among all candidates.
+        self._places: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+        at_once: list[NDArray[np.intp]] = []  # places among all candidates
         for group in groups:
-            begin, places = len(self.architectures), list[int]()
+            begin, inside = len(self.architectures), list[int]()
             for place, (key, architecture) in enumerate(group.pairs):
                 if key not in taken and key not in self.architectures:
                     self.architectures[key] = architecture
-                    places.append(place)
-            here = np.arange(begin, len(self.architectures))
+                    inside.append(place)
+            among_all = np.arange(begin, len(self.architectures))
             if group.compared is None:
-                alone.append(here)
-            elif places:
+                at_once.append(among_all)
+            elif inside:
                 self._compared.append(group.compared)
-                self._places.append((np.array(places), here))
+                self._places.append((np.array(inside), among_all))
         self.keys = list(self.architectures)
-        here = np.concatenate([np.empty(0, np.intp), *alone])
-        if len(here):
-            self._compared.append(model.compared([self.keys[place] for place in here]))
-            self._places.append((np.arange(len(here)), here))
+        among_all = np.concatenate([np.empty(0, np.intp), *at_once])
+        if len(among_all):
+            self._compared.append(model.compared([self.keys[place] for place in among_all]))
+            self._places.append((np.arange(len(among_all)), among_all))
 
     def features(self) -> Features:
         """Return decisions and costs of the candidates."""
         parts = zip(self._compared, self._places, strict=True)
-        first, *others = (compared.features.of(places) for compared, (places, _) in parts)
-        return first.concatenated(*others).of(np.argsort(np.concatenate([here for _, here in self._places])))
+        first, *others = (compared.features.of(inside) for compared, (inside, _) in parts)
+        return first.concatenated(*others).of(np.argsort(np.concatenate([among_all for _, among_all in self._places])))
 
     def whitened(self) -> Single:
         """Return what the model's `predict` takes of the candidates, shape ``(n, m)``."""
         parts = self._model.whitened(self._compared)
         whitened = np.empty((len(parts[0]), len(self.keys)), np.float32)
-        for part, (places, here) in zip(parts, self._places, strict=True):
-            whitened[:, here] = part[:, places]
+        for part, (inside, among_all) in zip(parts, self._places, strict=True):
+            whitened[:, among_all] = part[:, inside]
         return whitened
