@@ -137,6 +137,35 @@ def check_storage(storage: str, *, path: str = "storage") -> None:
             sqlalchemy.create_engine(sqlalchemy.make_url(full)).dispose()  # imports the driver, and does not connect
 
 
+def missing_file(storage: str, *, path: str = "storage") -> Path | None:
+    """Return the file of a storage if it does not exist; None: it exists, or the storage is no file of this machine.
+
+    `open_storage` would create it.
+
+    Args:
+        storage: see `open_storage`.
+        path: the path of the setting, for error messages.
+
+    Raises:
+        ConfigurationError: see `open_storage`.
+    """
+    full = _expanded(storage, path)
+    if "://" not in full:
+        file = _journal_file(full, path)
+    else:
+        import sqlalchemy
+
+        if full.startswith("grpc://"):
+            return None
+        with _database_errors(full, path):
+            url = sqlalchemy.make_url(full)
+        database = url.database or ""
+        if url.get_backend_name() != "sqlite" or database in ("", ":memory:") or database.startswith("file:"):
+            return None
+        file = Path(database)
+    return None if file.exists() else file
+
+
 def _expanded(storage: str, path: str) -> str:
     """Return a storage with the values of its environment variables."""
     require_optuna()

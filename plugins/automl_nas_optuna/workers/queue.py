@@ -25,7 +25,7 @@ from automl_nas.errors import ConfigurationError, DamagedError
 from automl_nas.evaluation import Outcome
 from automl_nas.run import read_json, serialize_outcome, write_json
 from automl_nas_optuna.long_values import joined, split
-from automl_nas_optuna.storages import StorageError, close, open_storage, quiet, reached, without_password
+from automl_nas_optuna.storages import StorageError, close, missing_file, open_storage, quiet, reached, without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -110,8 +110,9 @@ class Queue:
         """Open the existing study; return the description of the queue.
 
         Raises:
-            NoQueueError: the study does not exist, or it is not a queue.
+            NoQueueError: the study or the file of the storage does not exist, or the study is not a queue.
         """
+        _refuse_missing_file(self._address)
         with quiet(), self._opened() as storage:
             try:
                 self._study = storage.get_study_id_from_name(self.name)
@@ -241,14 +242,24 @@ def open_queues(storage: str) -> list[str]:
     """Return the names of the queues that are open: a run puts evaluations into them.
 
     Raises:
+        NoQueueError: the storage is a file that does not exist.
         StorageError: the storage cannot be reached.
     """
+    _refuse_missing_file(storage)
     opened = open_storage(storage)
     try:
         with reached(storage):
             return [study.study_name for study in opened.get_all_studies() if study.user_attrs.get(OPEN)]
     finally:
         close(opened)
+
+
+def _refuse_missing_file(storage: str) -> None:
+    """Raise an error instead of creating the file of a storage, whose path may be mistyped."""
+    if (file := missing_file(storage)) is not None:
+        raise NoQueueError(
+            f"the storage {file.absolute()} does not exist; check the path, or start the run, which creates it"
+        )
 
 
 def run_identifier(directory: Path) -> str:

@@ -15,11 +15,12 @@ from plugins.optuna.test_workers import CANDIDATE, joined, opened
 from automl_nas.errors import ConfigurationError
 from automl_nas.evaluation.evaluator import Outcome, Request
 from automl_nas.run.trials.evaluator_factory import StageEvaluator
-from automl_nas_optuna.storages import StorageError
+from automl_nas_optuna.storages import StorageError, close, open_storage
 from automl_nas_optuna.workers import worker as worker_module
 from automl_nas_optuna.workers.heartbeat import Heartbeat
 from automl_nas_optuna.workers.presence import Presence
 from automl_nas_optuna.workers.queue import HEARTBEAT, NoQueueError, Queue
+from automl_nas_optuna.workers.status import queue_statuses
 
 PRESENCE = Presence({"host": "gpu3", "process": 7, "device": "cuda:1", "versions": {}}, grace=60.0)
 
@@ -134,14 +135,16 @@ def test_a_worker_waits_for_the_storage_and_the_run(
 
     def say(line: str) -> None:
         lines.append(line)
-        if "unable to open" in line:
+        if "does not exist" in line:
+            assert not folder.exists()  # a mistyped path is not created
             folder.mkdir()
+            close(open_storage(storage))
         if "no run has opened" in line:
             executors.append(begin(tmp_path, storage)[1])
 
     worker_module.Worker(storage, None, idle=0.3, wait=60.0, say=say).run()
     assert [line.partition("(--wait): ")[2].partition(" ")[0] for line in lines[:2]] == ["the", "no"]
-    assert re.search(r"waits up to \d+ s \(--wait\): the Optuna storage sqlite:///", lines[0])
+    assert re.search(r"waits up to \d+ s \(--wait\): the storage /.*queue.db does not exist; check the path", lines[0])
     assert [line.partition(":")[0] for line in lines[3:]] == ["trial 0"]
     (executor,) = executors
     assert isinstance(executor.next(), Outcome)
@@ -151,7 +154,15 @@ def test_a_worker_waits_for_the_storage_and_the_run(
     with pytest.raises(NoQueueError, match=r"has no study 'other/queue'; start the run"):
         worker_module.Worker(storage, "other/queue", idle=0.3, wait=0.0).run()
     with pytest.raises(StorageError, match="unable to open database file"):
-        work(f"sqlite:///{tmp_path}/nowhere/queue.db")
+        work(f"sqlite:///{tmp_path}")
+    for missing in (f"sqlite:///{tmp_path}/typo.db", f"{tmp_path}/nowhere/queue.journal"):
+        for study in (None, "my-1/queue"):
+            with pytest.raises(NoQueueError, match="does not exist; check the path, or start the run"):
+                worker_module.Worker(missing, study, idle=0.3, wait=0.0).run()
+            with pytest.raises(NoQueueError, match="does not exist; check the path, or start the run"):
+                queue_statuses(missing, study)
+    assert not (tmp_path / "typo.db").exists()
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_study_that_is_deleted_during_the_run_is_named(tmp_path: Path) -> None:

@@ -153,10 +153,12 @@ def test_the_queues_of_several_runs_and_of_a_run_that_ended_are_shown(tmp_path: 
 
 
 def test_a_storage_without_queues_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.journal").touch()
     for arguments, message in (
         ([str(tmp_path / "empty.journal")], "no run has an open queue in this storage"),
         ([str(tmp_path / "empty.journal"), "--study", "x/queue"], "has no study 'x/queue'"),
-        ([f"sqlite:///{tmp_path}/nowhere/queue.db"], "cannot be reached"),
+        ([f"sqlite:///{tmp_path}/nowhere/queue.db"], "queue.db does not exist"),
+        ([f"sqlite:///{tmp_path}"], "cannot be reached"),
     ):
         result = CliRunner().invoke(command, arguments)
         assert isinstance(result.exception, UserError)

@@ -360,6 +360,7 @@ def test_invalid_executors_and_queues_are_refused(tmp_path: Path) -> None:
     Queue(address, "second").create({"run": "other"})
     with pytest.raises(ConfigurationError, match=r"several runs .* --study: taken, second"):
         find_queue(address)
+    (tmp_path / "empty.journal").touch()
     with pytest.raises(NoQueueError, match="no run has opened a queue"):
         find_queue(str(tmp_path / "empty.journal"))
     session = {
