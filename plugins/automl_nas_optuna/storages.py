@@ -138,7 +138,7 @@ def check_storage(storage: str, *, path: str = "storage") -> None:
 
 
 def missing_file(storage: str, *, path: str = "storage") -> Path | None:
-    """Return the file of a storage if it does not exist; None: it exists, or the storage is no file of this machine.
+    """Return the file of a storage if it does not exist; None: it exists, or the storage is another one than a file.
 
     `open_storage` would create it.
 
