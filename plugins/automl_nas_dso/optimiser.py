@@ -129,6 +129,19 @@ class APGNAG(torch.optim.Optimizer):
             if ahead is not None:
                 ahead.masked_fill_(where, 0.0)
 
+    def scale(self, parameter: Tensor, factors: Tensor) -> None:
+        """Multiply the elements of a parameter, and what it looks ahead, by positive numbers; zeros of s stay exact.
+
+        Args:
+            parameter: a parameter of this optimiser.
+            factors: of the parameter's shape.
+        """
+        with torch.no_grad():
+            parameter.mul_(factors)
+            ahead = self.state.get(parameter, {}).get("look_ahead")
+            if ahead is not None:
+                ahead.mul_(factors)
+
     @overload
     def step(self, closure: None = None) -> None: ...
     @overload

@@ -1,4 +1,4 @@
-"""How the penalty depends on lambda: the L1 norm, or the Hoyer ratio of each node, which only relative sizes change."""
+"""Rules for the scales lambda of a node's edges as a whole: `HoyerRatio` and `NodeNorm`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,44 @@ PenaltyShape: TypeAlias = Literal["l1", "hoyer"]
 PENALTY_SHAPES: tuple[PenaltyShape, ...] = ("l1", "hoyer")
 
 _SMALLEST_NORM = 1e-6  # of the lambda of a node; below it the ratio is not differentiable in practice
+
+
+def _members(nodes: Sequence[int], device: torch.device | str) -> Tensor:
+    """Return 1 where an edge leads to a node, else 0, shape ``(nodes, edges)``, from the number of each edge's node."""
+    # A dense matrix instead of scattered additions, whose order of addition is not defined on a GPU.
+    members = torch.zeros(max(nodes) + 1, len(nodes), dtype=torch.float64)
+    members[list(nodes), range(len(nodes))] = 1.0
+    return members.to(device)
+
+
+@final
+class NodeNorm:
+    """Keeps the Euclidean norm of the scales of each node at the square root of n, the number of its edges.
+
+    Batch normalisation after a node makes the loss blind to the common scale of its edges. When their norm is set back
+    after each proximal step, the step is one on the sphere: edges only shrink in relation to others of their node.
+
+    Args:
+        nodes: for each edge, the number of its node, ``0 .. count - 1``.
+        device: of lambda.
+    """
+
+    def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self._members = _members(nodes, device)
+        self._roots = self._members.sum(1).sqrt()
+
+    def factors(self, values: Tensor) -> Tensor:
+        """Return the numbers that scales must be multiplied by, 1 for edges of a node whose scales are all 0.
+
+        Args:
+            values: lambda, shape ``(number of edges,)``.
+
+        Returns:
+            A tensor of the same shape, in the precision and on the device of ``values``.
+        """
+        norms = (self._members @ values.detach().double().square()).sqrt()
+        of_nodes = torch.where(norms < _SMALLEST_NORM, 1.0, self._roots / norms.clamp_min(_SMALLEST_NORM))
+        return (of_nodes @ self._members).to(values)
 
 
 @final
@@ -36,11 +74,7 @@ class HoyerRatio:
     """
 
     def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
-        count = max(nodes) + 1
-        # A dense matrix instead of scattered additions, whose order of addition is not defined on a GPU.
-        self._members = torch.zeros(count, len(nodes), dtype=torch.float64)
-        self._members[list(nodes), range(len(nodes))] = 1.0
-        self._members = self._members.to(device)
+        self._members = _members(nodes, device)
         self._roots = self._members.sum(1).sqrt()
 
     def terms(self, values: Tensor, penalties: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,8 @@ class DSO(Strategy):
         ranking: which edges a sparsity target removes. ``size``: those that its penalty moves to 0; ``sensitivity``:
             those whose removal changes the loss least to first order, without a penalty; see `SensitivityPruner`.
         lambda_weight_decay: weight decay of lambda (paper: none).
+        keep_norm: whether the lambda of the edges into each node keep their Euclidean norm (paper: no), so that they
+            only shrink in relation to each other; see `NodeNorm`.
         nonnegative: whether lambda may become negative. ``none``: it may; ``prox`` and ``clamp``: it stays at 0 or
             above (exactly, or as in the authors' code).
         clip: largest absolute value of each element of the gradients of weights and lambda (authors' code); null:
@@ -119,6 +121,7 @@ class DSO(Strategy):
         penalty: PenaltyShape = "l1",
         ranking: Ranking = "size",
         lambda_weight_decay: float = 0.0,
+        keep_norm: bool = False,
         nonnegative: Nonnegative = "prox",
         clip: float | None = 2.0,
         fix_scale: bool = True,
@@ -147,6 +150,7 @@ class DSO(Strategy):
             penalty=penalty,
             ranking=ranking,
             lambda_weight_decay=lambda_weight_decay,
+            keep_norm=keep_norm,
             nonnegative=nonnegative,
             clip=clip,
             prune_epochs=prune_epochs,

@@ -12,7 +12,7 @@ from automl_nas.evaluation import InitialWeights, Recipe, Runtime, Task, full_ba
 from automl_nas.space import SupernetSpace
 from automl_nas.strategy import Problem
 from automl_nas_dso.gamma.edge_factors import EdgeFactors, FactorSchedule, MacReference, make_factors
-from automl_nas_dso.gamma.penalty_shape import HoyerRatio, PenaltyShape
+from automl_nas_dso.gamma.penalty_shape import HoyerRatio, NodeNorm, PenaltyShape
 from automl_nas_dso.gamma.penalty_travel import automatic, check_reach
 from automl_nas_dso.gamma.sparsity_controller import SparsityController
 from automl_nas_dso.gates import Gates
@@ -53,6 +53,7 @@ class SearchSetup:
     penalty: PenaltyShape
     ranking: Ranking
     lambda_weight_decay: float
+    keep_norm: bool
     nonnegative: Nonnegative
     clip: float | None
     prune_epochs: int | None
@@ -102,6 +103,10 @@ class SearchSetup:
             )
         if self.ranking == "sensitivity" and self.penalty != "l1":
             raise ConfigurationError("ranking: sensitivity has no penalty: remove the setting penalty", path="penalty")
+        if self.keep_norm and self.lambda_weight_decay:
+            raise ConfigurationError(
+                "keep_norm undoes what weight decay does to the norm of lambda: remove one of both", path="keep_norm"
+            )
         if not 0 <= self.lambda_momentum < 1:
             raise ConfigurationError(
                 f"must be at least 0 and below 1, not {self.lambda_momentum}", path="lambda_momentum"
@@ -115,10 +120,18 @@ class SearchSetup:
     @cached_property
     def ratio(self) -> HoyerRatio | None:
         """The penalty of relative sizes; None: the L1 norm."""
-        if self.penalty == "l1":
-            return None
+        return None if self.penalty == "l1" else HoyerRatio(self._nodes, self.runtime.device)
+
+    @cached_property
+    def node_norm(self) -> NodeNorm | None:
+        """What sets lambda back to its norm after a step; None: nothing does."""
+        return NodeNorm(self._nodes, self.runtime.device) if self.keep_norm else None
+
+    @cached_property
+    def _nodes(self) -> list[int]:
+        """The number of each edge's node."""
         numbers = {name: number for number, name in enumerate(self.space.decisions)}
-        return HoyerRatio([numbers[name] for name, _ in self.gates.edges], self.runtime.device)
+        return [numbers[name] for name, _ in self.gates.edges]
 
     @cached_property
     def structure(self) -> LiveStructure:

@@ -124,6 +124,8 @@ class Alternation:
         self.penalised.param_groups[0]["lr"] = self.lambda_rate
         self.penalised.step()
         values.grad = None
+        if self._setup.node_norm is not None:
+            self.penalised.scale(values, self._setup.node_norm.factors(self.penalised.iterate(values)))
         self._losses.append(("lambda_loss", self.lambda_steps, loss.detach()))
         self.lambda_steps += 1
 

@@ -1,4 +1,4 @@
-"""The Hoyer ratio against published numbers and autograd, and the ranking by sensitivity against removal."""
+"""The Hoyer ratio and kept norms against published numbers, closed forms and autograd; sensitivity against removal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from automl_nas_dso.gamma.penalty_shape import HoyerRatio
+from automl_nas_dso.gamma.penalty_shape import HoyerRatio, NodeNorm
 from automl_nas_dso.gamma.sensitivity_pruner import DECAY, SensitivityPruner
 from automl_nas_dso.optimiser import APGNAG
 
@@ -70,6 +70,29 @@ def test_proximal_steps_reach_the_proximal_operator(weight: float, expected: lis
     assert [value == 0 for value in found.tolist()] == [value == 0 for value in expected]
     value = 0.5 * (found - w).square().sum() + weight * found.abs().sum() / found.norm()
     assert value.item() == pytest.approx(objective, abs=1e-9)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_steps_with_a_kept_norm_reach_the_minimum_on_the_sphere(momentum: float) -> None:
+    """``-a x + g ||x||_1`` on the sphere ``||x|| = sqrt(5)`` is smallest at the soft threshold of a, scaled to it."""
+    a, gamma = vector([1.2, 0.4, 0.05, 0.6, 1.5]), 0.5
+    x = torch.nn.Parameter(torch.ones(5, dtype=torch.float64))
+    norm, optimiser = NodeNorm([0] * 5), APGNAG([x], 0.05, momentum=momentum, gamma=gamma, nonnegative="prox")
+    for _ in range(800):
+        x.grad = -a
+        optimiser.step()
+        optimiser.scale(x, norm.factors(optimiser.iterate(x)))
+    left = (a - gamma).clamp_min(0.0)
+    found = optimiser.iterate(x)
+    torch.testing.assert_close(found, left * math.sqrt(5) / left.norm(), rtol=0, atol=1e-7)
+    assert [value == 0 for value in found.tolist()] == [False, True, True, False, False]
+
+
+def test_each_node_keeps_its_own_norm() -> None:
+    values = vector([3.0, 0.0, 4.0, 0.0, 0.0, 0.5])
+    factors = NodeNorm([0, 0, 0, 1, 1, 2]).factors(values)
+    torch.testing.assert_close(factors, vector([math.sqrt(3) / 5] * 3 + [1.0, 1.0, 2.0]))
+    assert NodeNorm([0, 0]).factors(torch.ones(2)).dtype == torch.float32
 
 
 def test_a_node_without_any_scale_stays_at_zero() -> None:

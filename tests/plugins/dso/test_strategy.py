@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
@@ -400,6 +401,17 @@ def test_a_relative_penalty_removes_edges_and_continues_where_it_was() -> None:
     assert same(stored(resumed.state_dict()), states[-1])
 
 
+@pytest.mark.parametrize("penalty", ["l1", "hoyer"])
+def test_edges_die_while_nodes_keep_their_norm(penalty: str) -> None:
+    strategy = doomed(make(space=one_block(), prune_epochs=1, gamma=0, penalty=penalty, keep_norm=True))
+    simulated = run(strategy)
+    assert 0 < simulated.submitted[0].info["live_edges"] < simulated.submitted[0].info["edges"]
+    scales = strategy._gates.split(strategy._training.penalised.iterate(strategy._gates.values))
+    norms = [(scale.norm().item(), math.sqrt(len(scale))) for scale in scales.values() if bool(scale.any())]
+    assert norms
+    assert [norm for norm, _ in norms] == pytest.approx([root for _, root in norms], rel=1e-5)
+
+
 def test_a_target_that_is_missed_is_said(caplog: pytest.LogCaptureFixture) -> None:
     controller = SparsityController({"edges": 0.5}, steps=100, momentum=0.9)
     for edges in (10, 12):
@@ -491,6 +503,7 @@ def _chain() -> ModuleSpace:
         ({"lambda_momentum": 1.0}, "lambda_momentum", "below 1"),
         ({"clip": 0.0}, "clip", "positive"),
         ({"lambda_weight_decay": -1.0}, "lambda_weight_decay", "at least 0"),
+        ({"lambda_weight_decay": 0.1, "keep_norm": True}, "keep_norm", "remove one of both"),
         ({"ranking": "sensitivity"}, "ranking", "set sparsity"),
         ({"ranking": "sensitivity", "penalty": "hoyer", "sparsity": {"edges": 0.5}}, "penalty", "has no penalty"),
         ({"task": ToyTask(train=80, search=15)}, "task.batch_size", "'search'"),
