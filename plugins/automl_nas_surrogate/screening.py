@@ -153,7 +153,7 @@ class Screening:
         place = int(np.argmax(utilities))
         key = self._keys[free[place]] if place < len(free) else keys[others[place - len(free)]]
         # A neighbour of a trial is proposed as it is, although the pool has another one of the same canonical form.
-        return candidates.architectures.get(key) or self._pool[key]
+        return candidates.architectures[key] if key in candidates.architectures else self._pool[key]
 
     def _evidence_of_pool(self) -> Array:
         """Return the quantiles of the pool; they are computed when the number of measured architectures changes."""
