@@ -14,16 +14,33 @@ PENALTY_SHAPES: tuple[PenaltyShape, ...] = ("l1", "hoyer")
 _SMALLEST_NORM = 1e-6  # of the lambda of a node; below it the ratio is not differentiable in practice
 
 
-def _members(nodes: Sequence[int], device: torch.device | str) -> Tensor:
-    """Return 1 where an edge leads to a node, else 0, shape ``(nodes, edges)``, from the number of each edge's node."""
-    # A dense matrix instead of scattered additions, whose order of addition is not defined on a GPU.
-    members = torch.zeros(max(nodes) + 1, len(nodes), dtype=torch.float64)
-    members[list(nodes), range(len(nodes))] = 1.0
-    return members.to(device)
+class _Nodes:
+    """Norms of the scales of each node.
+
+    Args:
+        nodes: for each edge, the number of its node, ``0 .. count - 1``.
+        device: of lambda.
+    """
+
+    def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
+        # A dense matrix instead of scattered additions, whose order of addition is not defined on a GPU.
+        members = torch.zeros(max(nodes) + 1, len(nodes), dtype=torch.float64)
+        members[list(nodes), range(len(nodes))] = 1.0
+        self._members = members.to(device)
+        self._roots = self._members.sum(1).sqrt()
+
+    def _norms(self, lambdas: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Euclidean norm of each node, and whether all of its scales are 0."""
+        norms = (self._members @ lambdas.square()).sqrt()
+        return norms.clamp_min(_SMALLEST_NORM), norms < _SMALLEST_NORM
+
+    def _factors(self, norms: Tensor, is_dead: Tensor) -> Tensor:
+        """Return for each edge the square root of the number of its node's edges over the norm; 1 without a norm."""
+        return torch.where(is_dead, 1.0, self._roots / norms) @ self._members
 
 
 @final
-class NodeNorm:
+class NodeNorm(_Nodes):
     """Keeps the Euclidean norm of the scales of each node at the square root of n, the number of its edges.
 
     Batch normalisation after a node makes the loss blind to the common scale of its edges. When their norm is set back
@@ -34,10 +51,6 @@ class NodeNorm:
         device: of lambda.
     """
 
-    def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._members = _members(nodes, device)
-        self._roots = self._members.sum(1).sqrt()
-
     def factors(self, values: Tensor) -> Tensor:
         """Return the numbers that scales must be multiplied by, 1 for edges of a node whose scales are all 0.
 
@@ -47,13 +60,11 @@ class NodeNorm:
         Returns:
             A tensor of the same shape, in the precision and on the device of ``values``.
         """
-        norms = (self._members @ values.detach().double().square()).sqrt()
-        of_nodes = torch.where(norms < _SMALLEST_NORM, 1.0, self._roots / norms.clamp_min(_SMALLEST_NORM))
-        return (of_nodes @ self._members).to(values)
+        return self._factors(*self._norms(values.detach().double())).to(values)
 
 
 @final
-class HoyerRatio:
+class HoyerRatio(_Nodes):
     """The penalty ``sum over e of gamma_e sqrt(n) |lambda_e| / ||lambda||_2``, in the two parts of a proximal step.
 
     e is an edge, n the number of edges into its node, and lambda the vector of their scales. With one gamma for a node
@@ -73,10 +84,6 @@ class HoyerRatio:
         device: of lambda.
     """
 
-    def __init__(self, nodes: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._members = _members(nodes, device)
-        self._roots = self._members.sum(1).sqrt()
-
     def terms(self, values: Tensor, penalties: Tensor) -> tuple[Tensor, Tensor]:
         """Return the penalty of each edge in the soft threshold, and the gradient of the denominator.
 
@@ -88,12 +95,9 @@ class HoyerRatio:
             Two tensors of the same shape, in the precision and on the device of ``values``. Edges of a node without any
             scale other than 0 keep their gamma and have no gradient.
         """
-        members, roots = self._members, self._roots
         lambdas, gammas = values.detach().double(), penalties.double()
-        norms = (members @ lambdas.square()).sqrt()
-        is_dead = norms < _SMALLEST_NORM
-        norms = norms.clamp_min(_SMALLEST_NORM)
-        weighted = members @ (gammas * lambdas.abs())
-        thresholds = torch.where(is_dead, 1.0, roots / norms) @ members * gammas
-        pull = torch.where(is_dead, 0.0, -roots * weighted / norms**3) @ members * lambdas
+        norms, is_dead = self._norms(lambdas)
+        weighted = self._members @ (gammas * lambdas.abs())
+        thresholds = self._factors(norms, is_dead) * gammas
+        pull = torch.where(is_dead, 0.0, -self._roots * weighted / norms**3) @ self._members * lambdas
         return thresholds.to(values), pull.to(values)
