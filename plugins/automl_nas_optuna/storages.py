@@ -16,6 +16,7 @@ from automl_nas_optuna.optuna_version import require_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy import URL
 
 MIN_MASKED = 6
 """The length from which a password is masked wherever it occurs in the message of a driver."""
@@ -137,28 +138,20 @@ def check_storage(storage: str, *, path: str = "storage") -> None:
             sqlalchemy.create_engine(sqlalchemy.make_url(full)).dispose()  # imports the driver, and does not connect
 
 
-def missing_file(storage: str, *, path: str = "storage") -> Path | None:
+def missing_file(storage: str) -> Path | None:
     """Return the file of a storage if it does not exist; None: it exists, or the storage is another one than a file.
 
-    `open_storage` would create it.
-
-    Args:
-        storage: see `open_storage`.
-        path: the path of the setting, for error messages.
-
-    Raises:
-        ConfigurationError: see `open_storage`.
+    `open_storage` would create it, and raises the same errors of a malformed storage.
     """
+    path = "storage"
     full = _expanded(storage, path)
-    if "://" not in full:
+    scheme, mark, _ = full.partition("://")
+    if not mark:
         file = _journal_file(full, path)
+    elif scheme == "grpc":
+        return None
     else:
-        import sqlalchemy
-
-        if full.startswith("grpc://"):
-            return None
-        with _database_errors(full, path):
-            url = sqlalchemy.make_url(full)
+        url = _parsed(full, path)
         database = url.database or ""
         if url.get_backend_name() != "sqlite" or database in ("", ":memory:") or database.startswith("file:"):
             return None
@@ -290,13 +283,19 @@ def _database_errors(url: str, path: str) -> Iterator[None]:
         ) from None
 
 
-def _database(url: str, path: str) -> BaseStorage:
+def _parsed(url: str, path: str) -> URL:
+    """Return a URL in its parts."""
     import sqlalchemy
-    from optuna.storages import RDBStorage
 
     with _database_errors(url, path):
-        parsed = sqlalchemy.make_url(url)
-        kind = parsed.get_backend_name()
+        return sqlalchemy.make_url(url)
+
+
+def _database(url: str, path: str) -> BaseStorage:
+    from optuna.storages import RDBStorage
+
+    parsed = _parsed(url, path)
+    kind = parsed.get_backend_name()
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if kind == "sqlite":
         settings = {"connect_args": {"timeout": LOCK_SECONDS}}
